@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/flexsc`: what ioctl and mmap mean.
+
+use crate::{
+    engine::Engine,
+    pages::Pages,
+    sys::{
+        abi, errno,
+        file::Lines,
+        miscdev::Device,
+        process,
+    },
+    wait::{self, Policy},
+};
+use core::mem::size_of;
+use kernel::ioctl::{_IO, _IOW, _IOWR};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+use kernel::{c_str, uapi};
+
+/// Mappings of registrations begin at multiples of so many bytes of the file's offset.
+const STRIDE: usize = 1 << 20;
+
+const MAGIC: u32 = uapi::FLEXSC_IOC_MAGIC;
+const REGISTER: u32 = _IOWR::<uapi::flexsc_register>(MAGIC, 0);
+const UNREGISTER: u32 = _IO(MAGIC, 1);
+const WAIT: u32 = _IOW::<uapi::flexsc_wait>(MAGIC, 2);
+const WAIT_FAST: u32 = _IO(MAGIC, 3);
+const KICK: u32 = _IO(MAGIC, 4);
+const SET: u32 = _IOW::<uapi::flexsc_param>(MAGIC, 5);
+const GET: u32 = _IOWR::<uapi::flexsc_param>(MAGIC, 6);
+const QUERY: u32 = _IOWR::<uapi::flexsc_stats>(MAGIC, 7);
+
+fn register(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
+    let mut r: uapi::flexsc_register = abi::read(arg)?;
+    if r.size as usize != size_of::<uapi::flexsc_register>() || r.flags != 0 || r.__reserved != [0; 2]
+    {
+        return Err(EINVAL);
+    }
+    if r.abi != uapi::FLEXSC_ABI_VERSION {
+        return Err(errno::eproto());
+    }
+    let pages = engine.register(r.pages)?;
+    r.id = pages.id();
+    r.ctrl_len = pages.area().ctrl_len() as u32;
+    r.mmap_offset = (pages.id() as usize * STRIDE) as u64;
+    r.mmap_len = pages.area().len() as u64;
+    if let Err(e) = abi::write(arg, r) {
+        engine.unregister(pages.id() as usize)?;
+        return Err(e);
+    }
+    Ok(0)
+}
+
+fn wait(engine: &Arc<Engine>, id: usize, policy: &Policy) -> Result<isize> {
+    let pages = engine.get(id)?;
+    Ok(wait::wait(engine, &pages, policy)? as isize)
+}
+
+fn wait_full(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
+    let w: uapi::flexsc_wait = abi::read(arg)?;
+    if w.size as usize != size_of::<uapi::flexsc_wait>() {
+        return Err(EINVAL);
+    }
+    let policy = Policy::new(w.policy, w.min, w.timeout_ns, w.linger_ns)?;
+    wait(engine, w.id as usize, &policy)
+}
+
+fn wait_fast(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
+    if arg & 0xfff0_0000 != 0 {
+        return Err(EINVAL);
+    }
+    let policy = Policy::new(((arg >> 16) & 0xf) as u32, (arg >> 32) as u32, 0, 0)?;
+    wait(engine, arg & 0xffff, &policy)
+}
+
+fn param(arg: usize) -> Result<uapi::flexsc_param> {
+    let p: uapi::flexsc_param = abi::read(arg)?;
+    let sized = p.size as usize == size_of::<uapi::flexsc_param>();
+    if !sized || p.pool != 0 || p.__reserved != 0 {
+        return Err(EINVAL);
+    }
+    Ok(p)
+}
+
+fn query(engine: &Engine, arg: usize) -> Result<isize> {
+    // Only the size is sure to be there.
+    let asked: abi::Head = abi::read(arg)?;
+    if (asked.size as usize) < size_of::<abi::Head>() || asked.reserved != 0 {
+        return Err(EINVAL);
+    }
+    abi::write_prefix(arg, &engine.stats(), asked.size as usize)?;
+    Ok(0)
+}
+
+impl Device for Engine {
+    type Mapping = Pages;
+
+    fn open() -> Result<Arc<Self>> {
+        Engine::new()
+    }
+
+    fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
+        let engine: Arc<Engine> = this.into();
+        if !engine.is_ours() {
+            return Err(EPERM);
+        }
+        // A posted ioctl must not wait for itself, nor register pages for a syscall thread.
+        if process::is_executing() {
+            return Err(EBUSY);
+        }
+        match cmd {
+            WAIT_FAST => wait_fast(&engine, arg),
+            WAIT => wait_full(&engine, arg),
+            KICK => engine.kick(arg).map(|()| 0),
+            REGISTER => register(&engine, arg),
+            UNREGISTER => engine.unregister(arg).map(|()| 0),
+            SET => {
+                let p = param(arg)?;
+                engine.set(p.param, p.value).map(|()| 0)
+            }
+            GET => {
+                let mut p = param(arg)?;
+                p.value = engine.get_param(p.param)?;
+                abi::write(arg, p).map(|()| 0)
+            }
+            QUERY => query(&engine, arg),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Pages>> {
+        if !this.is_ours() {
+            return Err(EPERM);
+        }
+        let stride = STRIDE / uapi::FLEXSC_PAGE_SIZE as usize;
+        if page_offset % stride != 0 {
+            return Err(EINVAL);
+        }
+        this.get(page_offset / stride).map_err(|_| EINVAL)
+    }
+
+    fn show(this: ArcBorrow<'_, Self>, lines: &Lines) {
+        let s = this.stats();
+        lines.put(c_str!("flexsc-posted"), s.posted);
+        lines.put(c_str!("flexsc-inline"), s.inline_done);
+        lines.put(c_str!("flexsc-by-thread"), s.thread_done);
+        lines.put(c_str!("flexsc-refused"), s.refused);
+        lines.put(c_str!("flexsc-handoffs"), s.handoffs);
+        lines.put(c_str!("flexsc-kicks"), s.kicks);
+        lines.put(c_str!("flexsc-waits"), s.waits);
+        lines.put(c_str!("flexsc-sleeps"), s.sleeps);
+        lines.put(c_str!("flexsc-spin-rounds"), s.spin_rounds);
+        lines.put(c_str!("flexsc-spin-sleeps"), s.spin_sleeps);
+        lines.put(c_str!("flexsc-threads"), s.threads);
+        lines.put(c_str!("flexsc-threads-idle"), s.threads_idle);
+        lines.put(c_str!("flexsc-threads-created"), s.threads_created);
+        lines.put(c_str!("flexsc-threads-retired"), s.threads_retired);
+        lines.put(c_str!("flexsc-create-failed"), s.create_failed);
+        lines.put(c_str!("flexsc-max-active"), s.max_active);
+        lines.put(c_str!("flexsc-max-blocked"), s.max_blocked);
+        lines.put(c_str!("flexsc-pages"), s.pages);
+    }
+
+    fn release(this: Arc<Self>) {
+        this.close();
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! FlexSC: exception-less system calls (Soares and Stumm, OSDI'10).
+//!
+//! A program writes system calls into syscall pages that it shares with the kernel; its own
+//! threads, or syscall threads that live in the kernel and belong to it, execute them and write
+//! the results back.
+//!
+//! | file          | what it owns                                                    |
+//! |---------------|-----------------------------------------------------------------|
+//! | `device`      | `/dev/flexsc`: decoding of ioctl and mmap                       |
+//! | `engine`      | all of this for one process; its table of registrations         |
+//! | `pages`       | a registration: doorbells, what is taken, offloaded and done    |
+//! | `pool`        | the syscall threads of an engine: who works, idles, is blocked  |
+//! | `worker`      | the life of one syscall thread, polling kernel cores            |
+//! | `wait`        | WAIT: inline execution, wait policies                           |
+//! | `run`         | the batch that a task executes, and its hand-off when it blocks |
+//! | `dispatch`    | one entry: checks, policy, execution, restart                   |
+//! | `policy`      | the table of all system calls                                   |
+//! | `sys`         | the border to C                                                 |
+
+mod device;
+mod dispatch;
+mod engine;
+mod pages;
+mod policy;
+mod pool;
+mod run;
+mod sys;
+mod wait;
+mod worker;
+
+use kernel::{c_str, prelude::*};
+
+module! {
+    type: Flexsc,
+    name: "flexsc",
+    author: "FlexSC for Linux",
+    description: "Exception-less system calls",
+    license: "GPL",
+}
+
+struct Flexsc {
+    _device: Pin<KBox<sys::miscdev::Registration<engine::Engine>>>,
+}
+
+impl kernel::Module for Flexsc {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Flexsc {
+            _device: KBox::pin_init(
+                sys::miscdev::Registration::register(c_str!("flexsc")),
+                GFP_KERNEL,
+            )?,
+        })
+    }
+}

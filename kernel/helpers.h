@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* C functions that the Rust side of flexsc calls; its copy: sys/c.rs. */
+#ifndef _FLEXSC_HELPERS_H
+#define _FLEXSC_HELPERS_H
+
+#include <linux/types.h>
+
+struct cpumask;
+struct file;
+struct mm_struct;
+struct pid;
+struct seq_file;
+struct task_struct;
+struct vm_area_struct;
+
+void flexsc_lock_init_pages(raw_spinlock_t *lock);
+void flexsc_lock_init_pool(raw_spinlock_t *lock);
+void flexsc_lock_init_slots(raw_spinlock_t *lock);
+void flexsc_lock(raw_spinlock_t *lock);
+void flexsc_unlock(raw_spinlock_t *lock);
+
+struct task_struct *flexsc_current(void);
+struct mm_struct *flexsc_current_mm(void);
+struct pid *flexsc_current_tgid(void);
+bool flexsc_is_executing(void);
+bool flexsc_signal_pending(void);
+bool flexsc_fatal_signal_pending(void);
+bool flexsc_breathe(void);
+void flexsc_relax(void);
+void flexsc_sleep_prepare(void);
+void flexsc_sleep_cancel(void);
+long flexsc_sleep(long timeout_ms);
+int flexsc_sleep_until(u64 when_ns);
+u64 flexsc_now_ns(void);
+void flexsc_mb(void);
+bool flexsc_run_on(unsigned int cpu);
+void flexsc_run_anywhere(struct cpumask *mask);
+struct cpumask *flexsc_own_cpus(void);
+void flexsc_free_cpus(struct cpumask *mask);
+unsigned int flexsc_nr_cpus(void);
+u64 flexsc_online_cpus(void);
+
+int flexsc_file_may_block(unsigned int fd);
+void *flexsc_area_alloc(size_t size);
+void flexsc_area_free(void *area);
+int flexsc_mmap(struct vm_area_struct *vma, void *area);
+void flexsc_mm_grab(struct mm_struct *mm);
+void flexsc_mm_drop(struct mm_struct *mm);
+struct pid *flexsc_get_pid(struct pid *pid);
+bool flexsc_may_open(void);
+umode_t flexsc_device_mode(void);
+unsigned int flexsc_max_pages(void);
+unsigned int flexsc_max_threads(void);
+void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value);
+
+void flexsc_trace_invoke(unsigned int nr, unsigned int index,
+			 struct task_struct *owner);
+void flexsc_trace_block(unsigned int nr, unsigned int left);
+void flexsc_trace_complete(unsigned int nr, unsigned int index, long result);
+bool flexsc_trace_enabled(void);
+
+#endif /* _FLEXSC_HELPERS_H */

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * FlexSC: exception-less system calls. A program writes calls into syscall
+ * pages that it shares with the kernel; the kernel executes them and writes
+ * the results back.
+ *
+ * Everything here is little or big endian as the machine is. All reserved
+ * fields must be zero. Unknown flags are refused with EINVAL.
+ */
+#ifndef _UAPI_LINUX_FLEXSC_H
+#define _UAPI_LINUX_FLEXSC_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define FLEXSC_ABI_VERSION	1
+
+#define FLEXSC_PAGE_SIZE	4096
+#define FLEXSC_PAGE_ENTRIES	64	/* entries in one syscall page */
+#define FLEXSC_MAX_PAGES	64	/* syscall pages in one registration */
+
+/*
+ * The state of an entry. The program owns it while it is free or done, the
+ * kernel from the moment its bit in flexsc_ctrl.posted is toggled until its
+ * bit in flexsc_ctrl.done is. The doorbell words are what counts; the state
+ * is for people, debuggers and programs that look at one entry only. The
+ * program writes FREE and SUBMITTED, the kernel BUSY and DONE.
+ */
+enum flexsc_status {
+	FLEXSC_FREE		= 0,
+	FLEXSC_SUBMITTED	= 1,
+	FLEXSC_BUSY		= 2,
+	FLEXSC_DONE		= 3,
+};
+
+/* Why a call was refused (flexsc_entry.reason, where result is -EOPNOTSUPP) */
+enum flexsc_reason {
+	FLEXSC_REASON_NONE	= 0,	/* it was not refused */
+	FLEXSC_REASON_LIFE	= 1,	/* begins, ends or replaces a thread or process */
+	FLEXSC_REASON_THREAD	= 2,	/* acts on the calling thread's own state */
+	FLEXSC_REASON_GUARDED	= 3,	/* seccomp, ptrace or user dispatch decide over the owner's calls */
+	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces */
+	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or reserved field in the entry (result -EINVAL) */
+	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread could be made (result -EAGAIN) */
+};
+
+/* flexsc_entry.flags */
+#define FLEXSC_ENTRY_ASYNC	(1U << 0)	/* always by a syscall thread, never inline */
+#define FLEXSC_ENTRY_FLAGS	(FLEXSC_ENTRY_ASYNC)
+
+/**
+ * struct flexsc_entry - one posted system call, one cache line
+ * @nr: number of the system call (program)
+ * @flags: FLEXSC_ENTRY_* (program)
+ * @pool: pool that executes the call, 0 unless configured (program)
+ * @__reserved: zero (program)
+ * @reason: enum flexsc_reason (kernel)
+ * @status: enum flexsc_status (both, see there)
+ * @args: arguments (program)
+ * @result: what the call returned, -errno on failure (kernel)
+ */
+struct flexsc_entry {
+	__u16	nr;
+	__u16	flags;
+	__u8	pool;
+	__u8	__reserved;
+	__u8	reason;
+	__u8	status;
+	__u64	args[6];
+	__s64	result;
+} __attribute__((aligned(64)));
+
+/* flexsc_ctrl.flags */
+#define FLEXSC_CTRL_NEED_WAKEUP	(1U << 0)	/* nobody polls: KICK or WAIT after posting */
+
+/**
+ * struct flexsc_ctrl - control block of one syscall page, two cache lines
+ * @posted: doorbell, one bit for each entry, toggled to post it (program)
+ * @reaped: one bit for each entry, toggled when its result was taken (program)
+ * @taken: one bit for each entry, toggled when it was accepted (kernel)
+ * @done: one bit for each entry, toggled when its result is there (kernel)
+ * @flags: FLEXSC_CTRL_* (kernel)
+ *
+ * Posted and not yet accepted: posted ^ taken. Finished and not yet reaped:
+ * done ^ reaped. Free: not (posted ^ reaped).
+ *
+ * Ordering. The program writes the entry, then stores posted with release; the
+ * kernel loads posted with acquire, then reads the entry. The kernel writes
+ * the result, then stores done with release; the program loads done with
+ * acquire, then reads the result. Before it sleeps the kernel sets
+ * NEED_WAKEUP, executes a full barrier and loads posted again; the program
+ * stores posted, executes a full barrier and loads flags.
+ *
+ * The kernel never reads back taken, done and flags.
+ */
+struct flexsc_ctrl {
+	__u64	posted;
+	__u64	reaped;
+	__u64	__user_reserved[6];
+	__u64	taken;
+	__u64	done;
+	__u32	flags;
+	__u32	__kernel_reserved32;
+	__u64	__kernel_reserved[5];
+} __attribute__((aligned(64)));
+
+/**
+ * struct flexsc_register - argument of FLEXSC_IOC_REGISTER
+ * @size: sizeof(struct flexsc_register) (in)
+ * @abi: FLEXSC_ABI_VERSION (in); EPROTO where the kernel has another one
+ * @flags: 0 (in)
+ * @pages: number of syscall pages, 1 to FLEXSC_MAX_PAGES (in)
+ * @id: of the registration (out)
+ * @ctrl_len: length of the control blocks' part of the mapping in bytes (out)
+ * @mmap_offset: for mmap() of the device (out)
+ * @mmap_len: for mmap() of the device, in bytes (out)
+ * @__reserved: 0 (in)
+ *
+ * Makes syscall pages that belong to the calling thread. The mapping begins
+ * with the control blocks, one for each page, and goes on at ctrl_len with
+ * the pages themselves. Both parts are multiples of the page size.
+ */
+struct flexsc_register {
+	__u32	size;
+	__u32	abi;
+	__u32	flags;
+	__u32	pages;
+	__u32	id;
+	__u32	ctrl_len;
+	__u64	mmap_offset;
+	__u64	mmap_len;
+	__u64	__reserved[2];
+};
+
+/* flexsc_wait.policy */
+enum flexsc_policy {
+	FLEXSC_WAIT_NONE	= 0,	/* execute what is posted, do not sleep */
+	FLEXSC_WAIT_ANY		= 1,	/* until one result is there */
+	FLEXSC_WAIT_SOME	= 2,	/* until min results, or linger_ns after the first */
+	FLEXSC_WAIT_ALL		= 3,	/* until nothing posted is unfinished */
+};
+
+/**
+ * struct flexsc_wait - argument of FLEXSC_IOC_WAIT
+ * @size: sizeof(struct flexsc_wait)
+ * @id: registration to wait on; the caller must own it
+ * @policy: enum flexsc_policy
+ * @min: number of results that FLEXSC_WAIT_SOME waits for
+ * @timeout_ns: CLOCK_MONOTONIC time at which to give up with ETIME, 0: never
+ * @linger_ns: for FLEXSC_WAIT_SOME: time from the first result on after which
+ *	       fewer than min will do, 0: wait for all of min
+ *
+ * The ioctl returns the number of results that are there and not reaped. It
+ * fails with ETIME, EINTR (a signal; call again), EDEADLK (nothing is posted
+ * that could satisfy the policy).
+ */
+struct flexsc_wait {
+	__u32	size;
+	__u32	id;
+	__u32	policy;
+	__u32	min;
+	__u64	timeout_ns;
+	__u64	linger_ns;
+};
+
+/*
+ * FLEXSC_IOC_WAIT_FAST: as WAIT without timeouts, its argument packed into
+ * one word: registration in bits 0-15, policy in bits 16-19, min in bits
+ * 32-63.
+ */
+#define FLEXSC_WAIT_FAST_ARG(id, policy, min) \
+	(((__u64)(min) << 32) | ((__u64)(policy) << 16) | (__u64)(id))
+
+/* Parameters of an engine (FLEXSC_IOC_SET, FLEXSC_IOC_GET). */
+enum flexsc_param_id {
+	FLEXSC_PARAM_SPIN_CPUS	= 0,	/* mask of CPUs that poll the doorbells, 0: none (default) */
+	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a kernel core polls in vain before it sleeps */
+	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads */
+	FLEXSC_PARAM_RETIRE_MS	= 3,	/* how long an idle syscall thread stays */
+};
+
+/**
+ * struct flexsc_param - argument of FLEXSC_IOC_SET and FLEXSC_IOC_GET
+ * @size: sizeof(struct flexsc_param)
+ * @param: enum flexsc_param_id
+ * @pool: 0
+ * @__reserved: 0
+ * @value: in for SET, out for GET
+ */
+struct flexsc_param {
+	__u32	size;
+	__u32	param;
+	__u32	pool;
+	__u32	__reserved;
+	__u64	value;
+};
+
+/**
+ * struct flexsc_stats - argument of FLEXSC_IOC_QUERY
+ * @size: sizeof(struct flexsc_stats) that the caller knows (in); the kernel
+ *	  fills in as much as both know and stores its own size (out)
+ * @__reserved: 0
+ * @posted: entries accepted
+ * @inline_done: entries executed by the waiting thread itself
+ * @thread_done: entries executed by syscall threads
+ * @refused: entries refused (EOPNOTSUPP, or EINVAL for the entry itself)
+ * @handoffs: times that an executing thread blocked and another went on
+ * @kicks: KICK calls
+ * @waits: WAIT calls
+ * @sleeps: times that a WAIT call had to sleep
+ * @spin_rounds: polls of the doorbells by kernel cores that found nothing
+ * @spin_sleeps: times that a kernel core gave up polling and slept
+ * @threads: syscall threads now
+ * @threads_idle: of these, idle
+ * @threads_created: syscall threads created so far
+ * @threads_retired: syscall threads that ended for want of work
+ * @create_failed: syscall threads that could not be created
+ * @max_active: most syscall threads that were ever executing at once in one
+ *		pool, those that blocked in a call not counted
+ * @max_blocked: most calls that were ever blocked at once
+ * @pages: syscall pages now
+ */
+struct flexsc_stats {
+	__u32	size;
+	__u32	__reserved;
+	__u64	posted;
+	__u64	inline_done;
+	__u64	thread_done;
+	__u64	refused;
+	__u64	handoffs;
+	__u64	kicks;
+	__u64	waits;
+	__u64	sleeps;
+	__u64	spin_rounds;
+	__u64	spin_sleeps;
+	__u64	threads;
+	__u64	threads_idle;
+	__u64	threads_created;
+	__u64	threads_retired;
+	__u64	create_failed;
+	__u64	max_active;
+	__u64	max_blocked;
+	__u64	pages;
+};
+
+#define FLEXSC_IOC_MAGIC	0xF5
+#define FLEXSC_IOC_REGISTER	_IOWR(FLEXSC_IOC_MAGIC, 0, struct flexsc_register)
+#define FLEXSC_IOC_UNREGISTER	_IO(FLEXSC_IOC_MAGIC, 1)	/* argument: id */
+#define FLEXSC_IOC_WAIT		_IOW(FLEXSC_IOC_MAGIC, 2, struct flexsc_wait)
+#define FLEXSC_IOC_WAIT_FAST	_IO(FLEXSC_IOC_MAGIC, 3)
+#define FLEXSC_IOC_KICK		_IO(FLEXSC_IOC_MAGIC, 4)	/* argument: id */
+#define FLEXSC_IOC_SET		_IOW(FLEXSC_IOC_MAGIC, 5, struct flexsc_param)
+#define FLEXSC_IOC_GET		_IOWR(FLEXSC_IOC_MAGIC, 6, struct flexsc_param)
+#define FLEXSC_IOC_QUERY	_IOWR(FLEXSC_IOC_MAGIC, 7, struct flexsc_stats)
+
+#endif /* _UAPI_LINUX_FLEXSC_H */

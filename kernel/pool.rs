@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The syscall threads of an engine: who works, who idles, who is blocked, and what waits for
+//! them. After the manner of concurrency-managed workqueues: a thread that blocks in a call does
+//! not count as working, so another one takes over; one idle thread is always kept ready.
+
+use crate::{
+    pages::Pages,
+    run::Role,
+    sys::{
+        errno,
+        lock::{Class, Guard, RawLock},
+        process::{self, Thread},
+    },
+};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// End of a list of slots.
+const NONE: u32 = u32::MAX;
+
+/// What a syscall thread is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There is no thread.
+    Free,
+    /// Created, has not asked for work yet.
+    Starting,
+    /// Sleeps; on the idle list.
+    Idle,
+    /// Executes entries, or looks for some.
+    Active,
+    /// Sleeps in a call.
+    Blocked,
+    /// Gave up polling on this CPU and sleeps until it is kicked.
+    SpinSleep(u32),
+}
+
+struct Slot {
+    thread: Option<Thread>,
+    state: State,
+    /// Next slot of the free or the idle list.
+    next: u32,
+}
+
+/// Figures for QUERY.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub(crate) handoffs: u64,
+    pub(crate) kicks: u64,
+    pub(crate) spin_rounds: u64,
+    pub(crate) spin_sleeps: u64,
+    pub(crate) threads: u32,
+    pub(crate) idle: u32,
+    pub(crate) created: u64,
+    pub(crate) retired: u64,
+    pub(crate) create_failed: u64,
+    pub(crate) max_active: u32,
+    pub(crate) max_blocked: u32,
+}
+
+struct Inner {
+    slots: KVec<Slot>,
+    free: u32,
+    idle: u32,
+    starting: u32,
+    active: u32,
+    blocked: u32,
+    /// Registrations with offloaded entries, a ring of fixed capacity.
+    queue: KVec<Option<Arc<Pages>>>,
+    head: usize,
+    queued: usize,
+    /// CPUs with a thread that polls, asleep or not.
+    spinning: u64,
+    counters: Counters,
+}
+
+/// What a thread is to do next.
+pub(crate) enum Next {
+    /// The engine is being closed: end.
+    Stop,
+    /// Execute what these pages have offloaded.
+    Serve(Arc<Pages>),
+    /// Poll the doorbells on this CPU.
+    Spin(u32),
+    /// Sleep with [`Pool::idle`].
+    Idle,
+}
+
+/// Why an idle thread woke up.
+pub(crate) enum Woken {
+    /// There may be work.
+    Look,
+    /// It was idle for too long: end.
+    Retire,
+}
+
+/// The pool.
+pub(crate) struct Pool {
+    inner: RawLock<Inner>,
+    /// CPUs that shall poll.
+    spin_mask: AtomicU64,
+    /// Entries wait in the queue: a look without the lock.
+    has_work: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl Inner {
+    fn slot(&mut self, i: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(i as usize)
+    }
+
+    fn set_state(&mut self, i: u32, state: State) {
+        if let Some(slot) = self.slot(i) {
+            slot.state = state;
+        }
+    }
+
+    fn state(&self, i: u32) -> State {
+        self.slots.get(i as usize).map_or(State::Free, |s| s.state)
+    }
+
+    fn activate(&mut self, i: u32) {
+        self.set_state(i, State::Active);
+        self.active += 1;
+        self.counters.max_active = core::cmp::max(self.counters.max_active, self.active);
+    }
+
+    fn wake(&self, i: u32) {
+        // Under the lock: a thread leaves the table before it ends.
+        if let Some(thread) = self.slots.get(i as usize).and_then(|s| s.thread.as_ref()) {
+            thread.wake();
+        }
+    }
+
+    fn pop_idle(&mut self) -> Option<u32> {
+        let i = self.idle;
+        let next = self.slot(i)?.next;
+        self.idle = next;
+        self.counters.idle -= 1;
+        Some(i)
+    }
+
+    fn unlink_idle(&mut self, i: u32) {
+        let mut at = self.idle;
+        let next = self.slot(i).map_or(NONE, |s| s.next);
+        if at == i {
+            self.idle = next;
+        } else {
+            while let Some(slot) = self.slot(at) {
+                if slot.next == i {
+                    slot.next = next;
+                    break;
+                }
+                at = slot.next;
+            }
+        }
+        self.counters.idle -= 1;
+    }
+
+    /// Lets one more thread work where the rules allow it. Returns whether somebody takes over.
+    fn wake_one(&mut self, spin_mask: u64) -> bool {
+        let polling = self.spinning & spin_mask;
+        if polling != 0 {
+            // One that polls looks at the queue too.
+            self.wake_spinner(polling.trailing_zeros());
+            return true;
+        }
+        if self.active >= process::nr_cpus() {
+            return true;
+        }
+        if let Some(i) = self.pop_idle() {
+            self.activate(i);
+            self.wake(i);
+            return true;
+        }
+        self.starting != 0
+    }
+
+    /// Wakes the thread that polls on `cpu` where it sleeps.
+    fn wake_spinner(&mut self, cpu: u32) -> bool {
+        let found = (0..)
+            .zip(self.slots.iter())
+            .find(|(_, s)| s.state == State::SpinSleep(cpu))
+            .map(|(i, _)| i);
+        if let Some(i) = found {
+            self.activate(i);
+            self.wake(i);
+        }
+        found.is_some()
+    }
+
+    fn enqueue(&mut self, pages: Arc<Pages>) {
+        let capacity = self.queue.len();
+        if self.queued < capacity {
+            let at = (self.head + self.queued) % capacity;
+            if let Some(place) = self.queue.get_mut(at) {
+                *place = Some(pages);
+                self.queued += 1;
+            }
+        }
+    }
+
+    fn dequeue(&mut self) -> Option<Arc<Pages>> {
+        if self.queued == 0 {
+            return None;
+        }
+        let pages = self.queue.get_mut(self.head)?.take();
+        self.head = (self.head + 1) % self.queue.len();
+        self.queued -= 1;
+        pages
+    }
+
+    /// Entries wait and no thread can take them before one of the blocked ones is back.
+    fn is_starved(&self) -> bool {
+        self.queued != 0
+            && self.active == 0
+            && self.counters.idle == 0
+            && self.starting == 0
+            && self.spinning == 0
+    }
+}
+
+impl Pool {
+    /// A pool without threads for up to `registrations` registrations.
+    pub(crate) fn new(registrations: usize) -> Result<Self> {
+        let mut queue = KVec::with_capacity(registrations, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..registrations {
+            queue.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        let inner = Inner {
+            slots: KVec::new(),
+            free: NONE,
+            idle: NONE,
+            starting: 0,
+            active: 0,
+            blocked: 0,
+            queue,
+            head: 0,
+            queued: 0,
+            spinning: 0,
+            counters: Counters::default(),
+        };
+        Ok(Pool {
+            inner: RawLock::new(inner, Class::Pool),
+            spin_mask: AtomicU64::new(0),
+            has_work: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    fn lock(&self) -> Guard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.lock().counters
+    }
+
+    /// Reserves a slot for a thread that the caller is going to create.
+    pub(crate) fn reserve(&self, max: u32) -> Result<u32> {
+        loop {
+            let len = {
+                let mut inner = self.lock();
+                if self.is_stopping() {
+                    return Err(errno::ecanceled());
+                }
+                if inner.counters.threads >= max {
+                    return Err(EAGAIN);
+                }
+                let i = inner.free;
+                if let Some(slot) = inner.slot(i) {
+                    slot.state = State::Starting;
+                    inner.free = slot.next;
+                    inner.starting += 1;
+                    inner.counters.threads += 1;
+                    return Ok(i);
+                }
+                inner.slots.len()
+            };
+            self.grow(len)?;
+        }
+    }
+
+    /// Makes the table larger than `len`, unless somebody else has.
+    fn grow(&self, len: usize) -> Result {
+        let new_len = core::cmp::max(8, len * 2);
+        let mut slots = KVec::with_capacity(new_len, GFP_KERNEL_ACCOUNT)?;
+        for i in 0..new_len {
+            let next = if i + 1 < new_len { i as u32 + 1 } else { NONE };
+            slots.push(
+                Slot {
+                    thread: None,
+                    state: State::Free,
+                    next,
+                },
+                GFP_KERNEL_ACCOUNT,
+            )?;
+        }
+        let mut inner = self.lock();
+        if inner.slots.len() != len || inner.free != NONE {
+            return Ok(());
+        }
+        for (new, old) in slots.iter_mut().zip(inner.slots.iter_mut()) {
+            core::mem::swap(new, old);
+        }
+        inner.free = len as u32;
+        core::mem::swap(&mut inner.slots, &mut slots);
+        // The old table is freed after the lock.
+        drop(inner);
+        Ok(())
+    }
+
+    /// The thread for a reserved slot exists, or does not.
+    pub(crate) fn created(&self, i: u32, thread: Option<Thread>) {
+        let mut inner = self.lock();
+        if thread.is_none() {
+            inner.counters.create_failed += 1;
+            inner.starting -= 1;
+            Self::free(&mut inner, i);
+            return;
+        }
+        inner.counters.created += 1;
+        if let Some(slot) = inner.slot(i) {
+            slot.thread = thread;
+        }
+    }
+
+    fn free(inner: &mut Guard<'_, Inner>, i: u32) -> Option<Thread> {
+        let next = inner.free;
+        let slot = inner.slot(i)?;
+        slot.state = State::Free;
+        slot.next = next;
+        let thread = slot.thread.take();
+        inner.free = i;
+        inner.counters.threads -= 1;
+        thread
+    }
+
+    /// Is a thread ready to take over where one blocks?
+    pub(crate) fn has_spare(&self) -> bool {
+        let inner = self.lock();
+        inner.counters.idle != 0 || inner.starting != 0
+    }
+
+    pub(crate) fn has_threads(&self) -> bool {
+        self.lock().counters.threads != 0
+    }
+
+    /// See [`Inner::is_starved`].
+    pub(crate) fn is_starved(&self) -> bool {
+        self.has_work.load(Ordering::Relaxed) && self.lock().is_starved()
+    }
+
+    /// What thread `i` is to do now. It is counted as active unless it is to sleep or end.
+    pub(crate) fn next(&self, i: u32) -> Next {
+        let mut inner = self.lock();
+        if inner.state(i) == State::Starting {
+            inner.starting -= 1;
+            inner.activate(i);
+        }
+        if self.is_stopping() {
+            return Next::Stop;
+        }
+        let vacant = self.spin_mask.load(Ordering::Relaxed) & !inner.spinning;
+        if vacant != 0 {
+            let cpu = vacant.trailing_zeros();
+            inner.spinning |= 1 << cpu;
+            return Next::Spin(cpu);
+        }
+        // Threads that came back from a call may be too many: they leave first.
+        if inner.active <= process::nr_cpus() {
+            if let Some(pages) = self.dequeue(&mut inner) {
+                return Next::Serve(pages);
+            }
+        }
+        inner.active -= 1;
+        inner.counters.idle += 1;
+        let next = inner.idle;
+        if let Some(slot) = inner.slot(i) {
+            slot.state = State::Idle;
+            slot.next = next;
+        }
+        inner.idle = i;
+        Next::Idle
+    }
+
+    fn dequeue(&self, inner: &mut Guard<'_, Inner>) -> Option<Arc<Pages>> {
+        let pages = inner.dequeue();
+        self.has_work.store(inner.queued != 0, Ordering::Relaxed);
+        if let Some(pages) = &pages {
+            pages.queued.store(false, Ordering::Relaxed);
+        }
+        pages
+    }
+
+    /// Something from the queue for a thread that polls.
+    pub(crate) fn try_dequeue(&self) -> Option<Arc<Pages>> {
+        if !self.has_work.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.dequeue(&mut self.lock())
+    }
+
+    /// Sleeps until thread `i` is activated, a signal comes or it was idle for `retire_ms`.
+    pub(crate) fn idle(&self, i: u32, retire_ms: u32) -> Woken {
+        loop {
+            process::sleep_prepare();
+            let active = self.lock().state(i) != State::Idle;
+            if active || process::signal_pending() || self.is_stopping() {
+                process::sleep_cancel();
+                break;
+            }
+            if !process::sleep(Some(retire_ms)) {
+                let mut inner = self.lock();
+                // The last one stays: it is the spare.
+                if inner.state(i) == State::Idle && inner.counters.idle > 1 {
+                    inner.unlink_idle(i);
+                    inner.activate(i);
+                    inner.counters.retired += 1;
+                    return Woken::Retire;
+                }
+            }
+        }
+        let mut inner = self.lock();
+        if inner.state(i) == State::Idle {
+            inner.unlink_idle(i);
+            inner.activate(i);
+        }
+        Woken::Look
+    }
+
+    /// Queues pages with offloaded entries, and lets a thread work on them.
+    pub(crate) fn push(&self, pages: Arc<Pages>) {
+        let mut inner = self.lock();
+        self.push_locked(&mut inner, &pages);
+        inner.wake_one(self.spin_mask.load(Ordering::Relaxed));
+    }
+
+    fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: &Arc<Pages>) {
+        if !pages.queued.swap(true, Ordering::Relaxed) {
+            inner.enqueue(pages.clone());
+            self.has_work.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Called in the scheduler's hook: a task in this role blocks in a call; `more` has entries
+    /// that it leaves.
+    pub(crate) fn blocked(&self, role: Role, more: Option<&Arc<Pages>>) {
+        let mut inner = self.lock();
+        if let Role::Worker(i) | Role::Spinner(i, _) = role {
+            inner.set_state(i, State::Blocked);
+            inner.active -= 1;
+        }
+        inner.blocked += 1;
+        inner.counters.max_blocked = core::cmp::max(inner.counters.max_blocked, inner.blocked);
+        let mut vacant = false;
+        if let Role::Spinner(_, cpu) = role {
+            inner.spinning &= !(1 << cpu);
+            vacant = true;
+        }
+        if let Some(pages) = more {
+            self.push_locked(&mut inner, pages);
+        }
+        if inner.queued == 0 && !vacant {
+            return;
+        }
+        inner.counters.handoffs += 1;
+        if vacant {
+            if let Some(i) = inner.pop_idle() {
+                inner.activate(i);
+                inner.wake(i);
+            }
+        } else {
+            inner.wake_one(self.spin_mask.load(Ordering::Relaxed));
+        }
+        if inner.is_starved() {
+            for pages in inner.queue.iter().flatten() {
+                pages.nudge();
+            }
+        }
+    }
+
+    /// Called in the scheduler's hook: the task is back.
+    pub(crate) fn unblocked(&self, role: Role) {
+        let mut inner = self.lock();
+        inner.blocked -= 1;
+        if let Role::Worker(i) | Role::Spinner(i, _) = role {
+            inner.set_state(i, State::Active);
+            inner.active += 1;
+        }
+    }
+
+    /// Thread `i` ends; it is not to be woken any more.
+    pub(crate) fn leave(&self, i: u32) {
+        let thread = {
+            let mut inner = self.lock();
+            if inner.state(i) == State::Starting {
+                inner.starting -= 1;
+            } else {
+                inner.active -= 1;
+            }
+            Self::free(&mut inner, i)
+        };
+        drop(thread);
+    }
+
+    /// Lets all threads end, those that are blocked too.
+    pub(crate) fn stop(&self) {
+        let inner = self.lock();
+        self.stopping.store(true, Ordering::Relaxed);
+        for slot in inner.slots.iter() {
+            if let Some(thread) = &slot.thread {
+                thread.interrupt();
+                thread.wake();
+            }
+        }
+    }
+
+    /// Empties the queue; to be called when no thread is left or all are about to end.
+    pub(crate) fn clear(&self) {
+        loop {
+            let pages = self.dequeue(&mut self.lock());
+            if pages.is_none() {
+                break;
+            }
+        }
+    }
+
+    pub(crate) fn count_kick(&self) {
+        self.lock().counters.kicks += 1;
+    }
+}
+
+/// Polling kernel cores.
+impl Pool {
+    /// CPUs that shall poll.
+    pub(crate) fn spin_mask(&self) -> u64 {
+        self.spin_mask.load(Ordering::Relaxed)
+    }
+
+    /// Sets the CPUs that shall poll. The caller provides threads for those that have none.
+    pub(crate) fn set_spin_mask(&self, mask: u64) {
+        self.spin_mask.store(mask, Ordering::Relaxed);
+        self.wake_spinners();
+        for _ in 0..mask.count_ones() {
+            let mut inner = self.lock();
+            if mask & !inner.spinning == 0 {
+                break;
+            }
+            if let Some(i) = inner.pop_idle() {
+                inner.activate(i);
+                inner.wake(i);
+            }
+        }
+    }
+
+    /// CPUs that shall poll and have no thread that does.
+    pub(crate) fn vacant(&self) -> u32 {
+        (self.spin_mask() & !self.lock().spinning).count_ones()
+    }
+
+    /// Wakes all threads that gave up polling. Returns whether any polls now.
+    pub(crate) fn wake_spinners(&self) -> bool {
+        let mut inner = self.lock();
+        for cpu in 0..u64::BITS {
+            if inner.spinning & (1 << cpu) != 0 {
+                inner.wake_spinner(cpu);
+            }
+        }
+        inner.spinning != 0
+    }
+
+    /// `cpu` can't be used for polling.
+    pub(crate) fn spin_failed(&self, cpu: u32) {
+        self.spin_mask.fetch_and(!(1 << cpu), Ordering::Relaxed);
+    }
+
+    /// The thread no longer polls on `cpu`.
+    pub(crate) fn spin_end(&self, cpu: u32) {
+        self.lock().spinning &= !(1 << cpu);
+    }
+
+    /// Thread `i` gives up polling on `cpu` and sleeps, unless `look` finds something to do after
+    /// the thread was marked as sleeping.
+    pub(crate) fn spin_sleep(&self, i: u32, cpu: u32, rounds: u64, look: impl Fn() -> bool) {
+        {
+            let mut inner = self.lock();
+            inner.counters.spin_rounds += rounds;
+            inner.counters.spin_sleeps += 1;
+            inner.set_state(i, State::SpinSleep(cpu));
+            inner.active -= 1;
+        }
+        loop {
+            process::sleep_prepare();
+            let awake = self.lock().state(i) == State::Active;
+            let stay = awake
+                || self.is_stopping()
+                || process::signal_pending()
+                || self.spin_mask() & (1 << cpu) == 0
+                || self.has_work.load(Ordering::Relaxed)
+                || look();
+            if stay {
+                process::sleep_cancel();
+                break;
+            }
+            process::sleep(None);
+        }
+        let mut inner = self.lock();
+        if inner.state(i) != State::Active {
+            inner.activate(i);
+        }
+    }
+}

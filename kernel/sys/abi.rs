@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The structs of the UAPI header, as they cross the border to user space.
+
+use core::mem::size_of;
+use kernel::prelude::*;
+use kernel::types::{AsBytes, FromBytes};
+use kernel::uaccess::UserSlice;
+use kernel::uapi;
+
+/// A struct of the UAPI header.
+#[repr(transparent)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Abi<T>(pub(crate) T);
+
+/// Structs that consist of integers without padding.
+///
+/// # Safety
+///
+/// That is so.
+pub(crate) unsafe trait Plain: Copy + Default {}
+
+static_assert!(size_of::<uapi::flexsc_register>() == 56);
+static_assert!(size_of::<uapi::flexsc_wait>() == 32);
+static_assert!(size_of::<uapi::flexsc_param>() == 24);
+static_assert!(size_of::<uapi::flexsc_stats>() == 152);
+
+// SAFETY: Integers only; the size above is the sum of theirs.
+unsafe impl Plain for uapi::flexsc_register {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::flexsc_wait {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::flexsc_param {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::flexsc_stats {}
+
+// SAFETY: By `Plain` any bytes are a valid value.
+unsafe impl<T: Plain> FromBytes for Abi<T> {}
+// SAFETY: By `Plain` there is no padding.
+unsafe impl<T: Plain> AsBytes for Abi<T> {}
+
+/// Reads a struct at the user address `arg`, whose first field is its size.
+pub(crate) fn read<T: Plain>(arg: usize) -> Result<T> {
+    let value: Abi<T> = UserSlice::new(arg as _, size_of::<T>()).reader().read()?;
+    Ok(value.0)
+}
+
+/// Writes `value` to the user address `arg`.
+pub(crate) fn write<T: Plain>(arg: usize, value: T) -> Result {
+    UserSlice::new(arg as _, size_of::<T>())
+        .writer()
+        .write(&Abi(value))
+}
+
+/// Writes the first `len` bytes of `value` to the user address `arg`.
+pub(crate) fn write_prefix<T: Plain>(arg: usize, value: &T, len: usize) -> Result {
+    let len = core::cmp::min(len, size_of::<T>());
+    // SAFETY: `value` is valid for its size, and by `Plain` all its bytes are initialised.
+    let bytes = unsafe { core::slice::from_raw_parts((&raw const *value).cast::<u8>(), len) };
+    UserSlice::new(arg as _, len).writer().write_slice(bytes)
+}
+
+/// The beginning of structs whose length the caller may choose.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Head {
+    pub(crate) size: u32,
+    pub(crate) reserved: u32,
+}
+
+// SAFETY: Two integers of the same size.
+unsafe impl Plain for Head {}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory that a program and the kernel share: control blocks and syscall pages.
+//!
+//! Everything in it may change at any time. So each word is read once into a copy, and what the
+//! kernel wrote is never read back. The ordering of the doorbells is described at
+//! `struct flexsc_ctrl` in the UAPI header; here are the kernel's halves of its pairs.
+
+use super::c;
+use core::{
+    mem::size_of,
+    ptr::NonNull,
+    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicU8, Ordering},
+};
+use kernel::prelude::*;
+use kernel::uapi::{flexsc_ctrl, flexsc_entry, FLEXSC_MAX_PAGES, FLEXSC_PAGE_SIZE};
+
+const PAGE: usize = FLEXSC_PAGE_SIZE as usize;
+
+static_assert!(size_of::<flexsc_entry>() == 64);
+static_assert!(size_of::<flexsc_ctrl>() == 128);
+
+/// A copy of what a program wrote into an entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) nr: u16,
+    pub(crate) flags: u16,
+    pub(crate) pool: u8,
+    pub(crate) reserved: u8,
+    pub(crate) args: [u64; 6],
+}
+
+/// Control blocks and syscall pages of one registration.
+///
+/// # Invariants
+///
+/// `base` points to `len` bytes from `flexsc_area_alloc`, page aligned: first `ctrl_len` bytes for
+/// one control block a page, then `pages` syscall pages.
+pub(crate) struct Area {
+    base: NonNull<u8>,
+    pages: u32,
+    ctrl_len: usize,
+    len: usize,
+}
+
+// SAFETY: The memory is not bound to a thread, and all access to it is by atomics.
+unsafe impl Send for Area {}
+// SAFETY: As above.
+unsafe impl Sync for Area {}
+
+impl Area {
+    /// Allocates zeroed memory for `pages` syscall pages.
+    pub(crate) fn new(pages: u32) -> Result<Self> {
+        if pages == 0 || pages > FLEXSC_MAX_PAGES {
+            return Err(EINVAL);
+        }
+        let ctrl_len = (pages as usize * size_of::<flexsc_ctrl>()).next_multiple_of(PAGE);
+        let len = ctrl_len + pages as usize * PAGE;
+        // SAFETY: Allocation has no preconditions.
+        let base = NonNull::new(unsafe { c::flexsc_area_alloc(len) }).ok_or(ENOMEM)?;
+        // INVARIANT: Just allocated with that length.
+        Ok(Area {
+            base: base.cast(),
+            pages,
+            ctrl_len,
+            len,
+        })
+    }
+
+    pub(crate) fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Length of the control blocks' part in bytes.
+    pub(crate) fn ctrl_len(&self) -> usize {
+        self.ctrl_len
+    }
+
+    /// Length of the whole in bytes, a multiple of the page size.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The memory, for mapping it to user space.
+    pub(super) fn as_ptr(&self) -> *mut core::ffi::c_void {
+        self.base.as_ptr().cast()
+    }
+
+    fn ctrl(&self, page: u32) -> *mut flexsc_ctrl {
+        let page = core::cmp::min(page, self.pages - 1) as usize;
+        // SAFETY: `page < pages`, and by the invariant there is a control block for each.
+        unsafe { self.base.as_ptr().cast::<flexsc_ctrl>().add(page) }
+    }
+
+    fn entry(&self, page: u32, index: u32) -> *mut flexsc_entry {
+        let page = core::cmp::min(page, self.pages - 1) as usize;
+        let index = (index % 64) as usize;
+        // SAFETY: By the invariant page `page` has 64 entries at this place.
+        unsafe {
+            self.base
+                .as_ptr()
+                .add(self.ctrl_len + page * PAGE)
+                .cast::<flexsc_entry>()
+                .add(index)
+        }
+    }
+
+    /// The doorbell. Entries whose bits are seen toggled may be read afterwards.
+    pub(crate) fn posted(&self, page: u32) -> u64 {
+        // SAFETY: `ctrl` returns a valid, aligned pointer into memory that lives as `self`.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).posted) };
+        // ORDERING: Pairs with the program's release store after writing the entry.
+        word.load(Ordering::Acquire)
+    }
+
+    /// Whose results the program has taken.
+    pub(crate) fn reaped(&self, page: u32) -> u64 {
+        // SAFETY: As in `posted`.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).reaped) };
+        word.load(Ordering::Relaxed)
+    }
+
+    /// Publishes which entries were accepted.
+    pub(crate) fn set_taken(&self, page: u32, taken: u64) {
+        // SAFETY: As in `posted`.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).taken) };
+        word.store(taken, Ordering::Relaxed);
+    }
+
+    /// Publishes which entries have their result.
+    pub(crate) fn set_done(&self, page: u32, done: u64) {
+        // SAFETY: As in `posted`.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).done) };
+        // ORDERING: Pairs with the program's acquire load before reading the result.
+        word.store(done, Ordering::Release);
+    }
+
+    /// Publishes `FLEXSC_CTRL_*`. A caller that goes to sleep on it adds a full barrier and looks
+    /// at `posted` again.
+    pub(crate) fn set_flags(&self, page: u32, flags: u32) {
+        // SAFETY: As in `posted`.
+        let word = unsafe { AtomicU32::from_ptr(&raw mut (*self.ctrl(page)).flags) };
+        word.store(flags, Ordering::Relaxed);
+    }
+
+    /// Reads an entry, each field once, and marks it as busy.
+    pub(crate) fn take_entry(&self, page: u32, index: u32) -> Entry {
+        let e = self.entry(page, index);
+        // SAFETY: `entry` returns a valid, aligned pointer; the first eight bytes are read as one
+        // word, the fields lie in it in the order of the header.
+        let head = unsafe { AtomicU64::from_ptr(e.cast::<u64>()) }.load(Ordering::Relaxed);
+        let [n0, n1, f0, f1, pool, reserved, _, _] = head.to_ne_bytes();
+        let mut args = [0; 6];
+        for (i, arg) in args.iter_mut().enumerate() {
+            // SAFETY: `i < 6`, see above.
+            let word = unsafe { AtomicU64::from_ptr(&raw mut (*e).args[i]) };
+            *arg = word.load(Ordering::Relaxed);
+        }
+        self.set_status(e, kernel::uapi::flexsc_status_FLEXSC_BUSY as u8);
+        Entry {
+            nr: u16::from_ne_bytes([n0, n1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            pool,
+            reserved,
+            args,
+        }
+    }
+
+    /// Writes an entry's result. It counts once its bit is in [`Self::set_done`].
+    pub(crate) fn put_result(&self, page: u32, index: u32, result: i64, reason: u8) {
+        let e = self.entry(page, index);
+        // SAFETY: As in `take_entry`.
+        unsafe { AtomicI64::from_ptr(&raw mut (*e).result) }.store(result, Ordering::Relaxed);
+        // SAFETY: As in `take_entry`.
+        unsafe { AtomicU8::from_ptr(&raw mut (*e).reason) }.store(reason, Ordering::Relaxed);
+        self.set_status(e, kernel::uapi::flexsc_status_FLEXSC_DONE as u8);
+    }
+
+    fn set_status(&self, e: *mut flexsc_entry, status: u8) {
+        // SAFETY: The callers pass a pointer from `entry`.
+        let byte = unsafe { AtomicU8::from_ptr(&raw mut (*e).status) };
+        // ORDERING: A program may look at the status only; it then finds the result there.
+        byte.store(status, Ordering::Release);
+    }
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        // SAFETY: From `flexsc_area_alloc`; the kernel has no other pointer to it. Pages that are
+        // still mapped to user space have references of their own.
+        unsafe { c::flexsc_area_free(self.base.as_ptr().cast()) };
+    }
+}

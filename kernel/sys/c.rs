@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C functions of `helpers.h`, in its order.
+
+use kernel::bindings::{
+    cpumask, mm_struct, pid, raw_spinlock_t, seq_file, task_struct, vm_area_struct,
+};
+use kernel::ffi::{c_char, c_int, c_long, c_uint, c_void};
+
+extern "C" {
+    pub(super) fn flexsc_lock_init_pages(lock: *mut raw_spinlock_t);
+    pub(super) fn flexsc_lock_init_pool(lock: *mut raw_spinlock_t);
+    pub(super) fn flexsc_lock_init_slots(lock: *mut raw_spinlock_t);
+    pub(super) fn flexsc_lock(lock: *mut raw_spinlock_t);
+    pub(super) fn flexsc_unlock(lock: *mut raw_spinlock_t);
+
+    pub(super) fn flexsc_current() -> *mut task_struct;
+    pub(super) fn flexsc_current_mm() -> *mut mm_struct;
+    pub(super) fn flexsc_current_tgid() -> *mut pid;
+    pub(super) fn flexsc_is_executing() -> bool;
+    pub(super) fn flexsc_signal_pending() -> bool;
+    pub(super) fn flexsc_fatal_signal_pending() -> bool;
+    pub(super) fn flexsc_breathe() -> bool;
+    pub(super) fn flexsc_relax();
+    pub(super) fn flexsc_sleep_prepare();
+    pub(super) fn flexsc_sleep_cancel();
+    pub(super) fn flexsc_sleep(timeout_ms: c_long) -> c_long;
+    pub(super) fn flexsc_sleep_until(when_ns: u64) -> c_int;
+    pub(super) fn flexsc_now_ns() -> u64;
+    pub(super) fn flexsc_mb();
+    pub(super) fn flexsc_run_on(cpu: c_uint) -> bool;
+    pub(super) fn flexsc_run_anywhere(mask: *mut cpumask);
+    pub(super) fn flexsc_own_cpus() -> *mut cpumask;
+    pub(super) fn flexsc_free_cpus(mask: *mut cpumask);
+    pub(super) fn flexsc_nr_cpus() -> c_uint;
+    pub(super) fn flexsc_online_cpus() -> u64;
+
+    pub(super) fn flexsc_file_may_block(fd: c_uint) -> c_int;
+    pub(super) fn flexsc_area_alloc(size: usize) -> *mut c_void;
+    pub(super) fn flexsc_area_free(area: *mut c_void);
+    pub(super) fn flexsc_mmap(vma: *mut vm_area_struct, area: *mut c_void) -> c_int;
+    pub(super) fn flexsc_mm_grab(mm: *mut mm_struct);
+    pub(super) fn flexsc_mm_drop(mm: *mut mm_struct);
+    pub(super) fn flexsc_get_pid(pid: *mut pid) -> *mut pid;
+    pub(super) fn flexsc_may_open() -> bool;
+    pub(super) fn flexsc_device_mode() -> kernel::bindings::umode_t;
+    pub(super) fn flexsc_max_pages() -> c_uint;
+    pub(super) fn flexsc_max_threads() -> c_uint;
+    pub(super) fn flexsc_seq_u64(m: *mut seq_file, name: *const c_char, value: u64);
+
+    pub(super) fn flexsc_trace_invoke(nr: c_uint, entry: c_uint, owner: *mut task_struct);
+    pub(super) fn flexsc_trace_block(nr: c_uint, left: c_uint);
+    pub(super) fn flexsc_trace_complete(nr: c_uint, entry: c_uint, result: c_long);
+    pub(super) fn flexsc_trace_enabled() -> bool;
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Error numbers that the kernel crate has no names for.
+
+use kernel::bindings;
+use kernel::error::Error;
+
+fn error(errno: u32) -> Error {
+    Error::from_errno(-(errno as core::ffi::c_int))
+}
+
+/// The wait can't end: nothing is in flight.
+pub(crate) fn edeadlk() -> Error {
+    error(bindings::EDEADLK)
+}
+
+/// The time is over.
+pub(crate) fn etime() -> Error {
+    error(bindings::ETIME)
+}
+
+/// Another version of the ABI.
+pub(crate) fn eproto() -> Error {
+    error(bindings::EPROTO)
+}
+
+/// The call is not made from a page.
+pub(crate) fn eopnotsupp() -> Error {
+    error(bindings::EOPNOTSUPP)
+}
+
+/// The call was not made.
+pub(crate) fn ecanceled() -> Error {
+    error(bindings::ECANCELED)
+}
+
+/// There is no such call.
+pub(crate) fn enosys() -> Error {
+    error(bindings::ENOSYS)
+}

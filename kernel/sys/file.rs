@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files, and the module's parameters.
+
+use super::c;
+use kernel::bindings;
+use kernel::str::CStr;
+
+/// May reading from or writing to `fd` of the current process block for an unbounded time?
+pub(crate) fn may_block(fd: u32) -> bool {
+    // SAFETY: Any number will do.
+    unsafe { c::flexsc_file_may_block(fd) != 0 }
+}
+
+/// Parameter `enable`: may the current task open the device?
+pub(crate) fn may_open() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_may_open() }
+}
+
+/// Parameter `mode`.
+pub(super) fn device_mode() -> bindings::umode_t {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_device_mode() }
+}
+
+/// Parameter `max_pages`: syscall pages that one engine may have.
+pub(crate) fn max_pages() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_max_pages() }
+}
+
+/// Parameter `max_threads`: syscall threads that one engine may have.
+pub(crate) fn max_threads() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_max_threads() }
+}
+
+/// The text of `/proc/PID/fdinfo/FD` while it is written.
+pub(crate) struct Lines(pub(super) *mut bindings::seq_file);
+
+impl Lines {
+    /// Adds a line `name:\tvalue`.
+    pub(crate) fn put(&self, name: &CStr, value: u64) {
+        // SAFETY: Made by the shim for `show_fdinfo` from a valid pointer, for its duration.
+        unsafe { c::flexsc_seq_u64(self.0, name.as_char_ptr().cast(), value) };
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A misc device whose open files are `Arc`s. In the shape of the later `kernel::miscdevice`.
+
+use super::{area::Area, c, file};
+use core::{marker::PhantomData, mem::MaybeUninit};
+use kernel::bindings;
+use kernel::error::{from_result, to_result};
+use kernel::ffi::{c_int, c_long, c_uint, c_ulong};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+use kernel::types::{ForeignOwnable, Opaque};
+
+/// What an open file of the device does.
+pub(crate) trait Device: Send + Sync + Sized + 'static {
+    /// What mappings of the file belong to.
+    type Mapping: AsRef<Area>;
+
+    /// open(2).
+    fn open() -> Result<Arc<Self>>;
+    /// ioctl(2), from 64-bit programs.
+    fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize>;
+    /// mmap(2): which memory begins at this page offset of the file, and belongs to the caller.
+    fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Self::Mapping>>;
+    /// `/proc/PID/fdinfo/FD`.
+    fn show(this: ArcBorrow<'_, Self>, lines: &file::Lines);
+    /// The last descriptor and the last mapping are gone.
+    fn release(this: Arc<Self>);
+}
+
+/// A registered device. It is gone when this is dropped.
+///
+/// # Invariants
+///
+/// `inner` is registered.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<T> {
+    #[pin]
+    inner: Opaque<bindings::miscdevice>,
+    _t: PhantomData<T>,
+}
+
+// SAFETY: It may be deregistered from any thread.
+unsafe impl<T> Send for Registration<T> {}
+// SAFETY: There is nothing to do with a shared reference.
+unsafe impl<T> Sync for Registration<T> {}
+
+impl<T: Device> Registration<T> {
+    pub(crate) fn register(name: &'static CStr) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            inner <- Self::init(name),
+            _t: PhantomData,
+        })
+    }
+
+    fn init(name: &'static CStr) -> impl PinInit<Opaque<bindings::miscdevice>, Error> {
+        let init = move |slot: *mut Opaque<bindings::miscdevice>| {
+            // SAFETY: All zeroes is a valid `miscdevice`.
+            let mut device = unsafe { MaybeUninit::<bindings::miscdevice>::zeroed().assume_init() };
+            device.minor = bindings::MISC_DYNAMIC_MINOR as _;
+            device.name = name.as_char_ptr();
+            device.fops = &Vtable::<T>::TABLE.0;
+            device.mode = file::device_mode();
+            let slot = Opaque::raw_get(slot);
+            // SAFETY: `slot` is valid for writes.
+            unsafe { slot.write(device) };
+            // SAFETY: It is pinned and filled in.
+            to_result(unsafe { bindings::misc_register(slot) })
+        };
+        // SAFETY: `init` fills in the whole, or registers nothing where it fails; an `Opaque` may
+        // hold anything.
+        unsafe { kernel::init::pin_init_from_closure(init) }
+    }
+}
+
+#[pinned_drop]
+impl<T> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant it is registered.
+        unsafe { bindings::misc_deregister(self.inner.get()) };
+    }
+}
+
+struct Table(bindings::file_operations);
+
+// SAFETY: The table is constant.
+unsafe impl Sync for Table {}
+
+struct Vtable<T>(PhantomData<T>);
+
+impl<T: Device> Vtable<T> {
+    const TABLE: &'static Table = &Table(bindings::file_operations {
+        owner: super::this_module(),
+        open: Some(Self::open),
+        release: Some(Self::release),
+        unlocked_ioctl: Some(Self::ioctl),
+        mmap: Some(Self::mmap),
+        show_fdinfo: Some(Self::show_fdinfo),
+        // SAFETY: All zeroes is a valid `file_operations`.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    });
+
+    /// # Safety
+    ///
+    /// `file` is an open file of this device.
+    unsafe fn borrow<'a>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
+        // SAFETY: `open` has stored an `Arc<T>`, which `release`, called last, takes back.
+        unsafe { Arc::<T>::borrow((*file).private_data) }
+    }
+
+    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        match T::open() {
+            Ok(this) => {
+                // SAFETY: The file is being opened, nobody else uses it.
+                unsafe { (*file).private_data = this.into_foreign().cast_mut() };
+                0
+            }
+            Err(e) => e.to_errno(),
+        }
+    }
+
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: Stored by `open`; this is the last call for the file.
+        T::release(unsafe { Arc::<T>::from_foreign((*file).private_data) });
+        0
+    }
+
+    unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
+        // SAFETY: The VFS passes an open file of this device.
+        match T::ioctl(unsafe { Self::borrow(file) }, cmd, arg as usize) {
+            Ok(ret) => ret as c_long,
+            Err(e) => e.to_errno() as c_long,
+        }
+    }
+
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        // SAFETY: The VFS passes a mapping that is being made, locked for writing.
+        let (offset, len) = unsafe {
+            let range = (*vma).__bindgen_anon_1.__bindgen_anon_1;
+            ((*vma).vm_pgoff as usize, (range.vm_end - range.vm_start) as usize)
+        };
+        from_result(|| {
+            // SAFETY: The VFS passes an open file of this device.
+            let owner = T::area(unsafe { Self::borrow(file) }, offset)?;
+            let area: &Area = (*owner).as_ref();
+            if area.len() != len {
+                return Err(EINVAL);
+            }
+            // SAFETY: The memory comes from `flexsc_area_alloc` and lives during the call; its
+            // pages get references of their own.
+            to_result(unsafe { c::flexsc_mmap(vma, area.as_ptr()) })?;
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
+        // SAFETY: The VFS passes an open file of this device.
+        T::show(unsafe { Self::borrow(file) }, &file::Lines(m));
+    }
+}
+

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The only place that touches `bindings` and C functions; everything above it is safe code.
+
+pub(crate) mod abi;
+pub(crate) mod area;
+mod c;
+pub(crate) mod errno;
+pub(crate) mod file;
+pub(crate) mod hook;
+pub(crate) mod invoke;
+pub(crate) mod lock;
+pub(crate) mod miscdev;
+pub(crate) mod process;
+pub(crate) mod thread;
+
+use kernel::bindings;
+
+#[cfg(MODULE)]
+const fn this_module() -> *mut bindings::module {
+    extern "C" {
+        static mut __this_module: bindings::module;
+    }
+    &raw mut __this_module
+}
+
+#[cfg(not(MODULE))]
+const fn this_module() -> *mut bindings::module {
+    core::ptr::null_mut()
+}

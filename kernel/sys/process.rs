@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes and threads as flexsc sees them: who owns what, sleeping, waking, time and CPUs.
+
+use super::c;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::prelude::*;
+
+/// A reference to a thread.
+///
+/// # Invariants
+///
+/// Owns one reference of the task.
+pub(crate) struct Thread(NonNull<bindings::task_struct>);
+
+// SAFETY: Task references may be used and dropped anywhere.
+unsafe impl Send for Thread {}
+// SAFETY: As above.
+unsafe impl Sync for Thread {}
+
+impl Thread {
+    /// The current thread.
+    pub(crate) fn current() -> Self {
+        let task = kernel::types::ARef::from(&*kernel::current!());
+        // INVARIANT: The reference of the `ARef` goes to the new value.
+        Thread(kernel::types::ARef::into_raw(task).cast())
+    }
+
+    /// A reference to `task`.
+    ///
+    /// # Safety
+    ///
+    /// `task` is valid.
+    pub(super) unsafe fn from_task(task: *mut bindings::task_struct) -> Self {
+        // SAFETY: Valid by the caller's promise; `Task` is a transparent `task_struct`.
+        let task = kernel::types::ARef::from(unsafe { &*task.cast::<kernel::task::Task>() });
+        // INVARIANT: The reference of the `ARef` goes to the new value.
+        Thread(kernel::types::ARef::into_raw(task).cast())
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        // SAFETY: No preconditions.
+        self.0.as_ptr() == unsafe { c::flexsc_current() }
+    }
+
+    /// Wakes it up where it sleeps.
+    pub(crate) fn wake(&self) {
+        // SAFETY: By the invariant the task is valid.
+        unsafe { bindings::wake_up_process(self.0.as_ptr()) };
+    }
+
+    /// Ends its interruptible sleep as a signal would.
+    pub(crate) fn interrupt(&self) {
+        // SAFETY: By the invariant the task is valid.
+        unsafe { bindings::syscall_thread_interrupt(self.0.as_ptr()) };
+    }
+
+    /// Has it ended or is it about to?
+    pub(crate) fn is_exiting(&self) -> bool {
+        // SAFETY: By the invariant the task is valid; the word is read once.
+        let flags = unsafe { (&raw const (*self.0.as_ptr()).flags).read_volatile() };
+        flags & bindings::PF_EXITING != 0
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::task_struct {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant a reference is owned, given to the `ARef` that drops it.
+        drop(unsafe { kernel::types::ARef::<kernel::task::Task>::from_raw(self.0.cast()) });
+    }
+}
+
+/// A process: an address space and a thread group.
+///
+/// # Invariants
+///
+/// Owns a reference to the `mm_struct` itself (not to its memory) and to the `pid`.
+pub(crate) struct Process {
+    mm: *mut bindings::mm_struct,
+    tgid: *mut bindings::pid,
+}
+
+// SAFETY: Both references may be used and dropped anywhere.
+unsafe impl Send for Process {}
+// SAFETY: As above.
+unsafe impl Sync for Process {}
+
+impl Process {
+    /// The current process; `EPERM` for a kernel thread.
+    pub(crate) fn current() -> Result<Self> {
+        // SAFETY: No preconditions; the current task keeps both alive.
+        let (mm, tgid) = unsafe { (c::flexsc_current_mm(), c::flexsc_current_tgid()) };
+        if mm.is_null() || tgid.is_null() {
+            return Err(EPERM);
+        }
+        // SAFETY: Both are valid, see above.
+        unsafe { c::flexsc_mm_grab(mm) };
+        // SAFETY: As above.
+        unsafe { c::flexsc_get_pid(tgid) };
+        // INVARIANT: References taken just now.
+        Ok(Process { mm, tgid })
+    }
+
+    /// Does the current task belong to it? False for a forked child, a vfork child and after exec.
+    pub(crate) fn is_current(&self) -> bool {
+        // SAFETY: No preconditions.
+        unsafe { self.mm == c::flexsc_current_mm() && self.tgid == c::flexsc_current_tgid() }
+    }
+
+    /// Charges `pages` to RLIMIT_MEMLOCK, or gives them back.
+    pub(crate) fn account_locked(&self, pages: usize, add: bool) -> Result {
+        // SAFETY: By the invariant the `mm_struct` is valid.
+        kernel::error::to_result(unsafe { bindings::account_locked_vm(self.mm, pages, add) })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant a reference is owned.
+        unsafe { c::flexsc_mm_drop(self.mm) };
+        // SAFETY: As above.
+        unsafe { bindings::put_pid(self.tgid) };
+    }
+}
+
+/// A set of CPUs.
+///
+/// # Invariants
+///
+/// Owns memory from `flexsc_own_cpus`.
+pub(crate) struct Cpus(NonNull<bindings::cpumask>);
+
+// SAFETY: It is plain memory.
+unsafe impl Send for Cpus {}
+// SAFETY: It is never written.
+unsafe impl Sync for Cpus {}
+
+impl Cpus {
+    /// Those that the current thread may run on.
+    pub(crate) fn own() -> Result<Self> {
+        // SAFETY: No preconditions.
+        NonNull::new(unsafe { c::flexsc_own_cpus() })
+            .map(Cpus)
+            .ok_or(ENOMEM)
+    }
+
+    /// Lets the current syscall thread run on these.
+    pub(crate) fn run_here(&self) {
+        // SAFETY: By the invariant the mask is valid.
+        unsafe { c::flexsc_run_anywhere(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for Cpus {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is owned.
+        unsafe { c::flexsc_free_cpus(self.0.as_ptr()) };
+    }
+}
+
+/// Binds the current syscall thread to one CPU; false where that can't be.
+pub(crate) fn run_on(cpu: u32) -> bool {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_run_on(cpu) }
+}
+
+/// Number of CPUs that are online.
+pub(crate) fn nr_cpus() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_nr_cpus() }
+}
+
+/// Which of CPU 0 to 63 are online.
+pub(crate) fn online_cpus() -> u64 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_online_cpus() }
+}
+
+/// Is the current task executing posted calls, as their owner or as a syscall thread?
+pub(crate) fn is_executing() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_is_executing() }
+}
+
+/// Has the current task a signal to handle?
+pub(crate) fn signal_pending() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_signal_pending() }
+}
+
+/// Is the current task about to be killed?
+pub(crate) fn fatal_signal_pending() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_fatal_signal_pending() }
+}
+
+/// Lets other tasks run where they want to; returns [`signal_pending`].
+pub(crate) fn breathe() -> bool {
+    // SAFETY: No preconditions; called where sleeping is allowed.
+    unsafe { c::flexsc_breathe() }
+}
+
+/// Tells the CPU that this is a loop that waits.
+pub(crate) fn relax() {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_relax() }
+}
+
+/// From here on a wake-up ends the next sleep. Follow up with one of the three below.
+pub(crate) fn sleep_prepare() {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_sleep_prepare() }
+}
+
+/// Do not sleep after all.
+pub(crate) fn sleep_cancel() {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_sleep_cancel() }
+}
+
+/// Sleeps until woken up, by a signal too, or for `ms` milliseconds; false where the time is over.
+pub(crate) fn sleep(ms: Option<u32>) -> bool {
+    let ms = ms.map_or(-1, |ms| ms as core::ffi::c_long);
+    // SAFETY: Called by a task that may sleep.
+    unsafe { c::flexsc_sleep(ms as _) != 0 }
+}
+
+/// Sleeps until woken up, by a signal too, or until the time comes; false where it has.
+pub(crate) fn sleep_until(when_ns: u64) -> bool {
+    // SAFETY: Called by a task that may sleep.
+    unsafe { c::flexsc_sleep_until(when_ns) != 0 }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_now_ns() }
+}
+
+/// A full memory barrier.
+pub(crate) fn full_barrier() {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_mb() }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Making syscall threads with the core's factory.
+
+use super::process::Thread;
+use core::{ffi::c_void, marker::PhantomData, ptr::NonNull};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+use kernel::{bindings, types::ForeignOwnable};
+
+/// What a syscall thread does.
+pub(crate) trait Body: Send + Sync + Sized + 'static {
+    /// The thread's life. It ends when this returns, which it does soon after [`signal`] said so.
+    fn run(this: ArcBorrow<'_, Self>);
+}
+
+/// A thread that was created and not yet started. Dropping it starts it.
+pub(crate) struct Created(NonNull<bindings::syscall_thread>);
+
+impl Created {
+    /// A reference to the thread.
+    pub(crate) fn thread(&self) -> Thread {
+        // SAFETY: The thread was not started, so it exists.
+        let task = unsafe { bindings::syscall_thread_task(self.0.as_ptr()) };
+        // SAFETY: As above, the task is valid.
+        unsafe { Thread::from_task(task) }
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        // SAFETY: Not started so far, and not used afterwards.
+        unsafe { bindings::syscall_thread_start(self.0.as_ptr()) };
+    }
+}
+
+/// The callbacks of a kind of thread.
+pub(crate) struct Ops<T> {
+    table: bindings::syscall_thread_ops,
+    _t: PhantomData<T>,
+}
+
+// SAFETY: It is constant.
+unsafe impl<T> Sync for Ops<T> {}
+
+impl<T: Body> Ops<T> {
+    pub(crate) const fn new() -> Self {
+        Ops {
+            table: bindings::syscall_thread_ops {
+                owner: super::this_module(),
+                run: Some(Self::run),
+                release: Some(Self::release),
+            },
+            _t: PhantomData,
+        }
+    }
+
+    /// Creates a syscall thread in the current process that runs `body`.
+    ///
+    /// Fails with `EAGAIN` at a limit on processes, `ENOMEM`, and `EINTR` where the caller is
+    /// about to die or has a signal to handle first.
+    pub(crate) fn create(&'static self, name: &'static CStr, body: Arc<T>) -> Result<Created> {
+        let data = body.into_foreign();
+        // SAFETY: The table and the name are static, `data` is the thread's if this succeeds.
+        let st = unsafe {
+            bindings::syscall_thread_create(&self.table, data.cast_mut(), name.as_char_ptr())
+        };
+        match kernel::error::from_err_ptr(st) {
+            // SAFETY: Neither an error nor null.
+            Ok(st) => Ok(Created(unsafe { NonNull::new_unchecked(st) })),
+            Err(e) => {
+                // SAFETY: The thread does not exist, so the reference is still ours.
+                drop(unsafe { Arc::<T>::from_foreign(data) });
+                Err(if e.to_errno() == -(bindings::ERESTARTNOINTR as i32) {
+                    EINTR
+                } else {
+                    e
+                })
+            }
+        }
+    }
+
+    unsafe extern "C" fn run(data: *mut c_void) {
+        // SAFETY: `data` comes from `into_foreign` in `create`; `release` comes after this.
+        let this = unsafe { Arc::<T>::borrow(data) };
+        T::run(this);
+    }
+
+    unsafe extern "C" fn release(data: *mut c_void) {
+        // SAFETY: As above; this is the last use.
+        drop(unsafe { Arc::<T>::from_foreign(data) });
+    }
+}
+
+/// For a syscall thread with a signal pending: stops with its process, freezes, runs task work.
+/// True where the thread has to end.
+pub(crate) fn signal() -> bool {
+    // SAFETY: Called by syscall threads only, which are user workers.
+    unsafe { bindings::syscall_thread_signal() }
+}

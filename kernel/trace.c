@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The tracepoints of flexsc and the functions through which Rust fires them. */
+#include <linux/sched.h>
+
+#include "helpers.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+void flexsc_trace_invoke(unsigned int nr, unsigned int index,
+			 struct task_struct *owner)
+{
+	trace_flexsc_invoke(nr, index, owner);
+}
+
+void flexsc_trace_block(unsigned int nr, unsigned int left)
+{
+	trace_flexsc_block(nr, left);
+}
+
+void flexsc_trace_complete(unsigned int nr, unsigned int index, long result)
+{
+	trace_flexsc_complete(nr, index, result);
+}
+
+bool flexsc_trace_enabled(void)
+{
+	return trace_flexsc_invoke_enabled() || trace_flexsc_complete_enabled();
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! WAIT: the owner executes its entries inline, then sleeps until its wait policy is satisfied.
+
+use crate::{
+    engine::Engine,
+    pages::{Count, Pages},
+    run::{Batch, End, Role},
+    sys::{errno, hook::Hook, invoke, process},
+    worker::Worker,
+};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::uapi;
+
+/// A wait policy and its times, in nanoseconds of CLOCK_MONOTONIC.
+pub(crate) struct Policy {
+    need: Need,
+    timeout: Option<u64>,
+    linger: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    None,
+    Some(u32),
+    All,
+}
+
+impl Policy {
+    pub(crate) fn new(policy: u32, min: u32, timeout_ns: u64, linger_ns: u64) -> Result<Self> {
+        let need = match policy {
+            uapi::flexsc_policy_FLEXSC_WAIT_NONE => Need::None,
+            uapi::flexsc_policy_FLEXSC_WAIT_ANY => Need::Some(1),
+            uapi::flexsc_policy_FLEXSC_WAIT_SOME => Need::Some(core::cmp::max(min, 1)),
+            uapi::flexsc_policy_FLEXSC_WAIT_ALL => Need::All,
+            _ => return Err(EINVAL),
+        };
+        let is_some = policy == uapi::flexsc_policy_FLEXSC_WAIT_SOME;
+        if !is_some && (min != 0 || linger_ns != 0) {
+            return Err(EINVAL);
+        }
+        Ok(Policy {
+            need,
+            timeout: (timeout_ns != 0).then_some(timeout_ns),
+            linger: (linger_ns != 0).then_some(linger_ns),
+        })
+    }
+
+    /// How many more results are needed, given these.
+    fn missing(&self, count: Count) -> u32 {
+        match self.need {
+            Need::None => 0,
+            Need::Some(n) => n.saturating_sub(count.ready),
+            Need::All => count.unfinished,
+        }
+    }
+}
+
+/// Executes inline what is posted and can be, gives the rest to syscall threads. True where a
+/// signal is pending.
+fn run_inline(engine: &Arc<Engine>, pages: &Arc<Pages>) -> bool {
+    if !pages.any_pending() {
+        return false;
+    }
+    let hook = Hook::new(Batch::new(engine, Role::Owner));
+    invoke::with_frame(|| {
+        hook.with(|batch| {
+            for page in 0..pages.len() {
+                let bits = pages.claim(page);
+                if bits != 0 && batch.run(pages, page, bits) == End::Signal {
+                    return true;
+                }
+            }
+            false
+        })
+    })
+}
+
+/// Nobody can execute what waits for a syscall thread: make one, or say so in the results.
+fn relieve(engine: &Arc<Engine>, pages: &Pages) {
+    if !engine.pool.is_starved() || Worker::spawn(engine).is_ok() {
+        return;
+    }
+    while let Some((page, mut bits)) = pages.take_offloaded() {
+        let all = bits;
+        while bits != 0 {
+            let index = bits.trailing_zeros();
+            bits &= bits - 1;
+            pages.area().put_result(
+                page,
+                index,
+                EAGAIN.to_errno().into(),
+                uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
+            );
+        }
+        pages.finish(page, all);
+    }
+}
+
+/// The WAIT call. Returns the number of results that are ready.
+pub(crate) fn wait(engine: &Arc<Engine>, pages: &Arc<Pages>, policy: &Policy) -> Result<u32> {
+    if !pages.owner().is_current() {
+        return Err(EPERM);
+    }
+    engine.count_wait();
+    let mut linger_until = None;
+    loop {
+        let signal = run_inline(engine, pages);
+        let count = pages.count();
+        if policy.missing(count) == 0 {
+            return Ok(count.ready);
+        }
+        if signal || process::signal_pending() {
+            return Err(ERESTARTSYS);
+        }
+        if let Need::Some(n) = policy.need {
+            if count.ready + count.unfinished < n && linger_until.is_none() {
+                if policy.linger.is_none() || count.unfinished == 0 {
+                    return if count.ready != 0 && policy.linger.is_some() {
+                        Ok(count.ready)
+                    } else {
+                        Err(errno::edeadlk())
+                    };
+                }
+            }
+        }
+        let now = process::now_ns();
+        if policy.timeout.is_some_and(|t| t <= now) {
+            return Err(errno::etime());
+        }
+        if let Some(linger) = policy.linger {
+            if count.ready != 0 {
+                let until = *linger_until.get_or_insert(now.saturating_add(linger));
+                if until <= now {
+                    return Ok(count.ready);
+                }
+            }
+        }
+        sleep(engine, pages, policy, linger_until);
+    }
+}
+
+/// Sleeps until enough results are there, or there is something to look at.
+fn sleep(engine: &Arc<Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
+    relieve(engine, pages);
+    process::sleep_prepare();
+    let sleeps = pages.sleep_for(|count| {
+        // The first result starts the time of `linger`, so it has to wake the owner.
+        let missing = policy.missing(count);
+        if policy.linger.is_some() && linger_until.is_none() {
+            core::cmp::min(missing, if count.ready == 0 { 1 } else { 0 })
+        } else {
+            missing
+        }
+    });
+    if !sleeps {
+        process::sleep_cancel();
+        return;
+    }
+    engine.count_sleep();
+    match [policy.timeout, linger_until].into_iter().flatten().min() {
+        Some(when) => {
+            process::sleep_until(when);
+        }
+        None => {
+            process::sleep(None);
+        }
+    }
+    pages.awake();
+}
