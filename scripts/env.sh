@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
+#
+# Finds the tools and names them in variables; sourced after lib.sh.  It never
+# stops and changes nothing: a tool that was not found leaves its variable
+# empty, and who needs it says so.
+#
+#   LLVM           suffix of clang, ld.lld, llvm-*, for the kernel's make
+#   KERNEL_RUSTC   Rust compiler for the kernel; yours wins if you set it
+#   KERNEL_RUSTDOC, RUST_LIB_SRC
+#                  what belongs to that compiler
+#   BINDGEN        bindgen for the kernel; yours wins
+#   LIBCLANG_PATH  for bindgen, matching LLVM
+#   CARGO          cargo for the user-space crates; yours wins
+
+RUST_PINNED=1.85.0	# the release that Debian 12 and Debian 13 both carry
+RUST_KERNEL_MIN=1.83.0	# KASAN with return thunks in Rust needs it
+RUST_USER_MIN=1.85.0
+BINDGEN_PINNED=0.71.1
+BINDGEN_MIN=0.69.5	# earlier ones mishandle libclang 19
+RUST_HOME=$FLEXSC_CACHE/tools/rust-$RUST_PINNED
+BINDGEN_HOME=$FLEXSC_CACHE/tools/bindgen-$BINDGEN_PINNED
+LLVM=-19
+export LIBCLANG_PATH=${LIBCLANG_PATH:-/usr/lib/llvm-19/lib}
+
+# rust_for_kernel RUSTC: is it new enough, and is its library source there?
+rust_for_kernel() {
+	local src
+	version_ge "$(tool_version "$1" --version)" "$RUST_KERNEL_MIN" || return 1
+	src=${RUST_LIB_SRC:-$("$1" --print sysroot)/lib/rustlib/src/rust/library}
+	[[ -e $src/core/src/lib.rs ]]
+}
+
+find_kernel_rustc() {
+	local try
+	[[ -n ${KERNEL_RUSTC:-} ]] && return 0
+	if [[ -x $RUST_HOME/bin/rustc ]]; then
+		KERNEL_RUSTC=$RUST_HOME/bin/rustc
+		return 0
+	fi
+	try=$(command -v rustc) || return 0
+	# Behind rustup's proxy, take the compiler itself: the build must not
+	# change when a toolchain file is met on the way.
+	if have rustup; then
+		try=$(cd / && rustup which rustc 2>/dev/null) || return 0
+	fi
+	rust_for_kernel "$try" && KERNEL_RUSTC=$try
+	return 0
+}
+
+find_bindgen() {
+	local try
+	[[ -n ${BINDGEN:-} ]] && return 0
+	if [[ -x $BINDGEN_HOME/bin/bindgen ]]; then
+		BINDGEN=$BINDGEN_HOME/bin/bindgen
+		return 0
+	fi
+	try=$(command -v bindgen) || return 0
+	version_ge "$(tool_version "$try" --version)" "$BINDGEN_MIN" && BINDGEN=$try
+	return 0
+}
+
+find_cargo() {
+	[[ -n ${CARGO:-} ]] && return 0
+	if have cargo && version_ge "$(tool_version cargo --version)" "$RUST_USER_MIN"; then
+		CARGO=cargo
+	elif [[ -x $RUST_HOME/bin/cargo ]]; then
+		CARGO=$RUST_HOME/bin/cargo
+		export RUSTC=$RUST_HOME/bin/rustc RUSTDOC=$RUST_HOME/bin/rustdoc
+	fi
+	return 0
+}
+
+find_kernel_rustc
+find_bindgen
+find_cargo
+KERNEL_RUSTDOC=${KERNEL_RUSTDOC:-${KERNEL_RUSTC:+$(dirname "$KERNEL_RUSTC")/rustdoc}}
+export LLVM KERNEL_RUSTC KERNEL_RUSTDOC BINDGEN CARGO

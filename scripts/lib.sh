@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
+#
+# Shared shell functions: paths, errors, stages, the lock.  Sourced by the
+# other scripts, which set PROG first if their file name says too little.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+FLEXSC_CACHE=${FLEXSC_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/flexsc}
+FLEXSC_LOGS=$FLEXSC_CACHE/logs
+PROG=${PROG:-$(basename "$0")}
+export ROOT FLEXSC_CACHE FLEXSC_LOGS
+
+# A stage's own output goes to its log; sentences for the user go here.
+exec {FLEXSC_ERR}>&2
+
+# die SENTENCE: say it and stop.  Inside a stage the status 113 tells stage()
+# that the reason has been given, so that it does not repeat the log.
+die() {
+	printf '%s: %s\n' "$PROG" "$*" >&"$FLEXSC_ERR"
+	[[ -n ${IN_STAGE:-} ]] && exit 113
+	exit 1
+}
+
+say() {
+	printf '%s\n' "$*"
+}
+
+have() {
+	command -v "$1" >/dev/null 2>&1
+}
+
+# stage NAME COMMAND...: run COMMAND with its output in a log and print one
+# line with the seconds it took.  On failure: the log's path, its last lines,
+# exit 1.  COMMAND may be a shell function; variables it sets are lost.
+# Never call stage in a condition: the shell would then ignore "set -e".
+stage() {
+	local name=$1 log rc start=$SECONDS
+	shift
+	mkdir -p "$FLEXSC_LOGS"
+	log=$FLEXSC_LOGS/${STAGE_PREFIX:-}$name.log
+	[[ -t 1 ]] && printf '%-8s ...\r' "$name"
+	set +e
+	(
+		set -e
+		IN_STAGE=1
+		"$@"
+	) >"$log" 2>&1
+	rc=$?
+	set -e
+	if ((rc == 0)); then
+		printf '%-8s %4d s%s\n' "$name" $((SECONDS - start)) "$(stage_note "$log")"
+		return 0
+	fi
+	printf '%-8s %4d s  FAILED\n' "$name" $((SECONDS - start))
+	if ((rc != 113)); then
+		show_failure "$name" "$log" >&2
+	fi
+	exit 1
+}
+
+# show_failure NAME LOG: the last lines, and before them the first error if a
+# parallel make has gone on for a while after it.
+show_failure() {
+	local total first
+	printf '%s: stage "%s" failed; the log is %s\n' "$PROG" "$1" "$2"
+	total=$(wc -l <"$2")
+	first=$(grep -nEm 1 '(^|[ :])error(\[E[0-9]+\])?: |: undefined symbol|\*\*\* ' "$2" | cut -d: -f1) || true
+	if [[ -n $first ]] && ((first <= total - 20)); then
+		printf '  its first error, line %d:\n' "$first"
+		sed -n "$first,$((first + 11))p" "$2" | sed 's/^/  | /'
+	fi
+	printf '  its last lines:\n'
+	tail -n 20 "$2" | sed 's/^/  | /'
+}
+
+# A stage may leave one remark for its line by printing "note: ..." as the
+# last line of its log.
+stage_note() {
+	local last
+	last=$(tail -n 1 "$1")
+	[[ $last == "note: "* ]] && printf '  %s' "${last#note: }"
+	return 0
+}
+
+# take_lock: one set-up or build at a time for one cache.
+take_lock() {
+	mkdir -p "$FLEXSC_CACHE" 2>/dev/null ||
+		die "cannot create the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
+	have flock || return 0
+	exec {FLEXSC_LOCK}>"$FLEXSC_CACHE/lock" ||
+		die "cannot write in the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
+	if ! flock -n "$FLEXSC_LOCK"; then
+		say "waiting for another set-up or kernel build that uses $FLEXSC_CACHE"
+		flock "$FLEXSC_LOCK"
+	fi
+}
+
+# need_space GIB: stop unless the cache's file system has that much room.
+need_space() {
+	local dir=$FLEXSC_CACHE free
+	while [[ ! -d $dir ]]; do dir=$(dirname "$dir"); done
+	free=$(df -Pk "$dir" | awk 'NR == 2 { print int($4 / 1048576) }')
+	((free >= $1)) ||
+		die "only $free GiB are free in $dir and $1 are needed: free some space, or set FLEXSC_CACHE to a directory on a bigger disk."
+}
+
+# version_ge A B: is the dotted version A at least B?
+version_ge() {
+	local i a b
+	IFS=. read -r -a a <<<"${1%%[!0-9.]*}"
+	IFS=. read -r -a b <<<"$2"
+	for i in 0 1 2; do
+		((10#${a[i]:-0} > 10#${b[i]:-0})) && return 0
+		((10#${a[i]:-0} < 10#${b[i]:-0})) && return 1
+	done
+	return 0
+}
+
+# tool_version COMMAND...: the first x.y.z that it prints.
+tool_version() {
+	local out
+	out=$("$@" 2>/dev/null) || return 0
+	[[ $out =~ [0-9]+\.[0-9]+(\.[0-9]+)? ]] && printf '%s\n' "${BASH_REMATCH[0]}"
+	return 0
+}
