@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Judges a run of the guest tests from what the test machine left behind.
+
+Success needs positive proof: a complete KTAP plan, the end marker on the
+console, exit code 0, and no kernel fault.  A run that merely shows no failure
+has failed.  Every failure gets a name: the test during which it happened, or
+"boot" (before the first test) or "vm" (the run as a whole).
+
+KTAP is parsed by the kernel's own tools/testing/kunit/kunit_parser.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+GUEST = Path(__file__).resolve().parents[2] / "tests" / "guest-init"
+TIMESTAMP = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+MARKER = re.compile(r"^flexsc-ktest: (begin|end) (\S+)$")
+END_MARKER = "flexsc-ktest: end of run"
+PANIC = re.compile(r"^Kernel panic")
+RESULT = re.compile(r"^(not ok|ok) \d+ (?:- )?([^#]*?)(?: # SKIP ?(.*))?$")
+
+
+def load_splats(path: Path = GUEST / "splats.ere") -> re.Pattern[str]:
+    """One pattern of the lines that the guest runner uses as well."""
+    return re.compile("|".join(f"(?:{line})" for line in path.read_text().splitlines() if line[0] != "#"))
+
+
+SPLAT = load_splats()
+
+
+def load_parser(kunit_dir: Path):
+    """The KTAP parser of the kernel source, made silent; its errors are collected."""
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(kunit_dir))
+    parser = importlib.import_module("kunit_parser")
+    parser.stdout = importlib.import_module("kunit_printer").Printer(io.StringIO())
+    return parser
+
+
+@dataclass
+class Result:
+    """One name of the report."""
+
+    name: str
+    status: str  # "ok", "skipped", "FAILED"
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Verdict:
+    """All results, in the order of the plan; what belongs to no test comes last."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+
+    def fail(self, name: str, reason: str) -> None:
+        result = self.results.setdefault(name, Result(name, "FAILED"))
+        if result.status != "FAILED":
+            result.status, result.reasons = "FAILED", []
+        if reason not in result.reasons:
+            result.reasons.append(reason)
+
+    def count(self, status: str) -> int:
+        return sum(r.status == status for r in self.results.values())
+
+    @property
+    def failures(self) -> list[Result]:
+        return [r for r in self.results.values() if r.status == "FAILED"]
+
+
+@dataclass
+class Console:
+    """What the kernel log says: faults by test, the panic, where it stopped."""
+
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    panic: str | None = None
+    running: str | None = None
+    last: str = "boot"
+    ended: bool = False
+
+
+def read_console(text: str, first: str = "boot") -> Console:
+    """Attributes each fault to the test whose begin marker was seen last."""
+    con = Console(last=first)
+    for raw in text.replace("\r", "").split("\n"):
+        line = TIMESTAMP.sub("", raw)
+        marker = MARKER.match(line)
+        if marker:
+            con.running = marker[2] if marker[1] == "begin" else None
+            con.last = marker[2]
+        elif line == END_MARKER:
+            con.ended = True
+        elif SPLAT.search(line):
+            con.faults.append((con.last, line))
+            if PANIC.match(line):
+                con.panic = line
+    return con
+
+
+def judge_console(con: Console, verdict: Verdict) -> None:
+    """At most three faults are shown per name; the first says most."""
+    shown: dict[str, int] = {}
+    for name, line in con.faults:
+        shown[name] = shown.get(name, 0) + 1
+        if shown[name] <= 3 or line == con.panic:
+            verdict.fail(name, f"kernel log: {line}")
+        elif shown[name] == 4:
+            verdict.fail(name, "kernel log: more faults follow")
+
+
+def judge(
+    ktap: str,
+    console: str,
+    exit_code: int | None,
+    limit: tuple[str, str] | None,
+    parser,
+    need_exit: bool = True,
+) -> Verdict:
+    """Judges one run.
+
+    `limit` names the test (or "boot", "vm") that hit a time limit, and says
+    which.  `need_exit` is off on a machine that is not ours to end: there the
+    exit code is the runner's and no end marker is written.
+    """
+    verdict = Verdict()
+    con = read_console(console)
+    lines = ktap.replace("\r", "").split("\n")
+    tree = parser.parse_run_tests(lines)
+    plan = tree.expected_count or 0
+    planned = next((ln.split()[2:] for ln in lines if ln.startswith("# planned: ")), [])
+    reason = ""
+    reasons = {}
+    skips = {}
+    came = 0
+    for line in lines:
+        if line.startswith("# reason: "):
+            reason = line[len("# reason: ") :]
+        elif match := RESULT.match(line):
+            came += 1
+            reasons[match[2]], reason = reason, ""
+            skips[match[2]] = match[3] or ""
+
+    state = parser.TestStatus
+    received = [t for t in tree.subtests if t.name and t.status != state.TEST_CRASHED]
+    for test in received:
+        name = test.name.strip()
+        if name in verdict.results:
+            verdict.fail(name, "reported twice")
+        elif test.status == state.SUCCESS:
+            verdict.results[name] = Result(name, "ok")
+        elif test.status == state.SKIPPED:
+            verdict.results[name] = Result(name, "skipped", [skips.get(name, "")])
+        else:
+            verdict.fail(name, reasons.get(name) or "no reason given")
+        if test.counts.errors:
+            verdict.fail(name, "its result line is out of order")
+    all_ok = not verdict.failures
+
+    if limit:
+        verdict.fail(*limit)
+    stopped = con.running if need_exit and not con.ended else None
+    if stopped and stopped not in verdict.results and not con.panic:
+        verdict.fail(stopped, "the machine stopped or restarted during this test")
+    judge_console(con, verdict)
+
+    bail = next((ln for ln in lines if ln.startswith("Bail out!")), None)
+    if bail:
+        verdict.fail("vm", bail[len("Bail out! ") :])
+    for name in planned:
+        if name not in verdict.results:
+            verdict.fail(name, "did not run")
+    missing = []
+    if tree.expected_count is None or not plan:
+        missing.append("no KTAP plan")
+    elif (came := max(came, len(received))) != plan:
+        missing.append(f"the plan says {plan} results and {came} came")
+    if need_exit and not con.ended:
+        missing.append("no end marker")
+    if exit_code is None:
+        missing.append("no exit code")
+    elif exit_code != 0 and all_ok:
+        missing.append(f"the guest's exit code is {exit_code}")
+    elif exit_code == 0 and not all_ok:
+        missing.append("the guest's exit code is 0 although a test failed")
+    if missing and not bail:
+        verdict.fail("vm", "; ".join(missing))
+    return verdict
+
+
+def report(verdict: Verdict, config: str, seconds: float, out=sys.stdout) -> None:
+    """The failures by name, the line for programs, the line for people."""
+    for result in verdict.failures:
+        for reason in result.reasons:
+            print(f"FAILED {result.name}: {reason}", file=out)
+    passed, failed, skipped = (verdict.count(s) for s in ("ok", "FAILED", "skipped"))
+    print(
+        f"ktest-result: config={config} passed={passed} failed={failed} "
+        f"skipped={skipped} seconds={seconds:.0f}",
+        file=out,
+    )
+    tail = f", {skipped} skipped" if skipped else ""
+    print(f"{passed} passed, {failed} failed{tail}", file=out, flush=True)

@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Runs the test machine, shows progress, keeps the time limits, has it judged.
+
+run.py OPTIONS -- COMMAND...   (called by ktest.sh, which describes the options)
+
+COMMAND is the emulator, or with --here the guest runner itself.  Files in the
+work directory: console.log, out (KTAP, or the output of a command), control
+("ready", "exit N"), emulator.log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+import judge as rules  # noqa: E402
+
+POLL = 0.03
+GRACE = 20  # the guest's own limit per test comes first; then ours
+
+
+class Tail:
+    """A growing file, read piece by piece."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self.file = path.open("rb")
+        self.partial = b""
+
+    def data(self) -> bytes:
+        return self.file.read()
+
+    def lines(self) -> list[str]:
+        *lines, self.partial = (self.partial + self.file.read()).split(b"\n")
+        return [ln.decode(errors="replace").rstrip("\r") for ln in lines]
+
+
+class Progress:
+    """One line per test while it runs."""
+
+    def __init__(self, out) -> None:
+        self.out = out
+        self.test: str | None = None
+        self.since = 0.0
+        self.reason = ""
+        self.diag: list[str] = []
+
+    def feed(self, line: str) -> None:
+        if line.startswith("# begin "):
+            self.test, self.since = line[8:], time.monotonic()
+            self.reason, self.diag = "", []
+            if self.out.isatty():
+                print(f"  ...     {self.test}", end="\r", file=self.out, flush=True)
+            return
+        if line.startswith("# reason: "):
+            self.reason = line[10:]
+            return
+        match = rules.RESULT.match(line)
+        if not match:
+            self.diag.append(line)
+            return
+        status = "ok" if match[1] == "ok" else "FAILED"
+        if match[3] is not None:
+            status, self.reason = "skipped", match[3]
+        took = time.monotonic() - self.since
+        print(f"  {status:7} {match[2]:40} {took:6.1f} s  {self.reason}".rstrip(), file=self.out)
+        if status == "FAILED":
+            for diag in self.diag[-20:]:
+                print(f"            {diag}", file=self.out)
+        self.out.flush()
+        self.test = None
+
+
+class Machine:
+    """The emulator and the channels it writes to."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.work: Path = args.work
+        self.out = Tail(self.work / "out")
+        self.control = Tail(self.work / "control")
+        self.console = Tail(self.work / "console.log")
+        self.ready = False
+        self.exit_code: int | None = None
+        self.exit_at = 0.0
+        self.panic_at = 0.0
+        self.limit: tuple[str, str] | None = None
+        self.boot_seconds = 0.0
+        self.ended_by_us = False
+        self.progress = Progress(sys.stdout)
+
+    def run(self, command: list[str]) -> None:
+        log = (self.work / "emulator.log").open("wb")
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        start, parent = time.monotonic(), os.getppid()
+        try:
+            while True:
+                if os.getppid() != parent:
+                    raise KeyboardInterrupt  # who started us is gone
+                ended = child.poll() is not None
+                self.read(time.monotonic() - start)
+                if ended:
+                    break
+                if self.over(time.monotonic(), start):
+                    break
+                time.sleep(POLL)
+        finally:
+            if child.poll() is None:
+                self.ended_by_us = True
+                child.kill()
+                child.wait()
+        self.read(time.monotonic() - start)
+        self.status = child.returncode
+
+    def read(self, now: float) -> None:
+        if self.args.mode == "run":
+            data = self.out.data()
+            if data:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+        else:
+            for line in self.out.lines():
+                self.progress.feed(line)
+        for line in self.control.lines():
+            if line == "ready" and not self.ready:
+                self.ready, self.boot_seconds = True, now
+                print(f"{self.args.title}: up after {now:.1f} s", file=sys.stderr, flush=True)
+            elif (match := re.fullmatch(r"exit (\d+)", line)):
+                self.exit_code, self.exit_at = int(match[1]), time.monotonic()
+        for line in self.console.lines():
+            if rules.PANIC.match(rules.TIMESTAMP.sub("", line)):
+                self.panic_at = time.monotonic()
+
+    def over(self, now: float, start: float) -> bool:
+        """Is it time to end the machine?  Says why in self.limit."""
+        args, test = self.args, self.progress.test
+        if self.exit_at and now - self.exit_at > 15:
+            return True  # all is said, it merely does not go away
+        if self.panic_at and now - self.panic_at > 15:
+            return True
+        if args.no_limits:
+            return False
+        if not self.ready and now - start > args.boot_limit:
+            self.limit = ("boot", f"limit for the boot of {args.boot_limit:g} s hit")
+        elif test and now - self.progress.since > args.test_limit + args.grace:
+            self.limit = (test, f"the machine hangs: limit per test of {args.test_limit:g} s "
+                                f"and {args.grace:g} s more hit")
+        elif now - start > args.total_limit:
+            self.limit = (test or "vm", f"total limit of {args.total_limit:g} s hit")
+        return self.limit is not None
+
+
+def text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def here(args: argparse.Namespace, command: list[str]) -> rules.Verdict:
+    """The tests on this very machine; the kernel log is read from its start marker."""
+    start = f"flexsc-ktest: here {os.getpid()} {time.time():.0f}"
+    with open("/dev/kmsg", "w", encoding="utf-8") as kmsg:
+        kmsg.write(f"<5>{start}\n")
+    progress = Progress(sys.stdout)
+    ktap = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as child:
+        for line in child.stdout:
+            ktap.append(line)
+            progress.feed(line.rstrip("\n"))
+    log = subprocess.run(["dmesg"], capture_output=True, text=True, errors="replace", check=True)
+    console = log.stdout.rpartition(start + "\n")[2]
+    parser = rules.load_parser(args.kunit)
+    return rules.judge("".join(ktap), console, child.returncode, None, parser, need_exit=False)
+
+
+def one_at_a_time(path: Path):
+    """Two machines on two cores spoil each other's time limits: wait for the other."""
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("waiting for another test machine to finish", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def main() -> int:
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--work", type=Path, required=True)
+    ap.add_argument("--mode", choices=("tests", "run", "here"), required=True)
+    ap.add_argument("--kunit", type=Path)
+    ap.add_argument("--lock", type=Path)
+    ap.add_argument("--title", default="")
+    ap.add_argument("--config", default="")
+    ap.add_argument("--boot-limit", type=float, default=60)
+    ap.add_argument("--test-limit", type=float, default=60)
+    ap.add_argument("--total-limit", type=float, default=900)
+    ap.add_argument("--grace", type=float, default=GRACE)
+    ap.add_argument("--no-limits", action="store_true")
+    ap.add_argument("command", nargs="+")
+    args = ap.parse_args()
+
+    if args.mode == "here":
+        begun = time.monotonic()
+        verdict = here(args, args.command)
+        rules.report(verdict, "here", time.monotonic() - begun)
+        return 1 if verdict.failures else 0
+
+    lock = one_at_a_time(args.lock)
+    begun = time.monotonic()
+    machine = Machine(args)
+    machine.run(args.command)
+    lock.close()
+    console = text(args.work / "console.log")
+    if machine.status != 0 and not machine.ended_by_us and machine.exit_code is None:
+        print(f"the emulator stopped with status {machine.status}:", file=sys.stderr)
+        print(text(args.work / "emulator.log"), end="", file=sys.stderr)
+
+    if args.mode == "tests":
+        parser = rules.load_parser(args.kunit)
+        verdict = rules.judge(text(args.work / "out"), console, machine.exit_code,
+                              machine.limit, parser)
+        rules.report(verdict, args.config, time.monotonic() - begun)
+        return 1 if verdict.failures else 0
+
+    verdict = rules.Verdict()
+    con = rules.read_console(console, first="vm")
+    rules.judge_console(con, verdict)
+    if machine.limit:
+        verdict.fail(*machine.limit)
+    if machine.exit_code is None:
+        verdict.fail("vm", "no exit code: the machine stopped before the command ended")
+    elif not con.ended:
+        verdict.fail("vm", "no end marker")
+    for result in verdict.failures:
+        for reason in result.reasons:
+            print(f"FAILED {result.name}: {reason}", file=sys.stderr)
+    if verdict.failures:
+        return machine.exit_code or 1
+    return machine.exit_code or 0
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,192 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# run-tests.sh [-k FILTER] [-l]: runs the guest tests, prints KTAP.
+#
+# Plain sh, for busybox and for a full system.  /ktest/conf or the environment:
+#   KT_BIN          test program: `KT_BIN --list`, `KT_BIN run NAME`
+#   KT_FILTER       substring or glob of test names, several separated by spaces
+#   KT_TEST_LIMIT   seconds per test
+#   KT_MODULE       module to load first and to unload last (empty: none)
+#   KT_MODULE_ARGS  its parameters
+#   KT_KMEMLEAK     "must": the leak scan is part of the plan; "no": it is not
+#   KT_HERE         not empty: not our own machine, change nothing but the tests
+#
+# Around every test a marker goes to the kernel log, and every line that looks
+# like a kernel fault (splats.ere) after the marker fails the test.
+
+dir=$(cd "$(dirname "$0")" && pwd) || exit 2
+if [ -z "$KT_HERE" ] && [ -r /ktest/conf ]; then
+	# shellcheck source=/dev/null
+	. /ktest/conf
+fi
+export KT_HERE
+: "${KT_TEST_LIMIT:=30}"
+
+only_list=
+while getopts k:lh opt; do
+	case $opt in
+	k) KT_FILTER=$OPTARG ;;
+	l) only_list=1 ;;
+	*)
+		echo 'usage: run-tests [-k FILTER] [-l]   (-l: list the tests)'
+		exit 2
+		;;
+	esac
+done
+
+[ -r "$dir/splats.ere" ] || {
+	echo "Bail out! $dir/splats.ere is missing, the kernel log cannot be judged"
+	exit 2
+}
+tmp=$(mktemp -d /tmp/ktest.XXXXXX) || exit 2
+trap 'rm -rf "$tmp"' EXIT
+
+# Is this name asked for?
+wanted() {
+	[ -n "$KT_FILTER" ] || return 0
+	set -f
+	for f in $KT_FILTER; do
+		# shellcheck disable=SC2254  # the filter is a pattern
+		case $1 in $f | *"$f"*) set +f; return 0 ;; esac
+	done
+	set +f
+	return 1
+}
+
+mark() { echo "<5>flexsc-ktest: $1 $2" > /dev/kmsg; }
+
+# First kernel fault in the log after the last "begin" marker of this test.
+splat_after() {
+	dmesg | tac | sed "\\,flexsc-ktest: begin $1\$,q" |
+		sed 's/^\[[^]]*\]\(\[[^]]*\]\)* *//' | grep -E -f "$dir/splats.ere" | tail -n 1
+}
+
+# run_test NAME: one test in its own session; exit code, $out, $why.
+run_test() {
+	rm -f "$tmp/late"
+	setsid "$KT_BIN" run "$1" < /dev/null > "$out" 2>&1 &
+	pid=$!
+	setsid sh "$dir/watchdog.sh" "$pid" "$KT_TEST_LIMIT" "$tmp/late" > /dev/null 2>&1 &
+	dog=$!
+	wait "$pid" 2>/dev/null
+	rc=$?
+	[ -e "$tmp/late" ] && rc=124
+	{ kill -KILL "-$dog" || kill -KILL "$dog"; kill -KILL "-$pid"; wait "$dog"; } 2>/dev/null
+	case $rc in
+	0 | 77) why= ;;
+	124) why="limit of $KT_TEST_LIMIT s hit" ;;
+	12[6-7]) why="exit code $rc, cannot run $KT_BIN" ;;
+	1[3-9]?) why="ended by signal $((rc - 128))" ;;
+	*) why="exit code $rc" ;;
+	esac
+	return $rc
+}
+
+run_insmod() {
+	# shellcheck disable=SC2086  # the parameters are words
+	insmod "$KT_MODULE" $KT_MODULE_ARGS > "$out" 2>&1
+	rc=$?
+	[ $rc = 0 ] || { why='insmod failed'; dmesg | tail -n 8 >> "$out"; }
+	return $rc
+}
+
+run_rmmod() {
+	rmmod "$(basename "$KT_MODULE" .ko)" > "$out" 2>&1
+	rc=$?
+	[ $rc = 0 ] || why='rmmod failed, is something still using the module?'
+	return $rc
+}
+
+# Objects younger than five seconds are never reported, and one scan may miss
+# what moved during it: wait, then scan twice.
+run_kmemleak() {
+	leaks=/sys/kernel/debug/kmemleak
+	sleep 6
+	if ! { echo scan > $leaks && echo scan > $leaks; } 2> "$out"; then
+		why='the leak scanner is not available'
+		return 1
+	fi
+	cat $leaks > "$out"
+	[ -s "$out" ] || return 0
+	why="$(grep -c '^unreferenced object' "$out") leaked objects"
+	return 1
+}
+
+# entry KIND NAME: runs one entry of the plan and prints its result line.
+n=0
+failed=0
+entry() {
+	n=$((n + 1))
+	why=
+	: > "$out"
+	echo "# begin $2"
+	mark begin "$2"
+	"run_$1" "$2"
+	rc=$?
+	splat=$(splat_after "$2")
+	mark end "$2"
+	sed 's/^#* */# /' "$out" | head -n 400
+	if [ -n "$splat" ]; then
+		why="kernel log: $splat"
+		[ $rc = 77 ] && rc=1
+	fi
+	if [ $rc = 77 ]; then
+		why=$(sed -n 's/^#* *[Ss][Kk][Ii][Pp][^A-Za-z]*//p' "$out" | tail -n 1)
+		echo "ok $n $2 # SKIP ${why:-$(tail -n 1 "$out")}"
+	elif [ $rc != 0 ] || [ -n "$splat" ]; then
+		failed=$((failed + 1))
+		echo "# reason: $why"
+		echo "not ok $n $2"
+	else
+		echo "ok $n $2"
+	fi
+}
+
+out=$tmp/out
+if ! "$KT_BIN" --list > "$tmp/all"; then
+	echo "Bail out! '$KT_BIN --list' failed"
+	exit 2
+fi
+while read -r name; do
+	wanted "$name" && echo "$name"
+done < "$tmp/all" > "$tmp/list"
+if [ ! -s "$tmp/list" ]; then
+	echo "Bail out! no test matches '$KT_FILTER'"
+	exit 2
+fi
+if [ -n "$only_list" ]; then
+	cat "$tmp/list"
+	exit 0
+fi
+
+before=
+after=
+if [ -n "$KT_MODULE" ]; then
+	before=insmod
+	after=rmmod
+	if [ -d "/sys/module/$(basename "$KT_MODULE" .ko)" ]; then
+		before=
+		after=
+	fi
+fi
+case $KT_KMEMLEAK in
+must) after="$after kmemleak" ;;
+no) ;;
+*) [ -n "$KT_HERE" ] || [ ! -e /sys/kernel/debug/kmemleak ] || after="$after kmemleak" ;;
+esac
+
+# shellcheck disable=SC2046,SC2086  # lists of words
+set -- $before $(cat "$tmp/list") $after
+echo 'KTAP version 1'
+echo "1..$#"
+echo "# planned: $*"
+for name in $before; do entry "$name" "$name"; done
+if [ "$failed" = 0 ]; then
+	while read -r name <&3; do entry test "$name" 3<&-; done 3< "$tmp/list"
+	for name in $after; do entry "$name" "$name"; done
+else
+	echo '# the module does not load: no test was run'
+fi
+echo '# end of run'
+[ "$failed" = 0 ]

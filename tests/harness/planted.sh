@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# A test program full of planted faults, in the shape of flexsc-tests.  The
+# runner is our parent; its list of tests is $list.
+
+# shellcheck disable=SC2012  # one directory of the runner, its name is known
+list=$(ls -d /tmp/ktest.*/list 2>/dev/null | tail -n 1)
+
+case $1 in
+--list)
+	echo good_one good_two skipped failing noisy_failing hang crash warn oops_line no_exit_code \
+		short_plan kill_runner reboot stop_runner panic never_reached | tr ' ' '\n'
+	;;
+run)
+	case $2 in
+	good_*) echo "# fine" ;;
+	skipped) echo "# SKIP no such device"; exit 77 ;;
+	failing) echo "# expected 1, got 2"; exit 1 ;;
+	noisy_failing) printf 'not ok 1 good_one\n1..9\nKTAP version 1\n'; exit 3 ;;
+	hang) sleep 1000 ;;
+	crash) kill -SEGV $$ ;;
+	warn) echo '<4>WARNING: CPU: 0 PID: 1 at planted.c:1 planted+0x1/0x2' > /dev/kmsg ;;
+	oops_line) echo '<0>rust_kernel: panicked at planted.rs:1:1' > /dev/kmsg; exit 77 ;;
+	short_plan) : > "$list" ;;
+	no_exit_code) rm /dev/ttyS2 ;;
+	kill_runner) kill -KILL $PPID ;;
+	reboot) reboot -f ;;
+	stop_runner) kill -STOP $PPID; sleep 1000 ;;
+	panic) echo c > /proc/sysrq-trigger ;;
+	*) exit 5 ;;
+	esac
+	;;
+esac

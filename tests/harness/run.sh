@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# run.sh: tests the test harness itself.
+#
+# First the judge, on recorded texts; then planted faults in the real machine:
+# each must be reported by name and make ktest.sh fail.  Any kernel will do, the
+# module is not needed.  FLEXSC_TEST_KERNEL names a kernel directory.
+
+set -euo pipefail
+export PROG=harness
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+here=$ROOT/tests/harness
+
+kernel=${FLEXSC_TEST_KERNEL:-}
+for config in perf nopatch off debug; do
+	[[ -z $kernel && -r $ROOT/build/kernel-$config/bzImage ]] && kernel=$ROOT/build/kernel-$config
+done
+[[ -n $kernel ]] || die "there is no kernel in build/: run scripts/build-kernel.sh first."
+
+KTEST_WORK=$(mktemp -d "${TMPDIR:-/tmp}/ktest-harness.XXXXXX")
+export KTEST_WORK KTEST_QUIET=1 KTEST_GRACE=2 KTEST_KMEMLEAK=no
+trap 'rm -rf "$KTEST_WORK"' EXIT
+
+passed=0 failed=0 case='' output='' code=0 begun=0 bad=''
+
+# start NAME ARGUMENT...: one run of ktest.sh; its output and exit code are kept.
+start() {
+	case=$1 begun=$SECONDS bad=''
+	shift
+	set +e
+	output=$("$ROOT/scripts/ktest.sh" --no-build --no-module --kernel "$kernel" \
+		--bin "$here/planted.sh" "$@" 2>"$KTEST_WORK/stderr")
+	code=$?
+	set -e
+}
+
+# Expectations about the run; the first that fails is told.
+says() { grep -q -x -E -- "$1" <<<"$output" || bad=${bad:-"no line '$1' in its output"}; }
+errs() { grep -q -x -E -- "$1" "$KTEST_WORK/stderr" || bad=${bad:-"no line '$1' in its error output"}; }
+ends() { [[ $code == "$1" ]] || bad=${bad:-"exit code $code instead of $1"}; }
+
+# finish: the verdict on this case.
+finish() {
+	if [[ -z $bad ]]; then
+		passed=$((passed + 1))
+		printf '  %-7s %-40s %4d s\n' ok "$case" $((SECONDS - begun))
+		return
+	fi
+	failed=$((failed + 1))
+	printf '  %-7s %-40s %4d s  %s\n' FAILED "$case" $((SECONDS - begun)) "$bad"
+	{ printf '%s\n' "$output"; cat "$KTEST_WORK/stderr"; } | sed 's/^/            /'
+}
+
+# shellcheck source=scripts/vm/kunit.sh
+. "$ROOT/scripts/vm/kunit.sh"
+FLEXSC_KUNIT=$(find_kunit)
+export FLEXSC_KUNIT
+# The judge, on recorded texts: each test prints "NAME ... ok" or another word.
+unit=$(python3 -B -m unittest discover -v -s "$here" -p 'test_*.py' 2>&1) || failed=1
+passed=$(grep -c ' \.\.\. ok$' <<<"$unit") || failed=1
+if ((failed)); then
+	printf '%s\n' "$unit"
+	failed=$(grep -c -E ' \.\.\. (FAIL|ERROR)$' <<<"$unit") || failed=1
+fi
+printf '  judge: %s unit tests passed, %s failed\n' "$passed" "$failed"
+
+start 'a good run' -k good
+says '  ok +good_one +[0-9.]+ s'
+says 'ktest-result: .* passed=2 failed=0 skipped=0 .*'
+says '2 passed, 0 failed'
+ends 0
+finish
+
+# One machine for every fault that a test can survive, a panic at the end.
+start 'failures, splats, a hang, a panic' --limit 2 \
+	-k 'good_one skipped failing hang crash warn oops_line panic never'
+says 'FAILED failing: exit code 1'
+says 'FAILED noisy_failing: exit code 3'
+says 'FAILED hang: limit of 2 s hit'
+says 'FAILED crash: ended by signal 11'
+says 'FAILED warn: kernel log: WARNING: .*'
+says 'FAILED oops_line: kernel log: rust_kernel: panicked .*'
+says 'FAILED panic: kernel log: Kernel panic - not syncing: .*'
+says 'FAILED never_reached: did not run'
+says 'FAILED vm: .*no end marker; no exit code'
+says '1 passed, 9 failed, 1 skipped'
+ends 1
+finish
+
+start 'the machine restarts' -k 'good_one reboot never'
+says 'FAILED reboot: the machine stopped or restarted during this test'
+says 'FAILED never_reached: did not run'
+says 'FAILED vm: the plan says 3 results and 1 came; no end marker; no exit code'
+ends 1
+finish
+
+start 'a short plan, no exit code' -k 'good_one no_exit_code short_plan never'
+says 'FAILED never_reached: did not run'
+says 'FAILED vm: the plan says 4 results and 3 came; no exit code'
+says '3 passed, 2 failed'
+ends 1
+finish
+
+start 'the runner dies' -k 'kill_runner never'
+says 'FAILED kill_runner: did not run|FAILED kill_runner: .*stopped.*'
+says 'FAILED vm: the plan says 2 results and 0 came; .*exit code is 137'
+ends 1
+finish
+
+start 'the machine hangs' --limit 1 -k stop_runner
+says 'FAILED stop_runner: the machine hangs: limit per test .*'
+ends 1
+finish
+
+start 'no boot' --boot-limit 5 --append 'panic=0 rdinit=/nonexistent root=/dev/none'
+says 'FAILED boot: limit for the boot of 5 s hit'
+says 'FAILED vm: no KTAP plan; no end marker; no exit code'
+ends 1
+finish
+
+start 'no such test' -k nothing_like_this
+says "FAILED vm: no test matches 'nothing_like_this'"
+ends 1
+finish
+
+echo 'from outside' >"$KTEST_WORK/in"
+start 'a command, a file in, a file out' --add "$KTEST_WORK/in:/data/in" \
+	--get "/data/out:$KTEST_WORK/out" --run 'tr a-z A-Z < /data/in > /data/out; echo done; exit 7'
+says "done"
+[[ $output == "done" ]] || bad=${bad:-more than the command printed was printed}
+[[ $(cat "$KTEST_WORK/out") == 'FROM OUTSIDE' ]] || bad=${bad:-the file did not come back}
+ends 7
+finish
+
+start 'a command without end' --total-limit 8 --run 'echo on; sleep 1000'
+says on
+errs 'FAILED vm: total limit of 8 s hit'
+ends 1
+finish
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+((failed == 0))
