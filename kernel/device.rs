@@ -9,6 +9,7 @@ use crate::{
         abi, errno,
         file::Lines,
         miscdev::Device,
+        notify::Poll,
         process,
     },
     wait::{self, Policy},
@@ -32,7 +33,7 @@ const SET: u32 = _IOW::<uapi::flexsc_param>(MAGIC, 5);
 const GET: u32 = _IOWR::<uapi::flexsc_param>(MAGIC, 6);
 const QUERY: u32 = _IOWR::<uapi::flexsc_stats>(MAGIC, 7);
 
-fn register(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
+fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let mut r: uapi::flexsc_register = abi::read(arg)?;
     if r.size as usize != size_of::<uapi::flexsc_register>() || r.flags != 0 || r.__reserved != [0; 2]
     {
@@ -53,12 +54,12 @@ fn register(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
-fn wait(engine: &Arc<Engine>, id: usize, policy: &Policy) -> Result<isize> {
-    let pages = engine.get(id)?;
-    Ok(wait::wait(engine, &pages, policy)? as isize)
+fn wait(engine: ArcBorrow<'_, Engine>, id: usize, policy: &Policy) -> Result<isize> {
+    let pages = engine.get_own(id)?;
+    Ok(wait::wait(engine, pages, policy)? as isize)
 }
 
-fn wait_full(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
+fn wait_full(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let w: uapi::flexsc_wait = abi::read(arg)?;
     if w.size as usize != size_of::<uapi::flexsc_wait>() {
         return Err(EINVAL);
@@ -67,7 +68,7 @@ fn wait_full(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
     wait(engine, w.id as usize, &policy)
 }
 
-fn wait_fast(engine: &Arc<Engine>, arg: usize) -> Result<isize> {
+fn wait_fast(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     if arg & 0xfff0_0000 != 0 {
         return Err(EINVAL);
     }
@@ -84,7 +85,7 @@ fn param(arg: usize) -> Result<uapi::flexsc_param> {
     Ok(p)
 }
 
-fn query(engine: &Engine, arg: usize) -> Result<isize> {
+fn query(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     // Only the size is sure to be there.
     let asked: abi::Head = abi::read(arg)?;
     if (asked.size as usize) < size_of::<abi::Head>() || asked.reserved != 0 {
@@ -102,7 +103,7 @@ impl Device for Engine {
     }
 
     fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
-        let engine: Arc<Engine> = this.into();
+        let engine = this;
         if !engine.is_ours() {
             return Err(EPERM);
         }
@@ -111,10 +112,10 @@ impl Device for Engine {
             return Err(EBUSY);
         }
         match cmd {
-            WAIT_FAST => wait_fast(&engine, arg),
-            WAIT => wait_full(&engine, arg),
+            WAIT_FAST => wait_fast(engine, arg),
+            WAIT => wait_full(engine, arg),
             KICK => engine.kick(arg).map(|()| 0),
-            REGISTER => register(&engine, arg),
+            REGISTER => register(engine, arg),
             UNREGISTER => engine.unregister(arg).map(|()| 0),
             SET => {
                 let p = param(arg)?;
@@ -125,7 +126,7 @@ impl Device for Engine {
                 p.value = engine.get_param(p.param)?;
                 abi::write(arg, p).map(|()| 0)
             }
-            QUERY => query(&engine, arg),
+            QUERY => query(engine, arg),
             _ => Err(ENOTTY),
         }
     }
@@ -139,6 +140,14 @@ impl Device for Engine {
             return Err(EINVAL);
         }
         this.get(page_offset / stride).map_err(|_| EINVAL)
+    }
+
+    fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool> {
+        if !this.is_ours() {
+            return Err(EPERM);
+        }
+        poll.wait_on(this.notifier());
+        Ok(this.any_ready())
     }
 
     fn show(this: ArcBorrow<'_, Self>, lines: &Lines) {

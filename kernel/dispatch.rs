@@ -3,9 +3,8 @@
 //! One entry: what it asks for, whether and where that may run, and running it.
 
 use crate::{
-    pages::Pages,
     policy::{self, Class, Reason},
-    run::{Batch, Role},
+    run::Batch,
     sys::{
         area::Entry,
         errno, file,
@@ -89,7 +88,7 @@ fn runs_inline(class: Class) -> bool {
     }
 }
 
-fn by_owner(batch: &Batch<'_>, pages: &Pages, e: &Entry) -> Option<Verdict> {
+fn by_owner(batch: &Batch<'_>, e: &Entry) -> Option<Verdict> {
     let class = match check(e) {
         Ok(class) => class,
         Err(verdict) => return Some(verdict),
@@ -97,7 +96,7 @@ fn by_owner(batch: &Batch<'_>, pages: &Pages, e: &Entry) -> Option<Verdict> {
     if u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0 || !runs_inline(class) {
         return None;
     }
-    match batch.executing(e.nr, || invoke::invoke(pages.owner(), e.nr, &e.args)) {
+    match batch.executing(e.nr, || invoke::invoke(batch.pages().owner(), e.nr, &e.args)) {
         Ok(result) if must_restart(result) => {
             // A signal for the owner. The call goes on without it, where it can.
             (class == Class::OwnThread).then_some((
@@ -110,7 +109,7 @@ fn by_owner(batch: &Batch<'_>, pages: &Pages, e: &Entry) -> Option<Verdict> {
     }
 }
 
-fn by_worker(batch: &Batch<'_>, pages: &Pages, e: &Entry) -> Verdict {
+fn by_worker(batch: &Batch<'_>, e: &Entry) -> Verdict {
     match check(e) {
         Ok(Class::OwnThread) => return refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD),
         Ok(_) => (),
@@ -118,7 +117,7 @@ fn by_worker(batch: &Batch<'_>, pages: &Pages, e: &Entry) -> Verdict {
     }
     let mut nr = e.nr;
     loop {
-        let result = match batch.executing(nr, || invoke::invoke(pages.owner(), nr, &e.args)) {
+        let result = match batch.executing(nr, || invoke::invoke(batch.pages().owner(), nr, &e.args)) {
             Ok(result) => result,
             Err(why) => return refusal(why),
         };
@@ -137,16 +136,19 @@ fn by_worker(batch: &Batch<'_>, pages: &Pages, e: &Entry) -> Verdict {
     }
 }
 
-/// Executes entry `index` of `page`, which the caller has claimed.
-pub(crate) fn execute(batch: &Batch<'_>, pages: &Pages, page: u32, index: u32) -> Outcome {
+/// Executes entry `index` of the batch's page, which the caller has claimed.
+pub(crate) fn execute(batch: &Batch<'_>, index: u32) -> Outcome {
+    let pages = batch.pages();
+    let page = batch.page();
     let e = pages.area().take_entry(page, index);
     let number = page * uapi::FLEXSC_PAGE_ENTRIES + index;
     if batch.is_traced() {
         invoke::trace_invoke(pages.owner(), e.nr, number);
     }
-    let verdict = match batch.role() {
-        Role::Owner => by_owner(batch, pages, &e),
-        _ => Some(by_worker(batch, pages, &e)),
+    let verdict = if batch.is_owner() {
+        by_owner(batch, &e)
+    } else {
+        Some(by_worker(batch, &e))
     };
     let Some((result, reason)) = verdict else {
         return Outcome::Offload;

@@ -3,18 +3,19 @@
 //! An engine: exception-less system calls for one process. One open file is one engine.
 
 use crate::{
-    pages::Pages,
+    pages::{Pages, Totals},
     pool::Pool,
     sys::{
         file,
-        lock::{Class, RawLock},
+        notify::Notifier,
+        owned::OwnedTable,
         process::{self, Cpus, Process},
     },
     worker::Worker,
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
 
 /// Registrations that one engine may have.
@@ -24,28 +25,27 @@ const DEFAULT_IDLE_NS: u64 = 1_000_000;
 /// How long an idle thread stays by default, in milliseconds.
 const DEFAULT_RETIRE_MS: u32 = 1_000;
 
-struct Table {
-    slots: KVec<Option<Arc<Pages>>>,
-    /// Syscall pages in all of them, and what ended registrations have counted.
+/// What the table's lock protects besides.
+#[derive(Default)]
+struct Sums {
+    /// Syscall pages in all registrations.
     pages: u32,
-    posted: u64,
-    finished: u64,
+    /// What ended registrations have counted.
+    ended: Totals,
 }
 
 /// See the module's documentation.
 pub(crate) struct Engine {
     process: Process,
     cpus: Cpus,
+    notifier: Arc<Notifier>,
     pub(crate) pool: Pool,
-    table: RawLock<Table>,
+    table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
     idle_ns: AtomicU64,
     retire_ms: AtomicU32,
     max_threads: AtomicU32,
-    waits: AtomicU64,
-    sleeps: AtomicU64,
-    inline_done: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -55,29 +55,17 @@ impl Engine {
         if !file::may_open() {
             return Err(EPERM);
         }
-        let mut slots = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..MAX_REGISTRATIONS {
-            slots.push(None, GFP_KERNEL_ACCOUNT)?;
-        }
-        let table = Table {
-            slots,
-            pages: 0,
-            posted: 0,
-            finished: 0,
-        };
         let engine = Arc::new(
             Engine {
                 process: Process::current()?,
                 cpus: Cpus::own()?,
+                notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
                 pool: Pool::new(MAX_REGISTRATIONS)?,
-                table: RawLock::new(table, Class::Slots),
+                table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
                 retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
                 max_threads: AtomicU32::new(file::max_threads()),
-                waits: AtomicU64::new(0),
-                sleeps: AtomicU64::new(0),
-                inline_done: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
             },
             GFP_KERNEL_ACCOUNT,
@@ -88,6 +76,17 @@ impl Engine {
     /// Does the current task belong to the engine's process?
     pub(crate) fn is_ours(&self) -> bool {
         self.process.is_current()
+    }
+
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    /// Has any registration a result that was not reaped?
+    pub(crate) fn any_ready(&self) -> bool {
+        let mut any = false;
+        self.for_each(|pages| any |= pages.count().ready != 0);
+        any
     }
 
     pub(crate) fn cpus(&self) -> &Cpus {
@@ -115,14 +114,14 @@ impl Engine {
     }
 
     /// Registers `pages` syscall pages for the current thread.
-    pub(crate) fn register(self: &Arc<Self>, pages: u32) -> Result<Arc<Pages>> {
+    pub(crate) fn register(self: ArcBorrow<'_, Self>, pages: u32) -> Result<Arc<Pages>> {
         if pages == 0 || pages > uapi::FLEXSC_MAX_PAGES {
             return Err(EINVAL);
         }
         if !self.pool.has_threads() {
             Worker::spawn(self)?;
         }
-        let new = Pages::new(pages)?;
+        let new = Pages::new(pages, self.notifier.clone())?;
         let locked = new.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
         self.process.account_locked(locked, true)?;
         if let Err(e) = self.enter(&new) {
@@ -139,20 +138,14 @@ impl Engine {
 
     /// Puts a registration into the table. `ENOSPC` at the limits.
     fn enter(&self, new: &Arc<Pages>) -> Result {
-        let mut table = self.table.lock();
-        if table.pages + new.len() > file::max_pages() {
-            return Err(ENOSPC);
-        }
-        let (id, slot) = table
-            .slots
-            .iter_mut()
-            .enumerate()
-            .find(|(_, slot)| slot.is_none())
-            .ok_or(ENOSPC)?;
-        new.set_id(id as u32);
-        *slot = Some(new.clone());
-        table.pages += new.len();
-        Ok(())
+        self.table.enter(new, ENOSPC, |sums, id| {
+            if sums.pages + new.len() > file::max_pages() {
+                return Err(ENOSPC);
+            }
+            sums.pages += new.len();
+            new.set_id(id as u32);
+            Ok(())
+        })
     }
 
     /// Ends a registration: by its owner or, when that has ended, by any thread of the process.
@@ -162,17 +155,10 @@ impl Engine {
             return Err(EPERM);
         }
         pages.retire()?;
-        let old = {
-            let mut table = self.table.lock();
-            let old = table.slots.get_mut(id).and_then(Option::take);
-            if let Some(old) = &old {
-                let (posted, finished) = old.totals();
-                table.pages -= old.len();
-                table.posted += posted;
-                table.finished += finished;
-            }
-            old
-        };
+        let old = self.table.remove(id, |sums, old| {
+            sums.pages -= old.len();
+            sums.ended += old.totals();
+        });
         self.generation.fetch_add(1, Ordering::Release);
         if let Some(old) = old {
             self.give_back(&old);
@@ -190,26 +176,30 @@ impl Engine {
 
     /// The registration `id`.
     pub(crate) fn get(&self, id: usize) -> Result<Arc<Pages>> {
-        let table = self.table.lock();
-        table.slots.get(id).and_then(Clone::clone).ok_or(ENOENT)
+        self.table.get(id).ok_or(ENOENT)
+    }
+
+    /// The registration `id`, which must be the current thread's.
+    pub(crate) fn get_own(&self, id: usize) -> Result<ArcBorrow<'_, Pages>> {
+        match self.table.get_own(id) {
+            Some(pages) => Ok(pages),
+            None => self.get(id).and(Err(EPERM)),
+        }
     }
 
     /// All registrations.
     pub(crate) fn snapshot(&self) -> Result<KVec<Arc<Pages>>> {
         let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL)?;
-        let table = self.table.lock();
-        for pages in table.slots.iter().flatten() {
-            if known.len() == known.capacity() {
-                break;
-            }
-            known.push(pages.clone(), GFP_NOWAIT)?;
-        }
+        self.table.for_each_locked(|pages| {
+            // There is room for all that the table holds.
+            let _ = known.push(pages, GFP_NOWAIT);
+        });
         Ok(known)
     }
 
     /// Calls `f` for each registration.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&Arc<Pages>)) {
-        for id in 0..MAX_REGISTRATIONS {
+        for id in 0..self.table.len() {
             if let Ok(pages) = self.get(id) {
                 f(&pages);
             }
@@ -217,20 +207,20 @@ impl Engine {
     }
 
     /// KICK: somebody has to look at the doorbells of `id`.
-    pub(crate) fn kick(self: &Arc<Self>, id: usize) -> Result {
+    pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
         let pages = self.get(id)?;
         self.pool.count_kick();
         if self.pool.wake_spinners() {
             return Ok(());
         }
         if pages.offload_pending() {
-            self.offloaded(pages);
+            self.offloaded(pages.as_arc_borrow());
         }
         Ok(())
     }
 
     /// Lets syscall threads execute what `pages` has offloaded.
-    pub(crate) fn offloaded(self: &Arc<Self>, pages: Arc<Pages>) {
+    pub(crate) fn offloaded(self: ArcBorrow<'_, Self>, pages: ArcBorrow<'_, Pages>) {
         self.pool.push(pages);
         if self.pool.is_starved() {
             // Where this fails too, `WAIT` reports it.
@@ -239,7 +229,7 @@ impl Engine {
     }
 
     /// SET SPIN_CPUS.
-    pub(crate) fn set_spin_cpus(self: &Arc<Self>, mask: u64) -> Result {
+    pub(crate) fn set_spin_cpus(self: ArcBorrow<'_, Self>, mask: u64) -> Result {
         if mask & !process::online_cpus() != 0 {
             return Err(EINVAL);
         }
@@ -258,19 +248,19 @@ impl Engine {
 
     /// Nobody polls from now on: programs have to kick, and what they posted in the belief that
     /// somebody polls goes to syscall threads.
-    pub(crate) fn poll_no_more(self: &Arc<Self>) {
+    pub(crate) fn poll_no_more(self: ArcBorrow<'_, Self>) {
         self.for_each(|pages| {
             pages.set_need_wakeup(true);
             // ORDERING: Pairs with the program's barrier between posting and reading the flag.
             process::full_barrier();
             if pages.offload_pending() {
-                self.offloaded(pages.clone());
+                self.offloaded(pages.as_arc_borrow());
             }
         });
     }
 
     /// SET and GET.
-    pub(crate) fn set(self: &Arc<Self>, param: u32, value: u64) -> Result {
+    pub(crate) fn set(self: ArcBorrow<'_, Self>, param: u32, value: u64) -> Result {
         match param {
             uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.set_spin_cpus(value)?,
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => {
@@ -286,6 +276,10 @@ impl Engine {
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => {
                 let value = u32::try_from(value).map_err(|_| EINVAL)?;
                 self.retire_ms.store(value, Ordering::Relaxed);
+            }
+            uapi::flexsc_param_id_FLEXSC_PARAM_EVENTFD => {
+                let fd = i32::try_from(value as i64).map_err(|_| EBADF)?;
+                self.notifier.set_eventfd(fd)?;
             }
             _ => return Err(EINVAL),
         }
@@ -309,45 +303,25 @@ impl Engine {
         self.pool.clear();
     }
 
-    pub(crate) fn count_wait(&self) {
-        self.waits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_sleep(&self) {
-        self.sleeps.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_inline(&self, n: u64) {
-        self.inline_done.fetch_add(n, Ordering::Relaxed);
-    }
-
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// All figures.
     pub(crate) fn stats(&self) -> uapi::flexsc_stats {
-        let (pages, mut posted, mut finished) = {
-            let table = self.table.lock();
-            (table.pages, table.posted, table.finished)
-        };
-        self.for_each(|pages| {
-            let (p, f) = pages.totals();
-            posted += p;
-            finished += f;
-        });
+        let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
+        self.for_each(|pages| sum += pages.totals());
         let pool = self.pool.counters();
-        let inline_done = self.inline_done.load(Ordering::Relaxed);
         uapi::flexsc_stats {
             size: core::mem::size_of::<uapi::flexsc_stats>() as u32,
-            posted,
-            inline_done,
-            thread_done: finished.saturating_sub(inline_done),
+            posted: sum.posted,
+            inline_done: sum.inline_done,
+            thread_done: sum.finished.saturating_sub(sum.inline_done),
             refused: self.refused.load(Ordering::Relaxed),
             handoffs: pool.handoffs,
             kicks: pool.kicks,
-            waits: self.waits.load(Ordering::Relaxed),
-            sleeps: self.sleeps.load(Ordering::Relaxed),
+            waits: sum.waits,
+            sleeps: sum.sleeps,
             spin_rounds: pool.spin_rounds,
             spin_sleeps: pool.spin_sleeps,
             threads: pool.threads.into(),
@@ -366,10 +340,6 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // The last thread has left, nothing is in flight.
-        for id in 0..MAX_REGISTRATIONS {
-            if let Ok(pages) = self.get(id) {
-                self.give_back(&pages);
-            }
-        }
+        self.for_each(|pages| self.give_back(pages));
     }
 }

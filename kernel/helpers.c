@@ -119,11 +119,6 @@ bool flexsc_signal_pending(void)
 	return signal_pending(current);
 }
 
-bool flexsc_fatal_signal_pending(void)
-{
-	return fatal_signal_pending(current);
-}
-
 /* Between two entries: let others run. True where a signal is pending. */
 bool flexsc_breathe(void)
 {

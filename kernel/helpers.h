@@ -7,8 +7,10 @@
 
 struct cpumask;
 struct file;
+struct flexsc_notifier;
 struct mm_struct;
 struct pid;
+struct poll_table_struct;
 struct seq_file;
 struct task_struct;
 struct vm_area_struct;
@@ -24,7 +26,6 @@ struct mm_struct *flexsc_current_mm(void);
 struct pid *flexsc_current_tgid(void);
 bool flexsc_is_executing(void);
 bool flexsc_signal_pending(void);
-bool flexsc_fatal_signal_pending(void);
 bool flexsc_breathe(void);
 void flexsc_relax(void);
 void flexsc_sleep_prepare(void);
@@ -52,6 +53,13 @@ umode_t flexsc_device_mode(void);
 unsigned int flexsc_max_pages(void);
 unsigned int flexsc_max_threads(void);
 void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value);
+
+struct flexsc_notifier *flexsc_notifier_new(void);
+void flexsc_notifier_free(struct flexsc_notifier *n);
+void flexsc_notifier_signal(struct flexsc_notifier *n);
+void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
+			  struct poll_table_struct *table);
+int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd);
 
 void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 			 struct task_struct *owner);

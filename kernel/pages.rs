@@ -9,6 +9,7 @@
 use crate::sys::{
     area::Area,
     lock::{Class, Guard, RawLock},
+    notify::Notifier,
     process::Thread,
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,6 +26,31 @@ struct Page {
     offloaded: u64,
 }
 
+/// What a registration has counted so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Totals {
+    /// Entries accepted.
+    pub(crate) posted: u64,
+    /// Entries finished, by whomever.
+    pub(crate) finished: u64,
+    /// Entries executed by the owner.
+    pub(crate) inline_done: u64,
+    /// WAIT calls.
+    pub(crate) waits: u64,
+    /// Times that the owner slept in one.
+    pub(crate) sleeps: u64,
+}
+
+impl core::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.posted += other.posted;
+        self.finished += other.finished;
+        self.inline_done += other.inline_done;
+        self.waits += other.waits;
+        self.sleeps += other.sleeps;
+    }
+}
+
 /// What is behind the lock.
 pub(crate) struct Inner {
     pages: KVec<Page>,
@@ -32,9 +58,7 @@ pub(crate) struct Inner {
     missing: u32,
     /// Something that the owner has to look at although results are missing.
     nudged: bool,
-    /// Entries accepted and finished so far.
-    posted: u64,
-    finished: u64,
+    totals: Totals,
 }
 
 /// How many entries are in which state.
@@ -52,6 +76,7 @@ pub(crate) struct Pages {
     id: AtomicU32,
     area: Area,
     owner: Thread,
+    notifier: Arc<Notifier>,
     /// A word for each page, changed under the lock: toggled when an entry was accepted.
     taken: KVec<AtomicU64>,
     inner: RawLock<Inner>,
@@ -69,7 +94,7 @@ impl AsRef<Area> for Pages {
 
 impl Pages {
     /// Makes pages for the current thread.
-    pub(crate) fn new(pages: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(pages: u32, notifier: Arc<Notifier>) -> Result<Arc<Self>> {
         let area = Area::new(pages)?;
         let mut taken = KVec::with_capacity(pages as usize, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..pages {
@@ -79,14 +104,14 @@ impl Pages {
             pages: KVec::from_elem(Page::default(), pages as usize, GFP_KERNEL_ACCOUNT)?,
             missing: 0,
             nudged: false,
-            posted: 0,
-            finished: 0,
+            totals: Totals::default(),
         };
         let pages = Arc::new(
             Pages {
                 id: AtomicU32::new(0),
                 area,
                 owner: Thread::current(),
+                notifier,
                 taken,
                 inner: RawLock::new(inner, Class::Pages),
                 queued: AtomicBool::new(false),
@@ -153,7 +178,7 @@ impl Pages {
         if bits != 0 {
             taken.store(old ^ bits, Ordering::Relaxed);
             self.area.set_taken(page, old ^ bits);
-            inner.posted += u64::from(bits.count_ones());
+            inner.totals.posted += u64::from(bits.count_ones());
         }
         bits
     }
@@ -208,8 +233,8 @@ impl Pages {
         None
     }
 
-    /// Publishes that the results of `bits` are written.
-    pub(crate) fn finish(&self, page: u32, bits: u64) {
+    /// Publishes that the results of `bits` are written, by the owner itself or by a thread.
+    pub(crate) fn finish(&self, page: u32, bits: u64, by_owner: bool) {
         if bits == 0 {
             return;
         }
@@ -221,7 +246,10 @@ impl Pages {
         let done = p.done;
         self.area.set_done(page, done);
         let n = bits.count_ones();
-        inner.finished += u64::from(n);
+        inner.totals.finished += u64::from(n);
+        if by_owner {
+            inner.totals.inline_done += u64::from(n);
+        }
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
             if inner.missing == 0 {
@@ -229,6 +257,8 @@ impl Pages {
                 self.owner.wake();
             }
         }
+        drop(inner);
+        self.notifier.signal();
     }
 
     fn count_locked(&self, inner: &Guard<'_, Inner>) -> Count {
@@ -250,6 +280,13 @@ impl Pages {
         self.count_locked(&self.inner.lock())
     }
 
+    /// As [`Self::count`], at the beginning of a WAIT call.
+    pub(crate) fn count_wait(&self) -> Count {
+        let mut inner = self.inner.lock();
+        inner.totals.waits += 1;
+        self.count_locked(&inner)
+    }
+
     /// Prepares the owner's sleep for `need(count)` more results. Where none is missing, or it was
     /// nudged, it must not sleep.
     pub(crate) fn sleep_for(&self, need: impl FnOnce(Count) -> u32) -> bool {
@@ -259,6 +296,7 @@ impl Pages {
             return false;
         }
         inner.missing = missing;
+        inner.totals.sleeps += 1;
         true
     }
 
@@ -300,9 +338,8 @@ impl Pages {
         }
     }
 
-    /// Entries accepted and finished so far.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        let inner = self.inner.lock();
-        (inner.posted, inner.finished)
+    /// What was counted so far.
+    pub(crate) fn totals(&self) -> Totals {
+        self.inner.lock().totals
     }
 }

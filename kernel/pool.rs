@@ -15,7 +15,7 @@ use crate::{
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{Arc, ArcBorrow};
 
 /// End of a list of slots.
 const NONE: u32 = u32::MAX;
@@ -436,22 +436,22 @@ impl Pool {
     }
 
     /// Queues pages with offloaded entries, and lets a thread work on them.
-    pub(crate) fn push(&self, pages: Arc<Pages>) {
+    pub(crate) fn push(&self, pages: ArcBorrow<'_, Pages>) {
         let mut inner = self.lock();
-        self.push_locked(&mut inner, &pages);
+        self.push_locked(&mut inner, pages);
         inner.wake_one(self.spin_mask.load(Ordering::Relaxed));
     }
 
-    fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: &Arc<Pages>) {
+    fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: ArcBorrow<'_, Pages>) {
         if !pages.queued.swap(true, Ordering::Relaxed) {
-            inner.enqueue(pages.clone());
+            inner.enqueue(pages.into());
             self.has_work.store(true, Ordering::Relaxed);
         }
     }
 
     /// Called in the scheduler's hook: a task in this role blocks in a call; `more` has entries
     /// that it leaves.
-    pub(crate) fn blocked(&self, role: Role, more: Option<&Arc<Pages>>) {
+    pub(crate) fn blocked(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) {
         let mut inner = self.lock();
         if let Role::Worker(i) | Role::Spinner(i, _) = role {
             inner.set_state(i, State::Blocked);

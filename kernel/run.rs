@@ -9,10 +9,13 @@ use crate::{
     dispatch::{self, Outcome},
     engine::Engine,
     pages::Pages,
-    sys::{hook::Blocking, invoke, process},
+    sys::{
+        hook::{Blocking, Hook},
+        invoke, process,
+    },
 };
 use core::cell::Cell;
-use kernel::sync::Arc;
+use kernel::sync::ArcBorrow;
 
 /// As what a task executes entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,43 +42,56 @@ pub(crate) enum End {
 /// See the module's documentation.
 pub(crate) struct Batch<'a> {
     engine: &'a Engine,
+    pages: ArcBorrow<'a, Pages>,
+    page: u32,
+    traced: bool,
     role: Cell<Role>,
-    pages: Cell<Option<Arc<Pages>>>,
-    page: Cell<u32>,
     /// Claimed and not yet begun.
     todo: Cell<u64>,
     /// With a result that was not yet published.
     finished: Cell<u64>,
     /// Number of the call in execution; only then the hook means anything.
     executing: Cell<Option<u16>>,
+    /// Asleep in a call.
     blocked: Cell<bool>,
-    /// Blocked at least once since the batch began.
+    /// Blocked at least once.
     lost: Cell<bool>,
-    traced: Cell<bool>,
 }
 
-impl<'a> Batch<'a> {
-    pub(crate) fn new(engine: &'a Engine, role: Role) -> Self {
-        Batch {
-            engine,
-            role: Cell::new(role),
-            pages: Cell::new(None),
-            page: Cell::new(0),
-            todo: Cell::new(0),
-            finished: Cell::new(0),
-            executing: Cell::new(None),
-            blocked: Cell::new(false),
-            lost: Cell::new(false),
-            traced: Cell::new(false),
-        }
+/// Executes, as `role`, the entries `bits` of `page`, which the caller has claimed.
+pub(crate) fn run(
+    engine: &Engine,
+    role: Role,
+    pages: ArcBorrow<'_, Pages>,
+    page: u32,
+    bits: u64,
+) -> End {
+    let batch = Batch {
+        engine,
+        pages,
+        page,
+        traced: invoke::traced(),
+        role: Cell::new(role),
+        todo: Cell::new(bits),
+        finished: Cell::new(0),
+        executing: Cell::new(None),
+        blocked: Cell::new(false),
+        lost: Cell::new(false),
+    };
+    Hook::new(batch).with(Batch::run)
+}
+
+impl Batch<'_> {
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
-    pub(crate) fn role(&self) -> Role {
-        self.role.get()
+    pub(crate) fn page(&self) -> u32 {
+        self.page
     }
 
-    pub(crate) fn set_role(&self, role: Role) {
-        self.role.set(role);
+    pub(crate) fn is_owner(&self) -> bool {
+        self.role.get() == Role::Owner
     }
 
     pub(crate) fn must_stop(&self) -> bool {
@@ -87,7 +103,7 @@ impl<'a> Batch<'a> {
     }
 
     pub(crate) fn is_traced(&self) -> bool {
-        self.traced.get()
+        self.traced
     }
 
     /// Runs `f`, which executes call `nr` and may block in it.
@@ -98,18 +114,14 @@ impl<'a> Batch<'a> {
         ret
     }
 
-    /// Executes the entries `bits` of `page`, which the caller has claimed.
-    pub(crate) fn run(&self, pages: &Arc<Pages>, page: u32, bits: u64) -> End {
-        self.pages.set(Some(pages.clone()));
-        self.page.set(page);
-        self.todo.set(bits);
-        self.finished.set(0);
-        self.lost.set(false);
-        self.traced.set(invoke::traced());
+    fn publish(&self) {
+        self.pages
+            .finish(self.page, self.finished.take(), self.is_owner());
+    }
 
+    fn run(&self) -> End {
         let mut offload = 0;
         let mut signal = false;
-        let mut inline_done = 0;
         loop {
             let todo = self.todo.get();
             if todo == 0 {
@@ -118,36 +130,29 @@ impl<'a> Batch<'a> {
             let index = todo.trailing_zeros();
             let bit = 1 << index;
             self.todo.set(todo & !bit);
-            match dispatch::execute(self, pages, page, index) {
-                Outcome::Finished => {
-                    self.finished.set(self.finished.get() | bit);
-                    inline_done += 1;
-                }
+            match dispatch::execute(self, index) {
+                Outcome::Finished => self.finished.set(self.finished.get() | bit),
                 Outcome::Offload => offload |= bit,
+            }
+            // On a syscall thread each result counts at once; the owner looks at them after.
+            if !self.is_owner() {
+                self.publish();
             }
             if process::breathe() {
                 signal = true;
                 offload |= self.todo.take();
                 break;
             }
-            // On a syscall thread each result counts at once; the owner looks at them after.
-            if self.role.get() != Role::Owner {
-                pages.finish(page, self.finished.take());
-            }
         }
-        pages.finish(page, self.finished.take());
+        self.publish();
         if offload != 0 {
-            pages.offload(page, offload);
-            self.engine.pool.push(pages.clone());
+            self.pages.offload(self.page, offload);
+            self.engine.pool.push(self.pages);
         }
-        self.pages.set(None);
-        if self.role.get() == Role::Owner {
-            self.engine.count_inline(inline_done);
-        }
-        if signal {
-            End::Signal
-        } else if self.lost.get() {
+        if self.lost.get() {
             End::HandedOff
+        } else if signal {
+            End::Signal
         } else {
             End::Complete
         }
@@ -161,30 +166,24 @@ impl Blocking for Batch<'_> {
         };
         self.blocked.set(true);
         self.lost.set(true);
+        self.publish();
         let left = self.todo.take();
-        let Some(pages) = self.pages.take() else {
-            return;
-        };
-        let page = self.page.get();
-        pages.finish(page, self.finished.take());
         if left != 0 {
-            pages.offload(page, left);
+            self.pages.offload(self.page, left);
         }
         let more = match self.role.get() {
             // Nobody else looks at the owner's other pages while it sleeps.
-            Role::Owner => pages.offload_pending(),
-            _ => pages.has_offloaded(),
+            Role::Owner => self.pages.offload_pending(),
+            _ => self.pages.has_offloaded(),
         };
-        if self.traced.get() {
+        if self.traced {
             invoke::trace_block(nr, left.count_ones());
         }
-        self.engine
-            .pool
-            .blocked(self.role.get(), more.then_some(&pages));
-        if let Role::Spinner(slot, _) = self.role.get() {
+        let role = self.role.get();
+        self.engine.pool.blocked(role, more.then_some(self.pages));
+        if let Role::Spinner(slot, _) = role {
             self.role.set(Role::Worker(slot));
         }
-        self.pages.set(Some(pages));
     }
 
     fn running(&self) {

@@ -5,12 +5,12 @@
 use crate::{
     engine::Engine,
     pages::{Count, Pages},
-    run::{Batch, End, Role},
-    sys::{errno, hook::Hook, invoke, process},
+    run::{self, End, Role},
+    sys::{errno, invoke, process},
     worker::Worker,
 };
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::ArcBorrow;
 use kernel::uapi;
 
 /// A wait policy and its times, in nanoseconds of CLOCK_MONOTONIC.
@@ -59,26 +59,26 @@ impl Policy {
 
 /// Executes inline what is posted and can be, gives the rest to syscall threads. True where a
 /// signal is pending.
-fn run_inline(engine: &Arc<Engine>, pages: &Arc<Pages>) -> bool {
+fn run_inline(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>) -> bool {
     if !pages.any_pending() {
         return false;
     }
-    let hook = Hook::new(Batch::new(engine, Role::Owner));
     invoke::with_frame(|| {
-        hook.with(|batch| {
-            for page in 0..pages.len() {
-                let bits = pages.claim(page);
-                if bits != 0 && batch.run(pages, page, bits) == End::Signal {
-                    return true;
-                }
+        for page in 0..pages.len() {
+            let bits = pages.claim(page);
+            if bits == 0 {
+                continue;
             }
-            false
-        })
+            if run::run(&engine, Role::Owner, pages, page, bits) == End::Signal {
+                return true;
+            }
+        }
+        false
     })
 }
 
 /// Nobody can execute what waits for a syscall thread: make one, or say so in the results.
-fn relieve(engine: &Arc<Engine>, pages: &Pages) {
+fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
     if !engine.pool.is_starved() || Worker::spawn(engine).is_ok() {
         return;
     }
@@ -94,20 +94,21 @@ fn relieve(engine: &Arc<Engine>, pages: &Pages) {
                 uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
             );
         }
-        pages.finish(page, all);
+        pages.finish(page, all, false);
     }
 }
 
 /// The WAIT call. Returns the number of results that are ready.
-pub(crate) fn wait(engine: &Arc<Engine>, pages: &Arc<Pages>, policy: &Policy) -> Result<u32> {
-    if !pages.owner().is_current() {
-        return Err(EPERM);
-    }
-    engine.count_wait();
+pub(crate) fn wait(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, policy: &Policy) -> Result<u32> {
     let mut linger_until = None;
+    let mut first = true;
     loop {
         let signal = run_inline(engine, pages);
-        let count = pages.count();
+        let count = if core::mem::take(&mut first) {
+            pages.count_wait()
+        } else {
+            pages.count()
+        };
         if policy.missing(count) == 0 {
             return Ok(count.ready);
         }
@@ -137,12 +138,12 @@ pub(crate) fn wait(engine: &Arc<Engine>, pages: &Arc<Pages>, policy: &Policy) ->
                 }
             }
         }
-        sleep(engine, pages, policy, linger_until);
+        sleep(engine, &pages, policy, linger_until);
     }
 }
 
 /// Sleeps until enough results are there, or there is something to look at.
-fn sleep(engine: &Arc<Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
+fn sleep(engine: ArcBorrow<'_, Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
     relieve(engine, pages);
     process::sleep_prepare();
     let sleeps = pages.sleep_for(|count| {
@@ -158,7 +159,6 @@ fn sleep(engine: &Arc<Engine>, pages: &Pages, policy: &Policy, linger_until: Opt
         process::sleep_cancel();
         return;
     }
-    engine.count_sleep();
     match [policy.timeout, linger_until].into_iter().flatten().min() {
         Some(when) => {
             process::sleep_until(when);

@@ -6,9 +6,8 @@ use crate::{
     engine::Engine,
     pages::Pages,
     pool::{Next, Woken},
-    run::{Batch, End, Role},
+    run::{self, End, Role},
     sys::{
-        hook::Hook,
         process,
         thread::{self, Body, Ops},
     },
@@ -30,11 +29,11 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Creates a syscall thread in the current process, which is the engine's.
-    pub(crate) fn spawn(engine: &Arc<Engine>) -> Result {
+    pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>) -> Result {
         let slot = engine.pool.reserve(engine.max_threads())?;
         let worker = Arc::new(
             Worker {
-                engine: engine.clone(),
+                engine: engine.into(),
                 slot,
             },
             GFP_KERNEL_ACCOUNT,
@@ -59,7 +58,7 @@ impl Worker {
     fn provide_spare(&self) {
         if !self.engine.pool.has_spare() && !self.engine.pool.is_stopping() {
             // Without one, the entries behind a blocked one have to wait: `Pool::blocked` sees it.
-            let _ = Worker::spawn(&self.engine);
+            let _ = Worker::spawn(self.engine.as_arc_borrow());
         }
     }
 
@@ -68,11 +67,15 @@ impl Worker {
         process::signal_pending() && thread::signal()
     }
 
+    fn run(&self, role: Role, pages: &Arc<Pages>, page: u32, bits: u64) -> End {
+        run::run(&self.engine, role, pages.as_arc_borrow(), page, bits)
+    }
+
     /// Executes all that `pages` has offloaded. False where the thread has to end.
-    fn serve(&self, batch: &Batch<'_>, pages: &Arc<Pages>) -> bool {
+    fn serve(&self, pages: &Arc<Pages>) -> bool {
         self.provide_spare();
         while let Some((page, bits)) = pages.take_offloaded() {
-            match batch.run(pages, page, bits) {
+            match self.run(Role::Worker(self.slot), pages, page, bits) {
                 End::Complete => (),
                 // Somebody else goes on with the rest.
                 End::HandedOff => break,
@@ -84,64 +87,63 @@ impl Worker {
     }
 
     /// Polls the doorbells on `cpu`. False where the thread has to end.
-    fn spin(&self, batch: &Batch<'_>, cpu: u32) -> bool {
+    fn spin(&self, cpu: u32) -> bool {
         let pool = &self.engine.pool;
         if !process::run_on(cpu) {
             pool.spin_failed(cpu);
             pool.spin_end(cpu);
             return true;
         }
-        batch.set_role(Role::Spinner(self.slot, cpu));
-        let alive = self.poll(batch, cpu);
-        if let Role::Spinner(..) = batch.role() {
-            // Not handed off: the core is given back.
+        let polled = self.poll(cpu);
+        if polled != Polled::HandedOff {
             pool.spin_end(cpu);
-            batch.set_role(Role::Worker(self.slot));
         }
         if pool.spin_mask() == 0 {
-            self.engine.poll_no_more();
+            self.engine.as_arc_borrow().poll_no_more();
         }
         self.engine.cpus().run_here();
-        alive
+        polled != Polled::MustEnd
     }
 
-    fn poll(&self, batch: &Batch<'_>, cpu: u32) -> bool {
-        let engine = &self.engine;
-        let pool = &engine.pool;
-        let mut seen = engine.generation();
-        let Ok(mut known) = engine.snapshot() else {
-            return true;
-        };
+    /// The registrations to poll from now on.
+    fn known(&self) -> Option<(u32, KVec<Arc<Pages>>)> {
+        let seen = self.engine.generation();
+        let known = self.engine.snapshot().ok()?;
         for pages in known.iter() {
             pages.set_need_wakeup(false);
         }
+        Some((seen, known))
+    }
+
+    fn poll(&self, cpu: u32) -> Polled {
+        let engine = &self.engine;
+        let pool = &engine.pool;
+        let Some((mut seen, mut known)) = self.known() else {
+            return Polled::GivenUp;
+        };
         let mut idle_since = process::now_ns();
         let mut rounds = 0;
         self.provide_spare();
         loop {
             if process::breathe() && thread::signal() {
-                return false;
+                return Polled::MustEnd;
             }
             if pool.is_stopping() || pool.spin_mask() & (1 << cpu) == 0 {
-                return true;
+                return Polled::GivenUp;
             }
             if engine.generation() != seen {
-                seen = engine.generation();
-                match engine.snapshot() {
-                    Ok(new) => known = new,
-                    Err(_) => return true,
-                }
-                for pages in known.iter() {
-                    pages.set_need_wakeup(false);
+                match self.known() {
+                    Some(new) => (seen, known) = new,
+                    None => return Polled::GivenUp,
                 }
             }
-            match self.poll_round(batch, &known) {
-                Some(true) => {
+            match self.poll_round(cpu, &known) {
+                Round::Busy => {
                     idle_since = process::now_ns();
                     continue;
                 }
-                Some(false) => (),
-                None => return true,
+                Round::Idle => (),
+                Round::HandedOff => return Polled::HandedOff,
             }
             rounds += 1;
             process::relax();
@@ -150,7 +152,7 @@ impl Worker {
             }
             if process::online_cpus() & (1 << cpu) == 0 {
                 pool.spin_failed(cpu);
-                return true;
+                return Polled::GivenUp;
             }
             if process::now_ns().saturating_sub(idle_since) < engine.idle_ns() {
                 continue;
@@ -170,50 +172,68 @@ impl Worker {
         }
     }
 
-    /// Looks everywhere once. Returns whether there was anything, `None` where the core was handed
-    /// off or a signal came.
-    fn poll_round(&self, batch: &Batch<'_>, known: &[Arc<Pages>]) -> Option<bool> {
+    /// Looks everywhere once.
+    fn poll_round(&self, cpu: u32, known: &[Arc<Pages>]) -> Round {
+        let role = Role::Spinner(self.slot, cpu);
         let mut any = false;
         while let Some(pages) = self.engine.pool.try_dequeue() {
             any = true;
             while let Some((page, bits)) = pages.take_offloaded() {
-                self.poll_run(batch, &pages, page, bits)?;
+                if self.run(role, &pages, page, bits) == End::HandedOff {
+                    return Round::HandedOff;
+                }
             }
         }
         for pages in known.iter() {
             for page in 0..pages.len() {
                 let bits = pages.claim(page);
-                if bits != 0 {
-                    any = true;
-                    self.poll_run(batch, pages, page, bits)?;
+                if bits == 0 {
+                    continue;
+                }
+                any = true;
+                if self.run(role, pages, page, bits) == End::HandedOff {
+                    return Round::HandedOff;
                 }
             }
         }
         if any {
-            self.provide_spare();
+            Round::Busy
+        } else {
+            Round::Idle
         }
-        Some(any)
     }
+}
 
-    fn poll_run(&self, batch: &Batch<'_>, pages: &Arc<Pages>, page: u32, bits: u64) -> Option<()> {
-        match batch.run(pages, page, bits) {
-            End::HandedOff => None,
-            End::Complete | End::Signal => Some(()),
-        }
-    }
+/// What a look at all doorbells has brought.
+enum Round {
+    Busy,
+    Idle,
+    /// The thread blocked in a call, and another one polls now.
+    HandedOff,
+}
+
+/// Why a thread polls no more.
+#[derive(PartialEq, Eq)]
+enum Polled {
+    /// It, or the core, is needed no more.
+    GivenUp,
+    /// Another thread polls now.
+    HandedOff,
+    /// The thread has to end.
+    MustEnd,
 }
 
 impl Body for Worker {
     fn run(this: ArcBorrow<'_, Self>) {
         let pool = &this.engine.pool;
-        Hook::new(Batch::new(&this.engine, Role::Worker(this.slot))).with(|batch| loop {
+        loop {
             if Worker::must_end() {
                 break;
             }
             let alive = match pool.next(this.slot) {
                 Next::Stop => false,
-                Next::Serve(pages) => this.serve(batch, &pages),
-                Next::Spin(cpu) => this.spin(batch, cpu),
+                Next::Serve(pages) => this.serve(&pages),
+                Next::Spin(cpu) => this.spin(cpu),
                 Next::Idle => match pool.idle(this.slot, this.engine.retire_ms()) {
                     Woken::Look => true,
                     Woken::Retire => false,
@@ -222,7 +242,7 @@ impl Body for Worker {
             if !alive {
                 break;
             }
-        });
+        }
         pool.leave(this.slot);
     }
 }

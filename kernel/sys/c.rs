@@ -3,9 +3,17 @@
 //! The C functions of `helpers.h`, in its order.
 
 use kernel::bindings::{
-    cpumask, mm_struct, pid, raw_spinlock_t, seq_file, task_struct, vm_area_struct,
+    cpumask, file, mm_struct, pid, poll_table_struct, raw_spinlock_t, seq_file, task_struct,
+    vm_area_struct,
 };
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_void};
+
+/// `struct flexsc_notifier`, known to `notify.c` only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(super) struct flexsc_notifier {
+    _opaque: [u8; 0],
+}
 
 extern "C" {
     pub(super) fn flexsc_lock_init_pages(lock: *mut raw_spinlock_t);
@@ -19,7 +27,6 @@ extern "C" {
     pub(super) fn flexsc_current_tgid() -> *mut pid;
     pub(super) fn flexsc_is_executing() -> bool;
     pub(super) fn flexsc_signal_pending() -> bool;
-    pub(super) fn flexsc_fatal_signal_pending() -> bool;
     pub(super) fn flexsc_breathe() -> bool;
     pub(super) fn flexsc_relax();
     pub(super) fn flexsc_sleep_prepare();
@@ -47,6 +54,16 @@ extern "C" {
     pub(super) fn flexsc_max_pages() -> c_uint;
     pub(super) fn flexsc_max_threads() -> c_uint;
     pub(super) fn flexsc_seq_u64(m: *mut seq_file, name: *const c_char, value: u64);
+
+    pub(super) fn flexsc_notifier_new() -> *mut flexsc_notifier;
+    pub(super) fn flexsc_notifier_free(n: *mut flexsc_notifier);
+    pub(super) fn flexsc_notifier_signal(n: *mut flexsc_notifier);
+    pub(super) fn flexsc_notifier_poll(
+        n: *mut flexsc_notifier,
+        file: *mut file,
+        table: *mut poll_table_struct,
+    );
+    pub(super) fn flexsc_notifier_set_eventfd(n: *mut flexsc_notifier, fd: c_int) -> c_int;
 
     pub(super) fn flexsc_trace_invoke(nr: c_uint, entry: c_uint, owner: *mut task_struct);
     pub(super) fn flexsc_trace_block(nr: c_uint, left: c_uint);

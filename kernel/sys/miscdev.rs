@@ -2,7 +2,7 @@
 
 //! A misc device whose open files are `Arc`s. In the shape of the later `kernel::miscdevice`.
 
-use super::{area::Area, c, file};
+use super::{area::Area, c, file, notify::Poll};
 use core::{marker::PhantomData, mem::MaybeUninit};
 use kernel::bindings;
 use kernel::error::{from_result, to_result};
@@ -22,6 +22,8 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize>;
     /// mmap(2): which memory begins at this page offset of the file, and belongs to the caller.
     fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Self::Mapping>>;
+    /// poll(2): waits with `poll`, then says whether there is something to read.
+    fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool>;
     /// `/proc/PID/fdinfo/FD`.
     fn show(this: ArcBorrow<'_, Self>, lines: &file::Lines);
     /// The last descriptor and the last mapping are gone.
@@ -95,6 +97,7 @@ impl<T: Device> Vtable<T> {
         release: Some(Self::release),
         unlocked_ioctl: Some(Self::ioctl),
         mmap: Some(Self::mmap),
+        poll: Some(Self::poll),
         show_fdinfo: Some(Self::show_fdinfo),
         // SAFETY: All zeroes is a valid `file_operations`.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
@@ -154,6 +157,18 @@ impl<T: Device> Vtable<T> {
             to_result(unsafe { c::flexsc_mmap(vma, area.as_ptr()) })?;
             Ok(0)
         })
+    }
+
+    unsafe extern "C" fn poll(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table_struct,
+    ) -> bindings::__poll_t {
+        // SAFETY: The VFS passes an open file of this device.
+        match T::is_readable(unsafe { Self::borrow(file) }, &Poll { file, table }) {
+            Ok(false) => 0,
+            Ok(true) => bindings::POLLIN | bindings::POLLRDNORM,
+            Err(_) => bindings::POLLERR,
+        }
     }
 
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {

@@ -11,6 +11,8 @@ pub(crate) mod hook;
 pub(crate) mod invoke;
 pub(crate) mod lock;
 pub(crate) mod miscdev;
+pub(crate) mod notify;
+pub(crate) mod owned;
 pub(crate) mod process;
 pub(crate) mod thread;
 

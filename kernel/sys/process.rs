@@ -193,12 +193,6 @@ pub(crate) fn signal_pending() -> bool {
     unsafe { c::flexsc_signal_pending() }
 }
 
-/// Is the current task about to be killed?
-pub(crate) fn fatal_signal_pending() -> bool {
-    // SAFETY: No preconditions.
-    unsafe { c::flexsc_fatal_signal_pending() }
-}
-
 /// Lets other tasks run where they want to; returns [`signal_pending`].
 pub(crate) fn breathe() -> bool {
     // SAFETY: No preconditions; called where sleeping is allowed.

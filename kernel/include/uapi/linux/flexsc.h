@@ -177,6 +177,7 @@ enum flexsc_param_id {
 	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a kernel core polls in vain before it sleeps */
 	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads */
 	FLEXSC_PARAM_RETIRE_MS	= 3,	/* how long an idle syscall thread stays */
+	FLEXSC_PARAM_EVENTFD	= 4,	/* SET only: eventfd to signal when results are there, -1: none */
 };
 
 /**

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Telling those who wait with poll(), epoll or an eventfd that results are
+ * there. A result may be published in the scheduler's hook, where none of them
+ * may be woken up, so it is done from irq_work.
+ */
+#include <linux/eventfd.h>
+#include <linux/irq_work.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+#include <linux/wait.h>
+
+#include "helpers.h"
+
+struct flexsc_notifier {
+	struct irq_work work;
+	wait_queue_head_t waiters;
+	/* Somebody has polled or set an eventfd; never taken back. */
+	bool used;
+	/* Protected by waiters.lock. */
+	struct eventfd_ctx *eventfd;
+};
+
+static void flexsc_notifier_work(struct irq_work *work)
+{
+	struct flexsc_notifier *n = container_of(work, struct flexsc_notifier, work);
+	unsigned long flags;
+
+	spin_lock_irqsave(&n->waiters.lock, flags);
+	wake_up_locked_poll(&n->waiters, EPOLLIN | EPOLLRDNORM);
+	if (n->eventfd)
+		eventfd_signal(n->eventfd);
+	spin_unlock_irqrestore(&n->waiters.lock, flags);
+}
+
+struct flexsc_notifier *flexsc_notifier_new(void)
+{
+	struct flexsc_notifier *n = kzalloc(sizeof(*n), GFP_KERNEL_ACCOUNT);
+
+	if (n) {
+		init_irq_work(&n->work, flexsc_notifier_work);
+		init_waitqueue_head(&n->waiters);
+	}
+	return n;
+}
+
+/* Nobody signals any more. */
+void flexsc_notifier_free(struct flexsc_notifier *n)
+{
+	irq_work_sync(&n->work);
+	if (n->eventfd)
+		eventfd_ctx_put(n->eventfd);
+	kfree(n);
+}
+
+/* Results were published. */
+void flexsc_notifier_signal(struct flexsc_notifier *n)
+{
+	if (!READ_ONCE(n->used))
+		return;
+	/* Pairs with the barrier in poll_wait(): we see it, or it the result. */
+	smp_mb();
+	if (waitqueue_active(&n->waiters) || READ_ONCE(n->eventfd))
+		irq_work_queue(&n->work);
+}
+
+/* Look at the results after this call. */
+void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
+			  struct poll_table_struct *table)
+{
+	WRITE_ONCE(n->used, true);
+	poll_wait(file, &n->waiters, table);
+}
+
+/* Signal @fd from now on, or nothing where it is negative. */
+int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd)
+{
+	struct eventfd_ctx *ctx = NULL;
+
+	if (fd >= 0) {
+		ctx = eventfd_ctx_fdget(fd);
+		if (IS_ERR(ctx))
+			return PTR_ERR(ctx);
+	}
+	spin_lock_irq(&n->waiters.lock);
+	swap(n->eventfd, ctx);
+	spin_unlock_irq(&n->waiters.lock);
+	WRITE_ONCE(n->used, true);
+	if (ctx)
+		eventfd_ctx_put(ctx);
+	return 0;
+}

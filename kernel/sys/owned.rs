@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A table whose entries their owning threads read without a lock.
+
+use super::{
+    c,
+    lock::{Class, RawLock},
+};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+
+/// One place of the table.
+///
+/// # Invariants
+///
+/// `item` is null or from `Arc::into_raw`. `owner` is null or the task that entered `item`, and
+/// `item` holds a reference to that task. Both change under the lock only.
+struct Place<T> {
+    owner: AtomicPtr<kernel::bindings::task_struct>,
+    item: AtomicPtr<T>,
+}
+
+/// The table, with more data `D` behind its lock.
+pub(crate) struct OwnedTable<T, D> {
+    places: KVec<Place<T>>,
+    lock: RawLock<D>,
+}
+
+// SAFETY: The table hands out shared references and `Arc`s of `T`.
+unsafe impl<T: Send + Sync, D: Send> Send for OwnedTable<T, D> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync, D: Send> Sync for OwnedTable<T, D> {}
+
+impl<T, D> OwnedTable<T, D> {
+    pub(crate) fn new(len: usize, data: D) -> Result<Self> {
+        let mut places = KVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..len {
+            // INVARIANT: Both null.
+            let place = Place {
+                owner: AtomicPtr::new(ptr::null_mut()),
+                item: AtomicPtr::new(ptr::null_mut()),
+            };
+            places.push(place, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(OwnedTable {
+            places,
+            lock: RawLock::new(data, Class::Slots),
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The data behind the lock.
+    pub(crate) fn data<R>(&self, f: impl FnOnce(&mut D) -> R) -> R {
+        f(&mut self.lock.lock())
+    }
+
+    /// Item `id`, if the current task has entered it. The cheapest way.
+    pub(crate) fn get_own(&self, id: usize) -> Option<ArcBorrow<'_, T>> {
+        let place = self.places.get(id)?;
+        // ORDERING: Pairs with the release in `enter`, though it is the same task.
+        let owner = place.owner.load(Ordering::Acquire);
+        // SAFETY: No preconditions.
+        if owner.is_null() || owner != unsafe { c::flexsc_current() } {
+            return None;
+        }
+        let item = place.item.load(Ordering::Relaxed);
+        // SAFETY: By the invariant the item holds a reference to its owner, so another task can't
+        // have its address: the current task has entered it. Only its owner removes an item, and
+        // others when that has begun to exit; the current task does neither while it uses the
+        // borrow, since posted calls can't come back to the device.
+        Some(unsafe { ArcBorrow::from_raw(item) })
+    }
+
+    fn clone_at(place: &Place<T>) -> Option<Arc<T>> {
+        let item = place.item.load(Ordering::Relaxed);
+        if item.is_null() {
+            return None;
+        }
+        // SAFETY: By the invariant; the caller holds the lock, so it is not removed meanwhile.
+        Some(unsafe { ArcBorrow::from_raw(item) }.into())
+    }
+
+    /// Item `id`.
+    pub(crate) fn get(&self, id: usize) -> Option<Arc<T>> {
+        let place = self.places.get(id)?;
+        let _guard = self.lock.lock();
+        Self::clone_at(place)
+    }
+
+    /// Calls `f` for all items, under the lock.
+    pub(crate) fn for_each_locked(&self, mut f: impl FnMut(Arc<T>)) {
+        let _guard = self.lock.lock();
+        for place in self.places.iter() {
+            if let Some(item) = Self::clone_at(place) {
+                f(item);
+            }
+        }
+    }
+
+    /// Enters an item that belongs to the current task, where `check` agrees and a place is free.
+    /// `check` is given the place's number.
+    pub(crate) fn enter(
+        &self,
+        item: &Arc<T>,
+        full: Error,
+        check: impl FnOnce(&mut D, usize) -> Result,
+    ) -> Result {
+        let mut guard = self.lock.lock();
+        let (id, place) = (0..)
+            .zip(self.places.iter())
+            .find(|(_, p)| p.item.load(Ordering::Relaxed).is_null())
+            .ok_or(full)?;
+        check(&mut guard, id)?;
+        // INVARIANT: `item` comes from `into_raw`, its owner is the current task.
+        let raw = Arc::into_raw(item.clone()).cast_mut();
+        place.item.store(raw, Ordering::Relaxed);
+        // SAFETY: No preconditions.
+        let current = unsafe { c::flexsc_current() };
+        place.owner.store(current, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes item `id`: by its owner, or when that has begun to exit. `note` is called under the
+    /// lock.
+    pub(crate) fn remove(&self, id: usize, note: impl FnOnce(&mut D, &T)) -> Option<Arc<T>> {
+        let place = self.places.get(id)?;
+        let mut guard = self.lock.lock();
+        let item = place.item.swap(ptr::null_mut(), Ordering::Relaxed);
+        if item.is_null() {
+            return None;
+        }
+        place.owner.store(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: By the invariant from `into_raw`, and not in the table any more.
+        let item = unsafe { Arc::from_raw(item) };
+        note(&mut guard, &item);
+        Some(item)
+    }
+}
+
+impl<T, D> Drop for OwnedTable<T, D> {
+    fn drop(&mut self) {
+        for id in 0..self.len() {
+            drop(self.remove(id, |_, _| ()));
+        }
+    }
+}
