@@ -126,8 +126,11 @@ fn by_worker(batch: &Batch<'_>, e: &Entry) -> Verdict {
         }
         // There is no handler to run and nobody to return to: stop, freeze or die with the
         // process, then restart the call as after a signal without a handler.
-        let dies = process::signal_pending() && thread::signal();
-        if dies || batch.must_stop() {
+        if process::signal_pending() && thread::signal() {
+            batch.set_dying();
+            return (number(EINTR), uapi::flexsc_reason_FLEXSC_REASON_NONE);
+        }
+        if batch.must_stop() {
             return (number(EINTR), uapi::flexsc_reason_FLEXSC_REASON_NONE);
         }
         if result == -ERESTART_RESTARTBLOCK {

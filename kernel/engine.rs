@@ -46,7 +46,6 @@ pub(crate) struct Engine {
     idle_ns: AtomicU64,
     retire_ms: AtomicU32,
     max_threads: AtomicU32,
-    refused: AtomicU64,
 }
 
 impl Engine {
@@ -66,7 +65,6 @@ impl Engine {
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
                 retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
                 max_threads: AtomicU32::new(file::max_threads()),
-                refused: AtomicU64::new(0),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -192,7 +190,7 @@ impl Engine {
         let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL)?;
         self.table.for_each_locked(|pages| {
             // There is room for all that the table holds.
-            let _ = known.push(pages, GFP_NOWAIT);
+            let _ = known.push(pages.into(), GFP_NOWAIT);
         });
         Ok(known)
     }
@@ -204,6 +202,12 @@ impl Engine {
                 f(&pages);
             }
         }
+    }
+
+    /// Called in the scheduler's hook: no thread can go on polling, so programs have to kick.
+    pub(crate) fn nobody_polls(&self) {
+        self.table
+            .for_each_locked(|pages| pages.set_need_wakeup(true));
     }
 
     /// KICK: somebody has to look at the doorbells of `id`.
@@ -303,10 +307,6 @@ impl Engine {
         self.pool.clear();
     }
 
-    pub(crate) fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// All figures.
     pub(crate) fn stats(&self) -> uapi::flexsc_stats {
         let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
@@ -316,8 +316,8 @@ impl Engine {
             size: core::mem::size_of::<uapi::flexsc_stats>() as u32,
             posted: sum.posted,
             inline_done: sum.inline_done,
-            thread_done: sum.finished.saturating_sub(sum.inline_done),
-            refused: self.refused.load(Ordering::Relaxed),
+            thread_done: sum.thread_done,
+            refused: sum.refused,
             handoffs: pool.handoffs,
             kicks: pool.kicks,
             waits: sum.waits,

@@ -250,7 +250,8 @@ void flexsc_area_free(void *area)
 /* Map the whole of @area; not inherited, not expanded, never executable. */
 int flexsc_mmap(struct vm_area_struct *vma, void *area)
 {
-	if (!(vma->vm_flags & VM_SHARED))
+	if (!(vma->vm_flags & VM_SHARED) || !(vma->vm_flags & VM_READ) ||
+	    !(vma->vm_flags & VM_WRITE))
 		return -EINVAL;
 	if (vma->vm_flags & VM_EXEC)
 		return -EPERM;

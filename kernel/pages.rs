@@ -31,10 +31,12 @@ struct Page {
 pub(crate) struct Totals {
     /// Entries accepted.
     pub(crate) posted: u64,
-    /// Entries finished, by whomever.
-    pub(crate) finished: u64,
     /// Entries executed by the owner.
     pub(crate) inline_done: u64,
+    /// Entries executed by syscall threads.
+    pub(crate) thread_done: u64,
+    /// Entries finished without being executed.
+    pub(crate) refused: u64,
     /// WAIT calls.
     pub(crate) waits: u64,
     /// Times that the owner slept in one.
@@ -44,8 +46,9 @@ pub(crate) struct Totals {
 impl core::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.posted += other.posted;
-        self.finished += other.finished;
         self.inline_done += other.inline_done;
+        self.thread_done += other.thread_done;
+        self.refused += other.refused;
         self.waits += other.waits;
         self.sleeps += other.sleeps;
     }
@@ -233,8 +236,9 @@ impl Pages {
         None
     }
 
-    /// Publishes that the results of `bits` are written, by the owner itself or by a thread.
-    pub(crate) fn finish(&self, page: u32, bits: u64, by_owner: bool) {
+    /// Publishes that the results of `bits` are written, by the owner itself or by a thread;
+    /// `refused` of them were not executed.
+    pub(crate) fn finish(&self, page: u32, bits: u64, refused: u32, by_owner: bool) {
         if bits == 0 {
             return;
         }
@@ -246,9 +250,11 @@ impl Pages {
         let done = p.done;
         self.area.set_done(page, done);
         let n = bits.count_ones();
-        inner.totals.finished += u64::from(n);
+        inner.totals.refused += u64::from(refused);
         if by_owner {
-            inner.totals.inline_done += u64::from(n);
+            inner.totals.inline_done += u64::from(n - refused);
+        } else {
+            inner.totals.thread_done += u64::from(n - refused);
         }
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);

@@ -450,8 +450,8 @@ impl Pool {
     }
 
     /// Called in the scheduler's hook: a task in this role blocks in a call; `more` has entries
-    /// that it leaves.
-    pub(crate) fn blocked(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) {
+    /// that it leaves. False where it polled and nobody can go on with that.
+    pub(crate) fn blocked(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) -> bool {
         let mut inner = self.lock();
         if let Role::Worker(i) | Role::Spinner(i, _) = role {
             inner.set_state(i, State::Blocked);
@@ -468,13 +468,16 @@ impl Pool {
             self.push_locked(&mut inner, pages);
         }
         if inner.queued == 0 && !vacant {
-            return;
+            return true;
         }
         inner.counters.handoffs += 1;
+        let mut taken_over = true;
         if vacant {
             if let Some(i) = inner.pop_idle() {
                 inner.activate(i);
                 inner.wake(i);
+            } else {
+                taken_over = inner.starting != 0;
             }
         } else {
             inner.wake_one(self.spin_mask.load(Ordering::Relaxed));
@@ -484,6 +487,7 @@ impl Pool {
                 pages.nudge();
             }
         }
+        taken_over
     }
 
     /// Called in the scheduler's hook: the task is back.

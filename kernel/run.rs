@@ -37,6 +37,8 @@ pub(crate) enum End {
     HandedOff,
     /// The task has to look at its signals. What was left has been given away.
     Signal,
+    /// The syscall thread has to end at once, and so has its engine or its process.
+    Dying,
 }
 
 /// See the module's documentation.
@@ -56,6 +58,10 @@ pub(crate) struct Batch<'a> {
     blocked: Cell<bool>,
     /// Blocked at least once.
     lost: Cell<bool>,
+    /// A signal was taken that ends the thread; it shows nowhere else.
+    dying: Cell<bool>,
+    /// Of the finished ones, those refused.
+    refused: Cell<u32>,
 }
 
 /// Executes, as `role`, the entries `bits` of `page`, which the caller has claimed.
@@ -77,6 +83,8 @@ pub(crate) fn run(
         executing: Cell::new(None),
         blocked: Cell::new(false),
         lost: Cell::new(false),
+        dying: Cell::new(false),
+        refused: Cell::new(0),
     };
     Hook::new(batch).with(Batch::run)
 }
@@ -98,8 +106,13 @@ impl Batch<'_> {
         self.engine.pool.is_stopping()
     }
 
+    /// The thread has been told to end.
+    pub(crate) fn set_dying(&self) {
+        self.dying.set(true);
+    }
+
     pub(crate) fn count_refused(&self) {
-        self.engine.count_refused();
+        self.refused.set(self.refused.get() + 1);
     }
 
     pub(crate) fn is_traced(&self) -> bool {
@@ -115,8 +128,12 @@ impl Batch<'_> {
     }
 
     fn publish(&self) {
-        self.pages
-            .finish(self.page, self.finished.take(), self.is_owner());
+        self.pages.finish(
+            self.page,
+            self.finished.take(),
+            self.refused.take(),
+            self.is_owner(),
+        );
     }
 
     fn run(&self) -> End {
@@ -137,6 +154,9 @@ impl Batch<'_> {
             // On a syscall thread each result counts at once; the owner looks at them after.
             if !self.is_owner() {
                 self.publish();
+                if self.dying.get() || self.must_stop() {
+                    return End::Dying;
+                }
             }
             if process::breathe() {
                 signal = true;
@@ -180,7 +200,9 @@ impl Blocking for Batch<'_> {
             invoke::trace_block(nr, left.count_ones());
         }
         let role = self.role.get();
-        self.engine.pool.blocked(role, more.then_some(self.pages));
+        if !self.engine.pool.blocked(role, more.then_some(self.pages)) {
+            self.engine.nobody_polls();
+        }
         if let Role::Spinner(slot, _) = role {
             self.role.set(Role::Worker(slot));
         }

@@ -94,7 +94,7 @@ fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
                 uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
             );
         }
-        pages.finish(page, all, false);
+        pages.finish(page, all, all.count_ones(), false);
     }
 }
 

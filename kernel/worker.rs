@@ -19,6 +19,9 @@ use kernel::sync::{Arc, ArcBorrow};
 /// Rounds of polling in vain between two looks at the clock and the CPUs.
 const ROUNDS_PER_LOOK: u64 = 64;
 
+/// How long a polling thread waits until it tries again to make a spare one.
+const SPARE_RETRY_NS: u64 = 1_000_000;
+
 static OPS: Ops<Worker> = Ops::new();
 
 /// What a syscall thread knows.
@@ -79,6 +82,7 @@ impl Worker {
                 End::Complete => (),
                 // Somebody else goes on with the rest.
                 End::HandedOff => break,
+                End::Dying => return false,
                 End::Signal if Self::must_end() => return false,
                 End::Signal => (),
             }
@@ -89,12 +93,12 @@ impl Worker {
     /// Polls the doorbells on `cpu`. False where the thread has to end.
     fn spin(&self, cpu: u32) -> bool {
         let pool = &self.engine.pool;
-        if !process::run_on(cpu) {
+        let polled = if process::run_on(cpu) {
+            self.poll(cpu)
+        } else {
             pool.spin_failed(cpu);
-            pool.spin_end(cpu);
-            return true;
-        }
-        let polled = self.poll(cpu);
+            Polled::GivenUp
+        };
         if polled != Polled::HandedOff {
             pool.spin_end(cpu);
         }
@@ -122,6 +126,7 @@ impl Worker {
             return Polled::GivenUp;
         };
         let mut idle_since = process::now_ns();
+        let mut spare_at = idle_since;
         let mut rounds = 0;
         self.provide_spare();
         loop {
@@ -144,6 +149,7 @@ impl Worker {
                 }
                 Round::Idle => (),
                 Round::HandedOff => return Polled::HandedOff,
+                Round::Dying => return Polled::MustEnd,
             }
             rounds += 1;
             process::relax();
@@ -154,7 +160,13 @@ impl Worker {
                 pool.spin_failed(cpu);
                 return Polled::GivenUp;
             }
-            if process::now_ns().saturating_sub(idle_since) < engine.idle_ns() {
+            let now = process::now_ns();
+            if now.saturating_sub(spare_at) > SPARE_RETRY_NS {
+                // Making one may have failed before.
+                self.provide_spare();
+                spare_at = now;
+            }
+            if now.saturating_sub(idle_since) < engine.idle_ns() {
                 continue;
             }
             for pages in known.iter() {
@@ -179,8 +191,10 @@ impl Worker {
         while let Some(pages) = self.engine.pool.try_dequeue() {
             any = true;
             while let Some((page, bits)) = pages.take_offloaded() {
-                if self.run(role, &pages, page, bits) == End::HandedOff {
-                    return Round::HandedOff;
+                match self.run(role, &pages, page, bits) {
+                    End::HandedOff => return Round::HandedOff,
+                    End::Dying => return Round::Dying,
+                    End::Complete | End::Signal => (),
                 }
             }
         }
@@ -191,8 +205,10 @@ impl Worker {
                     continue;
                 }
                 any = true;
-                if self.run(role, pages, page, bits) == End::HandedOff {
-                    return Round::HandedOff;
+                match self.run(role, pages, page, bits) {
+                    End::HandedOff => return Round::HandedOff,
+                    End::Dying => return Round::Dying,
+                    End::Complete | End::Signal => (),
                 }
             }
         }
@@ -210,6 +226,8 @@ enum Round {
     Idle,
     /// The thread blocked in a call, and another one polls now.
     HandedOff,
+    /// The thread has to end.
+    Dying,
 }
 
 /// Why a thread polls no more.

@@ -4,7 +4,7 @@
 
 use super::{
     c,
-    lock::{Class, RawLock},
+    lock::{Class, Guard, RawLock},
 };
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -76,27 +76,28 @@ impl<T, D> OwnedTable<T, D> {
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
-    fn clone_at(place: &Place<T>) -> Option<Arc<T>> {
+    /// The item there, for a caller that holds the lock as long as it uses it.
+    fn borrow_locked<'a>(place: &Place<T>, _guard: &'a Guard<'_, D>) -> Option<ArcBorrow<'a, T>> {
         let item = place.item.load(Ordering::Relaxed);
         if item.is_null() {
             return None;
         }
-        // SAFETY: By the invariant; the caller holds the lock, so it is not removed meanwhile.
-        Some(unsafe { ArcBorrow::from_raw(item) }.into())
+        // SAFETY: By the invariant; the lock is held, so it is not removed meanwhile.
+        Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
     /// Item `id`.
     pub(crate) fn get(&self, id: usize) -> Option<Arc<T>> {
         let place = self.places.get(id)?;
-        let _guard = self.lock.lock();
-        Self::clone_at(place)
+        let guard = self.lock.lock();
+        Self::borrow_locked(place, &guard).map(Arc::from)
     }
 
     /// Calls `f` for all items, under the lock.
-    pub(crate) fn for_each_locked(&self, mut f: impl FnMut(Arc<T>)) {
-        let _guard = self.lock.lock();
+    pub(crate) fn for_each_locked(&self, mut f: impl FnMut(ArcBorrow<'_, T>)) {
+        let guard = self.lock.lock();
         for place in self.places.iter() {
-            if let Some(item) = Self::clone_at(place) {
+            if let Some(item) = Self::borrow_locked(place, &guard) {
                 f(item);
             }
         }
