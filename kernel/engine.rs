@@ -117,7 +117,7 @@ impl Engine {
             return Err(EINVAL);
         }
         if !self.pool.has_threads() {
-            Worker::spawn(self)?;
+            self.spawn()?;
         }
         let new = Pages::new(pages, self.notifier.clone())?;
         let locked = new.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
@@ -232,6 +232,14 @@ impl Engine {
         }
     }
 
+    /// Makes a thread for a call of the program's, which goes on after a signal.
+    fn spawn(self: ArcBorrow<'_, Self>) -> Result {
+        match Worker::spawn(self) {
+            Err(EINTR) => Err(ERESTARTNOINTR),
+            other => other,
+        }
+    }
+
     /// SET SPIN_CPUS.
     pub(crate) fn set_spin_cpus(self: ArcBorrow<'_, Self>, mask: u64) -> Result {
         if mask & !process::online_cpus() != 0 {
@@ -239,7 +247,7 @@ impl Engine {
         }
         self.pool.set_spin_mask(mask);
         for _ in 0..self.pool.vacant() {
-            if let Err(e) = Worker::spawn(self) {
+            if let Err(e) = self.spawn() {
                 self.pool.set_spin_mask(0);
                 return Err(e);
             }

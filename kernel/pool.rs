@@ -124,7 +124,6 @@ impl Inner {
     fn activate(&mut self, i: u32) {
         self.set_state(i, State::Active);
         self.active += 1;
-        self.counters.max_active = core::cmp::max(self.counters.max_active, self.active);
     }
 
     fn wake(&self, i: u32) {
@@ -376,6 +375,8 @@ impl Pool {
         // Threads that came back from a call may be too many: they leave first.
         if inner.active <= process::nr_cpus() {
             if let Some(pages) = self.dequeue(&mut inner) {
+                inner.counters.max_active =
+                    core::cmp::max(inner.counters.max_active, inner.active);
                 return Next::Serve(pages);
             }
         }
@@ -585,9 +586,11 @@ impl Pool {
         self.spin_mask.fetch_and(!(1 << cpu), Ordering::Relaxed);
     }
 
-    /// The thread no longer polls on `cpu`.
-    pub(crate) fn spin_end(&self, cpu: u32) {
-        self.lock().spinning &= !(1 << cpu);
+    /// The thread no longer polls on `cpu`. Returns whether any other still polls.
+    pub(crate) fn spin_end(&self, cpu: u32) -> bool {
+        let mut inner = self.lock();
+        inner.spinning &= !(1 << cpu);
+        inner.spinning != 0
     }
 
     /// Thread `i` gives up polling on `cpu` and sleeps, unless `look` finds something to do after

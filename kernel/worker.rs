@@ -58,11 +58,16 @@ impl Worker {
     }
 
     /// Sees to it that a thread is ready to take over if this one blocks.
-    fn provide_spare(&self) {
-        if !self.engine.pool.has_spare() && !self.engine.pool.is_stopping() {
-            // Without one, the entries behind a blocked one have to wait: `Pool::blocked` sees it.
-            let _ = Worker::spawn(self.engine.as_arc_borrow());
+    ///
+    /// False where it has to handle a signal first. At a limit it goes on without a spare: then
+    /// the entries behind one that blocks have to wait, see [`Pool::blocked`].
+    ///
+    /// [`Pool::blocked`]: crate::pool::Pool::blocked
+    fn provide_spare(&self) -> bool {
+        if self.engine.pool.has_spare() || self.engine.pool.is_stopping() {
+            return true;
         }
+        Worker::spawn(self.engine.as_arc_borrow()) != Err(EINTR)
     }
 
     /// Handles a signal where one is pending; true where the thread has to end.
@@ -76,7 +81,11 @@ impl Worker {
 
     /// Executes all that `pages` has offloaded. False where the thread has to end.
     fn serve(&self, pages: &Arc<Pages>) -> bool {
-        self.provide_spare();
+        while !self.provide_spare() {
+            if Self::must_end() {
+                return false;
+            }
+        }
         while let Some((page, bits)) = pages.take_offloaded() {
             match self.run(Role::Worker(self.slot), pages, page, bits) {
                 End::Complete => (),
@@ -99,10 +108,7 @@ impl Worker {
             pool.spin_failed(cpu);
             Polled::GivenUp
         };
-        if polled != Polled::HandedOff {
-            pool.spin_end(cpu);
-        }
-        if pool.spin_mask() == 0 {
+        if polled != Polled::HandedOff && !pool.spin_end(cpu) {
             self.engine.as_arc_borrow().poll_no_more();
         }
         self.engine.cpus().run_here();
@@ -126,9 +132,9 @@ impl Worker {
             return Polled::GivenUp;
         };
         let mut idle_since = process::now_ns();
-        let mut spare_at = idle_since;
+        let mut spare = true;
+        let mut spare_at = 0;
         let mut rounds = 0;
-        self.provide_spare();
         loop {
             if process::breathe() && thread::signal() {
                 return Polled::MustEnd;
@@ -142,9 +148,17 @@ impl Worker {
                     None => return Polled::GivenUp,
                 }
             }
+            if !spare || spare_at == 0 {
+                spare = self.provide_spare();
+                spare_at = process::now_ns();
+                if !spare {
+                    continue;
+                }
+            }
             match self.poll_round(cpu, &known) {
                 Round::Busy => {
                     idle_since = process::now_ns();
+                    spare = pool.has_spare();
                     continue;
                 }
                 Round::Idle => (),
@@ -163,8 +177,7 @@ impl Worker {
             let now = process::now_ns();
             if now.saturating_sub(spare_at) > SPARE_RETRY_NS {
                 // Making one may have failed before.
-                self.provide_spare();
-                spare_at = now;
+                spare_at = 0;
             }
             if now.saturating_sub(idle_since) < engine.idle_ns() {
                 continue;

@@ -216,8 +216,8 @@ struct flexsc_param {
  * @threads_created: syscall threads created so far
  * @threads_retired: syscall threads that ended for want of work
  * @create_failed: syscall threads that could not be created
- * @max_active: most syscall threads that were ever executing at once in one
- *		pool, those that blocked in a call not counted
+ * @max_active: most syscall threads that were ever taking entries at once;
+ *		those that blocked in a call, or finish one, are not counted
  * @max_blocked: most calls that were ever blocked at once
  * @pages: syscall pages now
  */
