@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The text of docs/syscalls.md.
+
+use crate::{classes, Row, ROWS};
+use std::fmt::Write;
+
+const HEAD: &str = "\
+<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
+<!-- Made by: cargo run -q -p flexsc-policy-tests > docs/syscalls.md (a test compares) -->
+
+# Which system calls go through a page
+
+The policy of the module has a row for every system call of x86-64 in Linux 6.12. A row gives the
+call's class, for some calls after a look at the arguments. The rows are in
+`kernel/policy/table.rs`, the rules for arguments in `kernel/policy.rs`.
+
+A program must not be able to tell from a result that somebody else executed its call. The owner
+of a page who executes an entry in WAIT gives the right answer to everything that does not begin,
+end or replace a thread. A syscall thread shares the owner's address space, files, working
+directory, umask, signal handlers, process ids, limits, namespaces, I/O context and semaphore undo
+list, and takes over its credentials and execution domain before each call. It has its own thread
+id, signal mask, pending signals, priority, CPUs, memory policy and processor state.
+
+## Classes
+
+| class | meaning | owner in WAIT | syscall thread |
+|---|---|---|---|
+| inline | any thread gives the same answer, none waits for an event | executes it | executes it |
+| by file | as inline, but a file may keep the call waiting | executes it if no file of the call \
+can wait; else gives it to a syscall thread | executes it |
+| may block | any thread gives the same answer, the call may wait without a bound | gives it to a \
+syscall thread | executes it |
+| own thread | only the owner gives the right answer | executes it | does not: THREAD |
+| refused (LIFE) | begins, ends or replaces a thread or process | refuses it | refuses it |
+| refused (THREAD) | acts on the calling thread and waits, or on its registers | refuses it | \
+refuses it |
+
+*By file*: a file can keep a call waiting if it has a `poll` operation (pipe, socket, terminal,
+eventfd, FUSE) and O_NONBLOCK is not set. Regular files, directories and block devices of ordinary
+file systems have none: disks answer.
+
+*Syscall thread* stands for all that happens outside of WAIT: after KICK, on a kernel core that
+polls the doorbells, for an entry with FLEXSC_ENTRY_ASYNC, and after an inline call has blocked
+and its successors were handed on. An *own thread* entry that is met there is refused, unless the
+owner comes to it first.
+
+A refused entry has the result -EOPNOTSUPP and the reason in `reason`; make the call plainly.
+EOPNOTSUPP with reason 0 is the call's own answer. A number without a call gives -ENOSYS. These
+reasons come before the policy is asked: seccomp, ptrace or user dispatch decide over the owner's
+calls (GUARDED); the owner has unshared tables, and a syscall thread would use others (CONTEXT).
+
+*Inline* and *own thread* calls may still sleep for a bounded time: for the disk, for a lock in the
+kernel, for a driver. The entries behind them are then handed on, but WAIT itself returns only after
+they have.
+
+## What numbers and arguments do not tell
+
+- **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a
+  file under a lease for its holder. Opening is inline all the same, for speed. Where such a file
+  is possible and the program relies on WAIT to return, set FLEXSC_ENTRY_ASYNC.
+- **Files that ask who calls.** `/proc/thread-self`, a task number of 0 written to
+  `cgroup.threads` and the like mean the thread that executes. `/proc/self/attr/*` takes writes
+  from the main thread only. Use the number of a thread, or make these calls plainly.
+- **signalfd.** On a syscall thread, read, poll and epoll see the signals of the process, not those
+  sent to the owner's thread.
+- **Background jobs.** Syscall threads block all signals. So a background job that reads from its
+  terminal gets EIO there, not SIGTTIN, and its write is not stopped by SIGTTOU. That is why most
+  ioctls are *own thread*.
+- **Memory protection keys.** A syscall thread has the key rights that its creator had at that
+  time. Do not post buffers under a key whose rights you change.
+- **Where memory comes from.** Memory policy and CPU set of the executing thread decide over the
+  node of pages that a call allocates. No result shows it.
+- **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the thread that
+  executes. Its process id is the owner's.
+- **More than one thread.** A process with an engine has syscall threads, so calls that demand a
+  single thread fail as in any threaded process: unshare(CLONE_NEWUSER), setns to a user namespace.
+
+";
+
+fn class_cell(row: &Row) -> String {
+    classes(row.rule).join(" / ")
+}
+
+fn summary(out: &mut String) {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for row in ROWS {
+        let cell = class_cell(row);
+        match counts.iter_mut().find(|(class, _)| *class == cell) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((cell, 1)),
+        }
+    }
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+
+    let _ = writeln!(out, "| calls | class |\n|--:|---|");
+    for (class, count) in counts {
+        let _ = writeln!(out, "| {count} | {class} |");
+    }
+}
+
+/// The whole document.
+pub(crate) fn document() -> String {
+    let mut out = String::from(HEAD);
+
+    let _ = writeln!(
+        out,
+        "## All {} calls\n\nWhere several classes stand, the arguments decide; the usual one comes \
+         first.\n\"The caller\" is the thread that executes the call.\n",
+        ROWS.len()
+    );
+    summary(&mut out);
+
+    let _ = writeln!(out, "\n| nr | name | class | reason |\n|--:|---|---|---|");
+    for row in ROWS {
+        let Row { nr, name, why, .. } = row;
+        // An underscore at both ends of a word would be read as emphasis.
+        let why = why.replace("__", "\\_\\_");
+        let _ = writeln!(out, "| {nr} | `{name}` | {} | {why} |", class_cell(row));
+    }
+
+    let gaps = ROWS
+        .windows(2)
+        .filter(|pair| pair[1].nr > pair[0].nr + 1)
+        .map(|pair| format!("{} to {}", pair[0].nr + 1, pair[1].nr - 1))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let last = ROWS.last().map_or(0, |row| row.nr);
+    let _ = writeln!(
+        out,
+        "\nNo call: {gaps}, and all above {last}, the numbers of x32 (512 to 547) among them."
+    );
+    out
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The module's syscall policy, compiled for the host: its tests, and docs/syscalls.md, which the
+//! program prints: `cargo run -q -p flexsc-policy-tests > docs/syscalls.md`
+
+#[macro_use]
+#[path = "../../../kernel/policy.rs"]
+#[cfg_attr(not(test), expect(dead_code, reason = "printing needs the rows only"))]
+mod policy;
+
+#[cfg(test)]
+mod classes;
+mod document;
+#[cfg(test)]
+mod table;
+
+use policy::Rule;
+
+fn main() {
+    print!("{}", document::document());
+}
+
+/// A row of the policy table as people see it.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    /// number of the call
+    nr: u16,
+    /// its name, as in the kernel's table
+    name: &'static str,
+    /// how its class is found
+    rule: Rule,
+    /// why; empty where it is plainly inline
+    why: &'static str,
+}
+
+macro_rules! build_rows {
+    ($(($nr:literal, $name:ident, $rule:ident, $why:literal),)*) => {
+        /// All rows, by number.
+        static ROWS: &[Row] = &[
+            $(Row { nr: $nr, name: stringify!($name), rule: Rule::$rule, why: $why },)*
+        ];
+    };
+}
+syscall_rows!(build_rows);
+
+/// The classes that a rule can give, in the words of the document, the usual one first.
+fn classes(rule: Rule) -> &'static [&'static str] {
+    match rule {
+        Rule::Gap => &["no call"],
+        Rule::Inline => &["inline"],
+        Rule::MayBlock => &["may block"],
+        Rule::OwnThread => &["own thread"],
+        Rule::Life => &["refused (LIFE)"],
+        Rule::Thread => &["refused (THREAD)"],
+
+        Rule::File0 | Rule::Files01 | Rule::Files02 => &["by file"],
+
+        Rule::MsgFlags2 | Rule::MsgFlags3 | Rule::RwFlags5 | Rule::Tee => &["by file", "inline"],
+
+        Rule::EpollWait
+        | Rule::Flock
+        | Rule::IoGetevents
+        | Rule::Msgrcv
+        | Rule::Msgsnd
+        | Rule::Poll
+        | Rule::Vmsplice => &["may block", "inline"],
+        Rule::Msync | Rule::SyncFileRange | Rule::Syslog => &["inline", "may block"],
+
+        Rule::Bpf
+        | Rule::Clock0
+        | Rule::CloseRange
+        | Rule::Getrusage
+        | Rule::IoprioWho
+        | Rule::PidfdSendSignal
+        | Rule::PriorityWho
+        | Rule::Prot2
+        | Rule::ZeroPid => &["inline", "own thread"],
+        Rule::Prctl => &["own thread", "inline"],
+
+        Rule::ClockNanosleep | Rule::SigMask3 | Rule::SigMask4 | Rule::SigMask5 => {
+            &["may block", "refused (THREAD)"]
+        }
+        Rule::IoUringEnter => &["own thread", "refused (THREAD)"],
+        Rule::Ioctl => &["own thread", "inline", "refused (THREAD)"],
+        Rule::Fcntl => &["inline", "may block", "own thread"],
+        Rule::EpollPwait | Rule::Futex | Rule::IoPgetevents | Rule::Wait4 | Rule::Waitid => {
+            &["may block", "inline", "own thread", "refused (THREAD)"]
+        }
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The memory that calls point to: for each job a path, a `statx` and a
+//! buffer, allocated once.
+
+#![expect(unsafe_code, reason = "memory shared with calls in flight")]
+
+use std::alloc::{self, Layout};
+use std::ffi::{c_char, c_void};
+use std::ptr::NonNull;
+use std::slice;
+
+/// Room for a path, its final zero included.
+pub const PATH_MAX: usize = libc::PATH_MAX as usize;
+
+/// Offsets in the memory of one job.
+const STATX: usize = 0;
+const PATH: usize = 256;
+const DATA: usize = PATH + PATH_MAX;
+const ALIGN: usize = 64;
+const _: () = assert!(size_of::<libc::statx>() <= PATH);
+
+/// The memory of all jobs.
+///
+/// # Invariants
+///
+/// The allocation holds `lent.len()` jobs of `stride` bytes. The kernel writes
+/// to the memory of a job only while it is lent; safe code reads and writes it
+/// only while it is not.
+pub struct Arena {
+    base: NonNull<u8>,
+    layout: Layout,
+    stride: usize,
+    data: usize,
+    lent: Vec<bool>,
+}
+
+impl Arena {
+    /// For `jobs` jobs with buffers of `data` bytes each.
+    pub fn new(jobs: usize, data: usize) -> Self {
+        let stride = (DATA + data).next_multiple_of(ALIGN);
+        let size = stride.checked_mul(jobs).filter(|&size| size > 0);
+        let layout = size
+            .and_then(|size| Layout::from_size_align(size, ALIGN).ok())
+            .expect("jobs and buffers are bounded by the command line");
+        // SAFETY: the layout is not empty.
+        let base = unsafe { alloc::alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else {
+            alloc::handle_alloc_error(layout)
+        };
+        Arena {
+            base,
+            layout,
+            stride,
+            data,
+            lent: vec![false; jobs],
+        }
+    }
+
+    /// Length of a job's buffer.
+    pub fn data_len(&self) -> usize {
+        self.data
+    }
+
+    /// Marks the memory of a job as the kernel's, until [`Arena::take_back`].
+    pub fn lend(&mut self, job: usize) {
+        assert!(!self.lent[job], "one call for each job");
+        self.lent[job] = true;
+    }
+
+    /// Ends what [`Arena::lend`] began: the call has finished.
+    pub fn take_back(&mut self, job: usize) {
+        assert!(self.lent[job], "a result for a job without a call");
+        self.lent[job] = false;
+    }
+
+    fn at(&self, job: usize, offset: usize) -> *mut u8 {
+        assert!(job < self.lent.len() && offset <= self.stride);
+        // SAFETY: by the invariant that is inside the allocation.
+        unsafe { self.base.add(job * self.stride + offset) }.as_ptr()
+    }
+
+    /// Where statx goes.
+    pub fn statx_ptr(&self, job: usize) -> *mut libc::statx {
+        self.at(job, STATX).cast()
+    }
+
+    /// Where the path is.
+    pub fn path_ptr(&self, job: usize) -> *const c_char {
+        self.at(job, PATH).cast()
+    }
+
+    /// Where the buffer is, from `offset` on.
+    pub fn data_ptr(&self, job: usize, offset: usize) -> *mut c_void {
+        assert!(offset <= self.data);
+        self.at(job, DATA + offset).cast()
+    }
+
+    /// What statx brought.
+    pub fn statx(&self, job: usize) -> libc::statx {
+        assert!(!self.lent[job]);
+        // SAFETY: not lent; aligned; any bytes are a statx.
+        unsafe { self.statx_ptr(job).read() }
+    }
+
+    /// The path, without its final zero.
+    pub fn path(&self, job: usize) -> &[u8] {
+        // SAFETY: inside the allocation; the kernel only ever reads it, and
+        // safe code writes it only with `&mut self`.
+        let room = unsafe { slice::from_raw_parts(self.at(job, PATH), PATH_MAX) };
+        room.split(|&byte| byte == 0).next().unwrap_or(&[])
+    }
+
+    /// Sets the path. False where it is too long.
+    pub fn set_path(&mut self, job: usize, path: &[u8]) -> bool {
+        assert!(!self.lent[job]);
+        if path.len() >= PATH_MAX {
+            return false;
+        }
+        // SAFETY: not lent, inside the allocation, and `self` is borrowed mutably.
+        let room = unsafe { slice::from_raw_parts_mut(self.at(job, PATH), PATH_MAX) };
+        room[..path.len()].copy_from_slice(path);
+        room[path.len()] = 0;
+        true
+    }
+
+    /// The buffer.
+    pub fn data(&self, job: usize) -> &[u8] {
+        assert!(!self.lent[job]);
+        // SAFETY: not lent, inside the allocation.
+        unsafe { slice::from_raw_parts(self.at(job, DATA), self.data) }
+    }
+
+    /// The buffer, to be written.
+    pub fn data_mut(&mut self, job: usize) -> &mut [u8] {
+        assert!(!self.lent[job]);
+        // SAFETY: not lent, inside the allocation, and `self` is borrowed mutably.
+        unsafe { slice::from_raw_parts_mut(self.at(job, DATA), self.data) }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if self.lent.contains(&true) {
+            return; // The kernel may still write to it: leave it.
+        }
+        // SAFETY: allocated with this layout, and nobody uses it any more.
+        unsafe { alloc::dealloc(self.base.as_ptr(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_have_memory_of_their_own() {
+        let mut arena = Arena::new(3, 100);
+        for job in 0..3 {
+            assert!(arena.set_path(job, &[b'a' + job as u8; 10]));
+            arena.data_mut(job).fill(job as u8);
+        }
+        for job in 0..3 {
+            assert_eq!(arena.path(job), [b'a' + job as u8; 10]);
+            assert!(arena.data(job).iter().all(|&byte| byte == job as u8));
+            assert_eq!(arena.statx_ptr(job) as usize % ALIGN, 0);
+        }
+        assert!(!arena.set_path(0, &[b'x'; PATH_MAX]));
+    }
+
+    #[test]
+    #[should_panic(expected = "one call for each job")]
+    fn a_job_is_lent_once() {
+        let mut arena = Arena::new(1, 1);
+        arena.lend(0);
+        arena.lend(0);
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two ways to make the same calls: through syscall pages, or plainly.
+
+#![expect(unsafe_code, reason = "posting is a promise about memory")]
+
+use std::collections::VecDeque;
+use std::hint;
+
+use flexsc::{Call, Engine, Error, Pages, Param, Stats, Wait};
+
+/// Makes calls and brings results, in any order.
+pub trait Backend {
+    /// How many calls can be in flight.
+    fn capacity(&self) -> usize;
+
+    /// Makes a call some time before the end of the next [`Backend::wait`].
+    /// `token` comes back with its result.
+    ///
+    /// # Safety
+    ///
+    /// What the call points to must be left alone until its result was taken.
+    /// No more than [`Backend::capacity`] calls may be in flight.
+    unsafe fn submit(&mut self, token: u32, call: Call);
+
+    /// Takes a result that is there: token and what the kernel returned.
+    fn ready(&mut self) -> Option<(u32, i64)>;
+
+    /// Waits for results. `Ok` without any is allowed.
+    fn wait(&mut self) -> Result<(), Error>;
+
+    /// Calls in flight.
+    fn in_flight(&self) -> usize;
+
+    /// Times that [`Backend::wait`] entered the kernel.
+    fn waits(&self) -> u64;
+
+    /// What the engine counted; nothing without one.
+    fn stats(&self) -> Result<Option<Stats>, Error>;
+
+    /// Calls that were made plainly because the kernel refused them.
+    fn fallbacks(&self) -> u64;
+}
+
+/// Syscall pages.
+pub struct Flexsc {
+    // Before the engine, so that they are gone when it closes.
+    pages: Pages,
+    engine: Engine,
+    /// The token of the call in each slot.
+    tokens: Vec<u32>,
+    waits: u64,
+    /// How often to look for results before a wait.
+    patience: u32,
+}
+
+impl Flexsc {
+    /// With `pages` syscall pages; `spin_cpus` is a mask of the CPUs that poll.
+    pub fn new(pages: u32, spin_cpus: u64) -> Result<Self, Error> {
+        let engine = Engine::open()?;
+        if spin_cpus != 0 {
+            engine.set(Param::SpinCpus, spin_cpus)?;
+        }
+        let mut pages = engine.register(pages)?;
+        pages.set_fallback(true);
+        Ok(Flexsc {
+            tokens: vec![0; pages.capacity()],
+            pages,
+            engine,
+            waits: 0,
+            patience: if spin_cpus == 0 { 0 } else { 10_000 },
+        })
+    }
+}
+
+impl Backend for Flexsc {
+    fn capacity(&self) -> usize {
+        self.pages.capacity()
+    }
+
+    unsafe fn submit(&mut self, token: u32, call: Call) {
+        // SAFETY: the caller's promise.
+        let slot = unsafe { self.pages.stage(call) };
+        let slot = slot.expect("no more calls in flight than there are entries");
+        self.tokens[slot.index()] = token;
+    }
+
+    fn ready(&mut self) -> Option<(u32, i64)> {
+        let done = self.pages.poll()?;
+        Some((self.tokens[done.slot.index()], done.result))
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        if self.patience > 0 {
+            self.pages.ring();
+            if !self.pages.needs_kick() {
+                for _ in 0..self.patience {
+                    if self.pages.has_result() {
+                        return Ok(());
+                    }
+                    hint::spin_loop();
+                }
+            }
+        }
+        // Most of them: so that the next batch is large, and one slow call
+        // does not hold up the others.
+        let enough = (self.pages.in_flight() * 3 / 4).max(1) as u32;
+        self.waits += 1;
+        match self.pages.wait(Wait::some(enough)) {
+            Ok(_) | Err(Error::Interrupted) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.pages.in_flight()
+    }
+
+    fn waits(&self) -> u64 {
+        self.waits
+    }
+
+    fn stats(&self) -> Result<Option<Stats>, Error> {
+        self.engine.stats().map(Some)
+    }
+
+    fn fallbacks(&self) -> u64 {
+        self.pages.fallbacks()
+    }
+}
+
+/// Plain calls, made at once, their results kept in order.
+pub struct Plain {
+    results: VecDeque<(u32, i64)>,
+    capacity: usize,
+}
+
+impl Plain {
+    /// For as many results as `pages` syscall pages would hold.
+    pub fn new(pages: u32) -> Self {
+        let capacity = pages as usize * flexsc::abi::FLEXSC_PAGE_ENTRIES as usize;
+        Plain {
+            results: VecDeque::with_capacity(capacity),
+            capacity,
+        }
+    }
+}
+
+impl Backend for Plain {
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    unsafe fn submit(&mut self, token: u32, call: Call) {
+        // SAFETY: the caller's promise.
+        let result = unsafe { call.make() };
+        self.results.push_back((token, result));
+    }
+
+    fn ready(&mut self) -> Option<(u32, i64)> {
+        self.results.pop_front()
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.results.len()
+    }
+
+    fn waits(&self) -> u64 {
+        0
+    }
+
+    fn stats(&self) -> Result<Option<Stats>, Error> {
+        Ok(None)
+    }
+
+    fn fallbacks(&self) -> u64 {
+        0
+    }
+}

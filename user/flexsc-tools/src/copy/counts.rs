@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What was done: counters, report, progress line.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// The calls that the copy is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Kind {
+    Openat,
+    Statx,
+    Getdents64,
+    Mkdirat,
+    Read,
+    Write,
+    Pread64,
+    Pwrite64,
+    Close,
+    Readlinkat,
+    Symlinkat,
+    Fchmodat,
+    /// Of the progress line.
+    Progress,
+}
+
+const NAMES: [&str; 13] = [
+    "openat",
+    "statx",
+    "getdents64",
+    "mkdirat",
+    "read",
+    "write",
+    "pread64",
+    "pwrite64",
+    "close",
+    "readlinkat",
+    "symlinkat",
+    "fchmodat",
+    "progress",
+];
+
+/// Counters of one copy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// By [`Kind`].
+    calls: [u64; NAMES.len()],
+    pub files: u64,
+    pub dirs: u64,
+    pub links: u64,
+    pub bytes: u64,
+    /// Devices, sockets, pipes.
+    pub skipped: u64,
+    pub errors: u64,
+}
+
+impl Counts {
+    pub fn call(&mut self, kind: Kind) {
+        self.calls[kind as usize] += 1;
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.calls.iter().sum()
+    }
+
+    /// The report's lines about calls and files.
+    pub fn report(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "calls={}", self.calls())?;
+        for (name, calls) in NAMES.iter().zip(self.calls) {
+            writeln!(out, "calls_{name}={calls}")?;
+        }
+        writeln!(out, "files={}", self.files)?;
+        writeln!(out, "dirs={}", self.dirs)?;
+        writeln!(out, "links={}", self.links)?;
+        writeln!(out, "bytes={}", self.bytes)?;
+        writeln!(out, "skipped={}", self.skipped)?;
+        writeln!(out, "errors={}", self.errors)
+    }
+}
+
+/// How often the progress line may change.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// The progress line on standard error. It is written by a call like all the
+/// others, so its text stays where it is until that call has finished.
+pub struct Progress {
+    text: Box<[u8; 96]>,
+    next: Duration,
+    busy: bool,
+    on: bool,
+}
+
+/// The time, as of the last timer tick: read without entering the kernel,
+/// whatever the clock source.
+fn coarse_now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
+}
+
+impl Progress {
+    pub fn new(on: bool) -> Self {
+        Progress {
+            text: Box::new([0; 96]),
+            next: if on {
+                coarse_now() + PERIOD
+            } else {
+                Duration::MAX
+            },
+            busy: false,
+            on,
+        }
+    }
+
+    /// When it is time for a new line: the text to be written.
+    pub fn due(&mut self, counts: &Counts) -> Option<(*const u8, usize)> {
+        if !self.on || self.busy {
+            return None;
+        }
+        let now = coarse_now();
+        if now < self.next {
+            return None;
+        }
+        self.next = now + PERIOD;
+        self.busy = true;
+        let len = self.line(counts);
+        Some((self.text.as_ptr(), len))
+    }
+
+    /// The call that wrote the line has finished.
+    pub fn written(&mut self) {
+        self.busy = false;
+    }
+
+    /// Ends the line.
+    pub fn finish(&mut self, counts: &Counts) {
+        if self.on && !self.busy {
+            let len = self.line(counts);
+            self.text[len] = b'\n';
+            // Standard error may be closed; the copy is none the worse.
+            let _ = io::stderr().write_all(&self.text[..=len]);
+        }
+    }
+
+    fn line(&mut self, counts: &Counts) -> usize {
+        let last = self.text.len() - 1;
+        let mut room = &mut self.text[..last];
+        let _ = write!(
+            room,
+            "\r{:>6} files {:>5} directories {:>6} MB {:>8} calls",
+            counts.files,
+            counts.dirs,
+            counts.bytes / 1_000_000,
+            counts.calls(),
+        );
+        let left = room.len();
+        last - left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name() {
+        assert_eq!(NAMES[Kind::Progress as usize], "progress");
+        let mut counts = Counts::default();
+        counts.call(Kind::Close);
+        let mut out = String::new();
+        counts.report(&mut out).unwrap();
+        assert!(out.contains("calls=1\n") && out.contains("calls_close=1\n"));
+    }
+
+    #[test]
+    fn the_line_fits() {
+        let mut progress = Progress::new(true);
+        let counts = Counts {
+            files: u64::MAX,
+            dirs: u64::MAX,
+            bytes: u64::MAX,
+            ..Counts::default()
+        };
+        assert!(progress.line(&counts) < 96);
+        progress.next = Duration::ZERO;
+        assert!(progress.due(&counts).is_some());
+        assert!(progress.due(&counts).is_none());
+    }
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Copies real trees with a backend that finishes calls in any order.
+
+#![expect(unsafe_code, reason = "plays the kernel")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use flexsc::{Call, Error, Stats};
+
+use crate::backend::Backend;
+use crate::copier::Copier;
+use crate::counts::Counts;
+use crate::verify::Verdict;
+
+/// Makes calls late and in a random order, and interrupts some.
+struct Shuffled {
+    posted: Vec<(u32, Call)>,
+    results: Vec<(u32, i64)>,
+    capacity: usize,
+    seed: u64,
+}
+
+impl Shuffled {
+    fn new(capacity: usize, seed: u64) -> Self {
+        Shuffled {
+            posted: Vec::new(),
+            results: Vec::new(),
+            capacity,
+            seed,
+        }
+    }
+
+    /// xorshift64
+    fn random(&mut self, below: usize) -> usize {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        (self.seed % below as u64) as usize
+    }
+}
+
+impl Backend for Shuffled {
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    unsafe fn submit(&mut self, token: u32, call: Call) {
+        self.posted.push((token, call));
+        assert!(self.in_flight() <= self.capacity);
+    }
+
+    fn ready(&mut self) -> Option<(u32, i64)> {
+        self.results.pop()
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        for _ in 0..self.random(self.posted.len()) + 1 {
+            let which = self.random(self.posted.len());
+            let (token, call) = self.posted.swap_remove(which);
+            let interrupted = i64::from(call.nr()) == libc::SYS_pread64 && self.random(8) == 0;
+            let result = if interrupted {
+                -i64::from(libc::EINTR)
+            } else {
+                // SAFETY: the submitter's promise.
+                unsafe { call.make() }
+            };
+            let at = self.random(self.results.len() + 1);
+            self.results.insert(at, (token, result));
+        }
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.posted.len() + self.results.len()
+    }
+
+    fn waits(&self) -> u64 {
+        0
+    }
+
+    fn stats(&self) -> Result<Option<Stats>, Error> {
+        Ok(None)
+    }
+
+    fn fallbacks(&self) -> u64 {
+        0
+    }
+}
+
+/// Executes all that is posted in one wait, as a batch on the same core.
+#[derive(Default)]
+struct Batch {
+    posted: Vec<(u32, Call)>,
+    results: Vec<(u32, i64)>,
+    waits: u64,
+}
+
+impl Backend for Batch {
+    fn capacity(&self) -> usize {
+        512
+    }
+
+    unsafe fn submit(&mut self, token: u32, call: Call) {
+        self.posted.push((token, call));
+    }
+
+    fn ready(&mut self) -> Option<(u32, i64)> {
+        self.results.pop()
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        self.waits += 1;
+        for (token, call) in self.posted.drain(..) {
+            // SAFETY: the submitter's promise.
+            self.results.push((token, unsafe { call.make() }));
+        }
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.posted.len() + self.results.len()
+    }
+
+    fn waits(&self) -> u64 {
+        self.waits
+    }
+
+    fn stats(&self) -> Result<Option<Stats>, Error> {
+        Ok(None)
+    }
+
+    fn fallbacks(&self) -> u64 {
+        0
+    }
+}
+
+/// A directory of its own for each test, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("flexsc-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Scratch(dir)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn text(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 + at / 256) as u8).collect()
+}
+
+/// A tree with a bit of everything.
+fn plant(root: &Path) {
+    fs::create_dir_all(root.join("deep/er/and/deeper")).unwrap();
+    fs::create_dir_all(root.join("empty directory")).unwrap();
+    for (name, len) in [
+        ("empty", 0),
+        ("one", 1),
+        ("buffer", 4096),
+        ("buffer and one", 4097),
+        ("deep/large", 300_000),
+        ("deep/er/larger", 1 << 20),
+        ("deep/er/and/deeper/file\n\u{e4}", 5000),
+    ] {
+        fs::write(root.join(name), text(len)).unwrap();
+    }
+    for n in 0..300 {
+        fs::write(root.join(format!("deep/file{n}")), text(n * 7)).unwrap();
+    }
+    symlink("one", root.join("link")).unwrap();
+    symlink("/no/such/place", root.join("deep/dangling")).unwrap();
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(root.join("one"), executable).unwrap();
+    let read_only = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(root.join("empty directory"), read_only).unwrap();
+}
+
+fn copy(source: &Path, target: &Path, backend: impl Backend) -> Counts {
+    let mut copier = Copier::new(backend, source, target, 4096, 4096);
+    copier.run().unwrap();
+    copier.finish().1
+}
+
+#[test]
+fn any_order_gives_the_same_tree() {
+    let scratch = Scratch::new("order");
+    let source = scratch.at("source");
+    plant(&source);
+    for (capacity, seed) in [(3, 1), (4, 2), (17, 3), (64, 4), (512, 5)] {
+        let target = scratch.at(&format!("target{capacity}"));
+        let counts = copy(&source, &target, Shuffled::new(capacity, seed));
+        assert_eq!(counts.errors, 0);
+        assert_eq!((counts.files, counts.dirs, counts.links), (307, 6, 2));
+        let verdict = Verdict::of(&source, &target).unwrap();
+        assert_eq!(verdict.differences, Vec::<String>::new());
+        assert_eq!((verdict.files, verdict.bytes), (counts.files, counts.bytes));
+    }
+}
+
+#[test]
+fn hundreds_of_calls_share_a_wait() {
+    let scratch = Scratch::new("batch");
+    let source = scratch.at("source");
+    // A tree such as the sources of a kernel: 2000 files in 160 directories,
+    // 40 MB, the largest file 2 MB.
+    for dir in 0..160 {
+        let dir = source.join(format!("{}/{}/{}", dir % 8, dir % 40, dir));
+        fs::create_dir_all(&dir).unwrap();
+        for file in 0..13 {
+            fs::write(dir.join(format!("{file}.c")), text(file * 2700)).unwrap();
+        }
+    }
+    fs::write(source.join("0/large"), text(2 << 20)).unwrap();
+    let target = scratch.at("target");
+    let mut copier = Copier::new(Batch::default(), &source, &target, 511, 32 << 10);
+    copier.run().unwrap();
+    let (backend, counts) = copier.finish();
+    assert_eq!(counts.files, 2081);
+    let per_wait = counts.calls() / backend.waits();
+    assert!(per_wait >= 150, "{per_wait} calls per wait");
+}
+
+#[test]
+fn errors_are_counted_and_the_rest_is_copied() {
+    let scratch = Scratch::new("errors");
+    let (source, target) = (scratch.at("source"), scratch.at("target"));
+    plant(&source);
+    // In the way of a file, of a large file and of a link.
+    fs::create_dir_all(target.join("one")).unwrap();
+    fs::create_dir_all(target.join("deep/large")).unwrap();
+    fs::write(target.join("link"), "").unwrap();
+    let counts = copy(&source, &target, Shuffled::new(64, 9));
+    assert_eq!((counts.errors, counts.files), (3, 305));
+    let verdict = Verdict::of(&source, &target).unwrap();
+    assert_eq!(verdict.differences.len(), 3);
+}
+
+#[test]
+fn a_file_that_ends_early_is_no_error() {
+    // Files in /proc say that they are empty, and are not.
+    let scratch = Scratch::new("proc");
+    let target = scratch.at("target");
+    let counts = copy(
+        Path::new("/proc/self/net/stat"),
+        &target,
+        Shuffled::new(8, 7),
+    );
+    assert_eq!(counts.errors, 0);
+    let copied = fs::read_dir(&target).unwrap();
+    assert!(
+        copied
+            .flatten()
+            .all(|file| file.metadata().unwrap().len() > 0)
+    );
+}
+
+#[test]
+fn the_target_is_not_copied_into_itself() {
+    let scratch = Scratch::new("itself");
+    let source = scratch.at("source");
+    plant(&source);
+    let counts = copy(&source, &source.join("deep/copy"), Shuffled::new(64, 3));
+    assert_eq!(counts.errors, 1);
+}
+
+#[test]
+fn a_missing_source_is_named() {
+    let scratch = Scratch::new("missing");
+    let (source, target) = (scratch.at("source"), scratch.at("target"));
+    let backend = Shuffled::new(64, 1);
+    let failure = Copier::new(backend, &source, &target, 64, 4096)
+        .run()
+        .unwrap_err();
+    let message = failure.to_string();
+    assert!(message.starts_with("cannot open "), "{message}");
+    assert!(!target.exists());
+}

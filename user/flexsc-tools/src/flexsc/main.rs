@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `flexsc`: looks after FlexSC on a machine.
+
+#![deny(unsafe_code)]
+
+mod doctor;
+mod stat;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Looks after FlexSC (exception-less system calls) on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check whether programs can use FlexSC here; say what to do if not
+    Doctor,
+    /// Print the counters of the engines of a process, or of all processes
+    Stat {
+        /// Process
+        pid: Option<u32>,
+    },
+}
+
+fn main() -> ExitCode {
+    let fine = match Options::parse().command {
+        Command::Doctor => doctor::examine(),
+        Command::Stat { pid } => stat::print(pid),
+    };
+    if fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

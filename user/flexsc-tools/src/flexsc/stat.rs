@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `flexsc stat`: the counters that the module shows in fdinfo.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use flexsc::DEVICE;
+
+/// What the names of the module's lines begin with.
+const PREFIX: &str = "flexsc-";
+
+/// An open engine of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    fd: u32,
+    lines: Vec<(String, String)>,
+}
+
+/// Prints the counters; says whether there were any.
+pub fn print(pid: Option<u32>) -> bool {
+    match pid {
+        Some(pid) => print_one(pid),
+        None => print_all(),
+    }
+}
+
+fn print_one(pid: u32) -> bool {
+    match engines(pid) {
+        Ok(found) if found.is_empty() => {
+            eprintln!("flexsc: process {pid} has no engine open");
+            false
+        }
+        Ok(found) => {
+            show(pid, &found);
+            true
+        }
+        Err(why) if why.kind() == ErrorKind::NotFound => {
+            eprintln!("flexsc: there is no process {pid}");
+            false
+        }
+        Err(why) => {
+            eprintln!("flexsc: cannot look at process {pid}: {why}; try as root");
+            false
+        }
+    }
+}
+
+fn print_all() -> bool {
+    let processes = match fs::read_dir("/proc") {
+        Ok(processes) => processes,
+        Err(why) => {
+            eprintln!("flexsc: cannot read /proc: {why}");
+            return false;
+        }
+    };
+    let (mut any, mut hidden) = (false, false);
+    for entry in processes.flatten() {
+        let Some(pid) = number(&entry.path()) else {
+            continue;
+        };
+        match engines(pid) {
+            Ok(found) if !found.is_empty() => {
+                show(pid, &found);
+                any = true;
+            }
+            Ok(_) => {}
+            Err(why) => hidden |= why.kind() == ErrorKind::PermissionDenied,
+        }
+    }
+    if !any {
+        let more = if hidden {
+            ", of those that may be looked at; try as root"
+        } else {
+            ""
+        };
+        eprintln!("flexsc: no process has an engine open{more}");
+    }
+    any
+}
+
+/// The number that a path ends with.
+fn number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+/// The engines that a process has open.
+fn engines(pid: u32) -> io::Result<Vec<Found>> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(proc.join("fd"))?.flatten() {
+        // It may be closed in the meantime.
+        let is_engine = fs::read_link(entry.path()).is_ok_and(|to| to == Path::new(DEVICE));
+        let Some(fd) = number(&entry.path()).filter(|_| is_engine) else {
+            continue;
+        };
+        if let Ok(text) = fs::read_to_string(proc.join(format!("fdinfo/{fd}"))) {
+            found.push(Found {
+                fd,
+                lines: lines(&text),
+            });
+        }
+    }
+    found.sort_by_key(|found| found.fd);
+    Ok(found)
+}
+
+/// The module's own lines of a fdinfo file, without their prefix.
+fn lines(fdinfo: &str) -> Vec<(String, String)> {
+    fdinfo
+        .lines()
+        .filter_map(|line| line.strip_prefix(PREFIX)?.split_once(':'))
+        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+fn show(pid: u32, found: &[Found]) {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    for Found { fd, lines } in found {
+        println!("{pid} {} fd {fd}", name.trim());
+        for (key, value) in lines {
+            println!("  {key:<16} {value:>12}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_modules_lines_are_shown() {
+        let fdinfo = "pos:\t0\nflags:\t02\nmnt_id:\t15\nflexsc-posted:\t64\nflexsc-waits:\t1\n";
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(lines(fdinfo), [pair("posted", "64"), pair("waits", "1")]);
+    }
+
+    #[test]
+    fn other_files_are_no_engines() {
+        assert_eq!(engines(std::process::id()).unwrap(), []);
+        assert_eq!(engines(u32::MAX).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs `flexsc` as a user would.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn flexsc(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_flexsc"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn doctor_names_each_problem_and_fails() {
+    if Path::new(flexsc::DEVICE).exists() {
+        return;
+    }
+    let output = flexsc(&["doctor"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for problem in ["FAIL module", "FAIL device", "FAIL open"] {
+        let found = text.lines().find(|line| line.starts_with(problem));
+        assert!(found.is_some(), "{problem} in {text}");
+    }
+    assert!(text.contains("insmod flexsc.ko"));
+}
+
+#[test]
+fn stat_fails_where_there_is_nothing_to_show() {
+    let pid = std::process::id().to_string();
+    let output = flexsc(&["stat", &pid]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("has no engine open"), "{text}");
+    assert_eq!(flexsc(&["stat", "4294967295"]).status.code(), Some(1));
+}
+
+#[test]
+fn bad_arguments_are_a_usage_error() {
+    assert_eq!(flexsc(&["no-such-thing"]).status.code(), Some(2));
+    assert_eq!(flexsc(&[]).status.code(), Some(2));
+}

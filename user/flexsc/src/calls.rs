@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builders of common system calls; the arguments are those of section 2 of
+//! the manual.
+//!
+//! Building is safe, posting is not: the kernel follows the pointers when it
+//! executes the call, not before.
+
+use libc::{c_char, c_int, c_uint, c_void, mode_t, off_t, size_t};
+
+use crate::Call;
+
+/// What can stand in a register.
+trait Arg {
+    fn arg(self) -> u64;
+}
+
+macro_rules! signed {
+    ($($type:ty),*) => {
+        $(impl Arg for $type {
+            fn arg(self) -> u64 {
+                i64::from(self) as u64
+            }
+        })*
+    };
+}
+
+signed!(c_int, c_uint, i64);
+
+impl Arg for usize {
+    fn arg(self) -> u64 {
+        self as u64
+    }
+}
+
+impl<T> Arg for *const T {
+    fn arg(self) -> u64 {
+        self.addr() as u64
+    }
+}
+
+impl<T> Arg for *mut T {
+    fn arg(self) -> u64 {
+        self.addr() as u64
+    }
+}
+
+/// One function for each call: `name(arguments) = number`.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) = $nr:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[inline]
+            pub fn $name($($arg: $type),*) -> Call {
+                let given: &[u64] = &[$(Arg::arg($arg)),*];
+                let mut args = [0; 6];
+                args[..given.len()].copy_from_slice(given);
+                Call::new(libc::$nr as u16, args)
+            }
+        )*
+    };
+}
+
+calls! {
+    /// getpid(2)
+    getpid() = SYS_getpid;
+    /// getppid(2): does next to nothing, so that it measures the way there
+    getppid() = SYS_getppid;
+    /// getuid(2)
+    getuid() = SYS_getuid;
+    /// geteuid(2)
+    geteuid() = SYS_geteuid;
+
+    /// openat(2)
+    openat(dirfd: c_int, path: *const c_char, flags: c_int, mode: mode_t) = SYS_openat;
+    /// close(2)
+    close(fd: c_int) = SYS_close;
+    /// read(2)
+    read(fd: c_int, buf: *mut c_void, len: size_t) = SYS_read;
+    /// write(2)
+    write(fd: c_int, buf: *const c_void, len: size_t) = SYS_write;
+    /// pread64(2)
+    pread64(fd: c_int, buf: *mut c_void, len: size_t, offset: off_t) = SYS_pread64;
+    /// pwrite64(2)
+    pwrite64(fd: c_int, buf: *const c_void, len: size_t, offset: off_t) = SYS_pwrite64;
+    /// readv(2)
+    readv(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_readv;
+    /// writev(2)
+    writev(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_writev;
+    /// lseek(2)
+    lseek(fd: c_int, offset: off_t, whence: c_int) = SYS_lseek;
+    /// fsync(2)
+    fsync(fd: c_int) = SYS_fsync;
+    /// fdatasync(2)
+    fdatasync(fd: c_int) = SYS_fdatasync;
+    /// ftruncate(2)
+    ftruncate(fd: c_int, len: off_t) = SYS_ftruncate;
+    /// fallocate(2)
+    fallocate(fd: c_int, mode: c_int, offset: off_t, len: off_t) = SYS_fallocate;
+    /// copy_file_range(2)
+    copy_file_range(from: c_int, from_offset: *mut i64, to: c_int, to_offset: *mut i64, len: size_t, flags: c_uint) = SYS_copy_file_range;
+
+    /// fstat(2)
+    fstat(fd: c_int, stat: *mut libc::stat) = SYS_fstat;
+    /// fstatat(2)
+    newfstatat(dirfd: c_int, path: *const c_char, stat: *mut libc::stat, flags: c_int) = SYS_newfstatat;
+    /// statx(2)
+    statx(dirfd: c_int, path: *const c_char, flags: c_int, mask: c_uint, statx: *mut libc::statx) = SYS_statx;
+    /// getdents64(2)
+    getdents64(fd: c_int, buf: *mut c_void, len: size_t) = SYS_getdents64;
+    /// mkdirat(2)
+    mkdirat(dirfd: c_int, path: *const c_char, mode: mode_t) = SYS_mkdirat;
+    /// unlinkat(2)
+    unlinkat(dirfd: c_int, path: *const c_char, flags: c_int) = SYS_unlinkat;
+    /// symlinkat(2)
+    symlinkat(target: *const c_char, dirfd: c_int, path: *const c_char) = SYS_symlinkat;
+    /// readlinkat(2)
+    readlinkat(dirfd: c_int, path: *const c_char, buf: *mut c_char, len: size_t) = SYS_readlinkat;
+    /// linkat(2)
+    linkat(from: c_int, old: *const c_char, to: c_int, new: *const c_char, flags: c_int) = SYS_linkat;
+    /// renameat2(2)
+    renameat2(from: c_int, old: *const c_char, to: c_int, new: *const c_char, flags: c_uint) = SYS_renameat2;
+    /// faccessat(2), without flags
+    faccessat(dirfd: c_int, path: *const c_char, mode: c_int) = SYS_faccessat;
+    /// fchmod(2)
+    fchmod(fd: c_int, mode: mode_t) = SYS_fchmod;
+    /// fchmodat(2), without flags
+    fchmodat(dirfd: c_int, path: *const c_char, mode: mode_t) = SYS_fchmodat;
+    /// utimensat(2)
+    utimensat(dirfd: c_int, path: *const c_char, times: *const libc::timespec, flags: c_int) = SYS_utimensat;
+
+    /// pipe2(2)
+    pipe2(fds: *mut c_int, flags: c_int) = SYS_pipe2;
+    /// socket(2)
+    socket(domain: c_int, kind: c_int, protocol: c_int) = SYS_socket;
+    /// accept4(2)
+    accept4(fd: c_int, address: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) = SYS_accept4;
+    /// connect(2)
+    connect(fd: c_int, address: *const libc::sockaddr, len: libc::socklen_t) = SYS_connect;
+    /// sendto(2)
+    sendto(fd: c_int, buf: *const c_void, len: size_t, flags: c_int, address: *const libc::sockaddr, address_len: libc::socklen_t) = SYS_sendto;
+    /// recvfrom(2)
+    recvfrom(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, address: *mut libc::sockaddr, address_len: *mut libc::socklen_t) = SYS_recvfrom;
+    /// shutdown(2)
+    shutdown(fd: c_int, how: c_int) = SYS_shutdown;
+    /// poll(2)
+    poll(fds: *mut libc::pollfd, count: libc::nfds_t, timeout_ms: c_int) = SYS_poll;
+    /// clock_nanosleep(2)
+    clock_nanosleep(clock: c_int, flags: c_int, time: *const libc::timespec, left: *mut libc::timespec) = SYS_clock_nanosleep;
+    /// mmap(2)
+    mmap(address: *mut c_void, len: size_t, prot: c_int, flags: c_int, fd: c_int, offset: off_t) = SYS_mmap;
+    /// munmap(2)
+    munmap(address: *mut c_void, len: size_t) = SYS_munmap;
+}
+
+impl Arg for u64 {
+    fn arg(self) -> u64 {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr;
+
+    #[test]
+    fn negative_numbers_are_sign_extended() {
+        let call = openat(libc::AT_FDCWD, ptr::null(), libc::O_RDONLY, 0o644);
+        assert_eq!(call.nr(), libc::SYS_openat as u16);
+        assert_eq!(call.args(), [-100_i64 as u64, 0, 0, 0o644, 0, 0]);
+    }
+
+    #[test]
+    fn six_arguments_keep_their_order() {
+        let call = copy_file_range(1, ptr::null_mut(), 2, ptr::null_mut(), 3, 4);
+        assert_eq!(call.args(), [1, 0, 2, 0, 3, 4]);
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Errors of the device's calls: what is wrong, and what to do about it.
+//!
+//! The errno of a posted call is not among them: that is
+//! [`Completion::result`](crate::Completion).
+
+use std::path::PathBuf;
+use std::{error, fmt, io};
+
+use nix::errno::Errno;
+
+use crate::sys::abi::{FLEXSC_ABI_VERSION, FLEXSC_MAX_PAGES};
+
+/// Why a call of the device failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no device (ENOENT, ENXIO, ENODEV).
+    NotLoaded(PathBuf),
+    /// The device's mode or group keep this user out (EACCES).
+    NoPermission(PathBuf),
+    /// The administrator has switched the module off, for this user or for all (EPERM).
+    SwitchedOff,
+    /// The file is not the FlexSC device (ENOTTY).
+    NotTheDevice,
+    /// Module and program speak different versions of the ABI (EPROTO).
+    Version,
+    /// So many pages cannot be in one registration (EINVAL).
+    PageCount(u32),
+    /// The limit on locked memory is exceeded (ENOMEM).
+    LockedMemory {
+        /// Bytes that the pages need.
+        needed: u64,
+        /// The soft limit, RLIMIT_MEMLOCK, in bytes.
+        limit: u64,
+    },
+    /// The engine has all the pages that the administrator allows (ENOSPC).
+    TooManyPages,
+    /// Not even one syscall thread could be made (EAGAIN).
+    NoThreads,
+    /// The caller does not own the registration or the engine (EPERM).
+    NotTheOwner,
+    /// The kernel has no such registration (ENOENT).
+    Unknown,
+    /// Calls are in flight (EBUSY).
+    Busy,
+    /// The timeout has passed (ETIME).
+    TimedOut,
+    /// A signal came (EINTR).
+    Interrupted,
+    /// Nothing is posted that the wait could wait for (EDEADLK).
+    NothingToWaitFor,
+    /// The kernel refused a parameter's value (EINVAL).
+    BadValue {
+        /// The parameter.
+        param: crate::Param,
+        /// The value.
+        value: u64,
+    },
+    /// Anything else.
+    Other {
+        /// What was tried.
+        doing: &'static str,
+        /// How it failed.
+        errno: i32,
+    },
+}
+
+impl Error {
+    pub(crate) fn other(doing: &'static str, errno: Errno) -> Error {
+        Error::Other {
+            doing,
+            errno: errno as i32,
+        }
+    }
+
+    /// The errno behind it.
+    #[must_use]
+    pub const fn errno(&self) -> i32 {
+        match self {
+            Error::NotLoaded(_) | Error::Unknown => libc::ENOENT,
+            Error::NoPermission(_) => libc::EACCES,
+            Error::SwitchedOff | Error::NotTheOwner => libc::EPERM,
+            Error::NotTheDevice => libc::ENOTTY,
+            Error::Version => libc::EPROTO,
+            Error::PageCount(_) | Error::BadValue { .. } => libc::EINVAL,
+            Error::LockedMemory { .. } => libc::ENOMEM,
+            Error::TooManyPages => libc::ENOSPC,
+            Error::NoThreads => libc::EAGAIN,
+            Error::Busy => libc::EBUSY,
+            Error::TimedOut => libc::ETIME,
+            Error::Interrupted => libc::EINTR,
+            Error::NothingToWaitFor => libc::EDEADLK,
+            Error::Other { errno, .. } => *errno,
+        }
+    }
+
+    /// Whether a program can do without: there is no engine here for it, but
+    /// plain calls work as ever.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        matches!(
+            self,
+            Error::NotLoaded(_)
+                | Error::NoPermission(_)
+                | Error::SwitchedOff
+                | Error::NotTheDevice
+                | Error::Version
+                | Error::LockedMemory { .. }
+                | Error::TooManyPages
+                | Error::NoThreads
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotLoaded(path) => write!(
+                f,
+                "{} is not there: load the module with `insmod flexsc.ko` \
+                 (a kernel with the FlexSC patches is needed)",
+                path.display()
+            ),
+            Error::NoPermission(path) => write!(
+                f,
+                "no permission to open {path}: its mode keeps this user out; \
+                 ask the administrator for `chmod` or `chgrp` of {path}",
+                path = path.display()
+            ),
+            Error::SwitchedOff => f.write_str(
+                "FlexSC is switched off for this user: root can allow it with \
+                 `echo 0 > /sys/module/flexsc/parameters/enable` (0 everyone, \
+                 1 only CAP_SYS_ADMIN, 2 nobody)",
+            ),
+            Error::NotTheDevice => {
+                f.write_str("the file is not the FlexSC device: open /dev/flexsc")
+            }
+            Error::Version => write!(
+                f,
+                "the module has another ABI than version {FLEXSC_ABI_VERSION}, for which this \
+                 program was built: build module and program from the same source"
+            ),
+            Error::PageCount(pages) => write!(
+                f,
+                "{pages} syscall pages in one registration: ask for 1 to {FLEXSC_MAX_PAGES}, \
+                 and register again for more"
+            ),
+            Error::LockedMemory { needed, limit } => write!(
+                f,
+                "{needed} bytes of syscall pages exceed what this user may lock in memory \
+                 ({limit} bytes): ask for fewer pages, or raise the limit with `ulimit -l`"
+            ),
+            Error::TooManyPages => f.write_str(
+                "the engine has all the syscall pages it may have: unregister some, or load the \
+                 module with a larger max_pages",
+            ),
+            Error::NoThreads => f.write_str(
+                "not even one syscall thread could be made: raise the limit on processes \
+                 (`ulimit -u`, pids.max of the cgroup) or try again later",
+            ),
+            Error::NotTheOwner => f.write_str(
+                "this thread or process did not register these pages: every thread registers \
+                 its own, and a child after fork opens its own engine",
+            ),
+            Error::Unknown => f.write_str("the kernel has no such registration: register again"),
+            Error::Busy => f.write_str("calls are in flight: wait for them first"),
+            Error::TimedOut => f.write_str("the timeout has passed before enough calls finished"),
+            Error::Interrupted => f.write_str("a signal came during the wait: wait again"),
+            Error::NothingToWaitFor => {
+                f.write_str("nothing is posted that the wait could wait for: post calls first")
+            }
+            Error::BadValue { param, value } => write!(
+                f,
+                "the kernel refuses {value} for {param:?}: see the limits in docs/abi.md"
+            ),
+            Error::Other { doing, errno } => {
+                write!(f, "cannot {doing}: {}", Errno::from_raw(*errno).desc())
+            }
+        }
+    }
+}
+
+impl error::Error for Error {}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = io::Error::from_raw_os_error(error.errno()).kind();
+        io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_to_do() {
+        let absent = Error::NotLoaded("/dev/flexsc".into());
+        assert!(absent.to_string().contains("insmod flexsc.ko"));
+        assert!(absent.is_absent());
+        assert!(Error::SwitchedOff.to_string().contains("enable"));
+        assert!(!Error::Busy.is_absent());
+        let other = Error::other("map the pages", Errno::EPERM);
+        assert_eq!(
+            other.to_string(),
+            "cannot map the pages: Operation not permitted"
+        );
+    }
+
+    #[test]
+    fn they_become_io_errors() {
+        let error: io::Error = Error::Interrupted.into();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ABI: what bindgen made of `linux/flexsc.h`, pinned field by field.
+
+#![expect(
+    missing_docs,
+    non_camel_case_types,
+    clippy::pub_underscore_fields,
+    reason = "generated; the header documents it"
+)]
+
+include!(concat!(env!("OUT_DIR"), "/abi.rs"));
+
+/// Asserts size, alignment and the offset of every field at compile time.
+macro_rules! layout {
+    ($name:ident, $size:literal, $align:literal, { $($field:ident: $offset:literal),* $(,)? }) => {
+        const _: () = {
+            assert!(size_of::<$name>() == $size);
+            assert!(align_of::<$name>() == $align);
+            $(assert!(core::mem::offset_of!($name, $field) == $offset);)*
+            // No field is missing above: taking it apart names them all.
+            const fn _all($name { $($field: _),* }: $name) {}
+        };
+    };
+}
+
+layout!(flexsc_entry, 64, 64, {
+    nr: 0, flags: 2, pool: 4, __reserved: 5, reason: 6, status: 7, args: 8, result: 56,
+});
+layout!(flexsc_ctrl, 128, 64, {
+    posted: 0, reaped: 8, __user_reserved: 16, taken: 64, done: 72, flags: 80,
+    __kernel_reserved32: 84, __kernel_reserved: 88,
+});
+layout!(flexsc_register, 56, 8, {
+    size: 0, abi: 4, flags: 8, pages: 12, id: 16, ctrl_len: 20, mmap_offset: 24, mmap_len: 32,
+    __reserved: 40,
+});
+layout!(flexsc_wait, 32, 8, {
+    size: 0, id: 4, policy: 8, min: 12, timeout_ns: 16, linger_ns: 24,
+});
+layout!(flexsc_param, 24, 8, { size: 0, param: 4, pool: 8, __reserved: 12, value: 16 });
+layout!(flexsc_stats, 152, 8, {
+    size: 0, __reserved: 4, posted: 8, inline_done: 16, thread_done: 24, refused: 32,
+    handoffs: 40, kicks: 48, waits: 56, sleeps: 64, spin_rounds: 72, spin_sleeps: 80,
+    threads: 88, threads_idle: 96, threads_created: 104, threads_retired: 112,
+    create_failed: 120, max_active: 128, max_blocked: 136, pages: 144,
+});
+
+const _: () = {
+    assert!(FLEXSC_ABI_VERSION == 1);
+    assert!(FLEXSC_PAGE_ENTRIES == u64::BITS);
+    assert!(FLEXSC_PAGE_SIZE as usize == FLEXSC_PAGE_ENTRIES as usize * size_of::<flexsc_entry>());
+};

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The calls of `/dev/flexsc`.
+
+#![expect(unsafe_code, reason = "ioctl")]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::abi::{
+    FLEXSC_ABI_VERSION, FLEXSC_IOC_MAGIC, flexsc_param, flexsc_register, flexsc_stats, flexsc_wait,
+};
+
+const MAGIC: u8 = FLEXSC_IOC_MAGIC as u8;
+
+nix::ioctl_readwrite!(ioc_register, MAGIC, 0, flexsc_register);
+nix::ioctl_write_int_bad!(ioc_unregister, nix::request_code_none!(MAGIC, 1));
+nix::ioctl_write_ptr!(ioc_wait, MAGIC, 2, flexsc_wait);
+nix::ioctl_write_int_bad!(ioc_kick, nix::request_code_none!(MAGIC, 4));
+nix::ioctl_write_ptr!(ioc_set, MAGIC, 5, flexsc_param);
+nix::ioctl_readwrite!(ioc_get, MAGIC, 6, flexsc_param);
+nix::ioctl_readwrite!(ioc_query, MAGIC, 7, flexsc_stats);
+
+/// `sizeof` as the ABI's `size` fields want it.
+const fn size<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+/// REGISTER.
+pub(crate) fn register(fd: BorrowedFd<'_>, pages: u32) -> Result<flexsc_register, Errno> {
+    let mut arg = flexsc_register {
+        size: size::<flexsc_register>(),
+        abi: FLEXSC_ABI_VERSION,
+        pages,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads and writes `size` bytes of `arg`.
+    unsafe { ioc_register(fd.as_raw_fd(), &mut arg) }?;
+    Ok(arg)
+}
+
+/// UNREGISTER. The kernel refuses it while calls are in flight.
+pub(crate) fn unregister(fd: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
+    // SAFETY: takes a number, no memory.
+    unsafe { ioc_unregister(fd.as_raw_fd(), id as libc::c_int) }.map(drop)
+}
+
+/// WAIT.
+pub(crate) fn wait(fd: BorrowedFd<'_>, mut arg: flexsc_wait) -> Result<usize, Errno> {
+    arg.size = size::<flexsc_wait>();
+    // SAFETY: the kernel reads `size` bytes of `arg`. What it executes are
+    // entries whose posting was the caller's promise.
+    let there = unsafe { ioc_wait(fd.as_raw_fd(), &arg) }?;
+    Ok(there as usize)
+}
+
+/// WAIT_FAST: without timeouts, its argument in one word.
+pub(crate) fn wait_fast(fd: BorrowedFd<'_>, arg: u64) -> Result<usize, Errno> {
+    const REQUEST: libc::Ioctl = nix::request_code_none!(MAGIC, 3) as libc::Ioctl;
+    // SAFETY: takes a number, no memory; see `wait`.
+    let there = unsafe { libc::ioctl(fd.as_raw_fd(), REQUEST, arg) };
+    Errno::result(there).map(|there| there as usize)
+}
+
+/// KICK.
+pub(crate) fn kick(fd: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
+    // SAFETY: takes a number, no memory; see `wait`.
+    unsafe { ioc_kick(fd.as_raw_fd(), id as libc::c_int) }.map(drop)
+}
+
+/// SET.
+pub(crate) fn set(fd: BorrowedFd<'_>, param: u32, value: u64) -> Result<(), Errno> {
+    let arg = flexsc_param {
+        size: size::<flexsc_param>(),
+        param,
+        value,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads `size` bytes of `arg`.
+    unsafe { ioc_set(fd.as_raw_fd(), &arg) }.map(drop)
+}
+
+/// GET.
+pub(crate) fn get(fd: BorrowedFd<'_>, param: u32) -> Result<u64, Errno> {
+    let mut arg = flexsc_param {
+        size: size::<flexsc_param>(),
+        param,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads and writes `size` bytes of `arg`.
+    unsafe { ioc_get(fd.as_raw_fd(), &mut arg) }?;
+    Ok(arg.value)
+}
+
+/// QUERY.
+pub(crate) fn query(fd: BorrowedFd<'_>) -> Result<flexsc_stats, Errno> {
+    let mut arg = flexsc_stats {
+        size: size::<flexsc_stats>(),
+        ..Default::default()
+    };
+    // SAFETY: the kernel writes at most `size` bytes of `arg`.
+    unsafe { ioc_query(fd.as_raw_fd(), &mut arg) }?;
+    Ok(arg)
+}

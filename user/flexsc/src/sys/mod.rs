@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything that needs `unsafe`: the ABI, the device's calls, the mapping,
+//! access to shared memory, plain system calls.
+
+pub mod abi;
+pub(crate) mod device;
+pub(crate) mod map;
+pub(crate) mod plain;
+pub(crate) mod region;
