@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! SET and GET.
+
+use nix::errno::Errno;
+
+use crate::check::Check;
+use crate::kit::abi::{self, Param, ParamArg};
+use crate::kit::engine::Engine;
+use crate::kit::limits::spin_cpu;
+use crate::kit::sys;
+
+tests! { "abi":
+    params_roundtrip => "GET returns what SET has set, for each parameter and each engine";
+    params_defaults => "a new engine does not spin and may have many threads";
+    params_bad => "SET and GET with unknown parameters, pools, sizes, reserved words are EINVAL";
+    params_bad_cpus => "SPIN_CPUS without any usable CPU is EINVAL and changes nothing";
+}
+
+fn params_roundtrip() -> Check {
+    let engine = Engine::open()?;
+    let other = Engine::open()?;
+    let _registered = ok!("REGISTER", engine.register(1));
+    let default = other.get(Param::RetireMs)?;
+    let spin = 1 << spin_cpu();
+    let values = [
+        (Param::IdleNs, 0),
+        (Param::IdleNs, 123_456),
+        (Param::IdleNs, 1_000_000),
+        (Param::MaxThreads, 7),
+        (Param::MaxThreads, 100),
+        (Param::RetireMs, 50),
+        (Param::RetireMs, 2000),
+        (Param::SpinCpus, spin),
+        (Param::SpinCpus, 0),
+    ];
+    for (param, value) in values {
+        engine.set(param, value)?;
+        check_eq!(format!("GET {param:?}"), engine.get(param)?, value);
+    }
+    check_eq!(
+        "RETIRE_MS of another engine",
+        other.get(Param::RetireMs)?,
+        default
+    );
+    Ok(())
+}
+
+fn params_defaults() -> Check {
+    let engine = Engine::open()?;
+    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    let threads = engine.get(Param::MaxThreads)?;
+    check!(
+        threads >= 4096,
+        "MAX_THREADS is {threads}, expected 4096 or more"
+    );
+    Ok(())
+}
+
+fn params_bad() -> Check {
+    let engine = Engine::open()?;
+    let good = ParamArg::new(Param::IdleNs, 1000);
+    let mut bad: Vec<(String, ParamArg)> = Vec::new();
+    for param in [9, 64, u32::MAX] {
+        bad.push((format!("parameter {param}"), ParamArg { param, ..good }));
+    }
+    for pool in [1, 8, u32::MAX] {
+        bad.push((format!("pool {pool}"), ParamArg { pool, ..good }));
+    }
+    for size in [0, 16, 23, 25, 32, u32::MAX] {
+        bad.push((format!("size {size}"), ParamArg { size, ..good }));
+    }
+    bad.push((
+        "reserved".into(),
+        ParamArg {
+            reserved: 1,
+            ..good
+        },
+    ));
+    for (what, arg) in bad {
+        for (name, request) in [("SET", abi::IOC_SET), ("GET", abi::IOC_GET)] {
+            let ret = sys::ioctl_with(engine.fd(), request, &mut { arg });
+            check_eq!(format!("{name} with {what}"), ret, Err(Errno::EINVAL));
+        }
+    }
+    Ok(())
+}
+
+fn params_bad_cpus() -> Check {
+    let engine = Engine::open()?;
+    // No machine for tests has 64 processors.
+    let ret = engine.try_set(Param::SpinCpus, 1 << 63);
+    check_eq!("SET SPIN_CPUS to CPU 63", ret, Err(Errno::EINVAL));
+    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    let mut ring = engine.ring(1)?;
+    check_ret!(
+        "getpid",
+        ring.result(call!(SYS_getpid))?,
+        std::process::id()
+    );
+    Ok(())
+}

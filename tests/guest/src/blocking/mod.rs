@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Calls that block: hand-off, wait policies, signals during WAIT.
+
+pub mod handoff;
+pub mod interrupted;
+pub mod threads;
+pub mod waiting;
+pub mod waking;

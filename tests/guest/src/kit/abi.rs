@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ABI as the UAPI header states it, written down a second time.
+//!
+//! Shared words are atomics: the kernel and, in the hostile tests, other
+//! threads change them at any time.
+
+use std::mem::{align_of, offset_of, size_of};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+pub const VERSION: u32 = 1;
+pub const PAGE_SIZE: usize = 4096;
+pub const PAGE_ENTRIES: usize = 64;
+pub const MAX_PAGES: u32 = 64;
+
+pub const FREE: u8 = 0;
+pub const SUBMITTED: u8 = 1;
+pub const BUSY: u8 = 2;
+pub const DONE: u8 = 3;
+
+pub const REASON_NONE: u8 = 0;
+pub const REASON_LIFE: u8 = 1;
+pub const REASON_THREAD: u8 = 2;
+pub const REASON_GUARDED: u8 = 3;
+pub const REASON_CONTEXT: u8 = 4;
+pub const REASON_ENTRY: u8 = 5;
+pub const REASON_STARVED: u8 = 6;
+
+pub const ENTRY_ASYNC: u16 = 1;
+pub const CTRL_NEED_WAKEUP: u32 = 1;
+
+/// `struct flexsc_entry`
+#[repr(C, align(64))]
+pub struct Entry {
+    pub nr: AtomicU16,
+    pub flags: AtomicU16,
+    pub pool: AtomicU8,
+    pub reserved: AtomicU8,
+    pub reason: AtomicU8,
+    pub status: AtomicU8,
+    pub args: [AtomicU64; 6],
+    pub result: AtomicI64,
+}
+
+/// `struct flexsc_ctrl`
+#[repr(C, align(64))]
+pub struct Ctrl {
+    pub posted: AtomicU64,
+    pub reaped: AtomicU64,
+    pub user_reserved: [AtomicU64; 6],
+    pub taken: AtomicU64,
+    pub done: AtomicU64,
+    pub flags: AtomicU32,
+    pub kernel_reserved32: AtomicU32,
+    pub kernel_reserved: [AtomicU64; 5],
+}
+
+/// `struct flexsc_register`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Register {
+    pub size: u32,
+    pub abi: u32,
+    pub flags: u32,
+    pub pages: u32,
+    pub id: u32,
+    pub ctrl_len: u32,
+    pub mmap_offset: u64,
+    pub mmap_len: u64,
+    pub reserved: [u64; 2],
+}
+
+impl Register {
+    pub fn new(pages: u32) -> Self {
+        Register {
+            size: size_of::<Register>() as u32,
+            abi: VERSION,
+            pages,
+            ..Register::default()
+        }
+    }
+}
+
+/// `enum flexsc_policy`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Policy {
+    None = 0,
+    Any = 1,
+    Some = 2,
+    All = 3,
+}
+
+/// `struct flexsc_wait`
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    pub size: u32,
+    pub id: u32,
+    pub policy: u32,
+    pub min: u32,
+    pub timeout_ns: u64,
+    pub linger_ns: u64,
+}
+
+impl Wait {
+    pub fn new(id: u32, policy: Policy) -> Self {
+        Wait {
+            size: size_of::<Wait>() as u32,
+            id,
+            policy: policy as u32,
+            min: 0,
+            timeout_ns: 0,
+            linger_ns: 0,
+        }
+    }
+}
+
+/// The argument of `FLEXSC_IOC_WAIT_FAST`.
+pub const fn wait_fast_arg(id: u32, policy: u32, min: u32) -> u64 {
+    ((min as u64) << 32) | ((policy as u64) << 16) | id as u64
+}
+
+/// `enum flexsc_param_id`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Param {
+    SpinCpus = 0,
+    IdleNs = 1,
+    MaxThreads = 2,
+    RetireMs = 3,
+    Eventfd = 4,
+}
+
+/// `struct flexsc_param`
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ParamArg {
+    pub size: u32,
+    pub param: u32,
+    pub pool: u32,
+    pub reserved: u32,
+    pub value: u64,
+}
+
+impl ParamArg {
+    pub fn new(param: Param, value: u64) -> Self {
+        ParamArg {
+            size: size_of::<ParamArg>() as u32,
+            param: param as u32,
+            pool: 0,
+            reserved: 0,
+            value,
+        }
+    }
+}
+
+/// `struct flexsc_stats`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub size: u32,
+    pub reserved: u32,
+    pub posted: u64,
+    pub inline_done: u64,
+    pub thread_done: u64,
+    pub refused: u64,
+    pub handoffs: u64,
+    pub kicks: u64,
+    pub waits: u64,
+    pub sleeps: u64,
+    pub spin_rounds: u64,
+    pub spin_sleeps: u64,
+    pub threads: u64,
+    pub threads_idle: u64,
+    pub threads_created: u64,
+    pub threads_retired: u64,
+    pub create_failed: u64,
+    pub max_active: u64,
+    pub max_blocked: u64,
+    pub pages: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
+    assert!(offset_of!(Entry, args) == 8 && offset_of!(Entry, result) == 56);
+    assert!(size_of::<Ctrl>() == 128 && offset_of!(Ctrl, taken) == 64);
+    assert!(size_of::<Register>() == 56 && size_of::<Wait>() == 32);
+    assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 152);
+};
+
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+/// `_IOC(direction, 0xF5, nr, size)`
+pub const fn ioc(direction: u32, nr: u32, size: usize) -> u32 {
+    (direction << 30) | ((size as u32) << 16) | (0xF5 << 8) | nr
+}
+
+pub const IOC_REGISTER: u32 = ioc(READ | WRITE, 0, size_of::<Register>());
+pub const IOC_UNREGISTER: u32 = ioc(0, 1, 0);
+pub const IOC_WAIT: u32 = ioc(WRITE, 2, size_of::<Wait>());
+pub const IOC_WAIT_FAST: u32 = ioc(0, 3, 0);
+pub const IOC_KICK: u32 = ioc(0, 4, 0);
+pub const IOC_SET: u32 = ioc(WRITE, 5, size_of::<ParamArg>());
+pub const IOC_GET: u32 = ioc(READ | WRITE, 6, size_of::<ParamArg>());
+pub const IOC_QUERY: u32 = ioc(READ | WRITE, 7, size_of::<Stats>());

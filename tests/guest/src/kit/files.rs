@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pipes, sockets and temporary directories.
+
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use super::ring::Call;
+use super::sys;
+use crate::check::Check;
+
+/// A pipe: read end, write end.
+pub fn pipe() -> Check<(OwnedFd, OwnedFd)> {
+    let mut fds = [0i32; 2];
+    let ret = plain!(SYS_pipe2, fds.as_mut_ptr(), libc::O_CLOEXEC);
+    check_ret!("pipe2", ret, 0);
+    Ok((sys::own(fds[0]), sys::own(fds[1])))
+}
+
+/// A connected pair of stream sockets.
+pub fn socket_pair() -> Check<(OwnedFd, OwnedFd)> {
+    let mut fds = [0i32; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    let ret = plain!(SYS_socketpair, libc::AF_UNIX, kind, 0, fds.as_mut_ptr());
+    check_ret!("socketpair", ret, 0);
+    Ok((sys::own(fds[0]), sys::own(fds[1])))
+}
+
+/// A file in memory.
+pub fn memory_file() -> Check<OwnedFd> {
+    let fd = plain!(SYS_memfd_create, c"flexsc-tests", libc::MFD_CLOEXEC);
+    check!(fd >= 0, "memfd_create: {}", crate::check::Ret(fd));
+    Ok(sys::own(fd as i32))
+}
+
+/// Writes all bytes by plain calls.
+pub fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Check {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match sys::result(plain!(SYS_write, fd, rest.as_ptr(), rest.len())) {
+            Ok(count) => rest = &rest[count as usize..],
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => fail!("write of {} bytes: {error:?}", rest.len()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads one byte; `None` at the end.
+pub fn read_byte(fd: &OwnedFd) -> Option<u8> {
+    let mut byte = 0u8;
+    loop {
+        match plain!(SYS_read, fd, std::ptr::from_mut(&mut byte), 1) {
+            1 => return Some(byte),
+            ret if ret == -i64::from(libc::EINTR) => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Whether a read would not block within the time.
+pub fn readable(fd: &OwnedFd, limit: Duration) -> bool {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let at = std::ptr::from_mut(&mut poll);
+    plain!(SYS_poll, at, 1, limit.as_millis() as i32) == 1
+}
+
+/// Reads that block: `count` reads of one word each from a pipe.
+pub struct BlockedReads {
+    /// What the reads will write to.
+    pub words: Vec<AtomicU16>,
+    fd: i32,
+}
+
+impl BlockedReads {
+    pub fn new(fd: &OwnedFd, count: usize) -> Self {
+        BlockedReads {
+            words: (0..count).map(|_| AtomicU16::new(u16::MAX)).collect(),
+            fd: fd.as_raw_fd(),
+        }
+    }
+
+    /// The calls.
+    pub fn calls(&self) -> Vec<Call> {
+        let fd = self.fd;
+        let reads = self.words.iter();
+        reads
+            .map(|word| call!(SYS_read, fd, word.as_ptr(), 2))
+            .collect()
+    }
+
+    /// Writes the words 0, 1, … so that each read can be satisfied.
+    pub fn release(&self, to: &OwnedFd) -> Check {
+        let words = 0..self.words.len() as u16;
+        let bytes: Vec<u8> = words.flat_map(u16::to_ne_bytes).collect();
+        write_all(to, &bytes)
+    }
+
+    /// Checks that each word has arrived once.
+    pub fn check(&self) -> Check {
+        let mut words: Vec<u16> = self
+            .words
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed))
+            .collect();
+        words.sort_unstable();
+        for (index, &word) in words.iter().enumerate() {
+            check_eq!(
+                "words that the blocked reads got, sorted",
+                word as usize,
+                index
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A directory that disappears with its content.
+pub struct TempDir {
+    path: PathBuf,
+    owner: u32,
+}
+
+impl TempDir {
+    /// In /tmp, which is a tmpfs in the test machine.
+    pub fn new() -> Check<TempDir> {
+        let path = PathBuf::from(format!("/tmp/flexsc-tests.{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        ok!("temporary directory", fs::create_dir(&path));
+        Ok(TempDir {
+            path,
+            owner: std::process::id(),
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of something in it.
+    pub fn join(&self, name: impl AsRef<OsStr>) -> CString {
+        let path = self.path.join(name.as_ref());
+        CString::new(path.as_os_str().as_bytes()).expect("a path without zero bytes")
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the machine has, and limits of processes.
+
+use std::fs;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::sys;
+use crate::check::{Check, skip};
+
+/// A user without rights ("nobody" nearly everywhere).
+pub const NOBODY: u32 = 65534;
+
+/// Whether the kernel has checks built in that make it many times slower.
+pub fn slow_kernel() -> bool {
+    Path::new("/proc/lockdep_stats").exists() || Path::new("/sys/kernel/debug/kmemleak").exists()
+}
+
+/// CPUs that this process may use.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The CPU to have as kernel core: the second one, where there is one.
+pub fn spin_cpu() -> usize {
+    usize::from(cpus() > 1)
+}
+
+/// Skips the test on a machine with one processor.
+pub fn need_two_cpus() -> Check {
+    if cpus() < 2 {
+        return skip("needs two processors");
+    }
+    Ok(())
+}
+
+/// Skips the test unless root runs it.
+pub fn need_root() -> Check {
+    if plain!(SYS_geteuid) != 0 {
+        return skip("needs root");
+    }
+    Ok(())
+}
+
+/// Sets soft and hard limit.
+pub fn set_limit(resource: u32, value: u64) -> Result<u64, Errno> {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    sys::result(plain!(
+        SYS_prlimit64,
+        0,
+        resource,
+        std::ptr::from_ref(&limit),
+        0
+    ))
+}
+
+/// Makes the calling thread (and only it) run without rights.
+pub fn drop_rights() -> Result<u64, Errno> {
+    sys::result(plain!(SYS_setgroups, 0, 0))?;
+    sys::result(plain!(SYS_setresgid, NOBODY, NOBODY, NOBODY))?;
+    sys::result(plain!(SYS_setresuid, NOBODY, NOBODY, NOBODY))
+}
+
+/// A parameter of the loaded module.
+pub fn module_param(name: &str) -> Option<u64> {
+    let path = format!("/sys/module/flexsc/parameters/{name}");
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the tests are built from.
+//!
+//! The tests use the ABI by themselves, not through the `flexsc` crate: they
+//! need entries and doorbells that the crate would never write, and a mistake
+//! in the crate must not hide one in the module.
+
+#[macro_use]
+mod macros;
+
+pub mod abi;
+pub mod cgroup;
+pub mod child;
+pub mod clone;
+pub mod engine;
+pub mod files;
+pub mod limits;
+pub mod memory;
+pub mod mode;
+pub mod process;
+pub mod ring;
+pub mod scm;
+pub mod seccomp;
+pub mod signals;
+pub mod sys;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::check::Check;
+
+/// The argument of `--rounds`.
+pub static ROUNDS: AtomicU32 = AtomicU32::new(1);
+
+/// `usual` rounds, more in a soak.
+pub fn rounds(usual: u32) -> u32 {
+    usual.saturating_mul(ROUNDS.load(Ordering::Relaxed))
+}
+
+/// How long to wait for something that should happen at once: long enough for
+/// an emulated machine with a kernel full of checks.
+pub fn patience() -> Duration {
+    Duration::from_secs(if limits::slow_kernel() { 60 } else { 15 })
+}
+
+/// Waits until `condition` holds; fails with `what` when patience is at an end.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
+    let end = Instant::now() + patience();
+    while !condition() {
+        check!(
+            Instant::now() < end,
+            "{what}: not seen within {} s",
+            patience().as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// A small generator of pseudo-random numbers (Marsaglia's xorshift64).
+pub struct Random(u64);
+
+impl Random {
+    /// From the seed of this run, which it prints.
+    pub fn new() -> Self {
+        let seed = std::env::var("FLEXSC_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or_else(|| sys::monotonic_ns() | 1);
+        println!("# seed {seed} (repeat with FLEXSC_TEST_SEED={seed})");
+        Random(seed.max(1))
+    }
+
+    /// Another one, for another thread.
+    pub fn split(&mut self) -> Self {
+        Random(self.word() | 1)
+    }
+
+    /// The next number.
+    pub fn word(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// The next number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        (self.word() >> 11) % limit
+    }
+}

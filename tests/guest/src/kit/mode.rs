@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ways in which a posted call can be executed.
+
+use super::abi::Param;
+use super::engine::Engine;
+use super::limits::spin_cpu;
+use super::ring::Ring;
+use crate::check::Check;
+
+/// Who executes posted calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The owner in WAIT, as far as calls do not block.
+    Inline,
+    /// Syscall threads, because each entry says so; the owner waits.
+    Async,
+    /// Syscall threads after a KICK; the owner looks at the done words only.
+    Kick,
+    /// A kernel core that polls the doorbells.
+    Spin,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 4] = [Mode::Inline, Mode::Async, Mode::Kick, Mode::Spin];
+
+    /// A new engine with one registration in this mode.
+    pub fn start(self, pages: u32) -> Check<(Engine, Ring)> {
+        let engine = Engine::open()?;
+        let mut ring = engine.ring(pages)?;
+        ring.mode = self;
+        if self == Mode::Spin {
+            engine.set(Param::IdleNs, 20_000_000)?;
+            engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+        }
+        Ok((engine, ring))
+    }
+}
+
+/// Runs a test in every mode, each time with a new engine.
+pub fn in_modes(pages: u32, mut test: impl FnMut(&Engine, &mut Ring) -> Check) -> Check {
+    for mode in Mode::ALL {
+        mode.start(pages)
+            .and_then(|(engine, mut ring)| test(&engine, &mut ring))
+            .map_err(|failure| failure.within(format_args!("mode {mode:?}")))?;
+    }
+    Ok(())
+}

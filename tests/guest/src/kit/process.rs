@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What /proc and /sys tell about processes and about the module.
+
+use std::fs;
+
+use super::until;
+use crate::check::Check;
+
+/// One thread as /proc shows it.
+#[derive(Debug)]
+pub struct Task {
+    pub tid: i32,
+    /// The letter of /proc/PID/stat.
+    pub state: char,
+    pub name: String,
+}
+
+/// The threads of a process, syscall threads included.
+pub fn tasks(pid: i32) -> Vec<Task> {
+    let Ok(dir) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    dir.flatten()
+        .filter_map(|entry| {
+            let tid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+            Some(Task {
+                tid,
+                state: rest.trim_start().chars().next()?,
+                name: name.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// Waits until this process has so many threads.
+pub fn until_tasks(count: usize) -> Check {
+    let pid = std::process::id() as i32;
+    let seen = until(&format!("{count} threads in this process"), || {
+        tasks(pid).len() == count
+    });
+    if seen.is_err() {
+        print_threads(pid);
+    }
+    seen
+}
+
+/// The module's reference count; `None` where it is not loaded.
+pub fn refcnt() -> Option<i64> {
+    let text = fs::read_to_string("/sys/module/flexsc/refcnt").ok()?;
+    text.trim().parse().ok()
+}
+
+/// Waits until the module's reference count is what it was, or less.
+pub fn until_refcnt(base: Option<i64>) -> Check {
+    let mut last = None;
+    until("the module's reference count at the baseline", || {
+        last = refcnt();
+        last <= base
+    })
+    .map_err(|failure| failure.within(format_args!("reference count {last:?}, was {base:?}")))
+}
+
+/// The processes that a process has started and not yet seen ending.
+pub fn children(pid: i32) -> Vec<i32> {
+    let Ok(dir) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    dir.flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+/// Prints where the threads of a process and of its children are.
+pub fn print_threads(pid: i32) {
+    let list = tasks(pid);
+    println!("# process {pid} has {} threads", list.len());
+    for task in list.iter().take(24) {
+        let dir = format!("/proc/{pid}/task/{}", task.tid);
+        let stack = fs::read_to_string(format!("{dir}/stack")).unwrap_or_default();
+        let frames: Vec<&str> = stack
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .take(10)
+            .collect();
+        let frames = if frames.is_empty() {
+            fs::read_to_string(format!("{dir}/wchan")).unwrap_or_default()
+        } else {
+            frames.join(" ")
+        };
+        println!("#   {} {} {}: {frames}", task.tid, task.state, task.name);
+    }
+    for child in children(pid) {
+        print_threads(child);
+    }
+}

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The `flexsc` crate on the real device.
+#![expect(unsafe_code, reason = "posting is a promise about memory")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use flexsc::{Call, Completion, Engine, Error, Pages, Param, Reason, Slot, Wait, calls};
+
+use crate::check::Check;
+use crate::kit::child::in_child;
+use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::limits::{NOBODY, drop_rights, need_root, set_limit, spin_cpu};
+use crate::kit::{patience, process, rounds, seccomp, sys, until};
+
+tests! { "library":
+    batch => "64 calls staged, one wait, 64 right results";
+    many_pages => "4,096 calls in flight, each slot's result where it belongs";
+    poll_only => "with a kernel core results come without any call of the device";
+    policies => "any, some with linger, all, none and their timeouts";
+    errors => "typed errors: nothing to wait for, page count, bad value, no device";
+    busy => "unregister with calls in flight gives the pages back";
+    dropped_in_flight => "dropping pages and engine with calls in flight leaves nothing";
+    fallback => "refused calls are made plainly and counted, where the program wants it";
+    refused => "without fallback a refused call shows its reason";
+    after_fork => "a forked child gets NotTheOwner and harms nobody";
+    limits => "LockedMemory and NoThreads say what is missing";
+    threads => "threads with their own pages of one engine";
+}
+
+/// Posts a call whose buffers the test keeps.
+fn stage(pages: &mut Pages, call: Call) -> Slot {
+    // SAFETY: the tests keep what their calls point to until the results are
+    // taken, or the process ends.
+    unsafe { pages.stage(call) }.expect("a free entry")
+}
+
+fn from_kit(call: &crate::kit::ring::Call) -> Call {
+    Call::new(call.nr, call.args)
+}
+
+fn reads_of(reads: &BlockedReads) -> Vec<Call> {
+    reads.calls().iter().map(from_kit).collect()
+}
+
+fn open() -> Check<Engine> {
+    Ok(ok!("Engine::open", Engine::open()))
+}
+
+fn register(engine: &Engine, pages: u32) -> Check<Pages> {
+    Ok(ok!("Engine::register", engine.register(pages)))
+}
+
+fn drain(pages: &mut Pages) -> Vec<Completion> {
+    std::iter::from_fn(|| pages.poll()).collect()
+}
+
+/// One call, executed by wait.
+fn one(pages: &mut Pages, call: Call) -> Check<Completion> {
+    let slot = stage(pages, call);
+    ok!("wait", pages.wait(Wait::all().timeout(patience())));
+    match drain(pages)[..] {
+        [done] if done.slot == slot => Ok(done),
+        ref other => fail!("results of one call in {slot:?}: {other:?}"),
+    }
+}
+
+fn batch() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    let parent = plain!(SYS_getppid);
+    for _ in 0..rounds(30) {
+        for _ in 0..64 {
+            stage(&mut pages, calls::getppid());
+        }
+        check_eq!("free entries", pages.free(), 0);
+        check_eq!("wait", pages.wait(Wait::all()), Ok(64));
+        for done in drain(&mut pages) {
+            check_ret!("getppid", done.result, parent);
+            check_eq!("reason", done.reason, Reason::None);
+        }
+        check_eq!("in flight", pages.in_flight(), 0);
+    }
+    check_eq!(
+        "inline_done",
+        ok!("stats", engine.stats()).inline_done,
+        64 * u64::from(rounds(30))
+    );
+    Ok(())
+}
+
+fn many_pages() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 64)?;
+    let file = crate::kit::files::memory_file()?;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+    check_eq!("capacity", pages.capacity(), 4096);
+    let mut want = vec![0; 4096];
+    for value in 0..4096 {
+        let slot = stage(&mut pages, calls::lseek(fd, value, libc::SEEK_SET));
+        want[slot.index()] = value;
+    }
+    check_eq!("wait", pages.wait(Wait::all()), Ok(4096));
+    let all = drain(&mut pages);
+    check_eq!("results", all.len(), 4096);
+    for done in all {
+        check_ret!("lseek", done.result, want[done.slot.index()]);
+    }
+    Ok(())
+}
+
+fn poll_only() -> Check {
+    crate::kit::limits::need_two_cpus()?;
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    ok!("set", engine.set(Param::IdleNs, 5_000_000_000));
+    ok!("set", engine.set(Param::SpinCpus, 1 << spin_cpu()));
+    until("a core that polls", || !pages.needs_kick())?;
+    for _ in 0..rounds(50) {
+        for _ in 0..10 {
+            stage(&mut pages, calls::getpid());
+        }
+        pages.ring();
+        let end = Instant::now() + patience();
+        let mut left = 10;
+        while left > 0 {
+            match pages.poll() {
+                Some(done) => {
+                    check_ret!("getpid", done.result, std::process::id());
+                    left -= 1;
+                }
+                None => {
+                    check!(Instant::now() < end, "{left} results are missing");
+                    sys::yield_now();
+                }
+            }
+        }
+    }
+    let stats = ok!("stats", engine.stats());
+    check_eq!("kicks and waits", (stats.kicks, stats.waits), (0, 0));
+    Ok(())
+}
+
+fn policies() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    let (from, to) = pipe()?;
+    let reads = BlockedReads::new(&from, 3);
+    for call in reads_of(&reads) {
+        stage(&mut pages, call);
+    }
+    check_eq!("none", pages.wait(Wait::none()), Ok(0));
+    let short = Duration::from_millis(40);
+    let begin = Instant::now();
+    check_eq!(
+        "any",
+        pages.wait(Wait::any().timeout(short)),
+        Err(Error::TimedOut)
+    );
+    check!(
+        begin.elapsed() >= short,
+        "timeout after {:?}",
+        begin.elapsed()
+    );
+    stage(&mut pages, calls::getpid());
+    check_eq!("any", pages.wait(Wait::any().timeout(patience())), Ok(1));
+    let begin = Instant::now();
+    check_eq!(
+        "some(3)",
+        pages.wait(Wait::some(3).linger(short).timeout(patience())),
+        Ok(1)
+    );
+    check!(
+        begin.elapsed() >= short,
+        "linger ended after {:?}",
+        begin.elapsed()
+    );
+    check_eq!(
+        "all",
+        pages.wait(Wait::all().timeout(short)),
+        Err(Error::TimedOut)
+    );
+    reads.release(&to)?;
+    check_eq!("all", pages.wait(Wait::all().timeout(patience())), Ok(4));
+    check_eq!("results", drain(&mut pages).len(), 4);
+    reads.check()
+}
+
+fn errors() -> Check {
+    let nowhere = Path::new("/dev/no-such-device");
+    let absent = Engine::open_path(nowhere).map(|_| ());
+    check_eq!(
+        "no device",
+        absent,
+        Err(Error::NotLoaded(nowhere.to_owned()))
+    );
+    let null = ok!("open /dev/null", Engine::open_path(Path::new("/dev/null")));
+    check_eq!(
+        "another device",
+        null.register(1).map(|_| ()),
+        Err(Error::NotTheDevice)
+    );
+    let engine = open()?;
+    check_eq!(
+        "0 pages",
+        engine.register(0).map(|_| ()),
+        Err(Error::PageCount(0))
+    );
+    check_eq!(
+        "65 pages",
+        engine.register(65).map(|_| ()),
+        Err(Error::PageCount(65))
+    );
+    let (param, value) = (Param::SpinCpus, 1 << 63);
+    check_eq!(
+        "set",
+        engine.set(param, value),
+        Err(Error::BadValue { param, value })
+    );
+    let mut pages = register(&engine, 1)?;
+    check_eq!("any", pages.wait(Wait::any()), Err(Error::NothingToWaitFor));
+    check_eq!("all", pages.wait(Wait::all()), Ok(0));
+    Ok(())
+}
+
+fn busy() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    let (from, to) = pipe()?;
+    let reads = BlockedReads::new(&from, 1);
+    stage(&mut pages, reads_of(&reads)[0]);
+    check_eq!("none", pages.wait(Wait::none()), Ok(0));
+    let mut pages = match pages.unregister() {
+        Err((pages, Error::Busy)) => pages,
+        other => fail!(
+            "unregister with a call in flight: {:?}",
+            other.map_err(|e| e.1)
+        ),
+    };
+    reads.release(&to)?;
+    check_eq!("all", pages.wait(Wait::all().timeout(patience())), Ok(1));
+    check_ret!("read", drain(&mut pages)[0].result, 2);
+    let left = pages.unregister().map_err(|failure| failure.1);
+    check_eq!("unregister", left, Ok(()));
+    check_eq!("pages", ok!("stats", engine.stats()).pages, 0);
+    Ok(())
+}
+
+fn dropped_in_flight() -> Check {
+    let base = process::refcnt();
+    let (from, _to) = pipe()?;
+    for _ in 0..rounds(5) {
+        let reads = BlockedReads::new(&from, 40);
+        let engine = open()?;
+        let mut pages = register(&engine, 1)?;
+        for call in reads_of(&reads) {
+            stage(&mut pages, call);
+        }
+        check_eq!("none", pages.wait(Wait::none()), Ok(0));
+        drop(engine);
+        drop(pages);
+        process::until_tasks(1)?;
+        process::until_refcnt(base)?;
+    }
+    Ok(())
+}
+
+fn fallback() -> Check {
+    in_child(|| {
+        let engine = open()?;
+        let mut pages = register(&engine, 1)?;
+        pages.set_fallback(true);
+        ok!("seccomp", seccomp::refuse(libc::SYS_mkdirat, false));
+        for _ in 0..10 {
+            let done = one(&mut pages, calls::getppid())?;
+            check_ret!("getppid", done.result, plain!(SYS_getppid));
+            check_eq!("reason", done.reason, Reason::Guarded);
+        }
+        // The plain call meets the filter, as it should.
+        let mkdir = calls::mkdirat(libc::AT_FDCWD, c"/tmp/filtered".as_ptr(), 0o700);
+        check_ret!(
+            "mkdirat",
+            one(&mut pages, mkdir)?.result,
+            -seccomp::FILTERED
+        );
+        check_eq!("fallbacks", pages.fallbacks(), 11);
+        Ok(())
+    })
+}
+
+fn refused() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    let done = one(&mut pages, Call::new(libc::SYS_fork as u16, [0; 6]))?;
+    check_ret!("fork", done.result, -libc::EOPNOTSUPP);
+    check_eq!("reason", done.reason, Reason::Life);
+    let done = one(&mut pages, calls::getpid().pool(9))?;
+    check_ret!("pool 9", done.result, -libc::EINVAL);
+    check_eq!("reason", done.reason, Reason::Entry);
+    let done = one(&mut pages, calls::getpid().raw_flags(1 << 15))?;
+    check_ret!("flag 15", done.result, -libc::EINVAL);
+    let done = one(&mut pages, calls::getpid().asynchronous())?;
+    check_ret!("getpid", done.result, std::process::id());
+    check_eq!("fallbacks", pages.fallbacks(), 0);
+    Ok(())
+}
+
+fn after_fork() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    let done = one(&mut pages, calls::getpid())?;
+    check_ret!("getpid", done.result, std::process::id());
+    in_child(|| {
+        check_eq!(
+            "register",
+            engine.register(1).map(|_| ()),
+            Err(Error::NotTheOwner)
+        );
+        check_eq!("stats", engine.stats().map(|_| ()), Err(Error::NotTheOwner));
+        check_eq!("kick", pages.kick(), Err(Error::NotTheOwner));
+        Ok(())
+    })?;
+    let done = one(&mut pages, calls::getpid())?;
+    check_ret!("getpid", done.result, std::process::id());
+    Ok(())
+}
+
+fn limits() -> Check {
+    need_root()?;
+    in_child(|| {
+        ok!("setrlimit", set_limit(libc::RLIMIT_MEMLOCK, 4096));
+        ok!("dropping rights", drop_rights());
+        let engine = match Engine::open() {
+            Err(Error::NoPermission(_) | Error::SwitchedOff) => {
+                return crate::check::skip("needs a device that everybody may open");
+            }
+            other => ok!("Engine::open", other),
+        };
+        match engine.register(8) {
+            Err(Error::LockedMemory {
+                needed,
+                limit: 4096,
+            }) => {
+                check!(needed >= 32768, "needed: {needed} bytes for 8 pages");
+            }
+            other => fail!("register beyond RLIMIT_MEMLOCK: {other:?}"),
+        }
+        Ok(())
+    })?;
+    in_child(|| {
+        ok!("setrlimit", set_limit(libc::RLIMIT_NPROC, 1));
+        ok!("dropping rights", drop_rights());
+        let engine = open()?;
+        check_eq!("user", plain!(SYS_geteuid), i64::from(NOBODY));
+        check_eq!(
+            "register",
+            engine.register(1).map(|_| ()),
+            Err(Error::NoThreads)
+        );
+        Ok(())
+    })
+}
+
+fn threads() -> Check {
+    let engine = open()?;
+    std::thread::scope(|scope| {
+        let work = |call: fn() -> Call, want: i64| -> Check {
+            let mut pages = register(&engine, 2)?;
+            for _ in 0..rounds(20) {
+                for _ in 0..100 {
+                    stage(&mut pages, call());
+                }
+                check_eq!("wait", pages.wait(Wait::all().timeout(patience())), Ok(100));
+                for done in drain(&mut pages) {
+                    check_ret!("result", done.result, want);
+                }
+            }
+            let left = pages.unregister().map_err(|failure| failure.1);
+            check_eq!("unregister", left, Ok(()));
+            Ok(())
+        };
+        let pid = i64::from(std::process::id());
+        let all = [
+            scope.spawn(move || work(calls::getpid, pid)),
+            scope.spawn(move || work(calls::getppid, plain!(SYS_getppid))),
+            scope.spawn(move || work(|| calls::getpid().asynchronous(), pid)),
+        ];
+        all.into_iter()
+            .try_for_each(|thread| thread.join().expect("no panic"))
+    })
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Life and death: whatever ends, nothing stays behind and nothing hangs.
+
+pub mod closing;
+pub mod death;
+pub mod exec;
+pub mod family;
+pub mod limited;
+pub mod machine;
+pub mod rights;
+pub mod stopped;
+
+use std::os::fd::OwnedFd;
+
+use crate::check::Check;
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::mode::Mode;
+use crate::kit::ring::Ring;
+
+/// An engine with many calls in flight.
+pub struct Busy {
+    pub engine: Engine,
+    pub ring: Ring,
+    reads: BlockedReads,
+    slots: Vec<usize>,
+    /// The pipe; its read end stays open for the calls in flight.
+    to: OwnedFd,
+    _from: OwnedFd,
+}
+
+impl Busy {
+    /// 60 blocked reads of a pipe, in a page with four free entries.
+    pub fn start(mode: Mode) -> Check<Busy> {
+        let (engine, mut ring) = mode.start(1)?;
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 60);
+        let slots = ring.post_blocked(&reads.calls())?;
+        Ok(Busy {
+            engine,
+            ring,
+            reads,
+            slots,
+            to,
+            _from: from,
+        })
+    }
+
+    /// A call beside the blocked ones.
+    pub fn call(&mut self) -> Check {
+        let done = self.ring.run(call!(SYS_getpid))?;
+        check_ret!(
+            "getpid beside blocked calls",
+            done.result,
+            std::process::id()
+        );
+        Ok(())
+    }
+
+    /// Releases the reads and checks what they got.
+    pub fn end(mut self) -> Check {
+        self.reads.release(&self.to)?;
+        for done in self.ring.finish(&self.slots)? {
+            check_ret!("read", done.result, 2);
+        }
+        self.reads.check()
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The guest tests of FlexSC: `flexsc-tests run NAME` runs one of them.
+//!
+//! Exit code 0: passed, 77: skipped, everything else: failed.
+
+#[macro_use]
+mod check;
+#[macro_use]
+mod registry;
+#[macro_use]
+mod kit;
+mod abi;
+mod blocking;
+mod calls;
+mod entries;
+mod hostile;
+mod library;
+mod life;
+mod module;
+mod notify;
+mod spin;
+mod supervise;
+
+use std::process::exit;
+use std::sync::atomic::Ordering;
+
+const GROUPS: &[&[registry::Test]] = &[
+    abi::register::TESTS,
+    abi::mapping::TESTS,
+    abi::ioctls::TESTS,
+    abi::params::TESTS,
+    entries::states::TESTS,
+    entries::refused::TESTS,
+    calls::identity::TESTS,
+    calls::files::TESTS,
+    calls::events::TESTS,
+    calls::signals::TESTS,
+    blocking::handoff::TESTS,
+    blocking::waiting::TESTS,
+    blocking::waking::TESTS,
+    blocking::interrupted::TESTS,
+    blocking::threads::TESTS,
+    spin::TESTS,
+    notify::TESTS,
+    life::family::TESTS,
+    life::closing::TESTS,
+    life::death::TESTS,
+    life::exec::TESTS,
+    life::stopped::TESTS,
+    life::limited::TESTS,
+    life::rights::TESTS,
+    life::machine::TESTS,
+    library::TESTS,
+    hostile::TESTS,
+    module::TESTS,
+];
+
+const USAGE: &str = "usage: flexsc-tests --list [FILTER]
+       flexsc-tests describe NAME
+       flexsc-tests [--rounds N] run NAME
+Root runs the tests, on a machine with the module loaded.
+FLEXSC_TEST_ROUNDS=N multiplies the rounds, FLEXSC_TEST_SEED=N repeats a
+random sequence, FLEXSC_TEST_LIMIT=SECONDS ends a test that hangs.";
+
+fn bad_usage(reason: &str) -> ! {
+    eprintln!("flexsc-tests: {reason}\n{USAGE}");
+    exit(2);
+}
+
+fn named(name: Option<&str>) -> &'static registry::Test {
+    let Some(name) = name else {
+        bad_usage("the name of a test is missing");
+    };
+    registry::find(name).unwrap_or_else(|| bad_usage(&format!("there is no test '{name}'")))
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut rounds = std::env::var("FLEXSC_TEST_ROUNDS").ok();
+    if let ["--rounds", number, ..] = args[..] {
+        rounds = Some(number.to_owned());
+        args.drain(..2);
+    }
+    if let Some(text) = rounds {
+        match text.parse() {
+            Ok(number) if number > 0 => kit::ROUNDS.store(number, Ordering::Relaxed),
+            _ => bad_usage(&format!("'{text}' is not a number of rounds")),
+        }
+    }
+    match args[..] {
+        ["--list"] => registry::all().for_each(|test| println!("{}", test.name)),
+        ["--list", filter] => registry::all()
+            .filter(|test| test.name.contains(filter))
+            .for_each(|test| println!("{}", test.name)),
+        ["describe", ref name @ ..] => println!("{}", named(name.first().copied()).about),
+        ["run", ref name @ ..] => exit(supervise::run(named(name.first().copied()))),
+        // Not for people: what the tests of execve execute.
+        [life::exec::COMMAND, fd] => exit(kit::child::exit_code(match fd.parse() {
+            Ok(fd) => life::exec::after_exec(fd),
+            Err(_) => bad_usage("not a descriptor"),
+        })),
+        ["-h" | "--help"] => println!("{USAGE}"),
+        _ => bad_usage("no command"),
+    }
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Loading, unloading, the off switch, the device's mode.
+
+use std::ffi::{CString, OsString};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::check::{Check, Ret, skip};
+use crate::kit::child::{in_child, spawn};
+use crate::kit::engine::{DEVICE, Engine, try_open};
+use crate::kit::limits::{NOBODY, drop_rights, need_root};
+use crate::kit::mode::Mode;
+use crate::kit::{process, rounds, sys, until};
+use crate::life::Busy;
+
+tests! { "module":
+    remove_busy => "rmmod fails (EWOULDBLOCK) while an engine is open or mapped or in use";
+    remove_and_load => "rmmod of the unused module works, insmod brings it back";
+    remove_after_kill => "rmmod as soon as it is possible after kill -9 in flight";
+    off_switch => "parameter enable: 2 nobody, 1 only CAP_SYS_ADMIN, 0 everybody";
+    off_switch_while_open => "the off switch does not touch engines that are open";
+    device_group => "device mode 0660: only root and the group may open";
+}
+
+const PARAMETERS: &str = "/sys/module/flexsc/parameters";
+
+fn remove() -> Result<u64, Errno> {
+    sys::result(plain!(SYS_delete_module, c"flexsc", libc::O_NONBLOCK))
+}
+
+/// What it takes to load the module again as it is loaded now.
+struct Module {
+    path: OsString,
+    params: CString,
+}
+
+impl Module {
+    fn get() -> Check<Module> {
+        need_root()?;
+        let path = std::env::var_os("KT_MODULE").unwrap_or("/lib/modules/flexsc.ko".into());
+        if !Path::new(&path).exists() {
+            return skip(format!("needs the module's file ({path:?})"));
+        }
+        if process::refcnt() != Some(0) {
+            return skip("needs the module for itself");
+        }
+        let mut params = String::new();
+        for param in fs::read_dir(PARAMETERS).into_iter().flatten().flatten() {
+            let name = param.file_name();
+            let value = fs::read_to_string(param.path()).unwrap_or_default();
+            params += &format!("{}={} ", name.to_string_lossy(), value.trim());
+        }
+        let params = CString::new(params).expect("no zero byte");
+        Ok(Module { path, params })
+    }
+
+    fn load(&self) -> Check {
+        let path = CString::new(self.path.as_encoded_bytes()).expect("no zero byte");
+        let file = ok!(
+            "open the module's file",
+            sys::open(&path, libc::O_RDONLY, 0)
+        );
+        let ret = plain!(SYS_finit_module, &file, self.params.as_c_str(), 0);
+        check!(
+            ret == 0,
+            "finit_module with {:?}: {}",
+            self.params,
+            Ret(ret)
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        if !Path::new(PARAMETERS).exists() {
+            let _ = self.load();
+        }
+    }
+}
+
+fn remove_busy() -> Check {
+    let _module = Module::get()?;
+    let busy_error = Err(Errno::EWOULDBLOCK);
+    let engine = Engine::open()?;
+    check_eq!("rmmod while open", remove(), busy_error);
+    let ring = engine.ring(1)?;
+    drop(engine);
+    check_eq!("rmmod while mapped", remove(), busy_error);
+    drop(ring);
+    process::until_refcnt(Some(0))?;
+    for mode in Mode::ALL {
+        let mut busy = Busy::start(mode)?;
+        for _ in 0..10 {
+            check_eq!("rmmod with calls in flight", remove(), busy_error);
+            busy.call()?;
+        }
+        busy.end()?;
+        process::until_refcnt(Some(0))?;
+    }
+    Ok(())
+}
+
+fn remove_and_load() -> Check {
+    let module = Module::get()?;
+    for _ in 0..rounds(3) {
+        check_eq!("rmmod", remove(), Ok(0));
+        check_eq!(
+            "open without the module",
+            try_open().map(|_| ()),
+            Err(Errno::ENOENT)
+        );
+        check_eq!("second rmmod", remove(), Err(Errno::ENOENT));
+        module.load()?;
+        let (engine, mut ring) = Mode::Inline.start(1)?;
+        check_ret!(
+            "getpid",
+            ring.result(call!(SYS_getpid))?,
+            std::process::id()
+        );
+        drop(ring);
+        drop(engine);
+        process::until_refcnt(Some(0))?;
+    }
+    Ok(())
+}
+
+fn remove_after_kill() -> Check {
+    let module = Module::get()?;
+    for mode in Mode::ALL {
+        let mut child = spawn(|link| {
+            let mut busy = Busy::start(mode)?;
+            busy.call()?;
+            link.ready();
+            loop {
+                busy.call()?;
+            }
+        })?;
+        child.wait_ready()?;
+        check_eq!(
+            "rmmod with calls in flight",
+            remove(),
+            Err(Errno::EWOULDBLOCK)
+        );
+        child.kill()?;
+        // The very moment at which the last thread has left the module.
+        until("rmmod", || remove() == Ok(0))?;
+        module.load()?;
+    }
+    Ok(())
+}
+
+/// The parameter `enable`, set back when dropped.
+struct Enable(String);
+
+impl Enable {
+    fn get() -> Check<Enable> {
+        need_root()?;
+        let old = ok!(
+            "parameter",
+            fs::read_to_string(format!("{PARAMETERS}/enable"))
+        );
+        Ok(Enable(old))
+    }
+
+    fn set(&self, value: u32) -> Check {
+        let path = format!("{PARAMETERS}/enable");
+        ok!("writing the parameter", fs::write(path, value.to_string()));
+        Ok(())
+    }
+}
+
+impl Drop for Enable {
+    fn drop(&mut self) {
+        let _ = fs::write(format!("{PARAMETERS}/enable"), &self.0);
+    }
+}
+
+fn open_as_nobody() -> Check<Result<(), Errno>> {
+    let outcome = crate::kit::memory::Shared::<std::sync::atomic::AtomicI32>::new()?;
+    in_child(|| {
+        ok!("dropping rights", drop_rights());
+        let error = try_open().err().map_or(0, |error| error as i32);
+        outcome.store(error, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    })?;
+    match outcome.load(std::sync::atomic::Ordering::Relaxed) {
+        0 => Ok(Ok(())),
+        error => Ok(Err(Errno::from_raw(error))),
+    }
+}
+
+fn open() -> Result<(), Errno> {
+    try_open().map(|_| ())
+}
+
+fn device_mode() -> Check<DeviceMode> {
+    let path = DEVICE.to_str().expect("ASCII");
+    let old = ok!("stat of the device", fs::metadata(path));
+    Ok(DeviceMode { path, old })
+}
+
+/// The device's mode and owner, set back when dropped.
+struct DeviceMode {
+    path: &'static str,
+    old: fs::Metadata,
+}
+
+impl DeviceMode {
+    fn set(&self, mode: u32, group: u32) -> Check {
+        ok!("chown", chown(self.path, Some(0), Some(group)));
+        ok!(
+            "chmod",
+            fs::set_permissions(self.path, fs::Permissions::from_mode(mode))
+        );
+        Ok(())
+    }
+}
+
+impl Drop for DeviceMode {
+    fn drop(&mut self) {
+        let _ = chown(self.path, Some(self.old.uid()), Some(self.old.gid()));
+        let _ = fs::set_permissions(self.path, self.old.permissions());
+    }
+}
+
+fn off_switch() -> Check {
+    let enable = Enable::get()?;
+    let device = device_mode()?;
+    device.set(0o666, 0)?;
+    enable.set(2)?;
+    check_eq!("open by root, nobody may", open(), Err(Errno::EPERM));
+    check_eq!(
+        "open by nobody, nobody may",
+        open_as_nobody()?,
+        Err(Errno::EPERM)
+    );
+    enable.set(1)?;
+    check_eq!("open by root, only root may", open(), Ok(()));
+    check_eq!(
+        "open by nobody, only root may",
+        open_as_nobody()?,
+        Err(Errno::EPERM)
+    );
+    enable.set(0)?;
+    check_eq!("open by root, everybody may", open(), Ok(()));
+    check_eq!("open by nobody, everybody may", open_as_nobody()?, Ok(()));
+    Ok(())
+}
+
+fn off_switch_while_open() -> Check {
+    let enable = Enable::get()?;
+    let mut busy = Busy::start(Mode::Inline)?;
+    enable.set(2)?;
+    check_eq!("open", open(), Err(Errno::EPERM));
+    busy.call()?;
+    let mut ring = busy.engine.ring(1)?;
+    check_ret!(
+        "getpid",
+        ring.result(call!(SYS_getpid))?,
+        std::process::id()
+    );
+    busy.end()
+}
+
+fn device_group() -> Check {
+    let _enable = Enable::get()?;
+    let device = device_mode()?;
+    device.set(0o660, 4242)?;
+    check_eq!("open by root", open(), Ok(()));
+    check_eq!("open by nobody", open_as_nobody()?, Err(Errno::EACCES));
+    device.set(0o660, NOBODY)?;
+    check_eq!("open by a member of the group", open_as_nobody()?, Ok(()));
+    device.set(0o600, NOBODY)?;
+    check_eq!(
+        "open by a member, mode 0600",
+        open_as_nobody()?,
+        Err(Errno::EACCES)
+    );
+    Ok(())
+}

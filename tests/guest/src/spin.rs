@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kernel cores that poll the doorbells.
+
+use std::time::Instant;
+
+use crate::check::Check;
+use crate::entries::states::{check_echoes, echo};
+use crate::kit::abi::{Param, Policy};
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, memory_file, pipe};
+use crate::kit::limits::{self, need_two_cpus, spin_cpu};
+use crate::kit::mode::Mode;
+use crate::kit::ring::{Call, Ring};
+use crate::kit::{patience, process, rounds, sys, until};
+
+tests! { "spin":
+    no_device_call => "results appear without any call of the device";
+    many_batches => "hundreds of batches, never a lost or wrong result";
+    sleeps_and_wakes => "after IDLE_NS in vain NEED_WAKEUP is set; KICK, and WAIT, wake the core";
+    never_lost => "posts around the moment of falling asleep are never lost";
+    idle_zero => "with IDLE_NS 0 calls are done after a kick";
+    blocked_call => "a call that blocks on the core does not stop the others";
+    waiting_owner => "WAIT works while a core polls";
+    two_cpus => "two kernel cores, owner and all";
+    several_registrations => "one core serves several registrations, also new ones";
+    stop => "setting SPIN_CPUS to 0 ends it: same-core mode again, nothing lost";
+    start_stop_under_load => "switching on and off while calls are in flight";
+    shared_core => "a core that polls yields to the program on the same CPU";
+    ends_with_engine => "closing the engine ends its kernel cores";
+}
+
+fn start(pages: u32) -> Check<(Engine, Ring)> {
+    Mode::Spin.start(pages)
+}
+
+fn no_device_call() -> Check {
+    need_two_cpus()?;
+    let (engine, mut ring) = start(1)?;
+    engine.set(Param::IdleNs, 10_000_000_000)?;
+    until("a core that polls", || !ring.needs_kick())?;
+    for _ in 0..rounds(50) {
+        let slots = ring.post_all(&[call!(SYS_getppid); 64]);
+        ring.spin_until_done(&slots)?;
+        for slot in slots {
+            check_ret!("getppid", ring.reap(slot).result, plain!(SYS_getppid));
+        }
+    }
+    let stats = engine.stats()?;
+    check_eq!("kicks and waits", (stats.kicks, stats.waits), (0, 0));
+    check_eq!("executed inline", stats.inline_done, 0);
+    check_eq!(
+        "executed by threads",
+        stats.thread_done,
+        u64::from(rounds(50)) * 64
+    );
+    Ok(())
+}
+
+fn many_batches() -> Check {
+    let (_engine, mut ring) = start(2)?;
+    let file = memory_file()?;
+    for round in 0..u64::from(rounds(300)) {
+        let size = 1 + round * 7 % 128;
+        let calls: Vec<Call> = (0..size)
+            .map(|n| echo(&file, round * 128 + n + 1))
+            .collect();
+        check_echoes(&ring.run_all(&calls)?, |n| round * 128 + n as u64 + 1)?;
+    }
+    Ok(())
+}
+
+fn sleeps_and_wakes() -> Check {
+    let (engine, mut ring) = start(1)?;
+    engine.set(Param::IdleNs, 1_000_000)?;
+    for round in 0..10 {
+        until("NEED_WAKEUP", || ring.needs_kick())?;
+        let slot = ring.post(call!(SYS_getpid));
+        if round % 2 == 0 {
+            ring.kicked()?;
+            ring.spin_until_done(&[slot])?;
+        } else {
+            check_eq!("WAIT", ring.wait(Policy::Any), Ok(1));
+        }
+        check_ret!("getpid", ring.reap(slot).result, std::process::id());
+    }
+    check!(engine.stats()?.spin_sleeps >= 1, "the core never slept");
+    Ok(())
+}
+
+fn never_lost() -> Check {
+    let (engine, mut ring) = start(1)?;
+    engine.set(Param::IdleNs, 20_000)?;
+    let mut kicks = 0;
+    for round in 0..rounds(1500) {
+        let slot = ring.post(call!(SYS_getpid));
+        if ring.needs_kick() {
+            ring.kicked()?;
+            kicks += 1;
+        }
+        ring.spin_until_done(&[slot])?;
+        check_ret!("getpid", ring.reap(slot).result, std::process::id());
+        // Come back at all possible moments of the core's idle time.
+        let begin = Instant::now();
+        while begin.elapsed().as_nanos() < u128::from(round % 100) * 400 {
+            std::hint::spin_loop();
+        }
+    }
+    println!("# {kicks} kicks");
+    Ok(())
+}
+
+fn idle_zero() -> Check {
+    let (engine, mut ring) = start(1)?;
+    engine.set(Param::IdleNs, 0)?;
+    for _ in 0..100 {
+        let done = ring.run(call!(SYS_getpid))?;
+        check_ret!("getpid", done.result, std::process::id());
+    }
+    Ok(())
+}
+
+fn blocked_call() -> Check {
+    let (_engine, mut ring) = start(2)?;
+    let (from, to) = pipe()?;
+    for count in [1, 2, 30] {
+        let reads = BlockedReads::new(&from, count);
+        let slots = ring.post_all(&reads.calls());
+        for _ in 0..10 {
+            for done in ring.run_all(&[call!(SYS_getpid); 64])? {
+                check_ret!(
+                    "getpid beside blocked calls",
+                    done.result,
+                    std::process::id()
+                );
+            }
+        }
+        check!(
+            slots.iter().all(|&slot| !ring.is_done(slot)),
+            "a read is done"
+        );
+        reads.release(&to)?;
+        for done in ring.finish(&slots)? {
+            check_ret!("read", done.result, 2);
+        }
+        reads.check()?;
+    }
+    Ok(())
+}
+
+fn waiting_owner() -> Check {
+    let (_engine, mut ring) = start(1)?;
+    let (from, to) = pipe()?;
+    for _ in 0..rounds(30) {
+        let reads = BlockedReads::new(&from, 4);
+        let mut calls = reads.calls();
+        calls.extend([call!(SYS_getpid); 40]);
+        calls.push(call!(SYS_getpid).asynchronous());
+        let slots = ring.post_all(&calls);
+        check_eq!(
+            "SOME(41)",
+            ring.wait_for(Policy::Some, 41, patience()),
+            Ok(41)
+        );
+        reads.release(&to)?;
+        check_eq!("ALL", ring.wait(Policy::All), Ok(45));
+        for slot in slots {
+            ring.reap(slot);
+        }
+        reads.check()?;
+    }
+    Ok(())
+}
+
+fn two_cpus() -> Check {
+    need_two_cpus()?;
+    let (engine, mut ring) = start(2)?;
+    let file = memory_file()?;
+    engine.set(Param::SpinCpus, 0b11)?;
+    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b11);
+    for round in 0..u64::from(rounds(60)) {
+        let calls: Vec<Call> = (0..128).map(|n| echo(&file, round + n + 1)).collect();
+        check_echoes(&ring.run_all(&calls)?, |n| round + n as u64 + 1)?;
+    }
+    Ok(())
+}
+
+fn several_registrations() -> Check {
+    let (engine, first) = start(1)?;
+    let file = memory_file()?;
+    let mut rings = vec![first];
+    for round in 1..6 {
+        let mut ring = engine.ring(round)?;
+        ring.mode = Mode::Spin;
+        rings.push(ring);
+        for _ in 0..10 {
+            for ring in &mut rings {
+                let calls: Vec<Call> = (0..20).map(|n| echo(&file, n + 1)).collect();
+                check_echoes(&ring.run_all(&calls)?, |n| n as u64 + 1)?;
+            }
+        }
+        if round % 2 == 0 {
+            let ring = rings.remove(0);
+            check_eq!("UNREGISTER", ring.unregister(), Ok(0));
+        }
+    }
+    Ok(())
+}
+
+fn stop() -> Check {
+    let (engine, mut ring) = start(1)?;
+    let (from, to) = pipe()?;
+    ring.run_all(&[call!(SYS_getpid); 64])?;
+    let reads = BlockedReads::new(&from, 3);
+    let mut slots = ring.post_all(&reads.calls());
+    slots.extend(ring.post_all(&[call!(SYS_getpid); 20]));
+    engine.set(Param::SpinCpus, 0)?;
+    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    until("NEED_WAKEUP", || ring.needs_kick())?;
+    ring.mode = Mode::Inline;
+    reads.release(&to)?;
+    for (index, done) in ring.finish(&slots)?.iter().enumerate() {
+        let want = if index < 3 { 2 } else { std::process::id() };
+        check_ret!("result", done.result, want);
+    }
+    reads.check()?;
+    let before = engine.stats()?.inline_done;
+    ring.run_all(&[call!(SYS_getpid); 64])?;
+    check_eq!("executed inline", engine.stats()?.inline_done - before, 64);
+    Ok(())
+}
+
+fn start_stop_under_load() -> Check {
+    let (engine, mut ring) = start(1)?;
+    let file = memory_file()?;
+    let cpu = 1 << spin_cpu();
+    ring.mode = Mode::Inline;
+    for round in 0..u64::from(rounds(60)) {
+        let calls: Vec<Call> = (0..40).map(|n| echo(&file, round + n + 1)).collect();
+        let slots = ring.post_all(&calls);
+        engine.set(Param::SpinCpus, if round % 2 == 0 { 0 } else { cpu })?;
+        check_echoes(&ring.finish(&slots)?, |n| round + n as u64 + 1)?;
+    }
+    Ok(())
+}
+
+fn shared_core() -> Check {
+    let (_engine, mut ring) = start(1)?;
+    ok!("sched_setaffinity", sys::pin(spin_cpu()));
+    let begin = Instant::now();
+    for _ in 0..rounds(30) {
+        for done in ring.run_all(&[call!(SYS_getpid); 64])? {
+            check_ret!("getpid", done.result, std::process::id());
+        }
+    }
+    let took = begin.elapsed();
+    let most = if limits::slow_kernel() { 40 } else { 10 };
+    check!(
+        took.as_secs() < most * u64::from(rounds(1)),
+        "30 batches on one CPU took {took:?}"
+    );
+    Ok(())
+}
+
+fn ends_with_engine() -> Check {
+    let base = process::refcnt();
+    for _ in 0..rounds(10) {
+        let (engine, mut ring) = start(1)?;
+        ring.run_all(&[call!(SYS_getpid); 10])?;
+        drop(ring);
+        drop(engine);
+        process::until_tasks(1)?;
+        process::until_refcnt(base)?;
+    }
+    Ok(())
+}

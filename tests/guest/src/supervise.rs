@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs one test in a process of its own and looks at what it leaves behind.
+
+use std::time::{Duration, Instant};
+
+use crate::check::{Check, Failure};
+use crate::kit::child::{EXIT_SKIP, End, exit_code, reap, spawn};
+use crate::kit::{limits, process, rounds};
+use crate::registry::Test;
+
+/// Less than the harness's own limit, which says nothing about the threads.
+fn time_limit() -> Duration {
+    let seconds = std::env::var("FLEXSC_TEST_LIMIT").ok();
+    let usual = if limits::slow_kernel() { 160 } else { 50 };
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(usual);
+    Duration::from_secs(seconds) * rounds(1)
+}
+
+/// Runs a test; the exit code of this program.
+pub fn run(test: &Test) -> i32 {
+    exit_code(supervise(test))
+}
+
+fn supervise(test: &Test) -> Check {
+    let base = process::refcnt();
+    plain!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    let end = Instant::now() + time_limit();
+    let child = spawn(|_| (test.run)())?;
+    let outcome = loop {
+        match reap(child.pid, 0) {
+            Some(outcome) => break outcome,
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            None => {
+                process::print_threads(child.pid);
+                fail!("not at its end after {} s", time_limit().as_secs());
+            }
+        }
+    };
+    std::mem::forget(child);
+    while reap(-1, 0).is_some() {}
+    let left = process::children(std::process::id() as i32);
+    for &pid in &left {
+        plain!(SYS_kill, pid, libc::SIGKILL);
+    }
+    match outcome {
+        End::Exit(0) => {}
+        End::Exit(EXIT_SKIP) => return Err(Failure::Skip(String::new())),
+        End::Exit(1) => return Err(Failure::Failed(format!("{} failed", test.name))),
+        other => fail!("{} ended with {other:?}", test.name),
+    }
+    check!(left.is_empty(), "processes left behind: {left:?}");
+    process::until_refcnt(base)
+}
