@@ -28,10 +28,10 @@ pub(crate) enum Outcome {
 type Verdict = (i64, uapi::flexsc_reason);
 
 // Results of a call that a signal interrupted, from `linux/errno.h`.
-const ERESTARTSYS: i64 = 512;
-const ERESTARTNOINTR: i64 = 513;
-const ERESTARTNOHAND: i64 = 514;
-const ERESTART_RESTARTBLOCK: i64 = 516;
+const RESTART_SYS: i64 = -512;
+const RESTART_NOINTR: i64 = -513;
+const RESTART_NOHAND: i64 = -514;
+const RESTART_BLOCK: i64 = -516;
 
 /// Number of restart_syscall(2) on x86-64.
 const NR_RESTART_SYSCALL: u16 = 219;
@@ -42,8 +42,8 @@ fn number(e: Error) -> i64 {
 
 fn must_restart(result: i64) -> bool {
     matches!(
-        -result,
-        ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND | ERESTART_RESTARTBLOCK
+        result,
+        RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK
     )
 }
 
@@ -63,6 +63,7 @@ fn refusal(why: Refusal) -> Verdict {
 }
 
 /// Where an entry may run, or why nowhere.
+#[inline(always)]
 fn check(e: &Entry) -> Result<Class, Verdict> {
     let known = u32::from(e.flags) & !uapi::FLEXSC_ENTRY_FLAGS == 0;
     if !known || e.reserved != 0 || e.pool != 0 {
@@ -133,7 +134,7 @@ fn by_worker(batch: &Batch<'_>, e: &Entry) -> Verdict {
         if batch.must_stop() {
             return (number(EINTR), uapi::flexsc_reason_FLEXSC_REASON_NONE);
         }
-        if result == -ERESTART_RESTARTBLOCK {
+        if result == RESTART_BLOCK {
             nr = NR_RESTART_SYSCALL;
         }
     }
@@ -143,7 +144,8 @@ fn by_worker(batch: &Batch<'_>, e: &Entry) -> Verdict {
 pub(crate) fn execute(batch: &Batch<'_>, index: u32) -> Outcome {
     let pages = batch.pages();
     let page = batch.page();
-    let e = pages.area().take_entry(page, index);
+    let place = pages.area().entry(page, index);
+    let e = place.take();
     let number = page * uapi::FLEXSC_PAGE_ENTRIES + index;
     if batch.is_traced() {
         invoke::trace_invoke(pages.owner(), e.nr, number);
@@ -159,7 +161,7 @@ pub(crate) fn execute(batch: &Batch<'_>, index: u32) -> Outcome {
     if reason != uapi::flexsc_reason_FLEXSC_REASON_NONE {
         batch.count_refused();
     }
-    pages.area().put_result(page, index, result, reason as u8);
+    place.put_result(result, reason as u8);
     if batch.is_traced() {
         invoke::trace_complete(e.nr, number, result);
     }

@@ -161,7 +161,7 @@ macro_rules! build_table {
 syscall_rows!(build_table);
 
 /// The class of call `nr` with `args`.
-#[inline]
+#[inline(always)]
 pub(crate) fn classify(nr: u16, args: &[u64; 6]) -> Class {
     match TABLE.get(usize::from(nr)) {
         Some(Rule::Inline) => Class::Inline,

@@ -11,7 +11,8 @@ use crate::{
     pages::Pages,
     sys::{
         hook::{Blocking, Hook},
-        invoke, process,
+        invoke,
+        process::{self, Attention},
     },
 };
 use core::cell::Cell;
@@ -47,6 +48,7 @@ pub(crate) struct Batch<'a> {
     pages: ArcBorrow<'a, Pages>,
     page: u32,
     traced: bool,
+    attention: Attention,
     role: Cell<Role>,
     /// Claimed and not yet begun.
     todo: Cell<u64>,
@@ -77,6 +79,7 @@ pub(crate) fn run(
         pages,
         page,
         traced: invoke::traced(),
+        attention: Attention::of_current(),
         role: Cell::new(role),
         todo: Cell::new(bits),
         finished: Cell::new(0),
@@ -158,7 +161,7 @@ impl Batch<'_> {
                     return End::Dying;
                 }
             }
-            if process::breathe() {
+            if self.attention.is_needed() && process::breathe() {
                 signal = true;
                 offload |= self.todo.take();
                 break;

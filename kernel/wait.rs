@@ -87,9 +87,7 @@ fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
         while bits != 0 {
             let index = bits.trailing_zeros();
             bits &= bits - 1;
-            pages.area().put_result(
-                page,
-                index,
+            pages.area().entry(page, index).put_result(
                 EAGAIN.to_errno().into(),
                 uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
             );

@@ -8,6 +8,7 @@
 
 use super::c;
 use core::{
+    marker::PhantomData,
     mem::size_of,
     ptr::NonNull,
     sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicU8, Ordering},
@@ -92,16 +93,22 @@ impl Area {
         unsafe { self.base.as_ptr().cast::<flexsc_ctrl>().add(page) }
     }
 
-    fn entry(&self, page: u32, index: u32) -> *mut flexsc_entry {
+    /// Entry `index` of `page`.
+    pub(crate) fn entry(&self, page: u32, index: u32) -> Place<'_> {
         let page = core::cmp::min(page, self.pages - 1) as usize;
         let index = (index % 64) as usize;
         // SAFETY: By the invariant page `page` has 64 entries at this place.
-        unsafe {
+        let entry = unsafe {
             self.base
                 .as_ptr()
                 .add(self.ctrl_len + page * PAGE)
                 .cast::<flexsc_entry>()
                 .add(index)
+        };
+        // INVARIANT: See above.
+        Place {
+            entry,
+            _area: PhantomData,
         }
     }
 
@@ -142,21 +149,34 @@ impl Area {
         let word = unsafe { AtomicU32::from_ptr(&raw mut (*self.ctrl(page)).flags) };
         word.store(flags, Ordering::Relaxed);
     }
+}
 
-    /// Reads an entry, each field once, and marks it as busy.
-    pub(crate) fn take_entry(&self, page: u32, index: u32) -> Entry {
-        let e = self.entry(page, index);
-        // SAFETY: `entry` returns a valid, aligned pointer; the first eight bytes are read as one
-        // word, the fields lie in it in the order of the header.
+/// The place of an entry.
+///
+/// # Invariants
+///
+/// `entry` is a valid, aligned pointer as long as the area lives.
+pub(crate) struct Place<'a> {
+    entry: *mut flexsc_entry,
+    _area: PhantomData<&'a Area>,
+}
+
+impl Place<'_> {
+    /// Reads the entry, each field once, and marks it as busy.
+    #[inline(always)]
+    pub(crate) fn take(&self) -> Entry {
+        let e = self.entry;
+        // SAFETY: By the invariant; the first eight bytes are read as one word, the fields lie in
+        // it in the order of the header.
         let head = unsafe { AtomicU64::from_ptr(e.cast::<u64>()) }.load(Ordering::Relaxed);
         let [n0, n1, f0, f1, pool, reserved, _, _] = head.to_ne_bytes();
         let mut args = [0; 6];
         for (i, arg) in args.iter_mut().enumerate() {
-            // SAFETY: `i < 6`, see above.
+            // SAFETY: By the invariant, and `i < 6`.
             let word = unsafe { AtomicU64::from_ptr(&raw mut (*e).args[i]) };
             *arg = word.load(Ordering::Relaxed);
         }
-        self.set_status(e, kernel::uapi::flexsc_status_FLEXSC_BUSY as u8);
+        self.set_status(kernel::uapi::flexsc_status_FLEXSC_BUSY as u8);
         Entry {
             nr: u16::from_ne_bytes([n0, n1]),
             flags: u16::from_ne_bytes([f0, f1]),
@@ -166,19 +186,20 @@ impl Area {
         }
     }
 
-    /// Writes an entry's result. It counts once its bit is in [`Self::set_done`].
-    pub(crate) fn put_result(&self, page: u32, index: u32, result: i64, reason: u8) {
-        let e = self.entry(page, index);
-        // SAFETY: As in `take_entry`.
+    /// Writes the result. It counts once its bit is in [`Area::set_done`].
+    #[inline(always)]
+    pub(crate) fn put_result(&self, result: i64, reason: u8) {
+        let e = self.entry;
+        // SAFETY: By the invariant.
         unsafe { AtomicI64::from_ptr(&raw mut (*e).result) }.store(result, Ordering::Relaxed);
-        // SAFETY: As in `take_entry`.
+        // SAFETY: By the invariant.
         unsafe { AtomicU8::from_ptr(&raw mut (*e).reason) }.store(reason, Ordering::Relaxed);
-        self.set_status(e, kernel::uapi::flexsc_status_FLEXSC_DONE as u8);
+        self.set_status(kernel::uapi::flexsc_status_FLEXSC_DONE as u8);
     }
 
-    fn set_status(&self, e: *mut flexsc_entry, status: u8) {
-        // SAFETY: The callers pass a pointer from `entry`.
-        let byte = unsafe { AtomicU8::from_ptr(&raw mut (*e).status) };
+    fn set_status(&self, status: u8) {
+        // SAFETY: By the invariant.
+        let byte = unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).status) };
         // ORDERING: A program may look at the status only; it then finds the result there.
         byte.store(status, Ordering::Release);
     }

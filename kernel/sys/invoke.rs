@@ -26,12 +26,14 @@ pub(crate) fn invoke(owner: &Thread, nr: u16, args: &[u64; 6]) -> Result<i64, Re
     // space comes here inside of `Frame::with` only.
     let ret =
         unsafe { bindings::syscall_invoke(owner.as_ptr(), nr.into(), args.as_ptr(), &mut result) };
-    match -ret as u32 {
-        0 => Ok(result as i64),
-        bindings::EPERM => Err(Refusal::Guarded),
-        bindings::EXDEV => Err(Refusal::Context),
-        _ => Err(Refusal::Exiting),
+    if ret == 0 {
+        return Ok(result as i64);
     }
+    Err(match ret.unsigned_abs() {
+        bindings::EPERM => Refusal::Guarded,
+        bindings::EXDEV => Refusal::Context,
+        _ => Refusal::Exiting,
+    })
 }
 
 /// Runs `f`, in which a task of user space may call [`invoke`], and then restores its registers.

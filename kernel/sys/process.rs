@@ -75,6 +75,29 @@ impl Drop for Thread {
     }
 }
 
+/// The current task's flags, for a quick look between two entries.
+pub(crate) struct Attention(*const core::ffi::c_ulong);
+
+impl Attention {
+    /// For the current task, which keeps the value to itself.
+    pub(crate) fn of_current() -> Self {
+        // SAFETY: The current task is valid.
+        let flags = unsafe { &raw const (*c::flexsc_current()).thread_info.flags };
+        Attention(flags.cast())
+    }
+
+    /// Should the task let others run or look at its signals? Then call [`breathe`].
+    #[inline(always)]
+    pub(crate) fn is_needed(&self) -> bool {
+        const NEEDED: u64 = 1 << bindings::TIF_NEED_RESCHED
+            | 1 << bindings::TIF_SIGPENDING
+            | 1 << bindings::TIF_NOTIFY_SIGNAL;
+        // SAFETY: The task that looks is the one whose flags they are; others set bits in them,
+        // so it is one volatile read.
+        (unsafe { self.0.read_volatile() } as u64) & NEEDED != 0
+    }
+}
+
 /// A process: an address space and a thread group.
 ///
 /// # Invariants
