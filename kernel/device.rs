@@ -5,13 +5,7 @@
 use crate::{
     engine::Engine,
     pages::Pages,
-    sys::{
-        abi, errno,
-        file::Lines,
-        miscdev::Device,
-        notify::Poll,
-        process,
-    },
+    sys::{abi, errno, file::Lines, miscdev::Device, notify::Poll, process},
     wait::{self, Policy},
 };
 use core::mem::size_of;
@@ -35,7 +29,9 @@ const QUERY: u32 = _IOWR::<uapi::flexsc_stats>(MAGIC, 7);
 
 fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let mut r: uapi::flexsc_register = abi::read(arg)?;
-    if r.size as usize != size_of::<uapi::flexsc_register>() || r.flags != 0 || r.__reserved != [0; 2]
+    if r.size as usize != size_of::<uapi::flexsc_register>()
+        || r.flags != 0
+        || r.__reserved != [0; 2]
     {
         return Err(EINVAL);
     }

@@ -97,13 +97,13 @@ fn by_owner(batch: &Batch<'_>, e: &Entry) -> Option<Verdict> {
     if u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0 || !runs_inline(class) {
         return None;
     }
-    match batch.executing(e.nr, || invoke::invoke(batch.pages().owner(), e.nr, &e.args)) {
+    match batch.executing(e.nr, || {
+        invoke::invoke(batch.pages().owner(), e.nr, &e.args)
+    }) {
         Ok(result) if must_restart(result) => {
             // A signal for the owner. The call goes on without it, where it can.
-            (class == Class::OwnThread).then_some((
-                number(EINTR),
-                uapi::flexsc_reason_FLEXSC_REASON_NONE,
-            ))
+            (class == Class::OwnThread)
+                .then_some((number(EINTR), uapi::flexsc_reason_FLEXSC_REASON_NONE))
         }
         Ok(result) => Some((result, uapi::flexsc_reason_FLEXSC_REASON_NONE)),
         Err(why) => Some(refusal(why)),
@@ -118,10 +118,11 @@ fn by_worker(batch: &Batch<'_>, e: &Entry) -> Verdict {
     }
     let mut nr = e.nr;
     loop {
-        let result = match batch.executing(nr, || invoke::invoke(batch.pages().owner(), nr, &e.args)) {
-            Ok(result) => result,
-            Err(why) => return refusal(why),
-        };
+        let result =
+            match batch.executing(nr, || invoke::invoke(batch.pages().owner(), nr, &e.args)) {
+                Ok(result) => result,
+                Err(why) => return refusal(why),
+            };
         if !must_restart(result) {
             return (result, uapi::flexsc_reason_FLEXSC_REASON_NONE);
         }

@@ -338,7 +338,11 @@ impl Pages {
 
     /// Tells the program whether it has to kick after posting.
     pub(crate) fn set_need_wakeup(&self, need: bool) {
-        let flags = if need { uapi::FLEXSC_CTRL_NEED_WAKEUP } else { 0 };
+        let flags = if need {
+            uapi::FLEXSC_CTRL_NEED_WAKEUP
+        } else {
+            0
+        };
         for page in 0..self.len() {
             self.area.set_flags(page, flags);
         }

@@ -375,8 +375,7 @@ impl Pool {
         // Threads that came back from a call may be too many: they leave first.
         if inner.active <= process::nr_cpus() {
             if let Some(pages) = self.dequeue(&mut inner) {
-                inner.counters.max_active =
-                    core::cmp::max(inner.counters.max_active, inner.active);
+                inner.counters.max_active = core::cmp::max(inner.counters.max_active, inner.active);
                 return Next::Serve(pages);
             }
         }

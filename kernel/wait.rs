@@ -97,7 +97,11 @@ fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
 }
 
 /// The WAIT call. Returns the number of results that are ready.
-pub(crate) fn wait(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, policy: &Policy) -> Result<u32> {
+pub(crate) fn wait(
+    engine: ArcBorrow<'_, Engine>,
+    pages: ArcBorrow<'_, Pages>,
+    policy: &Policy,
+) -> Result<u32> {
     let mut linger_until = None;
     let mut first = true;
     loop {

@@ -36,7 +36,7 @@ PACKAGES=(
 	gcc libc6-dev make flex bison bc perl python3
 	libelf-dev libssl-dev
 	tar xz-utils patch rsync cpio kmod gzip util-linux
-	ca-certificates git
+	ca-certificates git e2fsprogs shellcheck
 	qemu-system-x86 seabios busybox-static
 )
 

@@ -143,7 +143,10 @@ impl<T: Device> Vtable<T> {
         // SAFETY: The VFS passes a mapping that is being made, locked for writing.
         let (offset, len) = unsafe {
             let range = (*vma).__bindgen_anon_1.__bindgen_anon_1;
-            ((*vma).vm_pgoff as usize, (range.vm_end - range.vm_start) as usize)
+            (
+                (*vma).vm_pgoff as usize,
+                (range.vm_end - range.vm_start) as usize,
+            )
         };
         from_result(|| {
             // SAFETY: The VFS passes an open file of this device.
@@ -176,4 +179,3 @@ impl<T: Device> Vtable<T> {
         T::show(unsafe { Self::borrow(file) }, &file::Lines(m));
     }
 }
-
