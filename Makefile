@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# For people: the commands, each of which is a script that explains itself with
+# --help.  All of them install and build first what is missing.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+.PHONY: help setup kernel module demo test test-quick shell bench-quick soak clean
+
+help:
+	@echo 'FlexSC: exception-less system calls for Linux.'
+	@echo
+	@echo '  make demo         copy a kernel tree through syscall pages, in a virtual machine'
+	@echo '  make test         all tests; the last line says how many passed'
+	@echo '  make test-quick   the same without the debug kernel and kernels without FlexSC'
+	@echo '  make shell        a shell in a virtual machine with the module loaded'
+	@echo '  make kernel       build the kernel and the module: build/kernel-perf'
+	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
+	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
+	@echo '  make soak         the guest tests over and over for ten minutes'
+	@echo '  make setup        install what is missing (Debian 12 or 13)'
+	@echo '  make clean        remove build/; kernels stay in the cache'
+	@echo
+	@echo 'Nothing needs to be done first.  The first run downloads packages and builds a'
+	@echo 'kernel: about ten minutes on two cores.  scripts/*.sh --help tells more.'
+
+setup:
+	@scripts/setup.sh
+
+kernel: setup
+	@scripts/build-kernel.sh -c perf
+
+module: kernel
+	@echo 'the module is build/kernel-perf/flexsc.ko'
+
+demo:
+	@scripts/demo.sh
+
+test:
+	@scripts/test.sh
+
+test-quick:
+	@scripts/test.sh --quick
+
+shell: setup
+	@scripts/ktest.sh --shell
+
+bench-quick: setup
+	@scripts/bench.sh --quick
+
+soak: setup
+	@scripts/soak.sh
+
+clean:
+	rm -rf build

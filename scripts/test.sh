@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Runs all tests, part by part, and adds up what they count.  See usage().
+# The last line is "N passed, N failed", with ", N skipped" where some were.
+
+# shellcheck disable=SC2317  # functions that "part" calls
+
+set -euo pipefail
+export PROG=test
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/test/count.sh
+source "$ROOT/scripts/test/count.sh"
+export CARGO_TERM_COLOR=never
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+
+usage() {
+	cat <<END
+Usage: scripts/test.sh [-k FILTER] [--quick] [--help]
+
+Sets up, builds the kernels and runs all tests: scripts, Rust on the host, the
+test harness, the module in virtual machines with the kernels perf and debug,
+kernels without FlexSC, the demo.  The logs are in build/test.
+
+  -k FILTER  only the guest tests whose name contains FILTER or matches it as a
+             glob (several: separated by spaces)
+  --quick    only the kernel perf
+  --help     this text
+
+Exit code 0 only if something ran and nothing failed.
+END
+}
+
+filter=
+quick=
+while (($#)); do
+	case $1 in
+	-k)
+		[[ -n ${2:-} ]] || die "-k needs a filter; --help shows the usage."
+		filter=$2
+		shift
+		;;
+	--quick) quick=1 ;;
+	-h | --help) usage; exit 0 ;;
+	*) die "unknown argument \"$1\"; --help shows the usage." ;;
+	esac
+	shift
+done
+
+host=$ROOT/build/cargo-host
+
+cargo_host() {
+	"$CARGO" "$1" --target-dir "$host" --locked --workspace "${@:2}"
+}
+
+# Needs nothing but the clone: syntax of all scripts, and what shellcheck says.
+do_scripts() {
+	local file
+	local -a shell=() python=()
+	while read -r file; do
+		case $(head -n 2 "$file") in
+		'#!'*python3*) python+=("$file") ;;
+		'#!'*sh* | *'shellcheck shell='*) shell+=("$file") ;;
+		esac
+	done < <(find Makefile .ci scripts tests -type f ! -name '*.rs' ! -name '*.toml')
+	for file in "${shell[@]}"; do
+		bash -n "$file"
+	done
+	# Ash is checked as dash, which is what is meant.
+	shellcheck -x -e SC2187 "${shell[@]}"
+	python3 - "${python[@]}" <<-'END'
+		import sys
+		for name in sys.argv[1:]:
+		    compile(open(name).read(), name, "exec")
+	END
+}
+
+do_fmt() {
+	local rc=0
+	echo 'these files are not as rustfmt writes them:'
+	"$CARGO" fmt --all --check -- -l || rc=1
+	rustfmt --check --edition 2021 -l kernel/flexsc_main.rs || rc=1
+	return "$rc"
+}
+
+do_clippy() {
+	cargo_host clippy --all-targets -- -D warnings
+}
+
+do_doc() {
+	RUSTDOCFLAGS='-D warnings' cargo_host doc --no-deps
+}
+
+# Examples, README's among them, are compiled here too.
+do_unit() {
+	local table
+	table=$(find "$FLEXSC_CACHE/src" -path '*/arch/x86/entry/syscalls/syscall_64.tbl' | head -n 1)
+	[[ -z $table ]] || export FLEXSC_KERNEL_TBL=$table
+	cargo_host test --no-fail-fast
+}
+
+do_harness() {
+	FLEXSC_TEST_KERNEL=$ROOT/build/kernel-perf "$ROOT/tests/harness/run.sh"
+}
+
+ktest() {
+	"$ROOT/scripts/ktest.sh" "$@"
+}
+
+do_guest() {
+	if [[ -n $filter ]]; then
+		ktest -c "$1" -k "$filter"
+	else
+		ktest -c "$1"
+	fi
+}
+
+# The crate's own tests and example against the module.
+do_crate() {
+	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
+	RUSTFLAGS='-C target-feature=+crt-static' "$CARGO" test --release --locked -p flexsc \
+		--target "$target" --target-dir "$dir" --test live --no-run --message-format=json >"$logs/crate.json"
+	test=$(sed -n '/"name":"live"/s/.*"executable":"\([^"]*\)".*/\1/p' "$logs/crate.json" | tail -n 1)
+	RUSTFLAGS='-C target-feature=+crt-static' "$CARGO" build --release --locked -p flexsc \
+		--target "$target" --target-dir "$dir" --example hello
+	[[ -x $test ]] || die "cargo does not name the crate's test program."
+	ktest -c perf --add "$test:/crate/live" --add "$dir/$target/release/examples/hello:/crate/hello" \
+		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
+}
+
+do_off() {
+	ktest -c off --no-module --add "$ROOT/scripts/test/guest-off.sh:/test.sh" --run 'sh /test.sh'
+}
+
+do_nopatch() {
+	ktest -c nopatch --no-module --add "$ROOT/build/kernel-perf/flexsc.ko:/test/flexsc.ko" \
+		--add "$ROOT/scripts/test/guest-nopatch.sh:/test.sh" --run 'sh /test.sh'
+}
+
+# A part that ends in its own way on Ctrl-C shall not be the reason to go on.
+trap 'printf "\n%s: interrupted\n" "$PROG" >&2; exit 130' INT TERM
+
+cd "$ROOT"
+start_counting "$ROOT/build/test"
+
+part 'set-up' one "$ROOT/scripts/setup.sh"
+[[ $part_result == ok ]] || finish
+# shellcheck source=scripts/env.sh
+source "$ROOT/scripts/env.sh"
+[[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
+[[ $CARGO != */* ]] || PATH=$(dirname "$CARGO"):$PATH
+
+if [[ -z $filter ]]; then
+	part 'shell and python scripts' one do_scripts
+	if have rustfmt && "$CARGO" fmt --version >/dev/null 2>&1; then
+		part 'rustfmt' one do_fmt
+	else
+		skip 'rustfmt' 'there is no rustfmt'
+	fi
+fi
+part 'kernel perf' one "$ROOT/scripts/build-kernel.sh" -c perf
+perf=$part_result
+if [[ -z $filter ]]; then
+	if "$CARGO" clippy --version >/dev/null 2>&1; then
+		part 'clippy' one do_clippy
+	else
+		skip 'clippy' 'there is no clippy'
+	fi
+	part 'rustdoc' one do_doc
+	part 'host: unit, property, model tests' cargo do_unit
+	part_if "$perf" 'harness, with planted faults' lines do_harness
+fi
+part_if "$perf" 'guest tests, kernel perf' lines do_guest perf
+if [[ -z $filter ]]; then
+	part_if "$perf" 'crate and example in the machine' cargo do_crate
+	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh"
+fi
+if [[ -z $quick ]]; then
+	part 'kernel debug' one "$ROOT/scripts/build-kernel.sh" -c debug
+	part_if "$part_result" 'guest tests, kernel debug' lines do_guest debug
+fi
+if [[ -z $quick && -z $filter ]]; then
+	part 'kernel off' one "$ROOT/scripts/build-kernel.sh" -c off
+	part_if "$part_result" 'boot without FlexSC' one do_off
+	part 'kernel nopatch' one "$ROOT/scripts/build-kernel.sh" -c nopatch
+	[[ $perf == ok ]] || part_result=$perf
+	part_if "$part_result" 'insmod without the core patches' one do_nopatch
+fi
+finish

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # part_result is for test.sh
+#
+# Parts of a test run: one line for each, and the sums.  Sourced by test.sh,
+# after lib.sh.
+#
+# A part is a command whose output goes to a log of its own.  How it is counted:
+#   one    by its exit code: one test
+#   lines  by its last line, "N passed, N failed" with or without ", N skipped"
+#   cargo  by the "test result:" lines of Rust's test programs
+# A part that fails without a failure that it counts, or that counts nothing at
+# all, is one failure.
+
+passed=0 failed=0 skipped=0
+part_number=0
+part_result=''	# of the last part: "ok" or "failed"
+
+# start_counting DIRECTORY: for the logs.
+start_counting() {
+	logs=$1
+	rm -rf "$logs"
+	mkdir -p "$logs" 2>/dev/null || die "cannot write to $logs: is the disk full, or the clone not yours?"
+	begun=$SECONDS
+}
+
+count_lines() {
+	tail -n 5 "$1" | sed -n -E 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' | tail -n 1
+}
+
+# The tests in live.rs need the module and count where they have it; a test
+# that says SKIPPED counts as skipped.
+count_cargo() {
+	awk '
+		/^ +Running / { elsewhere = /live\.rs/ }
+		/^ +Doc-tests / { elsewhere = 0 }
+		/^test result: / && !elsewhere { p += $4; f += $6; s += $8 }
+		/^SKIPPED/ { p--; s++ }
+		END { print p + 0, f + 0, s + 0 }' "$1"
+}
+
+# explain LOG: what one looks for first in the log of a failure: failed tests
+# with what they said, or errors, or else the last lines.
+explain() {
+	local line found
+	found=$(awk '
+		/^  FAILED / { name = $2; seen[name] = 1; more = 6; print; next }
+		/^            / && more-- > 0 { print; next }
+		{ more = 0 }
+		/^FAILED / { name = $2; sub(/:$/, "", name); if (!(name in seen)) print }
+		/^test .* FAILED$|panicked at / { print }' "$1" | head -n 40)
+	[[ -n $found ]] || found=$(grep -E -A 2 '^error(\[E[0-9]+\])?: |^[a-z-]+: .*\.$' "$1" | head -n 24) || true
+	[[ -n $found ]] || found=$(tail -n 20 "$1")
+	while IFS= read -r line; do
+		printf '    | %s\n' "$line"
+	done <<<"$found"
+	printf '    | log: %s\n' "$1"
+}
+
+# part NAME COUNT COMMAND...
+part() {
+	local name=$1 how=$2 log rc p f s start=$SECONDS
+	shift 2
+	part_number=$((part_number + 1))
+	log=$logs/$(printf '%02d-%s.log' $part_number "${name//[^a-z0-9]/-}")
+	[[ ! -t 1 ]] || printf '%-36s ...\r' "$name"
+	set +e
+	(
+		set -e
+		"$@"
+	) >"$log" 2>&1 </dev/null
+	rc=$?
+	set -e
+	case $how in
+	one) read -r p f s <<<"$((rc == 0)) $((rc != 0)) 0" ;;
+	*) read -r p f s < <("count_$how" "$log") || true ;;
+	esac
+	: "${p:=0}" "${f:=0}" "${s:=0}"
+	part_result=ok
+	if ((f == 0 && (rc != 0 || p + s == 0))); then
+		f=1
+	fi
+	((f == 0)) || part_result=failed
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	printf '%-36s %5d s  %s\n' "$name" $((SECONDS - start)) "$(sums "$p" "$f" "$s")"
+	if ((f)); then
+		((rc == 0)) || printf '    | exit code %d\n' $rc
+		explain "$log"
+	fi
+}
+
+# part_if RESULT NAME COUNT COMMAND...: RESULT of a part that this one needs.
+part_if() {
+	if [[ $1 == ok ]]; then
+		part "${@:2}"
+		return
+	fi
+	failed=$((failed + 1))
+	part_result=failed
+	printf '%-36s %5d s  %s\n' "$2" 0 "not run: what it needs has failed"
+}
+
+# skip NAME REASON
+skip() {
+	skipped=$((skipped + 1))
+	printf '%-36s %5d s  %s\n' "$1" 0 "skipped: $2"
+}
+
+sums() {
+	printf '%d passed, %d failed' "$1" "$2"
+	(($3 == 0)) || printf ', %d skipped' "$3"
+}
+
+# finish: the last line, and the exit code.
+finish() {
+	printf '\nlogs in %s, %d s\n%s\n' "$logs" $((SECONDS - begun)) "$(sums $passed $failed $skipped)"
+	((failed == 0 && passed > 0)) || exit 1
+	exit 0
+}
