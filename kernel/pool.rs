@@ -4,6 +4,11 @@
 //! them. After the manner of concurrency-managed workqueues: a thread that blocks in a call does
 //! not count as working, so another one takes over; one idle thread is always kept ready.
 
+mod polling;
+mod table;
+
+pub(crate) use self::table::Counters;
+use self::table::{Inner, Slot, State, NONE};
 use crate::{
     pages::Pages,
     run::Role,
@@ -16,65 +21,6 @@ use crate::{
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
-
-/// End of a list of slots.
-const NONE: u32 = u32::MAX;
-
-/// What a syscall thread is doing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// There is no thread.
-    Free,
-    /// Created, has not asked for work yet.
-    Starting,
-    /// Sleeps; on the idle list.
-    Idle,
-    /// Executes entries, or looks for some.
-    Active,
-    /// Sleeps in a call.
-    Blocked,
-    /// Gave up polling on this CPU and sleeps until it is kicked.
-    SpinSleep(u32),
-}
-
-struct Slot {
-    thread: Option<Thread>,
-    state: State,
-    /// Next slot of the free or the idle list.
-    next: u32,
-}
-
-/// Figures for QUERY.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Counters {
-    pub(crate) handoffs: u64,
-    pub(crate) kicks: u64,
-    pub(crate) spin_rounds: u64,
-    pub(crate) spin_sleeps: u64,
-    pub(crate) threads: u32,
-    pub(crate) idle: u32,
-    pub(crate) created: u64,
-    pub(crate) retired: u64,
-    pub(crate) create_failed: u64,
-    pub(crate) max_active: u32,
-    pub(crate) max_blocked: u32,
-}
-
-struct Inner {
-    slots: KVec<Slot>,
-    free: u32,
-    idle: u32,
-    starting: u32,
-    active: u32,
-    blocked: u32,
-    /// Registrations with offloaded entries, a ring of fixed capacity.
-    queue: KVec<Option<Arc<Pages>>>,
-    head: usize,
-    queued: usize,
-    /// CPUs with a thread that polls, asleep or not.
-    spinning: u64,
-    counters: Counters,
-}
 
 /// What a thread is to do next.
 pub(crate) enum Next {
@@ -104,121 +50,6 @@ pub(crate) struct Pool {
     /// Entries wait in the queue: a look without the lock.
     has_work: AtomicBool,
     stopping: AtomicBool,
-}
-
-impl Inner {
-    fn slot(&mut self, i: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(i as usize)
-    }
-
-    fn set_state(&mut self, i: u32, state: State) {
-        if let Some(slot) = self.slot(i) {
-            slot.state = state;
-        }
-    }
-
-    fn state(&self, i: u32) -> State {
-        self.slots.get(i as usize).map_or(State::Free, |s| s.state)
-    }
-
-    fn activate(&mut self, i: u32) {
-        self.set_state(i, State::Active);
-        self.active += 1;
-    }
-
-    fn wake(&self, i: u32) {
-        // Under the lock: a thread leaves the table before it ends.
-        if let Some(thread) = self.slots.get(i as usize).and_then(|s| s.thread.as_ref()) {
-            thread.wake();
-        }
-    }
-
-    fn pop_idle(&mut self) -> Option<u32> {
-        let i = self.idle;
-        let next = self.slot(i)?.next;
-        self.idle = next;
-        self.counters.idle -= 1;
-        Some(i)
-    }
-
-    fn unlink_idle(&mut self, i: u32) {
-        let mut at = self.idle;
-        let next = self.slot(i).map_or(NONE, |s| s.next);
-        if at == i {
-            self.idle = next;
-        } else {
-            while let Some(slot) = self.slot(at) {
-                if slot.next == i {
-                    slot.next = next;
-                    break;
-                }
-                at = slot.next;
-            }
-        }
-        self.counters.idle -= 1;
-    }
-
-    /// Lets one more thread work where the rules allow it. Returns whether somebody takes over.
-    fn wake_one(&mut self, spin_mask: u64) -> bool {
-        let polling = self.spinning & spin_mask;
-        if polling != 0 {
-            // One that polls looks at the queue too.
-            self.wake_spinner(polling.trailing_zeros());
-            return true;
-        }
-        if self.active >= process::nr_cpus() {
-            return true;
-        }
-        if let Some(i) = self.pop_idle() {
-            self.activate(i);
-            self.wake(i);
-            return true;
-        }
-        self.starting != 0
-    }
-
-    /// Wakes the thread that polls on `cpu` where it sleeps.
-    fn wake_spinner(&mut self, cpu: u32) -> bool {
-        let found = (0..)
-            .zip(self.slots.iter())
-            .find(|(_, s)| s.state == State::SpinSleep(cpu))
-            .map(|(i, _)| i);
-        if let Some(i) = found {
-            self.activate(i);
-            self.wake(i);
-        }
-        found.is_some()
-    }
-
-    fn enqueue(&mut self, pages: Arc<Pages>) {
-        let capacity = self.queue.len();
-        if self.queued < capacity {
-            let at = (self.head + self.queued) % capacity;
-            if let Some(place) = self.queue.get_mut(at) {
-                *place = Some(pages);
-                self.queued += 1;
-            }
-        }
-    }
-
-    fn dequeue(&mut self) -> Option<Arc<Pages>> {
-        if self.queued == 0 {
-            return None;
-        }
-        let pages = self.queue.get_mut(self.head)?.take();
-        self.head = (self.head + 1) % self.queue.len();
-        self.queued -= 1;
-        pages
-    }
-
-    /// Entries wait and no thread can take them before one of the blocked ones is back.
-    fn is_starved(&self) -> bool {
-        self.queued != 0
-            && self.active == 0
-            && self.counters.idle == 0
-            && self.starting == 0
-            && self.spinning == 0
-    }
 }
 
 impl Pool {
@@ -538,88 +369,5 @@ impl Pool {
 
     pub(crate) fn count_kick(&self) {
         self.lock().counters.kicks += 1;
-    }
-}
-
-/// Polling kernel cores.
-impl Pool {
-    /// CPUs that shall poll.
-    pub(crate) fn spin_mask(&self) -> u64 {
-        self.spin_mask.load(Ordering::Relaxed)
-    }
-
-    /// Sets the CPUs that shall poll. The caller provides threads for those that have none.
-    pub(crate) fn set_spin_mask(&self, mask: u64) {
-        self.spin_mask.store(mask, Ordering::Relaxed);
-        self.wake_spinners();
-        for _ in 0..mask.count_ones() {
-            let mut inner = self.lock();
-            if mask & !inner.spinning == 0 {
-                break;
-            }
-            if let Some(i) = inner.pop_idle() {
-                inner.activate(i);
-                inner.wake(i);
-            }
-        }
-    }
-
-    /// CPUs that shall poll and have no thread that does.
-    pub(crate) fn vacant(&self) -> u32 {
-        (self.spin_mask() & !self.lock().spinning).count_ones()
-    }
-
-    /// Wakes all threads that gave up polling. Returns whether any polls now.
-    pub(crate) fn wake_spinners(&self) -> bool {
-        let mut inner = self.lock();
-        for cpu in 0..u64::BITS {
-            if inner.spinning & (1 << cpu) != 0 {
-                inner.wake_spinner(cpu);
-            }
-        }
-        inner.spinning != 0
-    }
-
-    /// `cpu` can't be used for polling.
-    pub(crate) fn spin_failed(&self, cpu: u32) {
-        self.spin_mask.fetch_and(!(1 << cpu), Ordering::Relaxed);
-    }
-
-    /// The thread no longer polls on `cpu`. Returns whether any other still polls.
-    pub(crate) fn spin_end(&self, cpu: u32) -> bool {
-        let mut inner = self.lock();
-        inner.spinning &= !(1 << cpu);
-        inner.spinning != 0
-    }
-
-    /// Thread `i` gives up polling on `cpu` and sleeps, unless `look` finds something to do after
-    /// the thread was marked as sleeping.
-    pub(crate) fn spin_sleep(&self, i: u32, cpu: u32, rounds: u64, look: impl Fn() -> bool) {
-        {
-            let mut inner = self.lock();
-            inner.counters.spin_rounds += rounds;
-            inner.counters.spin_sleeps += 1;
-            inner.set_state(i, State::SpinSleep(cpu));
-            inner.active -= 1;
-        }
-        loop {
-            process::sleep_prepare();
-            let awake = self.lock().state(i) == State::Active;
-            let stay = awake
-                || self.is_stopping()
-                || process::signal_pending()
-                || self.spin_mask() & (1 << cpu) == 0
-                || self.has_work.load(Ordering::Relaxed)
-                || look();
-            if stay {
-                process::sleep_cancel();
-                break;
-            }
-            process::sleep(None);
-        }
-        let mut inner = self.lock();
-        if inner.state(i) != State::Active {
-            inner.activate(i);
-        }
     }
 }

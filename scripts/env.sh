@@ -13,7 +13,7 @@
 #   LIBCLANG_PATH  for bindgen, matching LLVM
 #   CARGO          cargo for the user-space crates; yours wins
 
-RUST_PINNED=1.85.0	# the release that Debian 12 and Debian 13 both carry
+RUST_PINNED=1.85	# the release that Debian 12 (1.85.0) and Debian 13 (1.85.1) both carry
 RUST_KERNEL_MIN=1.83.0	# KASAN with return thunks in Rust needs it
 RUST_USER_MIN=1.85.0
 BINDGEN_PINNED=0.71.1

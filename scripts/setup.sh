@@ -122,7 +122,7 @@ rust_packages() {
 
 # pinned_version PACKAGE: its newest version that carries RUST_PINNED.
 pinned_version() {
-	apt-cache madison "$1" | awk -v want="$RUST_PINNED" -F' *\\| *' 'index($2, want) == 1 { print $2; exit }'
+	apt-cache madison "$1" | awk -v want="$RUST_PINNED." -F' *\\| *' 'index($2, want) == 1 { print $2; exit }'
 }
 
 # A wrapper per program, so that nobody has to set LD_LIBRARY_PATH.
@@ -169,7 +169,7 @@ install_rust() {
 	# Of the source the kernel needs the library only.
 	rm -rf "$tmp"/root/usr/src/rustc-*/{compiler,src,tests} "$tmp"/root/usr/share
 	write_wrappers "$tmp/root"
-	[[ $(tool_version "$tmp/root/bin/rustc" --version) == "$RUST_PINNED" ]] ||
+	[[ $(tool_version "$tmp/root/bin/rustc" --version) == "$RUST_PINNED".* ]] ||
 		die "the unpacked Rust does not run; see $FLEXSC_LOGS."
 	[[ -e $tmp/root/usr/lib/rustlib/src/rust/library/core/src/lib.rs ]] ||
 		die "the unpacked Rust has no library source where the kernel looks for it."

@@ -15,6 +15,8 @@ pub(super) struct flexsc_notifier {
     _opaque: [u8; 0],
 }
 
+// Structs of the kernel that are empty in some configurations are behind pointers here.
+#[allow(improper_ctypes)]
 extern "C" {
     pub(super) fn flexsc_lock_init_pages(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_lock_init_pool(lock: *mut raw_spinlock_t);

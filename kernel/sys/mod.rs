@@ -20,6 +20,8 @@ use kernel::bindings;
 
 #[cfg(MODULE)]
 const fn this_module() -> *mut bindings::module {
+    // Structs that are empty in some configurations lie within it.
+    #[allow(improper_ctypes)]
     extern "C" {
         static mut __this_module: bindings::module;
     }
