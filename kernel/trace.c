@@ -25,5 +25,6 @@ void flexsc_trace_complete(unsigned int nr, unsigned int index, long result)
 
 bool flexsc_trace_enabled(void)
 {
-	return trace_flexsc_invoke_enabled() || trace_flexsc_complete_enabled();
+	return trace_flexsc_invoke_enabled() || trace_flexsc_block_enabled() ||
+	       trace_flexsc_complete_enabled();
 }

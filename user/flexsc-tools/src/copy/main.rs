@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
@@ -80,13 +81,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let done = if options.verify {
         verify(&options)
-    } else if options.plain {
-        copy(&options, Plain::new(options.pages))
     } else {
-        match Flexsc::new(options.pages, options.spin_cpus) {
-            Ok(backend) => copy(&options, backend),
-            Err(error) => Err(format!("{error}; or copy with --plain")),
-        }
+        reserve_descriptors(&options);
+        begin(&options)
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -96,6 +93,28 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Grows the table of descriptors to what the copy needs, while nobody shares
+/// it: later, with syscall threads, each growth would wait for all of them.
+fn reserve_descriptors(options: &Options) {
+    let entries = options.pages * flexsc::abi::FLEXSC_PAGE_ENTRIES;
+    let wanted = options.in_flight.unwrap_or(entries) as usize;
+    let last = i32::try_from(2 * jobs(wanted)).unwrap_or(1024);
+    // Where it fails the table grows when it has to.
+    if let Ok(fd) = fcntl(std::io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(last)) {
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+/// Copies in the way that was asked for.
+fn begin(options: &Options) -> Result<bool, String> {
+    if options.plain {
+        return copy(options, Plain::new(options.pages));
+    }
+    let backend = Flexsc::new(options.pages, options.spin_cpus)
+        .map_err(|error| format!("{error}; or copy with --plain"))?;
+    copy(options, backend)
 }
 
 /// Compares; says whether the trees are equal.
