@@ -114,6 +114,26 @@ bool flexsc_is_executing(void)
 	return current->flags & PF_SYSCALL_THREAD;
 }
 
+/*
+ * Has the last thread that runs in user space ended? Syscall threads alone
+ * must not keep a process.
+ */
+bool flexsc_is_orphaned(void)
+{
+	struct task_struct *t;
+	bool orphaned = true;
+
+	rcu_read_lock();
+	for_each_thread(current, t) {
+		if (!(READ_ONCE(t->flags) & (PF_USER_WORKER | PF_EXITING))) {
+			orphaned = false;
+			break;
+		}
+	}
+	rcu_read_unlock();
+	return orphaned;
+}
+
 bool flexsc_signal_pending(void)
 {
 	return signal_pending(current);
@@ -245,6 +265,12 @@ void *flexsc_area_alloc(size_t size)
 void flexsc_area_free(void *area)
 {
 	vfree(area);
+}
+
+/* Is any part of @area mapped to user space? */
+bool flexsc_area_is_mapped(void *area)
+{
+	return page_mapped(vmalloc_to_page(area));
 }
 
 /* Map the whole of @area; not inherited, not expanded, never executable. */

@@ -22,6 +22,10 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
+/// How often an idle thread looks whether its process has a thread left in user space.
+const ORPHAN_LOOK_MS: u32 = 500;
+const NS_PER_MS: u64 = 1_000_000;
+
 /// What a thread is to do next.
 pub(crate) enum Next {
     /// The engine is being closed: end.
@@ -40,6 +44,8 @@ pub(crate) enum Woken {
     Look,
     /// It was idle for too long: end.
     Retire,
+    /// The process has no thread left in user space: end, and let all others end.
+    Orphaned,
 }
 
 /// The pool.
@@ -240,30 +246,38 @@ impl Pool {
 
     /// Sleeps until thread `i` is activated, a signal comes or it was idle for `retire_ms`.
     pub(crate) fn idle(&self, i: u32, retire_ms: u32) -> Woken {
-        loop {
+        let retire_at = process::now_ns() + u64::from(retire_ms) * NS_PER_MS;
+        let woken = loop {
             process::sleep_prepare();
             let active = self.lock().state(i) != State::Idle;
             if active || process::signal_pending() || self.is_stopping() {
                 process::sleep_cancel();
-                break;
+                break Woken::Look;
             }
-            if !process::sleep(Some(retire_ms)) {
-                let mut inner = self.lock();
-                // The last one stays: it is the spare.
-                if inner.state(i) == State::Idle && inner.counters.idle > 1 {
-                    inner.unlink_idle(i);
-                    inner.activate(i);
-                    inner.counters.retired += 1;
-                    return Woken::Retire;
-                }
+            // The last thread of a process may end without a word: exit(2).
+            if process::sleep(Some(core::cmp::min(retire_ms, ORPHAN_LOOK_MS))) {
+                continue;
             }
-        }
+            if process::is_orphaned() {
+                break Woken::Orphaned;
+            }
+            let mut inner = self.lock();
+            // The last one stays: it is the spare.
+            let late = process::now_ns() >= retire_at;
+            if late && inner.state(i) == State::Idle && inner.counters.idle > 1 {
+                // Under one lock: nobody may give it work from here on.
+                inner.unlink_idle(i);
+                inner.activate(i);
+                inner.counters.retired += 1;
+                return Woken::Retire;
+            }
+        };
         let mut inner = self.lock();
         if inner.state(i) == State::Idle {
             inner.unlink_idle(i);
             inner.activate(i);
         }
-        Woken::Look
+        woken
     }
 
     /// Queues pages with offloaded entries, and lets a thread work on them.

@@ -2,7 +2,7 @@
 
 //! A raw spinlock around data: what the scheduler's hook may take.
 //!
-//! Lock order: pool, then pages; slots is taken alone.
+//! Lock order: pool, then pages; slots, then pages.
 
 use super::c;
 use core::{

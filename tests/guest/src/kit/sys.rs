@@ -134,6 +134,12 @@ pub fn exit_now(code: i32) -> ! {
     unreachable!("exit_group does not return");
 }
 
+/// Ends the calling thread only.
+pub fn exit_thread(code: i32) -> ! {
+    plain!(SYS_exit, code);
+    unreachable!("exit does not return");
+}
+
 /// CLOCK_MONOTONIC in nanoseconds, as in `flexsc_wait.timeout_ns`.
 pub fn monotonic_ns() -> u64 {
     let mut now = [0i64; 2];
