@@ -32,8 +32,6 @@ struct Sums {
     pages: u32,
     /// What ended registrations have counted.
     ended: Totals,
-    /// Pages of ended registrations that were still mapped, charged until the engine ends.
-    still_locked: usize,
 }
 
 /// See the module's documentation.
@@ -161,14 +159,7 @@ impl Engine {
         });
         self.generation.fetch_add(1, Ordering::Release);
         if let Some(old) = old {
-            if old.area().is_mapped() {
-                // The memory stays with the process as long as it is mapped, and a mapping holds
-                // the engine: so does the charge.
-                let locked = old.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
-                self.table.data(|sums| sums.still_locked += locked);
-            } else {
-                self.give_back(&old);
-            }
+            self.give_back(&old);
         }
         // A core that polls lets go of them.
         self.pool.wake_spinners();
@@ -358,7 +349,5 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // The last thread has left, nothing is in flight.
         self.for_each(|pages| self.give_back(pages));
-        let locked = self.table.data(|sums| sums.still_locked);
-        let _ = self.process.account_locked(locked, false);
     }
 }

@@ -34,11 +34,11 @@ MODULE_PARM_DESC(mode, "Mode of /dev/flexsc (default 0666)");
 
 static uint max_pages = 1024;
 module_param(max_pages, uint, 0644);
-MODULE_PARM_DESC(max_pages, "Syscall pages that one process may register (default 1024)");
+MODULE_PARM_DESC(max_pages, "Syscall pages that one engine may have (default 1024)");
 
 static uint max_threads = 8192;
 module_param(max_threads, uint, 0644);
-MODULE_PARM_DESC(max_threads, "Syscall threads that one process may have (default 8192)");
+MODULE_PARM_DESC(max_threads, "Syscall threads that one engine may have (default 8192)");
 
 bool flexsc_may_open(void)
 {
@@ -265,12 +265,6 @@ void *flexsc_area_alloc(size_t size)
 void flexsc_area_free(void *area)
 {
 	vfree(area);
-}
-
-/* Is any part of @area mapped to user space? */
-bool flexsc_area_is_mapped(void *area)
-{
-	return page_mapped(vmalloc_to_page(area));
 }
 
 /* Map the whole of @area; not inherited, not expanded, never executable. */

@@ -45,7 +45,6 @@ u64 flexsc_online_cpus(void);
 int flexsc_file_may_block(unsigned int fd);
 void *flexsc_area_alloc(size_t size);
 void flexsc_area_free(void *area);
-bool flexsc_area_is_mapped(void *area);
 int flexsc_mmap(struct vm_area_struct *vma, void *area);
 void flexsc_mm_grab(struct mm_struct *mm);
 void flexsc_mm_drop(struct mm_struct *mm);

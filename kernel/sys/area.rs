@@ -82,12 +82,6 @@ impl Area {
         self.len
     }
 
-    /// Is it mapped to user space?
-    pub(crate) fn is_mapped(&self) -> bool {
-        // SAFETY: By the invariant from `flexsc_area_alloc`, and not freed.
-        unsafe { c::flexsc_area_is_mapped(self.base.as_ptr().cast()) }
-    }
-
     /// The memory, for mapping it to user space.
     pub(super) fn as_ptr(&self) -> *mut core::ffi::c_void {
         self.base.as_ptr().cast()

@@ -48,7 +48,6 @@ extern "C" {
     pub(super) fn flexsc_file_may_block(fd: c_uint) -> c_int;
     pub(super) fn flexsc_area_alloc(size: usize) -> *mut c_void;
     pub(super) fn flexsc_area_free(area: *mut c_void);
-    pub(super) fn flexsc_area_is_mapped(area: *mut c_void) -> bool;
     pub(super) fn flexsc_mmap(vma: *mut vm_area_struct, area: *mut c_void) -> c_int;
     pub(super) fn flexsc_mm_grab(mm: *mut mm_struct);
     pub(super) fn flexsc_mm_drop(mm: *mut mm_struct);
