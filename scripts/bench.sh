@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Measures in test machines and leaves CSV in results/.  See usage() and
+# docs/benchmarks.md.  No ratio makes it fail: losses are published too.
+
+# shellcheck disable=SC2317  # functions that "stage" calls
+
+set -euo pipefail
+export PROG=bench
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/env.sh
+source "$ROOT/scripts/env.sh"
+export STAGE_PREFIX=bench-
+
+usage() {
+	cat <<END
+Usage: scripts/bench.sh [--quick] [--name NAME] [--no-build] [--help]
+
+Measures plain system calls, syscall pages and io_uring in virtual machines:
+instructions on one CPU (twice), nanoseconds on two, calls that block, and what
+programs pay that do not use FlexSC.  Writes results/NAME.csv and
+results/NAME.meta and prints tables with ratios and the goals.
+
+  --quick      fewer samples; ten minutes at most once the kernels are built
+  --name NAME  of the files (default: quick with --quick, else full)
+  --no-build   take kernels and programs as they are in build/
+  --help       this text
+
+Exit code 0 only if everything was measured and the two runs on one CPU gave
+the same instructions for getppid, pread64 and fstat, plain and executed by the
+waiter.
+END
+}
+
+quick='' name='' build=1
+while (($#)); do
+	case $1 in
+	--quick) quick=1 ;;
+	--name)
+		[[ -n ${2:-} ]] || die "--name needs a value; --help shows the usage."
+		name=$2
+		shift
+		;;
+	--no-build) build='' ;;
+	-h | --help) usage; exit 0 ;;
+	*) die "unknown argument \"$1\"; --help shows the usage." ;;
+	esac
+	shift
+done
+if [[ -n $quick ]]; then
+	: "${name:=quick}"
+	counted='--samples 21 --calls 256' timed='--samples 11 --calls 512'
+else
+	: "${name:=full}"
+	counted='--samples 51 --calls 1024' timed='--samples 51 --calls 2048'
+fi
+[[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*$ ]] ||
+	die "--name wants letters, digits, '.', '_' and '-', not '$name'."
+
+programs=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
+build_programs() {
+	cd "$ROOT"
+	RUSTFLAGS="-C target-feature=+crt-static" "$CARGO" build --workspace --bins --release --locked \
+		--target x86_64-unknown-linux-gnu --target-dir build/cargo
+}
+if [[ -n $build ]]; then
+	"$ROOT/scripts/setup.sh"
+	# What was missing is there now.
+	# shellcheck source=scripts/env.sh
+	source "$ROOT/scripts/env.sh"
+	for config in perf off nopatch; do
+		"$ROOT/scripts/build-kernel.sh" -c "$config"
+	done
+	[[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
+	stage programs build_programs
+fi
+
+# What is measured stays the same to the end, whatever is built meanwhile.
+mkdir -p "$ROOT/build" "$ROOT/results"
+work=$(mktemp -d "$ROOT/build/bench-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+declare -A kernel
+for config in perf off nopatch; do
+	kernel[$config]=$(readlink -m "$ROOT/build/kernel-$config")
+	[[ -r ${kernel[$config]}/bzImage ]] ||
+		die "there is no kernel in build/kernel-$config: run scripts/build-kernel.sh -c $config."
+done
+[[ -r ${kernel[perf]}/flexsc.ko ]] || die "there is no flexsc.ko in build/kernel-perf: run scripts/build-kernel.sh."
+[[ -x $programs/flexsc-bench ]] || die "flexsc-bench is not built: leave out --no-build."
+cp "$programs/flexsc-bench" "$work/flexsc-bench"
+
+# machine CONFIG FILE KTEST-OPTION... -- COMMAND: the command leaves /tmp/FILE.
+machine() {
+	local config=$1 file=$2 options=()
+	shift 2
+	while [[ $1 != -- ]]; do
+		options+=("$1")
+		shift
+	done
+	KTEST_QUIET=1 "$ROOT/scripts/ktest.sh" --no-build --kernel "${kernel[$config]}" "${options[@]}" \
+		--add "$work/flexsc-bench:/bin/flexsc-bench" --get "/tmp/$file:$work/$file" \
+		--get "/tmp/uname:$work/uname.$config" --run "uname -srvm >/tmp/uname; $2"
+	[[ -s $work/$file ]] || die "the machine left no figures in $file."
+}
+
+# Addresses at random would change what the same call costs.
+counting=(--icount --append 'nokaslr norandmaps')
+
+count_calls() {
+	machine perf "$1" "${counting[@]}" -- \
+		"flexsc-bench run calls --metric instructions $counted --csv /tmp/$1"
+}
+time_calls() {
+	machine perf times.csv --smp 2 -m 2G -- \
+		"flexsc-bench run calls --metric ns $timed --csv /tmp/times.csv"
+}
+measure_blocked() {
+	machine perf blocked.csv --smp 2 -m 2G -- \
+		"flexsc-bench run blocked --metric ns --csv /tmp/blocked.csv"
+}
+# With fewer round trips in a sample, the same kernel gives figures that differ by a tenth.
+count_absent() {
+	machine "$1" "absent-$1.csv" "${counting[@]}" -- \
+		"flexsc-bench run absent --metric instructions --samples 21 --calls 4096 --label $1 --csv /tmp/absent-$1.csv"
+}
+
+stage count count_calls counts.csv
+stage again count_calls again.csv
+stage time time_calls
+stage blocked measure_blocked
+for config in nopatch off perf; do
+	stage "$config" count_absent "$config"
+done
+
+load=$(cut -d " " -f 1-3 /proc/loadavg)
+csv=$ROOT/results/$name.csv
+meta=$ROOT/results/$name.meta
+{
+	head -n 1 "$work/counts.csv"
+	for part in counts times blocked absent-nopatch absent-off absent-perf; do
+		tail -n +2 "$work/$part.csv"
+	done
+} >"$work/all.csv"
+
+# What run.py says of the machine: kernel, CPUs, memory, accelerator.
+machine_title() { sed -n 's/^[^,]* kernel, \(.*\): up after.*/\1/p' "$FLEXSC_LOGS/bench-$1.log"; }
+commit=$(git -C "$ROOT" rev-parse HEAD 2>/dev/null) || commit=unknown
+[[ -z $(git -C "$ROOT" status --porcelain -- kernel user scripts Cargo.lock 2>/dev/null) ]] ||
+	commit+=' and local changes'
+twice=$("$work/flexsc-bench" diff "$work/counts.csv" "$work/again.csv")
+{
+	echo "date: $(date -u +%Y-%m-%d)"
+	echo "commit: $commit"
+	echo "processor: $(sed -n '/^model name/{s/^[^:]*: *//p;q}' /proc/cpuinfo), $(nproc) cores"
+	echo "load: $load"
+	echo "emulator: $(qemu-system-x86_64 --version | head -n 1)"
+	echo "machine for instructions: $(machine_title count)"
+	echo "machine for ns: $(machine_title time)"
+	for config in perf off nopatch; do
+		echo "kernel $config: $(cat "$work/uname.$config")"
+		echo "kernel $config, sha256 of its configuration: $(sha256sum "${kernel[$config]}/config" | cut -d ' ' -f 1)"
+	done
+	echo "calls on one CPU: $counted"
+	echo "calls on two CPUs: $timed"
+	echo "calls for absent: --samples 21 --calls 4096"
+	echo "two runs on one CPU: $(tail -n 1 <<<"$twice")"
+} >"$work/meta"
+mv "$work/all.csv" "$csv"
+mv "$work/meta" "$meta"
+
+"$work/flexsc-bench" table "$csv"
+grep -h '^# without' "$FLEXSC_LOGS"/bench-{count,time,blocked}.log || true
+say ''
+say 'instructions on one CPU, in a second run:'
+say "$twice"
+say ''
+say "results/$name.csv, results/$name.meta; $((SECONDS / 60)) min $((SECONDS % 60)) s"
+# Opening a file allocates and frees: that may fall to either side of a timer tick.
+if grep -qE '^  calls,(getppid|pread64|fstat),(plain|flexsc-inline),' <<<"$twice"; then
+	die 'plain calls or calls that the waiter executes cost something else in the second run: see the list above.'
+fi

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ways to make system calls that are compared.
+
+pub mod flexsc;
+pub mod plain;
+pub mod uring;
+
+use std::io;
+
+use crate::request::Request;
+
+/// Makes batches of calls.
+pub trait Backend {
+    /// Makes the calls `request(0)` to `request(count - 1)` in any order and
+    /// passes on each result, `-errno` on failure.
+    ///
+    /// # Safety
+    ///
+    /// The requests' pointers are good and not used otherwise until this returns.
+    ///
+    /// # Errors
+    ///
+    /// The way is out of order. A call that fails is no error.
+    unsafe fn batch(
+        &mut self,
+        count: usize,
+        request: impl Fn(usize) -> Request,
+        take: impl FnMut(i64),
+    ) -> io::Result<()>;
+}
+
+/// The names on the command line and in the CSV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One trap for each call.
+    Plain,
+    /// Posted; executed by the waiting thread.
+    FlexscInline,
+    /// Posted; executed by a syscall thread while the poster waits.
+    FlexscThread,
+    /// Posted and polled; executed by a syscall thread that polls on another CPU.
+    FlexscSpin,
+    /// Submitted and waited for with io_uring_enter.
+    Uring,
+    /// The same, with completions deferred to the waiting thread.
+    UringDefer,
+    /// Submitted to a polling kernel thread.
+    UringSqpoll,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 7] = [
+        Kind::Plain,
+        Kind::FlexscInline,
+        Kind::FlexscThread,
+        Kind::FlexscSpin,
+        Kind::Uring,
+        Kind::UringDefer,
+        Kind::UringSqpoll,
+    ];
+
+    /// In the CSV.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Plain => "plain",
+            Kind::FlexscInline => "flexsc-inline",
+            Kind::FlexscThread => "flexsc-thread",
+            Kind::FlexscSpin => "flexsc-spin",
+            Kind::Uring => "io_uring",
+            Kind::UringDefer => "io_uring-defer",
+            Kind::UringSqpoll => "io_uring-sqpoll",
+        }
+    }
+
+    /// For `list`.
+    #[must_use]
+    pub const fn about(self) -> &'static str {
+        match self {
+            Kind::Plain => "the syscall instruction, once for each call",
+            Kind::FlexscInline => "post the batch, wait for all: the waiter executes it",
+            Kind::FlexscThread => "the same with the ASYNC flag: a syscall thread executes it",
+            Kind::FlexscSpin => "post the batch, poll: a thread on the second CPU executes it",
+            Kind::Uring => "fill the ring, io_uring_enter for all",
+            Kind::UringDefer => "the same with DEFER_TASKRUN and SINGLE_ISSUER",
+            Kind::UringSqpoll => "fill the ring, poll; SQPOLL on the second CPU",
+        }
+    }
+
+    /// By its name.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name.
+    pub fn parse(name: &str) -> Result<Kind, String> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| format!("no such backend: `flexsc-bench list` names them, not '{name}'"))
+    }
+}

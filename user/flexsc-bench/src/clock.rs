@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is counted: instructions or nanoseconds, and how samples become one figure.
+
+use std::arch::asm;
+use std::arch::x86_64::_rdtsc;
+use std::io;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// The quantity of a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Instructions executed by the machine's only CPU. Needs an emulator whose
+    /// time stamp counter counts them (`-icount shift=0`).
+    Instructions,
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    Ns,
+}
+
+impl Metric {
+    /// As in the CSV.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Instructions => "instructions",
+            Metric::Ns => "ns",
+        }
+    }
+
+    /// Now, since some time in the past.
+    #[inline(always)]
+    #[must_use]
+    pub fn now(self) -> u64 {
+        match self {
+            // SAFETY: every x86-64 processor has it.
+            Metric::Instructions => unsafe { _rdtsc() },
+            Metric::Ns => clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+                now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+            }),
+        }
+    }
+
+    /// Refuses to call something instructions that is not.
+    ///
+    /// # Errors
+    ///
+    /// The time stamp counter counts something else.
+    pub fn check(self) -> io::Result<()> {
+        const LOOPS: u64 = 10_000;
+        let counted = |_| {
+            let start = self.now();
+            // SAFETY: counts a register down; two instructions each time.
+            unsafe {
+                asm!("2:", "dec {n}", "jnz 2b", n = inout(reg) LOOPS => _, options(nomem, nostack));
+            }
+            self.now() - start
+        };
+        let least = (0..9).map(counted).min().unwrap_or(0);
+        if self == Metric::Instructions && !(2 * LOOPS..2 * LOOPS + 100).contains(&least) {
+            return Err(io::Error::other(format!(
+                "{} instructions were counted as {least}: use --metric ns here, or an \
+                 emulator with -icount shift=0 (scripts/ktest.sh --icount)",
+                2 * LOOPS
+            )));
+        }
+        Ok(())
+    }
+
+    /// What two readings cost with nothing in between.
+    #[must_use]
+    pub fn overhead(self) -> u64 {
+        let empty = |_| {
+            let start = self.now();
+            self.now() - start
+        };
+        (0..99).map(empty).min().unwrap_or(0)
+    }
+}
+
+/// The middle one of the samples.
+#[must_use]
+pub fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    let middle = samples.len() / 2;
+    match samples.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => samples[middle],
+        _ => (samples[middle - 1] + samples[middle]) / 2.0,
+    }
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// What to count.
+    pub metric: Metric,
+    /// Samples of which the median counts.
+    pub samples: usize,
+    /// Least number of calls in a sample.
+    pub calls: usize,
+}
+
+impl Effort {
+    /// Nanoseconds after which fewer samples will do, but no fewer than five.
+    const PATIENCE: u64 = 1_500_000_000;
+
+    /// The median cost of one call, where `round` makes `calls` of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `round`.
+    pub fn measure(
+        &self,
+        calls: usize,
+        mut round: impl FnMut() -> io::Result<()>,
+    ) -> io::Result<f64> {
+        let rounds = self.calls.div_ceil(calls).max(1);
+        let overhead = self.metric.overhead();
+        for _ in 0..rounds.div_ceil(4).max(2) {
+            round()?;
+        }
+        let begun = self.metric.now();
+        let mut samples = Vec::with_capacity(self.samples);
+        for _ in 0..self.samples {
+            let start = self.metric.now();
+            for _ in 0..rounds {
+                round()?;
+            }
+            let end = self.metric.now();
+            samples.push((end - start - overhead) as f64 / (rounds * calls) as f64);
+            let late = self.metric == Metric::Ns && end - begun > Self::PATIENCE;
+            if late && samples.len() >= 5 {
+                break;
+            }
+        }
+        Ok(median(&mut samples))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&mut []).is_nan());
+    }
+
+    #[test]
+    fn a_sample_has_enough_calls() {
+        let effort = Effort {
+            metric: Metric::Ns,
+            samples: 3,
+            calls: 10,
+        };
+        let mut rounds = 0;
+        effort
+            .measure(4, || {
+                rounds += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(rounds, 2 + 3 * 3);
+    }
+}

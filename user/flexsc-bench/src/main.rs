@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Measures system calls: plain, posted in syscall pages, and through io_uring,
+//! with one source for all of them.
+
+mod backend;
+mod clock;
+mod machine;
+mod report;
+mod request;
+mod suite;
+mod table;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use backend::Kind;
+use clock::{Effort, Metric};
+use report::Report;
+use suite::{Options, SUITES};
+
+/// Measures system calls: plain, posted in syscall pages, and through io_uring.
+#[derive(Parser)]
+#[command(name = "flexsc-bench", max_term_width = 90)]
+struct Cli {
+    #[command(subcommand)]
+    command: Do,
+}
+
+#[derive(Subcommand)]
+enum Do {
+    /// Names the suites, their operations and the backends
+    List,
+    /// Measures; the figures go out as CSV
+    Run(Run),
+    /// Shows CSV files as tables with ratios
+    Table {
+        /// CSV files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Says where two CSV files differ
+    Diff {
+        /// A CSV file
+        one: PathBuf,
+        /// Another
+        other: PathBuf,
+    },
+    #[command(hide = true)]
+    OneBlocked {
+        way: String,
+        count: usize,
+        #[arg(long)]
+        metric: Quantity,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// The suite
+    suite: String,
+    /// Only these operations (with commas between them)
+    #[arg(long, value_delimiter = ',')]
+    ops: Vec<String>,
+    /// Only these backends
+    #[arg(long, value_delimiter = ',', value_parser = Kind::parse)]
+    backends: Vec<Kind>,
+    /// Only these numbers of calls at a time
+    #[arg(long, value_delimiter = ',')]
+    batches: Vec<usize>,
+    /// What to count
+    #[arg(long, default_value = "ns")]
+    metric: Quantity,
+    /// Samples of which the median counts
+    #[arg(long, default_value_t = 21)]
+    samples: usize,
+    /// Least number of calls in a sample
+    #[arg(long, default_value_t = 1024)]
+    calls: usize,
+    /// Name of the kernel in the CSV, for suites that compare kernels
+    #[arg(long, default_value = "this")]
+    label: String,
+    /// Write the CSV to this file
+    #[arg(long)]
+    csv: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Quantity {
+    Instructions,
+    Ns,
+}
+
+impl From<Quantity> for Metric {
+    fn from(quantity: Quantity) -> Metric {
+        match quantity {
+            Quantity::Instructions => Metric::Instructions,
+            Quantity::Ns => Metric::Ns,
+        }
+    }
+}
+
+fn list() {
+    println!("suites:");
+    for suite in SUITES {
+        println!("  {:<16} {}", suite.name, suite.about);
+        println!("  {:<16} operations: {}", "", suite.ops.join(", "));
+    }
+    println!("backends:");
+    for kind in Kind::ALL {
+        println!("  {:<16} {}", kind.name(), kind.about());
+    }
+}
+
+fn run(run: Run) -> io::Result<()> {
+    let wanted = SUITES.into_iter().find(|suite| suite.name == run.suite);
+    let Some(suite) = wanted else {
+        return Err(io::Error::other(format!(
+            "no such suite: `flexsc-bench list` names them, not '{}'",
+            run.suite
+        )));
+    };
+    if let Some(op) = run.ops.iter().find(|op| !suite.ops.contains(&op.as_str())) {
+        return Err(io::Error::other(format!(
+            "the suite {} has no operation '{op}'",
+            suite.name
+        )));
+    }
+    if run.batches.contains(&0) || run.calls == 0 || run.samples == 0 {
+        return Err(io::Error::other("batches, calls and samples begin at 1"));
+    }
+    let metric = Metric::from(run.metric);
+    metric.check()?;
+    if !machine::wait_until_idle()? {
+        eprintln!("# the machine is busy: the figures are worse than they could be");
+    }
+    let options = Options {
+        effort: Effort {
+            metric,
+            samples: run.samples,
+            calls: run.calls,
+        },
+        ops: run.ops,
+        backends: run.backends,
+        batches: run.batches,
+        label: run.label,
+    };
+    (suite.run)(&options, &mut Report::new(run.csv.as_deref())?)
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Do::List => {
+            list();
+            Ok(())
+        }
+        Do::Run(what) => run(what),
+        Do::Table { files } => table::show(&files),
+        Do::Diff { one, other } => table::diff(&one, &other),
+        Do::OneBlocked { way, count, metric } => {
+            suite::blocked::one(&way, count, metric.into(), &mut Report::part())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("flexsc-bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

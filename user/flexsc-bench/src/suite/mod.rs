@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The suites: each measures one question and writes rows.
+
+pub mod absent;
+pub mod blocked;
+pub mod calls;
+
+use std::io;
+
+use crate::backend::Kind;
+use crate::clock::Effort;
+use crate::report::Report;
+
+/// What a suite is asked for; empty lists mean all.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much to measure, and of what.
+    pub effort: Effort,
+    /// Names of operations.
+    pub ops: Vec<String>,
+    /// Ways to make calls.
+    pub backends: Vec<Kind>,
+    /// Calls at a time.
+    pub batches: Vec<usize>,
+    /// Stands in the column `backend` where a suite compares kernels.
+    pub label: String,
+}
+
+impl Options {
+    /// Whether that operation is asked for.
+    #[must_use]
+    pub fn wants(&self, op: &str) -> bool {
+        self.ops.is_empty() || self.ops.iter().any(|wanted| wanted == op)
+    }
+
+    /// The batches that are asked for, or else these.
+    #[must_use]
+    pub fn batches_or<'a>(&'a self, all: &'a [usize]) -> &'a [usize] {
+        if self.batches.is_empty() {
+            all
+        } else {
+            &self.batches
+        }
+    }
+
+    /// Whether that way is asked for.
+    #[must_use]
+    pub fn uses(&self, kind: Kind) -> bool {
+        self.backends.is_empty() || self.backends.contains(&kind)
+    }
+}
+
+/// A suite.
+#[derive(Clone, Copy)]
+pub struct Suite {
+    /// On the command line and in the CSV.
+    pub name: &'static str,
+    /// For `list`.
+    pub about: &'static str,
+    /// Its operations.
+    pub ops: &'static [&'static str],
+    /// Measures.
+    pub run: fn(&Options, &mut Report) -> io::Result<()>,
+}
+
+/// All suites.
+pub const SUITES: [Suite; 3] = [calls::SUITE, blocked::SUITE, absent::SUITE];
+
+/// Says on stderr why figures are missing.
+fn skip(what: &str, why: &dyn std::fmt::Display) {
+    eprintln!("# without {what}: {why}");
+}
