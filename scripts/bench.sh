@@ -149,6 +149,7 @@ machine_title() { sed -n 's/^[^,]* kernel, \(.*\): up after.*/\1/p' "$FLEXSC_LOG
 commit=$(git -C "$ROOT" rev-parse HEAD 2>/dev/null) || commit=unknown
 [[ -z $(git -C "$ROOT" status --porcelain -- kernel user scripts Cargo.lock 2>/dev/null) ]] ||
 	commit+=' and local changes'
+[[ -n $build ]] || commit+=' (--no-build: kernels and programs as found in build/)'
 twice=$("$work/flexsc-bench" diff "$work/counts.csv" "$work/again.csv")
 {
 	echo "date: $(date -u +%Y-%m-%d)"
