@@ -65,8 +65,8 @@ fn refusal(why: Refusal) -> Verdict {
 /// Where an entry may run, or why nowhere.
 #[inline(always)]
 fn check(e: &Entry) -> Result<Class, Verdict> {
-    let known = u32::from(e.flags) & !uapi::FLEXSC_ENTRY_FLAGS == 0;
-    if !known || e.reserved != 0 || e.pool != 0 {
+    let known = u32::from(e.flags) & !uapi::FLEXSC_ENTRY_ASYNC == 0;
+    if !known || e.take != [0; 2] || e.pool != 0 {
         return Err((number(EINVAL), uapi::flexsc_reason_FLEXSC_REASON_ENTRY));
     }
     match policy::classify(e.nr, &e.args) {

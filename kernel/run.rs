@@ -89,7 +89,12 @@ pub(crate) fn run(
         dying: Cell::new(false),
         refused: Cell::new(0),
     };
-    Hook::new(batch).with(Batch::run)
+    let hook = Hook::new(batch);
+    if role == Role::Owner {
+        invoke::with_frame(&hook, Batch::run)
+    } else {
+        hook.with(Batch::run)
+    }
 }
 
 impl Batch<'_> {

@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     pages::{Count, Pages},
     run::{self, End, Role},
-    sys::{errno, invoke, process},
+    sys::{errno, process},
     worker::Worker,
 };
 use kernel::prelude::*;
@@ -63,18 +63,16 @@ fn run_inline(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>) -> boo
     if !pages.any_pending() {
         return false;
     }
-    invoke::with_frame(|| {
-        for page in 0..pages.len() {
-            let bits = pages.claim(page);
-            if bits == 0 {
-                continue;
-            }
-            if run::run(&engine, Role::Owner, pages, page, bits) == End::Signal {
-                return true;
-            }
+    for page in 0..pages.len() {
+        let bits = pages.claim(page);
+        if bits == 0 {
+            continue;
         }
-        false
-    })
+        if run::run(&engine, Role::Owner, pages, page, bits) == End::Signal {
+            return true;
+        }
+    }
+    false
 }
 
 /// Nobody can execute what waits for a syscall thread: make one, or say so in the results.

@@ -396,5 +396,6 @@ macro_rules! syscall_rows {
         (460, lsm_set_self_attr, OwnThread, "attributes of the caller"),
         (461, lsm_list_modules, Inline, ""),
         (462, mseal, Inline, ""),
+        (548, flexsc_wait, Thread, "would wait for itself"),
     } };
 }

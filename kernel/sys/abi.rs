@@ -23,7 +23,7 @@ pub(crate) unsafe trait Plain: Copy + Default {}
 static_assert!(size_of::<uapi::flexsc_register>() == 56);
 static_assert!(size_of::<uapi::flexsc_wait>() == 32);
 static_assert!(size_of::<uapi::flexsc_param>() == 24);
-static_assert!(size_of::<uapi::flexsc_stats>() == 152);
+static_assert!(size_of::<uapi::flexsc_stats>() == 208);
 
 // SAFETY: Integers only; the size above is the sum of theirs.
 unsafe impl Plain for uapi::flexsc_register {}

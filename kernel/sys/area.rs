@@ -25,9 +25,9 @@ static_assert!(size_of::<flexsc_ctrl>() == 128);
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) nr: u16,
-    pub(crate) flags: u16,
+    pub(crate) flags: u8,
     pub(crate) pool: u8,
-    pub(crate) reserved: u8,
+    pub(crate) take: [u8; 2],
     pub(crate) args: [u64; 6],
 }
 
@@ -169,7 +169,7 @@ impl Place<'_> {
         // SAFETY: By the invariant; the first eight bytes are read as one word, the fields lie in
         // it in the order of the header.
         let head = unsafe { AtomicU64::from_ptr(e.cast::<u64>()) }.load(Ordering::Relaxed);
-        let [n0, n1, f0, f1, pool, reserved, _, _] = head.to_ne_bytes();
+        let [n0, n1, flags, pool, take0, take1, _, _] = head.to_ne_bytes();
         let mut args = [0; 6];
         for (i, arg) in args.iter_mut().enumerate() {
             // SAFETY: By the invariant, and `i < 6`.
@@ -179,9 +179,9 @@ impl Place<'_> {
         self.set_status(kernel::uapi::flexsc_status_FLEXSC_BUSY as u8);
         Entry {
             nr: u16::from_ne_bytes([n0, n1]),
-            flags: u16::from_ne_bytes([f0, f1]),
+            flags,
             pool,
-            reserved,
+            take: [take0, take1],
             args,
         }
     }

@@ -38,11 +38,21 @@ impl<T: Blocking> Hook<T> {
         }
     }
 
-    /// Runs `f`; while it runs the current task reports here.
+    /// As the core wants it.
+    pub(super) fn as_ptr(&self) -> *mut bindings::syscall_hook {
+        (&raw const self.c).cast_mut()
+    }
+
+    /// What is told.
+    pub(super) fn inner(&self) -> &T {
+        &self.inner
+    }
+
+    /// Runs `f`; while it runs the current syscall thread reports here.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         // SAFETY: `self` outlives the matching `syscall_hook_clear()` below: nothing in between
         // unwinds.
-        unsafe { bindings::syscall_hook_set((&raw const self.c).cast_mut()) };
+        unsafe { bindings::syscall_hook_set(self.as_ptr()) };
         let ret = f(&self.inner);
         // SAFETY: Matches the call above.
         unsafe { bindings::syscall_hook_clear() };

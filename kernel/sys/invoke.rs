@@ -2,7 +2,11 @@
 
 //! Executing a posted call with the core's `syscall_invoke()`, and its tracepoints.
 
-use super::{c, process::Thread};
+use super::{
+    arch, c,
+    hook::{Blocking, Hook},
+    process::Thread,
+};
 use core::mem::MaybeUninit;
 use kernel::bindings;
 
@@ -22,10 +26,18 @@ pub(crate) enum Refusal {
 /// The result may be one of `-ERESTART*`.
 pub(crate) fn invoke(owner: &Thread, nr: u16, args: &[u64; 6]) -> Result<i64, Refusal> {
     let mut result = 0;
-    // SAFETY: `owner` holds a reference to the task, `args` and `result` are valid. A task of user
-    // space comes here inside of `Frame::with` only.
-    let ret =
-        unsafe { bindings::syscall_invoke(owner.as_ptr(), nr.into(), args.as_ptr(), &mut result) };
+    // SAFETY: The current task is valid, and so is its register frame.
+    let regs = unsafe { bindings::syscall_thread_regs() };
+    // SAFETY: The frame is the current task's, and free: a task of user space comes here inside of
+    // `with_frame` only.
+    unsafe { arch::set_args(regs, args) };
+    let ret = if owner.is_current() {
+        // SAFETY: `regs` is the task's frame with arguments in place, `result` is valid.
+        unsafe { bindings::syscall_invoke_self(regs, nr.into(), &mut result) }
+    } else {
+        // SAFETY: As above; `owner` holds a reference to the task.
+        unsafe { bindings::syscall_invoke_for(owner.as_ptr(), regs, nr.into(), &mut result) }
+    };
     if ret == 0 {
         return Ok(result as i64);
     }
@@ -36,12 +48,14 @@ pub(crate) fn invoke(owner: &Thread, nr: u16, args: &[u64; 6]) -> Result<i64, Re
     })
 }
 
-/// Runs `f`, in which a task of user space may call [`invoke`], and then restores its registers.
-pub(crate) fn with_frame<R>(f: impl FnOnce() -> R) -> R {
+/// Runs `f`, in which a task of user space may call [`invoke`] and reports to `hook` when it
+/// blocks, and then restores its registers.
+pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<T>, f: impl FnOnce(&T) -> R) -> R {
     let mut frame = MaybeUninit::<bindings::syscall_frame>::uninit();
-    // SAFETY: The frame is valid for writes; the call fills it in.
-    unsafe { bindings::syscall_invoke_begin(frame.as_mut_ptr()) };
-    let ret = f();
+    // SAFETY: The frame is valid for writes; the call fills it in. The hook outlives the matching
+    // call below: nothing in between unwinds.
+    unsafe { bindings::syscall_invoke_begin(frame.as_mut_ptr(), hook.as_ptr()) };
+    let ret = f(hook.inner());
     // SAFETY: Filled in above, by the same task.
     unsafe { bindings::syscall_invoke_end(frame.as_ptr()) };
     ret

@@ -74,12 +74,12 @@ fn scribble_entry(target: Target, random: &mut Random) {
             let nr = HARMLESS[random.below(HARMLESS.len() as u64) as usize];
             entry.nr.store(nr as u16, Ordering::Relaxed);
         }
-        2 => entry.flags.store(word as u16 & 3, Ordering::Relaxed),
+        2 => entry.flags.store(word as u8 & 0x1f, Ordering::Relaxed),
         3 => entry.pool.store(word as u8 & 1, Ordering::Relaxed),
         4 => entry.status.store(word as u8, Ordering::Relaxed),
         5 => entry.args[random.below(6) as usize].store(word, Ordering::Relaxed),
         6 => entry.result.store(word as i64, Ordering::Relaxed),
-        _ => entry.reserved.store(word as u8 & 1, Ordering::Relaxed),
+        _ => entry.take[(word >> 8) as usize & 1].store(word as u8, Ordering::Relaxed),
     }
 }
 

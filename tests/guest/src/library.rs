@@ -297,7 +297,7 @@ fn refused() -> Check {
     let done = one(&mut pages, calls::getpid().pool(9))?;
     check_ret!("pool 9", done.result, -libc::EINVAL);
     check_eq!("reason", done.reason, Reason::Entry);
-    let done = one(&mut pages, calls::getpid().raw_flags(1 << 15))?;
+    let done = one(&mut pages, calls::getpid().raw_flags(1 << 7))?;
     check_ret!("flag 15", done.result, -libc::EINVAL);
     let done = one(&mut pages, calls::getpid().asynchronous())?;
     check_ret!("getpid", done.result, std::process::id());

@@ -461,7 +461,7 @@ fn life_and_death_are_refused() {
 
 #[test]
 fn numbers_of_nothing_are_unknown() {
-    for nr in [336, 400, 423, 463, 512, 520, 547, 548, 0x7FFF, 0xFFFF] {
+    for nr in [336, 400, 423, 463, 512, 520, 547, 549, 0x7FFF, 0xFFFF] {
         assert_eq!(class(nr, &[]), Unknown, "call {nr}");
     }
 }

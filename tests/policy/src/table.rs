@@ -40,9 +40,26 @@ struct Line {
     implemented: bool,
 }
 
+fn read(path: &Path) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_else(|err| panic!("{} cannot be read: {err}", path.display()))
+}
+
+/// The lines that our own patches add to the table.
+fn patched_in() -> String {
+    let patches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernel/patches");
+    let patch = read(&patches.join("0004-entry-flexsc-wait.patch"));
+    let (_, hunk) = patch
+        .split_once(&format!("+++ b/{TBL}\n"))
+        .expect("the patch adds to the table");
+    let hunk = hunk.split("\ndiff ").next().unwrap_or(hunk);
+    let added: Vec<&str> = hunk.lines().filter_map(|l| l.strip_prefix('+')).collect();
+    added.join("\n")
+}
+
+/// The table at `path`, as our patches leave it.
 fn parse(path: &Path) -> BTreeMap<u16, Line> {
-    let text = fs::read_to_string(path)
-        .unwrap_or_else(|err| panic!("{} cannot be read: {err}", path.display()));
+    let text = read(path) + "\n" + &patched_in();
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

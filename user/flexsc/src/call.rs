@@ -29,6 +29,7 @@ impl Call {
                 nr,
                 flags: 0,
                 pool: 0,
+                take: [0; 2],
                 args,
             },
         }
@@ -36,7 +37,7 @@ impl Call {
 
     /// Always executed by a syscall thread, never by the waiting thread.
     pub const fn asynchronous(mut self) -> Call {
-        self.request.flags |= abi::FLEXSC_ENTRY_ASYNC as u16;
+        self.request.flags |= abi::FLEXSC_ENTRY_ASYNC as u8;
         self
     }
 
@@ -47,7 +48,7 @@ impl Call {
     }
 
     /// Replaces all flags. The kernel answers unknown ones with EINVAL.
-    pub const fn raw_flags(mut self, flags: u16) -> Call {
+    pub const fn raw_flags(mut self, flags: u8) -> Call {
         self.request.flags = flags;
         self
     }

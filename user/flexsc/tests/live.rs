@@ -103,7 +103,7 @@ fn refused_calls_are_made_plainly_if_wanted() {
     let mut pages = engine.register(1).unwrap();
     let gettid = flexsc::Call::new(libc::SYS_gettid as u16, [0; 6]);
     let exit = flexsc::Call::new(libc::SYS_exit as u16, [0; 6]);
-    let unknown = calls::getppid().raw_flags(0x8000);
+    let unknown = calls::getppid().raw_flags(0x80);
     pages.set_fallback(true);
     let mut results = Vec::new();
     for call in [gettid, exit, unknown] {

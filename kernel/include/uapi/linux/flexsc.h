@@ -13,11 +13,19 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define FLEXSC_ABI_VERSION	1
+#define FLEXSC_ABI_VERSION	2
 
 #define FLEXSC_PAGE_SIZE	4096
 #define FLEXSC_PAGE_ENTRIES	64	/* entries in one syscall page */
 #define FLEXSC_MAX_PAGES	64	/* syscall pages in one registration */
+#define FLEXSC_POOLS		16	/* pools that one engine may have */
+
+/*
+ * Number of flexsc_wait(2) on x86-64: long flexsc_wait(unsigned int fd, u64 arg),
+ * with the argument of FLEXSC_IOC_WAIT_FAST. Does what that ioctl does with
+ * fewer instructions. ENOSYS where the kernel has no FlexSC.
+ */
+#define FLEXSC_NR_WAIT		548
 
 /*
  * The state of an entry. The program owns it while it is free or done, the
@@ -42,18 +50,43 @@ enum flexsc_reason {
 	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces */
 	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or reserved field in the entry (result -EINVAL) */
 	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread could be made (result -EAGAIN) */
+	FLEXSC_REASON_CHAIN	= 7,	/* an entry before it in its chain failed (result -ECANCELED) */
+	FLEXSC_REASON_CANCELLED	= 8,	/* CANCEL came before it was started (result -ECANCELED) */
+	FLEXSC_REASON_BOUND	= 9,	/* LOOP_MAX rounds are over; the call was executed, result is its last */
 };
 
 /* flexsc_entry.flags */
 #define FLEXSC_ENTRY_ASYNC	(1U << 0)	/* always by a syscall thread, never inline */
-#define FLEXSC_ENTRY_FLAGS	(FLEXSC_ENTRY_ASYNC)
+#define FLEXSC_ENTRY_LINK	(1U << 1)	/* the entry behind it starts when it has succeeded */
+#define FLEXSC_ENTRY_LOOP	(1U << 2)	/* part of the loop of its chain */
+#define FLEXSC_ENTRY_SUM	(1U << 3)	/* in a loop: result is the sum over all rounds */
+#define FLEXSC_ENTRY_FLAGS	(FLEXSC_ENTRY_ASYNC | FLEXSC_ENTRY_LINK | \
+				 FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM)
+
+/*
+ * flexsc_entry.take: argument @arg (0 to 5) is replaced by the result of the
+ * entry @back (1 to 32) places before it in the same chain. 0: nothing is taken.
+ */
+#define FLEXSC_TAKE(arg, back)	((__u8)((((back) - 1) << 3) | ((arg) + 1)))
+
+/*
+ * Chains. Entries of one page that lie side by side and are posted together,
+ * each but the last with FLEXSC_ENTRY_LINK, are a chain: each starts when the
+ * one before it has succeeded, that is, returned something else than -errno.
+ * When one fails, those behind it get -ECANCELED, reason CHAIN. The entries at
+ * the end of a chain that have FLEXSC_ENTRY_LOOP are repeated until one of them
+ * returns 0 or fails; its result is published, and the entries behind it keep
+ * the results of the round before. After FLEXSC_PARAM_LOOP_MAX rounds the loop
+ * ends, and its last entry says so with reason BOUND. The pool of a chain is
+ * that of its first entry, and FLEXSC_ENTRY_ASYNC there holds for all of it.
+ */
 
 /**
  * struct flexsc_entry - one posted system call, one cache line
  * @nr: number of the system call (program)
  * @flags: FLEXSC_ENTRY_* (program)
- * @pool: pool that executes the call, 0 unless configured (program)
- * @__reserved: zero (program)
+ * @pool: pool that executes the call; 0: the waiting thread may, too (program)
+ * @take: FLEXSC_TAKE() or 0, for up to two arguments (program)
  * @reason: enum flexsc_reason (kernel)
  * @status: enum flexsc_status (both, see there)
  * @args: arguments (program)
@@ -61,9 +94,9 @@ enum flexsc_reason {
  */
 struct flexsc_entry {
 	__u16	nr;
-	__u16	flags;
+	__u8	flags;
 	__u8	pool;
-	__u8	__reserved;
+	__u8	take[2];
 	__u8	reason;
 	__u8	status;
 	__u64	args[6];
@@ -138,6 +171,7 @@ enum flexsc_policy {
 	FLEXSC_WAIT_ANY		= 1,	/* until one result is there */
 	FLEXSC_WAIT_SOME	= 2,	/* until min results, or linger_ns after the first */
 	FLEXSC_WAIT_ALL		= 3,	/* until nothing posted is unfinished */
+	FLEXSC_WAIT_ADAPTIVE	= 4,	/* SOME, with numbers that follow the rate of completions */
 };
 
 /**
@@ -171,20 +205,37 @@ struct flexsc_wait {
 #define FLEXSC_WAIT_FAST_ARG(id, policy, min) \
 	(((__u64)(min) << 32) | ((__u64)(policy) << 16) | (__u64)(id))
 
-/* Parameters of an engine (FLEXSC_IOC_SET, FLEXSC_IOC_GET). */
+/*
+ * Parameters (FLEXSC_IOC_SET, FLEXSC_IOC_GET). Those of the engine want
+ * flexsc_param.pool to be 0; POOL_* are those of one pool. SET of any POOL_* of
+ * a pool that does not exist makes it; GET of one is ENOENT.
+ */
 enum flexsc_param_id {
 	FLEXSC_PARAM_SPIN_CPUS	= 0,	/* mask of CPUs that poll the doorbells, 0: none (default) */
-	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a kernel core polls in vain before it sleeps */
-	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads */
+	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a kernel core polls in vain before it sleeps; 0: it never spins */
+	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads, all pools together */
 	FLEXSC_PARAM_RETIRE_MS	= 3,	/* how long an idle syscall thread stays */
 	FLEXSC_PARAM_EVENTFD	= 4,	/* SET only: eventfd to signal when results are there, -1: none */
+	FLEXSC_PARAM_SPIN_AUTO	= 5,	/* kernel cores that may be recruited besides SPIN_CPUS, 0: none (default) */
+	FLEXSC_PARAM_ORDER	= 6,	/* enum flexsc_order */
+	FLEXSC_PARAM_LOOP_MAX	= 7,	/* rounds of a chain's loop, at least 1 */
+	FLEXSC_PARAM_POOL_CPUS	= 8,	/* mask of CPUs that the pool's threads run on, 0: those of the opener (default) */
+	FLEXSC_PARAM_POOL_ACTIVE = 9,	/* threads of the pool that are active at once, 0: one for each of its CPUs (default) */
+	FLEXSC_PARAM_POOL_NICE	= 10,	/* nice value of the pool's threads, -20 to 19, as __s64 */
+};
+
+/* FLEXSC_PARAM_ORDER: in which order the entries of a batch are begun. */
+enum flexsc_order {
+	FLEXSC_ORDER_POSTED	= 0,	/* by index, round the page: the order of posting if entries are used in turn */
+	FLEXSC_ORDER_NUMBER	= 1,	/* grouped by the number of the call */
+	FLEXSC_ORDER_IO_FIRST	= 2,	/* first those that go to syscall threads */
 };
 
 /**
  * struct flexsc_param - argument of FLEXSC_IOC_SET and FLEXSC_IOC_GET
  * @size: sizeof(struct flexsc_param)
  * @param: enum flexsc_param_id
- * @pool: 0
+ * @pool: 0, or for FLEXSC_PARAM_POOL_*: 0 to FLEXSC_POOLS - 1
  * @__reserved: 0
  * @value: in for SET, out for GET
  */
@@ -194,6 +245,25 @@ struct flexsc_param {
 	__u32	pool;
 	__u32	__reserved;
 	__u64	value;
+};
+
+/**
+ * struct flexsc_cancel - argument of FLEXSC_IOC_CANCEL
+ * @size: sizeof(struct flexsc_cancel)
+ * @id: registration
+ * @index: page times FLEXSC_PAGE_ENTRIES plus number of the entry
+ * @flags: 0
+ *
+ * Ends a posted call as a signal would end a plain one: with EINTR or a partial
+ * result; with -ECANCELED, reason CANCELLED, if it has not started; with its
+ * result if it is too late. Returns at once: the result comes as ever. ENOENT:
+ * nothing is posted there, or its result is there already.
+ */
+struct flexsc_cancel {
+	__u32	size;
+	__u32	id;
+	__u32	index;
+	__u32	flags;
 };
 
 /**
@@ -220,6 +290,13 @@ struct flexsc_param {
  *		those that blocked in a call, or finish one, are not counted
  * @max_blocked: most calls that were ever blocked at once
  * @pages: syscall pages now
+ * @cancels: CANCEL calls that found their entry
+ * @chains: chains executed to their end or failure
+ * @loop_rounds: rounds of loops, the first of each not counted
+ * @spin_cpus: CPUs that poll now, awake or not
+ * @recruited: times that a kernel core was recruited for a backlog
+ * @released: times that a recruited core was given back
+ * @pools: pools now
  */
 struct flexsc_stats {
 	__u32	size;
@@ -242,6 +319,47 @@ struct flexsc_stats {
 	__u64	max_active;
 	__u64	max_blocked;
 	__u64	pages;
+	__u64	cancels;
+	__u64	chains;
+	__u64	loop_rounds;
+	__u64	spin_cpus;
+	__u64	recruited;
+	__u64	released;
+	__u64	pools;
+};
+
+/**
+ * struct flexsc_pool_stats - argument of FLEXSC_IOC_QUERY_POOL
+ * @size: as in struct flexsc_stats
+ * @pool: which pool (in)
+ * @cpus: CPUs that its threads run on
+ * @active_limit: threads that may be active at once
+ * @nice: nice value of its threads, as __s64
+ * @executed: entries that its threads have executed
+ * @handoffs, @threads, @threads_idle, @threads_created, @threads_retired,
+ * @create_failed, @max_active, @max_blocked: as in struct flexsc_stats
+ * @active: threads that are active now
+ * @blocked: threads that are blocked in a call now
+ * @queued: registrations that wait for a thread now
+ */
+struct flexsc_pool_stats {
+	__u32	size;
+	__u32	pool;
+	__u64	cpus;
+	__u64	active_limit;
+	__u64	nice;
+	__u64	executed;
+	__u64	handoffs;
+	__u64	threads;
+	__u64	threads_idle;
+	__u64	threads_created;
+	__u64	threads_retired;
+	__u64	create_failed;
+	__u64	max_active;
+	__u64	max_blocked;
+	__u64	active;
+	__u64	blocked;
+	__u64	queued;
 };
 
 #define FLEXSC_IOC_MAGIC	0xF5
@@ -253,5 +371,7 @@ struct flexsc_stats {
 #define FLEXSC_IOC_SET		_IOW(FLEXSC_IOC_MAGIC, 5, struct flexsc_param)
 #define FLEXSC_IOC_GET		_IOWR(FLEXSC_IOC_MAGIC, 6, struct flexsc_param)
 #define FLEXSC_IOC_QUERY	_IOWR(FLEXSC_IOC_MAGIC, 7, struct flexsc_stats)
+#define FLEXSC_IOC_CANCEL	_IOW(FLEXSC_IOC_MAGIC, 8, struct flexsc_cancel)
+#define FLEXSC_IOC_QUERY_POOL	_IOWR(FLEXSC_IOC_MAGIC, 9, struct flexsc_pool_stats)
 
 #endif /* _UAPI_LINUX_FLEXSC_H */

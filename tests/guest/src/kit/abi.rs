@@ -7,7 +7,7 @@
 use std::mem::{align_of, offset_of, size_of};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 pub const PAGE_SIZE: usize = 4096;
 pub const PAGE_ENTRIES: usize = 64;
 pub const MAX_PAGES: u32 = 64;
@@ -25,16 +25,29 @@ pub const REASON_CONTEXT: u8 = 4;
 pub const REASON_ENTRY: u8 = 5;
 pub const REASON_STARVED: u8 = 6;
 
-pub const ENTRY_ASYNC: u16 = 1;
+pub const REASON_CHAIN: u8 = 7;
+pub const REASON_CANCELLED: u8 = 8;
+pub const REASON_BOUND: u8 = 9;
+
+pub const ENTRY_ASYNC: u8 = 1;
+pub const ENTRY_LINK: u8 = 2;
+pub const ENTRY_LOOP: u8 = 4;
+pub const ENTRY_SUM: u8 = 8;
+
+/// `FLEXSC_TAKE()`: argument `arg` is the result of the entry `back` places before.
+pub const fn take(arg: u8, back: u8) -> u8 {
+    ((back - 1) << 3) | (arg + 1)
+}
+
 pub const CTRL_NEED_WAKEUP: u32 = 1;
 
 /// `struct flexsc_entry`
 #[repr(C, align(64))]
 pub struct Entry {
     pub nr: AtomicU16,
-    pub flags: AtomicU16,
+    pub flags: AtomicU8,
     pub pool: AtomicU8,
-    pub reserved: AtomicU8,
+    pub take: [AtomicU8; 2],
     pub reason: AtomicU8,
     pub status: AtomicU8,
     pub args: [AtomicU64; 6],
@@ -88,6 +101,7 @@ pub enum Policy {
     Any = 1,
     Some = 2,
     All = 3,
+    Adaptive = 4,
 }
 
 /// `struct flexsc_wait`
@@ -129,6 +143,12 @@ pub enum Param {
     MaxThreads = 2,
     RetireMs = 3,
     Eventfd = 4,
+    SpinAuto = 5,
+    Order = 6,
+    LoopMax = 7,
+    PoolCpus = 8,
+    PoolActive = 9,
+    PoolNice = 10,
 }
 
 /// `struct flexsc_param`
@@ -178,6 +198,46 @@ pub struct Stats {
     pub max_active: u64,
     pub max_blocked: u64,
     pub pages: u64,
+    pub cancels: u64,
+    pub chains: u64,
+    pub loop_rounds: u64,
+    pub spin_cpus: u64,
+    pub recruited: u64,
+    pub released: u64,
+    pub pools: u64,
+}
+
+/// `struct flexsc_pool_stats`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolStats {
+    pub size: u32,
+    pub pool: u32,
+    pub cpus: u64,
+    pub active_limit: u64,
+    pub nice: u64,
+    pub executed: u64,
+    pub handoffs: u64,
+    pub threads: u64,
+    pub threads_idle: u64,
+    pub threads_created: u64,
+    pub threads_retired: u64,
+    pub create_failed: u64,
+    pub max_active: u64,
+    pub max_blocked: u64,
+    pub active: u64,
+    pub blocked: u64,
+    pub queued: u64,
+}
+
+/// `struct flexsc_cancel`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cancel {
+    pub size: u32,
+    pub id: u32,
+    pub index: u32,
+    pub flags: u32,
 }
 
 const _: () = {
@@ -185,7 +245,8 @@ const _: () = {
     assert!(offset_of!(Entry, args) == 8 && offset_of!(Entry, result) == 56);
     assert!(size_of::<Ctrl>() == 128 && offset_of!(Ctrl, taken) == 64);
     assert!(size_of::<Register>() == 56 && size_of::<Wait>() == 32);
-    assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 152);
+    assert!(size_of::<PoolStats>() == 128 && size_of::<Cancel>() == 16);
+    assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 208);
 };
 
 const WRITE: u32 = 1;
@@ -204,3 +265,8 @@ pub const IOC_KICK: u32 = ioc(0, 4, 0);
 pub const IOC_SET: u32 = ioc(WRITE, 5, size_of::<ParamArg>());
 pub const IOC_GET: u32 = ioc(READ | WRITE, 6, size_of::<ParamArg>());
 pub const IOC_QUERY: u32 = ioc(READ | WRITE, 7, size_of::<Stats>());
+pub const IOC_CANCEL: u32 = ioc(WRITE, 8, size_of::<Cancel>());
+pub const IOC_QUERY_POOL: u32 = ioc(READ | WRITE, 9, size_of::<PoolStats>());
+
+/// Number of flexsc_wait(2).
+pub const NR_WAIT: i64 = 548;

@@ -20,9 +20,9 @@ use crate::check::{Check, Ret};
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub nr: u16,
-    pub flags: u16,
+    pub flags: u8,
     pub pool: u8,
-    pub reserved: u8,
+    pub take: [u8; 2],
     pub args: [u64; 6],
 }
 
@@ -33,7 +33,7 @@ impl Call {
             nr,
             flags: 0,
             pool: 0,
-            reserved: 0,
+            take: [0; 2],
             args,
         }
     }
@@ -130,7 +130,9 @@ impl Ring {
         entry.nr.store(call.nr, Ordering::Relaxed);
         entry.flags.store(call.flags, Ordering::Relaxed);
         entry.pool.store(call.pool, Ordering::Relaxed);
-        entry.reserved.store(call.reserved, Ordering::Relaxed);
+        for (byte, value) in entry.take.iter().zip(call.take) {
+            byte.store(value, Ordering::Relaxed);
+        }
         for (word, value) in entry.args.iter().zip(call.args) {
             word.store(value, Ordering::Relaxed);
         }

@@ -51,8 +51,9 @@ pub(crate) struct Ctrl<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) nr: u16,
-    pub(crate) flags: u16,
+    pub(crate) flags: u8,
     pub(crate) pool: u8,
+    pub(crate) take: [u8; 2],
     pub(crate) args: [u64; 6],
 }
 
@@ -166,14 +167,13 @@ impl Region {
         let entry = self.entry(index);
         // The first eight bytes at once, as they lie in memory.
         let [nr0, nr1] = request.nr.to_ne_bytes();
-        let [flags0, flags1] = request.flags.to_ne_bytes();
         let head = [
             nr0,
             nr1,
-            flags0,
-            flags1,
+            request.flags,
             request.pool,
-            0,
+            request.take[0],
+            request.take[1],
             0,
             FLEXSC_SUBMITTED as u8,
         ];
@@ -191,8 +191,9 @@ impl Region {
         let head = self.word(entry, 0).load(Ordering::Relaxed).to_ne_bytes();
         Request {
             nr: u16::from_ne_bytes([head[0], head[1]]),
-            flags: u16::from_ne_bytes([head[2], head[3]]),
-            pool: head[4],
+            flags: head[2],
+            pool: head[3],
+            take: [head[4], head[5]],
             args: std::array::from_fn(|arg| {
                 self.word(entry, ARGS + arg * size_of::<u64>())
                     .load(Ordering::Relaxed)
