@@ -20,8 +20,8 @@ use kernel::uapi;
 pub(crate) enum Outcome {
     /// Its result is written.
     Finished,
-    /// A syscall thread has to execute it.
-    Offload,
+    /// A syscall thread of this pool has to execute it.
+    Offload(u8),
 }
 
 /// A result and why it was refused.
@@ -64,9 +64,9 @@ fn refusal(why: Refusal) -> Verdict {
 
 /// Where an entry may run, or why nowhere.
 #[inline(always)]
-fn check(e: &Entry) -> Result<Class, Verdict> {
+fn check(batch: &Batch<'_>, e: &Entry) -> Result<Class, Verdict> {
     let known = u32::from(e.flags) & !uapi::FLEXSC_ENTRY_ASYNC == 0;
-    if !known || e.take != [0; 2] || e.pool != 0 {
+    if !known || e.take != [0; 2] || (e.pool != 0 && !batch.has_pool(e.pool)) {
         return Err((number(EINVAL), uapi::flexsc_reason_FLEXSC_REASON_ENTRY));
     }
     match policy::classify(e.nr, &e.args) {
@@ -89,12 +89,14 @@ fn runs_inline(class: Class) -> bool {
     }
 }
 
+/// None where a syscall thread has to execute it.
 fn by_owner(batch: &Batch<'_>, e: &Entry) -> Option<Verdict> {
-    let class = match check(e) {
+    let class = match check(batch, e) {
         Ok(class) => class,
         Err(verdict) => return Some(verdict),
     };
-    if u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0 || !runs_inline(class) {
+    let elsewhere = e.pool != 0 || u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;
+    if elsewhere || !runs_inline(class) {
         return None;
     }
     match batch.executing(e.nr, || {
@@ -110,12 +112,21 @@ fn by_owner(batch: &Batch<'_>, e: &Entry) -> Option<Verdict> {
     }
 }
 
-fn by_worker(batch: &Batch<'_>, e: &Entry) -> Verdict {
-    match check(e) {
-        Ok(Class::OwnThread) => return refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD),
+/// None where a thread of another pool has to execute it.
+fn by_worker(batch: &Batch<'_>, e: &Entry) -> Option<Verdict> {
+    match check(batch, e) {
+        Ok(Class::OwnThread) => return Some(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD)),
         Ok(_) => (),
-        Err(verdict) => return verdict,
+        Err(verdict) => return Some(verdict),
     }
+    // What has reached a pool stays there: the entry may name another one in the meantime.
+    if batch.pool().is_none() && e.pool != 0 {
+        return None;
+    }
+    Some(until_done(batch, e))
+}
+
+fn until_done(batch: &Batch<'_>, e: &Entry) -> Verdict {
     let mut nr = e.nr;
     loop {
         let result =
@@ -154,10 +165,10 @@ pub(crate) fn execute(batch: &Batch<'_>, index: u32) -> Outcome {
     let verdict = if batch.is_owner() {
         by_owner(batch, &e)
     } else {
-        Some(by_worker(batch, &e))
+        by_worker(batch, &e)
     };
     let Some((result, reason)) = verdict else {
-        return Outcome::Offload;
+        return Outcome::Offload(e.pool);
     };
     if reason != uapi::flexsc_reason_FLEXSC_REASON_NONE {
         batch.count_refused();

@@ -4,7 +4,7 @@
 
 use crate::{
     pages::{Pages, Totals},
-    pool::Pool,
+    pools::{PoolSet, Pools},
     sys::{
         file,
         notify::Notifier,
@@ -39,7 +39,7 @@ pub(crate) struct Engine {
     process: Process,
     cpus: Cpus,
     notifier: Arc<Notifier>,
-    pub(crate) pool: Pool,
+    pub(crate) pools: Pools,
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
@@ -59,7 +59,7 @@ impl Engine {
                 process: Process::current()?,
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
-                pool: Pool::new(MAX_REGISTRATIONS)?,
+                pools: Pools::new(MAX_REGISTRATIONS)?,
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
@@ -116,8 +116,8 @@ impl Engine {
         if pages == 0 || pages > uapi::FLEXSC_MAX_PAGES {
             return Err(EINVAL);
         }
-        if !self.pool.has_threads() {
-            self.spawn()?;
+        if !self.pools.first().has_threads() {
+            self.spawn(0)?;
         }
         let new = Pages::new(pages, self.notifier.clone())?;
         let locked = new.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
@@ -127,9 +127,9 @@ impl Engine {
             return Err(e);
         }
         self.generation.fetch_add(1, Ordering::Release);
-        new.set_need_wakeup(self.pool.spin_mask() == 0);
-        if self.pool.spin_mask() != 0 {
-            self.pool.wake_spinners();
+        new.set_need_wakeup(self.pools.first().spin_mask() == 0);
+        if self.pools.first().spin_mask() != 0 {
+            self.pools.first().wake_spinners();
         }
         Ok(new)
     }
@@ -162,7 +162,7 @@ impl Engine {
             self.give_back(&old);
         }
         // A core that polls lets go of them.
-        self.pool.wake_spinners();
+        self.pools.first().wake_spinners();
         Ok(())
     }
 
@@ -213,28 +213,35 @@ impl Engine {
     /// KICK: somebody has to look at the doorbells of `id`.
     pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
         let pages = self.get(id)?;
-        self.pool.count_kick();
-        if self.pool.wake_spinners() {
+        self.pools.first().count_kick();
+        if self.pools.first().wake_spinners() {
             return Ok(());
         }
-        if pages.offload_pending() {
-            self.offloaded(pages.as_arc_borrow());
-        }
+        self.offloaded(
+            pages.offload_pending(self.pools.set()),
+            pages.as_arc_borrow(),
+        );
         Ok(())
     }
 
-    /// Lets syscall threads execute what `pages` has offloaded.
-    pub(crate) fn offloaded(self: ArcBorrow<'_, Self>, pages: ArcBorrow<'_, Pages>) {
-        self.pool.push(pages);
-        if self.pool.is_starved() {
-            // Where this fails too, `WAIT` reports it.
-            let _ = Worker::spawn(self);
+    /// Lets threads of `pools` execute what `pages` has offloaded.
+    pub(crate) fn offloaded(
+        self: ArcBorrow<'_, Self>,
+        pools: PoolSet,
+        pages: ArcBorrow<'_, Pages>,
+    ) {
+        self.pools.push(pools, pages);
+        for pool in pools.iter() {
+            if self.pools.is_starved(pool) {
+                // Where this fails too, `WAIT` reports it.
+                let _ = Worker::spawn(self, pool);
+            }
         }
     }
 
     /// Makes a thread for a call of the program's, which goes on after a signal.
-    fn spawn(self: ArcBorrow<'_, Self>) -> Result {
-        match Worker::spawn(self) {
+    fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
+        match Worker::spawn(self, pool) {
             Err(EINTR) => Err(ERESTARTNOINTR),
             other => other,
         }
@@ -245,10 +252,10 @@ impl Engine {
         if mask & !process::online_cpus() != 0 {
             return Err(EINVAL);
         }
-        self.pool.set_spin_mask(mask);
-        for _ in 0..self.pool.vacant() {
-            if let Err(e) = self.spawn() {
-                self.pool.set_spin_mask(0);
+        self.pools.first().set_spin_mask(mask);
+        for _ in 0..self.pools.first().vacant() {
+            if let Err(e) = self.spawn(0) {
+                self.pools.first().set_spin_mask(0);
                 return Err(e);
             }
         }
@@ -265,9 +272,8 @@ impl Engine {
             pages.set_need_wakeup(true);
             // ORDERING: Pairs with the program's barrier between posting and reading the flag.
             process::full_barrier();
-            if pages.offload_pending() {
-                self.offloaded(pages.as_arc_borrow());
-            }
+            let pools = pages.offload_pending(self.pools.set());
+            self.offloaded(pools, pages.as_arc_borrow());
         });
     }
 
@@ -301,7 +307,7 @@ impl Engine {
     /// See [`Self::set`].
     pub(crate) fn get_param(&self, param: u32) -> Result<u64> {
         Ok(match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pool.spin_mask(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().spin_mask(),
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
             uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => self.max_threads().into(),
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.retire_ms().into(),
@@ -311,15 +317,15 @@ impl Engine {
 
     /// The descriptors and mappings are gone: all threads end soon, those in calls too.
     pub(crate) fn close(&self) {
-        self.pool.stop();
-        self.pool.clear();
+        self.pools.first().stop();
+        self.pools.first().clear();
     }
 
     /// All figures.
     pub(crate) fn stats(&self) -> uapi::flexsc_stats {
         let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
         self.for_each(|pages| sum += pages.totals());
-        let pool = self.pool.counters();
+        let pool = self.pools.first().counters();
         uapi::flexsc_stats {
             size: core::mem::size_of::<uapi::flexsc_stats>() as u32,
             posted: sum.posted,

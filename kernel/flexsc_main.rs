@@ -11,7 +11,8 @@
 //! | `device`      | `/dev/flexsc`: decoding of ioctl and mmap                       |
 //! | `engine`      | all of this for one process; its table of registrations         |
 //! | `pages`       | a registration: doorbells, what is taken, offloaded and done    |
-//! | `pool`        | the syscall threads of an engine: who works, idles, is blocked  |
+//! | `pools`       | the pools of an engine                                          |
+//! | `pool`        | the syscall threads of a pool: who works, idles, is blocked     |
 //! | `worker`      | the life of one syscall thread, polling kernel cores            |
 //! | `wait`        | WAIT: inline execution, wait policies                           |
 //! | `run`         | the batch that a task executes, and its hand-off when it blocks |
@@ -25,6 +26,7 @@ mod engine;
 mod pages;
 mod policy;
 mod pool;
+mod pools;
 mod run;
 mod sys;
 mod wait;

@@ -3,16 +3,17 @@
 //! A registration: the syscall pages of one thread, and the kernel's side of their doorbells.
 //!
 //! An entry's way: posted by the program; *taken* when a task of ours claims its bit; *offloaded*
-//! while it waits for a syscall thread; executed by exactly the one that claimed it; *done* when
-//! its result is written. The kernel's words are the only ones it believes.
+//! while it waits for a syscall thread of its pool; executed by exactly the one that claimed it;
+//! *done* when its result is written. The kernel's words are the only ones it believes.
 
+use crate::pools::{PoolSet, POOLS};
 use crate::sys::{
     area::Area,
     lock::{Class, Guard, RawLock},
     notify::Notifier,
     process::Thread,
 };
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::uapi;
@@ -22,8 +23,26 @@ use kernel::uapi;
 struct Page {
     /// Toggled when an entry's result was published.
     done: u64,
-    /// Taken, and waiting for a syscall thread.
-    offloaded: u64,
+    /// Taken, and waiting for a syscall thread, for each pool.
+    offloaded: [u64; POOLS],
+}
+
+impl Page {
+    fn offload(&mut self, pool: u8, bits: u64) {
+        if let Some(offloaded) = self.offloaded.get_mut(usize::from(pool)) {
+            *offloaded |= bits;
+        }
+    }
+
+    fn offloaded(&self, pool: u8) -> u64 {
+        self.offloaded.get(usize::from(pool)).map_or(0, |o| *o)
+    }
+
+    fn take_offloaded(&mut self, pool: u8) -> u64 {
+        self.offloaded
+            .get_mut(usize::from(pool))
+            .map_or(0, core::mem::take)
+    }
 }
 
 /// What a registration has counted so far.
@@ -83,8 +102,8 @@ pub(crate) struct Pages {
     /// A word for each page, changed under the lock: toggled when an entry was accepted.
     taken: KVec<AtomicU64>,
     inner: RawLock<Inner>,
-    /// In the pool's queue of registrations with offloaded entries.
-    pub(crate) queued: AtomicBool,
+    /// Pools in whose queue of registrations with offloaded entries this one is.
+    queued: AtomicU16,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
 }
@@ -117,7 +136,7 @@ impl Pages {
                 notifier,
                 taken,
                 inner: RawLock::new(inner, Class::Pages),
-                queued: AtomicBool::new(false),
+                queued: AtomicU16::new(0),
                 dead: AtomicBool::new(false),
             },
             GFP_KERNEL_ACCOUNT,
@@ -194,18 +213,44 @@ impl Pages {
         self.claim_locked(&mut self.inner.lock(), page)
     }
 
-    /// Marks entries that were claimed as waiting for a syscall thread.
-    pub(crate) fn offload(&self, page: u32, bits: u64) {
+    /// Marks entries that were claimed as waiting for a thread of `pool`.
+    pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64) {
         if let Some(p) = self.inner.lock().pages.get_mut(page as usize) {
-            p.offloaded |= bits;
+            p.offload(pool, bits);
         }
     }
 
-    /// Takes all that is posted and marks it as waiting for a syscall thread. Returns whether
-    /// anything waits for one now.
-    pub(crate) fn offload_pending(&self) -> bool {
+    /// As [`Self::offload`], for entries that nobody has looked at: each waits for the pool that
+    /// it names, or for the first one where that is not among `pools`. Returns the pools that
+    /// have something to do now.
+    pub(crate) fn offload_unseen(&self, page: u32, bits: u64, pools: PoolSet) -> PoolSet {
         let mut inner = self.inner.lock();
-        let mut any = false;
+        match inner.pages.get_mut(page as usize) {
+            Some(p) => self.offload_locked(p, page, bits, pools),
+            None => PoolSet::EMPTY,
+        }
+    }
+
+    fn offload_locked(&self, p: &mut Page, page: u32, bits: u64, pools: PoolSet) -> PoolSet {
+        let mut given = PoolSet::EMPTY;
+        let mut left = bits;
+        while left != 0 {
+            let index = left.trailing_zeros();
+            left &= left - 1;
+            // A program that changes it afterwards gets its call executed by another pool.
+            let named = self.area.entry(page, index).pool();
+            let pool = if pools.has(named) { named } else { 0 };
+            p.offload(pool, 1 << index);
+            given.add(pool);
+        }
+        given
+    }
+
+    /// Takes all that is posted and marks it as waiting for threads of the entries' pools, of
+    /// which `pools` exist. Returns the pools that have something to do now.
+    pub(crate) fn offload_pending(&self, pools: PoolSet) -> PoolSet {
+        let mut inner = self.inner.lock();
+        let mut any = PoolSet::EMPTY;
         for page in 0..self.len() {
             let bits = if self.pending(page) != 0 {
                 self.claim_locked(&mut inner, page)
@@ -213,27 +258,47 @@ impl Pages {
                 0
             };
             if let Some(p) = inner.pages.get_mut(page as usize) {
-                p.offloaded |= bits;
-                any |= p.offloaded != 0;
+                self.offload_locked(p, page, bits, pools);
+                for pool in pools.iter() {
+                    if p.offloaded(pool) != 0 {
+                        any.add(pool);
+                    }
+                }
             }
         }
         any
     }
 
-    /// Does anything wait for a syscall thread?
-    pub(crate) fn has_offloaded(&self) -> bool {
-        self.inner.lock().pages.iter().any(|p| p.offloaded != 0)
+    /// Does anything wait for a thread of `pool`?
+    pub(crate) fn has_offloaded(&self, pool: u8) -> bool {
+        let inner = self.inner.lock();
+        inner.pages.iter().any(|p| p.offloaded(pool) != 0)
     }
 
-    /// The entries of one page that wait for a syscall thread: the caller executes them.
-    pub(crate) fn take_offloaded(&self) -> Option<(u32, u64)> {
+    /// The entries of one page that wait for a thread of `pool`: the caller executes them.
+    pub(crate) fn take_offloaded(&self, pool: u8) -> Option<(u32, u64)> {
         let mut inner = self.inner.lock();
-        for (page, p) in inner.pages.iter_mut().enumerate() {
-            if p.offloaded != 0 {
-                return Some((page as u32, core::mem::take(&mut p.offloaded)));
+        for (page, p) in (0..).zip(inner.pages.iter_mut()) {
+            let bits = p.take_offloaded(pool);
+            if bits != 0 {
+                return Some((page, bits));
             }
         }
         None
+    }
+
+    /// Notes that the registration is in the queue of `pool`. False where it was already. The
+    /// caller holds the pool's lock.
+    pub(crate) fn set_queued(&self, pool: u8) -> bool {
+        // ORDERING: The pool's lock orders it; other pools only change other bits.
+        let old = self.queued.fetch_or(1 << pool, Ordering::Relaxed);
+        old & (1 << pool) == 0
+    }
+
+    /// Undoes [`Self::set_queued`].
+    pub(crate) fn clear_queued(&self, pool: u8) {
+        // ORDERING: As above.
+        self.queued.fetch_and(!(1 << pool), Ordering::Relaxed);
     }
 
     /// Publishes that the results of `bits` are written, by the owner itself or by a thread;

@@ -50,6 +50,7 @@ pub(crate) enum Woken {
 
 /// The pool.
 pub(crate) struct Pool {
+    number: u8,
     inner: RawLock<Inner>,
     /// CPUs that shall poll.
     spin_mask: AtomicU64,
@@ -60,7 +61,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool without threads for up to `registrations` registrations.
-    pub(crate) fn new(registrations: usize) -> Result<Self> {
+    pub(crate) fn new(number: u8, registrations: usize) -> Result<Self> {
         let mut queue = KVec::with_capacity(registrations, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..registrations {
             queue.push(None, GFP_KERNEL_ACCOUNT)?;
@@ -79,11 +80,17 @@ impl Pool {
             counters: Counters::default(),
         };
         Ok(Pool {
+            number,
             inner: RawLock::new(inner, Class::Pool),
             spin_mask: AtomicU64::new(0),
             has_work: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Its number in the engine.
+    pub(crate) fn number(&self) -> u8 {
+        self.number
     }
 
     fn lock(&self) -> Guard<'_, Inner> {
@@ -231,7 +238,7 @@ impl Pool {
         let pages = inner.dequeue();
         self.has_work.store(inner.queued != 0, Ordering::Relaxed);
         if let Some(pages) = &pages {
-            pages.queued.store(false, Ordering::Relaxed);
+            pages.clear_queued(self.number);
         }
         pages
     }
@@ -288,7 +295,7 @@ impl Pool {
     }
 
     fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: ArcBorrow<'_, Pages>) {
-        if !pages.queued.swap(true, Ordering::Relaxed) {
+        if pages.set_queued(self.number) {
             inner.enqueue(pages.into());
             self.has_work.store(true, Ordering::Relaxed);
         }
@@ -298,14 +305,14 @@ impl Pool {
     /// that it leaves. False where it polled and nobody can go on with that.
     pub(crate) fn blocked(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) -> bool {
         let mut inner = self.lock();
-        if let Role::Worker(i) | Role::Spinner(i, _) = role {
+        if let Some(i) = role.slot() {
             inner.set_state(i, State::Blocked);
             inner.active -= 1;
         }
         inner.blocked += 1;
         inner.counters.max_blocked = core::cmp::max(inner.counters.max_blocked, inner.blocked);
         let mut vacant = false;
-        if let Role::Spinner(_, cpu) = role {
+        if let Role::Spinner { cpu, .. } = role {
             inner.spinning &= !(1 << cpu);
             vacant = true;
         }
@@ -339,7 +346,7 @@ impl Pool {
     pub(crate) fn unblocked(&self, role: Role) {
         let mut inner = self.lock();
         inner.blocked -= 1;
-        if let Role::Worker(i) | Role::Spinner(i, _) = role {
+        if let Some(i) = role.slot() {
             inner.set_state(i, State::Active);
             inner.active += 1;
         }

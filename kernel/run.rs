@@ -9,6 +9,7 @@ use crate::{
     dispatch::{self, Outcome},
     engine::Engine,
     pages::Pages,
+    pools::PoolSet,
     sys::{
         hook::{Blocking, Hook},
         invoke,
@@ -23,10 +24,20 @@ use kernel::sync::ArcBorrow;
 pub(crate) enum Role {
     /// The thread that posted them, in WAIT.
     Owner,
-    /// A syscall thread, with its number in the pool.
-    Worker(u32),
-    /// A syscall thread that polls the doorbells on this CPU.
-    Spinner(u32, u32),
+    /// A syscall thread of a pool, with its number there.
+    Worker { pool: u8, slot: u32 },
+    /// A syscall thread of the first pool that polls the doorbells on this CPU.
+    Spinner { slot: u32, cpu: u32 },
+}
+
+impl Role {
+    /// The number that a syscall thread has in its pool.
+    pub(crate) fn slot(self) -> Option<u32> {
+        match self {
+            Role::Owner => None,
+            Role::Worker { slot, .. } | Role::Spinner { slot, .. } => Some(slot),
+        }
+    }
 }
 
 /// How a batch ended.
@@ -110,8 +121,34 @@ impl Batch<'_> {
         self.role.get() == Role::Owner
     }
 
+    /// The pool whose entries a syscall thread executes: it gives others to theirs.
+    pub(crate) fn pool(&self) -> Option<u8> {
+        match self.role.get() {
+            Role::Worker { pool, .. } => Some(pool),
+            Role::Owner | Role::Spinner { .. } => None,
+        }
+    }
+
+    pub(crate) fn has_pool(&self, pool: u8) -> bool {
+        self.engine.pools.set().has(pool)
+    }
+
     pub(crate) fn must_stop(&self) -> bool {
-        self.engine.pool.is_stopping()
+        self.engine.pools.is_stopping()
+    }
+
+    /// Marks entries that were not begun as waiting for threads. Returns of which pools.
+    fn offload_left(&self, left: u64) -> PoolSet {
+        match self.pool() {
+            _ if left == 0 => PoolSet::EMPTY,
+            Some(pool) => {
+                self.pages.offload(pool, self.page, left);
+                PoolSet::of(pool)
+            }
+            None => self
+                .pages
+                .offload_unseen(self.page, left, self.engine.pools.set()),
+        }
     }
 
     /// The thread has been told to end.
@@ -145,7 +182,12 @@ impl Batch<'_> {
     }
 
     fn run(&self) -> End {
-        let mut offload = 0;
+        let mut given = Given {
+            batch: self,
+            pools: PoolSet::EMPTY,
+            pool: 0,
+            bits: 0,
+        };
         let mut signal = false;
         loop {
             let todo = self.todo.get();
@@ -157,7 +199,7 @@ impl Batch<'_> {
             self.todo.set(todo & !bit);
             match dispatch::execute(self, index) {
                 Outcome::Finished => self.finished.set(self.finished.get() | bit),
-                Outcome::Offload => offload |= bit,
+                Outcome::Offload(pool) => given.add(pool, bit),
             }
             // On a syscall thread each result counts at once; the owner looks at them after.
             if !self.is_owner() {
@@ -168,21 +210,47 @@ impl Batch<'_> {
             }
             if self.attention.is_needed() && process::breathe() {
                 signal = true;
-                offload |= self.todo.take();
+                given.pools.extend(self.offload_left(self.todo.take()));
                 break;
             }
         }
         self.publish();
-        if offload != 0 {
-            self.pages.offload(self.page, offload);
-            self.engine.pool.push(self.pages);
-        }
+        given.flush();
+        self.engine.pools.push(given.pools, self.pages);
         if self.lost.get() {
             End::HandedOff
         } else if signal {
             End::Signal
         } else {
             End::Complete
+        }
+    }
+}
+
+/// What a batch gives to syscall threads: entries of the same pool under one lock.
+struct Given<'a> {
+    batch: &'a Batch<'a>,
+    /// Those that have got something.
+    pools: PoolSet,
+    /// For this one, and not yet marked as waiting.
+    pool: u8,
+    bits: u64,
+}
+
+impl Given<'_> {
+    fn add(&mut self, pool: u8, bit: u64) {
+        if pool != self.pool {
+            self.flush();
+            self.pool = pool;
+        }
+        self.bits |= bit;
+    }
+
+    fn flush(&mut self) {
+        let bits = core::mem::take(&mut self.bits);
+        if bits != 0 {
+            self.batch.pages.offload(self.pool, self.batch.page, bits);
+            self.pools.add(self.pool);
         }
     }
 }
@@ -196,29 +264,30 @@ impl Blocking for Batch<'_> {
         self.lost.set(true);
         self.publish();
         let left = self.todo.take();
-        if left != 0 {
-            self.pages.offload(self.page, left);
-        }
-        let more = match self.role.get() {
+        let mut more = self.offload_left(left);
+        match self.pool() {
+            Some(pool) if self.pages.has_offloaded(pool) => more.add(pool),
             // Nobody else looks at the owner's other pages while it sleeps.
-            Role::Owner => self.pages.offload_pending(),
-            _ => self.pages.has_offloaded(),
-        };
+            None if self.is_owner() => {
+                more.extend(self.pages.offload_pending(self.engine.pools.set()));
+            }
+            _ => (),
+        }
         if self.traced {
             invoke::trace_block(nr, left.count_ones());
         }
         let role = self.role.get();
-        if !self.engine.pool.blocked(role, more.then_some(self.pages)) {
+        if !self.engine.pools.blocked(role, more, self.pages) {
             self.engine.nobody_polls();
         }
-        if let Role::Spinner(slot, _) = role {
-            self.role.set(Role::Worker(slot));
+        if let Role::Spinner { slot, .. } = role {
+            self.role.set(Role::Worker { pool: 0, slot });
         }
     }
 
     fn running(&self) {
         if self.blocked.take() {
-            self.engine.pool.unblocked(self.role.get());
+            self.engine.pools.unblocked(self.role.get());
         }
     }
 }

@@ -75,22 +75,24 @@ fn run_inline(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>) -> boo
     false
 }
 
-/// Nobody can execute what waits for a syscall thread: make one, or say so in the results.
+/// Nobody can execute what waits for threads of some pool: make one, or say so in the results.
 fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
-    if !engine.pool.is_starved() || Worker::spawn(engine).is_ok() {
-        return;
-    }
-    while let Some((page, mut bits)) = pages.take_offloaded() {
-        let all = bits;
-        while bits != 0 {
-            let index = bits.trailing_zeros();
-            bits &= bits - 1;
-            pages.area().entry(page, index).put_result(
-                EAGAIN.to_errno().into(),
-                uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
-            );
+    for pool in engine.pools.set().iter() {
+        if !engine.pools.is_starved(pool) || Worker::spawn(engine, pool).is_ok() {
+            continue;
         }
-        pages.finish(page, all, all.count_ones(), false);
+        while let Some((page, mut bits)) = pages.take_offloaded(pool) {
+            let all = bits;
+            while bits != 0 {
+                let index = bits.trailing_zeros();
+                bits &= bits - 1;
+                pages.area().entry(page, index).put_result(
+                    EAGAIN.to_errno().into(),
+                    uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
+                );
+            }
+            pages.finish(page, all, all.count_ones(), false);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::{
     engine::Engine,
     pages::Pages,
-    pool::{Next, Woken},
+    pool::{Next, Pool, Woken},
     run::{self, End, Role},
     sys::{
         process,
@@ -27,16 +27,19 @@ static OPS: Ops<Worker> = Ops::new();
 /// What a syscall thread knows.
 pub(crate) struct Worker {
     engine: Arc<Engine>,
+    pool: u8,
     slot: u32,
 }
 
 impl Worker {
-    /// Creates a syscall thread in the current process, which is the engine's.
-    pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>) -> Result {
-        let slot = engine.pool.reserve(engine.max_threads())?;
+    /// Creates a syscall thread of `pool` in the current process, which is the engine's.
+    pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>, pool: u8) -> Result {
+        let place = engine.pools.get(pool).ok_or(ENOENT)?;
+        let slot = place.reserve(engine.max_threads())?;
         let worker = Arc::new(
             Worker {
                 engine: engine.into(),
+                pool,
                 slot,
             },
             GFP_KERNEL_ACCOUNT,
@@ -47,14 +50,21 @@ impl Worker {
         };
         match created {
             Ok(created) => {
-                engine.pool.created(slot, Some(created.thread()));
+                place.created(slot, Some(created.thread()));
                 Ok(())
             }
             Err(e) => {
-                engine.pool.created(slot, None);
+                place.created(slot, None);
                 Err(e)
             }
         }
+    }
+
+    fn pool(&self) -> &Pool {
+        self.engine
+            .pools
+            .get(self.pool)
+            .unwrap_or(self.engine.pools.first())
     }
 
     /// Sees to it that a thread is ready to take over if this one blocks.
@@ -64,10 +74,10 @@ impl Worker {
     ///
     /// [`Pool::blocked`]: crate::pool::Pool::blocked
     fn provide_spare(&self) -> bool {
-        if self.engine.pool.has_spare() || self.engine.pool.is_stopping() {
+        if self.pool().has_spare() || self.pool().is_stopping() {
             return true;
         }
-        Worker::spawn(self.engine.as_arc_borrow()) != Err(EINTR)
+        Worker::spawn(self.engine.as_arc_borrow(), self.pool) != Err(EINTR)
     }
 
     /// Handles a signal where one is pending; true where the thread has to end.
@@ -86,8 +96,12 @@ impl Worker {
                 return false;
             }
         }
-        while let Some((page, bits)) = pages.take_offloaded() {
-            match self.run(Role::Worker(self.slot), pages, page, bits) {
+        let role = Role::Worker {
+            pool: self.pool,
+            slot: self.slot,
+        };
+        while let Some((page, bits)) = pages.take_offloaded(self.pool) {
+            match self.run(role, pages, page, bits) {
                 End::Complete => (),
                 // Somebody else goes on with the rest.
                 End::HandedOff => break,
@@ -101,7 +115,7 @@ impl Worker {
 
     /// Polls the doorbells on `cpu`. False where the thread has to end.
     fn spin(&self, cpu: u32) -> bool {
-        let pool = &self.engine.pool;
+        let pool = self.pool();
         let polled = if process::run_on(cpu) {
             self.poll(cpu)
         } else {
@@ -127,7 +141,7 @@ impl Worker {
 
     fn poll(&self, cpu: u32) -> Polled {
         let engine = &self.engine;
-        let pool = &engine.pool;
+        let pool = self.pool();
         let Some((mut seen, mut known)) = self.known() else {
             return Polled::GivenUp;
         };
@@ -199,11 +213,14 @@ impl Worker {
 
     /// Looks everywhere once.
     fn poll_round(&self, cpu: u32, known: &[Arc<Pages>]) -> Round {
-        let role = Role::Spinner(self.slot, cpu);
+        let role = Role::Spinner {
+            slot: self.slot,
+            cpu,
+        };
         let mut any = false;
-        while let Some(pages) = self.engine.pool.try_dequeue() {
+        while let Some(pages) = self.pool().try_dequeue() {
             any = true;
-            while let Some((page, bits)) = pages.take_offloaded() {
+            while let Some((page, bits)) = pages.take_offloaded(self.pool) {
                 match self.run(role, &pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
                     End::Dying => return Round::Dying,
@@ -256,7 +273,7 @@ enum Polled {
 
 impl Body for Worker {
     fn run(this: ArcBorrow<'_, Self>) {
-        let pool = &this.engine.pool;
+        let pool = this.pool();
         loop {
             if Worker::must_end() {
                 break;

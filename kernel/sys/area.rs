@@ -186,6 +186,12 @@ impl Place<'_> {
         }
     }
 
+    /// The pool that the entry names, where nobody takes it now.
+    pub(crate) fn pool(&self) -> u8 {
+        // SAFETY: By the invariant.
+        unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).pool) }.load(Ordering::Relaxed)
+    }
+
     /// Writes the result. It counts once its bit is in [`Area::set_done`].
     #[inline(always)]
     pub(crate) fn put_result(&self, result: i64, reason: u8) {
