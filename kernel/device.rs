@@ -26,6 +26,7 @@ const KICK: u32 = _IO(MAGIC, 4);
 const SET: u32 = _IOW::<uapi::flexsc_param>(MAGIC, 5);
 const GET: u32 = _IOWR::<uapi::flexsc_param>(MAGIC, 6);
 const QUERY: u32 = _IOWR::<uapi::flexsc_stats>(MAGIC, 7);
+const CANCEL: u32 = _IOW::<uapi::flexsc_cancel>(MAGIC, 8);
 
 fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let mut r: uapi::flexsc_register = abi::read(arg)?;
@@ -91,8 +92,23 @@ fn query(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
+fn cancel(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+    let c: uapi::flexsc_cancel = abi::read(arg)?;
+    if c.size as usize != size_of::<uapi::flexsc_cancel>() || c.flags != 0 {
+        return Err(EINVAL);
+    }
+    engine.cancel(c.id as usize, c.index).map(|()| 0)
+}
+
 impl Device for Engine {
     type Mapping = Pages;
+
+    fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize> {
+        if !this.is_ours() {
+            return Err(EPERM);
+        }
+        wait_fast(this, arg)
+    }
 
     fn open() -> Result<Arc<Self>> {
         Engine::new()
@@ -123,6 +139,7 @@ impl Device for Engine {
                 abi::write(arg, p).map(|()| 0)
             }
             QUERY => query(engine, arg),
+            CANCEL => cancel(engine, arg),
             _ => Err(ENOTTY),
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     sys::{
         area::Entry,
         errno, file,
-        invoke::{self, Refusal},
+        invoke::{Frame, Refusal},
         process, thread,
     },
 };
@@ -18,14 +18,14 @@ use kernel::uapi;
 /// What became of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Its result is written.
-    Finished,
+    /// It has this result.
+    Done(Verdict),
     /// A syscall thread of this pool has to execute it.
     Offload(u8),
 }
 
 /// A result and why it was refused.
-type Verdict = (i64, uapi::flexsc_reason);
+pub(crate) type Verdict = (i64, uapi::flexsc_reason);
 
 // Results of a call that a signal interrupted, from `linux/errno.h`.
 const RESTART_SYS: i64 = -512;
@@ -36,46 +36,60 @@ const RESTART_BLOCK: i64 = -516;
 /// Number of restart_syscall(2) on x86-64.
 const NR_RESTART_SYSCALL: u16 = 219;
 
+const NONE: uapi::flexsc_reason = uapi::flexsc_reason_FLEXSC_REASON_NONE;
+
 fn number(e: Error) -> i64 {
     e.to_errno().into()
 }
 
-fn must_restart(result: i64) -> bool {
-    matches!(
-        result,
-        RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK
-    )
+/// Is this one of `-ERESTART*`?
+#[inline(always)]
+pub(crate) fn must_restart(result: i64) -> bool {
+    // -515 is ENOIOCTLCMD, which no call returns.
+    (RESTART_BLOCK..=RESTART_SYS).contains(&result)
+        && matches!(
+            result,
+            RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK
+        )
+}
+
+/// Is this `-errno`?
+pub(crate) fn is_failure(result: i64) -> bool {
+    (-4095..0).contains(&result)
+}
+
+/// Does this reason say that the call was not executed?
+pub(crate) fn is_refusal(reason: uapi::flexsc_reason) -> bool {
+    reason != NONE && reason != uapi::flexsc_reason_FLEXSC_REASON_BOUND
 }
 
 fn refused(reason: uapi::flexsc_reason) -> Verdict {
     (number(errno::eopnotsupp()), reason)
 }
 
+/// The entry itself is wrong.
+pub(crate) fn bad_entry() -> Verdict {
+    (number(EINVAL), uapi::flexsc_reason_FLEXSC_REASON_ENTRY)
+}
+
 fn refusal(why: Refusal) -> Verdict {
     match why {
         Refusal::Guarded => refused(uapi::flexsc_reason_FLEXSC_REASON_GUARDED),
         Refusal::Context => refused(uapi::flexsc_reason_FLEXSC_REASON_CONTEXT),
-        Refusal::Exiting => (
-            number(errno::ecanceled()),
-            uapi::flexsc_reason_FLEXSC_REASON_NONE,
-        ),
+        Refusal::Exiting => (number(errno::ecanceled()), NONE),
     }
 }
 
 /// Where an entry may run, or why nowhere.
-#[inline(always)]
 fn check(batch: &Batch<'_>, e: &Entry) -> Result<Class, Verdict> {
-    let known = u32::from(e.flags) & !uapi::FLEXSC_ENTRY_ASYNC == 0;
-    if !known || e.take != [0; 2] || (e.pool != 0 && !batch.has_pool(e.pool)) {
-        return Err((number(EINVAL), uapi::flexsc_reason_FLEXSC_REASON_ENTRY));
+    let known = u32::from(e.flags) & !uapi::FLEXSC_ENTRY_FLAGS == 0;
+    if !known || (e.pool != 0 && !batch.has_pool(e.pool)) {
+        return Err(bad_entry());
     }
     match policy::classify(e.nr, &e.args) {
         Class::Refused(Reason::Life) => Err(refused(uapi::flexsc_reason_FLEXSC_REASON_LIFE)),
         Class::Refused(Reason::Thread) => Err(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD)),
-        Class::Unknown => Err((
-            number(errno::enosys()),
-            uapi::flexsc_reason_FLEXSC_REASON_NONE,
-        )),
+        Class::Unknown => Err((number(errno::enosys()), NONE)),
         class => Ok(class),
     }
 }
@@ -89,62 +103,81 @@ fn runs_inline(class: Class) -> bool {
     }
 }
 
-/// None where a syscall thread has to execute it.
-fn by_owner(batch: &Batch<'_>, e: &Entry) -> Option<Verdict> {
-    let class = match check(batch, e) {
-        Ok(class) => class,
-        Err(verdict) => return Some(verdict),
-    };
+fn by_owner(
+    batch: &Batch<'_>,
+    frame: &Frame,
+    index: u32,
+    e: &Entry,
+    class: Class,
+    follows: bool,
+) -> Outcome {
+    // Within a chain the first entry decides.
     let elsewhere = e.pool != 0 || u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;
-    if elsewhere || !runs_inline(class) {
-        return None;
+    if elsewhere && !follows {
+        return Outcome::Offload(e.pool);
     }
-    match batch.executing(e.nr, || {
-        invoke::invoke(batch.pages().owner(), e.nr, &e.args)
-    }) {
+    if !runs_inline(class) {
+        return Outcome::Offload(0);
+    }
+    frame.set_args(&e.args);
+    match batch.invoke(frame, index, e.nr) {
         Ok(result) if must_restart(result) => {
             // A signal for the owner. The call goes on without it, where it can.
-            (class == Class::OwnThread)
-                .then_some((number(EINTR), uapi::flexsc_reason_FLEXSC_REASON_NONE))
+            if class == Class::OwnThread || batch.is_cancelled(index) {
+                Outcome::Done((number(EINTR), NONE))
+            } else {
+                Outcome::Offload(0)
+            }
         }
-        Ok(result) => Some((result, uapi::flexsc_reason_FLEXSC_REASON_NONE)),
-        Err(why) => Some(refusal(why)),
+        Ok(result) => Outcome::Done((result, NONE)),
+        Err(why) => Outcome::Done(refusal(why)),
     }
 }
 
-/// None where a thread of another pool has to execute it.
-fn by_worker(batch: &Batch<'_>, e: &Entry) -> Option<Verdict> {
-    match check(batch, e) {
-        Ok(Class::OwnThread) => return Some(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD)),
-        Ok(_) => (),
-        Err(verdict) => return Some(verdict),
+fn by_worker(
+    batch: &Batch<'_>,
+    frame: &Frame,
+    index: u32,
+    e: &Entry,
+    class: Class,
+    follows: bool,
+) -> Outcome {
+    if class == Class::OwnThread {
+        return Outcome::Done(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD));
     }
     // What has reached a pool stays there: the entry may name another one in the meantime.
-    if batch.pool().is_none() && e.pool != 0 {
-        return None;
+    if batch.pool().is_none() && e.pool != 0 && !follows {
+        return Outcome::Offload(e.pool);
     }
-    Some(until_done(batch, e))
+    if batch.is_cancelled(index) {
+        return Outcome::Done((
+            number(errno::ecanceled()),
+            uapi::flexsc_reason_FLEXSC_REASON_CANCELLED,
+        ));
+    }
+    Outcome::Done(until_done(batch, frame, index, e))
 }
 
-fn until_done(batch: &Batch<'_>, e: &Entry) -> Verdict {
+fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Verdict {
+    let interrupted = (number(EINTR), NONE);
     let mut nr = e.nr;
     loop {
-        let result =
-            match batch.executing(nr, || invoke::invoke(batch.pages().owner(), nr, &e.args)) {
-                Ok(result) => result,
-                Err(why) => return refusal(why),
-            };
+        frame.set_args(&e.args);
+        let result = match batch.invoke(frame, index, nr) {
+            Ok(result) => result,
+            Err(why) => return refusal(why),
+        };
         if !must_restart(result) {
-            return (result, uapi::flexsc_reason_FLEXSC_REASON_NONE);
+            return (result, NONE);
         }
         // There is no handler to run and nobody to return to: stop, freeze or die with the
         // process, then restart the call as after a signal without a handler.
         if process::signal_pending() && thread::signal() {
             batch.set_dying();
-            return (number(EINTR), uapi::flexsc_reason_FLEXSC_REASON_NONE);
+            return interrupted;
         }
-        if batch.must_stop() {
-            return (number(EINTR), uapi::flexsc_reason_FLEXSC_REASON_NONE);
+        if batch.must_stop() || batch.is_cancelled(index) {
+            return interrupted;
         }
         if result == RESTART_BLOCK {
             nr = NR_RESTART_SYSCALL;
@@ -152,30 +185,19 @@ fn until_done(batch: &Batch<'_>, e: &Entry) -> Verdict {
     }
 }
 
-/// Executes entry `index` of the batch's page, which the caller has claimed.
-pub(crate) fn execute(batch: &Batch<'_>, index: u32) -> Outcome {
-    let pages = batch.pages();
-    let page = batch.page();
-    let place = pages.area().entry(page, index);
-    let e = place.take();
-    let number = page * uapi::FLEXSC_PAGE_ENTRIES + index;
-    if batch.is_traced() {
-        invoke::trace_invoke(pages.owner(), e.nr, number);
+/// Executes entry `index` of the batch's page, which the caller has copied to `e`; `follows`: it
+/// does not begin a chain.
+pub(crate) fn execute(
+    batch: &Batch<'_>,
+    frame: &Frame,
+    index: u32,
+    e: &Entry,
+    follows: bool,
+) -> Outcome {
+    batch.trace_invoke(index, e.nr);
+    match check(batch, e) {
+        Err(verdict) => Outcome::Done(verdict),
+        Ok(class) if batch.is_owner() => by_owner(batch, frame, index, e, class, follows),
+        Ok(class) => by_worker(batch, frame, index, e, class, follows),
     }
-    let verdict = if batch.is_owner() {
-        by_owner(batch, &e)
-    } else {
-        by_worker(batch, &e)
-    };
-    let Some((result, reason)) = verdict else {
-        return Outcome::Offload(e.pool);
-    };
-    if reason != uapi::flexsc_reason_FLEXSC_REASON_NONE {
-        batch.count_refused();
-    }
-    place.put_result(result, reason as u8);
-    if batch.is_traced() {
-        invoke::trace_complete(e.nr, number, result);
-    }
-    Outcome::Finished
 }

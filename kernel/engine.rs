@@ -5,6 +5,7 @@
 use crate::{
     pages::{Pages, Totals},
     pools::{PoolSet, Pools},
+    run::order::Kind,
     sys::{
         file,
         notify::Notifier,
@@ -24,6 +25,9 @@ const MAX_REGISTRATIONS: usize = 512;
 const DEFAULT_IDLE_NS: u64 = 1_000_000;
 /// How long an idle thread stays by default, in milliseconds.
 const DEFAULT_RETIRE_MS: u32 = 1_000;
+
+/// Rounds of a chain's loop by default: a gibibyte, 16 KiB at a time.
+const DEFAULT_LOOP_MAX: u64 = 65_536;
 
 /// What the table's lock protects besides.
 #[derive(Default)]
@@ -46,6 +50,8 @@ pub(crate) struct Engine {
     idle_ns: AtomicU64,
     retire_ms: AtomicU32,
     max_threads: AtomicU32,
+    order: AtomicU32,
+    loop_max: AtomicU64,
 }
 
 impl Engine {
@@ -65,6 +71,8 @@ impl Engine {
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
                 retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
                 max_threads: AtomicU32::new(file::max_threads()),
+                order: AtomicU32::new(Kind::Posted as u32),
+                loop_max: AtomicU64::new(DEFAULT_LOOP_MAX),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -93,6 +101,21 @@ impl Engine {
 
     pub(crate) fn idle_ns(&self) -> u64 {
         self.idle_ns.load(Ordering::Relaxed)
+    }
+
+    /// ORDER.
+    #[inline(always)]
+    pub(crate) fn order(&self) -> Kind {
+        match self.order.load(Ordering::Relaxed) {
+            uapi::flexsc_order_FLEXSC_ORDER_NUMBER => Kind::Number,
+            uapi::flexsc_order_FLEXSC_ORDER_IO_FIRST => Kind::IoFirst,
+            _ => Kind::Posted,
+        }
+    }
+
+    /// LOOP_MAX.
+    pub(crate) fn loop_max(&self) -> u64 {
+        self.loop_max.load(Ordering::Relaxed)
     }
 
     pub(crate) fn retire_ms(&self) -> u32 {
@@ -224,6 +247,12 @@ impl Engine {
         Ok(())
     }
 
+    /// CANCEL of entry `index` of `id`.
+    pub(crate) fn cancel(&self, id: usize, index: u32) -> Result {
+        let entries = uapi::FLEXSC_PAGE_ENTRIES;
+        self.get(id)?.cancel(index / entries, index % entries)
+    }
+
     /// Lets threads of `pools` execute what `pages` has offloaded.
     pub(crate) fn offloaded(
         self: ArcBorrow<'_, Self>,
@@ -295,6 +324,16 @@ impl Engine {
                 let value = u32::try_from(value).map_err(|_| EINVAL)?;
                 self.retire_ms.store(value, Ordering::Relaxed);
             }
+            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => {
+                self.order
+                    .store(Kind::try_from(value)? as u32, Ordering::Relaxed);
+            }
+            uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => {
+                if value == 0 {
+                    return Err(EINVAL);
+                }
+                self.loop_max.store(value, Ordering::Relaxed);
+            }
             uapi::flexsc_param_id_FLEXSC_PARAM_EVENTFD => {
                 let fd = i32::try_from(value as i64).map_err(|_| EBADF)?;
                 self.notifier.set_eventfd(fd)?;
@@ -311,6 +350,8 @@ impl Engine {
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
             uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => self.max_threads().into(),
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.retire_ms().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.order() as u64,
+            uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => self.loop_max(),
             _ => return Err(EINVAL),
         })
     }
@@ -346,6 +387,9 @@ impl Engine {
             max_active: pool.max_active.into(),
             max_blocked: pool.max_blocked.into(),
             pages: pages.into(),
+            cancels: sum.cancels,
+            chains: sum.chains,
+            loop_rounds: sum.rounds,
             ..Default::default()
         }
     }

@@ -3,6 +3,7 @@
  * What Rust can not call by itself: inline functions and macros of the kernel,
  * and the module's parameters.
  */
+#include <linux/bitops.h>
 #include <linux/capability.h>
 #include <linux/cpumask.h>
 #include <linux/file.h>
@@ -192,6 +193,12 @@ u64 flexsc_now_ns(void)
 void flexsc_mb(void)
 {
 	smp_mb();
+}
+
+/* The number of bits that are set; one instruction on most processors. */
+unsigned int flexsc_weight(u64 bits)
+{
+	return hweight64(bits);
 }
 
 /* Bind the current syscall thread to @cpu. */

@@ -35,6 +35,7 @@ long flexsc_sleep(long timeout_ms);
 int flexsc_sleep_until(u64 when_ns);
 u64 flexsc_now_ns(void);
 void flexsc_mb(void);
+unsigned int flexsc_weight(u64 bits);
 bool flexsc_run_on(unsigned int cpu);
 void flexsc_run_anywhere(struct cpumask *mask);
 struct cpumask *flexsc_own_cpus(void);

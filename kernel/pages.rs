@@ -4,45 +4,59 @@
 //!
 //! An entry's way: posted by the program; *taken* when a task of ours claims its bit; *offloaded*
 //! while it waits for a syscall thread of its pool; executed by exactly the one that claimed it;
-//! *done* when its result is written. The kernel's words are the only ones it believes.
+//! *done* when its result is written. In a chain it may be *held* in between: executed, but not
+//! published. The kernel's words are the only ones it believes.
+//!
+//! Claiming and publishing take the lock, both once for many entries; what lies in between does
+//! not.
 
-use crate::pools::{PoolSet, POOLS};
+mod cancel;
+mod offload;
+mod waiting;
+
+pub(crate) use self::waiting::Count;
+
+use crate::pools::POOLS;
 use crate::sys::{
     area::Area,
     lock::{Class, Guard, RawLock},
     notify::Notifier,
-    process::Thread,
+    process::{self, Thread},
 };
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::uapi;
 
-/// The kernel's words of one page.
-#[derive(Clone, Copy, Default)]
-struct Page {
+/// The kernel's words of one page, one bit for each entry.
+#[derive(Default)]
+struct Words {
+    // All are changed under the lock, and looked at without it where a hint will do.
+    /// Toggled when an entry was accepted.
+    taken: AtomicU64,
     /// Toggled when an entry's result was published.
-    done: u64,
-    /// Taken, and waiting for a syscall thread, for each pool.
-    offloaded: [u64; POOLS],
+    done: AtomicU64,
+    /// Of those in between: CANCEL was asked for.
+    cancelled: AtomicU64,
+    /// Of those in between: executed, but the chain that they are in goes on elsewhere.
+    held: AtomicU64,
+    /// Where the order of a batch begins: behind the last entry that was claimed.
+    start: AtomicU32,
 }
 
-impl Page {
-    fn offload(&mut self, pool: u8, bits: u64) {
-        if let Some(offloaded) = self.offloaded.get_mut(usize::from(pool)) {
-            *offloaded |= bits;
-        }
+impl Words {
+    /// Accepted and not finished.
+    fn busy(&self) -> u64 {
+        // ORDERING: None needed; who must not miss a change holds the lock.
+        self.taken.load(Ordering::Relaxed) ^ self.done.load(Ordering::Relaxed)
     }
+}
 
-    fn offloaded(&self, pool: u8) -> u64 {
-        self.offloaded.get(usize::from(pool)).map_or(0, |o| *o)
-    }
-
-    fn take_offloaded(&mut self, pool: u8) -> u64 {
-        self.offloaded
-            .get_mut(usize::from(pool))
-            .map_or(0, core::mem::take)
-    }
+/// What of one page is behind the lock.
+#[derive(Clone, Copy, Default)]
+struct Page {
+    /// Taken, and waiting for a syscall thread, for each pool.
+    offloaded: [u64; POOLS],
 }
 
 /// What a registration has counted so far.
@@ -60,6 +74,12 @@ pub(crate) struct Totals {
     pub(crate) waits: u64,
     /// Times that the owner slept in one.
     pub(crate) sleeps: u64,
+    /// Entries that CANCEL has found.
+    pub(crate) cancels: u64,
+    /// Chains executed.
+    pub(crate) chains: u64,
+    /// Rounds of their loops.
+    pub(crate) rounds: u64,
 }
 
 impl core::ops::AddAssign for Totals {
@@ -70,26 +90,58 @@ impl core::ops::AddAssign for Totals {
         self.refused += other.refused;
         self.waits += other.waits;
         self.sleeps += other.sleeps;
+        self.cancels += other.cancels;
+        self.chains += other.chains;
+        self.rounds += other.rounds;
     }
 }
 
+/// A count that only the owner changes, so that it needs no atomic operation.
+#[derive(Default)]
+struct OwnCount(AtomicU64);
+
+impl OwnCount {
+    #[inline(always)]
+    fn add(&self, n: u64) {
+        // ORDERING: None needed: one writer.
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counted by the owner.
+#[derive(Default)]
+struct Own {
+    done: OwnCount,
+    refused: OwnCount,
+    waits: OwnCount,
+    sleeps: OwnCount,
+}
+
+/// Counted by others.
+#[derive(Default)]
+struct Others {
+    done: AtomicU64,
+    refused: AtomicU64,
+    chains: AtomicU64,
+    rounds: AtomicU64,
+}
+
 /// What is behind the lock.
-pub(crate) struct Inner {
+struct Inner {
     pages: KVec<Page>,
+    /// Who sleeps in the call of which entry.
+    sleepers: KVVec<Option<Thread>>,
     /// How many more results the sleeping owner waits for; 0: it does not.
     missing: u32,
     /// Something that the owner has to look at although results are missing.
     nudged: bool,
-    totals: Totals,
-}
-
-/// How many entries are in which state.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Count {
-    /// Have a result that was not reaped.
-    pub(crate) ready: u32,
-    /// Posted or taken, and without a result.
-    pub(crate) unfinished: u32,
+    posted: u64,
+    cancels: u64,
 }
 
 /// A registration.
@@ -99,9 +151,10 @@ pub(crate) struct Pages {
     area: Area,
     owner: Thread,
     notifier: Arc<Notifier>,
-    /// A word for each page, changed under the lock: toggled when an entry was accepted.
-    taken: KVec<AtomicU64>,
+    words: KVec<Words>,
     inner: RawLock<Inner>,
+    own: Own,
+    others: Others,
     /// Pools in whose queue of registrations with offloaded entries this one is.
     queued: AtomicU16,
     /// Unregistered: nobody takes entries any more.
@@ -118,15 +171,22 @@ impl Pages {
     /// Makes pages for the current thread.
     pub(crate) fn new(pages: u32, notifier: Arc<Notifier>) -> Result<Arc<Self>> {
         let area = Area::new(pages)?;
-        let mut taken = KVec::with_capacity(pages as usize, GFP_KERNEL_ACCOUNT)?;
+        let mut words = KVec::with_capacity(pages as usize, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..pages {
-            taken.push(AtomicU64::new(0), GFP_KERNEL_ACCOUNT)?;
+            words.push(Words::default(), GFP_KERNEL_ACCOUNT)?;
+        }
+        let entries = (pages * uapi::FLEXSC_PAGE_ENTRIES) as usize;
+        let mut sleepers = KVVec::with_capacity(entries, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..entries {
+            sleepers.push(None, GFP_KERNEL_ACCOUNT)?;
         }
         let inner = Inner {
             pages: KVec::from_elem(Page::default(), pages as usize, GFP_KERNEL_ACCOUNT)?,
+            sleepers,
             missing: 0,
             nudged: false,
-            totals: Totals::default(),
+            posted: 0,
+            cancels: 0,
         };
         let pages = Arc::new(
             Pages {
@@ -134,8 +194,10 @@ impl Pages {
                 area,
                 owner: Thread::current(),
                 notifier,
-                taken,
+                words,
                 inner: RawLock::new(inner, Class::Pages),
+                own: Own::default(),
+                others: Others::default(),
                 queued: AtomicU16::new(0),
                 dead: AtomicBool::new(false),
             },
@@ -167,45 +229,74 @@ impl Pages {
         self.area.pages()
     }
 
+    fn words(&self, page: u32) -> Option<&Words> {
+        self.words.get(page as usize)
+    }
+
     /// Which entries of `page` are posted and not taken: a look without the lock.
+    #[inline(always)]
     pub(crate) fn pending(&self, page: u32) -> u64 {
-        match self.taken.get(page as usize) {
+        match self.words(page) {
             // ORDERING: None needed, `claim` looks again under the lock.
-            Some(taken) => self.area.posted(page) ^ taken.load(Ordering::Relaxed),
+            Some(words) => self.area.posted(page) ^ words.taken.load(Ordering::Relaxed),
             None => 0,
         }
     }
 
+    /// The first page where something is posted that was not taken.
+    #[inline(always)]
+    pub(crate) fn first_pending(&self) -> Option<u32> {
+        (0..self.len()).find(|page| self.pending(*page) != 0)
+    }
+
     /// Is anything posted that was not taken?
     pub(crate) fn any_pending(&self) -> bool {
-        (0..self.len()).any(|page| self.pending(page) != 0)
+        self.first_pending().is_some()
+    }
+
+    /// Where the order of a batch of `page` begins.
+    #[inline(always)]
+    pub(crate) fn start(&self, page: u32) -> u32 {
+        // ORDERING: None needed: a hint.
+        self.words(page)
+            .map_or(0, |words| words.start.load(Ordering::Relaxed))
+    }
+
+    /// The entries of `page` that were executed in chains which others go on with.
+    pub(crate) fn held(&self, page: u32) -> u64 {
+        // ORDERING: None needed: set before the rest of the chain was given away under the lock.
+        self.words(page)
+            .map_or(0, |words| words.held.load(Ordering::Relaxed))
     }
 
     fn claim_locked(&self, inner: &mut Guard<'_, Inner>, page: u32) -> u64 {
-        let Some(taken) = self.taken.get(page as usize) else {
+        let Some(words) = self.words(page) else {
             return 0;
         };
         if self.dead.load(Ordering::Relaxed) {
             return 0;
         }
-        let old = taken.load(Ordering::Relaxed);
+        let old = words.taken.load(Ordering::Relaxed);
         let posted = self.area.posted(page);
         // A hostile program may toggle a bit again while its entry is in flight. Such an entry
         // must not be taken twice, so it counts when it is done.
-        let busy = match inner.pages.get(page as usize) {
-            Some(p) => old ^ p.done,
-            None => return 0,
-        };
-        let bits = (posted ^ old) & !busy;
+        let bits = (posted ^ old) & !words.busy();
         if bits != 0 {
-            taken.store(old ^ bits, Ordering::Relaxed);
+            words.taken.store(old ^ bits, Ordering::Relaxed);
             self.area.set_taken(page, old ^ bits);
-            inner.totals.posted += u64::from(bits.count_ones());
+            inner.posted += u64::from(process::weight(bits));
+            // Behind the last of them, counted from where the batch before ended.
+            let start = words.start.load(Ordering::Relaxed);
+            let last = u64::BITS - bits.rotate_right(start).leading_zeros();
+            words
+                .start
+                .store((start + last) % u64::BITS, Ordering::Relaxed);
         }
         bits
     }
 
     /// Takes all entries of `page` that are posted: the caller executes or offloads each of them.
+    #[inline(always)]
     pub(crate) fn claim(&self, page: u32) -> u64 {
         if self.pending(page) == 0 {
             return 0;
@@ -213,113 +304,43 @@ impl Pages {
         self.claim_locked(&mut self.inner.lock(), page)
     }
 
-    /// Marks entries that were claimed as waiting for a thread of `pool`.
-    pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64) {
-        if let Some(p) = self.inner.lock().pages.get_mut(page as usize) {
-            p.offload(pool, bits);
-        }
-    }
-
-    /// As [`Self::offload`], for entries that nobody has looked at: each waits for the pool that
-    /// it names, or for the first one where that is not among `pools`. Returns the pools that
-    /// have something to do now.
-    pub(crate) fn offload_unseen(&self, page: u32, bits: u64, pools: PoolSet) -> PoolSet {
-        let mut inner = self.inner.lock();
-        match inner.pages.get_mut(page as usize) {
-            Some(p) => self.offload_locked(p, page, bits, pools),
-            None => PoolSet::EMPTY,
-        }
-    }
-
-    fn offload_locked(&self, p: &mut Page, page: u32, bits: u64, pools: PoolSet) -> PoolSet {
-        let mut given = PoolSet::EMPTY;
-        let mut left = bits;
-        while left != 0 {
-            let index = left.trailing_zeros();
-            left &= left - 1;
-            // A program that changes it afterwards gets its call executed by another pool.
-            let named = self.area.entry(page, index).pool();
-            let pool = if pools.has(named) { named } else { 0 };
-            p.offload(pool, 1 << index);
-            given.add(pool);
-        }
-        given
-    }
-
-    /// Takes all that is posted and marks it as waiting for threads of the entries' pools, of
-    /// which `pools` exist. Returns the pools that have something to do now.
-    pub(crate) fn offload_pending(&self, pools: PoolSet) -> PoolSet {
-        let mut inner = self.inner.lock();
-        let mut any = PoolSet::EMPTY;
-        for page in 0..self.len() {
-            let bits = if self.pending(page) != 0 {
-                self.claim_locked(&mut inner, page)
-            } else {
-                0
-            };
-            if let Some(p) = inner.pages.get_mut(page as usize) {
-                self.offload_locked(p, page, bits, pools);
-                for pool in pools.iter() {
-                    if p.offloaded(pool) != 0 {
-                        any.add(pool);
-                    }
-                }
-            }
-        }
-        any
-    }
-
-    /// Does anything wait for a thread of `pool`?
-    pub(crate) fn has_offloaded(&self, pool: u8) -> bool {
-        let inner = self.inner.lock();
-        inner.pages.iter().any(|p| p.offloaded(pool) != 0)
-    }
-
-    /// The entries of one page that wait for a thread of `pool`: the caller executes them.
-    pub(crate) fn take_offloaded(&self, pool: u8) -> Option<(u32, u64)> {
-        let mut inner = self.inner.lock();
-        for (page, p) in (0..).zip(inner.pages.iter_mut()) {
-            let bits = p.take_offloaded(pool);
-            if bits != 0 {
-                return Some((page, bits));
-            }
-        }
-        None
-    }
-
-    /// Notes that the registration is in the queue of `pool`. False where it was already. The
-    /// caller holds the pool's lock.
-    pub(crate) fn set_queued(&self, pool: u8) -> bool {
-        // ORDERING: The pool's lock orders it; other pools only change other bits.
-        let old = self.queued.fetch_or(1 << pool, Ordering::Relaxed);
-        old & (1 << pool) == 0
-    }
-
-    /// Undoes [`Self::set_queued`].
-    pub(crate) fn clear_queued(&self, pool: u8) {
-        // ORDERING: As above.
-        self.queued.fetch_and(!(1 << pool), Ordering::Relaxed);
-    }
-
     /// Publishes that the results of `bits` are written, by the owner itself or by a thread;
-    /// `refused` of them were not executed.
+    /// `refused` of them were not executed. The caller has claimed them.
     pub(crate) fn finish(&self, page: u32, bits: u64, refused: u32, by_owner: bool) {
-        if bits == 0 {
-            return;
+        let n = process::weight(bits);
+        let executed = u64::from(n - refused);
+        if by_owner {
+            self.own.done.add(executed);
+        } else {
+            self.others.done.fetch_add(executed, Ordering::Relaxed);
         }
-        let mut inner = self.inner.lock();
-        let Some(p) = inner.pages.get_mut(page as usize) else {
+        if refused != 0 {
+            self.count_refused(u64::from(refused), by_owner);
+        }
+        self.publish(page, bits, n);
+    }
+
+    #[cold]
+    fn count_refused(&self, n: u64, by_owner: bool) {
+        if by_owner {
+            self.own.refused.add(n);
+        } else {
+            self.others.refused.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    fn publish(&self, page: u32, bits: u64, n: u32) {
+        let Some(words) = self.words(page) else {
             return;
         };
-        p.done ^= bits;
-        let done = p.done;
+        let mut inner = self.inner.lock();
+        let done = words.done.load(Ordering::Relaxed) ^ bits;
+        words.done.store(done, Ordering::Relaxed);
         self.area.set_done(page, done);
-        let n = bits.count_ones();
-        inner.totals.refused += u64::from(refused);
-        if by_owner {
-            inner.totals.inline_done += u64::from(n - refused);
-        } else {
-            inner.totals.thread_done += u64::from(n - refused);
+        for gone in [&words.cancelled, &words.held] {
+            if gone.load(Ordering::Relaxed) & bits != 0 {
+                gone.fetch_and(!bits, Ordering::Relaxed);
+            }
         }
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
@@ -332,69 +353,10 @@ impl Pages {
         self.notifier.signal();
     }
 
-    fn count_locked(&self, inner: &Guard<'_, Inner>) -> Count {
-        let mut count = Count::default();
-        for (page, p) in (0..).zip(inner.pages.iter()) {
-            let Some(taken) = self.taken.get(page as usize) else {
-                continue;
-            };
-            let busy = taken.load(Ordering::Relaxed) ^ p.done;
-            let pending = self.pending(page) & !busy;
-            count.ready += (p.done ^ self.area.reaped(page)).count_ones();
-            count.unfinished += (busy | pending).count_ones();
-        }
-        count
-    }
-
-    /// How many entries have a result, and how many will have one.
-    pub(crate) fn count(&self) -> Count {
-        self.count_locked(&self.inner.lock())
-    }
-
-    /// As [`Self::count`], at the beginning of a WAIT call.
-    pub(crate) fn count_wait(&self) -> Count {
-        let mut inner = self.inner.lock();
-        inner.totals.waits += 1;
-        self.count_locked(&inner)
-    }
-
-    /// Prepares the owner's sleep for `need(count)` more results. Where none is missing, or it was
-    /// nudged, it must not sleep.
-    pub(crate) fn sleep_for(&self, need: impl FnOnce(Count) -> u32) -> bool {
-        let mut inner = self.inner.lock();
-        let missing = need(self.count_locked(&inner));
-        if missing == 0 || core::mem::take(&mut inner.nudged) {
-            return false;
-        }
-        inner.missing = missing;
-        inner.totals.sleeps += 1;
-        true
-    }
-
-    /// The owner is awake again.
-    pub(crate) fn awake(&self) {
-        self.inner.lock().missing = 0;
-    }
-
-    /// Wakes the owner where it sleeps: no syscall thread can go on with its entries.
-    pub(crate) fn nudge(&self) {
-        let mut inner = self.inner.lock();
-        inner.nudged = true;
-        if inner.missing != 0 {
-            inner.missing = 0;
-            self.owner.wake();
-        }
-    }
-
     /// Ends the registration where nothing is in flight.
     pub(crate) fn retire(&self) -> Result {
-        let inner = self.inner.lock();
-        let busy = inner
-            .pages
-            .iter()
-            .zip(self.taken.iter())
-            .any(|(p, taken)| taken.load(Ordering::Relaxed) != p.done);
-        if busy {
+        let _inner = self.inner.lock();
+        if self.words.iter().any(|words| words.busy() != 0) {
             return Err(EBUSY);
         }
         self.dead.store(true, Ordering::Relaxed);
@@ -413,8 +375,26 @@ impl Pages {
         }
     }
 
+    /// A chain has ended after so many rounds of its loop.
+    pub(crate) fn count_chain(&self, rounds: u64) {
+        self.others.chains.fetch_add(1, Ordering::Relaxed);
+        self.others.rounds.fetch_add(rounds, Ordering::Relaxed);
+    }
+
     /// What was counted so far.
     pub(crate) fn totals(&self) -> Totals {
-        self.inner.lock().totals
+        let inner = self.inner.lock();
+        let others = &self.others;
+        Totals {
+            posted: inner.posted,
+            inline_done: self.own.done.get(),
+            thread_done: others.done.load(Ordering::Relaxed),
+            refused: self.own.refused.get() + others.refused.load(Ordering::Relaxed),
+            waits: self.own.waits.get(),
+            sleeps: self.own.sleeps.get(),
+            cancels: inner.cancels,
+            chains: others.chains.load(Ordering::Relaxed),
+            rounds: others.rounds.load(Ordering::Relaxed),
+        }
     }
 }

@@ -160,11 +160,19 @@ macro_rules! build_table {
 }
 syscall_rows!(build_table);
 
+/// Is call `nr` [`Class::Inline`] whatever its arguments are?
+#[inline(always)]
+pub(crate) fn is_inline(nr: u16) -> bool {
+    TABLE.get(usize::from(nr)) == Some(&Rule::Inline)
+}
+
 /// The class of call `nr` with `args`.
 #[inline(always)]
 pub(crate) fn classify(nr: u16, args: &[u64; 6]) -> Class {
+    if is_inline(nr) {
+        return Class::Inline;
+    }
     match TABLE.get(usize::from(nr)) {
-        Some(Rule::Inline) => Class::Inline,
         Some(Rule::File0) => one_file(args),
         Some(&rule) => apply(rule, args),
         None => Class::Unknown,

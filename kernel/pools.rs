@@ -15,7 +15,7 @@ pub(crate) const POOLS: usize = uapi::FLEXSC_POOLS as usize;
 static_assert!(POOLS <= u16::BITS as usize);
 
 /// A set of pools.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PoolSet(u16);
 
 impl PoolSet {

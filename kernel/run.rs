@@ -5,19 +5,32 @@
 //! A batch belongs to one task and is touched by that task only: by its own code, and by the
 //! scheduler's hook, which the task itself calls. So it needs no lock.
 
+mod chain;
+pub(crate) mod order;
+
 use crate::{
-    dispatch::{self, Outcome},
+    dispatch::{self, Outcome, Verdict},
     engine::Engine,
     pages::Pages,
+    policy,
     pools::PoolSet,
     sys::{
         hook::{Blocking, Hook},
-        invoke,
+        invoke::{self, Frame, Refusal},
         process::{self, Attention},
     },
 };
 use core::cell::Cell;
 use kernel::sync::ArcBorrow;
+use kernel::uapi;
+
+use self::order::Order;
+
+/// Results that a syscall thread publishes at once.
+const GROUP: u32 = 8;
+
+/// [`Batch::executing`] outside of calls: no entry has this index.
+const NOTHING: u32 = u32::MAX;
 
 /// As what a task executes entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,16 +70,21 @@ pub(crate) enum End {
 pub(crate) struct Batch<'a> {
     engine: &'a Engine,
     pages: ArcBorrow<'a, Pages>,
-    page: u32,
+    page: Cell<u32>,
     traced: bool,
+    by_owner: bool,
     attention: Attention,
     role: Cell<Role>,
+    order: Order,
     /// Claimed and not yet begun.
     todo: Cell<u64>,
     /// With a result that was not yet published.
     finished: Cell<u64>,
-    /// Number of the call in execution; only then the hook means anything.
-    executing: Cell<Option<u16>>,
+    /// How many these are, on a syscall thread.
+    unpublished: Cell<u32>,
+    /// Index and number of the call in execution, or [`NOTHING`]; only in a call the hook means
+    /// anything.
+    executing: Cell<u32>,
     /// Asleep in a call.
     blocked: Cell<bool>,
     /// Blocked at least once.
@@ -75,9 +93,30 @@ pub(crate) struct Batch<'a> {
     dying: Cell<bool>,
     /// Of the finished ones, those refused.
     refused: Cell<u32>,
+    /// Pools that this batch has given entries to, and not yet told so.
+    given: Cell<PoolSet>,
 }
 
-/// Executes, as `role`, the entries `bits` of `page`, which the caller has claimed.
+/// Executes as their owner all that is posted in `pages` and can not block. `End::Signal` where a
+/// signal is pending.
+pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>) -> End {
+    let Some(first) = pages.first_pending() else {
+        return End::Complete;
+    };
+    let hook = Hook::new(Batch::new(engine, Role::Owner, pages));
+    invoke::with_frame(&hook, |batch, frame| {
+        for page in first..pages.len() {
+            let bits = pages.claim(page);
+            if bits != 0 && batch.run(frame, page, bits) == End::Signal {
+                return End::Signal;
+            }
+        }
+        End::Complete
+    })
+}
+
+/// Executes, as a syscall thread in `role`, the entries `bits` of `page`, which the caller has
+/// claimed.
 pub(crate) fn run(
     engine: &Engine,
     role: Role,
@@ -85,40 +124,45 @@ pub(crate) fn run(
     page: u32,
     bits: u64,
 ) -> End {
-    let batch = Batch {
-        engine,
-        pages,
-        page,
-        traced: invoke::traced(),
-        attention: Attention::of_current(),
-        role: Cell::new(role),
-        todo: Cell::new(bits),
-        finished: Cell::new(0),
-        executing: Cell::new(None),
-        blocked: Cell::new(false),
-        lost: Cell::new(false),
-        dying: Cell::new(false),
-        refused: Cell::new(0),
-    };
-    let hook = Hook::new(batch);
-    if role == Role::Owner {
-        invoke::with_frame(&hook, Batch::run)
-    } else {
-        hook.with(Batch::run)
-    }
+    Hook::new(Batch::new(engine, role, pages)).with(|batch| {
+        let end = batch.run(&Frame::of_thread(), page, bits);
+        if batch.dying.get() {
+            End::Dying
+        } else {
+            end
+        }
+    })
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn new(engine: &'a Engine, role: Role, pages: ArcBorrow<'a, Pages>) -> Self {
+        Batch {
+            engine,
+            pages,
+            page: Cell::new(0),
+            traced: invoke::traced(),
+            by_owner: role == Role::Owner,
+            attention: Attention::of_current(),
+            role: Cell::new(role),
+            order: Order::new(engine.order()),
+            todo: Cell::new(0),
+            finished: Cell::new(0),
+            unpublished: Cell::new(0),
+            executing: Cell::new(NOTHING),
+            blocked: Cell::new(false),
+            lost: Cell::new(false),
+            dying: Cell::new(false),
+            refused: Cell::new(0),
+            given: Cell::new(PoolSet::EMPTY),
+        }
+    }
+
     pub(crate) fn pages(&self) -> &Pages {
         &self.pages
     }
 
-    pub(crate) fn page(&self) -> u32 {
-        self.page
-    }
-
     pub(crate) fn is_owner(&self) -> bool {
-        self.role.get() == Role::Owner
+        self.by_owner
     }
 
     /// The pool whose entries a syscall thread executes: it gives others to theirs.
@@ -137,138 +181,212 @@ impl Batch<'_> {
         self.engine.pools.is_stopping()
     }
 
-    /// Marks entries that were not begun as waiting for threads. Returns of which pools.
-    fn offload_left(&self, left: u64) -> PoolSet {
-        match self.pool() {
-            _ if left == 0 => PoolSet::EMPTY,
-            Some(pool) => {
-                self.pages.offload(pool, self.page, left);
-                PoolSet::of(pool)
-            }
-            None => self
-                .pages
-                .offload_unseen(self.page, left, self.engine.pools.set()),
-        }
-    }
-
     /// The thread has been told to end.
     pub(crate) fn set_dying(&self) {
         self.dying.set(true);
     }
 
-    pub(crate) fn count_refused(&self) {
-        self.refused.set(self.refused.get() + 1);
+    /// Has CANCEL asked for the end of an entry?
+    pub(crate) fn is_cancelled(&self, index: u32) -> bool {
+        self.pages.is_cancelled(self.page.get(), index)
     }
 
-    pub(crate) fn is_traced(&self) -> bool {
-        self.traced
-    }
-
-    /// Runs `f`, which executes call `nr` and may block in it.
-    pub(crate) fn executing<R>(&self, nr: u16, f: impl FnOnce() -> R) -> R {
-        self.executing.set(Some(nr));
-        let ret = f();
-        self.executing.set(None);
+    /// Executes call `nr` of entry `index`, whose arguments are in the frame; it may block.
+    #[inline(always)]
+    pub(crate) fn invoke(&self, frame: &Frame, index: u32, nr: u16) -> Result<i64, Refusal> {
+        self.executing.set(index << 16 | u32::from(nr));
+        let ret = if self.by_owner {
+            frame.invoke_self(nr)
+        } else {
+            frame.invoke_for(self.pages.owner(), nr)
+        };
+        self.executing.set(NOTHING);
         ret
     }
 
-    fn publish(&self) {
-        self.pages.finish(
-            self.page,
-            self.finished.take(),
-            self.refused.take(),
-            self.is_owner(),
-        );
+    /// Number of an entry in its registration.
+    fn number(&self, index: u32) -> u32 {
+        self.page.get() * uapi::FLEXSC_PAGE_ENTRIES + index
     }
 
-    fn run(&self) -> End {
-        let mut given = Given {
-            batch: self,
-            pools: PoolSet::EMPTY,
-            pool: 0,
-            bits: 0,
-        };
-        let mut signal = false;
+    pub(crate) fn trace_invoke(&self, index: u32, nr: u16) {
+        if self.traced {
+            invoke::trace_invoke(self.pages.owner(), nr, self.number(index));
+        }
+    }
+
+    /// Writes the result of an entry.
+    fn complete(&self, index: u32, nr: u16, (result, reason): Verdict) {
+        if dispatch::is_refusal(reason) {
+            self.refused.set(self.refused.get() + 1);
+        }
+        let place = self.pages.area().entry(self.page.get(), index);
+        place.put_result(result, reason as u8);
+        if self.traced {
+            invoke::trace_complete(nr, self.number(index), result);
+        }
+    }
+
+    /// Notes that entries have their results.
+    #[inline(always)]
+    fn finish(&self, bits: u64) {
+        self.finished.set(self.finished.get() | bits);
+    }
+
+    fn publish(&self) {
+        self.unpublished.set(0);
+        let finished = self.finished.take();
+        if finished != 0 {
+            let refused = self.refused.take();
+            self.pages
+                .finish(self.page.get(), finished, refused, self.by_owner);
+        }
+    }
+
+    /// Leaves entries to a pool.
+    fn give(&self, pool: u8, bits: u64) {
+        self.pages.offload(pool, self.page.get(), bits);
+        let mut given = self.given.get();
+        given.add(pool);
+        self.given.set(given);
+    }
+
+    /// Leaves entries that nobody has looked at to the pools that they name, or to the pool of
+    /// the thread that gives them up. Returns these pools.
+    fn leave(&self, left: u64) -> PoolSet {
+        match self.pool() {
+            _ if left == 0 => PoolSet::EMPTY,
+            Some(pool) => {
+                self.pages.offload(pool, self.page.get(), left);
+                PoolSet::of(pool)
+            }
+            None => self
+                .pages
+                .offload_unseen(self.page.get(), left, self.engine.pools.set()),
+        }
+    }
+
+    /// Executes the entries `bits` of `page`.
+    fn run(&self, frame: &Frame, page: u32, bits: u64) -> End {
+        self.page.set(page);
+        self.todo.set(bits);
+        self.order.begin(&self.pages, page, bits);
+        let mut end = End::Complete;
         loop {
             let todo = self.todo.get();
             if todo == 0 {
                 break;
             }
-            let index = todo.trailing_zeros();
-            let bit = 1 << index;
-            self.todo.set(todo & !bit);
-            match dispatch::execute(self, index) {
-                Outcome::Finished => self.finished.set(self.finished.get() | bit),
-                Outcome::Offload(pool) => given.add(pool, bit),
-            }
-            // On a syscall thread each result counts at once; the owner looks at them after.
-            if !self.is_owner() {
-                self.publish();
-                if self.dying.get() || self.must_stop() {
-                    return End::Dying;
-                }
+            let index = self.order.next(&self.pages, page, todo);
+            self.todo.set(todo & !(1 << index));
+            self.execute(frame, index);
+            if !self.by_owner && self.must_end() {
+                return End::Dying;
             }
             if self.attention.is_needed() && process::breathe() {
-                signal = true;
-                given.pools.extend(self.offload_left(self.todo.take()));
+                end = End::Signal;
+                let mut given = self.given.get();
+                given.extend(self.leave(self.todo.take()));
+                self.given.set(given);
                 break;
             }
         }
         self.publish();
-        given.flush();
-        self.engine.pools.push(given.pools, self.pages);
-        if self.lost.get() {
+        let given = self.given.take();
+        if given != PoolSet::EMPTY {
+            self.engine.pools.push(given, self.pages);
+        }
+        if end == End::Complete && self.lost.get() {
             End::HandedOff
-        } else if signal {
-            End::Signal
         } else {
-            End::Complete
+            end
         }
     }
-}
 
-/// What a batch gives to syscall threads: entries of the same pool under one lock.
-struct Given<'a> {
-    batch: &'a Batch<'a>,
-    /// Those that have got something.
-    pools: PoolSet,
-    /// For this one, and not yet marked as waiting.
-    pool: u8,
-    bits: u64,
-}
-
-impl Given<'_> {
-    fn add(&mut self, pool: u8, bit: u64) {
-        if pool != self.pool {
-            self.flush();
-            self.pool = pool;
-        }
-        self.bits |= bit;
+    /// Has this syscall thread to end at once?
+    fn must_end(&self) -> bool {
+        self.dying.get() || self.must_stop()
     }
 
-    fn flush(&mut self) {
-        let bits = core::mem::take(&mut self.bits);
-        if bits != 0 {
-            self.batch.pages.offload(self.pool, self.batch.page, bits);
-            self.pools.add(self.pool);
+    /// Executes one entry, or the chain that begins with it.
+    #[inline(always)]
+    fn execute(&self, frame: &Frame, index: u32) {
+        let place = self.pages.area().entry(self.page.get(), index);
+        let head = place.head();
+        // The common case: a call that never waits, with nothing special about its entry.
+        if head.is_plain() && policy::is_inline(head.nr()) && !self.traced {
+            frame.load(&place);
+            match self.invoke(frame, index, head.nr()) {
+                Ok(result) if !dispatch::must_restart(result) => {
+                    place.put_result(result, 0);
+                    self.finish(1 << index);
+                    if !self.by_owner {
+                        self.grown(1);
+                    }
+                    return;
+                }
+                // Once more, the long way; nothing has happened so far.
+                _ => (),
+            }
+        }
+        self.execute_slow(frame, index);
+    }
+
+    /// A syscall thread has `n` more results to publish.
+    fn grown(&self, n: u32) {
+        let n = self.unpublished.get() + n;
+        self.unpublished.set(n);
+        if n >= GROUP {
+            self.publish();
+        }
+    }
+
+    #[inline(never)]
+    fn execute_slow(&self, frame: &Frame, index: u32) {
+        let place = self.pages.area().entry(self.page.get(), index);
+        // Whatever comes may take long: what is there already shall not wait for it.
+        if !self.by_owner {
+            self.publish();
+        }
+        if place.head().is_chained() || self.is_continued(index) {
+            self.execute_chain(frame, index);
+        } else {
+            let e = place.take();
+            match dispatch::execute(self, frame, index, &e, false) {
+                Outcome::Done(verdict) => {
+                    self.complete(index, e.nr, verdict);
+                    self.finish(1 << index);
+                }
+                Outcome::Offload(pool) => self.give(pool, 1 << index),
+            }
+        }
+        if !self.by_owner {
+            self.publish();
         }
     }
 }
 
 impl Blocking for Batch<'_> {
     fn sleeping(&self) {
-        let Some(nr) = self.executing.get() else {
+        let executing = self.executing.get();
+        if executing == NOTHING {
             return;
-        };
+        }
+        let (index, nr) = (executing >> 16, executing as u16);
         self.blocked.set(true);
         self.lost.set(true);
         self.publish();
+        let page = self.page.get();
+        if self.pages.falls_asleep(page, index) {
+            process::interrupt_self();
+        }
         let left = self.todo.take();
-        let mut more = self.offload_left(left);
+        let mut more = self.leave(left);
+        more.extend(self.given.take());
         match self.pool() {
             Some(pool) if self.pages.has_offloaded(pool) => more.add(pool),
             // Nobody else looks at the owner's other pages while it sleeps.
-            None if self.is_owner() => {
+            None if self.by_owner => {
                 more.extend(self.pages.offload_pending(self.engine.pools.set()));
             }
             _ => (),
@@ -287,6 +405,8 @@ impl Blocking for Batch<'_> {
 
     fn running(&self) {
         if self.blocked.take() {
+            self.pages
+                .is_awake(self.page.get(), self.executing.get() >> 16);
             self.engine.pools.unblocked(self.role.get());
         }
     }

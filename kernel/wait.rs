@@ -5,7 +5,7 @@
 use crate::{
     engine::Engine,
     pages::{Count, Pages},
-    run::{self, End, Role},
+    run::{self, End},
     sys::{errno, process},
     worker::Worker,
 };
@@ -57,24 +57,6 @@ impl Policy {
     }
 }
 
-/// Executes inline what is posted and can be, gives the rest to syscall threads. True where a
-/// signal is pending.
-fn run_inline(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>) -> bool {
-    if !pages.any_pending() {
-        return false;
-    }
-    for page in 0..pages.len() {
-        let bits = pages.claim(page);
-        if bits == 0 {
-            continue;
-        }
-        if run::run(&engine, Role::Owner, pages, page, bits) == End::Signal {
-            return true;
-        }
-    }
-    false
-}
-
 /// Nobody can execute what waits for threads of some pool: make one, or say so in the results.
 fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
     for pool in engine.pools.set().iter() {
@@ -91,7 +73,8 @@ fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
                     uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
                 );
             }
-            pages.finish(page, all, all.count_ones(), false);
+            let finished = pages.with_held(page, all);
+            pages.finish(page, finished, process::weight(all), false);
         }
     }
 }
@@ -102,15 +85,26 @@ pub(crate) fn wait(
     pages: ArcBorrow<'_, Pages>,
     policy: &Policy,
 ) -> Result<u32> {
+    pages.count_wait();
+    let signal = run::run_owner(&engine, pages) == End::Signal;
+    let count = pages.count();
+    if policy.missing(count) == 0 {
+        return Ok(count.ready);
+    }
+    wait_long(engine, pages, policy, signal)
+}
+
+/// What was executed at once does not satisfy the policy.
+#[inline(never)]
+fn wait_long(
+    engine: ArcBorrow<'_, Engine>,
+    pages: ArcBorrow<'_, Pages>,
+    policy: &Policy,
+    mut signal: bool,
+) -> Result<u32> {
     let mut linger_until = None;
-    let mut first = true;
     loop {
-        let signal = run_inline(engine, pages);
-        let count = if core::mem::take(&mut first) {
-            pages.count_wait()
-        } else {
-            pages.count()
-        };
+        let count = pages.count();
         if policy.missing(count) == 0 {
             return Ok(count.ready);
         }
@@ -141,6 +135,7 @@ pub(crate) fn wait(
             }
         }
         sleep(engine, &pages, policy, linger_until);
+        signal = run::run_owner(&engine, pages) == End::Signal;
     }
 }
 

@@ -25,6 +25,8 @@ static_assert!(size_of::<uapi::flexsc_wait>() == 32);
 static_assert!(size_of::<uapi::flexsc_param>() == 24);
 static_assert!(size_of::<uapi::flexsc_stats>() == 208);
 
+static_assert!(size_of::<uapi::flexsc_cancel>() == 16);
+
 // SAFETY: Integers only; the size above is the sum of theirs.
 unsafe impl Plain for uapi::flexsc_register {}
 // SAFETY: As above.
@@ -33,6 +35,8 @@ unsafe impl Plain for uapi::flexsc_wait {}
 unsafe impl Plain for uapi::flexsc_param {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::flexsc_stats {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::flexsc_cancel {}
 
 // SAFETY: By `Plain` any bytes are a valid value.
 unsafe impl<T: Plain> FromBytes for Abi<T> {}

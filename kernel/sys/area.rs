@@ -11,10 +11,13 @@ use core::{
     marker::PhantomData,
     mem::size_of,
     ptr::NonNull,
-    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicU8, Ordering},
+    sync::atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, AtomicU8, Ordering},
 };
 use kernel::prelude::*;
-use kernel::uapi::{flexsc_ctrl, flexsc_entry, FLEXSC_MAX_PAGES, FLEXSC_PAGE_SIZE};
+use kernel::uapi::{
+    flexsc_ctrl, flexsc_entry, flexsc_status_FLEXSC_BUSY, flexsc_status_FLEXSC_DONE,
+    FLEXSC_ENTRY_LINK, FLEXSC_ENTRY_LOOP, FLEXSC_ENTRY_SUM, FLEXSC_MAX_PAGES, FLEXSC_PAGE_SIZE,
+};
 
 const PAGE: usize = FLEXSC_PAGE_SIZE as usize;
 
@@ -29,6 +32,51 @@ pub(crate) struct Entry {
     pub(crate) pool: u8,
     pub(crate) take: [u8; 2],
     pub(crate) args: [u64; 6],
+}
+
+/// A copy of the first eight bytes of an entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Head([u8; 8]);
+
+impl Head {
+    pub(crate) fn nr(self) -> u16 {
+        u16::from_ne_bytes([self.0[0], self.0[1]])
+    }
+
+    fn flags(self) -> u8 {
+        self.0[2]
+    }
+
+    pub(crate) fn pool(self) -> u8 {
+        self.0[3]
+    }
+
+    fn take(self) -> [u8; 2] {
+        [self.0[4], self.0[5]]
+    }
+
+    /// Has it neither flags nor a pool, and takes nothing?
+    #[inline(always)]
+    pub(crate) fn is_plain(self) -> bool {
+        const SPECIAL: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+        u64::from_ne_bytes(self.0) & SPECIAL == 0
+    }
+
+    /// Is the entry behind it linked to it?
+    pub(crate) fn is_linked(self) -> bool {
+        u32::from(self.flags()) & FLEXSC_ENTRY_LINK != 0
+    }
+
+    /// Is it part of a loop?
+    pub(crate) fn is_looped(self) -> bool {
+        u32::from(self.flags()) & FLEXSC_ENTRY_LOOP != 0
+    }
+
+    /// Does it have to do with others?
+    pub(crate) fn is_chained(self) -> bool {
+        const CHAIN: u32 = FLEXSC_ENTRY_LINK | FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM;
+        u32::from(self.flags()) & CHAIN != 0 || self.take() != [0; 2]
+    }
 }
 
 /// Control blocks and syscall pages of one registration.
@@ -135,6 +183,7 @@ impl Area {
     }
 
     /// Publishes which entries have their result.
+    #[inline(always)]
     pub(crate) fn set_done(&self, page: u32, done: u64) {
         // SAFETY: As in `posted`.
         let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).done) };
@@ -162,34 +211,57 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Reads the entry, each field once, and marks it as busy.
+    /// The first eight bytes, read as one word.
     #[inline(always)]
-    pub(crate) fn take(&self) -> Entry {
-        let e = self.entry;
-        // SAFETY: By the invariant; the first eight bytes are read as one word, the fields lie in
-        // it in the order of the header.
-        let head = unsafe { AtomicU64::from_ptr(e.cast::<u64>()) }.load(Ordering::Relaxed);
-        let [n0, n1, flags, pool, take0, take1, _, _] = head.to_ne_bytes();
+    pub(crate) fn head(&self) -> Head {
+        // SAFETY: By the invariant; the fields lie in the word in the order of the header.
+        let head = unsafe { AtomicU64::from_ptr(self.entry.cast::<u64>()) };
+        Head(head.load(Ordering::Relaxed).to_ne_bytes())
+    }
+
+    /// The arguments, each read once.
+    #[inline(always)]
+    pub(crate) fn args(&self) -> [u64; 6] {
         let mut args = [0; 6];
         for (i, arg) in args.iter_mut().enumerate() {
             // SAFETY: By the invariant, and `i < 6`.
-            let word = unsafe { AtomicU64::from_ptr(&raw mut (*e).args[i]) };
+            let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.entry).args[i]) };
             *arg = word.load(Ordering::Relaxed);
         }
-        self.set_status(kernel::uapi::flexsc_status_FLEXSC_BUSY as u8);
+        args
+    }
+
+    /// Reads the entry, each field once.
+    pub(crate) fn copy(&self) -> Entry {
+        let head = self.head();
         Entry {
-            nr: u16::from_ne_bytes([n0, n1]),
-            flags,
-            pool,
-            take: [take0, take1],
-            args,
+            nr: head.nr(),
+            flags: head.flags(),
+            pool: head.pool(),
+            take: head.take(),
+            args: self.args(),
         }
     }
 
-    /// The pool that the entry names, where nobody takes it now.
-    pub(crate) fn pool(&self) -> u8 {
+    /// Reads the entry, each field once, and marks it as busy.
+    pub(crate) fn take(&self) -> Entry {
+        let entry = self.copy();
+        self.set_busy();
+        entry
+    }
+
+    /// Shows that its call is being executed.
+    pub(crate) fn set_busy(&self) {
         // SAFETY: By the invariant.
-        unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).pool) }.load(Ordering::Relaxed)
+        let byte = unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).status) };
+        byte.store(flexsc_status_FLEXSC_BUSY as u8, Ordering::Relaxed);
+    }
+
+    /// What is there as its result. The program may have changed it: good for nothing but for
+    /// that program's own arguments.
+    pub(crate) fn result(&self) -> i64 {
+        // SAFETY: By the invariant.
+        unsafe { AtomicI64::from_ptr(&raw mut (*self.entry).result) }.load(Ordering::Relaxed)
     }
 
     /// Writes the result. It counts once its bit is in [`Area::set_done`].
@@ -198,16 +270,11 @@ impl Place<'_> {
         let e = self.entry;
         // SAFETY: By the invariant.
         unsafe { AtomicI64::from_ptr(&raw mut (*e).result) }.store(result, Ordering::Relaxed);
-        // SAFETY: By the invariant.
-        unsafe { AtomicU8::from_ptr(&raw mut (*e).reason) }.store(reason, Ordering::Relaxed);
-        self.set_status(kernel::uapi::flexsc_status_FLEXSC_DONE as u8);
-    }
-
-    fn set_status(&self, status: u8) {
-        // SAFETY: By the invariant.
-        let byte = unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).status) };
+        let last = u16::from_ne_bytes([reason, flexsc_status_FLEXSC_DONE as u8]);
+        // SAFETY: By the invariant; `reason` is aligned to two bytes, `status` lies behind it.
+        let both = unsafe { AtomicU16::from_ptr((&raw mut (*e).reason).cast::<u16>()) };
         // ORDERING: A program may look at the status only; it then finds the result there.
-        byte.store(status, Ordering::Release);
+        both.store(last, Ordering::Release);
     }
 }
 

@@ -38,6 +38,7 @@ extern "C" {
     pub(super) fn flexsc_sleep_until(when_ns: u64) -> c_int;
     pub(super) fn flexsc_now_ns() -> u64;
     pub(super) fn flexsc_mb();
+    pub(super) fn flexsc_weight(bits: u64) -> c_uint;
     pub(super) fn flexsc_run_on(cpu: c_uint) -> bool;
     pub(super) fn flexsc_run_anywhere(mask: *mut cpumask);
     pub(super) fn flexsc_own_cpus() -> *mut cpumask;

@@ -3,7 +3,9 @@
 //! Executing a posted call with the core's `syscall_invoke()`, and its tracepoints.
 
 use super::{
-    arch, c,
+    arch,
+    area::Place,
+    c,
     hook::{Blocking, Hook},
     process::Thread,
 };
@@ -21,43 +23,91 @@ pub(crate) enum Refusal {
     Exiting,
 }
 
-/// Executes call `nr` for `owner`: the current task, or one of its process on a syscall thread.
+/// The register frame of the current task, in which the arguments of a call are put.
 ///
-/// The result may be one of `-ERESTART*`.
-pub(crate) fn invoke(owner: &Thread, nr: u16, args: &[u64; 6]) -> Result<i64, Refusal> {
-    let mut result = 0;
-    // SAFETY: The current task is valid, and so is its register frame.
-    let regs = unsafe { bindings::syscall_thread_regs() };
-    // SAFETY: The frame is the current task's, and free: a task of user space comes here inside of
-    // `with_frame` only.
-    unsafe { arch::set_args(regs, args) };
-    let ret = if owner.is_current() {
-        // SAFETY: `regs` is the task's frame with arguments in place, `result` is valid.
-        unsafe { bindings::syscall_invoke_self(regs, nr.into(), &mut result) }
-    } else {
-        // SAFETY: As above; `owner` holds a reference to the task.
-        unsafe { bindings::syscall_invoke_for(owner.as_ptr(), regs, nr.into(), &mut result) }
-    };
-    if ret == 0 {
-        return Ok(result as i64);
+/// # Invariants
+///
+/// `regs` is the current task's frame, free for calls: it is a syscall thread, or a task of user
+/// space within [`with_frame`].
+pub(crate) struct Frame {
+    regs: *mut bindings::pt_regs,
+}
+
+impl Frame {
+    /// The frame of the current syscall thread.
+    pub(crate) fn of_thread() -> Self {
+        // INVARIANT: A syscall thread has no use of its own for its frame.
+        Frame {
+            // SAFETY: No preconditions.
+            regs: unsafe { bindings::syscall_thread_regs() },
+        }
     }
-    Err(match ret.unsigned_abs() {
+
+    /// Puts arguments there.
+    #[inline(always)]
+    pub(crate) fn set_args(&self, args: &[u64; 6]) {
+        // SAFETY: By the invariant.
+        unsafe { arch::set_args(self.regs, args) };
+    }
+
+    /// Puts the arguments of an entry there.
+    #[inline(always)]
+    pub(crate) fn load(&self, place: &Place<'_>) {
+        self.set_args(&place.args());
+    }
+
+    /// Executes call `nr`, whose arguments are there, for the current task itself.
+    ///
+    /// The result may be one of `-ERESTART*`.
+    #[inline(always)]
+    pub(crate) fn invoke_self(&self, nr: u16) -> Result<i64, Refusal> {
+        let mut result = 0;
+        // SAFETY: By the invariant, and `result` is valid.
+        let ret = unsafe { bindings::syscall_invoke_self(self.regs, nr.into(), &mut result) };
+        if ret == 0 {
+            Ok(result as i64)
+        } else {
+            Err(refusal(ret))
+        }
+    }
+
+    /// As [`Self::invoke_self`], on a syscall thread for `owner`, a task of its process.
+    #[inline(always)]
+    pub(crate) fn invoke_for(&self, owner: &Thread, nr: u16) -> Result<i64, Refusal> {
+        let mut result = 0;
+        // SAFETY: By the invariant; `owner` holds a reference to the task, `result` is valid.
+        let ret = unsafe {
+            bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into(), &mut result)
+        };
+        if ret == 0 {
+            Ok(result as i64)
+        } else {
+            Err(refusal(ret))
+        }
+    }
+}
+
+#[cold]
+fn refusal(ret: core::ffi::c_int) -> Refusal {
+    match ret.unsigned_abs() {
         bindings::EPERM => Refusal::Guarded,
         bindings::EXDEV => Refusal::Context,
         _ => Refusal::Exiting,
-    })
+    }
 }
 
-/// Runs `f`, in which a task of user space may call [`invoke`] and reports to `hook` when it
+/// Runs `f`, in which the current task of user space executes calls and reports to `hook` when it
 /// blocks, and then restores its registers.
-pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<T>, f: impl FnOnce(&T) -> R) -> R {
-    let mut frame = MaybeUninit::<bindings::syscall_frame>::uninit();
+#[inline(always)]
+pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<T>, f: impl FnOnce(&T, &Frame) -> R) -> R {
+    let mut saved = MaybeUninit::<bindings::syscall_frame>::uninit();
     // SAFETY: The frame is valid for writes; the call fills it in. The hook outlives the matching
     // call below: nothing in between unwinds.
-    unsafe { bindings::syscall_invoke_begin(frame.as_mut_ptr(), hook.as_ptr()) };
-    let ret = f(hook.inner());
+    let regs = unsafe { bindings::syscall_invoke_begin(saved.as_mut_ptr(), hook.as_ptr()) };
+    // INVARIANT: The core has saved what was there.
+    let ret = f(hook.inner(), &Frame { regs });
     // SAFETY: Filled in above, by the same task.
-    unsafe { bindings::syscall_invoke_end(frame.as_ptr()) };
+    unsafe { bindings::syscall_invoke_end(saved.as_ptr()) };
     ret
 }
 

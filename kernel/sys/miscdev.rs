@@ -20,6 +20,8 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     fn open() -> Result<Arc<Self>>;
     /// ioctl(2), from 64-bit programs.
     fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize>;
+    /// flexsc_wait(2).
+    fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize>;
     /// mmap(2): which memory begins at this page offset of the file, and belongs to the caller.
     fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Self::Mapping>>;
     /// poll(2): waits with `poll`, then says whether there is something to read.
@@ -63,11 +65,18 @@ impl<T: Device> Registration<T> {
             device.name = name.as_char_ptr();
             device.fops = &Vtable::<T>::TABLE.0;
             device.mode = file::device_mode();
+            // SAFETY: The operations are this module's, and no file is open yet.
+            unsafe { bindings::syscall_wait_register(device.fops, Some(Vtable::<T>::wait)) };
             let slot = Opaque::raw_get(slot);
             // SAFETY: `slot` is valid for writes.
             unsafe { slot.write(device) };
             // SAFETY: It is pinned and filled in.
-            to_result(unsafe { bindings::misc_register(slot) })
+            let ret = to_result(unsafe { bindings::misc_register(slot) });
+            if ret.is_err() {
+                // SAFETY: No file was opened.
+                unsafe { bindings::syscall_wait_unregister() };
+            }
+            ret
         };
         // SAFETY: `init` fills in the whole, or registers nothing where it fails; an `Opaque` may
         // hold anything.
@@ -80,6 +89,8 @@ impl<T> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the type invariant it is registered.
         unsafe { bindings::misc_deregister(self.inner.get()) };
+        // SAFETY: The module is being unloaded, so that no file is open.
+        unsafe { bindings::syscall_wait_unregister() };
     }
 }
 
@@ -131,6 +142,14 @@ impl<T: Device> Vtable<T> {
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The VFS passes an open file of this device.
         match T::ioctl(unsafe { Self::borrow(file) }, cmd, arg as usize) {
+            Ok(ret) => ret as c_long,
+            Err(e) => e.to_errno() as c_long,
+        }
+    }
+
+    unsafe extern "C" fn wait(file: *mut bindings::file, arg: c_ulong) -> c_long {
+        // SAFETY: The core passes an open file of this device, with a reference.
+        match T::wait(unsafe { Self::borrow(file) }, arg as usize) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
         }

@@ -265,6 +265,19 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { c::flexsc_now_ns() }
 }
 
+/// Ends the interruptible sleep that the current task is about to begin, as a signal would.
+pub(crate) fn interrupt_self() {
+    // SAFETY: The current task is valid.
+    unsafe { bindings::syscall_thread_interrupt(c::flexsc_current()) }
+}
+
+/// How many bits are set.
+#[inline(always)]
+pub(crate) fn weight(bits: u64) -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_weight(bits) }
+}
+
 /// A full memory barrier.
 pub(crate) fn full_barrier() {
     // SAFETY: No preconditions.

@@ -285,7 +285,8 @@ fn query_sizes() -> Check {
             "QUERY of {size} bytes wrote behind byte {end}"
         );
         if end >= full {
-            let pages = u64::from_ne_bytes(long[full - 8..full].try_into().expect("8 bytes"));
+            let at = std::mem::offset_of!(Stats, pages);
+            let pages = u64::from_ne_bytes(long[at..at + 8].try_into().expect("8 bytes"));
             check_eq!("pages", pages, 5);
         }
     }

@@ -153,7 +153,7 @@ fn unknown_numbers() -> Check {
     in_modes(1, |_, ring| {
         // 336 to 423 are a gap, 512 to 547 belong to x32.
         let numbers = [
-            336, 337, 400, 423, 480, 511, 512, 520, 547, 548, 1000, 4096, 0x4000, 0x7fff, 0x8000,
+            336, 337, 400, 423, 480, 511, 512, 520, 547, 549, 1000, 4096, 0x4000, 0x7fff, 0x8000,
             65534, 65535,
         ];
         let calls = numbers.map(|nr| Call::new(nr, [0; 6]));

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CANCEL: what becomes of an entry in each of its states, and who sleeps in its call.
+
+use super::{Inner, Pages};
+use crate::sys::{
+    errno,
+    lock::Guard,
+    process::{self, Thread},
+};
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::uapi;
+
+const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
+
+impl Pages {
+    /// Has CANCEL asked for the end of an entry that was claimed?
+    pub(crate) fn is_cancelled(&self, page: u32, index: u32) -> bool {
+        // ORDERING: None needed; who is about to sleep looks again under the lock.
+        self.words(page)
+            .is_some_and(|w| w.cancelled.load(Ordering::Relaxed) & (1 << index) != 0)
+    }
+
+    /// Called in the scheduler's hook: the current task goes to sleep in the call of an entry.
+    /// Returns whether that was cancelled.
+    pub(crate) fn falls_asleep(&self, page: u32, index: u32) -> bool {
+        self.area.entry(page, index).set_busy();
+        let task = Thread::current();
+        let mut inner = self.inner.lock();
+        let at = (page * ENTRIES + index) as usize;
+        if let Some(sleeper) = inner.sleepers.get_mut(at) {
+            *sleeper = Some(task);
+        }
+        // Under the lock, as it is set there: whoever cancels from here on finds the sleeper.
+        self.is_cancelled(page, index)
+    }
+
+    /// Called in the scheduler's hook: the current task is back.
+    pub(crate) fn is_awake(&self, page: u32, index: u32) {
+        let at = (page * ENTRIES + index) as usize;
+        let mut inner = self.inner.lock();
+        let task = inner.sleepers.get_mut(at).and_then(Option::take);
+        drop(inner);
+        // Not the last reference: the task is running.
+        drop(task);
+    }
+
+    /// The entry and those behind it that are linked to it, as far as they are among `bits`.
+    fn chain_from(&self, page: u32, index: u32, bits: u64) -> u64 {
+        let mut last = index;
+        while last + 1 < ENTRIES
+            && bits & (1 << (last + 1)) != 0
+            && self.area.entry(page, last).head().is_linked()
+        {
+            last += 1;
+        }
+        u64::MAX << index & u64::MAX >> (ENTRIES - 1 - last)
+    }
+
+    /// Writes the results of entries that nobody executes; those behind `index` are linked to it.
+    fn put_cancelled(&self, page: u32, index: u32, bits: u64) {
+        let mut left = bits;
+        while left != 0 {
+            let at = left.trailing_zeros();
+            left &= left - 1;
+            let reason = if at == index {
+                uapi::flexsc_reason_FLEXSC_REASON_CANCELLED
+            } else {
+                uapi::flexsc_reason_FLEXSC_REASON_CHAIN
+            };
+            self.area
+                .entry(page, at)
+                .put_result(errno::ecanceled().to_errno().into(), reason as u8);
+        }
+    }
+
+    /// CANCEL of entry `index` of `page`. `ENOENT` where there is nothing to cancel.
+    pub(crate) fn cancel(&self, page: u32, index: u32) -> Result {
+        let Some(words) = self.words(page) else {
+            return Err(EINVAL);
+        };
+        let bit = 1 << index;
+        let mut inner = self.inner.lock();
+        let dropped = if words.busy() & bit != 0 {
+            match self.cancel_taken(&mut inner, page, index) {
+                Some(dropped) => dropped,
+                None => return Ok(()),
+            }
+        } else {
+            // Posted only: it is taken here, so that nobody else does. The entries before it in
+            // its chain stay, and find that it is not there.
+            let pending = self.pending(page) & !words.busy();
+            if pending & bit == 0 || self.dead.load(Ordering::Relaxed) {
+                return Err(ENOENT);
+            }
+            let chain = self.chain_from(page, index, pending);
+            let taken = words.taken.load(Ordering::Relaxed) ^ chain;
+            words.taken.store(taken, Ordering::Relaxed);
+            self.area.set_taken(page, taken);
+            inner.posted += u64::from(process::weight(chain));
+            inner.cancels += 1;
+            chain
+        };
+        drop(inner);
+        let all = self.with_held(page, dropped);
+        self.put_cancelled(page, index, dropped);
+        self.finish(page, all, process::weight(dropped), false);
+        Ok(())
+    }
+
+    /// An entry that was claimed. Returns those that nobody is going to execute now.
+    fn cancel_taken(&self, inner: &mut Guard<'_, Inner>, page: u32, index: u32) -> Option<u64> {
+        let words = self.words(page)?;
+        let bit = 1 << index;
+        inner.cancels += 1;
+        let p = inner.pages.get_mut(page as usize)?;
+        if let Some(pool) = p.pool_of(index) {
+            let chain = self.chain_from(page, index, p.offloaded(pool));
+            p.withdraw(pool, chain);
+            return Some(chain);
+        }
+        words.cancelled.fetch_or(bit, Ordering::Relaxed);
+        let at = (page * ENTRIES + index) as usize;
+        if let Some(Some(task)) = inner.sleepers.get(at) {
+            // Under the lock: the task can not leave this call.
+            task.interrupt();
+        }
+        None
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The owner's wait for results: how many there are, and how many it misses.
+
+use super::Pages;
+use crate::sys::process;
+use core::sync::atomic::Ordering;
+
+/// How many entries are in which state.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Count {
+    /// Have a result that was not reaped.
+    pub(crate) ready: u32,
+    /// Posted or taken, and without a result.
+    pub(crate) unfinished: u32,
+}
+
+impl Pages {
+    /// How many entries have a result, and how many will have one.
+    #[inline(always)]
+    pub(crate) fn count(&self) -> Count {
+        let mut count = Count::default();
+        for (page, words) in (0..).zip(self.words.iter()) {
+            let taken = words.taken.load(Ordering::Relaxed);
+            let done = words.done.load(Ordering::Relaxed);
+            let busy = taken ^ done;
+            let pending = (self.area.posted(page) ^ taken) & !busy;
+            let ready = done ^ self.area.reaped(page);
+            if ready != 0 {
+                count.ready += process::weight(ready);
+            }
+            if busy | pending != 0 {
+                count.unfinished += process::weight(busy | pending);
+            }
+        }
+        count
+    }
+
+    /// The owner has called WAIT.
+    pub(crate) fn count_wait(&self) {
+        self.own.waits.add(1);
+    }
+
+    /// Prepares the owner's sleep for `need(count)` more results. Where none is missing, or it was
+    /// nudged, it must not sleep.
+    pub(crate) fn sleep_for(&self, need: impl FnOnce(Count) -> u32) -> bool {
+        let mut inner = self.inner.lock();
+        // Under the lock: results that come later are subtracted.
+        let missing = need(self.count());
+        if missing == 0 || core::mem::take(&mut inner.nudged) {
+            return false;
+        }
+        inner.missing = missing;
+        self.own.sleeps.add(1);
+        true
+    }
+
+    /// The owner is awake again.
+    pub(crate) fn awake(&self) {
+        self.inner.lock().missing = 0;
+    }
+
+    /// Wakes the owner where it sleeps: no syscall thread can go on with its entries.
+    pub(crate) fn nudge(&self) {
+        let mut inner = self.inner.lock();
+        inner.nudged = true;
+        if core::mem::take(&mut inner.missing) != 0 {
+            self.owner.wake();
+        }
+    }
+}

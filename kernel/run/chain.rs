@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Chains: entries side by side of which each starts when the one before it has succeeded, with
+//! results passed on and loops. What they mean is said in the UAPI header.
+//!
+//! The task that has begun a chain goes on with it even after it has blocked. Only where an entry
+//! has to be executed by somebody else, the rest of the chain goes to that one, and what was
+//! executed is *held*: all results of a chain are published together at its end, so that no entry
+//! is used again while others may take its result.
+
+use super::Batch;
+use crate::{
+    dispatch::{self, Outcome, Verdict},
+    sys::{area::Entry, errno, invoke::Frame, process, thread},
+};
+use kernel::prelude::*;
+use kernel::uapi;
+
+/// Entries of a page.
+const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
+
+/// Where a chain lies.
+struct Chain {
+    /// Its first entry, executed already where that is before `next`.
+    first: u32,
+    /// The entry to begin with.
+    next: u32,
+    last: u32,
+    /// First and last entry of its loop.
+    looped: Option<(u32, u32)>,
+}
+
+/// The entries from `first` to `last`.
+fn span(first: u32, last: u32) -> u64 {
+    u64::MAX << first & u64::MAX >> (ENTRIES - 1 - last)
+}
+
+/// What comes after an entry.
+enum Then {
+    /// The entry behind it.
+    Next,
+    /// This entry.
+    Goto(u32),
+    /// The chain has failed.
+    Fail,
+}
+
+fn cancelled(reason: uapi::flexsc_reason) -> Verdict {
+    (errno::ecanceled().to_errno().into(), reason)
+}
+
+fn has(e: &Entry, flag: u32) -> bool {
+    u32::from(e.flags) & flag != 0
+}
+
+impl Batch<'_> {
+    /// Has the chain that goes on with entry `index` been begun by somebody else?
+    pub(super) fn is_continued(&self, index: u32) -> bool {
+        index != 0 && self.pages.held(self.page.get()) & (1 << (index - 1)) != 0
+    }
+
+    /// The chain that begins or goes on with `index`, which is no more in `todo`.
+    fn find_chain(&self, index: u32) -> Chain {
+        let page = self.page.get();
+        let held = self.pages.held(page);
+        let todo = self.todo.get();
+        let head = |index| self.pages.area().entry(page, index).head();
+        let mut first = index;
+        while first != 0 && held & (1 << (first - 1)) != 0 {
+            first -= 1;
+        }
+        let mut last = index;
+        while last + 1 < ENTRIES && head(last).is_linked() && todo & (1 << (last + 1)) != 0 {
+            last += 1;
+        }
+        let mut looped = None;
+        for at in index..=last {
+            if head(at).is_looped() {
+                looped = match looped {
+                    Some((begin, end)) if end + 1 == at => Some((begin, at)),
+                    None => Some((at, at)),
+                    other => other,
+                };
+            }
+        }
+        Chain {
+            first,
+            next: index,
+            last,
+            looped,
+        }
+    }
+
+    /// Executes the chain that begins or goes on with entry `index`.
+    pub(super) fn execute_chain(&self, frame: &Frame, index: u32) {
+        let chain = self.find_chain(index);
+        let rest = span(chain.next, chain.last);
+        self.todo.set(self.todo.get() & !rest);
+        if self.by_owner && chain.looped.is_some() {
+            // A loop may take its time, and the owner has others to serve.
+            return self.give_rest(&chain, chain.next, 0);
+        }
+        self.run_chain(frame, &chain);
+    }
+
+    /// Leaves what is not executed of a chain to a pool.
+    fn give_rest(&self, chain: &Chain, next: u32, pool: u8) {
+        let executed = span(chain.first, chain.last) & !span(next, chain.last);
+        let page = self.page.get();
+        let head = self.pages.area().entry(page, chain.first).head().pool();
+        let pool = if next == chain.first && self.has_pool(head) {
+            head
+        } else {
+            pool
+        };
+        self.pages.hold(page, executed);
+        self.give(pool, span(next, chain.last));
+    }
+
+    fn run_chain(&self, frame: &Frame, chain: &Chain) {
+        let page = self.page.get();
+        let place = |index| self.pages.area().entry(page, index);
+        // What each entry returned last.
+        let mut results = [0; ENTRIES as usize];
+        for at in chain.first..chain.next {
+            results[at as usize] = place(at).result();
+        }
+        let mut rounds: u64 = 0;
+        let mut at = chain.next;
+        // The entries before this one have results.
+        let mut reached = chain.next;
+        let mut sums = 0u64;
+        while at <= chain.last {
+            let mut e = place(at).take();
+            self.set_busy(at);
+            let outcome = if self.is_cancelled(at) {
+                Outcome::Done(cancelled(uapi::flexsc_reason_FLEXSC_REASON_CANCELLED))
+            } else if self.take_results(chain, at, &mut e, &results).is_err() {
+                Outcome::Done(dispatch::bad_entry())
+            } else {
+                dispatch::execute(self, frame, at, &e, at != chain.first)
+            };
+            let verdict = match outcome {
+                Outcome::Done(verdict) => verdict,
+                Outcome::Offload(pool) => return self.give_rest(chain, at, pool),
+            };
+            if self.dying.get() {
+                return;
+            }
+            results[at as usize] = verdict.0;
+            self.put_in_chain(at, &e, verdict, &mut sums);
+            reached = core::cmp::max(reached, at + 1);
+            at = match self.after(chain, at, verdict, &mut rounds) {
+                Then::Next => at + 1,
+                Then::Goto(at) => at,
+                Then::Fail => break,
+            };
+            if at > reached {
+                // The loop has ended before it came to these for the first time.
+                self.skip(reached, at - 1);
+                reached = at;
+            }
+            if self.attention.is_needed() && process::breathe() && at <= chain.last {
+                if self.by_owner {
+                    return self.give_rest(chain, at, 0);
+                }
+                if thread::signal() {
+                    self.set_dying();
+                    return;
+                }
+            }
+            if !self.by_owner && self.must_stop() {
+                return;
+            }
+        }
+        if reached <= chain.last {
+            self.skip(reached, chain.last);
+        }
+        self.pages.count_chain(rounds);
+        let all = span(chain.first, chain.last);
+        self.finish(all);
+    }
+
+    fn set_busy(&self, index: u32) {
+        self.pages
+            .area()
+            .entry(self.page.get(), index)
+            .set_busy();
+    }
+
+    /// The entries from `first` to `last` are not executed.
+    fn skip(&self, first: u32, last: u32) {
+        for at in first..=last {
+            let nr = self.pages.area().entry(self.page.get(), at).head().nr();
+            self.complete(
+                at,
+                nr,
+                cancelled(uapi::flexsc_reason_FLEXSC_REASON_CHAIN),
+            );
+        }
+    }
+
+    /// Puts the results that `e` takes into its arguments.
+    fn take_results(
+        &self,
+        chain: &Chain,
+        at: u32,
+        e: &mut Entry,
+        results: &[i64; ENTRIES as usize],
+    ) -> Result {
+        for take in e.take {
+            if take == 0 {
+                continue;
+            }
+            let back = u32::from(take >> 3) + 1;
+            let from = at.checked_sub(back).ok_or(EINVAL)?;
+            let arg = usize::from(take & 7).checked_sub(1).ok_or(EINVAL)?;
+            if from < chain.first {
+                return Err(EINVAL);
+            }
+            let result = results.get(from as usize).ok_or(EINVAL)?;
+            *e.args.get_mut(arg).ok_or(EINVAL)? = *result as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes a result, which in a loop may be added to those of earlier rounds.
+    fn put_in_chain(&self, at: u32, e: &Entry, (result, reason): Verdict, sums: &mut u64) {
+        let bit = 1 << at;
+        let place = self.pages.area().entry(self.page.get(), at);
+        let mut shown = result;
+        if has(e, uapi::FLEXSC_ENTRY_SUM) && !dispatch::is_failure(result) {
+            if *sums & bit != 0 {
+                shown = shown.wrapping_add(place.result());
+            }
+            *sums |= bit;
+        }
+        self.complete(at, e.nr, (shown, reason));
+    }
+
+    fn after(&self, chain: &Chain, at: u32, verdict: Verdict, rounds: &mut u64) -> Then {
+        let (result, reason) = verdict;
+        if dispatch::is_failure(result) || dispatch::is_refusal(reason) {
+            return Then::Fail;
+        }
+        let Some((begin, end)) = chain.looped else {
+            return Then::Next;
+        };
+        if at < begin || at > end {
+            return Then::Next;
+        }
+        if result == 0 {
+            return Then::Goto(end + 1);
+        }
+        if at < end {
+            return Then::Next;
+        }
+        *rounds += 1;
+        if *rounds >= self.engine.loop_max() {
+            let place = self.pages.area().entry(self.page.get(), at);
+            let shown = place.result();
+            place.put_result(shown, uapi::flexsc_reason_FLEXSC_REASON_BOUND as u8);
+            return Then::Next;
+        }
+        Then::Goto(begin)
+    }
+}

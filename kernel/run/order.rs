@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! In which order the entries of a batch are begun: FLEXSC_PARAM_ORDER.
+
+use crate::{
+    pages::Pages,
+    policy::{self, Class},
+};
+use core::cell::Cell;
+use kernel::prelude::*;
+use kernel::uapi;
+
+/// See `enum flexsc_order`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// By index, round the page.
+    Posted = uapi::flexsc_order_FLEXSC_ORDER_POSTED,
+    /// Grouped by number.
+    Number = uapi::flexsc_order_FLEXSC_ORDER_NUMBER,
+    /// First what goes to syscall threads.
+    IoFirst = uapi::flexsc_order_FLEXSC_ORDER_IO_FIRST,
+}
+
+impl TryFrom<u64> for Kind {
+    type Error = Error;
+
+    fn try_from(value: u64) -> Result<Self> {
+        const POSTED: u64 = Kind::Posted as u64;
+        const NUMBER: u64 = Kind::Number as u64;
+        const IO_FIRST: u64 = Kind::IoFirst as u64;
+        match value {
+            POSTED => Ok(Kind::Posted),
+            NUMBER => Ok(Kind::Number),
+            IO_FIRST => Ok(Kind::IoFirst),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// The order within one batch.
+pub(super) struct Order {
+    kind: Kind,
+    /// The entry that comes first of those by index.
+    start: Cell<u32>,
+    /// Entries that come before all others.
+    group: Cell<u64>,
+}
+
+impl Order {
+    pub(super) fn new(kind: Kind) -> Self {
+        Order {
+            kind,
+            start: Cell::new(0),
+            group: Cell::new(0),
+        }
+    }
+
+    /// The entries `bits` of `page` are next.
+    #[inline(always)]
+    pub(super) fn begin(&self, pages: &Pages, page: u32, bits: u64) {
+        let mut start = pages.start(page);
+        // Not in the middle of a chain: its first entry comes first.
+        while start != 0 && bits & (1 << (start - 1)) != 0 && linked(pages, page, start - 1) {
+            start -= 1;
+        }
+        self.start.set(start);
+        self.group.set(0);
+        if self.kind == Kind::IoFirst {
+            let io = among(bits, |index| goes_to_threads(pages, page, index));
+            self.group.set(io & !members(pages, page, bits));
+        }
+    }
+
+    /// The entry of `todo`, which is not empty, to begin now.
+    #[inline(always)]
+    pub(super) fn next(&self, pages: &Pages, page: u32, todo: u64) -> u32 {
+        if self.kind != Kind::Posted {
+            let group = self.group(pages, page, todo);
+            if group != 0 {
+                return group.trailing_zeros();
+            }
+        }
+        let start = self.start.get();
+        (todo.rotate_right(start).trailing_zeros() + start) % u64::BITS
+    }
+
+    #[inline(never)]
+    fn group(&self, pages: &Pages, page: u32, todo: u64) -> u64 {
+        let group = self.group.get() & todo;
+        if group != 0 || self.kind == Kind::IoFirst {
+            return group;
+        }
+        // The next one by index, and all that have its number.
+        let start = self.start.get();
+        let index = (todo.rotate_right(start).trailing_zeros() + start) % u64::BITS;
+        let nr = pages.area().entry(page, index).head().nr();
+        let same = among(todo, |index| {
+            pages.area().entry(page, index).head().nr() == nr
+        });
+        let group = same & !members(pages, page, todo) | 1 << index;
+        self.group.set(group);
+        group
+    }
+}
+
+fn linked(pages: &Pages, page: u32, index: u32) -> bool {
+    pages.area().entry(page, index).head().is_linked()
+}
+
+/// Those of `bits` for which `f` is true.
+fn among(bits: u64, f: impl Fn(u32) -> bool) -> u64 {
+    let mut left = bits;
+    let mut found = 0;
+    while left != 0 {
+        let index = left.trailing_zeros();
+        left &= left - 1;
+        if f(index) {
+            found |= 1 << index;
+        }
+    }
+    found
+}
+
+/// Those of `bits` that follow another one in a chain.
+fn members(pages: &Pages, page: u32, bits: u64) -> u64 {
+    among(bits, |index| linked(pages, page, index)) << 1 & bits
+}
+
+/// Is this one for a syscall thread, as far as its number and flags tell?
+fn goes_to_threads(pages: &Pages, page: u32, index: u32) -> bool {
+    let e = pages.area().entry(page, index).copy();
+    let asynchronous = u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;
+    asynchronous || e.pool != 0 || policy::classify(e.nr, &e.args) == Class::MayBlock
+}
