@@ -107,6 +107,9 @@ impl Device for Engine {
         if !this.is_ours() {
             return Err(EPERM);
         }
+        if process::is_executing() {
+            return Err(EBUSY);
+        }
         wait_fast(this, arg)
     }
 

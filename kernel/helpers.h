@@ -24,6 +24,7 @@ void flexsc_unlock(raw_spinlock_t *lock);
 struct task_struct *flexsc_current(void);
 struct mm_struct *flexsc_current_mm(void);
 struct pid *flexsc_current_tgid(void);
+bool flexsc_is_current(struct mm_struct *mm, struct pid *tgid);
 bool flexsc_is_executing(void);
 bool flexsc_is_orphaned(void);
 bool flexsc_signal_pending(void);
@@ -65,7 +66,7 @@ int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd);
 
 void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 			 struct task_struct *owner);
-void flexsc_trace_block(unsigned int nr, unsigned int left);
+void flexsc_trace_block(unsigned int left);
 void flexsc_trace_complete(unsigned int nr, unsigned int index, long result);
 bool flexsc_trace_enabled(void);
 

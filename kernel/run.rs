@@ -15,6 +15,7 @@ use crate::{
     policy,
     pools::PoolSet,
     sys::{
+        area::Place,
         hook::{Blocking, Hook},
         invoke::{self, Frame, Refusal},
         process::{self, Attention},
@@ -76,13 +77,16 @@ pub(crate) struct Batch<'a> {
     attention: Attention,
     role: Cell<Role>,
     order: Order,
-    /// Claimed and not yet begun.
+    /// Claimed, and neither published nor given away.
+    batch: Cell<u64>,
+    /// Of these, not yet begun; bit 0 stands for entry `start`.
     todo: Cell<u64>,
-    /// With a result that was not yet published.
-    finished: Cell<u64>,
-    /// How many these are, on a syscall thread.
+    start: Cell<u32>,
+    /// Of these, in a chain that has not ended.
+    open: Cell<u64>,
+    /// How many have a result that was not yet published, on a syscall thread.
     unpublished: Cell<u32>,
-    /// Index and number of the call in execution, or [`NOTHING`]; only in a call the hook means
+    /// The entry whose call is in execution, or [`NOTHING`]; only in a call the hook means
     /// anything.
     executing: Cell<u32>,
     /// Asleep in a call.
@@ -107,7 +111,7 @@ pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>) -> End {
     invoke::with_frame(&hook, |batch, frame| {
         for page in first..pages.len() {
             let bits = pages.claim(page);
-            if bits != 0 && batch.run(frame, page, bits) == End::Signal {
+            if bits != 0 && batch.run::<true>(frame, page, bits) == End::Signal {
                 return End::Signal;
             }
         }
@@ -125,7 +129,7 @@ pub(crate) fn run(
     bits: u64,
 ) -> End {
     Hook::new(Batch::new(engine, role, pages)).with(|batch| {
-        let end = batch.run(&Frame::of_thread(), page, bits);
+        let end = batch.run::<false>(&Frame::of_thread(), page, bits);
         if batch.dying.get() {
             End::Dying
         } else {
@@ -145,8 +149,10 @@ impl<'a> Batch<'a> {
             attention: Attention::of_current(),
             role: Cell::new(role),
             order: Order::new(engine.order()),
+            batch: Cell::new(0),
             todo: Cell::new(0),
-            finished: Cell::new(0),
+            start: Cell::new(0),
+            open: Cell::new(0),
             unpublished: Cell::new(0),
             executing: Cell::new(NOTHING),
             blocked: Cell::new(false),
@@ -192,16 +198,49 @@ impl<'a> Batch<'a> {
     }
 
     /// Executes call `nr` of entry `index`, whose arguments are in the frame; it may block.
-    #[inline(always)]
     pub(crate) fn invoke(&self, frame: &Frame, index: u32, nr: u16) -> Result<i64, Refusal> {
-        self.executing.set(index << 16 | u32::from(nr));
-        let ret = if self.by_owner {
+        if self.by_owner {
+            self.invoke_as::<true>(frame, index, nr)
+        } else {
+            self.invoke_as::<false>(frame, index, nr)
+        }
+    }
+
+    /// As [`Self::invoke`]; `OWNER` is [`Self::is_owner`].
+    #[inline(always)]
+    fn invoke_as<const OWNER: bool>(
+        &self,
+        frame: &Frame,
+        index: u32,
+        nr: u16,
+    ) -> Result<i64, Refusal> {
+        self.executing.set(index);
+        let ret = if OWNER {
             frame.invoke_self(nr)
         } else {
             frame.invoke_for(self.pages.owner(), nr)
         };
         self.executing.set(NOTHING);
         ret
+    }
+
+    /// The entries that were not begun.
+    fn left(&self) -> u64 {
+        self.todo.get().rotate_left(self.start.get())
+    }
+
+    /// As [`Self::left`]; somebody else is going to begin them.
+    fn take_left(&self) -> u64 {
+        let left = self.left();
+        self.todo.set(0);
+        self.batch.set(self.batch.get() & !left);
+        left
+    }
+
+    /// These are begun now, by themselves or in a chain.
+    fn begin(&self, bits: u64) {
+        let todo = self.todo.get() & !bits.rotate_right(self.start.get());
+        self.todo.set(todo);
     }
 
     /// Number of an entry in its registration.
@@ -227,16 +266,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Notes that entries have their results.
-    #[inline(always)]
-    fn finish(&self, bits: u64) {
-        self.finished.set(self.finished.get() | bits);
-    }
-
+    /// Publishes all results that are there.
     fn publish(&self) {
         self.unpublished.set(0);
-        let finished = self.finished.take();
+        let mut busy = self.left() | self.open.get();
+        let executing = self.executing.get();
+        if executing != NOTHING {
+            busy |= 1 << executing;
+        }
+        let batch = self.batch.get();
+        let finished = batch & !busy;
         if finished != 0 {
+            self.batch.set(batch & busy);
             let refused = self.refused.take();
             self.pages
                 .finish(self.page.get(), finished, refused, self.by_owner);
@@ -245,6 +286,7 @@ impl<'a> Batch<'a> {
 
     /// Leaves entries to a pool.
     fn give(&self, pool: u8, bits: u64) {
+        self.batch.set(self.batch.get() & !bits);
         self.pages.offload(pool, self.page.get(), bits);
         let mut given = self.given.get();
         given.add(pool);
@@ -266,31 +308,15 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Executes the entries `bits` of `page`.
-    fn run(&self, frame: &Frame, page: u32, bits: u64) -> End {
+    /// Executes the entries `bits` of `page`. `OWNER` is [`Self::is_owner`].
+    fn run<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64) -> End {
         self.page.set(page);
-        self.todo.set(bits);
-        self.order.begin(&self.pages, page, bits);
-        let mut end = End::Complete;
-        loop {
-            let todo = self.todo.get();
-            if todo == 0 {
-                break;
-            }
-            let index = self.order.next(&self.pages, page, todo);
-            self.todo.set(todo & !(1 << index));
-            self.execute(frame, index);
-            if !self.by_owner && self.must_end() {
-                return End::Dying;
-            }
-            if self.attention.is_needed() && process::breathe() {
-                end = End::Signal;
-                let mut given = self.given.get();
-                given.extend(self.leave(self.todo.take()));
-                self.given.set(given);
-                break;
-            }
-        }
+        self.batch.set(bits);
+        let end = if self.order.is_posted() && !self.traced {
+            self.run_posted::<OWNER>(frame, page, bits)
+        } else {
+            self.run_ordered(frame, page, bits)
+        };
         self.publish();
         let given = self.given.take();
         if given != PoolSet::EMPTY {
@@ -303,47 +329,112 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Has this syscall thread to end at once?
-    fn must_end(&self) -> bool {
-        self.dying.get() || self.must_stop()
-    }
-
-    /// Executes one entry, or the chain that begins with it.
+    /// The common case: in the order of posting, nobody traces.
     #[inline(always)]
-    fn execute(&self, frame: &Frame, index: u32) {
-        let place = self.pages.area().entry(self.page.get(), index);
-        let head = place.head();
-        // The common case: a call that never waits, with nothing special about its entry.
-        if head.is_plain() && policy::is_inline(head.nr()) && !self.traced {
-            frame.load(&place);
-            match self.invoke(frame, index, head.nr()) {
-                Ok(result) if !dispatch::must_restart(result) => {
-                    place.put_result(result, 0);
-                    self.finish(1 << index);
-                    if !self.by_owner {
-                        self.grown(1);
-                    }
-                    return;
-                }
-                // Once more, the long way; nothing has happened so far.
-                _ => (),
+    fn run_posted<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64) -> End {
+        let start = order::start(&self.pages, page, bits);
+        let places = self.pages.area().page(page);
+        self.start.set(start);
+        self.todo.set(bits.rotate_right(start));
+        loop {
+            let todo = self.todo.get();
+            if todo == 0 {
+                return End::Complete;
+            }
+            let index = todo.trailing_zeros().wrapping_add(start) % u64::BITS;
+            self.todo.set(todo & todo.wrapping_sub(1));
+            let place = places.entry(index);
+            if !self.execute_plain::<OWNER>(frame, index, &place) {
+                self.execute(frame, index);
+            }
+            if let Some(end) = self.pause::<OWNER>() {
+                return end;
             }
         }
-        self.execute_slow(frame, index);
+    }
+
+    /// In any order.
+    #[inline(never)]
+    fn run_ordered(&self, frame: &Frame, page: u32, bits: u64) -> End {
+        self.start.set(0);
+        self.todo.set(bits);
+        self.order.begin(&self.pages, page, bits);
+        loop {
+            let todo = self.todo.get();
+            if todo == 0 {
+                return End::Complete;
+            }
+            let index = self.order.next(&self.pages, page, todo);
+            self.begin(1 << index);
+            self.execute(frame, index);
+            let end = if self.by_owner {
+                self.pause::<true>()
+            } else {
+                self.pause::<false>()
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Between two entries: has the batch to end?
+    #[inline(always)]
+    fn pause<const OWNER: bool>(&self) -> Option<End> {
+        if !OWNER && (self.dying.get() || self.must_stop()) {
+            return Some(End::Dying);
+        }
+        if self.attention.is_needed() && process::breathe() {
+            let mut given = self.given.get();
+            given.extend(self.leave(self.take_left()));
+            self.given.set(given);
+            return Some(End::Signal);
+        }
+        None
+    }
+
+    /// Executes a call that never waits, with nothing special about its entry. False where it is
+    /// something else, or is to be executed once more; nothing has happened then.
+    #[inline(always)]
+    fn execute_plain<const OWNER: bool>(
+        &self,
+        frame: &Frame,
+        index: u32,
+        place: &Place<'_>,
+    ) -> bool {
+        let Some(nr) = place.head().plain_nr() else {
+            return false;
+        };
+        if !policy::is_inline(nr) {
+            return false;
+        }
+        frame.load(place);
+        match self.invoke_as::<OWNER>(frame, index, nr) {
+            Ok(result) if !dispatch::must_restart(result) => {
+                place.put_result(result, 0);
+                if !OWNER {
+                    self.grown(1);
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A syscall thread has `n` more results to publish.
     fn grown(&self, n: u32) {
-        let n = self.unpublished.get() + n;
+        let n = self.unpublished.get().wrapping_add(n);
         self.unpublished.set(n);
         if n >= GROUP {
             self.publish();
         }
     }
 
+    /// Executes one entry, or the chain that begins with it.
     #[inline(never)]
-    fn execute_slow(&self, frame: &Frame, index: u32) {
+    fn execute(&self, frame: &Frame, index: u32) {
         let place = self.pages.area().entry(self.page.get(), index);
+        self.open.set(1 << index);
         // Whatever comes may take long: what is there already shall not wait for it.
         if !self.by_owner {
             self.publish();
@@ -353,13 +444,11 @@ impl<'a> Batch<'a> {
         } else {
             let e = place.take();
             match dispatch::execute(self, frame, index, &e, false) {
-                Outcome::Done(verdict) => {
-                    self.complete(index, e.nr, verdict);
-                    self.finish(1 << index);
-                }
+                Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
                 Outcome::Offload(pool) => self.give(pool, 1 << index),
             }
         }
+        self.open.set(0);
         if !self.by_owner {
             self.publish();
         }
@@ -368,11 +457,10 @@ impl<'a> Batch<'a> {
 
 impl Blocking for Batch<'_> {
     fn sleeping(&self) {
-        let executing = self.executing.get();
-        if executing == NOTHING {
+        let index = self.executing.get();
+        if index == NOTHING {
             return;
         }
-        let (index, nr) = (executing >> 16, executing as u16);
         self.blocked.set(true);
         self.lost.set(true);
         self.publish();
@@ -380,7 +468,7 @@ impl Blocking for Batch<'_> {
         if self.pages.falls_asleep(page, index) {
             process::interrupt_self();
         }
-        let left = self.todo.take();
+        let left = self.take_left();
         let mut more = self.leave(left);
         more.extend(self.given.take());
         match self.pool() {
@@ -392,7 +480,7 @@ impl Blocking for Batch<'_> {
             _ => (),
         }
         if self.traced {
-            invoke::trace_block(nr, left.count_ones());
+            invoke::trace_block(process::weight(left));
         }
         let role = self.role.get();
         if !self.engine.pools.blocked(role, more, self.pages) {
@@ -406,7 +494,7 @@ impl Blocking for Batch<'_> {
     fn running(&self) {
         if self.blocked.take() {
             self.pages
-                .is_awake(self.page.get(), self.executing.get() >> 16);
+                .is_awake(self.page.get(), self.executing.get());
             self.engine.pools.unblocked(self.role.get());
         }
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The tracepoints of flexsc and the functions through which Rust fires them. */
 #include <linux/sched.h>
+#include <linux/sched/task_stack.h>
+#include <asm/syscall.h>
 
 #include "helpers.h"
 
@@ -13,9 +15,9 @@ void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 	trace_flexsc_invoke(nr, index, owner);
 }
 
-void flexsc_trace_block(unsigned int nr, unsigned int left)
+void flexsc_trace_block(unsigned int left)
 {
-	trace_flexsc_block(nr, left);
+	trace_flexsc_block(syscall_get_nr(current, current_pt_regs()), left);
 }
 
 void flexsc_trace_complete(unsigned int nr, unsigned int index, long result)

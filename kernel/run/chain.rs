@@ -63,7 +63,7 @@ impl Batch<'_> {
     fn find_chain(&self, index: u32) -> Chain {
         let page = self.page.get();
         let held = self.pages.held(page);
-        let todo = self.todo.get();
+        let todo = self.left();
         let head = |index| self.pages.area().entry(page, index).head();
         let mut first = index;
         while first != 0 && held & (1 << (first - 1)) != 0 {
@@ -95,7 +95,8 @@ impl Batch<'_> {
     pub(super) fn execute_chain(&self, frame: &Frame, index: u32) {
         let chain = self.find_chain(index);
         let rest = span(chain.next, chain.last);
-        self.todo.set(self.todo.get() & !rest);
+        self.begin(rest);
+        self.open.set(rest);
         if self.by_owner && chain.looped.is_some() {
             // A loop may take its time, and the owner has others to serve.
             return self.give_rest(&chain, chain.next, 0);
@@ -113,6 +114,7 @@ impl Batch<'_> {
         } else {
             pool
         };
+        self.batch.set(self.batch.get() & !executed);
         self.pages.hold(page, executed);
         self.give(pool, span(next, chain.last));
     }
@@ -145,7 +147,7 @@ impl Batch<'_> {
                 Outcome::Offload(pool) => return self.give_rest(chain, at, pool),
             };
             if self.dying.get() {
-                return;
+                return self.abandon(chain);
             }
             results[at as usize] = verdict.0;
             self.put_in_chain(at, &e, verdict, &mut sums);
@@ -166,19 +168,25 @@ impl Batch<'_> {
                 }
                 if thread::signal() {
                     self.set_dying();
-                    return;
                 }
             }
-            if !self.by_owner && self.must_stop() {
-                return;
+            if !self.by_owner && (self.dying.get() || self.must_stop()) {
+                return self.abandon(chain);
             }
         }
         if reached <= chain.last {
             self.skip(reached, chain.last);
         }
         self.pages.count_chain(rounds);
+        // What was held by others is published with the rest.
         let all = span(chain.first, chain.last);
-        self.finish(all);
+        self.batch.set(self.batch.get() | all);
+    }
+
+    /// The thread ends in the middle of a chain, and so does its engine or process.
+    fn abandon(&self, chain: &Chain) {
+        let all = span(chain.first, chain.last);
+        self.batch.set(self.batch.get() & !all);
     }
 
     fn set_busy(&self, index: u32) {

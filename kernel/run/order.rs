@@ -56,15 +56,14 @@ impl Order {
         }
     }
 
-    /// The entries `bits` of `page` are next.
     #[inline(always)]
+    pub(super) fn is_posted(&self) -> bool {
+        self.kind == Kind::Posted
+    }
+
+    /// The entries `bits` of `page` are next.
     pub(super) fn begin(&self, pages: &Pages, page: u32, bits: u64) {
-        let mut start = pages.start(page);
-        // Not in the middle of a chain: its first entry comes first.
-        while start != 0 && bits & (1 << (start - 1)) != 0 && linked(pages, page, start - 1) {
-            start -= 1;
-        }
-        self.start.set(start);
+        self.start.set(start(pages, page, bits));
         self.group.set(0);
         if self.kind == Kind::IoFirst {
             let io = among(bits, |index| goes_to_threads(pages, page, index));
@@ -73,7 +72,6 @@ impl Order {
     }
 
     /// The entry of `todo`, which is not empty, to begin now.
-    #[inline(always)]
     pub(super) fn next(&self, pages: &Pages, page: u32, todo: u64) -> u32 {
         if self.kind != Kind::Posted {
             let group = self.group(pages, page, todo);
@@ -102,6 +100,25 @@ impl Order {
         self.group.set(group);
         group
     }
+}
+
+/// Which of `bits` comes first by index, round the page.
+#[inline(always)]
+pub(super) fn start(pages: &Pages, page: u32, bits: u64) -> u32 {
+    let start = pages.start(page);
+    if bits.rotate_right(start) >> (u64::BITS - 1) != 0 && start != 0 {
+        return not_within_a_chain(pages, page, bits, start);
+    }
+    start
+}
+
+/// The first entry of a chain comes first.
+#[cold]
+fn not_within_a_chain(pages: &Pages, page: u32, bits: u64, mut start: u32) -> u32 {
+    while start != 0 && bits & (1 << (start - 1)) != 0 && linked(pages, page, start - 1) {
+        start -= 1;
+    }
+    start
 }
 
 fn linked(pages: &Pages, page: u32, index: u32) -> bool {

@@ -55,11 +55,13 @@ impl Head {
         [self.0[4], self.0[5]]
     }
 
-    /// Has it neither flags nor a pool, and takes nothing?
+    /// The number, where it is below 1024 and the entry has neither flags nor a pool, and takes
+    /// nothing: one comparison.
     #[inline(always)]
-    pub(crate) fn is_plain(self) -> bool {
-        const SPECIAL: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-        u64::from_ne_bytes(self.0) & SPECIAL == 0
+    pub(crate) fn plain_nr(self) -> Option<u16> {
+        const HIGH: [u8; 2] = (!0x3ffu16).to_ne_bytes();
+        const SPECIAL: u64 = u64::from_ne_bytes([HIGH[0], HIGH[1], 0xff, 0xff, 0xff, 0xff, 0, 0]);
+        (u64::from_ne_bytes(self.0) & SPECIAL == 0).then_some(self.nr() & 0x3ff)
     }
 
     /// Is the entry behind it linked to it?
@@ -136,28 +138,27 @@ impl Area {
     }
 
     fn ctrl(&self, page: u32) -> *mut flexsc_ctrl {
-        let page = core::cmp::min(page, self.pages - 1) as usize;
+        let page = core::cmp::min(page, self.pages.wrapping_sub(1)) as usize;
         // SAFETY: `page < pages`, and by the invariant there is a control block for each.
         unsafe { self.base.as_ptr().cast::<flexsc_ctrl>().add(page) }
     }
 
-    /// Entry `index` of `page`.
-    pub(crate) fn entry(&self, page: u32, index: u32) -> Place<'_> {
-        let page = core::cmp::min(page, self.pages - 1) as usize;
-        let index = (index % 64) as usize;
-        // SAFETY: By the invariant page `page` has 64 entries at this place.
-        let entry = unsafe {
-            self.base
-                .as_ptr()
-                .add(self.ctrl_len + page * PAGE)
-                .cast::<flexsc_entry>()
-                .add(index)
-        };
+    /// The entries of `page`.
+    #[inline(always)]
+    pub(crate) fn page(&self, page: u32) -> Places<'_> {
+        let page = core::cmp::min(page, self.pages.wrapping_sub(1)) as usize;
+        // SAFETY: By the invariant there are `pages` pages from this place on, at least one.
+        let first = unsafe { self.base.as_ptr().add(self.ctrl_len.wrapping_add(page * PAGE)) };
         // INVARIANT: See above.
-        Place {
-            entry,
+        Places {
+            first: first.cast(),
             _area: PhantomData,
         }
+    }
+
+    /// Entry `index` of `page`.
+    pub(crate) fn entry(&self, page: u32, index: u32) -> Place<'_> {
+        self.page(page).entry(index)
     }
 
     /// The doorbell. Entries whose bits are seen toggled may be read afterwards.
@@ -197,6 +198,29 @@ impl Area {
         // SAFETY: As in `posted`.
         let word = unsafe { AtomicU32::from_ptr(&raw mut (*self.ctrl(page)).flags) };
         word.store(flags, Ordering::Relaxed);
+    }
+}
+
+/// The places of the entries of one page.
+///
+/// # Invariants
+///
+/// `first` is a valid, aligned pointer to a syscall page as long as the area lives.
+pub(crate) struct Places<'a> {
+    first: *mut flexsc_entry,
+    _area: PhantomData<&'a Area>,
+}
+
+impl<'a> Places<'a> {
+    /// Entry `index` of the page.
+    #[inline(always)]
+    pub(crate) fn entry(&self, index: u32) -> Place<'a> {
+        // INVARIANT: By the invariant the page has 64 entries.
+        Place {
+            // SAFETY: As above.
+            entry: unsafe { self.first.add((index % 64) as usize) },
+            _area: PhantomData,
+        }
     }
 }
 

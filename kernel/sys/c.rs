@@ -27,6 +27,7 @@ extern "C" {
     pub(super) fn flexsc_current() -> *mut task_struct;
     pub(super) fn flexsc_current_mm() -> *mut mm_struct;
     pub(super) fn flexsc_current_tgid() -> *mut pid;
+    pub(super) fn flexsc_is_current(mm: *mut mm_struct, tgid: *mut pid) -> bool;
     pub(super) fn flexsc_is_executing() -> bool;
     pub(super) fn flexsc_is_orphaned() -> bool;
     pub(super) fn flexsc_signal_pending() -> bool;
@@ -70,7 +71,7 @@ extern "C" {
     pub(super) fn flexsc_notifier_set_eventfd(n: *mut flexsc_notifier, fd: c_int) -> c_int;
 
     pub(super) fn flexsc_trace_invoke(nr: c_uint, entry: c_uint, owner: *mut task_struct);
-    pub(super) fn flexsc_trace_block(nr: c_uint, left: c_uint);
+    pub(super) fn flexsc_trace_block(left: c_uint);
     pub(super) fn flexsc_trace_complete(nr: c_uint, entry: c_uint, result: c_long);
     pub(super) fn flexsc_trace_enabled() -> bool;
 }

@@ -61,11 +61,13 @@ impl Frame {
     /// The result may be one of `-ERESTART*`.
     #[inline(always)]
     pub(crate) fn invoke_self(&self, nr: u16) -> Result<i64, Refusal> {
-        let mut result = 0;
-        // SAFETY: By the invariant, and `result` is valid.
-        let ret = unsafe { bindings::syscall_invoke_self(self.regs, nr.into(), &mut result) };
+        let mut result = MaybeUninit::uninit();
+        // SAFETY: By the invariant, and `result` is valid for writes.
+        let ret =
+            unsafe { bindings::syscall_invoke_self(self.regs, nr.into(), result.as_mut_ptr()) };
         if ret == 0 {
-            Ok(result as i64)
+            // SAFETY: Written where the function returns 0.
+            Ok(unsafe { result.assume_init() } as i64)
         } else {
             Err(refusal(ret))
         }
@@ -123,10 +125,10 @@ pub(crate) fn trace_invoke(owner: &Thread, nr: u16, entry: u32) {
     unsafe { c::flexsc_trace_invoke(nr.into(), entry, owner.as_ptr()) }
 }
 
-/// Fires `flexsc:flexsc_block`.
-pub(crate) fn trace_block(nr: u16, left: u32) {
+/// Fires `flexsc:flexsc_block`, for the call that the current task executes.
+pub(crate) fn trace_block(left: u32) {
     // SAFETY: No preconditions.
-    unsafe { c::flexsc_trace_block(nr.into(), left) }
+    unsafe { c::flexsc_trace_block(left) }
 }
 
 /// Fires `flexsc:flexsc_complete`.

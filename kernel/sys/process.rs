@@ -132,7 +132,7 @@ impl Process {
     /// Does the current task belong to it? False for a forked child, a vfork child and after exec.
     pub(crate) fn is_current(&self) -> bool {
         // SAFETY: No preconditions.
-        unsafe { self.mm == c::flexsc_current_mm() && self.tgid == c::flexsc_current_tgid() }
+        unsafe { c::flexsc_is_current(self.mm, self.tgid) }
     }
 
     /// Charges `pages` to RLIMIT_MEMLOCK, or gives them back.
