@@ -96,7 +96,7 @@ impl core::ops::AddAssign for Totals {
     }
 }
 
-/// A count that only the owner changes, so that it needs no atomic operation.
+/// A number that only the owner changes, so that it needs no atomic operation.
 #[derive(Default)]
 struct OwnCount(AtomicU64);
 
@@ -106,6 +106,10 @@ impl OwnCount {
         // ORDERING: None needed: one writer.
         self.0
             .store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -120,6 +124,9 @@ struct Own {
     refused: OwnCount,
     waits: OwnCount,
     sleeps: OwnCount,
+    /// What the adaptive wait policy knows, and since when.
+    rate: OwnCount,
+    rate_at: OwnCount,
 }
 
 /// Counted by others.

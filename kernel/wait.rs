@@ -2,6 +2,9 @@
 
 //! WAIT: the owner executes its entries inline, then sleeps until its wait policy is satisfied.
 
+mod adaptive;
+
+use self::adaptive::Rate;
 use crate::{
     engine::Engine,
     pages::{Count, Pages},
@@ -25,6 +28,10 @@ enum Need {
     None,
     Some(u32),
     All,
+    /// As `Some`, but no more than can come.
+    AtMost(u32),
+    /// To be replaced by `AtMost`.
+    Adaptive,
 }
 
 impl Policy {
@@ -34,6 +41,7 @@ impl Policy {
             uapi::flexsc_policy_FLEXSC_WAIT_ANY => Need::Some(1),
             uapi::flexsc_policy_FLEXSC_WAIT_SOME => Need::Some(core::cmp::max(min, 1)),
             uapi::flexsc_policy_FLEXSC_WAIT_ALL => Need::All,
+            uapi::flexsc_policy_FLEXSC_WAIT_ADAPTIVE => Need::Adaptive,
             _ => return Err(EINVAL),
         };
         let is_some = policy == uapi::flexsc_policy_FLEXSC_WAIT_SOME;
@@ -53,6 +61,11 @@ impl Policy {
             Need::None => 0,
             Need::Some(n) => n.saturating_sub(count.ready),
             Need::All => count.unfinished,
+            Need::AtMost(n) => {
+                let can_come = count.ready.saturating_add(count.unfinished);
+                core::cmp::min(n, core::cmp::max(can_come, 1)).saturating_sub(count.ready)
+            }
+            Need::Adaptive => 0,
         }
     }
 }
@@ -85,6 +98,44 @@ pub(crate) fn wait(
     pages: ArcBorrow<'_, Pages>,
     policy: &Policy,
 ) -> Result<u32> {
+    if policy.need == Need::Adaptive {
+        return wait_adaptive(engine, pages, policy);
+    }
+    wait_at_once(engine, pages, policy)
+}
+
+/// WAIT with the policy ADAPTIVE.
+#[inline(never)]
+fn wait_adaptive(
+    engine: ArcBorrow<'_, Engine>,
+    pages: ArcBorrow<'_, Pages>,
+    policy: &Policy,
+) -> Result<u32> {
+    let (rate, since) = pages.rate();
+    let rate = Rate::from_raw(rate);
+    let choice = rate.choose();
+    let now = Policy {
+        need: Need::AtMost(choice.results),
+        timeout: policy.timeout,
+        linger: (choice.linger_ns != 0).then_some(choice.linger_ns),
+    };
+    let ready = wait_at_once(engine, pages, &now)?;
+    let at = process::now_ns();
+    let rate = if since == 0 {
+        rate
+    } else {
+        rate.learn(ready, at.saturating_sub(since))
+    };
+    pages.set_rate(rate.to_raw(), at);
+    Ok(ready)
+}
+
+#[inline(always)]
+fn wait_at_once(
+    engine: ArcBorrow<'_, Engine>,
+    pages: ArcBorrow<'_, Pages>,
+    policy: &Policy,
+) -> Result<u32> {
     pages.count_wait();
     let signal = run::run_owner(&engine, pages) == End::Signal;
     let count = pages.count();
@@ -110,6 +161,11 @@ fn wait_long(
         }
         if signal || process::signal_pending() {
             return Err(ERESTARTSYS);
+        }
+        if let Need::AtMost(_) = policy.need {
+            if count.ready + count.unfinished == 0 {
+                return Err(errno::edeadlk());
+            }
         }
         if let Need::Some(n) = policy.need {
             if count.ready + count.unfinished < n && linger_until.is_none() {

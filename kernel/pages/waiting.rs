@@ -41,6 +41,17 @@ impl Pages {
         self.own.waits.add(1);
     }
 
+    /// What the adaptive wait policy knows of the rate of results, and when it learnt it last.
+    pub(crate) fn rate(&self) -> (u64, u64) {
+        (self.own.rate.get(), self.own.rate_at.get())
+    }
+
+    /// See [`Self::rate`]; by the owner.
+    pub(crate) fn set_rate(&self, rate: u64, at: u64) {
+        self.own.rate.set(rate);
+        self.own.rate_at.set(at);
+    }
+
     /// Prepares the owner's sleep for `need(count)` more results. Where none is missing, or it was
     /// nudged, it must not sleep.
     pub(crate) fn sleep_for(&self, need: impl FnOnce(Count) -> u32) -> bool {

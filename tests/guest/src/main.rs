@@ -12,6 +12,7 @@ mod kit;
 mod abi;
 mod blocking;
 mod calls;
+mod chains;
 mod entries;
 mod hostile;
 mod library;
@@ -40,6 +41,9 @@ const GROUPS: &[&[registry::Test]] = &[
     blocking::waking::TESTS,
     blocking::interrupted::TESTS,
     blocking::threads::TESTS,
+    blocking::wait_call::TESTS,
+    blocking::adaptive::TESTS,
+    chains::TESTS,
     spin::TESTS,
     notify::TESTS,
     life::family::TESTS,

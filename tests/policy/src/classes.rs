@@ -62,8 +62,6 @@ fn calls_on_files_go_by_the_file() {
     for nr in [
         SYS_read,
         SYS_write,
-        SYS_pread64,
-        SYS_pwrite64,
         SYS_readv,
         SYS_writev,
         SYS_preadv2,
@@ -456,6 +454,17 @@ fn life_and_death_are_refused() {
     }
     for nr in [SYS_pause, SYS_rt_sigsuspend, SYS_rt_sigtimedwait] {
         assert_eq!(class(nr, &[]), Refused(Thread), "call {nr}");
+    }
+}
+
+#[test]
+fn positional_io_never_waits_for_an_event() {
+    for nr in [SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev] {
+        assert_eq!(class(nr, &[7, PTR, 1]), Inline, "call {nr}");
+    }
+    // With offset -1 they use the file's own position, as readv does.
+    for nr in [SYS_preadv2, SYS_pwritev2] {
+        assert_eq!(class(nr, &[7, PTR, 1, -1]), ByFile(7, 7), "call {nr}");
     }
 }
 

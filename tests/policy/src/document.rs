@@ -59,6 +59,10 @@ they have.
 - **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a
   file under a lease for its holder. Opening is inline all the same, for speed. Where such a file
   is possible and the program relies on WAIT to return, set FLEXSC_ENTRY_ASYNC.
+- **Positional I/O.** pread64, pwrite64, preadv and pwritev are inline without a look at the file:
+  pipes, sockets, terminals and events have no position and answer ESPIPE at once. The few drivers
+  that have both a position and a wait (`/dev/kmsg`) block the owner in WAIT; entries behind them
+  are handed on. Set FLEXSC_ENTRY_ASYNC for those.
 - **Files that ask who calls.** `/proc/thread-self`, a task number of 0 written to
   `cgroup.threads` and the like mean the thread that executes. `/proc/self/attr/*` takes writes
   from the main thread only. Use the number of a thread, or make these calls plainly.

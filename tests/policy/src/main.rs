@@ -9,8 +9,14 @@
 mod policy;
 
 #[cfg(test)]
+#[path = "../../../kernel/wait/adaptive.rs"]
+#[expect(dead_code, reason = "the module stores what it knows as a number")]
+mod adaptive;
+#[cfg(test)]
 mod classes;
 mod document;
+#[cfg(test)]
+mod rate;
 #[cfg(test)]
 mod table;
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls that block: hand-off, wait policies, signals during WAIT.
 
+pub mod adaptive;
 pub mod handoff;
 pub mod interrupted;
 pub mod threads;
+pub mod wait_call;
 pub mod waiting;
 pub mod waking;

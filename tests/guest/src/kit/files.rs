@@ -146,6 +146,17 @@ impl TempDir {
         &self.path
     }
 
+    /// Makes a file with this content; its path.
+    pub fn file(&self, name: &str, content: &[u8]) -> Check<CString> {
+        ok!("a file", fs::write(self.path.join(name), content));
+        Ok(self.join(name))
+    }
+
+    /// The content of a file in it.
+    pub fn read(&self, name: &str) -> Check<Vec<u8>> {
+        Ok(ok!("a file", fs::read(self.path.join(name))))
+    }
+
     /// The path of something in it.
     pub fn join(&self, name: impl AsRef<OsStr>) -> CString {
         let path = self.path.join(name.as_ref());

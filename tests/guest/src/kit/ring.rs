@@ -259,6 +259,12 @@ impl Ring {
         sys::ioctl(self.fd, abi::IOC_WAIT_FAST, arg)
     }
 
+    /// flexsc_wait(2).
+    pub fn wait_call(&self, policy: Policy, min: u32) -> Result<u64, Errno> {
+        let arg = abi::wait_fast_arg(self.id, policy as u32, min);
+        sys::flexsc_wait(self.fd, arg)
+    }
+
     /// KICK.
     pub fn kick(&self) -> Result<u64, Errno> {
         sys::ioctl(self.fd, abi::IOC_KICK, u64::from(self.id))

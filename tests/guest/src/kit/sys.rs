@@ -98,6 +98,12 @@ pub fn ioctl_with<T>(fd: RawFd, request: u32, arg: &mut T) -> Result<u64, Errno>
     ioctl(fd, request, std::ptr::from_mut(arg) as u64)
 }
 
+/// flexsc_wait(2), which the C library does not know.
+pub fn flexsc_wait(fd: RawFd, arg: u64) -> Result<u64, Errno> {
+    let args = [fd as u64, arg, 0, 0, 0, 0];
+    result(syscall(super::abi::NR_WAIT, args))
+}
+
 /// Opens a file; the descriptor is closed by `execve`.
 pub fn open(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
     let fd = result(plain!(

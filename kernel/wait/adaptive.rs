@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The adaptive wait policy: how many results to wait for follows the rate at which they come.
+//!
+//! A thread that sleeps for each result pays for a sleep and a wake-up each time; one that waits
+//! for many pays less for each and gets the first of them late. While results come slowly nothing
+//! is won by waiting for a second one. So the number is that of the results which are expected to
+//! come in the time that a sleep costs ([`SLEEP_NS`]): the sleeps then take about half of the
+//! time at most, and no result waits for longer than about that time. Should the rate fall, the
+//! time runs out ([`Choice::linger_ns`]), and the next choice knows.
+//!
+//! The open problem of Cluster Calls (Rittinghaus 2010), which has fixed numbers. Pure logic,
+//! shared with the tests of the host.
+
+/// What a sleep and a wake-up cost a thread and its caches, roughly, in nanoseconds.
+pub(crate) const SLEEP_NS: u64 = 20_000;
+
+/// Results that are waited for at most: a page full.
+pub(crate) const MOST: u32 = 64;
+
+/// A new gap counts for one in so many.
+const WEIGHT: u64 = 4;
+
+/// Gaps above this are all the same: results come slowly.
+const LONGEST_NS: u64 = 1_000_000_000;
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// So many results.
+    pub(crate) results: u32,
+    /// Fewer will do so many nanoseconds after the first; 0: at once.
+    pub(crate) linger_ns: u64,
+}
+
+/// What is known of the rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// Mean time between two results, in nanoseconds; 0: not known yet.
+    gap_ns: u64,
+}
+
+impl Rate {
+    /// From [`Self::to_raw`].
+    pub(crate) const fn from_raw(gap_ns: u64) -> Self {
+        Rate { gap_ns }
+    }
+
+    pub(crate) const fn to_raw(self) -> u64 {
+        self.gap_ns
+    }
+
+    /// What to wait for now.
+    pub(crate) fn choose(self) -> Choice {
+        if self.gap_ns == 0 || self.gap_ns >= SLEEP_NS {
+            return Choice {
+                results: 1,
+                linger_ns: 0,
+            };
+        }
+        let results = core::cmp::min(SLEEP_NS / self.gap_ns, MOST.into()) as u32;
+        Choice {
+            results,
+            linger_ns: if results > 1 { 2 * SLEEP_NS } else { 0 },
+        }
+    }
+
+    /// `results` have come in `ns` nanoseconds.
+    pub(crate) fn learn(self, results: u32, ns: u64) -> Self {
+        if results == 0 {
+            return self;
+        }
+        let gap = (ns / u64::from(results)).clamp(1, LONGEST_NS);
+        let old = self.gap_ns;
+        let mean = if old == 0 {
+            gap
+        } else {
+            (old * (WEIGHT - 1) + gap) / WEIGHT
+        };
+        // It shall be able to fall to the last nanosecond.
+        let mean = if mean == old && gap < old {
+            old - 1
+        } else {
+            mean
+        };
+        Rate {
+            gap_ns: core::cmp::max(mean, 1),
+        }
+    }
+}
