@@ -12,7 +12,7 @@ use core::mem::size_of;
 use kernel::ioctl::{_IO, _IOW, _IOWR};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
-use kernel::{c_str, uapi};
+use kernel::uapi;
 
 /// Mappings of registrations begin at multiples of so many bytes of the file's offset.
 const STRIDE: usize = 1 << 20;
@@ -27,6 +27,7 @@ const SET: u32 = _IOW::<uapi::flexsc_param>(MAGIC, 5);
 const GET: u32 = _IOWR::<uapi::flexsc_param>(MAGIC, 6);
 const QUERY: u32 = _IOWR::<uapi::flexsc_stats>(MAGIC, 7);
 const CANCEL: u32 = _IOW::<uapi::flexsc_cancel>(MAGIC, 8);
+const QUERY_POOL: u32 = _IOWR::<uapi::flexsc_pool_stats>(MAGIC, 9);
 
 fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let mut r: uapi::flexsc_register = abi::read(arg)?;
@@ -76,7 +77,7 @@ fn wait_fast(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
 fn param(arg: usize) -> Result<uapi::flexsc_param> {
     let p: uapi::flexsc_param = abi::read(arg)?;
     let sized = p.size as usize == size_of::<uapi::flexsc_param>();
-    if !sized || p.pool != 0 || p.__reserved != 0 {
+    if !sized || p.__reserved != 0 {
         return Err(EINVAL);
     }
     Ok(p)
@@ -98,6 +99,17 @@ fn cancel(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
         return Err(EINVAL);
     }
     engine.cancel(c.id as usize, c.index).map(|()| 0)
+}
+
+fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+    // The pool's number lies where other structs have a reserved word.
+    let asked: abi::Head = abi::read(arg)?;
+    if (asked.size as usize) < size_of::<abi::Head>() {
+        return Err(EINVAL);
+    }
+    let stats = engine.pool_stats(asked.reserved)?;
+    abi::write_prefix(arg, &stats, asked.size as usize)?;
+    Ok(0)
 }
 
 impl Device for Engine {
@@ -134,15 +146,16 @@ impl Device for Engine {
             UNREGISTER => engine.unregister(arg).map(|()| 0),
             SET => {
                 let p = param(arg)?;
-                engine.set(p.param, p.value).map(|()| 0)
+                engine.set(p.pool, p.param, p.value).map(|()| 0)
             }
             GET => {
                 let mut p = param(arg)?;
-                p.value = engine.get_param(p.param)?;
+                p.value = engine.get_param(p.pool, p.param)?;
                 abi::write(arg, p).map(|()| 0)
             }
             QUERY => query(engine, arg),
             CANCEL => cancel(engine, arg),
+            QUERY_POOL => query_pool(engine, arg),
             _ => Err(ENOTTY),
         }
     }
@@ -167,25 +180,7 @@ impl Device for Engine {
     }
 
     fn show(this: ArcBorrow<'_, Self>, lines: &Lines) {
-        let s = this.stats();
-        lines.put(c_str!("flexsc-posted"), s.posted);
-        lines.put(c_str!("flexsc-inline"), s.inline_done);
-        lines.put(c_str!("flexsc-by-thread"), s.thread_done);
-        lines.put(c_str!("flexsc-refused"), s.refused);
-        lines.put(c_str!("flexsc-handoffs"), s.handoffs);
-        lines.put(c_str!("flexsc-kicks"), s.kicks);
-        lines.put(c_str!("flexsc-waits"), s.waits);
-        lines.put(c_str!("flexsc-sleeps"), s.sleeps);
-        lines.put(c_str!("flexsc-spin-rounds"), s.spin_rounds);
-        lines.put(c_str!("flexsc-spin-sleeps"), s.spin_sleeps);
-        lines.put(c_str!("flexsc-threads"), s.threads);
-        lines.put(c_str!("flexsc-threads-idle"), s.threads_idle);
-        lines.put(c_str!("flexsc-threads-created"), s.threads_created);
-        lines.put(c_str!("flexsc-threads-retired"), s.threads_retired);
-        lines.put(c_str!("flexsc-create-failed"), s.create_failed);
-        lines.put(c_str!("flexsc-max-active"), s.max_active);
-        lines.put(c_str!("flexsc-max-blocked"), s.max_blocked);
-        lines.put(c_str!("flexsc-pages"), s.pages);
+        Engine::show(&this, lines);
     }
 
     fn release(this: Arc<Self>) {

@@ -143,6 +143,8 @@ impl Engine {
             self.spawn(0)?;
         }
         let new = Pages::new(pages, self.notifier.clone())?;
+        // Until a core that polls knows of them.
+        new.set_need_wakeup(true);
         let locked = new.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
         self.process.account_locked(locked, true)?;
         if let Err(e) = self.enter(&new) {
@@ -150,10 +152,7 @@ impl Engine {
             return Err(e);
         }
         self.generation.fetch_add(1, Ordering::Release);
-        new.set_need_wakeup(self.pools.first().spin_mask() == 0);
-        if self.pools.first().spin_mask() != 0 {
-            self.pools.first().wake_spinners();
-        }
+        self.pools.first().wake_spinners();
         Ok(new)
     }
 
@@ -236,7 +235,8 @@ impl Engine {
     /// KICK: somebody has to look at the doorbells of `id`.
     pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
         let pages = self.get(id)?;
-        self.pools.first().count_kick();
+        self.pools.total().add_kick();
+        self.look_for_backlog(None);
         if self.pools.first().wake_spinners() {
             return Ok(());
         }
@@ -268,30 +268,37 @@ impl Engine {
         }
     }
 
+    /// KICK, or the owner of `sleeper` before it sleeps in WAIT: does work wait that nobody
+    /// executes? Where it does so for long, and SPIN_AUTO allows it, a core is recruited: the one
+    /// that falls idle now, if any.
+    pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
+        let first = self.pools.first();
+        if first.spin_auto() == 0 {
+            return;
+        }
+        let mut found = first.has_work();
+        if let Some(sleeper) = sleeper {
+            self.table.for_each_locked(|pages| {
+                found |= !core::ptr::eq(&*pages, sleeper) && pages.any_pending();
+            });
+        }
+        if first.note_backlog(found) {
+            self.recruit();
+        }
+    }
+
+    /// Has another core poll, of those that the program may use. Not in the scheduler's hook.
+    pub(crate) fn recruit(&self) {
+        let usable = self.cpus.bits() & process::allowed_cpus();
+        self.pools.first().recruit(usable, process::this_cpu());
+    }
+
     /// Makes a thread for a call of the program's, which goes on after a signal.
-    fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
+    pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
         match Worker::spawn(self, pool) {
             Err(EINTR) => Err(ERESTARTNOINTR),
             other => other,
         }
-    }
-
-    /// SET SPIN_CPUS.
-    pub(crate) fn set_spin_cpus(self: ArcBorrow<'_, Self>, mask: u64) -> Result {
-        if mask & !process::online_cpus() != 0 {
-            return Err(EINVAL);
-        }
-        self.pools.first().set_spin_mask(mask);
-        for _ in 0..self.pools.first().vacant() {
-            if let Err(e) = self.spawn(0) {
-                self.pools.first().set_spin_mask(0);
-                return Err(e);
-            }
-        }
-        if mask == 0 {
-            self.poll_no_more();
-        }
-        Ok(())
     }
 
     /// Nobody polls from now on: programs have to kick, and what they posted in the belief that
@@ -304,94 +311,47 @@ impl Engine {
             let pools = pages.offload_pending(self.pools.set());
             self.offloaded(pools, pages.as_arc_borrow());
         });
-    }
-
-    /// SET and GET.
-    pub(crate) fn set(self: ArcBorrow<'_, Self>, param: u32, value: u64) -> Result {
-        match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.set_spin_cpus(value)?,
-            uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => {
-                self.idle_ns.store(value, Ordering::Relaxed);
-            }
-            uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => {
-                let value = u32::try_from(value).map_err(|_| EINVAL)?;
-                if value == 0 {
-                    return Err(EINVAL);
-                }
-                self.max_threads.store(value, Ordering::Relaxed);
-            }
-            uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => {
-                let value = u32::try_from(value).map_err(|_| EINVAL)?;
-                self.retire_ms.store(value, Ordering::Relaxed);
-            }
-            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => {
-                self.order
-                    .store(Kind::try_from(value)? as u32, Ordering::Relaxed);
-            }
-            uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => {
-                if value == 0 {
-                    return Err(EINVAL);
-                }
-                self.loop_max.store(value, Ordering::Relaxed);
-            }
-            uapi::flexsc_param_id_FLEXSC_PARAM_EVENTFD => {
-                let fd = i32::try_from(value as i64).map_err(|_| EBADF)?;
-                self.notifier.set_eventfd(fd)?;
-            }
-            _ => return Err(EINVAL),
+        if self.pools.first().spinning() != 0 {
+            // A core that has begun to poll meanwhile looks at the flags again.
+            self.generation.fetch_add(1, Ordering::Release);
         }
-        Ok(())
     }
 
-    /// See [`Self::set`].
-    pub(crate) fn get_param(&self, param: u32) -> Result<u64> {
-        Ok(match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().spin_mask(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => self.max_threads().into(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.retire_ms().into(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.order() as u64,
-            uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => self.loop_max(),
-            _ => return Err(EINVAL),
-        })
+    /// See [`Self::idle_ns`].
+    pub(crate) fn set_idle_ns(&self, value: u64) {
+        self.idle_ns.store(value, Ordering::Relaxed);
+    }
+
+    /// See [`Self::retire_ms`].
+    pub(crate) fn set_retire_ms(&self, value: u32) {
+        self.retire_ms.store(value, Ordering::Relaxed);
+    }
+
+    /// See [`Self::max_threads`].
+    pub(crate) fn set_max_threads(&self, value: u32) {
+        self.max_threads.store(value, Ordering::Relaxed);
+    }
+
+    /// See [`Self::order`].
+    pub(crate) fn set_order(&self, value: Kind) {
+        self.order.store(value as u32, Ordering::Relaxed);
+    }
+
+    /// See [`Self::loop_max`].
+    pub(crate) fn set_loop_max(&self, value: u64) {
+        self.loop_max.store(value, Ordering::Relaxed);
+    }
+
+    /// Syscall pages now, and what all registrations so far have counted.
+    pub(crate) fn totals(&self) -> (u32, Totals) {
+        let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
+        self.for_each(|pages| sum += pages.totals());
+        (pages, sum)
     }
 
     /// The descriptors and mappings are gone: all threads end soon, those in calls too.
     pub(crate) fn close(&self) {
-        self.pools.first().stop();
-        self.pools.first().clear();
-    }
-
-    /// All figures.
-    pub(crate) fn stats(&self) -> uapi::flexsc_stats {
-        let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
-        self.for_each(|pages| sum += pages.totals());
-        let pool = self.pools.first().counters();
-        uapi::flexsc_stats {
-            size: core::mem::size_of::<uapi::flexsc_stats>() as u32,
-            posted: sum.posted,
-            inline_done: sum.inline_done,
-            thread_done: sum.thread_done,
-            refused: sum.refused,
-            handoffs: pool.handoffs,
-            kicks: pool.kicks,
-            waits: sum.waits,
-            sleeps: sum.sleeps,
-            spin_rounds: pool.spin_rounds,
-            spin_sleeps: pool.spin_sleeps,
-            threads: pool.threads.into(),
-            threads_idle: pool.idle.into(),
-            threads_created: pool.created,
-            threads_retired: pool.retired,
-            create_failed: pool.create_failed,
-            max_active: pool.max_active.into(),
-            max_blocked: pool.max_blocked.into(),
-            pages: pages.into(),
-            cancels: sum.cancels,
-            chains: sum.chains,
-            loop_rounds: sum.rounds,
-            ..Default::default()
-        }
+        self.pools.stop();
     }
 }
 

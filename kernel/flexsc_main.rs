@@ -10,6 +10,8 @@
 //! |---------------|-----------------------------------------------------------------|
 //! | `device`      | `/dev/flexsc`: decoding of ioctl and mmap                       |
 //! | `engine`      | all of this for one process; its table of registrations         |
+//! | `params`      | SET and GET                                                     |
+//! | `stats`       | QUERY, QUERY_POOL, fdinfo                                       |
 //! | `pages`       | a registration: doorbells, what is taken, offloaded and done    |
 //! | `pools`       | the pools of an engine                                          |
 //! | `pool`        | the syscall threads of a pool: who works, idles, is blocked     |
@@ -24,10 +26,12 @@ mod device;
 mod dispatch;
 mod engine;
 mod pages;
+mod params;
 mod policy;
 mod pool;
 mod pools;
 mod run;
+mod stats;
 mod sys;
 mod wait;
 mod worker;

@@ -15,10 +15,12 @@
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/prio.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/syscall_thread.h>
 #include <linux/vmalloc.h>
 
 #include "helpers.h"
@@ -206,18 +208,103 @@ unsigned int flexsc_weight(u64 bits)
 	return hweight64(bits);
 }
 
-/* Bind the current syscall thread to @cpu. */
+/*
+ * Bind the current syscall thread to @cpu: within its cpuset, which may move it
+ * away later.
+ */
 bool flexsc_run_on(unsigned int cpu)
 {
 	return cpu < nr_cpu_ids && cpu_online(cpu) &&
-	       !set_cpus_allowed_ptr(current, cpumask_of(cpu));
+	       !syscall_thread_set_cpus(cpumask_of(cpu)) &&
+	       raw_smp_processor_id() == cpu;
 }
 
-void flexsc_run_anywhere(struct cpumask *mask)
+static void flexsc_bits_to_cpus(struct cpumask *mask, u64 bits)
 {
-	/* The mask may have gone offline or out of the cpuset since. */
-	if (set_cpus_allowed_ptr(current, mask))
-		set_cpus_allowed_ptr(current, cpu_possible_mask);
+	unsigned int cpu;
+
+	cpumask_clear(mask);
+	for_each_possible_cpu(cpu)
+		if (cpu < 64 && (bits & BIT_ULL(cpu)))
+			cpumask_set_cpu(cpu, mask);
+}
+
+u64 flexsc_cpus_bits(struct cpumask *mask)
+{
+	unsigned int cpu;
+	u64 bits = 0;
+
+	for_each_cpu(cpu, mask)
+		if (cpu < 64)
+			bits |= BIT_ULL(cpu);
+	return bits;
+}
+
+/*
+ * Let the current syscall thread run on @bits, or on @mask where they are 0,
+ * within its cpuset. Where nothing is left it stays where it is.
+ */
+void flexsc_run_on_cpus(struct cpumask *mask, u64 bits)
+{
+	cpumask_var_t few;
+
+	if (!bits) {
+		syscall_thread_set_cpus(mask);
+		return;
+	}
+	if (!alloc_cpumask_var(&few, GFP_KERNEL))
+		return;
+	flexsc_bits_to_cpus(few, bits);
+	syscall_thread_set_cpus(few);
+	free_cpumask_var(few);
+}
+
+unsigned int flexsc_this_cpu(void)
+{
+	return raw_smp_processor_id();
+}
+
+/* How many of the CPUs that the current task may use are online? */
+unsigned int flexsc_usable_cpus(void)
+{
+	return cpumask_weight_and(current->cpus_ptr, cpu_online_mask);
+}
+
+/* Which of CPU 0 to 63 are in use and in the current task's cpuset? */
+u64 flexsc_allowed_cpus(void)
+{
+	cpumask_var_t mask;
+	u64 bits;
+
+	if (!alloc_cpumask_var(&mask, GFP_KERNEL))
+		return 0;
+	syscall_thread_get_cpus(mask);
+	cpumask_and(mask, mask, cpu_active_mask);
+	bits = flexsc_cpus_bits(mask);
+	free_cpumask_var(mask);
+	return bits;
+}
+
+int flexsc_nice(void)
+{
+	return task_nice(current);
+}
+
+/* As the kernel's can_nice(), which modules do not have. */
+bool flexsc_may_renice(int nice)
+{
+	return nice_to_rlimit(nice) <= rlimit(RLIMIT_NICE) ||
+	       capable(CAP_SYS_NICE);
+}
+
+/*
+ * Give the current syscall thread a nice value. A better one only where it has
+ * the right to it itself, or whoever asked for it had.
+ */
+void flexsc_renice(int nice, bool privileged)
+{
+	if (nice >= task_nice(current) || privileged || flexsc_may_renice(nice))
+		set_user_nice(current, nice);
 }
 
 /* A copy of the current task's CPU mask, to be freed with free_cpus. */
@@ -233,22 +320,6 @@ struct cpumask *flexsc_own_cpus(void)
 void flexsc_free_cpus(struct cpumask *mask)
 {
 	kfree(mask);
-}
-
-unsigned int flexsc_nr_cpus(void)
-{
-	return num_online_cpus();
-}
-
-u64 flexsc_online_cpus(void)
-{
-	u64 mask = 0;
-	unsigned int cpu;
-
-	for_each_online_cpu(cpu)
-		if (cpu < 64)
-			mask |= BIT_ULL(cpu);
-	return mask;
 }
 
 /*
@@ -309,4 +380,10 @@ struct pid *flexsc_get_pid(struct pid *pid)
 void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value)
 {
 	seq_printf(m, "%s:\t%llu\n", name, value);
+}
+
+/* @text is a format with its arguments, in Rust. */
+void flexsc_seq_fmt(struct seq_file *m, const void *text)
+{
+	seq_printf(m, "%pA", text);
 }

@@ -38,11 +38,16 @@ u64 flexsc_now_ns(void);
 void flexsc_mb(void);
 unsigned int flexsc_weight(u64 bits);
 bool flexsc_run_on(unsigned int cpu);
-void flexsc_run_anywhere(struct cpumask *mask);
+void flexsc_run_on_cpus(struct cpumask *mask, u64 bits);
+unsigned int flexsc_this_cpu(void);
+unsigned int flexsc_usable_cpus(void);
+u64 flexsc_allowed_cpus(void);
 struct cpumask *flexsc_own_cpus(void);
 void flexsc_free_cpus(struct cpumask *mask);
-unsigned int flexsc_nr_cpus(void);
-u64 flexsc_online_cpus(void);
+u64 flexsc_cpus_bits(struct cpumask *mask);
+int flexsc_nice(void);
+bool flexsc_may_renice(int nice);
+void flexsc_renice(int nice, bool privileged);
 
 int flexsc_file_may_block(unsigned int fd);
 void *flexsc_area_alloc(size_t size);
@@ -56,6 +61,7 @@ umode_t flexsc_device_mode(void);
 unsigned int flexsc_max_pages(void);
 unsigned int flexsc_max_threads(void);
 void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value);
+void flexsc_seq_fmt(struct seq_file *m, const void *text);
 
 struct flexsc_notifier *flexsc_notifier_new(void);
 void flexsc_notifier_free(struct flexsc_notifier *n);

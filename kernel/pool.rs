@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The syscall threads of an engine: who works, who idles, who is blocked, and what waits for
-//! them. After the manner of concurrency-managed workqueues: a thread that blocks in a call does
-//! not count as working, so another one takes over; one idle thread is always kept ready.
+//! The syscall threads of a pool: who works, who idles, who is blocked, and what waits for them.
+//! After the manner of concurrency-managed workqueues: a thread that blocks in a call does not
+//! count as active, so another one takes over; one idle thread is always kept ready.
+//!
+//! The gate: entries are taken by active threads only, of which there are as many as the pool has
+//! usable CPUs, or fewer where a program says so. A thread that comes back from a call in which
+//! it has slept finishes its entry, and then has to pass the gate again. Kernel cores are active
+//! whenever they are awake: a program has asked for them.
 
+mod mirror;
 mod polling;
+mod settings;
 mod table;
 
-pub(crate) use self::table::Counters;
-use self::table::{Inner, Slot, State, NONE};
+pub(crate) use self::mirror::Total;
+pub(crate) use self::settings::{Nice, Settings};
+pub(crate) use self::table::{Counters, State};
+use self::{
+    mirror::Mirror,
+    polling::Cores,
+    table::{Inner, Slot, NONE},
+};
 use crate::{
     pages::Pages,
     run::Role,
@@ -22,8 +35,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-/// How often an idle thread looks whether its process has a thread left in user space.
-const ORPHAN_LOOK_MS: u32 = 500;
+/// How often an idle thread looks whether its process has a thread left in user space, and whether
+/// a CPU that shall poll has come back.
+const LOOK_MS: u32 = 500;
 const NS_PER_MS: u64 = 1_000_000;
 
 /// What a thread is to do next.
@@ -48,42 +62,42 @@ pub(crate) enum Woken {
     Orphaned,
 }
 
+/// Where a thread stands when it asks what to do next.
+pub(crate) struct Here {
+    /// How many CPUs it may use.
+    pub(crate) usable: u32,
+    /// CPUs that may poll, if any shall.
+    pub(crate) may_poll: u64,
+}
+
 /// The pool.
 pub(crate) struct Pool {
     number: u8,
+    pub(crate) settings: Settings,
     inner: RawLock<Inner>,
-    /// CPUs that shall poll.
-    spin_mask: AtomicU64,
-    /// Entries wait in the queue: a look without the lock.
-    has_work: AtomicBool,
+    mirror: Arc<Mirror>,
+    cores: Cores,
+    /// Entries that its threads have executed.
+    executed: AtomicU64,
     stopping: AtomicBool,
 }
 
 impl Pool {
     /// A pool without threads for up to `registrations` registrations.
-    pub(crate) fn new(number: u8, registrations: usize) -> Result<Self> {
+    pub(crate) fn new(number: u8, registrations: usize, total: Arc<Total>) -> Result<Self> {
         let mut queue = KVec::with_capacity(registrations, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..registrations {
             queue.push(None, GFP_KERNEL_ACCOUNT)?;
         }
-        let inner = Inner {
-            slots: KVec::new(),
-            free: NONE,
-            idle: NONE,
-            starting: 0,
-            active: 0,
-            blocked: 0,
-            queue,
-            head: 0,
-            queued: 0,
-            spinning: 0,
-            counters: Counters::default(),
-        };
+        let mirror = Arc::new(Mirror::new(total), GFP_KERNEL_ACCOUNT)?;
+        let inner = Inner::new(queue, process::usable_cpus(), mirror.clone());
         Ok(Pool {
             number,
+            settings: Settings::new(process::nice()),
             inner: RawLock::new(inner, Class::Pool),
-            spin_mask: AtomicU64::new(0),
-            has_work: AtomicBool::new(false),
+            mirror,
+            cores: Cores::default(),
+            executed: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
     }
@@ -101,27 +115,48 @@ impl Pool {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// Its figures.
     pub(crate) fn counters(&self) -> Counters {
-        self.lock().counters
+        let mut counters = self.lock().counters;
+        counters.executed = self.executed.load(Ordering::Relaxed);
+        counters
     }
 
-    /// Reserves a slot for a thread that the caller is going to create.
+    /// What its threads have executed.
+    pub(crate) fn add_executed(&self, entries: u32) {
+        self.executed
+            .fetch_add(u64::from(entries), Ordering::Relaxed);
+    }
+
+    /// Thread and state of slot `i`, as long as there are slots.
+    pub(crate) fn thread(&self, i: u32) -> Option<(i32, State)> {
+        let inner = self.lock();
+        let slot = inner.slots.get(i as usize)?;
+        Some((slot.thread.as_ref().map_or(0, Thread::pid), slot.state))
+    }
+
+    /// Reserves a slot for a thread that the caller is going to create, where all pools together
+    /// have fewer than `max`.
     pub(crate) fn reserve(&self, max: u32) -> Result<u32> {
+        self.mirror.total().add_thread(max)?;
+        let slot = self.reserve_slot();
+        if slot.is_err() {
+            self.mirror.total().remove_thread();
+        }
+        slot
+    }
+
+    fn reserve_slot(&self) -> Result<u32> {
         loop {
             let len = {
                 let mut inner = self.lock();
                 if self.is_stopping() {
                     return Err(errno::ecanceled());
                 }
-                if inner.counters.threads >= max {
-                    return Err(EAGAIN);
-                }
                 let i = inner.free;
                 if let Some(slot) = inner.slot(i) {
-                    slot.state = State::Starting;
                     inner.free = slot.next;
-                    inner.starting += 1;
-                    inner.counters.threads += 1;
+                    inner.set_state(i, State::Starting);
                     return Ok(i);
                 }
                 inner.slots.len()
@@ -164,8 +199,7 @@ impl Pool {
         let mut inner = self.lock();
         if thread.is_none() {
             inner.counters.create_failed += 1;
-            inner.starting -= 1;
-            Self::free(&mut inner, i);
+            self.free(&mut inner, i);
             return;
         }
         inner.counters.created += 1;
@@ -174,21 +208,25 @@ impl Pool {
         }
     }
 
-    fn free(inner: &mut Guard<'_, Inner>, i: u32) -> Option<Thread> {
+    fn free(&self, inner: &mut Guard<'_, Inner>, i: u32) -> Option<Thread> {
+        inner.set_state(i, State::Free);
         let next = inner.free;
         let slot = inner.slot(i)?;
-        slot.state = State::Free;
         slot.next = next;
         let thread = slot.thread.take();
         inner.free = i;
-        inner.counters.threads -= 1;
+        self.mirror.total().remove_thread();
         thread
     }
 
-    /// Is a thread ready to take over where one blocks?
+    /// Is a thread ready to take over where one blocks? A look without the lock.
     pub(crate) fn has_spare(&self) -> bool {
-        let inner = self.lock();
-        inner.counters.idle != 0 || inner.starting != 0
+        self.mirror.has_spare()
+    }
+
+    /// Do registrations wait for a thread? A look without the lock.
+    pub(crate) fn has_work(&self) -> bool {
+        self.mirror.has_work()
     }
 
     pub(crate) fn has_threads(&self) -> bool {
@@ -197,46 +235,63 @@ impl Pool {
 
     /// See [`Inner::is_starved`].
     pub(crate) fn is_starved(&self) -> bool {
-        self.has_work.load(Ordering::Relaxed) && self.lock().is_starved()
+        self.has_work() && self.lock().is_starved()
     }
 
-    /// What thread `i` is to do now. It is counted as active unless it is to sleep or end.
-    pub(crate) fn next(&self, i: u32) -> Next {
-        let mut inner = self.lock();
-        if inner.state(i) == State::Starting {
-            inner.starting -= 1;
-            inner.activate(i);
+    fn limit(&self, inner: &Inner) -> u32 {
+        let usable = core::cmp::max(inner.usable, 1);
+        match self.settings.active() {
+            0 => usable,
+            active => core::cmp::min(active, usable),
         }
+    }
+
+    /// How many threads may be active at once.
+    pub(crate) fn active_limit(&self) -> u32 {
+        self.limit(&self.lock())
+    }
+
+    /// The settings have changed: `usable` CPUs are for the threads now. Lets more threads work
+    /// where that is allowed now.
+    pub(crate) fn set_usable(&self, usable: u32) {
+        let mut inner = self.lock();
+        inner.usable = usable;
+        for _ in 0..inner.counters.queued {
+            self.wake_one(&mut inner);
+        }
+    }
+
+    /// What thread `i` is to do now.
+    pub(crate) fn next(&self, i: u32, here: Here) -> Next {
+        let mut inner = self.lock();
         if self.is_stopping() {
             return Next::Stop;
         }
-        let vacant = self.spin_mask.load(Ordering::Relaxed) & !inner.spinning;
+        inner.usable = here.usable;
+        let vacant = self.vacant(&inner, here.may_poll);
         if vacant != 0 {
             let cpu = vacant.trailing_zeros();
             inner.spinning |= 1 << cpu;
+            inner.set_state(i, State::Polling);
             return Next::Spin(cpu);
         }
-        // Threads that came back from a call may be too many: they leave first.
-        if inner.active <= process::nr_cpus() {
+        // The gate. Whoever has passed it already counts among the active ones.
+        let others = inner.counters.active - u32::from(inner.state(i).is_active());
+        if others < self.limit(&inner) {
             if let Some(pages) = self.dequeue(&mut inner) {
-                inner.counters.max_active = core::cmp::max(inner.counters.max_active, inner.active);
+                inner.set_state(i, State::Serving);
+                if inner.counters.queued != 0 {
+                    self.wake_one(&mut inner);
+                }
                 return Next::Serve(pages);
             }
         }
-        inner.active -= 1;
-        inner.counters.idle += 1;
-        let next = inner.idle;
-        if let Some(slot) = inner.slot(i) {
-            slot.state = State::Idle;
-            slot.next = next;
-        }
-        inner.idle = i;
+        inner.push_idle(i);
         Next::Idle
     }
 
     fn dequeue(&self, inner: &mut Guard<'_, Inner>) -> Option<Arc<Pages>> {
         let pages = inner.dequeue();
-        self.has_work.store(inner.queued != 0, Ordering::Relaxed);
         if let Some(pages) = &pages {
             pages.clear_queued(self.number);
         }
@@ -245,13 +300,24 @@ impl Pool {
 
     /// Something from the queue for a thread that polls.
     pub(crate) fn try_dequeue(&self) -> Option<Arc<Pages>> {
-        if !self.has_work.load(Ordering::Relaxed) {
+        if !self.has_work() {
             return None;
         }
         self.dequeue(&mut self.lock())
     }
 
-    /// Sleeps until thread `i` is activated, a signal comes or it was idle for `retire_ms`.
+    /// Lets one more thread work where the gate is open. Returns whether somebody takes over.
+    fn wake_one(&self, inner: &mut Guard<'_, Inner>) -> bool {
+        let polling = inner.spinning & self.cores.wanted();
+        if polling != 0 {
+            // One that polls looks at the queue too.
+            inner.wake_spinner(polling.trailing_zeros());
+            return true;
+        }
+        inner.counters.active >= self.limit(inner) || inner.wake_idle() || inner.starting != 0
+    }
+
+    /// Sleeps until thread `i` is woken for work, a signal comes or it was idle for `retire_ms`.
     pub(crate) fn idle(&self, i: u32, retire_ms: u32) -> Woken {
         let retire_at = process::now_ns() + u64::from(retire_ms) * NS_PER_MS;
         let woken = loop {
@@ -262,11 +328,14 @@ impl Pool {
                 break Woken::Look;
             }
             // The last thread of a process may end without a word: exit(2).
-            if process::sleep(Some(core::cmp::min(retire_ms, ORPHAN_LOOK_MS))) {
+            if process::sleep(Some(core::cmp::min(retire_ms, LOOK_MS))) {
                 continue;
             }
             if process::is_orphaned() {
                 break Woken::Orphaned;
+            }
+            if self.has_vacant_core(self.may_poll()) {
+                break Woken::Look;
             }
             let mut inner = self.lock();
             // The last one stays: it is the spare.
@@ -274,7 +343,7 @@ impl Pool {
             if late && inner.state(i) == State::Idle && inner.counters.idle > 1 {
                 // Under one lock: nobody may give it work from here on.
                 inner.unlink_idle(i);
-                inner.activate(i);
+                inner.set_state(i, State::Active);
                 inner.counters.retired += 1;
                 return Woken::Retire;
             }
@@ -282,7 +351,7 @@ impl Pool {
         let mut inner = self.lock();
         if inner.state(i) == State::Idle {
             inner.unlink_idle(i);
-            inner.activate(i);
+            inner.set_state(i, State::Active);
         }
         woken
     }
@@ -291,13 +360,15 @@ impl Pool {
     pub(crate) fn push(&self, pages: ArcBorrow<'_, Pages>) {
         let mut inner = self.lock();
         self.push_locked(&mut inner, pages);
-        inner.wake_one(self.spin_mask.load(Ordering::Relaxed));
+        self.wake_one(&mut inner);
+        if inner.is_starved() {
+            pages.nudge();
+        }
     }
 
     fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: ArcBorrow<'_, Pages>) {
         if pages.set_queued(self.number) {
             inner.enqueue(pages.into());
-            self.has_work.store(true, Ordering::Relaxed);
         }
     }
 
@@ -305,12 +376,10 @@ impl Pool {
     /// that it leaves. False where it polled and nobody can go on with that.
     pub(crate) fn blocked(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) -> bool {
         let mut inner = self.lock();
-        if let Some(i) = role.slot() {
-            inner.set_state(i, State::Blocked);
-            inner.active -= 1;
+        match role.slot() {
+            Some(i) => inner.set_state(i, State::Blocked),
+            None => inner.set_owner_blocked(true),
         }
-        inner.blocked += 1;
-        inner.counters.max_blocked = core::cmp::max(inner.counters.max_blocked, inner.blocked);
         let mut vacant = false;
         if let Role::Spinner { cpu, .. } = role {
             inner.spinning &= !(1 << cpu);
@@ -319,21 +388,17 @@ impl Pool {
         if let Some(pages) = more {
             self.push_locked(&mut inner, pages);
         }
-        if inner.queued == 0 && !vacant {
+        if inner.counters.queued == 0 && !vacant {
             return true;
         }
         inner.counters.handoffs += 1;
-        let mut taken_over = true;
-        if vacant {
-            if let Some(i) = inner.pop_idle() {
-                inner.activate(i);
-                inner.wake(i);
-            } else {
-                taken_over = inner.starting != 0;
-            }
+        let taken_over = if vacant {
+            // It finds the core vacant.
+            inner.wake_idle() || inner.starting != 0
         } else {
-            inner.wake_one(self.spin_mask.load(Ordering::Relaxed));
-        }
+            self.wake_one(&mut inner);
+            true
+        };
         if inner.is_starved() {
             for pages in inner.queue.iter().flatten() {
                 pages.nudge();
@@ -345,10 +410,9 @@ impl Pool {
     /// Called in the scheduler's hook: the task is back.
     pub(crate) fn unblocked(&self, role: Role) {
         let mut inner = self.lock();
-        inner.blocked -= 1;
-        if let Some(i) = role.slot() {
-            inner.set_state(i, State::Active);
-            inner.active += 1;
+        match role.slot() {
+            Some(i) => inner.set_state(i, State::Finishing),
+            None => inner.set_owner_blocked(false),
         }
     }
 
@@ -356,12 +420,12 @@ impl Pool {
     pub(crate) fn leave(&self, i: u32) {
         let thread = {
             let mut inner = self.lock();
-            if inner.state(i) == State::Starting {
-                inner.starting -= 1;
-            } else {
-                inner.active -= 1;
+            let thread = self.free(&mut inner, i);
+            // It may have been counted as active when work came.
+            if inner.counters.queued != 0 && !self.is_stopping() {
+                self.wake_one(&mut inner);
             }
-            Self::free(&mut inner, i)
+            thread
         };
         drop(thread);
     }
@@ -386,9 +450,5 @@ impl Pool {
                 break;
             }
         }
-    }
-
-    pub(crate) fn count_kick(&self) {
-        self.lock().counters.kicks += 1;
     }
 }

@@ -4,9 +4,15 @@
 //! name none; the others are made when a program sets one of their parameters, and last as long
 //! as the engine, so that the scheduler's hook finds them without a lock.
 
-use crate::{pages::Pages, pool::Pool, run::Role};
+use crate::{
+    pages::Pages,
+    pool::{Pool, Total},
+    run::Role,
+    sys::once::OnceTable,
+};
+use core::sync::atomic::{AtomicU16, Ordering};
 use kernel::prelude::*;
-use kernel::sync::ArcBorrow;
+use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
 
 /// Pools that an engine may have.
@@ -47,6 +53,10 @@ impl PoolSet {
         PoolSet(self.0 & !Self::of(pool).0)
     }
 
+    pub(crate) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
     pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
         (0..POOLS as u8).filter(move |pool| self.has(*pool))
     }
@@ -55,13 +65,23 @@ impl PoolSet {
 /// See the module's documentation.
 pub(crate) struct Pools {
     first: Pool,
+    others: OnceTable<Pool, POOLS>,
+    /// Those that are open for entries.
+    open: AtomicU16,
+    registrations: usize,
+    total: Arc<Total>,
 }
 
 impl Pools {
     /// The first pool only, for up to `registrations` registrations.
     pub(crate) fn new(registrations: usize) -> Result<Self> {
+        let total = Arc::new(Total::default(), GFP_KERNEL_ACCOUNT)?;
         Ok(Pools {
-            first: Pool::new(0, registrations)?,
+            first: Pool::new(0, registrations, total.clone())?,
+            others: OnceTable::new(),
+            open: AtomicU16::new(PoolSet::of(0).0),
+            registrations,
+            total,
         })
     }
 
@@ -70,13 +90,45 @@ impl Pools {
         &self.first
     }
 
+    /// Allowed in the scheduler's hook.
     pub(crate) fn get(&self, pool: u8) -> Option<&Pool> {
-        (pool == 0).then_some(&self.first)
+        match pool {
+            0 => Some(&self.first),
+            pool => self.others.get(usize::from(pool)),
+        }
     }
 
     /// Those that exist.
     pub(crate) fn set(&self) -> PoolSet {
-        PoolSet::of(0)
+        // ORDERING: Pairs with the release in `open`: what is in the set can be got.
+        PoolSet(self.open.load(Ordering::Acquire))
+    }
+
+    /// Makes `pool` where it was not made before. It is not in [`Self::set`] until it is opened.
+    pub(crate) fn make(&self, pool: u8) -> Result<&Pool> {
+        if self.get(pool).is_none() {
+            let new = Pool::new(pool, self.registrations, self.total.clone())?;
+            let new = KBox::new(new, GFP_KERNEL_ACCOUNT)?;
+            self.others.put(usize::from(pool), new)?;
+        }
+        self.get(pool).ok_or(EINVAL)
+    }
+
+    /// Entries may name `pool` from now on.
+    pub(crate) fn open(&self, pool: &Pool) {
+        // ORDERING: See `set`.
+        self.open
+            .fetch_or(PoolSet::of(pool.number()).0, Ordering::Release);
+    }
+
+    /// All that were made.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pool> {
+        (0..POOLS as u8).filter_map(|pool| self.get(pool))
+    }
+
+    /// What all count together.
+    pub(crate) fn total(&self) -> &Total {
+        &self.total
     }
 
     /// The pool whose thread has this role. The owner counts in the first one.
@@ -112,6 +164,21 @@ impl Pools {
     /// See [`Pool::is_starved`].
     pub(crate) fn is_starved(&self, pool: u8) -> bool {
         self.get(pool).is_some_and(Pool::is_starved)
+    }
+
+    /// A task in this role has executed entries.
+    pub(crate) fn add_executed(&self, role: Role, entries: u32) {
+        if role != Role::Owner {
+            self.of(role).add_executed(entries);
+        }
+    }
+
+    /// Lets all threads end, those that are blocked too, and forgets what is queued.
+    pub(crate) fn stop(&self) {
+        for pool in self.iter() {
+            pool.stop();
+            pool.clear();
+        }
     }
 
     /// The threads are ending.

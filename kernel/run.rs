@@ -279,6 +279,10 @@ impl<'a> Batch<'a> {
         if finished != 0 {
             self.batch.set(batch & busy);
             let refused = self.refused.take();
+            if !self.by_owner {
+                let executed = process::weight(finished) - refused;
+                self.engine.pools.add_executed(self.role.get(), executed);
+            }
             self.pages
                 .finish(self.page.get(), finished, refused, self.by_owner);
         }

@@ -198,6 +198,7 @@ fn wait_long(
 /// Sleeps until enough results are there, or there is something to look at.
 fn sleep(engine: ArcBorrow<'_, Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
     relieve(engine, pages);
+    engine.look_for_backlog(Some(pages));
     process::sleep_prepare();
     let sleeps = pages.sleep_for(|count| {
         // The first result starts the time of `linger`, so it has to wake the owner.

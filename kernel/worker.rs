@@ -2,10 +2,13 @@
 
 //! The life of one syscall thread.
 
+mod poll;
+
+use self::poll::Polled;
 use crate::{
     engine::Engine,
     pages::Pages,
-    pool::{Next, Pool, Woken},
+    pool::{Here, Next, Pool, Woken},
     run::{self, End, Role},
     sys::{
         process,
@@ -15,12 +18,6 @@ use crate::{
 use kernel::c_str;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
-
-/// Rounds of polling in vain between two looks at the clock and the CPUs.
-const ROUNDS_PER_LOOK: u64 = 64;
-
-/// How long a polling thread waits until it tries again to make a spare one.
-const SPARE_RETRY_NS: u64 = 1_000_000;
 
 static OPS: Ops<Worker> = Ops::new();
 
@@ -60,6 +57,15 @@ impl Worker {
         }
     }
 
+    /// CPUs on which threads of this pool may poll, if any shall.
+    fn may_poll(&self) -> u64 {
+        if self.pool == 0 {
+            self.pool().may_poll()
+        } else {
+            0
+        }
+    }
+
     fn pool(&self) -> &Pool {
         self.engine
             .pools
@@ -90,7 +96,7 @@ impl Worker {
     }
 
     /// Executes all that `pages` has offloaded. False where the thread has to end.
-    fn serve(&self, pages: &Arc<Pages>) -> bool {
+    fn serve(&self, pages: &Arc<Pages>, settled: &mut u32) -> bool {
         while !self.provide_spare() {
             if Self::must_end() {
                 return false;
@@ -102,7 +108,7 @@ impl Worker {
         };
         while let Some((page, bits)) = pages.take_offloaded(self.pool) {
             match self.run(role, pages, page, bits) {
-                End::Complete => (),
+                End::Complete => self.settle(settled),
                 // Somebody else goes on with the rest.
                 End::HandedOff => break,
                 End::Dying => return false,
@@ -113,175 +119,54 @@ impl Worker {
         true
     }
 
-    /// Polls the doorbells on `cpu`. False where the thread has to end.
-    fn spin(&self, cpu: u32) -> bool {
-        let pool = self.pool();
-        let polled = if process::run_on(cpu) {
-            self.poll(cpu)
-        } else {
-            pool.spin_failed(cpu);
-            Polled::GivenUp
-        };
-        if polled != Polled::HandedOff && !pool.spin_end(cpu) {
-            self.engine.as_arc_borrow().poll_no_more();
+    /// Does what the pool's settings ask of its threads, where they have changed since.
+    fn settle(&self, settled: &mut u32) {
+        let settings = &self.pool().settings;
+        let generation = settings.generation();
+        if *settled == generation {
+            return;
         }
-        self.engine.cpus().run_here();
-        polled != Polled::MustEnd
+        *settled = generation;
+        self.engine.cpus().run_here(settings.cpus());
+        self.renice();
     }
 
-    /// The registrations to poll from now on.
-    fn known(&self) -> Option<(u32, KVec<Arc<Pages>>)> {
-        let seen = self.engine.generation();
-        let known = self.engine.snapshot().ok()?;
-        for pages in known.iter() {
-            pages.set_need_wakeup(false);
-        }
-        Some((seen, known))
-    }
-
-    fn poll(&self, cpu: u32) -> Polled {
-        let engine = &self.engine;
-        let pool = self.pool();
-        let Some((mut seen, mut known)) = self.known() else {
-            return Polled::GivenUp;
-        };
-        let mut idle_since = process::now_ns();
-        let mut spare = true;
-        let mut spare_at = 0;
-        let mut rounds = 0;
-        loop {
-            if process::breathe() && thread::signal() {
-                return Polled::MustEnd;
-            }
-            if pool.is_stopping() || pool.spin_mask() & (1 << cpu) == 0 {
-                return Polled::GivenUp;
-            }
-            if engine.generation() != seen {
-                match self.known() {
-                    Some(new) => (seen, known) = new,
-                    None => return Polled::GivenUp,
-                }
-            }
-            if !spare || spare_at == 0 {
-                spare = self.provide_spare();
-                spare_at = process::now_ns();
-                if !spare {
-                    continue;
-                }
-            }
-            match self.poll_round(cpu, &known) {
-                Round::Busy => {
-                    idle_since = process::now_ns();
-                    spare = pool.has_spare();
-                    continue;
-                }
-                Round::Idle => (),
-                Round::HandedOff => return Polled::HandedOff,
-                Round::Dying => return Polled::MustEnd,
-            }
-            rounds += 1;
-            process::relax();
-            if rounds % ROUNDS_PER_LOOK != 0 {
-                continue;
-            }
-            if process::online_cpus() & (1 << cpu) == 0 {
-                pool.spin_failed(cpu);
-                return Polled::GivenUp;
-            }
-            let now = process::now_ns();
-            if now.saturating_sub(spare_at) > SPARE_RETRY_NS {
-                // Making one may have failed before.
-                spare_at = 0;
-            }
-            if now.saturating_sub(idle_since) < engine.idle_ns() {
-                continue;
-            }
-            for pages in known.iter() {
-                pages.set_need_wakeup(true);
-            }
-            // ORDERING: Pairs with the program's barrier between posting and reading the flag.
-            process::full_barrier();
-            pool.spin_sleep(self.slot, cpu, core::mem::take(&mut rounds), || {
-                known.iter().any(|pages| pages.any_pending()) || engine.generation() != seen
-            });
-            for pages in known.iter() {
-                pages.set_need_wakeup(false);
-            }
-            idle_since = process::now_ns();
+    fn renice(&self) {
+        if let Some(nice) = self.pool().settings.renice() {
+            process::renice(nice.value, nice.privileged);
         }
     }
-
-    /// Looks everywhere once.
-    fn poll_round(&self, cpu: u32, known: &[Arc<Pages>]) -> Round {
-        let role = Role::Spinner {
-            slot: self.slot,
-            cpu,
-        };
-        let mut any = false;
-        while let Some(pages) = self.pool().try_dequeue() {
-            any = true;
-            while let Some((page, bits)) = pages.take_offloaded(self.pool) {
-                match self.run(role, &pages, page, bits) {
-                    End::HandedOff => return Round::HandedOff,
-                    End::Dying => return Round::Dying,
-                    End::Complete | End::Signal => (),
-                }
-            }
-        }
-        for pages in known.iter() {
-            for page in 0..pages.len() {
-                let bits = pages.claim(page);
-                if bits == 0 {
-                    continue;
-                }
-                any = true;
-                match self.run(role, pages, page, bits) {
-                    End::HandedOff => return Round::HandedOff,
-                    End::Dying => return Round::Dying,
-                    End::Complete | End::Signal => (),
-                }
-            }
-        }
-        if any {
-            Round::Busy
-        } else {
-            Round::Idle
-        }
-    }
-}
-
-/// What a look at all doorbells has brought.
-enum Round {
-    Busy,
-    Idle,
-    /// The thread blocked in a call, and another one polls now.
-    HandedOff,
-    /// The thread has to end.
-    Dying,
-}
-
-/// Why a thread polls no more.
-#[derive(PartialEq, Eq)]
-enum Polled {
-    /// It, or the core, is needed no more.
-    GivenUp,
-    /// Another thread polls now.
-    HandedOff,
-    /// The thread has to end.
-    MustEnd,
 }
 
 impl Body for Worker {
     fn run(this: ArcBorrow<'_, Self>) {
         let pool = this.pool();
+        let mut settled = 0;
+        let mut avoid = 0;
         loop {
             if Worker::must_end() {
                 break;
             }
-            let alive = match pool.next(this.slot) {
+            this.settle(&mut settled);
+            let here = Here {
+                usable: process::usable_cpus(),
+                may_poll: this.may_poll() & !core::mem::take(&mut avoid),
+            };
+            let alive = match pool.next(this.slot, here) {
                 Next::Stop => false,
-                Next::Serve(pages) => this.serve(&pages),
-                Next::Spin(cpu) => this.spin(cpu),
+                Next::Serve(pages) => this.serve(&pages, &mut settled),
+                Next::Spin(cpu) => {
+                    // It runs on one CPU until it settles again.
+                    settled = 0;
+                    match this.spin(cpu) {
+                        Polled::MustEnd => false,
+                        Polled::Failed => {
+                            avoid = 1 << cpu;
+                            true
+                        }
+                        Polled::GivenUp | Polled::HandedOff => true,
+                    }
+                }
                 Next::Idle => match pool.idle(this.slot, this.engine.retire_ms()) {
                     Woken::Look => true,
                     Woken::Retire => false,

@@ -1,80 +1,199 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Kernel cores: which CPUs poll the doorbells, and the sleep of those that found nothing.
+//!
+//! Three sets: what the program wishes (SPIN_CPUS), what was recruited for a backlog
+//! (SPIN_AUTO), and what may poll at the moment: online and in the cpuset. A CPU that may not
+//! stays wished for, and polls when it may again.
 
-use super::{table::State, Pool};
-use crate::sys::process;
-use core::sync::atomic::Ordering;
+use super::{
+    table::{Inner, State},
+    Pool,
+};
+use crate::sys::{lock::Guard, process};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// So many looks in a row must find that work waits before a core is recruited.
+const BACKLOG_LOOKS: u32 = 8;
+
+// ORDERING: Read afresh in each round of polling, and again under the lock where it counts.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// Which CPUs shall poll.
+#[derive(Default)]
+pub(super) struct Cores {
+    /// SPIN_CPUS.
+    wished: AtomicU64,
+    /// Changed under the pool's lock.
+    recruited: AtomicU64,
+    /// SPIN_AUTO.
+    auto: AtomicU32,
+    /// Looks in a row that have found a backlog.
+    backlog: AtomicU32,
+}
+
+impl Cores {
+    pub(super) fn wanted(&self) -> u64 {
+        self.wished.load(RELAXED) | self.recruited.load(RELAXED)
+    }
+}
 
 /// Polling kernel cores.
 impl Pool {
-    /// CPUs that shall poll.
-    pub(crate) fn spin_mask(&self) -> u64 {
-        self.spin_mask.load(Ordering::Relaxed)
+    /// SPIN_CPUS.
+    pub(crate) fn spin_wish(&self) -> u64 {
+        self.cores.wished.load(RELAXED)
     }
 
-    /// Sets the CPUs that shall poll. The caller provides threads for those that have none.
-    pub(crate) fn set_spin_mask(&self, mask: u64) {
-        self.spin_mask.store(mask, Ordering::Relaxed);
-        self.wake_spinners();
-        for _ in 0..mask.count_ones() {
-            let mut inner = self.lock();
-            if mask & !inner.spinning == 0 {
-                break;
-            }
-            if let Some(i) = inner.pop_idle() {
-                inner.activate(i);
-                inner.wake(i);
-            }
+    /// SPIN_AUTO.
+    pub(crate) fn spin_auto(&self) -> u32 {
+        self.cores.auto.load(RELAXED)
+    }
+
+    /// Shall `cpu` poll?
+    pub(crate) fn wants_core(&self, cpu: u32) -> bool {
+        self.cores.wanted() & (1 << cpu) != 0
+    }
+
+    /// CPUs that may poll, if any shall. Not in the scheduler's hook.
+    pub(crate) fn may_poll(&self) -> u64 {
+        if self.shall_poll() {
+            process::allowed_cpus()
+        } else {
+            0
         }
     }
 
-    /// CPUs that shall poll and have no thread that does.
-    pub(crate) fn vacant(&self) -> u32 {
-        (self.spin_mask() & !self.lock().spinning).count_ones()
+    /// Shall any CPU poll?
+    pub(crate) fn shall_poll(&self) -> bool {
+        self.cores.wanted() != 0
     }
 
-    /// Wakes all threads that gave up polling. Returns whether any polls now.
+    /// CPUs that shall and may poll and have no thread that does.
+    pub(super) fn vacant(&self, inner: &Inner, may_poll: u64) -> u64 {
+        self.cores.wanted() & may_poll & !inner.spinning
+    }
+
+    /// See [`Self::vacant`].
+    pub(super) fn has_vacant_core(&self, may_poll: u64) -> bool {
+        may_poll != 0 && self.vacant(&self.lock(), may_poll) != 0
+    }
+
+    /// Sets the CPUs that shall poll, all of which may. Returns how many threads are missing.
+    pub(crate) fn set_spin_wish(&self, wish: u64) -> u32 {
+        let mut inner = self.lock();
+        self.cores.wished.store(wish, RELAXED);
+        self.cores.recruited.fetch_and(!wish, RELAXED);
+        self.wake_spinners_locked(&mut inner);
+        let mut missing = self.vacant(&inner, wish).count_ones();
+        while missing != 0 && inner.wake_idle() {
+            missing -= 1;
+        }
+        missing
+    }
+
+    /// Sets how many CPUs may be recruited. Those that are too many go when they idle.
+    pub(crate) fn set_spin_auto(&self, auto: u32) {
+        let mut inner = self.lock();
+        self.cores.auto.store(auto, RELAXED);
+        if auto == 0 {
+            let released = self.cores.recruited.swap(0, RELAXED).count_ones();
+            inner.counters.released += u64::from(released);
+            self.wake_spinners_locked(&mut inner);
+        }
+    }
+
+    /// CPUs with a thread that polls, asleep or not.
+    pub(crate) fn spinning(&self) -> u64 {
+        self.lock().spinning
+    }
+
+    /// Wakes all threads that gave up polling. Returns whether there is any that polls.
     pub(crate) fn wake_spinners(&self) -> bool {
         let mut inner = self.lock();
-        for cpu in 0..u64::BITS {
-            if inner.spinning & (1 << cpu) != 0 {
-                inner.wake_spinner(cpu);
-            }
-        }
+        self.wake_spinners_locked(&mut inner);
         inner.spinning != 0
     }
 
-    /// `cpu` can't be used for polling.
-    pub(crate) fn spin_failed(&self, cpu: u32) {
-        self.spin_mask.fetch_and(!(1 << cpu), Ordering::Relaxed);
+    fn wake_spinners_locked(&self, inner: &mut Guard<'_, Inner>) {
+        let mut left = inner.spinning;
+        while left != 0 {
+            inner.wake_spinner(left.trailing_zeros());
+            left &= left - 1;
+        }
     }
 
-    /// The thread no longer polls on `cpu`. Returns whether any other still polls.
-    pub(crate) fn spin_end(&self, cpu: u32) -> bool {
+    /// Thread `i` no longer polls on `cpu`. Returns whether any other still polls.
+    pub(crate) fn spin_end(&self, i: u32, cpu: u32) -> bool {
         let mut inner = self.lock();
         inner.spinning &= !(1 << cpu);
+        inner.set_state(i, State::Active);
         inner.spinning != 0
     }
 
-    /// Thread `i` gives up polling on `cpu` and sleeps, unless `look` finds something to do after
-    /// the thread was marked as sleeping.
+    /// A look at what waits: `found` where something was posted that nobody executes. True where
+    /// that persists and a core may be recruited for it.
+    pub(crate) fn note_backlog(&self, found: bool) -> bool {
+        if !found {
+            self.cores.backlog.store(0, RELAXED);
+            return false;
+        }
+        self.cores.backlog.fetch_add(1, RELAXED) + 1 >= BACKLOG_LOOKS
+            && self.cores.recruited.load(RELAXED).count_ones() < self.spin_auto()
+    }
+
+    /// Has a CPU of `usable` poll, `favourite` if possible. One is always left to the program.
+    pub(crate) fn recruit(&self, usable: u64, favourite: u32) {
+        let mut inner = self.lock();
+        let free = usable & !self.cores.wanted() & !inner.spinning;
+        let recruited = self.cores.recruited.load(RELAXED);
+        if recruited.count_ones() >= self.spin_auto() || free.count_ones() < 2 {
+            return;
+        }
+        let cpu = if free & (1u64.checked_shl(favourite).unwrap_or(0)) != 0 {
+            favourite
+        } else {
+            free.ilog2()
+        };
+        self.cores.backlog.store(0, RELAXED);
+        self.cores.recruited.store(recruited | 1 << cpu, RELAXED);
+        if inner.wake_idle() {
+            inner.counters.recruited += 1;
+        } else {
+            // No thread to do it.
+            self.cores.recruited.store(recruited, RELAXED);
+        }
+    }
+
+    /// `cpu` has nothing to do: gives it back where it was recruited.
+    pub(crate) fn release(&self, cpu: u32) -> bool {
+        if self.cores.recruited.load(RELAXED) & (1 << cpu) == 0 {
+            return false;
+        }
+        let mut inner = self.lock();
+        let old = self.cores.recruited.fetch_and(!(1 << cpu), RELAXED);
+        let was = old & (1 << cpu) != 0;
+        inner.counters.released += u64::from(was);
+        was
+    }
+
+    /// Thread `i` gives up polling on `cpu` after so many `rounds` in vain and sleeps, unless
+    /// `look` finds something to do after the thread was marked as sleeping.
     pub(crate) fn spin_sleep(&self, i: u32, cpu: u32, rounds: u64, look: impl Fn() -> bool) {
         {
             let mut inner = self.lock();
             inner.counters.spin_rounds += rounds;
             inner.counters.spin_sleeps += 1;
             inner.set_state(i, State::SpinSleep(cpu));
-            inner.active -= 1;
         }
         loop {
             process::sleep_prepare();
-            let awake = self.lock().state(i) == State::Active;
+            let awake = self.lock().state(i) == State::Polling;
             let stay = awake
                 || self.is_stopping()
                 || process::signal_pending()
-                || self.spin_mask() & (1 << cpu) == 0
-                || self.has_work.load(Ordering::Relaxed)
+                || !self.wants_core(cpu)
+                || self.has_work()
                 || look();
             if stay {
                 process::sleep_cancel();
@@ -82,9 +201,6 @@ impl Pool {
             }
             process::sleep(None);
         }
-        let mut inner = self.lock();
-        if inner.state(i) != State::Active {
-            inner.activate(i);
-        }
+        self.lock().set_state(i, State::Polling);
     }
 }

@@ -1,33 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of an engine's syscall threads, with its lists and its queue. All of it lies behind
-//! the pool's lock, which the scheduler's hook takes: nothing here allocates, frees or sleeps.
+//! The table of a pool's syscall threads, with its lists and its queue. All of it lies behind the
+//! pool's lock, which the scheduler's hook takes: nothing here allocates, frees or sleeps.
 
-use crate::{
-    pages::Pages,
-    sys::process::{self, Thread},
-};
+use super::mirror::Mirror;
+use crate::{pages::Pages, sys::process::Thread};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// End of a list of slots.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// What a syscall thread is doing.
+/// What a syscall thread is doing. `Active`, `Serving` and `Polling` threads have passed the gate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// There is no thread.
     Free,
     /// Created, has not asked for work yet.
     Starting,
     /// Sleeps; on the idle list.
     Idle,
-    /// Executes entries, or looks for some.
+    /// Was let through the gate and looks for work.
     Active,
+    /// Executes entries.
+    Serving,
+    /// Is a kernel core: polls, and executes what it finds.
+    Polling,
     /// Sleeps in a call.
     Blocked,
+    /// Has slept in a call and finishes it.
+    Finishing,
     /// Gave up polling on this CPU and sleeps until it is kicked.
     SpinSleep(u32),
+}
+
+impl State {
+    pub(super) fn is_active(self) -> bool {
+        matches!(self, State::Active | State::Serving | State::Polling)
+    }
+
+    fn is_executing(self) -> bool {
+        matches!(self, State::Serving | State::Polling)
+    }
 }
 
 pub(super) struct Slot {
@@ -40,8 +54,8 @@ pub(super) struct Slot {
 /// Figures for QUERY.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counters {
+    pub(crate) executed: u64,
     pub(crate) handoffs: u64,
-    pub(crate) kicks: u64,
     pub(crate) spin_rounds: u64,
     pub(crate) spin_sleeps: u64,
     pub(crate) threads: u32,
@@ -49,44 +63,101 @@ pub(crate) struct Counters {
     pub(crate) created: u64,
     pub(crate) retired: u64,
     pub(crate) create_failed: u64,
+    pub(crate) recruited: u64,
+    pub(crate) released: u64,
     pub(crate) max_active: u32,
     pub(crate) max_blocked: u32,
+    /// Threads that have passed the gate.
+    pub(crate) active: u32,
+    /// Threads that sleep in a call.
+    pub(crate) blocked: u32,
+    /// Registrations in the queue.
+    pub(crate) queued: u32,
 }
 
 pub(super) struct Inner {
+    mirror: Arc<Mirror>,
     pub(super) slots: KVec<Slot>,
     pub(super) free: u32,
     pub(super) idle: u32,
     pub(super) starting: u32,
-    pub(super) active: u32,
-    pub(super) blocked: u32,
+    /// Threads that execute entries. One that finishes a call in which it has slept is none.
+    executing: u32,
+    /// Owners that sleep in a call that they execute themselves.
+    owners_blocked: u32,
+    /// CPUs that the pool's threads may use at the moment.
+    pub(super) usable: u32,
     /// Registrations with offloaded entries, a ring of fixed capacity.
     pub(super) queue: KVec<Option<Arc<Pages>>>,
     pub(super) head: usize,
-    pub(super) queued: usize,
     /// CPUs with a thread that polls, asleep or not.
     pub(super) spinning: u64,
     pub(super) counters: Counters,
 }
 
 impl Inner {
-    pub(super) fn slot(&mut self, i: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(i as usize)
+    pub(super) fn new(queue: KVec<Option<Arc<Pages>>>, usable: u32, mirror: Arc<Mirror>) -> Self {
+        Inner {
+            mirror,
+            slots: KVec::new(),
+            free: NONE,
+            idle: NONE,
+            starting: 0,
+            executing: 0,
+            owners_blocked: 0,
+            usable,
+            queue,
+            head: 0,
+            spinning: 0,
+            counters: Counters::default(),
+        }
     }
 
-    pub(super) fn set_state(&mut self, i: u32, state: State) {
-        if let Some(slot) = self.slot(i) {
-            slot.state = state;
-        }
+    pub(super) fn slot(&mut self, i: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(i as usize)
     }
 
     pub(super) fn state(&self, i: u32) -> State {
         self.slots.get(i as usize).map_or(State::Free, |s| s.state)
     }
 
-    pub(super) fn activate(&mut self, i: u32) {
-        self.set_state(i, State::Active);
-        self.active += 1;
+    /// The only place where a state changes: it keeps all counts of threads.
+    pub(super) fn set_state(&mut self, i: u32, new: State) {
+        let Some(slot) = self.slots.get_mut(i as usize) else {
+            return;
+        };
+        let old = core::mem::replace(&mut slot.state, new);
+        let count = |counter: &mut u32, is: fn(State) -> bool| {
+            *counter = *counter + u32::from(is(new)) - u32::from(is(old));
+        };
+        let c = &mut self.counters;
+        count(&mut c.threads, |s| s != State::Free);
+        count(&mut c.idle, |s| s == State::Idle);
+        count(&mut c.active, State::is_active);
+        count(&mut c.blocked, |s| s == State::Blocked);
+        count(&mut self.starting, |s| s == State::Starting);
+        count(&mut self.executing, State::is_executing);
+        c.max_active = core::cmp::max(c.max_active, self.executing);
+        self.mirror.set_spares(c.idle + self.starting);
+        self.mirror
+            .executing_moved(old.is_executing(), new.is_executing());
+        self.blocked_moved(old == State::Blocked, new == State::Blocked);
+    }
+
+    fn blocked_moved(&mut self, was: bool, is: bool) {
+        self.mirror.blocked_moved(was, is);
+        let blocked = self.counters.blocked + self.owners_blocked;
+        self.counters.max_blocked = core::cmp::max(self.counters.max_blocked, blocked);
+    }
+
+    /// An owner blocks in a call that it executes itself, or is back.
+    pub(super) fn set_owner_blocked(&mut self, is: bool) {
+        if is {
+            self.owners_blocked += 1;
+        } else {
+            self.owners_blocked -= 1;
+        }
+        self.blocked_moved(!is, is);
     }
 
     pub(super) fn wake(&self, i: u32) {
@@ -96,12 +167,25 @@ impl Inner {
         }
     }
 
-    pub(super) fn pop_idle(&mut self) -> Option<u32> {
+    pub(super) fn push_idle(&mut self, i: u32) {
+        self.set_state(i, State::Idle);
+        let next = self.idle;
+        if let Some(slot) = self.slot(i) {
+            slot.next = next;
+        }
+        self.idle = i;
+    }
+
+    /// Lets an idle thread through the gate, whether it is open or not.
+    pub(super) fn wake_idle(&mut self) -> bool {
         let i = self.idle;
-        let next = self.slot(i)?.next;
-        self.idle = next;
-        self.counters.idle -= 1;
-        Some(i)
+        let Some(slot) = self.slot(i) else {
+            return false;
+        };
+        self.idle = slot.next;
+        self.set_state(i, State::Active);
+        self.wake(i);
+        true
     }
 
     pub(super) fn unlink_idle(&mut self, i: u32) {
@@ -109,75 +193,57 @@ impl Inner {
         let next = self.slot(i).map_or(NONE, |s| s.next);
         if at == i {
             self.idle = next;
-        } else {
-            while let Some(slot) = self.slot(at) {
-                if slot.next == i {
-                    slot.next = next;
-                    break;
-                }
-                at = slot.next;
+            return;
+        }
+        while let Some(slot) = self.slot(at) {
+            if slot.next == i {
+                slot.next = next;
+                break;
             }
+            at = slot.next;
         }
-        self.counters.idle -= 1;
-    }
-
-    /// Lets one more thread work where the rules allow it. Returns whether somebody takes over.
-    pub(super) fn wake_one(&mut self, spin_mask: u64) -> bool {
-        let polling = self.spinning & spin_mask;
-        if polling != 0 {
-            // One that polls looks at the queue too.
-            self.wake_spinner(polling.trailing_zeros());
-            return true;
-        }
-        if self.active >= process::nr_cpus() {
-            return true;
-        }
-        if let Some(i) = self.pop_idle() {
-            self.activate(i);
-            self.wake(i);
-            return true;
-        }
-        self.starting != 0
     }
 
     /// Wakes the thread that polls on `cpu` where it sleeps.
-    pub(super) fn wake_spinner(&mut self, cpu: u32) -> bool {
+    pub(super) fn wake_spinner(&mut self, cpu: u32) {
         let found = (0..)
             .zip(self.slots.iter())
             .find(|(_, s)| s.state == State::SpinSleep(cpu))
             .map(|(i, _)| i);
         if let Some(i) = found {
-            self.activate(i);
+            self.set_state(i, State::Polling);
             self.wake(i);
         }
-        found.is_some()
     }
 
     pub(super) fn enqueue(&mut self, pages: Arc<Pages>) {
         let capacity = self.queue.len();
-        if self.queued < capacity {
-            let at = (self.head + self.queued) % capacity;
+        let queued = self.counters.queued as usize;
+        if queued < capacity {
+            let at = (self.head + queued) % capacity;
             if let Some(place) = self.queue.get_mut(at) {
                 *place = Some(pages);
-                self.queued += 1;
+                self.counters.queued += 1;
+                self.mirror.set_queued(self.counters.queued);
             }
         }
     }
 
     pub(super) fn dequeue(&mut self) -> Option<Arc<Pages>> {
-        if self.queued == 0 {
+        if self.counters.queued == 0 {
             return None;
         }
         let pages = self.queue.get_mut(self.head)?.take();
         self.head = (self.head + 1) % self.queue.len();
-        self.queued -= 1;
+        self.counters.queued -= 1;
+        self.mirror.set_queued(self.counters.queued);
         pages
     }
 
     /// Entries wait and no thread can take them before one of the blocked ones is back.
     pub(super) fn is_starved(&self) -> bool {
-        self.queued != 0
-            && self.active == 0
+        self.counters.queued != 0
+            && self.counters.active == 0
             && self.counters.idle == 0
             && self.starting == 0
             && self.spinning == 0

@@ -190,21 +190,14 @@ impl Batch<'_> {
     }
 
     fn set_busy(&self, index: u32) {
-        self.pages
-            .area()
-            .entry(self.page.get(), index)
-            .set_busy();
+        self.pages.area().entry(self.page.get(), index).set_busy();
     }
 
     /// The entries from `first` to `last` are not executed.
     fn skip(&self, first: u32, last: u32) {
         for at in first..=last {
             let nr = self.pages.area().entry(self.page.get(), at).head().nr();
-            self.complete(
-                at,
-                nr,
-                cancelled(uapi::flexsc_reason_FLEXSC_REASON_CHAIN),
-            );
+            self.complete(at, nr, cancelled(uapi::flexsc_reason_FLEXSC_REASON_CHAIN));
         }
     }
 

@@ -24,6 +24,7 @@ static_assert!(size_of::<uapi::flexsc_register>() == 56);
 static_assert!(size_of::<uapi::flexsc_wait>() == 32);
 static_assert!(size_of::<uapi::flexsc_param>() == 24);
 static_assert!(size_of::<uapi::flexsc_stats>() == 208);
+static_assert!(size_of::<uapi::flexsc_pool_stats>() == 128);
 
 static_assert!(size_of::<uapi::flexsc_cancel>() == 16);
 
@@ -37,6 +38,8 @@ unsafe impl Plain for uapi::flexsc_param {}
 unsafe impl Plain for uapi::flexsc_stats {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::flexsc_cancel {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::flexsc_pool_stats {}
 
 // SAFETY: By `Plain` any bytes are a valid value.
 unsafe impl<T: Plain> FromBytes for Abi<T> {}

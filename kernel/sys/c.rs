@@ -41,11 +41,16 @@ extern "C" {
     pub(super) fn flexsc_mb();
     pub(super) fn flexsc_weight(bits: u64) -> c_uint;
     pub(super) fn flexsc_run_on(cpu: c_uint) -> bool;
-    pub(super) fn flexsc_run_anywhere(mask: *mut cpumask);
+    pub(super) fn flexsc_run_on_cpus(mask: *mut cpumask, bits: u64);
+    pub(super) fn flexsc_this_cpu() -> c_uint;
+    pub(super) fn flexsc_usable_cpus() -> c_uint;
+    pub(super) fn flexsc_allowed_cpus() -> u64;
     pub(super) fn flexsc_own_cpus() -> *mut cpumask;
     pub(super) fn flexsc_free_cpus(mask: *mut cpumask);
-    pub(super) fn flexsc_nr_cpus() -> c_uint;
-    pub(super) fn flexsc_online_cpus() -> u64;
+    pub(super) fn flexsc_cpus_bits(mask: *mut cpumask) -> u64;
+    pub(super) fn flexsc_nice() -> c_int;
+    pub(super) fn flexsc_may_renice(nice: c_int) -> bool;
+    pub(super) fn flexsc_renice(nice: c_int, privileged: bool);
 
     pub(super) fn flexsc_file_may_block(fd: c_uint) -> c_int;
     pub(super) fn flexsc_area_alloc(size: usize) -> *mut c_void;
@@ -59,6 +64,7 @@ extern "C" {
     pub(super) fn flexsc_max_pages() -> c_uint;
     pub(super) fn flexsc_max_threads() -> c_uint;
     pub(super) fn flexsc_seq_u64(m: *mut seq_file, name: *const c_char, value: u64);
+    pub(super) fn flexsc_seq_fmt(m: *mut seq_file, text: *const c_void);
 
     pub(super) fn flexsc_notifier_new() -> *mut flexsc_notifier;
     pub(super) fn flexsc_notifier_free(n: *mut flexsc_notifier);

@@ -3,6 +3,7 @@
 //! Files, and the module's parameters.
 
 use super::c;
+use core::fmt;
 use kernel::bindings;
 use kernel::str::CStr;
 
@@ -36,7 +37,7 @@ pub(crate) fn max_threads() -> u32 {
     unsafe { c::flexsc_max_threads() }
 }
 
-/// The text of `/proc/PID/fdinfo/FD` while it is written.
+/// The text of a file of proc or debugfs while it is written.
 pub(crate) struct Lines(pub(super) *mut bindings::seq_file);
 
 impl Lines {
@@ -44,5 +45,11 @@ impl Lines {
     pub(crate) fn put(&self, name: &CStr, value: u64) {
         // SAFETY: Made by the shim for `show_fdinfo` from a valid pointer, for its duration.
         unsafe { c::flexsc_seq_u64(self.0, name.as_char_ptr().cast(), value) };
+    }
+
+    /// Adds text.
+    pub(crate) fn write(&self, text: fmt::Arguments<'_>) {
+        // SAFETY: As above; `text` is what the format `%pA` of the C side expects.
+        unsafe { c::flexsc_seq_fmt(self.0, (&raw const text).cast()) };
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod invoke;
 pub(crate) mod lock;
 pub(crate) mod miscdev;
 pub(crate) mod notify;
+pub(crate) mod once;
 pub(crate) mod owned;
 pub(crate) mod process;
 pub(crate) mod thread;

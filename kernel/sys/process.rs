@@ -56,6 +56,12 @@ impl Thread {
         unsafe { bindings::syscall_thread_interrupt(self.0.as_ptr()) };
     }
 
+    /// Its number in the initial namespace.
+    pub(crate) fn pid(&self) -> i32 {
+        // SAFETY: By the invariant the task is valid; the number never changes.
+        unsafe { (*self.0.as_ptr()).pid }
+    }
+
     /// Has it ended or is it about to?
     pub(crate) fn is_exiting(&self) -> bool {
         // SAFETY: By the invariant the task is valid; the word is read once.
@@ -172,10 +178,17 @@ impl Cpus {
             .ok_or(ENOMEM)
     }
 
-    /// Lets the current syscall thread run on these.
-    pub(crate) fn run_here(&self) {
+    /// Lets the current syscall thread run on these, or on `bits` where they are not 0, within its
+    /// cpuset. Where that leaves none it stays where it is.
+    pub(crate) fn run_here(&self, bits: u64) {
         // SAFETY: By the invariant the mask is valid.
-        unsafe { c::flexsc_run_anywhere(self.0.as_ptr()) };
+        unsafe { c::flexsc_run_on_cpus(self.0.as_ptr(), bits) };
+    }
+
+    /// Those of CPU 0 to 63.
+    pub(crate) fn bits(&self) -> u64 {
+        // SAFETY: By the invariant the mask is valid.
+        unsafe { c::flexsc_cpus_bits(self.0.as_ptr()) }
     }
 }
 
@@ -192,16 +205,46 @@ pub(crate) fn run_on(cpu: u32) -> bool {
     unsafe { c::flexsc_run_on(cpu) }
 }
 
-/// Number of CPUs that are online.
-pub(crate) fn nr_cpus() -> u32 {
-    // SAFETY: No preconditions.
-    unsafe { c::flexsc_nr_cpus() }
+/// Does the current task run on `cpu`?
+pub(crate) fn is_on(cpu: u32) -> bool {
+    this_cpu() == cpu
 }
 
-/// Which of CPU 0 to 63 are online.
-pub(crate) fn online_cpus() -> u64 {
+/// The CPU on which the current task runs, unless it is moved.
+pub(crate) fn this_cpu() -> u32 {
     // SAFETY: No preconditions.
-    unsafe { c::flexsc_online_cpus() }
+    unsafe { c::flexsc_this_cpu() }
+}
+
+/// Number of CPUs that are online and that the current task may use.
+pub(crate) fn usable_cpus() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_usable_cpus() }
+}
+
+/// Which of CPU 0 to 63 are online and in the current task's cpuset. May sleep.
+pub(crate) fn allowed_cpus() -> u64 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_allowed_cpus() }
+}
+
+/// The current task's nice value.
+pub(crate) fn nice() -> i32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_nice() }
+}
+
+/// Has the current task the right to this nice value, whatever its own is?
+pub(crate) fn may_renice(nice: i32) -> bool {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_may_renice(nice) }
+}
+
+/// Gives the current syscall thread a nice value: a better one only where it may have it, or
+/// where whoever asked for it had the right.
+pub(crate) fn renice(nice: i32, privileged: bool) {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_renice(nice, privileged) }
 }
 
 /// Is the current task executing posted calls, as their owner or as a syscall thread?

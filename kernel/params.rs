@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SET and GET: what a program may change about its engine and its pools.
+
+use crate::run::order::Kind;
+use crate::{engine::Engine, pool::Nice, pools::POOLS, sys::process};
+use kernel::prelude::*;
+use kernel::sync::ArcBorrow;
+use kernel::uapi;
+
+fn number(value: u64) -> Result<u32> {
+    u32::try_from(value).map_err(|_| EINVAL)
+}
+
+/// The pool that a parameter is for.
+fn pool_number(pool: u32) -> Result<u8> {
+    match u8::try_from(pool) {
+        Ok(pool) if usize::from(pool) < POOLS => Ok(pool),
+        _ => Err(EINVAL),
+    }
+}
+
+fn is_of_pool(param: u32) -> bool {
+    matches!(
+        param,
+        uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS
+            | uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE
+            | uapi::flexsc_param_id_FLEXSC_PARAM_POOL_NICE
+    )
+}
+
+/// Parameters.
+impl Engine {
+    /// SET.
+    pub(crate) fn set(self: ArcBorrow<'_, Self>, pool: u32, param: u32, value: u64) -> Result {
+        if is_of_pool(param) {
+            return self.set_of_pool(pool_number(pool)?, param, value);
+        }
+        if pool != 0 {
+            return Err(EINVAL);
+        }
+        match param {
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.set_spin_cpus(value)?,
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => self.set_spin_auto(number(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.set_idle_ns(value),
+            uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => {
+                let value = number(value)?;
+                if value == 0 {
+                    return Err(EINVAL);
+                }
+                self.set_max_threads(value);
+            }
+            uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.set_retire_ms(number(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.set_order(Kind::try_from(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => {
+                if value == 0 {
+                    return Err(EINVAL);
+                }
+                self.set_loop_max(value);
+            }
+            uapi::flexsc_param_id_FLEXSC_PARAM_EVENTFD => {
+                let fd = i32::try_from(value as i64).map_err(|_| EBADF)?;
+                self.notifier().set_eventfd(fd)?;
+            }
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+
+    /// GET.
+    pub(crate) fn get_param(&self, pool: u32, param: u32) -> Result<u64> {
+        if is_of_pool(param) {
+            return self.get_of_pool(pool_number(pool)?, param);
+        }
+        if pool != 0 {
+            return Err(EINVAL);
+        }
+        Ok(match param {
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().spin_wish(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => self.pools.first().spin_auto().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => self.max_threads().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.retire_ms().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.order() as u64,
+            uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => self.loop_max(),
+            _ => return Err(EINVAL),
+        })
+    }
+
+    /// SET of a parameter of one pool, which is made where it does not exist.
+    fn set_of_pool(self: ArcBorrow<'_, Self>, pool: u8, param: u32, value: u64) -> Result {
+        let change = Change::new(param, value)?;
+        let place = self.pools.make(pool)?;
+        if pool != 0 && !place.has_threads() {
+            self.spawn(pool)?;
+        }
+        match change {
+            Change::Cpus(cpus) => place.settings.set_cpus(cpus),
+            Change::Active(active) => place.settings.set_active(active),
+            Change::Nice(value) => {
+                // As setpriority(2) would have it for the pool's threads.
+                if value < place.settings.nice() && !process::may_renice(value) {
+                    return Err(EACCES);
+                }
+                place.settings.set_nice(Nice {
+                    value,
+                    privileged: process::may_renice(value),
+                });
+            }
+        }
+        let usable = match place.settings.cpus() {
+            0 => self.cpus().bits(),
+            cpus => cpus,
+        };
+        place.set_usable((usable & process::allowed_cpus()).count_ones());
+        self.pools.open(place);
+        Ok(())
+    }
+
+    fn get_of_pool(&self, pool: u8, param: u32) -> Result<u64> {
+        if !self.pools.set().has(pool) {
+            return Err(ENOENT);
+        }
+        let settings = &self.pools.get(pool).ok_or(ENOENT)?.settings;
+        Ok(match param {
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS => settings.cpus(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => settings.active().into(),
+            _ => i64::from(settings.nice()) as u64,
+        })
+    }
+
+    /// SET SPIN_CPUS.
+    fn set_spin_cpus(self: ArcBorrow<'_, Self>, mask: u64) -> Result {
+        if mask & !process::allowed_cpus() != 0 {
+            return Err(EINVAL);
+        }
+        let first = self.pools.first();
+        let before = first.spin_wish();
+        for _ in 0..first.set_spin_wish(mask) {
+            if let Err(e) = self.spawn(0) {
+                first.set_spin_wish(before);
+                return Err(e);
+            }
+        }
+        if !first.shall_poll() {
+            self.poll_no_more();
+        }
+        Ok(())
+    }
+
+    fn set_spin_auto(self: ArcBorrow<'_, Self>, auto: u32) {
+        self.pools.first().set_spin_auto(auto);
+    }
+}
+
+/// A change of a pool's settings, checked.
+enum Change {
+    Cpus(u64),
+    Active(u32),
+    Nice(i32),
+}
+
+impl Change {
+    fn new(param: u32, value: u64) -> Result<Self> {
+        Ok(match param {
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS => {
+                if value & !process::allowed_cpus() != 0 {
+                    return Err(EINVAL);
+                }
+                Change::Cpus(value)
+            }
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => Change::Active(number(value)?),
+            _ => match i32::try_from(value as i64) {
+                Ok(nice @ -20..=19) => Change::Nice(nice),
+                _ => return Err(EINVAL),
+            },
+        })
+    }
+}

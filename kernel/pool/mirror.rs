@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is read without a pool's lock: a mirror of some of its counts, and what all pools of an
+//! engine count together.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+// ORDERING: Counts only. Who acts on one of them looks again under the lock.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// A number and the largest that it ever was.
+#[derive(Default)]
+struct Peak {
+    now: AtomicU32,
+    most: AtomicU32,
+}
+
+impl Peak {
+    fn moved(&self, was: bool, is: bool) {
+        match (was, is) {
+            (false, true) => {
+                let now = self.now.fetch_add(1, RELAXED) + 1;
+                if now > self.most.load(RELAXED) {
+                    self.most.fetch_max(now, RELAXED);
+                }
+            }
+            (true, false) => {
+                self.now.fetch_sub(1, RELAXED);
+            }
+            _ => (),
+        }
+    }
+}
+
+/// Counted over all pools of an engine.
+#[derive(Default)]
+pub(crate) struct Total {
+    threads: AtomicU32,
+    executing: Peak,
+    blocked: Peak,
+    kicks: AtomicU64,
+}
+
+impl Total {
+    /// Counts one thread more, where that makes `max` at most.
+    pub(super) fn add_thread(&self, max: u32) -> Result {
+        self.threads
+            .fetch_update(RELAXED, RELAXED, |n| (n < max).then_some(n + 1))
+            .map_err(|_| EAGAIN)?;
+        Ok(())
+    }
+
+    pub(super) fn remove_thread(&self) {
+        self.threads.fetch_sub(1, RELAXED);
+    }
+
+    pub(crate) fn add_kick(&self) {
+        self.kicks.fetch_add(1, RELAXED);
+    }
+
+    /// KICK calls.
+    pub(crate) fn kicks(&self) -> u64 {
+        self.kicks.load(RELAXED)
+    }
+
+    /// Most threads that were ever taking entries at once.
+    pub(crate) fn max_active(&self) -> u32 {
+        self.executing.most.load(RELAXED)
+    }
+
+    /// Most calls that were ever blocked at once.
+    pub(crate) fn max_blocked(&self) -> u32 {
+        self.blocked.most.load(RELAXED)
+    }
+}
+
+/// Of one pool; written under its lock.
+pub(super) struct Mirror {
+    total: Arc<Total>,
+    /// Threads that are idle or starting.
+    spares: AtomicU32,
+    /// Registrations in the queue.
+    queued: AtomicU32,
+}
+
+impl Mirror {
+    pub(super) fn new(total: Arc<Total>) -> Self {
+        Mirror {
+            total,
+            spares: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn total(&self) -> &Total {
+        &self.total
+    }
+
+    pub(super) fn has_spare(&self) -> bool {
+        self.spares.load(RELAXED) != 0
+    }
+
+    pub(super) fn set_spares(&self, spares: u32) {
+        self.spares.store(spares, RELAXED);
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.queued.load(RELAXED) != 0
+    }
+
+    pub(super) fn set_queued(&self, queued: u32) {
+        self.queued.store(queued, RELAXED);
+    }
+
+    pub(super) fn executing_moved(&self, was: bool, is: bool) {
+        self.total.executing.moved(was, is);
+    }
+
+    pub(super) fn blocked_moved(&self, was: bool, is: bool) {
+        self.total.blocked.moved(was, is);
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a program may set for a pool: CPUs, concurrency, nice value. Threads look at the
+//! generation between two batches and then do what was set.
+
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+// ORDERING: Each value stands for itself; `generation` orders those that belong together.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// See the module's documentation.
+pub(crate) struct Settings {
+    /// 0: those of the engine.
+    cpus: AtomicU64,
+    /// 0: one for each CPU.
+    active: AtomicU32,
+    nice: AtomicI32,
+    /// The nice value was set, so threads follow it.
+    renice: AtomicBool,
+    /// Who set the nice value had the right to a better one than its own.
+    privileged: AtomicBool,
+    generation: AtomicU32,
+}
+
+/// A nice value for a thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Nice {
+    pub(crate) value: i32,
+    /// Also where the thread itself has no right to it.
+    pub(crate) privileged: bool,
+}
+
+impl Settings {
+    /// Nothing was set; `nice` is that of the caller.
+    pub(super) fn new(nice: i32) -> Self {
+        Settings {
+            cpus: AtomicU64::new(0),
+            active: AtomicU32::new(0),
+            nice: AtomicI32::new(nice),
+            renice: AtomicBool::new(false),
+            privileged: AtomicBool::new(false),
+            generation: AtomicU32::new(1),
+        }
+    }
+
+    /// Changes, and is never 0, when threads have to look at the settings again.
+    pub(crate) fn generation(&self) -> u32 {
+        // ORDERING: Pairs with the release in `changed`.
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        // ORDERING: Pairs with the acquire in `generation`: the values are seen after it.
+        if self.generation.fetch_add(1, Ordering::Release) == u32::MAX {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn cpus(&self) -> u64 {
+        self.cpus.load(RELAXED)
+    }
+
+    pub(crate) fn set_cpus(&self, cpus: u64) {
+        self.cpus.store(cpus, RELAXED);
+        self.changed();
+    }
+
+    pub(crate) fn active(&self) -> u32 {
+        self.active.load(RELAXED)
+    }
+
+    pub(crate) fn set_active(&self, active: u32) {
+        self.active.store(active, RELAXED);
+    }
+
+    /// The nice value, set or not.
+    pub(crate) fn nice(&self) -> i32 {
+        self.nice.load(RELAXED)
+    }
+
+    pub(crate) fn set_nice(&self, nice: Nice) {
+        self.nice.store(nice.value, RELAXED);
+        self.privileged.store(nice.privileged, RELAXED);
+        self.renice.store(true, RELAXED);
+        self.changed();
+    }
+
+    /// What threads have to follow.
+    pub(crate) fn renice(&self) -> Option<Nice> {
+        self.renice.load(RELAXED).then(|| Nice {
+            value: self.nice(),
+            privileged: self.privileged.load(RELAXED),
+        })
+    }
+}

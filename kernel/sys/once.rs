@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A table whose places are filled once each, and then read without a lock.
+
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::prelude::*;
+
+/// See the module's documentation.
+///
+/// # Invariants
+///
+/// Each place is null or from `KBox::into_raw`. What is not null stays until the table is dropped.
+pub(crate) struct OnceTable<T, const N: usize> {
+    places: [AtomicPtr<T>; N],
+}
+
+// SAFETY: The table owns its items and hands out shared references only.
+unsafe impl<T: Send + Sync, const N: usize> Send for OnceTable<T, N> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync, const N: usize> Sync for OnceTable<T, N> {}
+
+impl<T, const N: usize> OnceTable<T, N> {
+    pub(crate) fn new() -> Self {
+        // INVARIANT: All null.
+        OnceTable {
+            places: [const { AtomicPtr::new(ptr::null_mut()) }; N],
+        }
+    }
+
+    /// What was put into place `i`. Allowed in the scheduler's hook.
+    pub(crate) fn get(&self, i: usize) -> Option<&T> {
+        // ORDERING: Pairs with the release in `put`: the item is seen as it was made.
+        let item = self.places.get(i)?.load(Ordering::Acquire);
+        // SAFETY: By the invariant null, or valid as long as the table is.
+        unsafe { item.as_ref() }
+    }
+
+    /// Puts `item` into place `i`. Where another one is there already it stays, and `item` is
+    /// dropped. `EINVAL` where there is no such place.
+    pub(crate) fn put(&self, i: usize, item: KBox<T>) -> Result {
+        let place = self.places.get(i).ok_or(EINVAL)?;
+        let raw = KBox::into_raw(item);
+        let old = place.compare_exchange(
+            ptr::null_mut(),
+            raw,
+            // ORDERING: Pairs with the acquire in `get`.
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        if old.is_err() {
+            // SAFETY: From `into_raw` above, and nobody else has got it.
+            drop(unsafe { KBox::from_raw(raw) });
+        }
+        Ok(())
+    }
+}
+
+impl<T, const N: usize> Drop for OnceTable<T, N> {
+    fn drop(&mut self) {
+        for place in &mut self.places {
+            let item = *place.get_mut();
+            if !item.is_null() {
+                // SAFETY: By the invariant from `into_raw`, and nobody can get it any more.
+                drop(unsafe { KBox::from_raw(item) });
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A kernel core: a syscall thread that polls the doorbells on one CPU.
+//!
+//! A round that finds nothing takes no lock and reads no clock, and one that finds something no
+//! clock either: what costs more is done once in [`ROUNDS_PER_LOOK`] rounds in vain.
+
+use super::Worker;
+use crate::{
+    pages::Pages,
+    run::{End, Role},
+    sys::{process, thread},
+};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Rounds of polling in vain between two looks at the clock and the CPUs.
+const ROUNDS_PER_LOOK: u64 = 64;
+
+/// How long a polling thread waits until it tries again to make a spare one.
+const SPARE_RETRY_NS: u64 = 1_000_000;
+
+/// So many rounds in a row that have found something are a backlog.
+const ROUNDS_OF_BACKLOG: u32 = 64;
+
+/// What a look at all doorbells has brought.
+enum Round {
+    Busy,
+    Idle,
+    /// The thread blocked in a call, and another one polls now.
+    HandedOff,
+    /// The thread has to end.
+    Dying,
+}
+
+/// Why a thread polls no more.
+#[derive(PartialEq, Eq)]
+pub(super) enum Polled {
+    /// The core is needed no more, or is away.
+    GivenUp,
+    /// It can't, although it may: the thread is not to try again at once.
+    Failed,
+    /// Another thread polls now.
+    HandedOff,
+    /// The thread has to end.
+    MustEnd,
+}
+
+/// What a polling thread keeps in mind from round to round.
+struct Watch {
+    /// Registrations to poll, and the generation of the engine's table that they are from.
+    known: KVec<Arc<Pages>>,
+    seen: u32,
+    /// Generation of the pool's settings.
+    settled: u32,
+    /// Rounds in vain since the last sleep.
+    idle: u64,
+    /// When the rounds in vain began, once the clock was read.
+    idle_since: Option<u64>,
+    /// Rounds in a row that have found something.
+    busy: u32,
+    /// When making a spare has failed.
+    no_spare_at: Option<u64>,
+}
+
+/// Polling.
+impl Worker {
+    /// Polls the doorbells on `cpu`.
+    pub(super) fn spin(&self, cpu: u32) -> Polled {
+        let pool = self.pool();
+        let polled = if process::run_on(cpu) {
+            self.poll(cpu)
+        } else {
+            Polled::Failed
+        };
+        if polled != Polled::HandedOff {
+            pool.release(cpu);
+            if !pool.spin_end(self.slot, cpu) {
+                self.engine.as_arc_borrow().poll_no_more();
+            }
+        }
+        polled
+    }
+
+    /// The registrations to poll from now on, whose programs need not kick any more.
+    fn known(&self) -> Option<(u32, KVec<Arc<Pages>>)> {
+        let seen = self.engine.generation();
+        let known = self.engine.snapshot().ok()?;
+        for pages in known.iter() {
+            pages.set_need_wakeup(false);
+        }
+        Some((seen, known))
+    }
+
+    fn watch(&self) -> Option<Watch> {
+        let (seen, known) = self.known()?;
+        Some(Watch {
+            known,
+            seen,
+            settled: self.pool().settings.generation(),
+            idle: 0,
+            idle_since: None,
+            busy: 0,
+            no_spare_at: None,
+        })
+    }
+
+    fn poll(&self, cpu: u32) -> Polled {
+        let Some(mut watch) = self.watch() else {
+            return Polled::Failed;
+        };
+        loop {
+            if process::breathe() && thread::signal() {
+                return Polled::MustEnd;
+            }
+            if self.must_give_up(cpu, &mut watch) {
+                return Polled::GivenUp;
+            }
+            if watch.no_spare_at.is_none() && !self.pool().has_spare() {
+                if !self.provide_spare() {
+                    continue;
+                }
+                if !self.pool().has_spare() {
+                    watch.no_spare_at = Some(process::now_ns());
+                }
+            }
+            match self.poll_round(cpu, &watch.known) {
+                Round::Busy if process::is_on(cpu) => self.was_busy(&mut watch),
+                Round::Busy => return Polled::GivenUp,
+                Round::Idle => {
+                    process::relax();
+                    if !self.was_idle(cpu, &mut watch) {
+                        return Polled::GivenUp;
+                    }
+                }
+                Round::HandedOff => return Polled::HandedOff,
+                Round::Dying => return Polled::MustEnd,
+            }
+        }
+    }
+
+    /// Looks at what others may have changed. True where the thread shall not poll here any more.
+    fn must_give_up(&self, cpu: u32, watch: &mut Watch) -> bool {
+        let pool = self.pool();
+        if pool.is_stopping() || !pool.wants_core(cpu) {
+            return true;
+        }
+        if self.engine.generation() != watch.seen {
+            match self.known() {
+                Some(new) => (watch.seen, watch.known) = new,
+                None => return true,
+            }
+        }
+        let settled = pool.settings.generation();
+        if settled != watch.settled {
+            watch.settled = settled;
+            self.renice();
+        }
+        false
+    }
+
+    fn was_busy(&self, watch: &mut Watch) {
+        watch.idle_since = None;
+        watch.busy += 1;
+        if watch.busy % ROUNDS_OF_BACKLOG == 0 && self.pool().note_backlog(true) {
+            self.engine.recruit();
+        }
+    }
+
+    /// After a round in vain; sleeps when it is time to. False where the core is to be given up.
+    fn was_idle(&self, cpu: u32, watch: &mut Watch) -> bool {
+        let engine = &self.engine;
+        watch.busy = 0;
+        watch.idle += 1;
+        let idle_ns = engine.idle_ns();
+        if idle_ns != 0 && watch.idle % ROUNDS_PER_LOOK != 0 {
+            return true;
+        }
+        if !process::is_on(cpu) {
+            return false;
+        }
+        let now = process::now_ns();
+        if watch
+            .no_spare_at
+            .is_some_and(|at| now.saturating_sub(at) > SPARE_RETRY_NS)
+        {
+            // What failed then may work now.
+            watch.no_spare_at = None;
+        }
+        if now.saturating_sub(*watch.idle_since.get_or_insert(now)) < idle_ns {
+            return true;
+        }
+        self.pool().note_backlog(false);
+        if self.pool().release(cpu) {
+            return false;
+        }
+        self.rest(cpu, watch);
+        true
+    }
+
+    /// Sleeps until there is something to look at.
+    fn rest(&self, cpu: u32, watch: &mut Watch) {
+        for pages in watch.known.iter() {
+            pages.set_need_wakeup(true);
+        }
+        // ORDERING: Pairs with the program's barrier between posting and reading the flag.
+        process::full_barrier();
+        let rounds = core::mem::take(&mut watch.idle);
+        self.pool().spin_sleep(self.slot, cpu, rounds, || {
+            watch.known.iter().any(|pages| pages.any_pending())
+                || self.engine.generation() != watch.seen
+        });
+        for pages in watch.known.iter() {
+            pages.set_need_wakeup(false);
+        }
+        watch.idle_since = None;
+    }
+
+    /// Looks everywhere once.
+    fn poll_round(&self, cpu: u32, known: &[Arc<Pages>]) -> Round {
+        let role = Role::Spinner {
+            slot: self.slot,
+            cpu,
+        };
+        let mut any = false;
+        while let Some(pages) = self.pool().try_dequeue() {
+            any = true;
+            while let Some((page, bits)) = pages.take_offloaded(self.pool) {
+                match self.run(role, &pages, page, bits) {
+                    End::HandedOff => return Round::HandedOff,
+                    End::Dying => return Round::Dying,
+                    End::Complete | End::Signal => (),
+                }
+            }
+        }
+        for pages in known.iter() {
+            for page in 0..pages.len() {
+                let bits = pages.claim(page);
+                if bits == 0 {
+                    continue;
+                }
+                any = true;
+                match self.run(role, pages, page, bits) {
+                    End::HandedOff => return Round::HandedOff,
+                    End::Dying => return Round::Dying,
+                    End::Complete | End::Signal => (),
+                }
+            }
+        }
+        if any {
+            Round::Busy
+        } else {
+            Round::Idle
+        }
+    }
+}
