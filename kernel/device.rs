@@ -126,7 +126,9 @@ impl Device for Engine {
     }
 
     fn open() -> Result<Arc<Self>> {
-        Engine::new()
+        let engine = Engine::new()?;
+        engine.debug.add(engine.clone());
+        Ok(engine)
     }
 
     fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
@@ -180,10 +182,11 @@ impl Device for Engine {
     }
 
     fn show(this: ArcBorrow<'_, Self>, lines: &Lines) {
-        Engine::show(&this, lines);
+        this.show_stats(lines);
     }
 
     fn release(this: Arc<Self>) {
+        this.debug.remove();
         this.close();
     }
 }

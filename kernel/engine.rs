@@ -7,10 +7,12 @@ use crate::{
     pools::{PoolSet, Pools},
     run::order::Kind,
     sys::{
+        debugfs::Entry,
         file,
         notify::Notifier,
         owned::OwnedTable,
         process::{self, Cpus, Process},
+        trace,
     },
     worker::Worker,
 };
@@ -44,6 +46,8 @@ pub(crate) struct Engine {
     cpus: Cpus,
     notifier: Arc<Notifier>,
     pub(crate) pools: Pools,
+    /// Holds the engine until its descriptors and mappings are gone.
+    pub(crate) debug: Entry<Engine>,
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
@@ -66,6 +70,7 @@ impl Engine {
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
                 pools: Pools::new(MAX_REGISTRATIONS)?,
+                debug: Entry::new(),
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
@@ -236,6 +241,7 @@ impl Engine {
     pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
         let pages = self.get(id)?;
         self.pools.total().add_kick();
+        trace::kick(pages.owner(), pages.id());
         self.look_for_backlog(None);
         if self.pools.first().wake_spinners() {
             return Ok(());

@@ -9,6 +9,7 @@
 //! | file          | what it owns                                                    |
 //! |---------------|-----------------------------------------------------------------|
 //! | `device`      | `/dev/flexsc`: decoding of ioctl and mmap                       |
+//! | `debug`       | a file in debugfs for each engine                               |
 //! | `engine`      | all of this for one process; its table of registrations         |
 //! | `params`      | SET and GET                                                     |
 //! | `stats`       | QUERY, QUERY_POOL, fdinfo                                       |
@@ -22,6 +23,7 @@
 //! | `policy`      | the table of all system calls                                   |
 //! | `sys`         | the border to C                                                 |
 
+mod debug;
 mod device;
 mod dispatch;
 mod engine;
@@ -47,16 +49,20 @@ module! {
 }
 
 struct Flexsc {
+    // Gone before the directory of its engines' files.
     _device: Pin<KBox<sys::miscdev::Registration<engine::Engine>>>,
+    _debug: sys::debugfs::Dir,
 }
 
 impl kernel::Module for Flexsc {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        let debug = sys::debugfs::Dir::new();
         Ok(Flexsc {
             _device: KBox::pin_init(
                 sys::miscdev::Registration::register(c_str!("flexsc")),
                 GFP_KERNEL,
             )?,
+            _debug: debug,
         })
     }
 }

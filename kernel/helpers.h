@@ -7,6 +7,7 @@
 
 struct cpumask;
 struct file;
+struct flexsc_debug;
 struct flexsc_notifier;
 struct mm_struct;
 struct pid;
@@ -75,5 +76,16 @@ void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 void flexsc_trace_block(unsigned int left);
 void flexsc_trace_complete(unsigned int nr, unsigned int index, long result);
 bool flexsc_trace_enabled(void);
+void flexsc_trace_post(struct task_struct *owner, unsigned int id,
+		       unsigned int page, u64 bits);
+void flexsc_trace_handoff(unsigned int pool, unsigned int queued);
+void flexsc_trace_wait(unsigned int id, unsigned int missing);
+void flexsc_trace_kick(struct task_struct *owner, unsigned int id);
+
+void flexsc_debug_init(void);
+void flexsc_debug_exit(void);
+struct flexsc_debug *flexsc_debug_add(void (*show)(struct seq_file *m, void *data),
+				      void *data);
+void *flexsc_debug_remove(struct flexsc_debug *d);
 
 #endif /* _FLEXSC_HELPERS_H */

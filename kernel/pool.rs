@@ -29,6 +29,7 @@ use crate::{
         errno,
         lock::{Class, Guard, RawLock},
         process::{self, Thread},
+        trace,
     },
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -392,6 +393,7 @@ impl Pool {
             return true;
         }
         inner.counters.handoffs += 1;
+        trace::handoff(self.number, inner.counters.queued);
         let taken_over = if vacant {
             // It finds the core vacant.
             inner.wake_idle() || inner.starting != 0

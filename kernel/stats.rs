@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// The lines of `/proc/PID/fdinfo/FD`.
-    pub(crate) fn show(&self, lines: &Lines) {
+    pub(crate) fn show_stats(&self, lines: &Lines) {
         let s = self.stats();
         lines.put(c_str!("flexsc-posted"), s.posted);
         lines.put(c_str!("flexsc-inline"), s.inline_done);

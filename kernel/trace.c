@@ -25,8 +25,30 @@ void flexsc_trace_complete(unsigned int nr, unsigned int index, long result)
 	trace_flexsc_complete(nr, index, result);
 }
 
+void flexsc_trace_post(struct task_struct *owner, unsigned int id,
+		       unsigned int page, u64 bits)
+{
+	trace_flexsc_post(owner, id, page, bits);
+}
+
+void flexsc_trace_handoff(unsigned int pool, unsigned int queued)
+{
+	trace_flexsc_handoff(pool, queued);
+}
+
+void flexsc_trace_wait(unsigned int id, unsigned int missing)
+{
+	trace_flexsc_wait(id, missing);
+}
+
+void flexsc_trace_kick(struct task_struct *owner, unsigned int id)
+{
+	trace_flexsc_kick(owner, id);
+}
+
+/* Is anybody listening to those that fire once for each batch or call? */
 bool flexsc_trace_enabled(void)
 {
 	return trace_flexsc_invoke_enabled() || trace_flexsc_block_enabled() ||
-	       trace_flexsc_complete_enabled();
+	       trace_flexsc_complete_enabled() || trace_flexsc_post_enabled();
 }

@@ -34,12 +34,15 @@ TRACE_EVENT(flexsc_block,
 	TP_STRUCT__entry(
 		__field(unsigned int, nr)
 		__field(unsigned int, left)
+		__field(pid_t, tgid)
 	),
 	TP_fast_assign(
 		__entry->nr = nr;
 		__entry->left = left;
+		__entry->tgid = current->tgid;
 	),
-	TP_printk("nr=%u left=%u", __entry->nr, __entry->left)
+	TP_printk("nr=%u left=%u tgid=%d", __entry->nr, __entry->left,
+		  __entry->tgid)
 );
 
 /* A posted call has its result. */
@@ -50,14 +53,93 @@ TRACE_EVENT(flexsc_complete,
 		__field(unsigned int, nr)
 		__field(unsigned int, index)
 		__field(long, result)
+		__field(pid_t, tgid)
 	),
 	TP_fast_assign(
 		__entry->nr = nr;
 		__entry->index = index;
 		__entry->result = result;
+		__entry->tgid = current->tgid;
 	),
-	TP_printk("nr=%u index=%u result=%ld", __entry->nr, __entry->index,
-		  __entry->result)
+	TP_printk("nr=%u index=%u result=%ld tgid=%d", __entry->nr,
+		  __entry->index, __entry->result, __entry->tgid)
+);
+
+/* Posted entries were seen and accepted by the current task. */
+TRACE_EVENT(flexsc_post,
+	TP_PROTO(struct task_struct *owner, unsigned int id, unsigned int page,
+		 u64 bits),
+	TP_ARGS(owner, id, page, bits),
+	TP_STRUCT__entry(
+		__field(unsigned int, id)
+		__field(unsigned int, page)
+		__field(u64, bits)
+		__field(pid_t, owner)
+		__field(pid_t, tgid)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->page = page;
+		__entry->bits = bits;
+		__entry->owner = owner->pid;
+		__entry->tgid = owner->tgid;
+	),
+	TP_printk("id=%u page=%u bits=%#llx owner=%d tgid=%d", __entry->id,
+		  __entry->page, __entry->bits, __entry->owner, __entry->tgid)
+);
+
+/* The current task blocks, and another one is to go on with the pool's work. */
+TRACE_EVENT(flexsc_handoff,
+	TP_PROTO(unsigned int pool, unsigned int queued),
+	TP_ARGS(pool, queued),
+	TP_STRUCT__entry(
+		__field(unsigned int, pool)
+		__field(unsigned int, queued)
+		__field(pid_t, tgid)
+	),
+	TP_fast_assign(
+		__entry->pool = pool;
+		__entry->queued = queued;
+		__entry->tgid = current->tgid;
+	),
+	TP_printk("pool=%u queued=%u tgid=%d", __entry->pool, __entry->queued,
+		  __entry->tgid)
+);
+
+/* The current task, an owner, sleeps in WAIT until more results are there. */
+TRACE_EVENT(flexsc_wait,
+	TP_PROTO(unsigned int id, unsigned int missing),
+	TP_ARGS(id, missing),
+	TP_STRUCT__entry(
+		__field(unsigned int, id)
+		__field(unsigned int, missing)
+		__field(pid_t, tgid)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->missing = missing;
+		__entry->tgid = current->tgid;
+	),
+	TP_printk("id=%u missing=%u tgid=%d", __entry->id, __entry->missing,
+		  __entry->tgid)
+);
+
+/* KICK: somebody has to look at a registration's doorbells. */
+TRACE_EVENT(flexsc_kick,
+	TP_PROTO(struct task_struct *owner, unsigned int id),
+	TP_ARGS(owner, id),
+	TP_STRUCT__entry(
+		__field(unsigned int, id)
+		__field(pid_t, owner)
+		__field(pid_t, tgid)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->owner = owner->pid;
+		__entry->tgid = owner->tgid;
+	),
+	TP_printk("id=%u owner=%d tgid=%d", __entry->id, __entry->owner,
+		  __entry->tgid)
 );
 
 #endif /* _FLEXSC_TRACE_H */

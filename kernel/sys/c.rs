@@ -15,6 +15,13 @@ pub(super) struct flexsc_notifier {
     _opaque: [u8; 0],
 }
 
+/// `struct flexsc_debug`, known to `debug.c` only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(super) struct flexsc_debug {
+    _opaque: [u8; 0],
+}
+
 // Structs of the kernel that are empty in some configurations are behind pointers here.
 #[allow(improper_ctypes)]
 extern "C" {
@@ -80,4 +87,16 @@ extern "C" {
     pub(super) fn flexsc_trace_block(left: c_uint);
     pub(super) fn flexsc_trace_complete(nr: c_uint, entry: c_uint, result: c_long);
     pub(super) fn flexsc_trace_enabled() -> bool;
+    pub(super) fn flexsc_trace_post(owner: *mut task_struct, id: c_uint, page: c_uint, bits: u64);
+    pub(super) fn flexsc_trace_handoff(pool: c_uint, queued: c_uint);
+    pub(super) fn flexsc_trace_wait(id: c_uint, missing: c_uint);
+    pub(super) fn flexsc_trace_kick(owner: *mut task_struct, id: c_uint);
+
+    pub(super) fn flexsc_debug_init();
+    pub(super) fn flexsc_debug_exit();
+    pub(super) fn flexsc_debug_add(
+        show: Option<unsafe extern "C" fn(*mut seq_file, *mut c_void)>,
+        data: *mut c_void,
+    ) -> *mut flexsc_debug;
+    pub(super) fn flexsc_debug_remove(d: *mut flexsc_debug) -> *mut c_void;
 }

@@ -6,6 +6,7 @@ pub(crate) mod abi;
 mod arch;
 pub(crate) mod area;
 mod c;
+pub(crate) mod debugfs;
 pub(crate) mod errno;
 pub(crate) mod file;
 pub(crate) mod hook;
@@ -17,6 +18,7 @@ pub(crate) mod once;
 pub(crate) mod owned;
 pub(crate) mod process;
 pub(crate) mod thread;
+pub(crate) mod trace;
 
 use kernel::bindings;
 

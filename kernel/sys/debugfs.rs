@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A file in debugfs for each engine.
+
+use super::{c, file::Lines};
+use core::{
+    ffi::c_void,
+    marker::PhantomData,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, Ordering},
+};
+use kernel::bindings::seq_file;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::types::ForeignOwnable;
+
+/// What a file shows.
+pub(crate) trait Show: Send + Sync + Sized + 'static {
+    fn show(&self, lines: &Lines);
+}
+
+/// The module's directory. It is gone when this is dropped, after all files.
+pub(crate) struct Dir(());
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        // SAFETY: Called once, by the module's init.
+        unsafe { c::flexsc_debug_init() };
+        Dir(())
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // SAFETY: The module ends, no engine is left.
+        unsafe { c::flexsc_debug_exit() };
+    }
+}
+
+/// The file of a `T`, which it may be a part of.
+///
+/// # Invariants
+///
+/// Null, or from `flexsc_debug_add` with an `Arc<T>` as data.
+pub(crate) struct Entry<T> {
+    entry: AtomicPtr<c::flexsc_debug>,
+    _t: PhantomData<T>,
+}
+
+impl<T: Show> Entry<T> {
+    /// No file yet.
+    pub(crate) fn new() -> Self {
+        // INVARIANT: Null.
+        Entry {
+            entry: AtomicPtr::new(ptr::null_mut()),
+            _t: PhantomData,
+        }
+    }
+
+    /// Makes the file, which holds `of` until [`Self::remove`]. To be called once. Without memory
+    /// there is no file.
+    pub(crate) fn add(&self, of: Arc<T>) {
+        let data = of.into_foreign();
+        // SAFETY: `data` stays valid until `remove` takes it back.
+        let entry = unsafe { c::flexsc_debug_add(Some(Self::show), data.cast_mut()) };
+        if entry.is_null() {
+            // SAFETY: The C side has not taken it.
+            drop(unsafe { Arc::<T>::from_foreign(data) });
+        }
+        // INVARIANT: See above.
+        self.entry.store(entry, Ordering::Release);
+    }
+
+    /// Removes the file, after those who read it just now are done.
+    pub(crate) fn remove(&self) {
+        let entry = self.entry.swap(ptr::null_mut(), Ordering::AcqRel);
+        if let Some(entry) = NonNull::new(entry) {
+            // SAFETY: By the invariant, and swapped out: nobody else removes it.
+            let data = unsafe { c::flexsc_debug_remove(entry.as_ptr()) };
+            // SAFETY: By the invariant from `into_foreign`; nobody shows it any more.
+            drop(unsafe { Arc::<T>::from_foreign(data) });
+        }
+    }
+
+    unsafe extern "C" fn show(m: *mut seq_file, data: *mut c_void) {
+        // SAFETY: The data is an `Arc<T>` that `remove` takes back after this has returned.
+        let this = unsafe { Arc::<T>::borrow(data) };
+        T::show(&this, &Lines(m));
+    }
+}
