@@ -418,6 +418,19 @@ impl Pool {
         }
     }
 
+    /// Lets thread `i`, which has slept in a call, through the gate where it is open.
+    pub(crate) fn readmit(&self, i: u32) -> bool {
+        let mut inner = self.lock();
+        if inner.state(i).is_active() {
+            return true;
+        }
+        let open = inner.counters.active < self.limit(&inner);
+        if open {
+            inner.set_state(i, State::Serving);
+        }
+        open
+    }
+
     /// Thread `i` ends; it is not to be woken any more.
     pub(crate) fn leave(&self, i: u32) {
         let thread = {

@@ -166,6 +166,11 @@ impl Pools {
         self.get(pool).is_some_and(Pool::is_starved)
     }
 
+    /// May a syscall thread in this role, which has slept in a call, execute further entries?
+    pub(crate) fn readmit(&self, role: Role) -> bool {
+        role.slot().is_some_and(|slot| self.of(role).readmit(slot))
+    }
+
     /// A task in this role has executed entries.
     pub(crate) fn add_executed(&self, role: Role, entries: u32) {
         if role != Role::Owner {

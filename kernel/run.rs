@@ -19,6 +19,7 @@ use crate::{
         hook::{Blocking, Hook},
         invoke::{self, Frame, Refusal},
         process::{self, Attention},
+        trace,
     },
 };
 use core::cell::Cell;
@@ -111,6 +112,9 @@ pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>) -> End {
     invoke::with_frame(&hook, |batch, frame| {
         for page in first..pages.len() {
             let bits = pages.claim(page);
+            if batch.traced && bits != 0 {
+                trace::post(pages.owner(), pages.id(), page, bits);
+            }
             if bits != 0 && batch.run::<true>(frame, page, bits) == End::Signal {
                 return End::Signal;
             }
@@ -280,7 +284,7 @@ impl<'a> Batch<'a> {
             self.batch.set(batch & busy);
             let refused = self.refused.take();
             if !self.by_owner {
-                let executed = process::weight(finished) - refused;
+                let executed = process::weight(finished).saturating_sub(refused);
                 self.engine.pools.add_executed(self.role.get(), executed);
             }
             self.pages
@@ -331,6 +335,11 @@ impl<'a> Batch<'a> {
         } else {
             end
         }
+    }
+
+    /// May the task begin another entry of a chain? Where it has slept it has to pass the gate.
+    fn may_go_on(&self) -> bool {
+        self.by_owner || !self.lost.get() || self.engine.pools.readmit(self.role.get())
     }
 
     /// The common case: in the order of posting, nobody traces.
@@ -497,8 +506,7 @@ impl Blocking for Batch<'_> {
 
     fn running(&self) {
         if self.blocked.take() {
-            self.pages
-                .is_awake(self.page.get(), self.executing.get());
+            self.pages.is_awake(self.page.get(), self.executing.get());
             self.engine.pools.unblocked(self.role.get());
         }
     }

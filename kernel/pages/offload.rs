@@ -4,7 +4,7 @@
 
 use super::{Inner, Page, Pages};
 use crate::pools::{PoolSet, POOLS};
-use crate::sys::lock::Guard;
+use crate::sys::{lock::Guard, trace};
 use core::sync::atomic::Ordering;
 
 impl Page {
@@ -112,6 +112,7 @@ impl Pages {
         for page in 0..self.len() {
             if self.pending(page) != 0 {
                 let bits = self.claim_locked(&mut inner, page);
+                trace::post(&self.owner, self.id(), page, bits);
                 self.offload_locked(&mut inner, page, bits, pools);
             }
             if let Some(p) = inner.pages.get(page as usize) {

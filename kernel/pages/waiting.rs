@@ -3,7 +3,7 @@
 //! The owner's wait for results: how many there are, and how many it misses.
 
 use super::Pages;
-use crate::sys::process;
+use crate::sys::{process, trace};
 use core::sync::atomic::Ordering;
 
 /// How many entries are in which state.
@@ -63,6 +63,7 @@ impl Pages {
         }
         inner.missing = missing;
         self.own.sleeps.add(1);
+        trace::wait(self.id(), missing);
         true
     }
 

@@ -173,6 +173,10 @@ impl Batch<'_> {
             if !self.by_owner && (self.dying.get() || self.must_stop()) {
                 return self.abandon(chain);
             }
+            // A loop is ended by whoever began it.
+            if at <= chain.last && chain.looped.is_none() && !self.may_go_on() {
+                return self.give_rest(chain, at, self.pool().unwrap_or(0));
+            }
         }
         if reached <= chain.last {
             self.skip(reached, chain.last);

@@ -148,7 +148,11 @@ impl Area {
     pub(crate) fn page(&self, page: u32) -> Places<'_> {
         let page = core::cmp::min(page, self.pages.wrapping_sub(1)) as usize;
         // SAFETY: By the invariant there are `pages` pages from this place on, at least one.
-        let first = unsafe { self.base.as_ptr().add(self.ctrl_len.wrapping_add(page * PAGE)) };
+        let first = unsafe {
+            self.base
+                .as_ptr()
+                .add(self.ctrl_len.wrapping_add(page * PAGE))
+        };
         // INVARIANT: See above.
         Places {
             first: first.cast(),

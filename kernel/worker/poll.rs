@@ -9,7 +9,7 @@ use super::Worker;
 use crate::{
     pages::Pages,
     run::{End, Role},
-    sys::{process, thread},
+    sys::{process, thread, trace},
 };
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -240,6 +240,7 @@ impl Worker {
                     continue;
                 }
                 any = true;
+                trace::post(pages.owner(), pages.id(), page, bits);
                 match self.run(role, pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
                     End::Dying => return Round::Dying,
