@@ -10,7 +10,6 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 use kernel::bindings::seq_file;
-use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::types::ForeignOwnable;
 

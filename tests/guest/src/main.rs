@@ -19,6 +19,8 @@ mod library;
 mod life;
 mod module;
 mod notify;
+mod pools;
+mod specialise;
 mod spin;
 mod supervise;
 
@@ -44,7 +46,12 @@ const GROUPS: &[&[registry::Test]] = &[
     blocking::wait_call::TESTS,
     blocking::adaptive::TESTS,
     chains::TESTS,
+    pools::settings::TESTS,
+    pools::work::TESTS,
+    pools::gate::TESTS,
+    pools::watch::TESTS,
     spin::TESTS,
+    specialise::TESTS,
     notify::TESTS,
     life::family::TESTS,
     life::closing::TESTS,

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::abi::{self, Param, ParamArg, Register, Stats};
+use super::abi::{self, Param, ParamArg, PoolStats, Register, Stats};
 use super::ring::Ring;
 use super::{sys, until};
 use crate::check::Check;
@@ -84,6 +84,64 @@ impl Engine {
     /// SET.
     pub fn try_set(&self, param: Param, value: u64) -> Result<u64, Errno> {
         sys::ioctl_with(self.fd(), abi::IOC_SET, &mut ParamArg::new(param, value))
+    }
+
+    /// SET of a parameter of a pool.
+    pub fn try_set_pool(&self, pool: u32, param: Param, value: i64) -> Result<u64, Errno> {
+        let mut arg = ParamArg::new(param, value as u64);
+        arg.pool = pool;
+        sys::ioctl_with(self.fd(), abi::IOC_SET, &mut arg)
+    }
+
+    /// SET of a parameter of a pool that has to succeed.
+    pub fn set_pool(&self, pool: u32, param: Param, value: i64) -> Check {
+        if let Err(error) = self.try_set_pool(pool, param, value) {
+            fail!("SET {param:?} of pool {pool} to {value}: {error:?}");
+        }
+        Ok(())
+    }
+
+    /// GET of a parameter of a pool.
+    pub fn try_get_pool(&self, pool: u32, param: Param) -> Result<i64, Errno> {
+        let mut arg = ParamArg::new(param, u64::MAX);
+        arg.pool = pool;
+        sys::ioctl_with(self.fd(), abi::IOC_GET, &mut arg)?;
+        Ok(arg.value as i64)
+    }
+
+    /// QUERY_POOL.
+    pub fn try_pool(&self, pool: u32) -> Result<PoolStats, Errno> {
+        let mut stats = PoolStats {
+            size: size_of::<PoolStats>() as u32,
+            pool,
+            ..PoolStats::default()
+        };
+        sys::ioctl_with(self.fd(), abi::IOC_QUERY_POOL, &mut stats)?;
+        Ok(stats)
+    }
+
+    /// QUERY_POOL of a pool that has to exist.
+    pub fn pool(&self, pool: u32) -> Check<PoolStats> {
+        Ok(ok!(format!("QUERY_POOL {pool}"), self.try_pool(pool)))
+    }
+
+    /// Waits until the statistics of a pool are as they should be.
+    pub fn until_pool(
+        &self,
+        pool: u32,
+        what: &str,
+        mut good: impl FnMut(&PoolStats) -> bool,
+    ) -> Check<PoolStats> {
+        let mut last = self.pool(pool)?;
+        until(what, || match self.try_pool(pool) {
+            Ok(stats) => {
+                last = stats;
+                good(&stats)
+            }
+            Err(_) => false,
+        })
+        .map_err(|failure| failure.within(format_args!("{last:?}")))?;
+        Ok(last)
     }
 
     /// SET that has to succeed.

@@ -12,6 +12,8 @@ pub mod abi;
 pub mod cgroup;
 pub mod child;
 pub mod clone;
+pub mod cpu;
+pub mod debug;
 pub mod engine;
 pub mod files;
 pub mod limits;
@@ -23,6 +25,7 @@ pub mod scm;
 pub mod seccomp;
 pub mod signals;
 pub mod sys;
+pub mod trace;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

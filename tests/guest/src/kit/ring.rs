@@ -38,6 +38,11 @@ impl Call {
         }
     }
 
+    /// The same, by a thread of that pool.
+    pub fn in_pool(self, pool: u8) -> Self {
+        Call { pool, ..self }
+    }
+
     /// The same, always by a syscall thread.
     pub fn asynchronous(self) -> Self {
         Call {

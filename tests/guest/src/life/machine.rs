@@ -1,48 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A CPU goes away and comes back.
 
-use std::fs;
-use std::path::Path;
-
 use super::Busy;
-use crate::check::{Check, skip};
+use crate::check::Check;
+use crate::kit::cpu::Cpu1;
 use crate::kit::mode::Mode;
 use crate::kit::{rounds, sys};
 
 tests! { "life":
     cpu_unplug => "taking CPU 1 away and back under load: spinning there, and everywhere";
     owner_on_unplugged_cpu => "the owner's own CPU goes away while its calls are in flight";
-}
-
-const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
-
-/// CPU 1, brought back when dropped.
-struct Cpu1;
-
-impl Cpu1 {
-    fn get() -> Check<Cpu1> {
-        if !Path::new(ONLINE).exists() {
-            return skip("needs a CPU 1 that can be taken away");
-        }
-        match fs::write(ONLINE, "1") {
-            Ok(()) => Ok(Cpu1),
-            Err(error) => skip(format!("may not switch CPU 1: {error}")),
-        }
-    }
-
-    fn set(&self, online: bool) -> Check {
-        let value = if online { "1" } else { "0" };
-        if let Err(error) = fs::write(ONLINE, value) {
-            fail!("{value} to {ONLINE}: {error}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Cpu1 {
-    fn drop(&mut self) {
-        let _ = fs::write(ONLINE, "1");
-    }
 }
 
 fn cpu_unplug() -> Check {

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! CPUs: one that goes away, and where threads run.
+
+use std::fs;
+use std::path::Path;
+
+use crate::check::{Check, skip};
+
+const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
+
+/// CPU 1, brought back when dropped.
+pub struct Cpu1;
+
+impl Cpu1 {
+    pub fn get() -> Check<Cpu1> {
+        if !Path::new(ONLINE).exists() {
+            return skip("needs a CPU 1 that can be taken away");
+        }
+        match fs::write(ONLINE, "1") {
+            Ok(()) => Ok(Cpu1),
+            Err(error) => skip(format!("may not switch CPU 1: {error}")),
+        }
+    }
+
+    /// Brings it back or takes it away.
+    pub fn set(&self, online: bool) -> Check {
+        let value = if online { "1" } else { "0" };
+        if let Err(error) = fs::write(ONLINE, value) {
+            fail!("{value} to {ONLINE}: {error}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cpu1 {
+    fn drop(&mut self) {
+        let _ = fs::write(ONLINE, "1");
+    }
+}
+
+/// A line of `/proc/self/task/TID/status`.
+fn status(tid: i32, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/self/task/{tid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim_start_matches(':').trim().to_owned())
+}
+
+/// The CPUs, of the first 32, on which a thread of this process may run.
+pub fn allowed(tid: i32) -> Option<u64> {
+    let mask = status(tid, "Cpus_allowed")?;
+    u64::from_str_radix(mask.rsplit(',').next()?, 16).ok()
+}
+
+/// The nice value of a thread of this process.
+pub fn nice(tid: i32) -> Option<i64> {
+    let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1;
+    // Field 19; the first behind the name is the third.
+    fields.split_whitespace().nth(19 - 3)?.parse().ok()
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's event log, for this process: what the module's tracepoints say.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::check::{Check, skip};
+
+const ROOT: &str = "/sys/kernel/tracing";
+
+/// One line of the log.
+#[derive(Debug)]
+pub struct Event {
+    /// The thread that it is about.
+    pub tid: i32,
+    /// `flexsc_invoke` and others.
+    pub name: String,
+    /// `nr=39 index=0 …`
+    pub text: String,
+}
+
+impl Event {
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<i64> {
+        let mut words = self.text.split_whitespace();
+        let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+        match value.strip_prefix("0x") {
+            Some(hex) => i64::from_str_radix(hex, 16).ok(),
+            None => value.parse().ok(),
+        }
+    }
+}
+
+/// Logging, until it is dropped. The instance is this test's own.
+pub struct Trace {
+    dir: PathBuf,
+}
+
+impl Trace {
+    /// Logs these events of this process.
+    pub fn start(events: &[&str]) -> Check<Trace> {
+        if !Path::new(ROOT).join("events/flexsc").exists() {
+            return skip("needs tracefs at /sys/kernel/tracing");
+        }
+        let pid = std::process::id();
+        let dir = Path::new(ROOT).join(format!("instances/flexsc-tests.{pid}"));
+        ok!("a trace instance", fs::create_dir(&dir));
+        let trace = Trace { dir };
+        // One order of events for all processors.
+        trace.write("trace_clock", "counter")?;
+        trace.write("buffer_size_kb", "8192")?;
+        for event in events {
+            trace.write(
+                &format!("events/flexsc/{event}/filter"),
+                &format!("tgid=={pid}"),
+            )?;
+            trace.write(&format!("events/flexsc/{event}/enable"), "1")?;
+        }
+        Ok(trace)
+    }
+
+    fn write(&self, file: &str, value: &str) -> Check {
+        ok!(file, fs::write(self.dir.join(file), value));
+        Ok(())
+    }
+
+    /// What was logged so far, in order.
+    pub fn events(&self) -> Check<Vec<Event>> {
+        let text = ok!("trace", fs::read_to_string(self.dir.join("trace")));
+        check!(!text.contains("LOST"), "the log has lost events");
+        Ok(text.lines().filter_map(parse).collect())
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _ = fs::write(self.dir.join("events/flexsc/enable"), "0");
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+/// `  flexsc-123   [001] .....  4711: flexsc_invoke: nr=39 …`
+fn parse(line: &str) -> Option<Event> {
+    if line.trim_start().starts_with('#') {
+        return None;
+    }
+    let (task, rest) = line.split_once(" [")?;
+    let tid = task.trim().rsplit_once('-')?.1.trim().parse().ok()?;
+    let (_, rest) = rest.split_once(": ")?;
+    let (name, text) = rest.split_once(": ")?;
+    Some(Event {
+        tid,
+        name: name.to_owned(),
+        text: text.to_owned(),
+    })
+}
+
+/// The most syscall threads that executed entries at once, those apart that finish a call in
+/// which they had blocked. `owners` do not count. Wants `flexsc_invoke`, `flexsc_block` and
+/// `flexsc_complete`.
+pub fn most_active(events: &[Event], owners: &[i32]) -> usize {
+    let mut active: HashSet<i32> = HashSet::new();
+    let mut most = 0;
+    for event in events.iter().filter(|e| !owners.contains(&e.tid)) {
+        match event.name.as_str() {
+            "flexsc_invoke" => {
+                active.insert(event.tid);
+            }
+            _ => {
+                active.remove(&event.tid);
+            }
+        }
+        most = most.max(active.len());
+    }
+    most
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How many threads of a pool are active at once, seen by others than the module.
+
+use crate::check::Check;
+use crate::kit::abi::Param;
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, memory_file, pipe};
+use crate::kit::limits::{self, need_two_cpus};
+use crate::kit::ring::{Call, Ring};
+use crate::kit::trace::{Trace, most_active};
+use crate::kit::{rounds, sys};
+
+tests! { "pools":
+    gate_by_trace => "the event log shows as many active threads as allowed, and no more";
+    gate_of_each => "two pools with one active thread each: two at once, never two of one";
+    gate_after_block => "threads that come back by the hundred finish, and pass the gate one by one";
+    gate_opens => "raising POOL_ACTIVE lets waiting registrations go on at once";
+    gate_of_cores => "a kernel core counts as active";
+    counters_add_up => "active, blocked, queued and idle are 0 or right when nothing is left to do";
+}
+
+const EVENTS: [&str; 3] = ["flexsc_invoke", "flexsc_block", "flexsc_complete"];
+
+/// Calls that keep a processor busy without sleeping.
+fn busy(buffer: &mut [u8], pool: u8, count: usize) -> Vec<Call> {
+    vec![call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0).in_pool(pool); count]
+}
+
+/// Registrations, each of which one thread can serve.
+fn rings(engine: &Engine, count: usize) -> Check<Vec<Ring>> {
+    (0..count).map(|_| engine.ring(1)).collect()
+}
+
+/// Has all rings' calls executed at once, `calls(n)` in the n-th.
+fn together(rings: &mut [Ring], mut calls: impl FnMut(usize) -> Vec<Call>) -> Check {
+    let mut slots = Vec::new();
+    for (n, ring) in rings.iter_mut().enumerate() {
+        slots.push(ring.post_all(&calls(n)));
+        ring.kicked()?;
+    }
+    for (ring, slots) in rings.iter_mut().zip(slots) {
+        for done in ring.finish(&slots)? {
+            check!(done.result >= 0, "{done:?}");
+        }
+    }
+    Ok(())
+}
+
+fn gate_by_trace() -> Check {
+    need_two_cpus()?;
+    let mut buffer = vec![0u8; 4000];
+    for active in [1, 2] {
+        let trace = Trace::start(&EVENTS)?;
+        let engine = Engine::open()?;
+        engine.set_pool(1, Param::PoolActive, active)?;
+        let mut rings = rings(&engine, 6)?;
+        let (from, to) = pipe()?;
+        for _ in 0..rounds(5) {
+            let reads = BlockedReads::new(&from, 12);
+            let reading = reads.calls();
+            reads.release(&to)?;
+            together(&mut rings, |n| {
+                let mut calls = busy(&mut buffer, 1, 30);
+                // Some that may block, or not.
+                calls.push(reading[2 * n].in_pool(1));
+                calls.push(reading[2 * n + 1].in_pool(1));
+                calls
+            })?;
+            reads.check()?;
+        }
+        let most = most_active(&trace.events()?, &[sys::gettid()]);
+        check_eq!("most active threads in the log", most, active as usize);
+        check_eq!(
+            "most active threads by the module's count",
+            engine.pool(1)?.max_active,
+            active as u64
+        );
+    }
+    Ok(())
+}
+
+fn gate_of_each() -> Check {
+    need_two_cpus()?;
+    let trace = Trace::start(&EVENTS)?;
+    let engine = Engine::open()?;
+    for pool in [1, 2] {
+        engine.set_pool(pool, Param::PoolActive, 1)?;
+    }
+    let mut buffers = [vec![0u8; 4000], vec![0u8; 4000]];
+    let mut rings = rings(&engine, 4)?;
+    for _ in 0..rounds(5) {
+        together(&mut rings, |n| {
+            busy(&mut buffers[n % 2], 1 + n as u8 % 2, 40)
+        })?;
+    }
+    for pool in [1, 2] {
+        check_eq!("most active of one", engine.pool(pool)?.max_active, 1);
+    }
+    let most = most_active(&trace.events()?, &[sys::gettid()]);
+    check_eq!("most active of both in the log", most, 2);
+    check_eq!("most active of both", engine.stats()?.max_active, 2);
+    Ok(())
+}
+
+/// Many blocked calls become ready at once; each thread then finds other entries to execute.
+fn gate_after_block() -> Check {
+    let trace = Trace::start(&EVENTS)?;
+    let engine = Engine::open()?;
+    engine.set_pool(1, Param::PoolActive, 1)?;
+    let mut buffer = vec![0u8; 2000];
+    let mut rings = rings(&engine, 4)?;
+    let (from, to) = pipe()?;
+    for _ in 0..rounds(3) {
+        let reads = BlockedReads::new(&from, 60);
+        let reading: Vec<Call> = reads.calls().iter().map(|c| c.in_pool(1)).collect();
+        let blocked = rings[0].post_blocked(&reading)?;
+        engine.until_pool(1, "60 blocked threads", |s| s.blocked == 60)?;
+        let mut slots = Vec::new();
+        for ring in &mut rings[1..] {
+            slots.push(ring.post_all(&busy(&mut buffer, 1, 40)));
+            ring.kicked()?;
+        }
+        reads.release(&to)?;
+        for done in rings[0].finish(&blocked)? {
+            check_ret!("read", done.result, 2);
+        }
+        for (ring, slots) in rings[1..].iter_mut().zip(slots) {
+            for done in ring.finish(&slots)? {
+                check_ret!("getrandom", done.result, 2000);
+            }
+        }
+        reads.check()?;
+    }
+    let most = most_active(&trace.events()?, &[sys::gettid()]);
+    check_eq!("most active threads in the log", most, 1);
+    let stats = engine.pool(1)?;
+    check_eq!("most active by the module's count", stats.max_active, 1);
+    check!(stats.max_blocked >= 60, "{stats:?}");
+    Ok(())
+}
+
+fn gate_opens() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set_pool(1, Param::PoolActive, 1)?;
+    let mut buffer = vec![0u8; 4000];
+    let mut rings = rings(&engine, 6)?;
+    let mut slots = Vec::new();
+    for ring in &mut rings {
+        slots.push(ring.post_all(&busy(&mut buffer, 1, 64)));
+        ring.kicked()?;
+    }
+    engine.set_pool(1, Param::PoolActive, 2)?;
+    for (ring, slots) in rings.iter_mut().zip(slots) {
+        for done in ring.finish(&slots)? {
+            check_ret!("getrandom", done.result, 4000);
+        }
+    }
+    check_eq!("most active", engine.pool(1)?.max_active, 2);
+    Ok(())
+}
+
+fn gate_of_cores() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::IdleNs, 10_000_000_000)?;
+    let mut ring = engine.ring(1)?;
+    engine.set(Param::SpinCpus, 1 << limits::spin_cpu())?;
+    crate::kit::until("a core that polls", || !ring.needs_kick())?;
+    check_eq!("active", engine.pool(0)?.active, 1);
+    check_eq!(
+        "spin_cpus",
+        engine.stats()?.spin_cpus,
+        1 << limits::spin_cpu()
+    );
+    let slots = ring.post_all(&[call!(SYS_getpid); 64]);
+    ring.spin_until_done(&slots)?;
+    engine.set(Param::IdleNs, 0)?;
+    engine.until_pool(0, "no active thread when the core sleeps", |s| {
+        s.active == 0
+    })?;
+    check_eq!("most active", engine.pool(0)?.max_active, 1);
+    Ok(())
+}
+
+fn counters_add_up() -> Check {
+    let engine = Engine::open()?;
+    let file = memory_file()?;
+    let mut rings = rings(&engine, 3)?;
+    for pool in 1..3 {
+        engine.set_pool(pool, Param::PoolActive, 0)?;
+    }
+    let (from, to) = pipe()?;
+    for _ in 0..rounds(5) {
+        let reads = BlockedReads::new(&from, 30);
+        let reading = reads.calls();
+        let mut slots = Vec::new();
+        for (n, ring) in rings.iter_mut().enumerate() {
+            let mut calls: Vec<Call> = reading[10 * n..10 * n + 10].to_vec();
+            calls.extend([call!(SYS_lseek, &file, 7, libc::SEEK_SET); 20]);
+            let calls: Vec<Call> = (0..).zip(calls).map(|(k, c)| c.in_pool(k % 3)).collect();
+            slots.push(ring.post_all(&calls));
+            ring.kicked()?;
+        }
+        engine.until_stats("30 blocked", |_| {
+            let blocked = |pool| engine.try_pool(pool).map_or(0, |s| s.blocked);
+            (0..3).map(blocked).sum::<u64>() == 30
+        })?;
+        reads.release(&to)?;
+        for (ring, slots) in rings.iter_mut().zip(slots) {
+            ring.finish(&slots)?;
+        }
+        reads.check()?;
+    }
+    let mut sum = 0;
+    for pool in 0..3 {
+        let s = engine.until_pool(pool, "a pool at rest", |s| {
+            s.active == 0 && s.blocked == 0 && s.queued == 0 && s.threads == s.threads_idle
+        })?;
+        check_eq!(
+            "created - retired",
+            s.threads_created - s.threads_retired,
+            s.threads
+        );
+        check!(s.max_active <= s.active_limit, "{s:?}");
+        sum += s.executed;
+    }
+    let stats = engine.stats()?;
+    check_eq!("executed by all pools", sum, stats.thread_done);
+    Ok(())
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which CPUs are kernel cores, and when.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::check::Check;
+use crate::kit::abi::{Param, Policy};
+use crate::kit::cgroup::Cgroup;
+use crate::kit::child::in_child;
+use crate::kit::cpu::Cpu1;
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::limits::{need_two_cpus, spin_cpu};
+use crate::kit::mode::Mode;
+use crate::kit::ring::Ring;
+use crate::kit::{rounds, sys, until};
+
+tests! { "specialise":
+    never_spins => "with IDLE_NS 0 a kernel core sleeps after each round in vain";
+    keeps_spinning => "within IDLE_NS a kernel core does not sleep";
+    outside_cpuset => "SPIN_CPUS outside of the cpuset is EINVAL, within it a core polls";
+    cpuset_shrinks => "a core that falls out of the cpuset stops, and polls again when back";
+    comes_back => "a CPU that was unplugged rejoins SPIN_CPUS by itself";
+    comes_back_under_load => "unplugging and replugging the only core under load, no call lost";
+    one_of_two_goes => "one of two cores is unplugged, the other one goes on";
+    back_while_away => "SPIN_CPUS set to 0 while the CPU is away: it does not poll when it is back";
+    auto_off => "without SPIN_AUTO no core is ever recruited";
+    recruited => "a backlog recruits a core, which executes it; idle, it is given back";
+    never_the_last => "with one CPU for the program none is recruited";
+    auto_ends => "SPIN_AUTO 0 gives recruited cores back";
+}
+
+/// A registration for which a core on `spin_cpu()` polls.
+fn start(idle_ns: u64) -> Check<(Engine, Ring)> {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::IdleNs, idle_ns)?;
+    let mut ring = engine.ring(1)?;
+    ring.mode = Mode::Spin;
+    engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+    Ok((engine, ring))
+}
+
+fn check_getpid(ring: &mut Ring, count: usize) -> Check {
+    for done in ring.run_all(&vec![call!(SYS_getpid); count])? {
+        check_ret!("getpid", done.result, std::process::id());
+    }
+    Ok(())
+}
+
+fn never_spins() -> Check {
+    let (engine, mut ring) = start(0)?;
+    for _ in 0..rounds(50) {
+        check_getpid(&mut ring, 5)?;
+    }
+    until("a core that sleeps", || ring.needs_kick())?;
+    let stats = engine.stats()?;
+    check!(
+        stats.spin_rounds <= stats.spin_sleeps + 1,
+        "{} rounds in vain for {} sleeps",
+        stats.spin_rounds,
+        stats.spin_sleeps
+    );
+    check!(stats.spin_sleeps >= 1, "{stats:?}");
+    Ok(())
+}
+
+fn keeps_spinning() -> Check {
+    let (engine, mut ring) = start(3_600_000_000_000)?;
+    until("a core that polls", || !ring.needs_kick())?;
+    check_getpid(&mut ring, 64)?;
+    let end = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < end {
+        check!(!ring.needs_kick(), "the core sleeps");
+        sys::yield_now();
+    }
+    check_eq!("sleeps", engine.stats()?.spin_sleeps, 0);
+    // It wakes up for this, and sleeps then.
+    engine.set(Param::IdleNs, 0)?;
+    until("a core that sleeps", || ring.needs_kick())?;
+    check!(engine.stats()?.spin_rounds > 64, "it has not polled");
+    Ok(())
+}
+
+fn outside_cpuset() -> Check {
+    need_two_cpus()?;
+    let group = Cgroup::new(Some("cpuset"))?;
+    in_child(|| {
+        group.write("cpuset.cpus", "0")?;
+        group.enter()?;
+        let engine = Engine::open()?;
+        for mask in [0b10, 0b11] {
+            let ret = engine.try_set(Param::SpinCpus, mask);
+            check_eq!(format!("SET SPIN_CPUS {mask}"), ret, Err(Errno::EINVAL));
+            check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+        }
+        let mut ring = engine.ring(1)?;
+        ring.mode = Mode::Spin;
+        engine.set(Param::SpinCpus, 0b01)?;
+        engine.until_stats("a core", |s| s.spin_cpus == 0b01)?;
+        check_getpid(&mut ring, 64)
+    })
+}
+
+fn cpuset_shrinks() -> Check {
+    need_two_cpus()?;
+    let group = Cgroup::new(Some("cpuset"))?;
+    in_child(|| {
+        group.write("cpuset.cpus", "0-1")?;
+        group.enter()?;
+        let (engine, mut ring) = start(1_000_000)?;
+        engine.until_stats("a core", |s| s.spin_cpus == 0b10)?;
+        for _ in 0..rounds(3) {
+            group.write("cpuset.cpus", "0")?;
+            for _ in 0..20 {
+                check_getpid(&mut ring, 20)?;
+            }
+            engine.until_stats("no core", |s| s.spin_cpus == 0)?;
+            check_getpid(&mut ring, 20)?;
+            check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b10);
+            group.write("cpuset.cpus", "0-1")?;
+            engine.until_stats("the core again", |s| s.spin_cpus == 0b10)?;
+            check_getpid(&mut ring, 20)?;
+        }
+        Ok(())
+    })
+}
+
+fn comes_back() -> Check {
+    let cpu = Cpu1::get()?;
+    let (engine, mut ring) = start(1_000_000)?;
+    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b10);
+    for _ in 0..rounds(2) {
+        engine.until_stats("a core", |s| s.spin_cpus == 0b10)?;
+        check_getpid(&mut ring, 20)?;
+        cpu.set(false)?;
+        check_getpid(&mut ring, 20)?;
+        engine.until_stats("no core", |s| s.spin_cpus == 0)?;
+        check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b10);
+        check!(ring.needs_kick(), "nobody polls, and yet no NEED_WAKEUP");
+        check_getpid(&mut ring, 20)?;
+        cpu.set(true)?;
+        // Without any call.
+        engine.until_stats("the core again", |s| s.spin_cpus == 0b10)?;
+        check_getpid(&mut ring, 64)?;
+    }
+    Ok(())
+}
+
+fn comes_back_under_load() -> Check {
+    let cpu = Cpu1::get()?;
+    let (engine, mut ring) = start(50_000_000)?;
+    let (from, to) = pipe()?;
+    for round in 0..rounds(6) {
+        let reads = BlockedReads::new(&from, 20);
+        let mut slots = ring.post_all(&reads.calls());
+        slots.extend(ring.post_all(&[call!(SYS_getpid); 20]));
+        std::thread::scope(|scope| {
+            let toggle = scope.spawn(|| cpu.set(round % 2 == 1));
+            for _ in 0..40 {
+                check_getpid(&mut ring, 20)?;
+            }
+            toggle.join().unwrap_or_else(|_| fail!("a panic"))
+        })?;
+        reads.release(&to)?;
+        for (n, done) in ring.finish(&slots)?.iter().enumerate() {
+            let want = if n < 20 { 2 } else { std::process::id() };
+            check_ret!("result", done.result, want);
+        }
+        reads.check()?;
+    }
+    cpu.set(true)?;
+    engine.until_stats("the core again", |s| s.spin_cpus == 0b10)?;
+    check_getpid(&mut ring, 64)
+}
+
+fn one_of_two_goes() -> Check {
+    let cpu = Cpu1::get()?;
+    let (engine, mut ring) = start(1_000_000)?;
+    engine.set(Param::SpinCpus, 0b11)?;
+    engine.until_stats("two cores", |s| s.spin_cpus == 0b11)?;
+    cpu.set(false)?;
+    for _ in 0..20 {
+        check_getpid(&mut ring, 30)?;
+    }
+    engine.until_stats("one core", |s| s.spin_cpus == 0b01)?;
+    check_getpid(&mut ring, 30)?;
+    cpu.set(true)?;
+    engine.until_stats("two cores again", |s| s.spin_cpus == 0b11)?;
+    check_getpid(&mut ring, 30)
+}
+
+fn back_while_away() -> Check {
+    let cpu = Cpu1::get()?;
+    let (engine, mut ring) = start(1_000_000)?;
+    engine.until_stats("a core", |s| s.spin_cpus == 0b10)?;
+    cpu.set(false)?;
+    check_getpid(&mut ring, 10)?;
+    engine.set(Param::SpinCpus, 0)?;
+    engine.until_stats("no core", |s| s.spin_cpus == 0)?;
+    let ret = engine.try_set(Param::SpinCpus, 0b10);
+    check_eq!("SET to a CPU that is away", ret, Err(Errno::EINVAL));
+    cpu.set(true)?;
+    ring.mode = Mode::Inline;
+    for _ in 0..20 {
+        check_getpid(&mut ring, 10)?;
+    }
+    check_eq!("spin_cpus", engine.stats()?.spin_cpus, 0);
+    Ok(())
+}
+
+/// The owner of `ring` sleeps in WAIT while something is posted in `other` that nobody executes.
+fn backlog(engine: &Engine, ring: &mut Ring, other: &mut Ring, looks: u32) -> Check<Vec<usize>> {
+    let slots = other.post_all(&[call!(SYS_getpid); 20]);
+    let nap = [0i64, 2_000_000];
+    for _ in 0..looks {
+        let nap = ring.post(call!(SYS_nanosleep, nap.as_ptr(), 0));
+        check_eq!("WAIT", ring.wait(Policy::Any), Ok(1));
+        check_ret!("nanosleep", ring.reap(nap).result, 0);
+        if engine.stats()?.recruited != 0 {
+            break;
+        }
+    }
+    Ok(slots)
+}
+
+fn auto_off() -> Check {
+    let engine = Engine::open()?;
+    check_eq!("SPIN_AUTO", engine.get(Param::SpinAuto)?, 0);
+    let mut rings = [engine.ring(1)?, engine.ring(1)?];
+    let [ring, other] = &mut rings;
+    let slots = backlog(&engine, ring, other, 30)?;
+    let stats = engine.stats()?;
+    check_eq!("recruited", stats.recruited, 0);
+    check_eq!("spin_cpus", stats.spin_cpus, 0);
+    check!(
+        !slots.iter().any(|&slot| other.is_done(slot)),
+        "nobody was asked"
+    );
+    Ok(())
+}
+
+fn recruited() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::SpinAuto, 5)?;
+    check_eq!("SPIN_AUTO", engine.get(Param::SpinAuto)?, 5);
+    engine.set(Param::IdleNs, 5_000_000)?;
+    let mut rings = [engine.ring(1)?, engine.ring(1)?];
+    let [ring, other] = &mut rings;
+    for round in 1..=u64::from(rounds(3)) {
+        let slots = other.post_all(&[call!(SYS_getpid); 20]);
+        let nap = [0i64, 2_000_000];
+        until("a recruited core", || {
+            let nap = ring.post(call!(SYS_nanosleep, nap.as_ptr(), 0));
+            let waited = ring.wait(Policy::Any) == Ok(1);
+            ring.reap(nap);
+            waited && engine.stats().is_ok_and(|s| s.recruited >= round)
+        })?;
+        // Posted without KICK or WAIT: it is the core that executes them.
+        other.spin_until_done(&slots)?;
+        for slot in slots {
+            check_ret!("getpid", other.reap(slot).result, std::process::id());
+        }
+        let stats = engine.until_stats("no core when there is nothing to do", |s| {
+            s.released == s.recruited && s.spin_cpus == 0
+        })?;
+        check_eq!("one CPU is left to the program", stats.recruited, round);
+        until("NEED_WAKEUP", || ring.needs_kick() && other.needs_kick())?;
+        check_getpid(ring, 20)?;
+    }
+    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    Ok(())
+}
+
+fn never_the_last() -> Check {
+    ok!("sched_setaffinity", sys::pin(0));
+    let engine = Engine::open()?;
+    engine.set(Param::SpinAuto, 5)?;
+    let mut rings = [engine.ring(1)?, engine.ring(1)?];
+    let [ring, other] = &mut rings;
+    backlog(&engine, ring, other, 30)?;
+    check_eq!("recruited", engine.stats()?.recruited, 0);
+    Ok(())
+}
+
+fn auto_ends() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::SpinAuto, 1)?;
+    engine.set(Param::IdleNs, 3_600_000_000_000)?;
+    let mut rings = [engine.ring(1)?, engine.ring(1)?];
+    let [ring, other] = &mut rings;
+    let slots = backlog(&engine, ring, other, 100)?;
+    check_eq!("recruited", engine.stats()?.recruited, 1);
+    other.spin_until_done(&slots)?;
+    engine.set(Param::SpinAuto, 0)?;
+    engine.until_stats("no core", |s| s.spin_cpus == 0 && s.released == 1)?;
+    until("NEED_WAKEUP", || ring.needs_kick() && other.needs_kick())?;
+    check_getpid(ring, 20)
+}
