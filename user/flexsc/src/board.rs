@@ -2,8 +2,11 @@
 //! All pages of one registration taken together: where the next call goes, and
 //! where the next result comes from. Knows the memory, not the device.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::call::{Call, Slot};
-use crate::doorbell::{self, ENTRIES, Producer};
+use crate::chain::{Chain, Slots};
+use crate::doorbell::{self, ENTRIES, Poster, Reaper};
 use crate::sys::abi::FLEXSC_MAX_PAGES;
 use crate::sys::region::{Answer, Region};
 
@@ -13,22 +16,45 @@ type PageSet = u64;
 const MAX: usize = FLEXSC_MAX_PAGES as usize;
 const _: () = assert!(MAX == PageSet::BITS as usize);
 
+/// # Invariants
+///
+/// `fill` and `reap` are the halves of the pages `filling` and `reaping`, on
+/// which the region's windows lie; what `rest` has for those is out of date.
+/// The kernel was told of all results taken on pages other than `reaping`.
 #[derive(Debug)]
 pub(crate) struct Board {
-    region: Region,
-    /// One for each page that there can be, so that an index cannot be wrong.
-    producers: Box<[Producer; MAX]>,
-    /// Pages with a free entry; `filling` and `reaping` may differ from it.
-    open: PageSet,
-    /// Pages with an entry that was posted and not reaped, and `reaping`.
-    active: PageSet,
-    /// Pages with a staged entry.
-    touched: PageSet,
     /// The page that is being filled.
-    filling: usize,
+    fill: Poster,
     /// The page that is being reaped.
+    reap: Reaper,
+    region: Region,
+    /// Index of the first entry of the page that is being filled.
+    fill_base: u16,
+    /// Index of the first entry of the page that is being reaped.
+    reap_base: u16,
+    filling: usize,
     reaping: usize,
-    in_flight: usize,
+    /// The set of `filling`.
+    fill_set: PageSet,
+    /// The set of `reaping`.
+    reap_set: PageSet,
+    /// Pages with an entry that was posted and not reaped, and maybe more.
+    active: PageSet,
+    /// Pages with a staged entry, other than the one that is being filled.
+    touched: PageSet,
+    /// `reaped` of the page that is being reaped, as it was stored last.
+    told: u64,
+    /// One for each page that there can be, so that an index cannot be wrong.
+    rest: Box<[Halves; MAX]>,
+}
+
+/// What is known of a page that is not at hand.
+#[derive(Clone, Copy, Debug)]
+struct Halves {
+    poster: Poster,
+    reaper: Reaper,
+    /// Entries that were staged as part of a chain, until they are free again.
+    chained: u64,
 }
 
 /// The set of one page.
@@ -45,20 +71,37 @@ fn each(mut set: PageSet) -> impl Iterator<Item = usize> {
     })
 }
 
+/// The pages of a set, in ascending order from the one after `page` on, `page`
+/// itself at last.
+fn each_after(page: usize, set: PageSet) -> impl Iterator<Item = usize> {
+    let later = (PageSet::MAX << page) << 1;
+    each(set & later).chain(each(set & !later))
+}
+
 impl Board {
     /// For fresh pages.
     pub(crate) fn new(region: Region) -> Self {
         let pages = region.pages();
-        assert!((1..=PageSet::BITS as usize).contains(&pages));
+        assert!((1..=MAX).contains(&pages));
+        let fresh = Halves {
+            poster: Poster::new(0),
+            reaper: Reaper::new(0),
+            chained: 0,
+        };
         Board {
+            fill: fresh.poster,
+            reap: fresh.reaper,
             region,
-            producers: Box::new([Producer::new(0); MAX]),
-            open: PageSet::MAX >> (PageSet::BITS as usize - pages),
-            active: 0,
-            touched: 0,
+            fill_base: 0,
+            reap_base: 0,
             filling: 0,
             reaping: 0,
-            in_flight: 0,
+            fill_set: only(0),
+            reap_set: only(0),
+            active: 0,
+            touched: 0,
+            told: 0,
+            rest: Box::new([fresh; MAX]),
         }
     }
 
@@ -71,114 +114,235 @@ impl Board {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        let here = |page| doorbell::in_flight(self.poster(page).next(), self.reaped(page));
+        each(self.active | self.touched | self.fill_set)
+            .map(|page| here(page).count_ones() as usize)
+            .sum()
+    }
+
+    fn poster(&self, page: usize) -> &Poster {
+        if page == self.filling {
+            &self.fill
+        } else {
+            &self.rest[page].poster
+        }
+    }
+
+    fn reaped(&self, page: usize) -> u64 {
+        self.reaper(page).reaped()
+    }
+
+    fn reaper(&self, page: usize) -> &Reaper {
+        if page == self.reaping {
+            &self.reap
+        } else {
+            &self.rest[page].reaper
+        }
     }
 
     /// Writes the call into a free entry.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stage(&mut self, call: &Call) -> Option<Slot> {
-        if self.producers[self.filling % MAX].free() == 0 && !self.fill_another() {
-            return None;
-        }
-        let page = self.filling;
-        let slot = Slot::new(page, self.producers[page % MAX].stage()?);
-        self.region.write(slot.index(), call.request());
-        self.touched |= only(page);
-        self.in_flight += 1;
-        Some(slot)
+        let bit = match self.fill.stage() {
+            Some(bit) => bit,
+            None => self.stage_anew()?,
+        };
+        self.region.write(bit, call.request());
+        Some(Slot::new(self.fill_base, bit))
     }
 
-    /// The page that was being filled is full: goes to the next one with a
-    /// free entry, if there is one.
+    /// Begins another round on the page, or goes to another page.
     #[cold]
-    fn fill_another(&mut self) -> bool {
-        self.open &= !only(self.filling);
-        if self.producers[self.reaping % MAX].free() != 0 {
-            self.open |= only(self.reaping);
-        }
-        self.filling = (self.open.trailing_zeros() as usize) % MAX;
-        self.open != 0
+    #[inline(never)]
+    fn stage_anew(&mut self) -> Option<u32> {
+        self.refill(|fill| fill.stage())
     }
 
-    /// Posts what is staged: one store for each page touched.
-    #[inline]
-    pub(crate) fn ring(&mut self) {
-        for page in each(self.touched) {
+    /// Writes the calls of a chain into adjacent entries of one page.
+    pub(crate) fn stage_chain(&mut self, chain: &Chain) -> Option<Slots> {
+        let len = chain.len() as u32;
+        let first = match self.fill.stage_run(len) {
+            Some(first) => first,
+            None => self.refill(|fill| fill.stage_run(len))?,
+        };
+        for (bit, call) in (first..).zip(chain.calls()) {
+            self.region.write(bit, call.request());
+            self.rest[self.filling].chained |= 1 << bit;
+        }
+        Some(Slots::new(Slot::new(self.fill_base, first), chain.len()))
+    }
+
+    /// Fills a page with what is free now, the present one if possible, until
+    /// `stage` succeeds.
+    fn refill(&mut self, stage: impl Fn(&mut Poster) -> Option<u32>) -> Option<u32> {
+        let all = PageSet::MAX >> (MAX - self.region.pages());
+        let here = self.filling;
+        for page in std::iter::once(here).chain(each_after(here, all & !self.fill_set)) {
+            let reaped = self.reaped(page);
+            if doorbell::free(self.poster(page).next(), reaped) == 0 {
+                continue;
+            }
+            self.turn_fill(page);
+            if page == self.reaping {
+                self.tell();
+            }
+            self.fill.refill(reaped);
+            self.rest[page].chained &= !doorbell::free(self.fill.next(), reaped);
+            if let Some(bit) = stage(&mut self.fill) {
+                return Some(bit);
+            }
+        }
+        None
+    }
+
+    fn turn_fill(&mut self, page: usize) {
+        if page == self.filling {
+            return;
+        }
+        self.rest[self.filling].poster = self.fill;
+        if self.fill.staged() != 0 {
+            self.touched |= only(self.filling);
+        }
+        self.fill = self.rest[page].poster;
+        self.filling = page;
+        self.fill_set = only(page);
+        self.fill_base = Slot::base(page);
+        self.region.turn_fill(page);
+    }
+
+    fn turn_reap(&mut self, page: usize) {
+        self.tell();
+        self.rest[self.reaping].reaper = self.reap;
+        self.reap = self.rest[page].reaper;
+        self.told = self.reap.reaped();
+        self.reaping = page;
+        self.reap_set = only(page);
+        self.reap_base = Slot::base(page);
+        self.region.turn_reap(page);
+    }
+
+    /// Posts what is staged: one store for each page touched. Says whether
+    /// there was anything.
+    #[inline(always)]
+    pub(crate) fn ring(&mut self) -> bool {
+        let rang = self.fill.ring(self.region.fill_ctrl().posted);
+        self.active |= self.fill_set;
+        if self.touched == 0 {
+            return rang;
+        }
+        self.ring_others();
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ring_others(&mut self) {
+        for page in each(self.touched & !self.fill_set) {
             let ctrl = self.region.ctrl(page);
-            self.producers[page].ring(ctrl.posted, ctrl.reaped);
+            self.rest[page].poster.ring(ctrl.posted);
         }
         self.active |= self.touched;
         self.touched = 0;
     }
 
     /// Takes the next result, if there is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(&mut self) -> Option<(Slot, Answer)> {
-        if self.producers[self.reaping % MAX].is_reaped() && !self.reap_another() {
+        if let Some(done) = self.poll_seen() {
+            return Some(done);
+        }
+        let mut set = self.active;
+        if !self.look_on(&mut set) {
             return None;
         }
-        let page = self.reaping;
-        let producer = &mut self.producers[page % MAX];
-        let slot = Slot::new(page, producer.reap()?);
-        let answer = self.region.take(slot.index());
-        self.in_flight -= 1;
-        if producer.is_reaped() {
-            self.page_reaped(page);
-        }
-        Some((slot, answer))
+        self.poll_seen()
     }
 
-    /// All results that were seen are taken: looks for more, from the page
-    /// after the last one on, so that none starves. Says whether there are.
+    /// Takes the next of the results that were seen by the last look.
+    #[inline(always)]
+    pub(crate) fn poll_seen(&mut self) -> Option<(Slot, Answer)> {
+        let bit = self.reap.reap()?;
+        Some((Slot::new(self.reap_base, bit), self.region.take(bit)))
+    }
+
+    /// Looks for results on the page that is being reaped. Returns the other
+    /// pages that may have some.
+    #[inline(always)]
+    pub(crate) fn look_here(&mut self) -> PageSet {
+        let rung = if self.reaping == self.filling {
+            self.fill.rung()
+        } else {
+            self.reap_rung()
+        };
+        self.reap.look(self.region.reap_ctrl().done, rung);
+        self.active & !self.reap_set
+    }
+
     #[cold]
-    fn reap_another(&mut self) -> bool {
-        let later = (PageSet::MAX << self.reaping) << 1;
-        let order = each(self.active & later).chain(each(self.active & !later));
-        for page in order {
-            if self.producers[page].look(self.region.ctrl(page).done) > 0 {
-                self.reaping = page;
+    #[inline(never)]
+    fn reap_rung(&self) -> u64 {
+        self.poster(self.reaping).rung()
+    }
+
+    /// All results that were seen are taken: looks for more on the pages of the
+    /// set, from the one after the present one on, so that none starves, and
+    /// takes those that it has looked at out of the set. Says whether there are.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn look_on(&mut self, set: &mut PageSet) -> bool {
+        self.tell();
+        for page in each_after(self.reaping, *set) {
+            *set &= !only(page);
+            let rung = self.poster(page).rung();
+            let done = self.region.ctrl(page).done;
+            if self.reaper(page).results(done, rung) != 0 {
+                if page != self.reaping {
+                    self.turn_reap(page);
+                }
+                self.reap.look(done_of(&self.region), rung);
                 return true;
+            }
+            if rung == self.reaped(page) {
+                self.active &= !only(page);
             }
         }
         false
     }
 
-    /// All results of a page that were seen are taken.
-    #[cold]
-    fn page_reaped(&mut self, page: usize) {
-        let producer = &mut self.producers[page];
-        producer.tell(self.region.ctrl(page).reaped);
-        self.open |= only(page);
-        if producer.posted() == 0 {
-            self.active &= !only(page);
-        }
-    }
-
     /// Tells the kernel of all results that were taken.
+    #[inline(always)]
     pub(crate) fn tell(&mut self) {
-        let page = self.reaping;
-        self.producers[page].tell(self.region.ctrl(page).reaped);
+        let reaped = self.reap.reaped();
+        if reaped != self.told {
+            // ORDERING: relaxed: see the head of `doorbell`.
+            self.region.reap_ctrl().reaped.store(reaped, Relaxed);
+            self.told = reaped;
+        }
     }
 
     /// Whether a result is there.
     pub(crate) fn has_result(&self) -> bool {
-        each(self.active).any(|page| {
-            let done = self.region.ctrl(page).done;
-            self.producers[page].results(done) != 0
-        })
+        each(self.active).any(|page| self.results(page) != 0)
+    }
+
+    fn results(&self, page: usize) -> u64 {
+        let rung = self.poster(page).rung();
+        self.reaper(page).results(self.region.ctrl(page).done, rung)
     }
 
     /// How many results are there; whether those are all; whether the kernel
     /// has still to accept an entry.
-    pub(crate) fn look(&mut self) -> Look {
+    pub(crate) fn look(&self) -> Look {
         let mut look = Look::default();
+        let mut in_flight = 0;
         for page in each(self.active) {
-            let ctrl = self.region.ctrl(page);
-            let producer = &mut self.producers[page];
-            look.finished += producer.look(ctrl.done) as usize;
-            look.pending |= producer.pending(ctrl.taken) != 0;
+            let rung = self.poster(page).rung();
+            let taken = self.region.ctrl(page).taken.load(Relaxed);
+            look.finished += self.results(page).count_ones() as usize;
+            in_flight += doorbell::in_flight(rung, self.reaped(page)).count_ones() as usize;
+            look.pending |= doorbell::pending(rung, taken) != 0;
         }
-        look.all = look.finished == self.in_flight;
+        look.all = look.finished == in_flight;
         look
     }
 
@@ -186,7 +350,7 @@ impl Board {
     pub(crate) fn needs_kick(&self) -> bool {
         each(self.active).any(|page| {
             let ctrl = self.region.ctrl(page);
-            doorbell::needs_kick(&self.producers[page], ctrl.taken, ctrl.flags)
+            doorbell::needs_kick(self.poster(page).rung(), ctrl.taken, ctrl.flags)
         })
     }
 
@@ -194,13 +358,18 @@ impl Board {
         self.region.status(slot.index())
     }
 
-    /// The call in that entry, as far as nobody changed it since.
-    pub(crate) fn call(&self, slot: Slot) -> Call {
-        let request = self.region.request(slot.index());
-        Call::new(request.nr, request.args)
-            .pool(request.pool)
-            .raw_flags(request.flags)
+    /// The call in that entry, as far as nobody changed it since; `None` where
+    /// it is part of a chain.
+    pub(crate) fn single_call(&self, slot: Slot) -> Option<Call> {
+        let chained = self.rest[slot.page()].chained;
+        let single = chained & (1 << slot.entry()) == 0;
+        single.then(|| Call::from_request(self.region.request(slot.index())))
     }
+}
+
+/// `done` of the page that is being reaped.
+fn done_of(region: &Region) -> &AtomicU64 {
+    region.reap_ctrl().done
 }
 
 /// What [`Board::look`] saw.
@@ -212,154 +381,4 @@ pub(crate) struct Look {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::calls;
-    use crate::sys::abi::FLEXSC_SUBMITTED;
-    use proptest::prelude::*;
-    use std::collections::HashSet;
-    use std::sync::atomic::Ordering;
-
-    /// Plays the kernel: accepts what is posted and finishes `which` of it.
-    fn execute(board: &Board, page: usize, which: u64) {
-        let ctrl = board.region.ctrl(page);
-        ctrl.taken
-            .store(ctrl.posted.load(Ordering::Acquire), Ordering::Relaxed);
-        ctrl.done.fetch_xor(which, Ordering::Release);
-    }
-
-    fn board(pages: usize) -> Board {
-        Board::new(Region::anonymous(pages))
-    }
-
-    #[test]
-    fn a_call_goes_there_and_back() {
-        let mut board = board(1);
-        let call = Call::new(7, [1, 2, 3, 4, 5, u64::MAX])
-            .asynchronous()
-            .pool(3);
-        let slot = board.stage(&call).unwrap();
-        assert_eq!(board.call(slot), call);
-        assert_eq!(board.status(slot), FLEXSC_SUBMITTED as u8);
-        assert_eq!(board.poll(), None);
-        board.ring();
-        assert!(board.look().pending);
-        execute(&board, 0, 1);
-        let look = board.look();
-        assert_eq!((look.finished, look.all, look.pending), (1, true, false));
-        let (done, answer) = board.poll().unwrap();
-        assert_eq!((done, answer.result, answer.reason), (slot, 0, 0));
-        assert_eq!((board.status(slot), board.in_flight()), (0, 0));
-        assert_eq!(board.poll(), None);
-    }
-
-    #[test]
-    fn all_entries_of_all_pages_are_used_once() {
-        for pages in [1, 2, 63, 64] {
-            let mut board = board(pages);
-            let slots: Vec<_> = std::iter::from_fn(|| board.stage(&calls::getppid())).collect();
-            assert_eq!(slots.len(), pages * 64);
-            assert!(
-                slots
-                    .iter()
-                    .enumerate()
-                    .all(|(at, slot)| slot.index() == at)
-            );
-            board.ring();
-            for page in 0..pages {
-                execute(&board, page, u64::MAX);
-            }
-            let mut back: Vec<_> = std::iter::from_fn(|| board.poll())
-                .map(|(slot, _)| slot)
-                .collect();
-            back.sort();
-            assert_eq!(back, slots);
-            assert_eq!((board.in_flight(), board.active), (0, 0));
-        }
-    }
-
-    #[test]
-    fn a_freed_entry_is_used_again() {
-        let mut board = board(2);
-        while board.stage(&calls::getppid()).is_some() {}
-        board.ring();
-        execute(&board, 1, 1 << 5);
-        let slot = board.poll().unwrap().0;
-        assert_eq!(slot, Slot::new(1, 5));
-        assert_eq!(board.stage(&calls::getpid()), Some(slot));
-        assert_eq!(board.stage(&calls::getpid()), None);
-        // The kernel learns of the freed entry before it is posted again.
-        board.ring();
-        let ctrl = board.region.ctrl(1);
-        assert_eq!(ctrl.reaped.load(Ordering::Relaxed), 1 << 5);
-        assert_eq!(ctrl.posted.load(Ordering::Relaxed), !(1 << 5));
-    }
-
-    #[test]
-    fn no_page_starves_another() {
-        let mut board = board(2);
-        while board.stage(&calls::getppid()).is_some() {}
-        board.ring();
-        execute(&board, 0, 0b11);
-        execute(&board, 1, 0b01);
-        let order: Vec<_> = std::iter::from_fn(|| board.poll())
-            .map(|(slot, _)| slot.page())
-            .collect();
-        assert_eq!(order, [1, 0, 0]);
-    }
-
-    #[test]
-    fn the_kernel_is_told_of_results_taken_in_part() {
-        let mut board = board(1);
-        board.stage(&calls::getppid());
-        board.stage(&calls::getppid());
-        board.ring();
-        execute(&board, 0, 0b11);
-        board.poll();
-        board.tell();
-        assert_eq!(board.region.ctrl(0).reaped.load(Ordering::Relaxed), 1);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
-
-        #[test]
-        fn slots_are_handed_out_once(
-            pages in 1..5_usize,
-            steps in prop::collection::vec((0..5_u8, any::<u64>(), 0..150_usize), 1..100),
-        ) {
-            let mut board = board(pages);
-            let mut used = HashSet::new();
-            for (step, wish, times) in steps {
-                match step {
-                    0 | 1 => for _ in 0..times {
-                        let full = used.len() == board.capacity();
-                        let slot = board.stage(&calls::getppid());
-                        prop_assert_eq!(slot.is_none(), full);
-                        let Some(slot) = slot else { break };
-                        prop_assert!(used.insert(slot));
-                    },
-                    2 => board.ring(),
-                    3 => for page in 0..pages {
-                        let ctrl = board.region.ctrl(page);
-                        let posted = ctrl.posted.load(Ordering::Relaxed);
-                        ctrl.taken.store(posted, Ordering::Relaxed);
-                        let unfinished = posted ^ ctrl.done.load(Ordering::Relaxed);
-                        ctrl.done.fetch_xor(unfinished & wish.rotate_left(page as u32), Ordering::Relaxed);
-                    },
-                    _ => {
-                        let there = board.look().finished;
-                        prop_assert_eq!(board.has_result(), there > 0);
-                        for nth in 0..times {
-                            let done = board.poll();
-                            prop_assert_eq!(done.is_some(), nth < there);
-                            let Some((slot, _)) = done else { break };
-                            prop_assert!(used.remove(&slot));
-                        }
-                    }
-                }
-                prop_assert_eq!(board.in_flight(), used.len());
-            }
-        }
-    }
-}
+mod tests;

@@ -24,32 +24,106 @@ impl Call {
     /// ones are zero. Signed arguments are sign-extended.
     #[inline]
     pub const fn new(nr: u16, args: [u64; 6]) -> Call {
-        Call {
-            request: Request {
-                nr,
-                flags: 0,
-                pool: 0,
-                take: [0; 2],
-                args,
-            },
+        Call::with_args(nr, args)
+    }
+
+    /// As [`Call::new`] with as many arguments as the call has, at most six:
+    /// only those are written.
+    #[inline]
+    pub const fn with_args<const N: usize>(nr: u16, given: [u64; N]) -> Call {
+        const { assert!(N <= 6, "no system call has more than six arguments") };
+        let mut args = [0; 6];
+        let mut nth = 0;
+        while nth < N {
+            args[nth] = given[nth];
+            nth += 1;
         }
+        Call::from_request(Request {
+            nr,
+            flags: 0,
+            pool: 0,
+            take: [0; 2],
+            used: N as u8,
+            args,
+        })
+    }
+
+    #[inline]
+    pub(crate) const fn from_request(request: Request) -> Call {
+        Call { request }
     }
 
     /// Always executed by a syscall thread, never by the waiting thread.
+    #[inline]
     pub const fn asynchronous(mut self) -> Call {
         self.request.flags |= abi::FLEXSC_ENTRY_ASYNC as u8;
         self
     }
 
     /// Executed by this pool; 0 is there from the start.
+    #[inline]
     pub const fn pool(mut self, pool: u8) -> Call {
         self.request.pool = pool;
         self
     }
 
+    /// In a [`Chain`](crate::Chain): argument `arg` (0 to 5) is replaced by the
+    /// result of the call `back` (1 to 32) places before this one. Two
+    /// arguments of a call can be.
+    ///
+    /// # Panics
+    ///
+    /// There is no such argument or place, or two are taken already.
+    #[inline]
+    pub const fn take(mut self, arg: u8, back: u8) -> Call {
+        assert!(arg < 6, "a call has arguments 0 to 5");
+        assert!(back >= 1 && back <= 32, "results lie 1 to 32 places back");
+        let [first, second] = self.request.take;
+        assert!(first == 0 || second == 0, "two arguments are taken already");
+        let nth = (first != 0) as usize;
+        // FLEXSC_TAKE(arg, back)
+        self.request.take[nth] = ((back - 1) << 3) | (arg + 1);
+        if self.request.used <= arg {
+            self.request.used = arg + 1;
+        }
+        self
+    }
+
+    /// In the loop of a [`Chain`](crate::Chain): its result is the sum over all
+    /// rounds.
+    #[inline]
+    pub const fn sum(mut self) -> Call {
+        self.request.flags |= abi::FLEXSC_ENTRY_SUM as u8;
+        self
+    }
+
     /// Replaces all flags. The kernel answers unknown ones with EINVAL.
+    #[inline]
     pub const fn raw_flags(mut self, flags: u8) -> Call {
         self.request.flags = flags;
+        self
+    }
+
+    /// The flags of the entry.
+    pub(crate) const fn flags(&self) -> u8 {
+        self.request.flags
+    }
+
+    /// Which arguments are taken from where: `(arg, back)`.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let taken = |take: u8| (usize::from(take & 7) - 1, usize::from(take >> 3) + 1);
+        let given = self.request.take.into_iter().filter(|&take| take & 7 != 0);
+        given.map(taken)
+    }
+
+    /// The call with its taken arguments put in; `before` are the results of
+    /// those before it in its chain.
+    pub(crate) fn with_results(mut self, before: &[i64]) -> Call {
+        for (arg, back) in self.taken() {
+            if let Some(nth) = before.len().checked_sub(back) {
+                self.request.args[arg] = before[nth] as u64;
+            }
+        }
         self
     }
 
@@ -91,10 +165,20 @@ impl Call {
 pub struct Slot(u16);
 
 impl Slot {
-    /// Entry `entry` (0 to 63) of page `page`.
-    #[inline]
-    pub(crate) const fn new(page: usize, entry: u32) -> Slot {
-        Slot((page as u16) << ENTRIES.trailing_zeros() | entry as u16)
+    /// Entry `bit` (0 to 63) of the page that begins at `base`.
+    #[inline(always)]
+    pub(crate) const fn new(base: u16, bit: u32) -> Slot {
+        Slot(base | bit as u16)
+    }
+
+    /// Where a page begins.
+    pub(crate) const fn base(page: usize) -> u16 {
+        (page as u16) << ENTRIES.trailing_zeros()
+    }
+
+    /// The slot so many places on.
+    pub(crate) const fn plus(self, places: usize) -> Slot {
+        Slot(self.0 + places as u16)
     }
 
     /// Page times 64 plus entry: small, dense, good for an index of one's own.
@@ -135,6 +219,13 @@ pub enum Reason {
     Entry,
     /// No syscall thread could be made (EAGAIN).
     Starved,
+    /// A call before it in its chain failed (ECANCELED).
+    Chain,
+    /// It was cancelled before it had begun (ECANCELED).
+    Cancelled,
+    /// It was executed, and is the last of a loop that ended because
+    /// [`Param::LoopMax`](crate::Param::LoopMax) rounds were over.
+    Bound,
     /// One that this version of the crate does not know.
     Other(u8),
 }
@@ -152,6 +243,9 @@ impl Reason {
             abi::FLEXSC_REASON_CONTEXT => Reason::Context,
             abi::FLEXSC_REASON_ENTRY => Reason::Entry,
             abi::FLEXSC_REASON_STARVED => Reason::Starved,
+            abi::FLEXSC_REASON_CHAIN => Reason::Chain,
+            abi::FLEXSC_REASON_CANCELLED => Reason::Cancelled,
+            abi::FLEXSC_REASON_BOUND => Reason::Bound,
             _ => Reason::Other(reason),
         }
     }
@@ -165,8 +259,13 @@ impl fmt::Display for Reason {
             Reason::Thread => "the call acts on the calling thread's own state",
             Reason::Guarded => "seccomp, ptrace or user dispatch decide over this thread's calls",
             Reason::Context => "the thread has unshared files, fs or namespaces",
-            Reason::Entry => "the entry has an unknown flag or pool",
+            Reason::Entry => "the entry has an unknown flag or pool, or its chain is wrong",
             Reason::Starved => "no syscall thread could be made",
+            Reason::Chain => "a call before it in its chain failed",
+            Reason::Cancelled => "it was cancelled before it had begun",
+            Reason::Bound => {
+                "executed; the loop ended because its greatest number of rounds is over"
+            }
             Reason::Other(code) => return write!(f, "reason {code}, unknown to this program"),
         })
     }
@@ -205,9 +304,9 @@ mod tests {
 
     #[test]
     fn slots_are_dense() {
-        let slot = Slot::new(63, 63);
+        let slot = Slot::new(Slot::base(63), 63);
         assert_eq!((slot.index(), slot.page(), slot.entry()), (4095, 63, 63));
-        assert_eq!(Slot::new(1, 0).index(), 64);
+        assert_eq!(Slot::new(Slot::base(1), 0).index(), 64);
     }
 
     #[test]
@@ -230,6 +329,15 @@ mod tests {
     fn reasons_come_from_the_header() {
         assert_eq!(Reason::from_raw(0), Reason::None);
         assert_eq!(Reason::from_raw(6), Reason::Starved);
+        assert_eq!(Reason::from_raw(9), Reason::Bound);
         assert_eq!(Reason::from_raw(200), Reason::Other(200));
+    }
+
+    #[test]
+    fn takes_are_encoded_as_in_the_header() {
+        let call = Call::with_args(1, [7]).take(0, 1).take(5, 32);
+        assert_eq!(call.request().take, [1, 31 << 3 | 6]);
+        assert_eq!(call.taken().collect::<Vec<_>>(), [(0, 1), (5, 32)]);
+        assert_eq!(call.request().used, 6);
     }
 }

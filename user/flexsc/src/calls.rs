@@ -51,10 +51,7 @@ macro_rules! calls {
             $(#[$doc])*
             #[inline]
             pub fn $name($($arg: $type),*) -> Call {
-                let given: &[u64] = &[$(Arg::arg($arg)),*];
-                let mut args = [0; 6];
-                args[..given.len()].copy_from_slice(given);
-                Call::new(libc::$nr as u16, args)
+                Call::with_args(libc::$nr as u16, [$(Arg::arg($arg)),*])
             }
         )*
     };

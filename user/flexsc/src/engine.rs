@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -13,7 +14,7 @@ use nix::sys::stat::Mode;
 use crate::sys::abi;
 use crate::sys::device;
 use crate::sys::region::Region;
-use crate::{Error, Pages, Stats};
+use crate::{Error, Pages, PoolStats, Stats};
 
 /// The device.
 pub const DEVICE: &str = "/dev/flexsc";
@@ -25,7 +26,15 @@ pub const DEVICE: &str = "/dev/flexsc";
 /// fork cannot use it.
 #[derive(Debug)]
 pub struct Engine {
-    fd: Arc<OwnedFd>,
+    shared: Arc<Shared>,
+}
+
+/// What an engine and its pages have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) fd: OwnedFd,
+    /// flexsc_wait(2) does not work here: WAIT_FAST is used instead.
+    pub(crate) by_ioctl: AtomicBool,
 }
 
 /// A parameter of an engine.
@@ -41,6 +50,39 @@ pub enum Param {
     MaxThreads = abi::FLEXSC_PARAM_MAX_THREADS,
     /// Milliseconds for which an idle syscall thread stays.
     RetireMs = abi::FLEXSC_PARAM_RETIRE_MS,
+    /// Kernel cores that may be recruited for a backlog besides `SpinCpus`; 0,
+    /// the default: none.
+    SpinAuto = abi::FLEXSC_PARAM_SPIN_AUTO,
+    /// In which order the calls of a batch are begun: an [`Order`].
+    Order = abi::FLEXSC_PARAM_ORDER,
+    /// Most rounds of a chain's loop, at least 1.
+    LoopMax = abi::FLEXSC_PARAM_LOOP_MAX,
+}
+
+/// A parameter of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum PoolParam {
+    /// Mask of the CPUs that the pool's threads run on; 0, the default: those
+    /// of the thread that opened the engine.
+    Cpus = abi::FLEXSC_PARAM_POOL_CPUS,
+    /// Threads of the pool that are active at once; 0, the default: one for
+    /// each of its CPUs.
+    Active = abi::FLEXSC_PARAM_POOL_ACTIVE,
+    /// Nice value of the pool's threads, -20 to 19, as i64.
+    Nice = abi::FLEXSC_PARAM_POOL_NICE,
+}
+
+/// In which order the calls of a batch are begun ([`Param::Order`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum Order {
+    /// In that of posting.
+    Posted = abi::FLEXSC_ORDER_POSTED as u64,
+    /// Grouped by the number of the call.
+    Number = abi::FLEXSC_ORDER_NUMBER as u64,
+    /// First those that go to syscall threads.
+    IoFirst = abi::FLEXSC_ORDER_IO_FIRST as u64,
 }
 
 impl Engine {
@@ -61,7 +103,11 @@ impl Engine {
     pub fn open_path(path: &Path) -> Result<Engine, Error> {
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
         match open(path, flags, Mode::empty()) {
-            Ok(fd) => Ok(Engine { fd: Arc::new(fd) }),
+            Ok(fd) => {
+                let by_ioctl = AtomicBool::new(false);
+                let shared = Arc::new(Shared { fd, by_ioctl });
+                Ok(Engine { shared })
+            }
             Err(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => {
                 Err(Error::NotLoaded(path.to_owned()))
             }
@@ -86,7 +132,7 @@ impl Engine {
         let made = device::register(self.as_fd(), pages)
             .map_err(|errno| Self::register_error(errno, pages))?;
         match Region::map(self.as_fd(), &made) {
-            Ok(region) => Ok(Pages::new(Arc::clone(&self.fd), made.id, region)),
+            Ok(region) => Ok(Pages::new(Arc::clone(&self.shared), made.id, region)),
             Err(errno) => {
                 // Nothing was posted, so it goes; the error that counts is the other.
                 let _ = device::unregister(self.as_fd(), made.id);
@@ -117,7 +163,7 @@ impl Engine {
     ///
     /// [`Error::BadValue`], [`Error::NotTheOwner`].
     pub fn set(&self, param: Param, value: u64) -> Result<(), Error> {
-        device::set(self.as_fd(), param as u32, value).map_err(|errno| match errno {
+        device::set(self.as_fd(), 0, param as u32, value).map_err(|errno| match errno {
             Errno::EINVAL => Error::BadValue { param, value },
             errno => Self::any_error("set a parameter", errno),
         })
@@ -129,8 +175,59 @@ impl Engine {
     ///
     /// [`Error::NotTheOwner`].
     pub fn get(&self, param: Param) -> Result<u64, Error> {
-        device::get(self.as_fd(), param as u32)
+        device::get(self.as_fd(), 0, param as u32)
             .map_err(|errno| Self::any_error("read a parameter", errno))
+    }
+
+    /// Sets in which order the calls of a batch are begun.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::set`].
+    pub fn set_order(&self, order: Order) -> Result<(), Error> {
+        self.set(Param::Order, order as u64)
+    }
+
+    /// Sets a parameter of a pool (0 to 15), and makes the pool if it is not
+    /// there. [`Call::pool`](crate::Call::pool) says which calls go there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadPool`], [`Error::NotTheOwner`].
+    pub fn set_pool(&self, pool: u8, param: PoolParam, value: u64) -> Result<(), Error> {
+        device::set(self.as_fd(), pool, param as u32, value).map_err(|errno| match errno {
+            Errno::EINVAL => Error::BadPool { pool, param, value },
+            Errno::EAGAIN => Error::NoThreads,
+            errno => Self::any_error("set a parameter of a pool", errno),
+        })
+    }
+
+    /// Reads a parameter of a pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPool`], [`Error::NotTheOwner`].
+    pub fn pool(&self, pool: u8, param: PoolParam) -> Result<u64, Error> {
+        device::get(self.as_fd(), pool, param as u32)
+            .map_err(|errno| Self::pool_error("read a parameter of a pool", pool, errno))
+    }
+
+    /// Reads the counters of a pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPool`], [`Error::NotTheOwner`].
+    pub fn pool_stats(&self, pool: u8) -> Result<PoolStats, Error> {
+        let raw = device::query_pool(self.as_fd(), pool)
+            .map_err(|errno| Self::pool_error("read the counters of a pool", pool, errno))?;
+        Ok(PoolStats::from_raw(&raw))
+    }
+
+    fn pool_error(doing: &'static str, pool: u8, errno: Errno) -> Error {
+        match errno {
+            Errno::ENOENT | Errno::EINVAL => Error::NoPool(pool),
+            errno => Self::any_error(doing, errno),
+        }
     }
 
     /// Reads the counters.
@@ -155,13 +252,13 @@ impl Engine {
 
 impl AsFd for Engine {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.shared.fd.as_fd()
     }
 }
 
 impl AsRawFd for Engine {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.shared.fd.as_raw_fd()
     }
 }
 
@@ -181,6 +278,7 @@ mod tests {
         let engine = Engine::open_path(Path::new("/dev/null")).unwrap();
         assert_eq!(engine.register(1).unwrap_err(), Error::NotTheDevice);
         assert_eq!(engine.stats().unwrap_err(), Error::NotTheDevice);
+        assert_eq!(engine.pool_stats(3).unwrap_err(), Error::NotTheDevice);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{error, fmt, io};
 
 use nix::errno::Errno;
 
-use crate::sys::abi::{FLEXSC_ABI_VERSION, FLEXSC_MAX_PAGES};
+use crate::sys::abi::{FLEXSC_ABI_VERSION, FLEXSC_MAX_PAGES, FLEXSC_POOLS};
 
 /// Why a call of the device failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,24 @@ pub enum Error {
         /// The value.
         value: u64,
     },
+    /// The kernel refused the value of a pool's parameter, or the pool's number
+    /// (EINVAL).
+    BadPool {
+        /// The pool.
+        pool: u8,
+        /// The parameter.
+        param: crate::PoolParam,
+        /// The value.
+        value: u64,
+    },
+    /// The engine has no such pool (ENOENT).
+    NoPool(u8),
+    /// The chain cannot be posted (EINVAL).
+    BadChain(&'static str),
+    /// No page has so many free entries side by side (EAGAIN).
+    NoRoom(usize),
+    /// The kernel does not know what was asked of it (ENOTTY).
+    TooOld(&'static str),
     /// Anything else.
     Other {
         /// What was tried.
@@ -78,15 +96,18 @@ impl Error {
     #[must_use]
     pub const fn errno(&self) -> i32 {
         match self {
-            Error::NotLoaded(_) | Error::Unknown => libc::ENOENT,
+            Error::NotLoaded(_) | Error::Unknown | Error::NoPool(_) => libc::ENOENT,
             Error::NoPermission(_) => libc::EACCES,
             Error::SwitchedOff | Error::NotTheOwner => libc::EPERM,
-            Error::NotTheDevice => libc::ENOTTY,
+            Error::NotTheDevice | Error::TooOld(_) => libc::ENOTTY,
             Error::Version => libc::EPROTO,
-            Error::PageCount(_) | Error::BadValue { .. } => libc::EINVAL,
+            Error::PageCount(_)
+            | Error::BadValue { .. }
+            | Error::BadPool { .. }
+            | Error::BadChain(_) => libc::EINVAL,
             Error::LockedMemory { .. } => libc::ENOMEM,
             Error::TooManyPages => libc::ENOSPC,
-            Error::NoThreads => libc::EAGAIN,
+            Error::NoThreads | Error::NoRoom(_) => libc::EAGAIN,
             Error::Busy => libc::EBUSY,
             Error::TimedOut => libc::ETIME,
             Error::Interrupted => libc::EINTR,
@@ -173,6 +194,26 @@ impl fmt::Display for Error {
             Error::BadValue { param, value } => write!(
                 f,
                 "the kernel refuses {value} for {param:?}: see the limits in docs/abi.md"
+            ),
+            Error::BadPool { pool, param, value } => write!(
+                f,
+                "the kernel refuses {value} for {param:?} of pool {pool}: pools have numbers \
+                 0 to {}; see the limits in docs/abi.md",
+                FLEXSC_POOLS - 1
+            ),
+            Error::NoPool(pool) => write!(
+                f,
+                "the engine has no pool {pool}: make it by setting one of its parameters"
+            ),
+            Error::BadChain(why) => write!(f, "the chain cannot be posted: {why}"),
+            Error::NoRoom(len) => write!(
+                f,
+                "no page has {len} free entries side by side: take results first, or register \
+                 more pages"
+            ),
+            Error::TooOld(what) => write!(
+                f,
+                "the module does not know {what}: build module and program from the same source"
             ),
             Error::Other { doing, errno } => {
                 write!(f, "cannot {doing}: {}", Errno::from_raw(*errno).desc())

@@ -8,7 +8,8 @@
 //! * [`Pages`] are syscall pages of one thread: [`post`](Pages::post) calls,
 //!   [`poll`](Pages::poll) for results without a trap, [`wait`](Pages::wait)
 //!   when there is nothing left to do;
-//! * [`Call`] and [`calls`] build what is posted, [`Wait`] says how to wait.
+//! * [`Call`] and [`calls`] build what is posted, [`Chain`] calls that need each
+//!   other's results, [`Wait`] says how to wait.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/hello.rs")]
@@ -29,6 +30,7 @@ pub mod ops;
 
 mod board;
 mod call;
+mod chain;
 mod engine;
 mod error;
 mod fallback;
@@ -39,10 +41,11 @@ mod sys;
 mod wait;
 
 pub use call::{Call, Completion, Reason, Slot};
-pub use engine::{DEVICE, Engine, Param};
+pub use chain::{Chain, Slots};
+pub use engine::{DEVICE, Engine, Order, Param, PoolParam};
 pub use error::Error;
-pub use pages::{Pages, RawPages};
+pub use pages::{Canceller, Drain, Pages, RawPages};
 pub use ring::{Done, Ring};
-pub use stats::Stats;
+pub use stats::{PoolStats, Stats};
 pub use sys::abi;
 pub use wait::Wait;

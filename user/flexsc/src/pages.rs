@@ -6,13 +6,16 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
 use crate::board::Board;
 use crate::call::{Call, Completion, Reason, Slot};
+use crate::chain::{Chain, Slots};
+use crate::engine::Shared;
 use crate::sys::abi::{flexsc_ctrl, flexsc_entry};
 use crate::sys::device;
 use crate::sys::region::{Answer, Region};
@@ -25,8 +28,12 @@ use crate::{Error, Wait, fallback};
 pub struct Pages {
     // Dropped in this order: the mapping, then the engine.
     board: Board,
-    engine: Arc<OwnedFd>,
+    engine: Arc<Shared>,
     id: u32,
+    /// That of the engine, at hand.
+    fd: RawFd,
+    /// flexsc_wait(2) works here, as far as is known.
+    by_call: bool,
     fallback: bool,
     fallbacks: u64,
     /// Neither `Send` nor `Sync`: the kernel knows the owner.
@@ -53,9 +60,13 @@ pub struct RawPages {
 }
 
 impl Pages {
-    pub(crate) fn new(engine: Arc<OwnedFd>, id: u32, region: Region) -> Self {
+    pub(crate) fn new(engine: Arc<Shared>, id: u32, region: Region) -> Self {
+        // The fast word has 16 bits for the registration.
+        let by_call = id <= 0xffff && !engine.by_ioctl.load(Ordering::Relaxed);
         Pages {
             board: Board::new(region),
+            fd: engine.fd.as_raw_fd(),
+            by_call,
             engine,
             id,
             fallback: false,
@@ -110,13 +121,31 @@ impl Pages {
     /// used otherwise, from the next ring, kick or wait until the completion
     /// of the call was taken; for ever if it never is. The call itself must be
     /// as good as a plain one would be, at any moment in between.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn stage(&mut self, call: Call) -> Option<Slot> {
         self.board.stage(&call)
     }
 
+    /// Writes the calls of a chain into entries side by side, without ringing
+    /// the doorbell. Each call has a result of its own. Calls of chains that
+    /// the kernel refuses are not made plainly: [`Chain::make`] does that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadChain`]; [`Error::NoRoom`] where no page has enough free
+    /// entries side by side.
+    ///
+    /// # Safety
+    ///
+    /// As for [`stage`](Self::stage), with each of its calls.
+    pub unsafe fn stage_chain(&mut self, chain: &Chain) -> Result<Slots, Error> {
+        chain.check()?;
+        let slots = self.board.stage_chain(chain);
+        slots.ok_or(Error::NoRoom(chain.len()))
+    }
+
     /// Posts all that is staged, with one store for each page touched.
-    #[inline]
+    #[inline(always)]
     pub fn ring(&mut self) {
         self.board.ring();
     }
@@ -126,43 +155,65 @@ impl Pages {
     /// # Safety
     ///
     /// As for [`stage`](Self::stage).
-    #[inline]
+    #[inline(always)]
     pub unsafe fn post(&mut self, call: Call) -> Option<Slot> {
         let slot = self.board.stage(&call)?;
         self.board.ring();
         Some(slot)
     }
 
-    /// Takes the next result, if there is one. Reads memory, no trap.
-    #[inline]
+    /// Takes the next result, if there is one. Reads memory, no trap. The
+    /// kernel, and with it [`poll(2)`](AsFd), learns of the results that were
+    /// taken when there are no more, and with the next wait.
+    #[inline(always)]
     pub fn poll(&mut self) -> Option<Completion> {
-        let (slot, Answer { mut result, reason }) = self.board.poll()?;
-        let reason = Reason::from_raw(reason);
-        if reason != Reason::None {
-            result = self.refused(slot, result, reason);
+        let (slot, answer) = self.board.poll()?;
+        Some(self.completion(slot, answer))
+    }
+
+    /// Takes the results that are there, looking once on each page: cheaper
+    /// than [`poll`](Self::poll) until it says `None`. Those that are not taken
+    /// stay.
+    #[inline(always)]
+    pub fn drain(&mut self) -> Drain<'_> {
+        let rest = self.board.look_here();
+        Drain { pages: self, rest }
+    }
+
+    #[inline(always)]
+    fn completion(&mut self, slot: Slot, answer: Answer) -> Completion {
+        let Answer { result, reason } = answer;
+        if reason == 0 {
+            return Completion {
+                slot,
+                result,
+                reason: Reason::None,
+            };
         }
-        Some(Completion {
-            slot,
-            result,
-            reason,
-        })
+        self.refused(slot, result, reason)
     }
 
     /// Makes a plain call in place of a refused one, if that is wanted.
     #[cold]
-    fn refused(&mut self, slot: Slot, result: i64, reason: Reason) -> i64 {
-        if !self.fallback || !fallback::applies(result, reason) {
-            return result;
+    #[inline(never)]
+    fn refused(&mut self, slot: Slot, mut result: i64, reason: u8) -> Completion {
+        let reason = Reason::from_raw(reason);
+        if self.fallback && fallback::applies(result, reason) {
+            if let Some(call) = self.board.single_call(slot) {
+                self.fallbacks += 1;
+                // SAFETY: whoever posted it has promised that it is good until
+                // its completion is taken, which is now.
+                result = unsafe { fallback::make(&call) };
+            }
         }
-        self.fallbacks += 1;
-        let call = self.board.call(slot);
-        // SAFETY: whoever posted it has promised that it is good until its
-        // completion is taken, which is now.
-        unsafe { fallback::make(&call) }
+        Completion {
+            slot,
+            result,
+            reason,
+        }
     }
 
     /// Whether a result is there to be taken. Reads memory, no trap.
-    #[inline]
     #[must_use]
     pub fn has_result(&self) -> bool {
         self.board.has_result()
@@ -170,30 +221,109 @@ impl Pages {
 
     /// Posts what is staged, has the kernel execute it, and sleeps until the
     /// policy is satisfied. Returns how many results there are to take. Costs
-    /// one trap, and none where the results are there already and nothing is
-    /// left to execute.
+    /// one trap, and none where nothing was staged, the results are there
+    /// already and nothing is left to execute.
+    ///
+    /// The trap is flexsc_wait(2), and the ioctl where the kernel or a seccomp
+    /// filter refuses that call with an error; a filter that kills must be told
+    /// of it ([`set_wait_by_ioctl`](Self::set_wait_by_ioctl)).
     ///
     /// # Errors
     ///
     /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::NothingToWaitFor`],
     /// [`Error::NotTheOwner`] in a child after fork.
+    #[inline(always)]
     pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
-        self.board.ring();
+        let rang = self.board.ring();
         self.board.tell();
-        let look = self.board.look();
-        if !look.pending && wait.satisfied(look.finished, look.all) {
-            return Ok(look.finished);
+        if !rang {
+            if let Some(there) = self.enough(&wait) {
+                return Ok(there);
+            }
         }
-        let result = match wait.fast(self.id) {
-            Some(arg) => device::wait_fast(self.engine.as_fd(), arg),
-            None => device::wait(self.engine.as_fd(), wait.full(self.id)),
+        if self.by_call && wait.is_timeless() {
+            let there = device::wait_call(self.fd, wait.fast(self.id));
+            if there >= 0 {
+                return Ok(there as usize);
+            }
+            return self.wait_failed(&wait, Errno::from_raw(-there as i32));
+        }
+        self.wait_by_ioctl(&wait)
+    }
+
+    /// The results that are there, if they are enough and nothing is left to
+    /// execute.
+    #[cold]
+    fn enough(&mut self, wait: &Wait) -> Option<usize> {
+        let look = self.board.look();
+        let enough = !look.pending && wait.satisfied(look.finished, look.all);
+        enough.then_some(look.finished)
+    }
+
+    /// flexsc_wait(2) has failed.
+    #[cold]
+    fn wait_failed(&mut self, wait: &Wait, errno: Errno) -> Result<usize, Error> {
+        // ENOSYS: no such call; ENOTTY: the module does not serve it; EPERM: a
+        // filter, or the caller is not the owner.
+        if !matches!(errno, Errno::ENOSYS | Errno::ENOTTY | Errno::EPERM) {
+            return Err(Self::wait_error(errno));
+        }
+        let result = self.wait_by_ioctl(wait);
+        let same = matches!(&result, Err(error) if error.errno() == errno as i32);
+        if !same {
+            self.engine.by_ioctl.store(true, Ordering::Relaxed);
+            self.by_call = false;
+        }
+        result
+    }
+
+    #[cold]
+    fn wait_by_ioctl(&mut self, wait: &Wait) -> Result<usize, Error> {
+        let fd = self.engine.fd.as_fd();
+        let result = if wait.is_timeless() && self.id <= 0xffff {
+            device::wait_fast(fd, wait.fast(self.id))
+        } else {
+            device::wait(fd, wait.full(self.id))
         };
-        result.map_err(|errno| match errno {
+        result.map_err(Self::wait_error)
+    }
+
+    fn wait_error(errno: Errno) -> Error {
+        match errno {
             Errno::ETIME => Error::TimedOut,
             Errno::EINTR => Error::Interrupted,
             Errno::EDEADLK => Error::NothingToWaitFor,
             errno => Self::any_error("wait", errno),
-        })
+        }
+    }
+
+    /// Whether [`wait`](Self::wait) uses the ioctl alone: for programs under a
+    /// seccomp filter that kills who makes a call that it does not know, and
+    /// for comparisons. It does by itself where flexsc_wait(2) fails.
+    pub fn set_wait_by_ioctl(&mut self, on: bool) {
+        self.by_call = !on && self.id <= 0xffff;
+    }
+
+    /// Ends a posted call as a signal would end a plain one: with EINTR or a
+    /// partial result, with ECANCELED and [`Reason::Cancelled`] if it has not
+    /// begun, with its result if it is too late. The result comes as ever.
+    /// Says whether the call was found unfinished.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotTheOwner`], [`Error::TooOld`].
+    pub fn cancel(&self, slot: Slot) -> Result<bool, Error> {
+        self.canceller().cancel(slot)
+    }
+
+    /// For other threads of the process, which can cancel calls while this one
+    /// waits.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            engine: Arc::clone(&self.engine),
+            id: self.id,
+        }
     }
 
     /// Wakes the kernel: it takes what is posted.
@@ -202,7 +332,8 @@ impl Pages {
     ///
     /// [`Error::NotTheOwner`] in a child after fork.
     pub fn kick(&self) -> Result<(), Error> {
-        device::kick(self.engine.as_fd(), self.id).map_err(|errno| Self::any_error("kick", errno))
+        device::kick(self.engine.fd.as_fd(), self.id)
+            .map_err(|errno| Self::any_error("kick", errno))
     }
 
     /// Whether posted calls need a [`kick`](Self::kick) or a
@@ -219,7 +350,7 @@ impl Pages {
     /// The pages, to be used again, and [`Error::Busy`] while calls are in flight.
     #[expect(clippy::result_large_err, reason = "the pages go back to the caller")]
     pub fn unregister(self) -> Result<(), (Pages, Error)> {
-        match device::unregister(self.engine.as_fd(), self.id) {
+        match device::unregister(self.engine.fd.as_fd(), self.id) {
             Ok(()) => {
                 self.forget_registration();
                 Ok(())
@@ -277,12 +408,66 @@ impl Pages {
     }
 }
 
+/// The results that are there: see [`Pages::drain`].
+#[derive(Debug)]
+#[must_use = "results stay where they are until they are taken"]
+pub struct Drain<'a> {
+    pages: &'a mut Pages,
+    /// Pages that it has not looked at.
+    rest: u64,
+}
+
+impl Iterator for Drain<'_> {
+    type Item = Completion;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Completion> {
+        loop {
+            let board = &mut self.pages.board;
+            if let Some((slot, answer)) = board.poll_seen() {
+                return Some(self.pages.completion(slot, answer));
+            }
+            if self.rest == 0 {
+                board.tell();
+                return None;
+            }
+            if !board.look_on(&mut self.rest) {
+                return None;
+            }
+        }
+    }
+}
+
+/// Cancels calls of [`Pages`], from any thread of the process.
+#[derive(Clone, Debug)]
+pub struct Canceller {
+    engine: Arc<Shared>,
+    id: u32,
+}
+
+impl Canceller {
+    /// As [`Pages::cancel`]. Where the slot holds another call by now, that one
+    /// is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pages::cancel`].
+    pub fn cancel(&self, slot: Slot) -> Result<bool, Error> {
+        match device::cancel(self.engine.fd.as_fd(), self.id, slot.index() as u32) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(Errno::ENOTTY) => Err(Error::TooOld("how to cancel calls")),
+            Err(errno) => Err(Pages::any_error("cancel a call", errno)),
+        }
+    }
+}
+
 impl Drop for Pages {
     fn drop(&mut self) {
         if self.is_ours() {
             // With calls in flight the kernel keeps the registration until
             // the engine ends; there is nobody to tell.
-            let _ = device::unregister(self.engine.as_fd(), self.id);
+            let _ = device::unregister(self.engine.fd.as_fd(), self.id);
         }
     }
 }
@@ -290,13 +475,13 @@ impl Drop for Pages {
 /// The engine's descriptor: it polls readable while results are there.
 impl AsFd for Pages {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.engine.as_fd()
+        self.engine.fd.as_fd()
     }
 }
 
 impl AsRawFd for Pages {
     fn as_raw_fd(&self) -> RawFd {
-        self.engine.as_raw_fd()
+        self.fd
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Ring<'fd> {
     backend: Backend,
     /// What is in flight, by slot.
     flights: Vec<Option<Flight>>,
+    /// How many those are.
+    flying: usize,
     plain: u64,
     _files: PhantomData<BorrowedFd<'fd>>,
 }
@@ -112,6 +114,7 @@ impl<'fd> Ring<'fd> {
         Ring {
             backend,
             flights: (0..capacity).map(|_| None).collect(),
+            flying: 0,
             plain: 0,
             _files: PhantomData,
         }
@@ -137,7 +140,7 @@ impl<'fd> Ring<'fd> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         match &self.backend {
-            Backend::Pages(pages) => pages.in_flight(),
+            Backend::Pages(_) => self.flying,
             Backend::Plain(results) => results.len(),
         }
     }
@@ -166,6 +169,7 @@ impl<'fd> Ring<'fd> {
                 // otherwise; the file is open for `'fd`.
                 let slot = unsafe { pages.stage(call) }.expect("one is free");
                 self.flights[slot.index()] = Some(Flight { token, buf });
+                self.flying += 1;
             }
             Backend::Plain(results) => {
                 // SAFETY: `buf` and the file are there.
@@ -208,6 +212,7 @@ impl<'fd> Ring<'fd> {
             Backend::Pages(pages) => {
                 let Completion { slot, result, .. } = pages.poll()?;
                 let flight = self.flights[slot.index()].take();
+                self.flying -= 1;
                 Some(done(flight.expect("one for each call in flight"), result))
             }
             Backend::Plain(results) => results.pop_front(),

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Counters of an engine.
+//! Counters of an engine and of its pools.
 
-use crate::sys::abi::flexsc_stats;
+use crate::sys::abi::{flexsc_pool_stats, flexsc_stats};
 
 macro_rules! stats {
-    ($($(#[$doc:meta])* $field:ident,)*) => {
-        /// Counters of one engine since it was opened, and its present sizes.
+    ($(#[$about:meta])* $name:ident: $raw:ident; $($(#[$doc:meta])* $field:ident,)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        pub struct Stats {
+        pub struct $name {
             $($(#[$doc])* pub $field: u64,)*
         }
 
-        impl Stats {
-            pub(crate) fn from_raw(raw: &flexsc_stats) -> Stats {
-                Stats { $($field: raw.$field,)* }
+        impl $name {
+            pub(crate) fn from_raw(raw: &$raw) -> $name {
+                $name { $($field: raw.$field,)* }
             }
 
             /// Name and value of each field, in the header's order.
@@ -26,6 +26,9 @@ macro_rules! stats {
 }
 
 stats! {
+    /// Counters of one engine since it was opened, and its present sizes.
+    Stats: flexsc_stats;
+
     /// Entries that the kernel accepted.
     posted,
     /// Entries that the waiting thread executed itself.
@@ -56,12 +59,62 @@ stats! {
     threads_retired,
     /// Syscall threads that could not be created.
     create_failed,
-    /// Most syscall threads that were ever executing at once in one pool.
+    /// Most syscall threads that were ever taking entries at once.
     max_active,
     /// Most calls that were ever blocked at once.
     max_blocked,
     /// Syscall pages now.
     pages,
+    /// CANCEL calls that found their call.
+    cancels,
+    /// Chains executed to their end or failure.
+    chains,
+    /// Rounds of loops, the first of each not counted.
+    loop_rounds,
+    /// Kernel cores that poll now, awake or not.
+    spin_cpus,
+    /// Times that a kernel core was recruited for a backlog.
+    recruited,
+    /// Times that a recruited core was given back.
+    released,
+    /// Pools now.
+    pools,
+}
+
+stats! {
+    /// Counters of one pool, and its present sizes.
+    PoolStats: flexsc_pool_stats;
+
+    /// Mask of the CPUs that its threads run on.
+    cpus,
+    /// Threads that may be active at once.
+    active_limit,
+    /// Nice value of its threads, as i64.
+    nice,
+    /// Entries that its threads have executed.
+    executed,
+    /// Times that an executing thread blocked and another went on.
+    handoffs,
+    /// Its threads now.
+    threads,
+    /// Of these, idle.
+    threads_idle,
+    /// Threads created so far.
+    threads_created,
+    /// Threads that ended for want of work.
+    threads_retired,
+    /// Threads that could not be created.
+    create_failed,
+    /// Most threads that were ever taking entries at once.
+    max_active,
+    /// Most calls that were ever blocked at once.
+    max_blocked,
+    /// Threads that are active now.
+    active,
+    /// Threads that are blocked in a call now.
+    blocked,
+    /// Registrations that wait for a thread now.
+    queued,
 }
 
 #[cfg(test)]
@@ -72,6 +125,8 @@ mod tests {
     fn every_counter_of_the_header_is_there() {
         let words = size_of::<flexsc_stats>() / size_of::<u64>() - 1;
         assert_eq!(Stats::default().fields().count(), words);
+        let words = size_of::<flexsc_pool_stats>() / size_of::<u64>() - 1;
+        assert_eq!(PoolStats::default().fields().count(), words);
     }
 
     #[test]

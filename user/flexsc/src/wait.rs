@@ -31,6 +31,7 @@ pub struct Wait {
 }
 
 impl Wait {
+    #[inline(always)]
     const fn policy(policy: u32) -> Wait {
         Wait {
             policy,
@@ -41,18 +42,21 @@ impl Wait {
     }
 
     /// Do not sleep: execute what is posted and return.
+    #[inline(always)]
     #[must_use]
     pub const fn none() -> Wait {
         Wait::policy(abi::FLEXSC_WAIT_NONE)
     }
 
     /// Until one result is there.
+    #[inline(always)]
     #[must_use]
     pub const fn any() -> Wait {
         Wait::policy(abi::FLEXSC_WAIT_ANY)
     }
 
     /// Until `min` results are there; at least one.
+    #[inline(always)]
     #[must_use]
     pub const fn some(min: u32) -> Wait {
         let mut wait = Wait::policy(abi::FLEXSC_WAIT_SOME);
@@ -61,9 +65,18 @@ impl Wait {
     }
 
     /// Until nothing that was posted is unfinished.
+    #[inline(always)]
     #[must_use]
     pub const fn all() -> Wait {
         Wait::policy(abi::FLEXSC_WAIT_ALL)
+    }
+
+    /// As [`Wait::some`] with a number and a time that the kernel makes follow
+    /// the rate at which calls finish; at least one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn adaptive() -> Wait {
+        Wait::policy(abi::FLEXSC_WAIT_ADAPTIVE)
     }
 
     /// For [`Wait::some`], and without effect on the others: be content with
@@ -91,14 +104,22 @@ impl Wait {
             abi::FLEXSC_WAIT_NONE => true,
             abi::FLEXSC_WAIT_ANY => finished > 0,
             abi::FLEXSC_WAIT_SOME => finished > 0 && finished >= self.min as usize,
+            // What is enough only the kernel knows.
+            abi::FLEXSC_WAIT_ADAPTIVE => finished > 0 && all,
             _ => all,
         }
     }
 
-    /// The argument of WAIT_FAST, where no times are to be kept.
-    pub(crate) fn fast(&self, id: u32) -> Option<u64> {
-        let fits = id <= 0xffff && self.timeout.is_none() && self.linger.is_zero();
-        fits.then(|| u64::from(self.min) << 32 | u64::from(self.policy) << 16 | u64::from(id))
+    /// Whether no times are to be kept.
+    #[inline(always)]
+    pub(crate) const fn is_timeless(&self) -> bool {
+        self.timeout.is_none() && self.linger.is_zero()
+    }
+
+    /// The argument of WAIT_FAST, for waits that are timeless; `id` has 16 bits.
+    #[inline(always)]
+    pub(crate) const fn fast(&self, id: u32) -> u64 {
+        ((self.min as u64) << 32) | ((self.policy as u64) << 16) | (id as u64)
     }
 
     /// The argument of WAIT.
@@ -132,11 +153,11 @@ mod tests {
     #[test]
     fn the_fast_word_is_the_headers() {
         // FLEXSC_WAIT_FAST_ARG(id, policy, min)
-        assert_eq!(Wait::some(5).fast(7), Some(5 << 32 | 2 << 16 | 7));
-        assert_eq!(Wait::any().fast(0x1_0000), None);
-        assert_eq!(Wait::any().timeout(Duration::MAX).fast(1), None);
+        assert_eq!(Wait::some(5).fast(7), 5 << 32 | 2 << 16 | 7);
+        assert!(Wait::some(5).is_timeless());
+        assert!(!Wait::any().timeout(Duration::MAX).is_timeless());
         let moment = Duration::from_nanos(1);
-        assert_eq!(Wait::some(2).linger(moment).fast(1), None);
+        assert!(!Wait::some(2).linger(moment).is_timeless());
         assert_eq!(Wait::all().linger(moment), Wait::all());
     }
 
@@ -162,5 +183,7 @@ mod tests {
         assert!(!Wait::some(0).satisfied(0, true));
         assert!(!Wait::all().satisfied(3, false));
         assert!(Wait::all().satisfied(0, true));
+        assert!(Wait::adaptive().satisfied(1, true));
+        assert!(!Wait::adaptive().satisfied(1, false));
     }
 }

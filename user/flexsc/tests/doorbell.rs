@@ -22,6 +22,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Stage(u8),
+    /// So many side by side.
+    Run(u32),
     Ring,
     /// The kernel accepts these, of those that are posted.
     Take(u64),
@@ -35,6 +37,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (1..80_u8).prop_map(Step::Stage),
+        (1..=64_u32).prop_map(Step::Run),
         Just(Step::Ring),
         any::<u64>().prop_map(Step::Take),
         any::<u64>().prop_map(Step::Finish),
@@ -85,16 +88,27 @@ impl Page {
             Step::Stage(times) => {
                 for _ in 0..times {
                     let free = self.set(&[State::Free]);
-                    let bit = self.producer.stage();
+                    let bit = self.producer.stage(&self.reaped);
                     assert_eq!(bit.is_none(), free == 0);
                     let Some(bit) = bit else { break };
                     assert_eq!(self.model[bit as usize], State::Free);
                     self.change(1 << bit, State::Staged);
                 }
             }
+            Step::Run(len) => {
+                let free = self.set(&[State::Free]);
+                let run = u64::MAX >> (ENTRIES - len);
+                let fits = |first| free.checked_shr(first).unwrap_or(0) & run == run;
+                let first = self.producer.stage_run(len, &self.reaped);
+                assert_eq!(first.is_some(), (0..=ENTRIES - len).any(fits));
+                if let Some(first) = first {
+                    assert!(fits(first));
+                    self.change(run << first, State::Staged);
+                }
+            }
             Step::Ring => {
                 let staged = self.set(&[State::Staged]);
-                let rang = self.producer.ring(&self.posted, &self.reaped);
+                let rang = self.producer.poster.ring(&self.posted);
                 assert_eq!(rang, staged != 0);
                 self.change(staged, State::Posted);
             }
@@ -112,13 +126,14 @@ impl Page {
             }
             Step::Look => {
                 let there = self.set(&[State::Done, State::Seen]);
-                assert_eq!(self.producer.look(&self.done), there.count_ones());
+                let rung = self.producer.poster.rung();
+                assert_eq!(self.producer.reaper.look(&self.done, rung), there);
                 self.change(there, State::Seen);
             }
             Step::Reap(times) => {
                 for _ in 0..times {
                     let seen = self.set(&[State::Seen]);
-                    let bit = self.producer.reap();
+                    let bit = self.producer.reaper.reap();
                     assert_eq!(bit.is_none(), seen == 0);
                     let Some(bit) = bit else { break };
                     assert_eq!(self.model[bit as usize], State::Seen);
@@ -134,10 +149,12 @@ impl Page {
         let (posted, reaped) = (self.posted.load(Relaxed), self.reaped.load(Relaxed));
         let there = self.set(&[State::Done, State::Seen]);
         assert_eq!(self.producer.free(), self.set(&[State::Free]));
-        assert_eq!(self.producer.staged(), self.set(&[State::Staged]));
-        assert_eq!(self.producer.results(&self.done), there);
+        let rung = self.producer.poster.rung();
+        assert_eq!(rung, posted);
+        assert_eq!(self.producer.poster.staged(), self.set(&[State::Staged]));
+        assert_eq!(self.producer.reaper.results(&self.done, rung), there);
         assert_eq!(
-            self.producer.pending(&self.taken),
+            doorbell::pending(rung, self.taken.load(Relaxed)),
             self.set(&[State::Posted])
         );
         // The kernel may hear of reaped entries later, and never too early.
@@ -150,7 +167,7 @@ impl Page {
         );
         for flags in [0, NEED_WAKEUP] {
             let wanted = flags != 0 && self.set(&[State::Posted]) != 0;
-            let kick = doorbell::needs_kick(&self.producer, &self.taken, &AtomicU32::new(flags));
+            let kick = doorbell::needs_kick(rung, &self.taken, &AtomicU32::new(flags));
             assert_eq!(kick, wanted);
         }
     }
@@ -180,10 +197,12 @@ proptest! {
     fn a_kernel_that_lies_gives_no_entry_away(word: u64, staged in 0..=64_u32, lie: u64) {
         let (posted, reaped) = (AtomicU64::new(word), AtomicU64::new(word));
         let mut page = Producer::new(word);
-        let ours = (0..staged).filter_map(|_| page.stage()).fold(0, |set, bit| set | 1_u64 << bit);
-        page.ring(&posted, &reaped);
-        page.look(&AtomicU64::new(lie));
-        while let Some(bit) = page.reap() {
+        let ours = (0..staged)
+            .filter_map(|_| page.stage(&reaped))
+            .fold(0, |set, bit| set | 1_u64 << bit);
+        page.poster.ring(&posted);
+        page.reaper.look(&AtomicU64::new(lie), page.poster.rung());
+        while let Some(bit) = page.reaper.reap() {
             prop_assert!(ours & (1 << bit) != 0);
         }
         prop_assert_eq!(page.free() & page.in_flight(), 0);

@@ -125,7 +125,7 @@ impl Program {
     }
 
     fn stage(&mut self) {
-        let bit = self.page.stage().unwrap() as usize;
+        let bit = self.page.stage(&self.shared.reaped).unwrap() as usize;
         self.next += 10;
         let value = self.next + bit as u64;
         // SAFETY: loom checks that the kernel does not read it.
@@ -133,17 +133,22 @@ impl Program {
     }
 
     fn ring(&mut self) {
-        self.page.ring(&self.shared.posted, &self.shared.reaped);
+        self.page.poster.ring(&self.shared.posted);
     }
 
     fn needs_kick(&self) -> bool {
-        doorbell::needs_kick(&self.page, &self.shared.taken, &self.shared.flags)
+        doorbell::needs_kick(
+            self.page.poster.rung(),
+            &self.shared.taken,
+            &self.shared.flags,
+        )
     }
 
     /// Takes all results that are there; says how many.
     fn reap(&mut self) -> u32 {
-        let seen = self.page.look(&self.shared.done);
-        while let Some(bit) = self.page.reap() {
+        let rung = self.page.poster.rung();
+        let seen = self.page.reaper.look(&self.shared.done, rung).count_ones();
+        while let Some(bit) = self.page.reaper.reap() {
             // SAFETY: loom checks that the kernel does not write it.
             let result = self.shared.result[bit as usize].with(|result| unsafe { *result });
             assert_eq!(result % 10, u64::from(bit) + 1);
@@ -285,7 +290,11 @@ fn the_model_sees_a_missing_barrier() {
         let mut program = Program::new(&shared);
         program.stage();
         program.ring();
-        if doorbell::needs_kick(&program.page, &shared.taken, &NoFence(&shared.flags)) {
+        if doorbell::needs_kick(
+            program.page.poster.rung(),
+            &shared.taken,
+            &NoFence(&shared.flags),
+        ) {
             shared.kick.notify();
         }
         kernel.join().unwrap();

@@ -3,13 +3,14 @@
 
 #![expect(unsafe_code, reason = "ioctl")]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
 
 use super::abi::{
-    FLEXSC_ABI_VERSION, FLEXSC_IOC_MAGIC, flexsc_param, flexsc_register, flexsc_stats, flexsc_wait,
+    FLEXSC_ABI_VERSION, FLEXSC_IOC_MAGIC, FLEXSC_NR_WAIT, flexsc_cancel, flexsc_param,
+    flexsc_pool_stats, flexsc_register, flexsc_stats, flexsc_wait,
 };
 
 const MAGIC: u8 = FLEXSC_IOC_MAGIC as u8;
@@ -21,6 +22,8 @@ nix::ioctl_write_int_bad!(ioc_kick, nix::request_code_none!(MAGIC, 4));
 nix::ioctl_write_ptr!(ioc_set, MAGIC, 5, flexsc_param);
 nix::ioctl_readwrite!(ioc_get, MAGIC, 6, flexsc_param);
 nix::ioctl_readwrite!(ioc_query, MAGIC, 7, flexsc_stats);
+nix::ioctl_write_ptr!(ioc_cancel, MAGIC, 8, flexsc_cancel);
+nix::ioctl_readwrite!(ioc_query_pool, MAGIC, 9, flexsc_pool_stats);
 
 /// `sizeof` as the ABI's `size` fields want it.
 const fn size<T>() -> u32 {
@@ -63,6 +66,35 @@ pub(crate) fn wait_fast(fd: BorrowedFd<'_>, arg: u64) -> Result<usize, Errno> {
     Errno::result(there).map(|there| there as usize)
 }
 
+/// flexsc_wait(2), with the argument of WAIT_FAST. Returns what the kernel does:
+/// `-errno` on failure, ENOSYS where it has no such call.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn wait_call(fd: RawFd, arg: u64) -> i64 {
+    let result;
+    // SAFETY: takes numbers, no memory, and keeps all other registers; see
+    // `wait`. What the kernel writes while it executes entries lies behind raw
+    // pointers, hence no `nomem`.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") i64::from(FLEXSC_NR_WAIT) => result,
+            in("rdi") i64::from(fd),
+            in("rsi") arg,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Elsewhere there is no such call.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn wait_call(_: RawFd, _: u64) -> i64 {
+    -i64::from(libc::ENOSYS)
+}
+
 /// KICK.
 pub(crate) fn kick(fd: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
     // SAFETY: takes a number, no memory; see `wait`.
@@ -70,10 +102,11 @@ pub(crate) fn kick(fd: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
 }
 
 /// SET.
-pub(crate) fn set(fd: BorrowedFd<'_>, param: u32, value: u64) -> Result<(), Errno> {
+pub(crate) fn set(fd: BorrowedFd<'_>, pool: u8, param: u32, value: u64) -> Result<(), Errno> {
     let arg = flexsc_param {
         size: size::<flexsc_param>(),
         param,
+        pool: pool.into(),
         value,
         ..Default::default()
     };
@@ -82,15 +115,28 @@ pub(crate) fn set(fd: BorrowedFd<'_>, param: u32, value: u64) -> Result<(), Errn
 }
 
 /// GET.
-pub(crate) fn get(fd: BorrowedFd<'_>, param: u32) -> Result<u64, Errno> {
+pub(crate) fn get(fd: BorrowedFd<'_>, pool: u8, param: u32) -> Result<u64, Errno> {
     let mut arg = flexsc_param {
         size: size::<flexsc_param>(),
         param,
+        pool: pool.into(),
         ..Default::default()
     };
     // SAFETY: the kernel reads and writes `size` bytes of `arg`.
     unsafe { ioc_get(fd.as_raw_fd(), &mut arg) }?;
     Ok(arg.value)
+}
+
+/// CANCEL.
+pub(crate) fn cancel(fd: BorrowedFd<'_>, id: u32, index: u32) -> Result<(), Errno> {
+    let arg = flexsc_cancel {
+        size: size::<flexsc_cancel>(),
+        id,
+        index,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes of `arg`.
+    unsafe { ioc_cancel(fd.as_raw_fd(), &arg) }.map(drop)
 }
 
 /// QUERY.
@@ -101,5 +147,17 @@ pub(crate) fn query(fd: BorrowedFd<'_>) -> Result<flexsc_stats, Errno> {
     };
     // SAFETY: the kernel writes at most `size` bytes of `arg`.
     unsafe { ioc_query(fd.as_raw_fd(), &mut arg) }?;
+    Ok(arg)
+}
+
+/// QUERY_POOL.
+pub(crate) fn query_pool(fd: BorrowedFd<'_>, pool: u8) -> Result<flexsc_pool_stats, Errno> {
+    let mut arg = flexsc_pool_stats {
+        size: size::<flexsc_pool_stats>(),
+        pool: pool.into(),
+        ..Default::default()
+    };
+    // SAFETY: the kernel writes at most `size` bytes of `arg`.
+    unsafe { ioc_query_pool(fd.as_raw_fd(), &mut arg) }?;
     Ok(arg)
 }

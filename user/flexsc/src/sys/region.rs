@@ -22,20 +22,33 @@ use super::map::Map;
 
 const PER_PAGE: usize = FLEXSC_PAGE_ENTRIES as usize;
 const ARGS: usize = offset_of!(flexsc_entry, args);
+const RESULT: usize = offset_of!(flexsc_entry, result);
+const REASON: usize = offset_of!(flexsc_entry, reason);
 const STATUS: usize = offset_of!(flexsc_entry, status);
 
 /// The mapping of one registration.
 ///
 /// # Invariants
 ///
-/// `pages` control blocks lie at the base of `map`, `count` entries (64 for each
-/// page) at `entries`, all inside the mapping and aligned.
+/// `pages` control blocks lie at the base of `map`, 64 entries for each page at
+/// `entries`, all inside the mapping and aligned. `fill` and `reap` are pages
+/// of it.
 #[derive(Debug)]
 pub(crate) struct Region {
     map: Map,
     entries: NonNull<flexsc_entry>,
     pages: usize,
-    count: usize,
+    /// The page that [`Region::write`] writes to.
+    fill: Window,
+    /// The page that [`Region::take`] reads from.
+    reap: Window,
+}
+
+/// One page of a region, its place known.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    ctrl: NonNull<flexsc_ctrl>,
+    entries: NonNull<flexsc_entry>,
 }
 
 /// The words of one control block.
@@ -54,6 +67,8 @@ pub(crate) struct Request {
     pub(crate) flags: u8,
     pub(crate) pool: u8,
     pub(crate) take: [u8; 2],
+    /// How many arguments the call has; others are not written.
+    pub(crate) used: u8,
     pub(crate) args: [u64; 6],
 }
 
@@ -93,12 +108,17 @@ impl Region {
         }
         // SAFETY: `ctrl_len` lies within the mapping.
         let entries = unsafe { map.base().byte_add(ctrl_len) }.cast();
+        let first = Window {
+            ctrl: map.base().cast(),
+            entries,
+        };
         // INVARIANT: just checked; the base is aligned to a memory page.
         Some(Region {
             map,
             entries,
             pages,
-            count: pages * PER_PAGE,
+            fill: first,
+            reap: first,
         })
     }
 
@@ -118,12 +138,46 @@ impl Region {
         self.entries
     }
 
-    /// The control block of a page.
-    #[inline]
-    pub(crate) fn ctrl(&self, page: usize) -> Ctrl<'_> {
+    fn window(&self, page: usize) -> Window {
         assert!(page < self.pages);
-        // SAFETY: by the invariant there is a control block at that index.
-        let ctrl = unsafe { self.ctrl_ptr().add(page) }.as_ptr();
+        Window {
+            // SAFETY: by the invariant there is a control block at that index.
+            ctrl: unsafe { self.ctrl_ptr().add(page) },
+            // SAFETY: by the invariant there are entries at that index.
+            entries: unsafe { self.entries.add(page * PER_PAGE) },
+        }
+    }
+
+    /// From now on [`Region::write`] is for that page.
+    pub(crate) fn turn_fill(&mut self, page: usize) {
+        self.fill = self.window(page);
+    }
+
+    /// From now on [`Region::take`] is for that page.
+    pub(crate) fn turn_reap(&mut self, page: usize) {
+        self.reap = self.window(page);
+    }
+
+    /// The control block of a page.
+    pub(crate) fn ctrl(&self, page: usize) -> Ctrl<'_> {
+        self.words(self.window(page))
+    }
+
+    /// The control block of the page that is being filled.
+    #[inline(always)]
+    pub(crate) fn fill_ctrl(&self) -> Ctrl<'_> {
+        self.words(self.fill)
+    }
+
+    /// The control block of the page that is being reaped.
+    #[inline(always)]
+    pub(crate) fn reap_ctrl(&self) -> Ctrl<'_> {
+        self.words(self.reap)
+    }
+
+    #[inline(always)]
+    fn words(&self, page: Window) -> Ctrl<'_> {
+        let ctrl = page.ctrl.as_ptr();
         let flags = ctrl.wrapping_byte_add(offset_of!(flexsc_ctrl, flags));
         Ctrl {
             posted: self.word(ctrl, offset_of!(flexsc_ctrl, posted)),
@@ -137,34 +191,40 @@ impl Region {
     }
 
     /// A word of a structure that lies inside the mapping.
-    #[inline]
+    #[inline(always)]
     fn word<T>(&self, base: *mut T, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset < size_of::<T>());
+        debug_assert!(offset % 8 == 0 && offset < size_of::<T>());
         let word = base.wrapping_byte_add(offset).cast();
-        // SAFETY: `base` comes from `ctrl` or `entry`, so that the word is in
-        // the mapping and aligned; all accesses are atomic, and it is mapped
-        // as long as `self` is borrowed.
+        // SAFETY: all callers pass a control block or entry of a window and the
+        // offset of one of its words, so that it is in the mapping and aligned;
+        // all accesses are atomic, and it is mapped as long as `self` is
+        // borrowed.
         unsafe { AtomicU64::from_ptr(word) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn byte(&self, entry: *mut flexsc_entry, offset: usize) -> &AtomicU8 {
-        assert!(offset < size_of::<flexsc_entry>());
+        debug_assert!(offset < size_of::<flexsc_entry>());
         // SAFETY: as in `word`.
         unsafe { AtomicU8::from_ptr(entry.wrapping_byte_add(offset).cast()) }
     }
 
-    #[inline]
-    fn entry(&self, index: usize) -> *mut flexsc_entry {
-        assert!(index < self.count);
-        // SAFETY: by the invariant there is an entry at that index.
-        unsafe { self.entries.add(index) }.as_ptr()
+    #[inline(always)]
+    fn entry(&self, page: Window, bit: u32) -> *mut flexsc_entry {
+        // SAFETY: a window has 64 entries, and no other bit is left.
+        unsafe { page.entries.add(bit as usize % PER_PAGE) }.as_ptr()
     }
 
-    /// Writes an entry; the caller rings its doorbell later.
-    #[inline]
-    pub(crate) fn write(&self, index: usize, request: &Request) {
-        let entry = self.entry(index);
+    /// The entry with that index, of all pages.
+    fn at(&self, index: usize) -> *mut flexsc_entry {
+        self.entry(self.window(index / PER_PAGE), index as u32)
+    }
+
+    /// Writes an entry of the page that is being filled; the caller rings its
+    /// doorbell later. Arguments that the call does not have stay as they were.
+    #[inline(always)]
+    pub(crate) fn write(&self, bit: u32, request: &Request) {
+        let entry = self.entry(self.fill, bit);
         // The first eight bytes at once, as they lie in memory.
         let [nr0, nr1] = request.nr.to_ne_bytes();
         let head = [
@@ -180,6 +240,9 @@ impl Region {
         self.word(entry, 0)
             .store(u64::from_ne_bytes(head), Ordering::Relaxed);
         for (arg, &value) in request.args.iter().enumerate() {
+            if arg >= request.used as usize {
+                break;
+            }
             self.word(entry, ARGS + arg * size_of::<u64>())
                 .store(value, Ordering::Relaxed);
         }
@@ -187,29 +250,27 @@ impl Region {
 
     /// What the program wrote, as far as nobody changed it since.
     pub(crate) fn request(&self, index: usize) -> Request {
-        let entry = self.entry(index);
+        let entry = self.at(index);
         let head = self.word(entry, 0).load(Ordering::Relaxed).to_ne_bytes();
+        let arg = |arg| self.word(entry, ARGS + arg * size_of::<u64>());
         Request {
             nr: u16::from_ne_bytes([head[0], head[1]]),
             flags: head[2],
             pool: head[3],
             take: [head[4], head[5]],
-            args: std::array::from_fn(|arg| {
-                self.word(entry, ARGS + arg * size_of::<u64>())
-                    .load(Ordering::Relaxed)
-            }),
+            used: 6,
+            args: std::array::from_fn(|nth| arg(nth).load(Ordering::Relaxed)),
         }
     }
 
-    /// Reads the answer of a finished entry and marks the entry free.
-    #[inline]
-    pub(crate) fn take(&self, index: usize) -> Answer {
-        let entry = self.entry(index);
-        let result = self.word(entry, offset_of!(flexsc_entry, result));
-        let reason = self.byte(entry, offset_of!(flexsc_entry, reason));
+    /// Reads the answer of a finished entry of the page that is being reaped,
+    /// and marks the entry free.
+    #[inline(always)]
+    pub(crate) fn take(&self, bit: u32) -> Answer {
+        let entry = self.entry(self.reap, bit);
         let answer = Answer {
-            result: result.load(Ordering::Relaxed) as i64,
-            reason: reason.load(Ordering::Relaxed),
+            result: self.word(entry, RESULT).load(Ordering::Relaxed) as i64,
+            reason: self.byte(entry, REASON).load(Ordering::Relaxed),
         };
         self.byte(entry, STATUS)
             .store(FLEXSC_FREE as u8, Ordering::Relaxed);
@@ -218,6 +279,6 @@ impl Region {
 
     /// The status byte of an entry.
     pub(crate) fn status(&self, index: usize) -> u8 {
-        self.byte(self.entry(index), STATUS).load(Ordering::Relaxed)
+        self.byte(self.at(index), STATUS).load(Ordering::Relaxed)
     }
 }

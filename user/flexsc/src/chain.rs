@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Chains: calls of which each begins when the one before it has succeeded, and
+//! can take its result.
+
+#![expect(unsafe_code, reason = "makes the calls of a chain plainly")]
+
+use crate::Error;
+use crate::call::{Call, Slot};
+use crate::doorbell::ENTRIES;
+use crate::sys::abi;
+
+const LINK: u8 = abi::FLEXSC_ENTRY_LINK as u8;
+const LOOP: u8 = abi::FLEXSC_ENTRY_LOOP as u8;
+const SUM: u8 = abi::FLEXSC_ENTRY_SUM as u8;
+
+/// Calls that are executed one after the other, each when the one before it has
+/// succeeded, that is, returned something else than `-errno`. When one fails,
+/// those behind it get ECANCELED, [`Reason::Chain`](crate::Reason::Chain).
+///
+/// ```
+/// use flexsc::{Chain, calls};
+///
+/// let path = c"/proc/self/stat";
+/// let mut buf = [0_u8; 64];
+/// // Opens, reads, closes; the descriptor comes from the first call.
+/// let chain = Chain::new()
+///     .then(calls::openat(libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY, 0))
+///     .then(calls::read(-1, buf.as_mut_ptr().cast(), buf.len()).take(0, 1))
+///     .then(calls::close(-1).take(0, 2));
+/// chain.check().unwrap();
+/// ```
+///
+/// Calls added by [`Chain::repeat`] are the loop at its end: they are repeated
+/// until one of them returns 0 or fails. A plain value, good for being posted
+/// any number of times. The pool of a chain is that of its first call, and
+/// [`Call::asynchronous`] there holds for all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "a chain does nothing until it is posted"]
+pub struct Chain {
+    calls: Vec<Call>,
+}
+
+impl Chain {
+    /// Without calls.
+    pub const fn new() -> Chain {
+        Chain { calls: Vec::new() }
+    }
+
+    /// Adds a call behind the others.
+    pub fn then(self, call: Call) -> Chain {
+        let flags = call.flags() & !LOOP;
+        self.add(call.raw_flags(flags))
+    }
+
+    /// Adds a call to the loop at the end. Those that follow must be in it too.
+    pub fn repeat(self, call: Call) -> Chain {
+        let flags = call.flags() | LOOP;
+        self.add(call.raw_flags(flags))
+    }
+
+    fn add(mut self, call: Call) -> Chain {
+        if let Some(last) = self.calls.last_mut() {
+            *last = last.raw_flags(last.flags() | LINK);
+        }
+        self.calls.push(call.raw_flags(call.flags() & !LINK));
+        self
+    }
+
+    /// How many calls it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Its calls.
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// Whether the kernel would take it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadChain`] says what is wrong.
+    pub fn check(&self) -> Result<(), Error> {
+        if !(1..=ENTRIES as usize).contains(&self.len()) {
+            return Err(Error::BadChain("it needs 1 to 64 calls"));
+        }
+        let begin = self.loop_begin();
+        for (index, call) in self.calls.iter().enumerate() {
+            let looped = call.flags() & LOOP != 0;
+            if looped != (index >= begin) {
+                return Err(Error::BadChain("its loop must be at the end"));
+            }
+            if !looped && call.flags() & SUM != 0 {
+                return Err(Error::BadChain("only calls of the loop have sums"));
+            }
+            if call.taken().any(|(_, back)| back > index) {
+                return Err(Error::BadChain(
+                    "a call takes a result from before the first one",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Index of the first call of the loop.
+    fn loop_begin(&self) -> usize {
+        let looped = |call: &&Call| call.flags() & LOOP != 0;
+        self.len() - self.calls.iter().rev().take_while(looped).count()
+    }
+
+    /// Makes the calls plainly, now, in the same way, with at most `rounds`
+    /// rounds of the loop. `results` are those that the entries would have got;
+    /// as many as there are calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`Chain::check`]; `results` has another length.
+    ///
+    /// # Safety
+    ///
+    /// As for the calls themselves: their arguments must be good for them.
+    pub unsafe fn make(&self, results: &mut [i64], rounds: u64) -> Result<(), Error> {
+        self.check()?;
+        if results.len() != self.len() {
+            return Err(Error::BadChain("there must be a result for each call"));
+        }
+        results.fill(-i64::from(libc::ECANCELED));
+        let mut last = vec![0; self.len()];
+        let begin = self.loop_begin();
+        let mut round = 1;
+        let mut index = 0;
+        while index < self.len() {
+            let call = self.calls[index].with_results(&last[..index]);
+            // SAFETY: the caller's promise.
+            let result = unsafe { call.make() };
+            last[index] = result;
+            let failed = (-4095..0).contains(&result);
+            let adds = round > 1 && call.flags() & SUM != 0 && !failed;
+            results[index] = if adds {
+                results[index] + result
+            } else {
+                result
+            };
+            if failed || (index >= begin && result == 0) {
+                break;
+            }
+            index += 1;
+            if index == self.len() && begin < self.len() && round < rounds {
+                round += 1;
+                index = begin;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The slots of a chain: side by side, in the order of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    first: Slot,
+    len: usize,
+}
+
+impl Slots {
+    pub(crate) const fn new(first: Slot, len: usize) -> Slots {
+        Slots { first, len }
+    }
+
+    /// How many.
+    #[expect(clippy::len_without_is_empty, reason = "a chain has at least one call")]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// That of the first call.
+    #[must_use]
+    pub const fn first(&self) -> Slot {
+        self.first
+    }
+
+    /// That of the last call.
+    #[must_use]
+    pub const fn last(&self) -> Slot {
+        self.first.plus(self.len - 1)
+    }
+
+    /// Which call of the chain was there.
+    #[must_use]
+    pub fn position(&self, slot: Slot) -> Option<usize> {
+        let nth = slot.index().checked_sub(self.first.index())?;
+        (nth < self.len).then_some(nth)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Slot> + use<> {
+        let first = self.first;
+        (0..self.len).map(move |nth| first.plus(nth))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calls;
+
+    #[test]
+    fn all_but_the_last_are_linked() {
+        let chain = Chain::new()
+            .then(calls::getpid())
+            .repeat(calls::getuid().sum());
+        let flags: Vec<_> = chain.calls().iter().map(Call::flags).collect();
+        assert_eq!(flags, [LINK, LOOP | SUM]);
+        assert_eq!(chain.check(), Ok(()));
+    }
+
+    #[test]
+    fn wrong_chains_are_found() {
+        let wrong = |chain: Chain| matches!(chain.check(), Err(Error::BadChain(_)));
+        assert!(wrong(Chain::new()));
+        assert!(wrong(Chain::new().then(calls::close(0).take(0, 1))));
+        assert!(wrong(Chain::new().then(calls::getpid().sum())));
+        assert!(wrong(
+            Chain::new().repeat(calls::getpid()).then(calls::getpid())
+        ));
+        let long = (0..65).fold(Chain::new(), |chain, _| chain.then(calls::getpid()));
+        assert!(wrong(long));
+    }
+
+    #[test]
+    fn plain_calls_pass_their_results_on() {
+        let mut buf = [0_u8; 8];
+        let open = calls::openat(libc::AT_FDCWD, c"/dev/zero".as_ptr(), libc::O_RDONLY, 0);
+        let chain = Chain::new()
+            .then(open)
+            .then(calls::read(-1, buf.as_mut_ptr().cast(), 8).take(0, 1))
+            .then(calls::close(-1).take(0, 2));
+        let mut results = [0; 3];
+        // SAFETY: path and buffer are there.
+        unsafe { chain.make(&mut results, 1) }.unwrap();
+        assert!(results[0] > 2);
+        assert_eq!(results[1..], [8, 0]);
+    }
+
+    #[test]
+    fn a_failed_link_cancels_the_rest() {
+        let chain = Chain::new().then(calls::close(-1)).then(calls::getpid());
+        let mut results = [0; 2];
+        // SAFETY: no memory is involved.
+        unsafe { chain.make(&mut results, 1) }.unwrap();
+        assert_eq!(
+            results,
+            [-i64::from(libc::EBADF), -i64::from(libc::ECANCELED)]
+        );
+    }
+
+    #[test]
+    fn loops_end_with_zero_or_their_bound() {
+        let file = std::fs::File::open("/proc/self/cmdline").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        let size = std::fs::read("/proc/self/cmdline").unwrap().len() as i64;
+        let mut byte = 0_u8;
+        let read = calls::read(fd, (&raw mut byte).cast(), 1);
+        let mut sum = [0; 2];
+        let chain = Chain::new().repeat(read).repeat(calls::getppid());
+        // SAFETY: one byte, which is there.
+        unsafe { chain.make(&mut sum, 1 << 20) }.unwrap();
+        assert_eq!(sum[0], 0);
+        assert!(sum[1] >= 0);
+        let bounded = Chain::new().repeat(calls::lseek(fd, 0, libc::SEEK_SET));
+        let mut zero = [9];
+        // SAFETY: no memory is involved.
+        unsafe { bounded.make(&mut zero, 5) }.unwrap();
+        assert_eq!(zero, [0]);
+        let summed = Chain::new().repeat(read.sum());
+        // SAFETY: as above.
+        unsafe { summed.make(&mut zero, 5) }.unwrap();
+        assert_eq!(zero, [5.min(size)]);
+    }
+
+    #[test]
+    fn slots_know_their_calls() {
+        let slots = Slots::new(Slot::new(Slot::base(1), 60), 3);
+        assert_eq!((slots.first().index(), slots.last().index()), (124, 126));
+        assert_eq!(slots.position(slots.last()), Some(2));
+        assert_eq!(slots.position(Slot::new(0, 0)), None);
+        assert_eq!(slots.iter().count(), 3);
+    }
+}
