@@ -7,13 +7,15 @@ use std::io;
 use flexsc::{Call, Engine, Pages, Param, Wait};
 
 use super::Backend;
-use crate::request::Request;
+use crate::request::{Raw, Request};
 
 /// Who executes what is posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The thread that waits for it.
     Waiter,
+    /// The same, where it waits by the ioctl instead of flexsc_wait(2).
+    WaiterByIoctl,
     /// A syscall thread.
     Thread,
     /// A syscall thread that polls on this CPU.
@@ -28,8 +30,27 @@ pub struct Flexsc {
     by: By,
 }
 
-fn failed(error: flexsc::Error) -> io::Error {
+/// As an error of this program.
+pub fn failed(error: flexsc::Error) -> io::Error {
     io::Error::other(error)
+}
+
+/// Entries of a syscall page.
+const ENTRIES: usize = flexsc::abi::FLEXSC_PAGE_ENTRIES as usize;
+
+/// With as many arguments as the call has.
+#[inline(always)]
+pub fn call_of(request: Request) -> Call {
+    let Raw { nr, args, used } = request.raw();
+    let [a, b, c, d, _, _] = args;
+    let nr = nr as u16;
+    match used {
+        0 => Call::with_args(nr, []),
+        1 => Call::with_args(nr, [a]),
+        2 => Call::with_args(nr, [a, b]),
+        3 => Call::with_args(nr, [a, b, c]),
+        _ => Call::with_args(nr, [a, b, c, d]),
+    }
 }
 
 impl Flexsc {
@@ -43,10 +64,22 @@ impl Flexsc {
         if let By::Spinner(cpu) = by {
             engine.set(Param::SpinCpus, 1 << cpu).map_err(failed)?;
         }
-        let pages = engine
-            .register(calls.div_ceil(64).max(1) as u32)
+        let mut pages = engine
+            .register(calls.div_ceil(ENTRIES).max(1) as u32)
             .map_err(failed)?;
+        pages.set_wait_by_ioctl(by == By::WaiterByIoctl);
         Ok(Flexsc { engine, pages, by })
+    }
+
+    /// The engine, to be set up.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The pages.
+    pub fn pages(&mut self) -> &mut Pages {
+        &mut self.pages
     }
 
     /// Posts the calls without waiting for them.
@@ -64,14 +97,29 @@ impl Flexsc {
         count: usize,
         request: impl Fn(usize) -> Request,
     ) -> io::Result<()> {
-        for index in 0..count {
-            let raw = request(index).raw();
-            let mut call = Call::new(raw.nr as u16, raw.args);
-            if self.by == By::Thread {
-                call = call.asynchronous();
-            }
+        if self.by == By::Thread {
             // SAFETY: the caller's promise.
-            if unsafe { self.pages.stage(call) }.is_none() {
+            unsafe { self.stage(count, |index| call_of(request(index)).asynchronous()) }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.stage(count, |index| call_of(request(index))) }
+        }
+    }
+
+    /// As [`Flexsc::post`], with calls as they are.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Flexsc::post`].
+    ///
+    /// # Errors
+    ///
+    /// They are more than there is room for.
+    #[inline(always)]
+    pub unsafe fn stage(&mut self, count: usize, call: impl Fn(usize) -> Call) -> io::Result<()> {
+        for index in 0..count {
+            // SAFETY: the caller's promise.
+            if unsafe { self.pages.stage(call(index)) }.is_none() {
                 return Err(io::Error::other("no entry is free"));
             }
         }
@@ -105,27 +153,41 @@ impl Flexsc {
     #[inline(always)]
     pub fn take(&mut self, count: usize, mut take: impl FnMut(i64)) -> io::Result<()> {
         if let By::Spinner(_) = self.by {
-            self.pages.ring();
-            if self.pages.needs_kick() {
-                self.pages.kick().map_err(failed)?;
-            }
-            let mut left = count;
-            while left > 0 {
-                match self.pages.poll() {
-                    Some(done) => {
-                        take(done.result);
-                        left -= 1;
-                    }
-                    None => hint::spin_loop(),
-                }
-            }
-            return Ok(());
+            return self.take_polling(count, take);
         }
         self.pages.wait(Wait::all()).map_err(failed)?;
-        while let Some(done) = self.pages.poll() {
+        for done in self.pages.drain() {
             take(done.result);
         }
         Ok(())
+    }
+
+    /// As [`Flexsc::take`], from a kernel core: no trap as long as it is awake.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    #[inline(always)]
+    pub fn take_polling(&mut self, count: usize, mut take: impl FnMut(i64)) -> io::Result<()> {
+        self.pages.ring();
+        let mut left = count;
+        loop {
+            let before = left;
+            for done in self.pages.drain() {
+                take(done.result);
+                left -= 1;
+            }
+            if left == 0 {
+                return Ok(());
+            }
+            if left == before {
+                // It may have fallen asleep.
+                if self.pages.needs_kick() {
+                    self.pages.kick().map_err(failed)?;
+                }
+                hint::spin_loop();
+            }
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Kind {
     Plain,
     /// Posted; executed by the waiting thread.
     FlexscInline,
+    /// The same, waiting by ioctl instead of flexsc_wait(2).
+    FlexscIoctl,
     /// Posted; executed by a syscall thread while the poster waits.
     FlexscThread,
     /// Posted and polled; executed by a syscall thread that polls on another CPU.
@@ -50,9 +52,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Plain,
         Kind::FlexscInline,
+        Kind::FlexscIoctl,
         Kind::FlexscThread,
         Kind::FlexscSpin,
         Kind::Uring,
@@ -66,6 +69,7 @@ impl Kind {
         match self {
             Kind::Plain => "plain",
             Kind::FlexscInline => "flexsc-inline",
+            Kind::FlexscIoctl => "flexsc-ioctl",
             Kind::FlexscThread => "flexsc-thread",
             Kind::FlexscSpin => "flexsc-spin",
             Kind::Uring => "io_uring",
@@ -80,6 +84,7 @@ impl Kind {
         match self {
             Kind::Plain => "the syscall instruction, once for each call",
             Kind::FlexscInline => "post the batch, wait for all: the waiter executes it",
+            Kind::FlexscIoctl => "the same, where the wait is an ioctl, not flexsc_wait(2)",
             Kind::FlexscThread => "the same with the ASYNC flag: a syscall thread executes it",
             Kind::FlexscSpin => "post the batch, poll: a thread on the second CPU executes it",
             Kind::Uring => "fill the ring, io_uring_enter for all",

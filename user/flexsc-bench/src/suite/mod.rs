@@ -2,10 +2,16 @@
 //! The suites: each measures one question and writes rows.
 
 pub mod absent;
+pub mod adaptive;
 pub mod blocked;
 pub mod calls;
+pub mod chains;
+pub mod order;
+pub mod pipeline;
 
+use std::fs;
 use std::io;
+use std::process;
 
 use crate::backend::Kind;
 use crate::clock::Effort;
@@ -64,9 +70,39 @@ pub struct Suite {
 }
 
 /// All suites.
-pub const SUITES: [Suite; 3] = [calls::SUITE, blocked::SUITE, absent::SUITE];
+pub const SUITES: [Suite; 7] = [
+    calls::SUITE,
+    pipeline::SUITE,
+    chains::SUITE,
+    order::SUITE,
+    adaptive::SUITE,
+    blocked::SUITE,
+    absent::SUITE,
+];
 
 /// Says on stderr why figures are missing.
 fn skip(what: &str, why: &dyn std::fmt::Display) {
     eprintln!("# without {what}: {why}");
+}
+
+/// A file in a directory in memory, gone with the value.
+struct Fresh(String);
+
+impl Fresh {
+    fn new(text: &str) -> io::Result<Fresh> {
+        let path = format!("/tmp/flexsc-bench.{}", process::id());
+        fs::write(&path, text)?;
+        Ok(Fresh(path))
+    }
+
+    fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = fs::remove_file(&self.0);
+    }
 }

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Wait policies on a load that rises and falls: another thread writes to pipes,
+//! slowly, then as fast as it can, and so on; this one has a read posted for
+//! each pipe and posts it again when it has its bytes.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use flexsc::Wait;
+use nix::unistd::pipe;
+
+use super::{Options, Suite, skip};
+use crate::backend::flexsc::{By, Flexsc, call_of, failed};
+use crate::clock::{Metric, median};
+use crate::machine;
+use crate::report::{Report, Row};
+use crate::request::Request;
+
+/// See the module.
+pub const SUITE: Suite = Suite {
+    name: "adaptive",
+    about: "wait policies on a load that rises and falls: delay of results, waits (batch = pipes)",
+    ops: &["rise-and-fall"],
+    run,
+};
+
+const PIPES: usize = 32;
+
+/// Times that the load rises and falls; slow and fast writes each time.
+const CYCLES: usize = 4;
+const SLOW: usize = 60;
+const FAST: usize = 3000;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Policies that were set once and for all, and the one that follows the load.
+fn policies() -> [(&'static str, Wait); 5] {
+    let linger = Duration::from_millis(5);
+    [
+        ("any", Wait::any()),
+        ("some-4", Wait::some(4).linger(linger)),
+        ("some-16", Wait::some(16).linger(linger)),
+        ("some-32", Wait::some(32).linger(linger)),
+        ("adaptive", Wait::adaptive()),
+    ]
+}
+
+fn run(options: &Options, report: &mut Report) -> io::Result<()> {
+    let cpus = machine::cpus()?.len();
+    for (name, wait) in policies() {
+        let measured = match measure(wait) {
+            Ok(measured) => measured,
+            Err(why) => {
+                skip(name, &why);
+                continue;
+            }
+        };
+        for (metric, value, unit) in measured {
+            report.row(&Row {
+                suite: SUITE.name.into(),
+                op: SUITE.ops[0].into(),
+                backend: name.into(),
+                cpus,
+                batch: PIPES,
+                metric: metric.into(),
+                value,
+                unit: unit.into(),
+            })?;
+        }
+    }
+    let _ = options;
+    Ok(())
+}
+
+/// What is written: when, and whether the load was low then.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Stamp {
+    time: u64,
+    slow: u64,
+}
+
+const STAMP: usize = size_of::<Stamp>();
+
+fn write_stamp(fd: &OwnedFd, slow: bool) -> io::Result<()> {
+    let mut bytes = [0; STAMP];
+    bytes[..8].copy_from_slice(&Metric::Ns.now().to_ne_bytes());
+    bytes[8..].copy_from_slice(&u64::from(slow).to_ne_bytes());
+    nix::unistd::write(fd, &bytes)?;
+    Ok(())
+}
+
+fn write_all(ends: &[OwnedFd]) -> io::Result<()> {
+    let mut next = ends.iter().cycle();
+    for _ in 0..CYCLES {
+        for fd in next.by_ref().take(SLOW) {
+            thread::sleep(PAUSE);
+            write_stamp(fd, true)?;
+        }
+        for fd in next.by_ref().take(FAST) {
+            write_stamp(fd, false)?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(wait: Wait) -> io::Result<[(&'static str, f64, &'static str); 4]> {
+    let (reads, writes): (Vec<OwnedFd>, Vec<OwnedFd>) = (0..PIPES)
+        .map(|_| pipe())
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .unzip();
+    let mut stamps = vec![Stamp::default(); PIPES];
+    let base = stamps.as_mut_ptr();
+    let read = |pipe: usize| {
+        let buffer = base.wrapping_add(pipe).cast();
+        call_of(Request::Read(reads[pipe].as_raw_fd(), buffer, STAMP))
+    };
+    let mut backend = Flexsc::new(PIPES, By::Waiter)?;
+    let waits_before = backend.engine().stats().map_err(failed)?.waits;
+    let mut pipe_of = [0; 64];
+    for pipe in 0..PIPES {
+        // SAFETY: the pipes and their stamps outlive all results: every read
+        // but the last ones is taken, and those end with the engine, below.
+        let slot = unsafe { backend.pages().stage(read(pipe)) };
+        pipe_of[slot.map_or(0, |slot| slot.index())] = pipe;
+    }
+    let begun = Metric::Ns.now();
+    let writer = thread::spawn(move || write_all(&writes).map(|()| writes));
+    let mut left = CYCLES * (SLOW + FAST);
+    let (mut slow, mut fast) = (Vec::new(), Vec::new());
+    let mut again = Vec::with_capacity(PIPES);
+    while left > 0 {
+        match backend.pages().wait(wait) {
+            Ok(_) | Err(flexsc::Error::Interrupted) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let now = Metric::Ns.now();
+        for done in backend.pages().drain() {
+            let pipe = pipe_of[done.slot.index()];
+            if done.result != STAMP as i64 {
+                return Err(io::Error::other(format!("a read returned {}", done.result)));
+            }
+            // SAFETY: the read has finished; nobody writes there.
+            let stamp = unsafe { base.wrapping_add(pipe).read_volatile() };
+            let delay = now.saturating_sub(stamp.time) as f64;
+            if stamp.slow == 1 {
+                &mut slow
+            } else {
+                &mut fast
+            }
+            .push(delay);
+            again.push(pipe);
+        }
+        left -= again.len().min(left);
+        for pipe in again.drain(..) {
+            // SAFETY: as above.
+            let slot = unsafe { backend.pages().stage(read(pipe)) };
+            pipe_of[slot.map_or(0, |slot| slot.index())] = pipe;
+        }
+    }
+    let took = Metric::Ns.now() - begun;
+    let waits = backend.engine().stats().map_err(failed)?.waits - waits_before;
+    let writes = writer
+        .join()
+        .map_err(|_| io::Error::other("the writer has panicked"))??;
+    // Ends the last reads.
+    drop(writes);
+    backend.take(PIPES, |_| ())?;
+    let events = (CYCLES * (SLOW + FAST)) as f64;
+    Ok([
+        ("delay-low", median(&mut slow), "ns per result"),
+        ("delay-high", median(&mut fast), "ns per result"),
+        ("waits", waits as f64 / events, "per result"),
+        ("ns", took as f64 / events, "per result"),
+    ])
+}

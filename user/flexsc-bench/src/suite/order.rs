@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! In which order the calls of a batch are begun: as posted, grouped by their
+//! number, first those that go to syscall threads.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use flexsc::{Call, Order};
+
+use super::{Fresh, Options, Suite, skip};
+use crate::backend::flexsc::{By, Flexsc, call_of, failed};
+use crate::machine;
+use crate::report::{Report, Row};
+use crate::request::{Request, Status};
+
+/// See the module.
+pub const SUITE: Suite = Suite {
+    name: "order",
+    about: "batches of different calls, by the order in which they are begun",
+    ops: &["inline-mix", "thread-mix"],
+    run,
+};
+
+const BATCHES: [usize; 3] = [16, 64, 256];
+
+const BYTES: usize = 64;
+
+const ORDERS: [(&str, Order); 3] = [
+    ("order-posted", Order::Posted),
+    ("order-number", Order::Number),
+    ("order-io-first", Order::IoFirst),
+];
+
+fn run(options: &Options, report: &mut Report) -> io::Result<()> {
+    let cpus = machine::cpus()?;
+    for op in SUITE.ops.iter().filter(|op| options.wants(op)) {
+        for (name, order) in ORDERS {
+            for &batch in options.batches_or(&BATCHES) {
+                let value = match mix(options, op, order, batch) {
+                    Ok(value) => value,
+                    Err(why) => {
+                        skip(name, &why);
+                        break;
+                    }
+                };
+                report.row(&Row {
+                    suite: SUITE.name.into(),
+                    op: (*op).into(),
+                    backend: name.into(),
+                    cpus: cpus.len(),
+                    batch,
+                    metric: options.effort.metric.name().into(),
+                    value,
+                    unit: "per call".into(),
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Four different calls in turn. In `thread-mix` every eighth is a read that
+/// has to be made by a syscall thread, the last of its eight.
+fn mix(options: &Options, op: &str, order: Order, batch: usize) -> io::Result<f64> {
+    let threads = op == "thread-mix";
+    let fresh = Fresh::new("some bytes\n")?;
+    let (file, zero) = (File::open(fresh.path())?, File::open("/dev/zero")?);
+    let mut answers = vec![Status::zeroed(); batch];
+    let mut buffers = vec![[0_u8; BYTES]; batch];
+    let (answers, buffers) = (answers.as_mut_ptr(), buffers.as_mut_ptr());
+    let call = |index: usize| -> Call {
+        let buffer = buffers.wrapping_add(index).cast();
+        let pread = Request::Pread(zero.as_raw_fd(), buffer, BYTES);
+        if threads && index % 8 == 7 {
+            return call_of(pread).asynchronous();
+        }
+        call_of(match index % 4 {
+            0 => Request::Getppid,
+            1 => pread,
+            2 => Request::Fstat(file.as_raw_fd(), answers.wrapping_add(index)),
+            _ => Request::Close(-1),
+        })
+    };
+    let mut backend = Flexsc::new(batch, By::Waiter)?;
+    backend.engine().set_order(order).map_err(failed)?;
+    options.effort.measure(batch, || {
+        // SAFETY: files and buffers live until this returns.
+        unsafe { backend.stage(batch, call) }?;
+        let (mut results, mut failures) = (0, 0);
+        backend.take(batch, |result| {
+            results += 1;
+            failures += usize::from(result < 0);
+        })?;
+        // Every close of -1 fails, and nothing else.
+        let closes = (0..batch).filter(|index| index % 4 == 3 && !(threads && index % 8 == 7));
+        if (results, failures) == (batch, closes.count()) {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!(
+                "{results} results of {batch}, {failures} of them failures"
+            )))
+        }
+    })
+}
