@@ -4,7 +4,9 @@
 
 mod backend;
 mod clock;
+mod goals;
 mod machine;
+mod markdown;
 mod report;
 mod request;
 mod suite;
@@ -40,6 +42,13 @@ enum Do {
         /// CSV files
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// Puts the figures into a document, between its marks
+    Fill {
+        /// A CSV file; the meta file beside it is read as well
+        csv: PathBuf,
+        /// The document, such as docs/benchmarks.md
+        document: PathBuf,
     },
     /// Says where two CSV files differ
     Diff {
@@ -158,6 +167,7 @@ fn main() -> ExitCode {
         }
         Do::Run(what) => run(what),
         Do::Table { files } => table::show(&files),
+        Do::Fill { csv, document } => markdown::fill(&csv, &document),
         Do::Diff { one, other } => table::diff(&one, &other),
         Do::OneBlocked { way, count, metric } => {
             suite::blocked::one(&way, count, metric.into(), &mut Report::part())

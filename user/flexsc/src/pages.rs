@@ -19,7 +19,7 @@ use crate::engine::Shared;
 use crate::sys::abi::{flexsc_ctrl, flexsc_entry};
 use crate::sys::device;
 use crate::sys::region::{Answer, Region};
-use crate::{Error, Wait, fallback};
+use crate::{Error, Wait, fallback, wait};
 
 /// Syscall pages of the thread that registered them, and of no other.
 ///
@@ -237,32 +237,40 @@ impl Pages {
         let rang = self.board.ring();
         self.board.tell();
         if !rang {
-            if let Some(there) = self.enough(&wait) {
-                return Ok(there);
-            }
+            return self.wait_idle(wait.parts());
         }
-        if self.by_call && wait.is_timeless() {
-            let there = device::wait_call(self.fd, wait.fast(self.id));
-            if there >= 0 {
-                return Ok(there as usize);
-            }
-            return self.wait_failed(&wait, Errno::from_raw(-there as i32));
+        if !(self.by_call && wait.is_timeless()) {
+            return self.wait_by_ioctl(wait.parts());
         }
-        self.wait_by_ioctl(&wait)
+        let there = device::wait_call(self.fd, wait.fast(self.id));
+        if there >= 0 {
+            return Ok(there as usize);
+        }
+        self.wait_failed(wait.parts(), there)
     }
 
-    /// The results that are there, if they are enough and nothing is left to
-    /// execute.
+    /// Nothing was staged: a trap is needed only where the results that are
+    /// there are not enough, or something is left to execute.
     #[cold]
-    fn enough(&mut self, wait: &Wait) -> Option<usize> {
+    #[inline(never)]
+    fn wait_idle(&mut self, wait: wait::Parts) -> Result<usize, Error> {
         let look = self.board.look();
-        let enough = !look.pending && wait.satisfied(look.finished, look.all);
-        enough.then_some(look.finished)
+        let full = Wait::from_parts(wait);
+        if !look.pending && full.satisfied(look.finished, look.all) {
+            return Ok(look.finished);
+        }
+        if !(self.by_call && full.is_timeless()) {
+            return self.wait_by_ioctl(wait);
+        }
+        let there = device::wait_call(self.fd, full.fast(self.id));
+        usize::try_from(there).or_else(|_| self.wait_failed(wait, there))
     }
 
     /// flexsc_wait(2) has failed.
     #[cold]
-    fn wait_failed(&mut self, wait: &Wait, errno: Errno) -> Result<usize, Error> {
+    #[inline(never)]
+    fn wait_failed(&mut self, wait: wait::Parts, result: i64) -> Result<usize, Error> {
+        let errno = Errno::from_raw(-result as i32);
         // ENOSYS: no such call; ENOTTY: the module does not serve it; EPERM: a
         // filter, or the caller is not the owner.
         if !matches!(errno, Errno::ENOSYS | Errno::ENOTTY | Errno::EPERM) {
@@ -278,7 +286,9 @@ impl Pages {
     }
 
     #[cold]
-    fn wait_by_ioctl(&mut self, wait: &Wait) -> Result<usize, Error> {
+    #[inline(never)]
+    fn wait_by_ioctl(&mut self, wait: wait::Parts) -> Result<usize, Error> {
+        let wait = Wait::from_parts(wait);
         let fd = self.engine.fd.as_fd();
         let result = if wait.is_timeless() && self.id <= 0xffff {
             device::wait_fast(fd, wait.fast(self.id))

@@ -30,6 +30,10 @@ pub struct Wait {
     timeout: Option<Duration>,
 }
 
+/// What a [`Wait`] consists of, so that it is passed in registers: policy and
+/// number as in the fast word, then the times.
+pub(crate) type Parts = (u64, Duration, Option<Duration>);
+
 impl Wait {
     #[inline(always)]
     const fn policy(policy: u32) -> Wait {
@@ -110,6 +114,20 @@ impl Wait {
         }
     }
 
+    #[inline(always)]
+    pub(crate) const fn parts(&self) -> Parts {
+        (self.fast(0), self.linger, self.timeout)
+    }
+
+    pub(crate) const fn from_parts((fast, linger, timeout): Parts) -> Wait {
+        Wait {
+            policy: (fast >> 16) as u16 as u32,
+            min: (fast >> 32) as u32,
+            linger,
+            timeout,
+        }
+    }
+
     /// Whether no times are to be kept.
     #[inline(always)]
     pub(crate) const fn is_timeless(&self) -> bool {
@@ -159,6 +177,16 @@ mod tests {
         let moment = Duration::from_nanos(1);
         assert!(!Wait::some(2).linger(moment).is_timeless());
         assert_eq!(Wait::all().linger(moment), Wait::all());
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        let times = Wait::some(7)
+            .linger(Duration::from_nanos(3))
+            .timeout(Duration::from_secs(1));
+        for wait in [times, Wait::none(), Wait::all(), Wait::adaptive()] {
+            assert_eq!(Wait::from_parts(wait.parts()), wait);
+        }
     }
 
     #[test]
