@@ -19,9 +19,11 @@ usage() {
 Usage: scripts/bench.sh [--quick] [--name NAME] [--no-build] [--help]
 
 Measures plain system calls, syscall pages and io_uring in virtual machines:
-instructions on one CPU (twice), nanoseconds on two, calls that block, and what
-programs pay that do not use FlexSC.  Writes results/NAME.csv and
-results/NAME.meta and prints tables with ratios and the goals.
+instructions on one CPU (twice), nanoseconds on two, pipelines, chains, orders,
+a load that rises and falls, calls that block, and what programs pay that do not
+use FlexSC.  Writes results/NAME.csv and results/NAME.meta and prints tables
+with ratios and the goals.  "flexsc-bench fill results/NAME.csv docs/benchmarks.md"
+puts the figures into the document.
 
   --quick      fewer samples; ten minutes at most once the kernels are built
   --name NAME  of the files (default: quick with --quick, else full)
@@ -91,6 +93,16 @@ done
 [[ -x $programs/flexsc-bench ]] || die "flexsc-bench is not built: leave out --no-build."
 cp "$programs/flexsc-bench" "$work/flexsc-bench"
 
+# suites FILE OPTIONS SUITE...: a command that leaves the figures of several.
+suites() {
+	local file=$1 options=$2 suite command=''
+	shift 2
+	for suite in "$@"; do
+		command+="flexsc-bench run $suite $options --csv /tmp/part.csv && cat /tmp/part.csv >>/tmp/$file && "
+	done
+	echo "${command}true"
+}
+
 # machine CONFIG FILE KTEST-OPTION... -- COMMAND: the command leaves /tmp/FILE.
 machine() {
 	local config=$1 file=$2 options=()
@@ -110,11 +122,11 @@ counting=(--icount --append 'nokaslr norandmaps')
 
 count_calls() {
 	machine perf "$1" "${counting[@]}" -- \
-		"flexsc-bench run calls --metric instructions $counted --csv /tmp/$1"
+		"$(suites "$1" "--metric instructions $counted" calls chains order)"
 }
 time_calls() {
 	machine perf times.csv --smp 2 -m 2G -- \
-		"flexsc-bench run calls --metric ns $timed --csv /tmp/times.csv"
+		"$(suites times.csv "--metric ns $timed" calls pipeline chains order adaptive)"
 }
 measure_blocked() {
 	machine perf blocked.csv --smp 2 -m 2G -- \
@@ -140,7 +152,7 @@ meta=$ROOT/results/$name.meta
 {
 	head -n 1 "$work/counts.csv"
 	for part in counts times blocked absent-nopatch absent-off absent-perf; do
-		tail -n +2 "$work/$part.csv"
+		grep -v '^suite,' "$work/$part.csv"
 	done
 } >"$work/all.csv"
 
