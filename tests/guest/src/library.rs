@@ -2,6 +2,8 @@
 //! The `flexsc` crate on the real device.
 #![expect(unsafe_code, reason = "posting is a promise about memory")]
 
+pub mod requests;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -62,6 +62,7 @@ const GROUPS: &[&[registry::Test]] = &[
     life::rights::TESTS,
     life::machine::TESTS,
     library::TESTS,
+    library::requests::TESTS,
     hostile::TESTS,
     module::TESTS,
 ];

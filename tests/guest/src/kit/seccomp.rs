@@ -14,11 +14,16 @@ pub const FILTERED: i32 = libc::EUCLEAN;
 
 /// From now on `nr` fails with `FILTERED` in this thread, or in all (TSYNC).
 pub fn refuse(nr: i64, all_threads: bool) -> Result<u64, Errno> {
+    refuse_with(nr, FILTERED, all_threads)
+}
+
+/// As `refuse`, with another error.
+pub fn refuse_with(nr: i64, errno: i32, all_threads: bool) -> Result<u64, Errno> {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut program = [
         step(LOAD_WORD, 0, 0, 0),
         step(JUMP_IF_EQUAL, 0, 1, nr as u32),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | FILTERED as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let filter = libc::sock_fprog {
