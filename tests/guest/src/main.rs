@@ -63,7 +63,10 @@ const GROUPS: &[&[registry::Test]] = &[
     life::machine::TESTS,
     library::TESTS,
     library::requests::TESTS,
-    hostile::TESTS,
+    hostile::scribble::TESTS,
+    hostile::ioctls::TESTS,
+    hostile::leaks::TESTS,
+    hostile::fuzz::TESTS,
     module::TESTS,
 ];
 

@@ -41,6 +41,14 @@ pub fn reap(pid: i32, options: i32) -> Option<End> {
     (ret > 0).then(|| End::from_status(status))
 }
 
+/// As [`reap`], of whichever child has ended or stopped.
+pub fn reap_any() -> Option<(i32, End)> {
+    let mut status = 0i32;
+    let status_at = std::ptr::from_mut(&mut status);
+    let ret = plain!(SYS_wait4, -1, status_at, libc::WNOHANG | libc::__WALL, 0);
+    (ret > 0).then(|| (ret as i32, End::from_status(status)))
+}
+
 /// A child process, killed when dropped.
 pub struct Child {
     pub pid: i32,

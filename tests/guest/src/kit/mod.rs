@@ -26,6 +26,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod sys;
 pub mod trace;
+pub mod trap;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -71,6 +72,11 @@ impl Random {
             .and_then(|seed| seed.parse().ok())
             .unwrap_or_else(|| sys::monotonic_ns() | 1);
         println!("# seed {seed} (repeat with FLEXSC_TEST_SEED={seed})");
+        Random(seed.max(1))
+    }
+
+    /// From a given seed.
+    pub fn from_seed(seed: u64) -> Self {
         Random(seed.max(1))
     }
 

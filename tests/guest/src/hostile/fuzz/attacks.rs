@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What other threads of a hostile program do meanwhile.
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+
+use super::program::Life;
+use crate::hostile::ioctls::random_ioctl;
+use crate::kit::abi;
+use crate::kit::{Random, sys};
+
+/// The attacks, each for a thread of its own.
+pub const ALL: [fn(&Life<'_>, &mut Random); 5] = [ioctls, mapping, signals, relatives, closing];
+
+/// What a child that executes this program again is asked.
+const QUESTION: &CStr = c"--help";
+
+fn until_over(life: &Life<'_>, mut work: impl FnMut()) {
+    while !life.over.load(Ordering::Relaxed) {
+        work();
+        sys::yield_now();
+    }
+}
+
+fn ioctls(life: &Life<'_>, random: &mut Random) {
+    until_over(life, || random_ioctl(life.fd, random));
+}
+
+/// Takes the pages away from the program, and brings them back.
+fn mapping(life: &Life<'_>, random: &mut Random) {
+    until_over(life, || {
+        life.with_target(|target| {
+            let (base, len) = (target.base, target.len());
+            let page = base + random.below(len as u64 / 4096) as usize * 4096;
+            let prot = random.below(8) as i32;
+            match random.below(8) {
+                0 => plain!(SYS_munmap, page, 4096),
+                1 => plain!(SYS_mprotect, page, 4096, prot),
+                2 => plain!(SYS_mprotect, base, len, prot),
+                3 => plain!(SYS_madvise, base, len, random.below(26)),
+                4 => plain!(SYS_mremap, base, len, len, libc::MREMAP_MAYMOVE),
+                5 => plain!(SYS_mremap, page, 4096, 8192, libc::MREMAP_MAYMOVE),
+                6 => plain!(SYS_mlock, base, len),
+                _ => {
+                    // Another view of pages, of any registration, at the same place.
+                    let all = libc::PROT_READ | libc::PROT_WRITE;
+                    let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+                    plain!(
+                        SYS_mmap,
+                        base,
+                        len,
+                        all,
+                        flags,
+                        life.fd,
+                        random.below(4) << 20
+                    )
+                }
+            };
+        });
+        std::thread::sleep(std::time::Duration::from_micros(random.below(5000)));
+    });
+}
+
+fn signals(life: &Life<'_>, random: &mut Random) {
+    let pid = std::process::id();
+    until_over(life, || {
+        let signal = [libc::SIGUSR1, libc::SIGALRM, libc::SIGPIPE][random.below(3) as usize];
+        match random.below(64) {
+            // Stopped, and on again.
+            0 => {
+                let child = plain!(SYS_fork);
+                if child == 0 {
+                    plain!(SYS_kill, pid, libc::SIGSTOP);
+                    plain!(SYS_sched_yield);
+                    plain!(SYS_kill, pid, libc::SIGCONT);
+                    sys::exit_now(0);
+                }
+                if child > 0 {
+                    plain!(SYS_wait4, child, 0, 0, 0);
+                }
+            }
+            _ => drop(plain!(SYS_kill, pid, signal)),
+        }
+        std::thread::sleep(std::time::Duration::from_micros(random.below(2000)));
+    });
+}
+
+/// Executes this program again, without a word.
+fn execute(exe: RawFd) {
+    let null = plain!(SYS_openat, libc::AT_FDCWD, c"/dev/null", libc::O_RDWR);
+    plain!(SYS_dup2, null, 1);
+    plain!(SYS_dup2, null, 2);
+    let args = [c"fuzz".as_ptr(), QUESTION.as_ptr(), std::ptr::null()];
+    let env = [std::ptr::null::<u8>()];
+    let empty = libc::AT_EMPTY_PATH;
+    plain!(SYS_execveat, exe, c"", args.as_ptr(), env.as_ptr(), empty);
+}
+
+/// Children, with and without another program, that use what they have inherited.
+fn relatives(life: &Life<'_>, random: &mut Random) {
+    until_over(life, || {
+        let (fd, way) = (life.fd, random.below(8));
+        // SYS_fork: the child makes nothing but system calls.
+        let child = plain!(SYS_fork);
+        if child == 0 {
+            let mut wait = abi::Wait::new(0, abi::Policy::None);
+            let _ = sys::ioctl_with(fd, abi::IOC_WAIT, &mut wait);
+            let _ = sys::ioctl(fd, abi::IOC_KICK, 0);
+            let _ = crate::kit::engine::register(fd, 1);
+            if way == 0 {
+                execute(life.program.exe);
+            }
+            sys::exit_now(0);
+        }
+        if child > 0 {
+            if way < 4 {
+                plain!(SYS_kill, child, libc::SIGKILL);
+            }
+            plain!(SYS_wait4, child, 0, 0, 0);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(random.below(20)));
+    });
+}
+
+/// Closes the engine under everybody's feet, opens another one in its place.
+fn closing(life: &Life<'_>, random: &mut Random) {
+    until_over(life, || {
+        match random.below(4) {
+            0 => {
+                life.program.count(life.fd, true);
+                let new = plain!(SYS_openat, libc::AT_FDCWD, c"/dev/flexsc", libc::O_RDWR);
+                if new >= 0 {
+                    plain!(SYS_dup2, new, life.fd);
+                    plain!(SYS_close, new);
+                }
+            }
+            1 => {
+                let copy = plain!(SYS_dup, life.fd);
+                plain!(SYS_close, copy);
+            }
+            _ => {}
+        }
+        std::thread::sleep(std::time::Duration::from_millis(random.below(20)));
+    });
+}
+
+/// The end of the program, in one of the ways that programs end.
+pub fn end(exe: RawFd, random: &mut Random) {
+    match random.below(6) {
+        0 => execute(exe),
+        1 => drop(plain!(SYS_kill, std::process::id(), libc::SIGKILL)),
+        // The other threads, if there are any, go on alone.
+        2 => sys::exit_thread(0),
+        _ => {}
+    }
+}

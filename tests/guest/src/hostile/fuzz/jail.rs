@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where hostile programs live: namespaces, a root directory and users of their own, small limits.
+
+use std::ffi::CString;
+use std::os::unix::fs::MetadataExt;
+
+use crate::check::{Check, Ret, skip};
+use crate::kit::files::TempDir;
+use crate::kit::limits;
+
+/// Users of hostile programs are the ones from here on.
+const FIRST_USER: u32 = 40_000;
+
+/// Leaves the namespaces that can be left. The children of the caller get the new process
+/// namespace, the first of them as its init.
+pub fn leave() -> Check {
+    limits::need_root()?;
+    for flag in [
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWCGROUP,
+    ] {
+        let _ = plain!(SYS_unshare, flag);
+    }
+    let ret = plain!(SYS_unshare, libc::CLONE_NEWNS);
+    if ret != 0 {
+        return skip(format!("needs a mount namespace: {}", Ret(ret)));
+    }
+    Ok(())
+}
+
+fn mount(kind: &std::ffi::CStr, at: &std::ffi::CStr, flags: u64, options: &std::ffi::CStr) -> i64 {
+    plain!(SYS_mount, kind, at, kind, flags, options)
+}
+
+fn device(dir: &TempDir, name: &str) -> Check {
+    let real = ok!("stat", std::fs::metadata(format!("/dev/{name}")));
+    let path = dir.join(format!("dev/{name}"));
+    let ret = plain!(
+        SYS_mknod,
+        path.as_c_str(),
+        libc::S_IFCHR | 0o666,
+        real.rdev()
+    );
+    check_ret!("mknod", ret, 0);
+    check_ret!("chmod", plain!(SYS_chmod, path.as_c_str(), 0o666), 0);
+    Ok(())
+}
+
+/// A small root directory in memory, with the device; nothing of the machine's files is in it.
+pub fn enter(dir: &TempDir) -> Check {
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    check_ret!("mount", mount(c"none", c"/", private, c""), 0);
+    let root = dir.join("");
+    let small = c"size=16m,nr_inodes=4096,mode=1777";
+    check_ret!("mount tmpfs", mount(c"tmpfs", root.as_c_str(), 0, small), 0);
+    for name in ["dev", "proc"] {
+        let path: CString = dir.join(name);
+        check_ret!("mkdir", plain!(SYS_mkdir, path.as_c_str(), 0o755), 0);
+    }
+    for name in ["flexsc", "null", "zero"] {
+        device(dir, name)?;
+    }
+    let proc = dir.join("proc");
+    // Without one there is less to open.
+    mount(c"proc", proc.as_c_str(), 0, c"");
+    check_ret!("chroot", plain!(SYS_chroot, root.as_c_str()), 0);
+    check_ret!("chdir", plain!(SYS_chdir, c"/"), 0);
+    Ok(())
+}
+
+/// Turns the calling process into a program of user number `user` of the jail.
+pub fn become_prisoner(user: u32) -> Check {
+    for (resource, most) in [
+        (libc::RLIMIT_NPROC, 48),
+        (libc::RLIMIT_NOFILE, 96),
+        (libc::RLIMIT_AS, 256 << 20),
+        (libc::RLIMIT_FSIZE, 1 << 20),
+        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_MEMLOCK, 2 << 20),
+        (libc::RLIMIT_MSGQUEUE, 64 << 10),
+        (libc::RLIMIT_NICE, 0),
+        (libc::RLIMIT_RTPRIO, 0),
+        (libc::RLIMIT_SIGPENDING, 64),
+    ] {
+        ok!("setrlimit", limits::set_limit(resource, most));
+    }
+    let null = plain!(SYS_openat, libc::AT_FDCWD, c"/dev/null", libc::O_RDWR);
+    for fd in 0..3 {
+        plain!(SYS_dup2, null, fd);
+    }
+    plain!(SYS_close, null);
+    plain!(SYS_setsid);
+    let id = FIRST_USER + user;
+    check_ret!("setgroups", plain!(SYS_setgroups, 0, 0), 0);
+    check_ret!("setresgid", plain!(SYS_setresgid, id, id, id), 0);
+    check_ret!("setresuid", plain!(SYS_setresuid, id, id, id), 0);
+    Ok(())
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One hostile program: its lives, each with an engine and several threads.
+
+use std::os::fd::RawFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{Builder, Scope};
+
+use super::attacks;
+use super::cell::{Cell, Finding, Report};
+use super::owner;
+use super::values::{Manner, Values};
+use crate::hostile::ioctls::random_param;
+use crate::hostile::target::{Target, scribble_ctrl, scribble_entry};
+use crate::kit::engine::{self, try_open};
+use crate::kit::{Random, sys, trap};
+
+/// Descriptors that arguments choose from: those of the files below, and some that calls make.
+const FDS: u64 = 48;
+
+/// What the threads of a program share.
+pub struct Program<'a> {
+    cell: &'a Cell,
+    key: u64,
+    report: Mutex<Report>,
+    /// Entries of engines that are closed.
+    closed: AtomicU64,
+    pub values: Values,
+    /// Its own file, to execute it again.
+    pub exe: RawFd,
+}
+
+/// What the threads of one life share.
+pub struct Life<'a> {
+    pub program: &'a Program<'a>,
+    pub fd: RawFd,
+    /// The pages that others scribble in.
+    pub target: Mutex<Option<Target>>,
+    pub over: AtomicBool,
+    pub batches: u64,
+}
+
+impl Life<'_> {
+    /// Works on the pages that others may spoil; they stay where they are meanwhile.
+    pub fn with_target(&self, work: impl FnOnce(Target)) {
+        if let Ok(place) = self.target.lock() {
+            if let Some(target) = *place {
+                work(target);
+            }
+        }
+    }
+}
+
+impl Program<'_> {
+    /// Changes the report and publishes it.
+    pub fn report(&self, change: impl FnOnce(&mut Report)) {
+        let mut report = match self.report.lock() {
+            Ok(report) => report,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        change(&mut report);
+        report.number += 1;
+        self.cell.write(&report, self.key);
+    }
+
+    /// Reports what must not be; the first one counts.
+    pub fn found(&self, what: Finding, a: u64, b: u64) {
+        self.report(|report| {
+            if report.finding[0] == 0 {
+                report.finding = [what as u64, a, b];
+            }
+        });
+    }
+
+    /// Reads the module's statistics of the engine; `ended` adds them up for good.
+    pub fn count(&self, fd: RawFd, ended: bool) {
+        let Ok(stats) = engine::query(fd) else {
+            return;
+        };
+        let results = stats.inline_done + stats.thread_done + stats.refused;
+        if results > stats.posted {
+            self.found(Finding::Statistics, stats.posted, results);
+        }
+        let before = self.closed.load(Ordering::Relaxed);
+        let posted = before + stats.posted;
+        if ended {
+            self.closed.store(posted, Ordering::Relaxed);
+        }
+        self.report(|report| report.posted = report.posted.max(posted));
+    }
+}
+
+/// Files of all kinds, as descriptors from 3 on.
+fn open_files() {
+    let mut pair = [0i32; 2];
+    for flags in [0, libc::O_NONBLOCK] {
+        plain!(SYS_pipe2, pair.as_mut_ptr(), flags);
+        let kind = libc::SOCK_STREAM | flags;
+        plain!(SYS_socketpair, libc::AF_UNIX, kind, 0, pair.as_mut_ptr());
+    }
+    plain!(SYS_memfd_create, c"fuzz", 0);
+    plain!(SYS_eventfd2, 1, libc::EFD_NONBLOCK);
+    plain!(SYS_eventfd2, 0, 0);
+    plain!(SYS_epoll_create1, 0);
+    plain!(SYS_timerfd_create, libc::CLOCK_MONOTONIC, 0);
+    for path in [c"/dev/zero", c"/dev/null", c"a", c"."] {
+        let flags = if path == c"." {
+            libc::O_RDONLY
+        } else {
+            libc::O_RDWR | libc::O_CREAT
+        };
+        plain!(SYS_openat, libc::AT_FDCWD, path, flags, 0o600);
+    }
+}
+
+/// Starts a thread of a life, where that is possible at all.
+fn start<'scope, 'a: 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    life: &'a Life<'a>,
+    mut random: Random,
+    work: fn(&Life<'_>, &mut Random),
+) {
+    let _ = Builder::new()
+        .stack_size(256 * 1024)
+        .spawn_scoped(scope, move || work(life, &mut random));
+}
+
+fn scribbler(life: &Life<'_>, random: &mut Random) {
+    while !life.over.load(Ordering::Relaxed) {
+        life.with_target(|target| {
+            for _ in 0..64 {
+                scribble_entry(target, random);
+                if random.below(16) == 0 {
+                    scribble_ctrl(target, random);
+                }
+            }
+        });
+        sys::yield_now();
+    }
+}
+
+fn live(program: &Program<'_>, random: &mut Random) {
+    let Ok(engine) = try_open() else {
+        return;
+    };
+    let fd = engine.fd();
+    program.report(|report| report.engines += 1);
+    for _ in 0..random.below(4) {
+        random_param(fd, random);
+    }
+    let life = Life {
+        program,
+        fd,
+        target: Mutex::new(None),
+        over: AtomicBool::new(false),
+        batches: 8 + random.below(64),
+    };
+    std::thread::scope(|scope| {
+        let mut others: Vec<fn(&Life<'_>, &mut Random)> = Vec::new();
+        if random.below(2) == 0 {
+            others.push(owner::own);
+        }
+        if random.below(2) == 0 {
+            others.push(scribbler);
+        }
+        for attack in attacks::ALL {
+            if random.below(6) == 0 {
+                others.push(attack);
+            }
+        }
+        for work in others {
+            start(scope, &life, random.split(), work);
+        }
+        owner::own(&life, random);
+        life.over.store(true, Ordering::Relaxed);
+    });
+    program.count(fd, true);
+}
+
+/// Runs the program; it ends in one of many ways.
+pub fn run(cell: &Cell, key: u64, mut random: Random, exe: RawFd, lives: u64) {
+    let manner = Manner::new(&mut random);
+    open_files();
+    let exe_fd = plain!(SYS_fcntl, exe, libc::F_DUPFD, 100) as RawFd;
+    plain!(SYS_close, exe);
+    let Some(values) = Values::new(manner, FDS) else {
+        return;
+    };
+    if trap::patch_faults(&[libc::SIGUSR1, libc::SIGALRM, libc::SIGPIPE, libc::SIGIO]).is_err() {
+        return;
+    }
+    let program = Program {
+        cell,
+        key,
+        report: Mutex::default(),
+        closed: AtomicU64::new(0),
+        values,
+        exe: exe_fd,
+    };
+    // WAIT without a time limit may come from a posted call's mistake; this interrupts it.
+    let every = [0i64, 20_000, 0, 20_000];
+    for _ in 0..lives {
+        plain!(SYS_setitimer, libc::ITIMER_REAL, every.as_ptr(), 0);
+        program.values.fill(&mut random);
+        live(&program, &mut random);
+    }
+    attacks::end(exe_fd, &mut random);
+}
