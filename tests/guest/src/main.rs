@@ -14,6 +14,7 @@ mod blocking;
 mod calls;
 mod chains;
 mod entries;
+mod faults;
 mod hostile;
 mod library;
 mod life;
@@ -67,6 +68,8 @@ const GROUPS: &[&[registry::Test]] = &[
     hostile::ioctls::TESTS,
     hostile::leaks::TESTS,
     hostile::fuzz::TESTS,
+    faults::calls::TESTS,
+    faults::threads::TESTS,
     module::TESTS,
 ];
 

@@ -15,6 +15,7 @@ pub mod clone;
 pub mod cpu;
 pub mod debug;
 pub mod engine;
+pub mod fault;
 pub mod files;
 pub mod limits;
 pub mod memory;

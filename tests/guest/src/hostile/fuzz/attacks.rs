@@ -128,9 +128,9 @@ fn closing(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         match random.below(4) {
             0 => {
-                life.program.count(life.fd, true);
                 let new = plain!(SYS_openat, libc::AT_FDCWD, c"/dev/flexsc", libc::O_RDWR);
                 if new >= 0 {
+                    life.program.count(life.fd, true);
                     plain!(SYS_dup2, new, life.fd);
                     plain!(SYS_close, new);
                 }

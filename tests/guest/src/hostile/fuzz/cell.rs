@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words in a report.
-const WORDS: usize = 8;
+const WORDS: usize = 9;
 
 /// A report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Report {
     pub number: u64,
     /// Entries that the module has accepted, by its own statistics.
     pub posted: u64,
+    /// Of these, executed.
+    pub executed: u64,
     /// Engines opened.
     pub engines: u64,
     /// Registrations that were all zeros at first.
@@ -53,6 +55,7 @@ impl Report {
             kind,
             a,
             b,
+            self.executed,
         ]
     }
 
@@ -64,6 +67,7 @@ impl Report {
             fresh: w[3],
             scanned: w[4],
             finding: [w[5], w[6], w[7]],
+            executed: w[8],
         }
     }
 

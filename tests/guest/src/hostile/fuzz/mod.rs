@@ -60,6 +60,7 @@ struct Running {
 #[derive(Default)]
 struct Sum {
     posted: u64,
+    executed: u64,
     engines: u64,
     fresh: u64,
     scanned: u64,
@@ -73,6 +74,7 @@ impl Sum {
             fail!("{complaint}");
         }
         self.posted += report.posted;
+        self.executed += report.executed;
         self.engines += report.engines;
         self.fresh += report.fresh;
         self.scanned += report.scanned;
@@ -83,9 +85,10 @@ impl Sum {
 
     fn print(&self, since: Instant) {
         println!(
-            "# fuzz: {} entries accepted in {} s, {} programs ({} ended by a signal), {} engines, \
-             {} registrations fresh, {} scanned",
+            "# fuzz: {} entries accepted, {} of them executed, in {} s; {} programs ({} ended by a \
+             signal), {} engines, {} registrations zero at first, {} scanned at last",
             self.posted,
+            self.executed,
             since.elapsed().as_secs(),
             self.programs,
             self.by_signal,

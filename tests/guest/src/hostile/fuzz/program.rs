@@ -25,6 +25,8 @@ pub struct Program<'a> {
     report: Mutex<Report>,
     /// Entries of engines that are closed.
     closed: AtomicU64,
+    /// Of these, executed.
+    closed_executed: AtomicU64,
     pub values: Values,
     /// Its own file, to execute it again.
     pub exe: RawFd,
@@ -77,16 +79,21 @@ impl Program<'_> {
         let Ok(stats) = engine::query(fd) else {
             return;
         };
-        let results = stats.inline_done + stats.thread_done + stats.refused;
+        let executed = stats.inline_done + stats.thread_done;
+        let results = executed + stats.refused;
         if results > stats.posted {
             self.found(Finding::Statistics, stats.posted, results);
         }
-        let before = self.closed.load(Ordering::Relaxed);
-        let posted = before + stats.posted;
+        let posted = self.closed.load(Ordering::Relaxed) + stats.posted;
+        let executed = self.closed_executed.load(Ordering::Relaxed) + executed;
         if ended {
             self.closed.store(posted, Ordering::Relaxed);
+            self.closed_executed.store(executed, Ordering::Relaxed);
         }
-        self.report(|report| report.posted = report.posted.max(posted));
+        self.report(|report| {
+            report.posted = report.posted.max(posted);
+            report.executed = report.executed.max(executed);
+        });
     }
 }
 
@@ -194,6 +201,7 @@ pub fn run(cell: &Cell, key: u64, mut random: Random, exe: RawFd, lives: u64) {
         key,
         report: Mutex::default(),
         closed: AtomicU64::new(0),
+        closed_executed: AtomicU64::new(0),
         values,
         exe: exe_fd,
     };

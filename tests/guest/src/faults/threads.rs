@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Failures within syscall threads: executing entries, making other threads, polling.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno::{self, EAGAIN, EFAULT, ENOMEM};
+
+use super::{check_sound, one_page, swept};
+use crate::check::{Check, Ret};
+use crate::kit::abi::{Param, REASON_NONE, REASON_STARVED};
+use crate::kit::engine::Engine;
+use crate::kit::fault::{Faults, Nth, Prone};
+use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::limits::spin_cpu;
+use crate::kit::mode::Mode;
+use crate::kit::ring::{Done, Ring};
+use crate::kit::{process, rounds, until};
+
+tests! { "faults":
+    entries => "posted calls on a syscall thread, each failure within: an error of that call only";
+    spare_threads => "a syscall thread that fails to make the next one: progress or STARVED";
+    polling_core => "a polling core without memory for its list: programs are told to kick";
+    rain => "allocations fail at random in all threads at once: no hang, no loss, all well later";
+}
+
+/// The syscall threads of this process.
+fn syscall_threads() -> Vec<i32> {
+    let own = std::process::id() as i32;
+    let all = process::tasks(own).into_iter();
+    let ours = all.filter(|task| task.tid != own && task.name.starts_with("flexsc"));
+    ours.map(|task| task.tid).collect()
+}
+
+/// Waits until so many syscall threads exist and the first one of them sleeps.
+fn idle_thread() -> Check<i32> {
+    let own = std::process::id() as i32;
+    let mut found = None;
+    until("an idle syscall thread", || {
+        let threads = syscall_threads();
+        found = process::tasks(own)
+            .into_iter()
+            .find(|task| threads.contains(&task.tid) && task.state == 'S')
+            .map(|task| task.tid);
+        found.is_some()
+    })?;
+    Ok(found.expect("until() has seen it"))
+}
+
+fn is_memory_error(done: &Done) -> bool {
+    let error = Errno::from_raw(-done.result as i32);
+    match done.reason {
+        REASON_NONE => matches!(error, ENOMEM | EFAULT | EAGAIN | Errno::ENFILE),
+        REASON_STARVED => error == EAGAIN,
+        _ => false,
+    }
+}
+
+/// Lets each chance to fail in the idle syscall thread of a new engine be taken once. `work`
+/// says how many of its calls have failed.
+fn sweep_thread(
+    what: &str,
+    at_least: u32,
+    mut work: impl FnMut(&Engine, &mut Ring) -> Check<usize>,
+) -> Check {
+    let mut n = 0;
+    loop {
+        n += 1;
+        check!(n < 2000, "{what}: no end of failures");
+        let (engine, mut ring) = one_page()?;
+        ring.mode = Mode::Async;
+        let nth = Nth::of(idle_thread()?)?;
+        nth.arm(n)?;
+        let failed = work(&engine, &mut ring)
+            .map_err(|failure| failure.within(format_args!("{what}, failure {n}")))?;
+        let injected = nth.disarm()?;
+        check!(
+            injected || failed == 0,
+            "{what}: {failed} calls failed without a failure"
+        );
+        check_sound(&engine, &mut ring)
+            .map_err(|failure| failure.within(format_args!("{what}, failure {n}")))?;
+        drop((engine, ring));
+        process::until_tasks(1)?;
+        if !injected {
+            return swept(what, n - 1, at_least);
+        }
+    }
+}
+
+fn entries() -> Check {
+    let _faults = Faults::new()?;
+    let mut pair = [-1i32; 2];
+    let mut buffer = [0u8; 256];
+    sweep_thread("calls on a syscall thread", 8, |_, ring| {
+        let calls = [
+            call!(SYS_getpid),
+            call!(
+                SYS_openat,
+                libc::AT_FDCWD,
+                c"/proc/self/stat",
+                libc::O_RDONLY
+            ),
+            call!(SYS_pipe2, pair.as_mut_ptr(), 0),
+            call!(SYS_eventfd2, 0, 0),
+            call!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len()),
+        ];
+        let mut failed = 0;
+        for (index, done) in ring.run_all(&calls)?.iter().enumerate() {
+            if done.result < 0 {
+                failed += 1;
+                check!(is_memory_error(done), "call {index}: {done:?}");
+                continue;
+            }
+            match index {
+                1 | 3 => drop(plain!(SYS_close, done.result)),
+                2 => pair.iter().for_each(|&fd| drop(plain!(SYS_close, fd))),
+                _ => {}
+            }
+        }
+        check!(failed <= 1, "{failed} calls failed of one failure");
+        Ok(failed)
+    })
+}
+
+fn spare_threads() -> Check {
+    let _faults = Faults::new()?;
+    sweep_thread("making threads on demand", 8, |_, ring| {
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 4);
+        let slots = ring.post_all(&reads.calls());
+        ring.kicked()?;
+        // All are executed, or WAIT finds that nobody can.
+        let taken = ring.until_taken(&slots);
+        reads.release(&to)?;
+        taken?;
+        let mut failed = 0;
+        for done in ring.finish(&slots)? {
+            if done.result == 2 {
+                continue;
+            }
+            failed += 1;
+            check!(is_memory_error(&done), "read: {done:?}");
+        }
+        Ok(failed)
+    })
+}
+
+fn polling_core() -> Check {
+    let _faults = Faults::new()?;
+    let mut injected_once = 0;
+    for n in 1..=4 {
+        let (engine, mut ring) = one_page()?;
+        engine.set(Param::IdleNs, 1_000_000)?;
+        engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+        ring.mode = Mode::Spin;
+        check_ret!(
+            "getpid",
+            ring.result(call!(SYS_getpid))?,
+            std::process::id()
+        );
+        // The one that polls, and any other.
+        let mut counters = Vec::new();
+        for tid in syscall_threads() {
+            let nth = Nth::of(tid)?;
+            nth.arm(n)?;
+            counters.push(nth);
+        }
+        // Another registration: the list is made anew.
+        let mut other = engine.ring(1)?;
+        other.mode = Mode::Spin;
+        for _ in 0..20 {
+            for ring in [&mut ring, &mut other] {
+                let done = ring.run(call!(SYS_getpid))?;
+                check_ret!("getpid", done.result, std::process::id());
+            }
+        }
+        for nth in counters {
+            injected_once += u32::from(nth.disarm()?);
+        }
+        check_sound(&engine, &mut ring)?;
+        check_sound(&engine, &mut other)?;
+    }
+    swept("polling cores", injected_once, 1)
+}
+
+/// Calls of all kinds while allocations fail; the number of those that succeeded.
+fn work_in_rain(mode: Mode, random_calls: u32, succeeded: &AtomicU32) -> Check {
+    let Ok(engine) = crate::kit::engine::try_open() else {
+        return Ok(());
+    };
+    if mode == Mode::Spin {
+        let _ = engine.try_set(Param::SpinCpus, 1 << spin_cpu());
+    }
+    let Ok(registered) = engine.register(1) else {
+        return Ok(());
+    };
+    let Ok(mut ring) = Ring::map(engine.fd(), &registered) else {
+        return Ok(());
+    };
+    ring.mode = mode;
+    for _ in 0..random_calls {
+        let open = call!(SYS_openat, libc::AT_FDCWD, c"/dev/null", libc::O_RDONLY);
+        for done in ring.run_all(&[open, call!(SYS_getpid), call!(SYS_eventfd2, 0, 0)])? {
+            if done.result < 0 {
+                check!(is_memory_error(&done), "mode {mode:?}: {done:?}");
+                continue;
+            }
+            succeeded.fetch_add(1, Ordering::Relaxed);
+            if done.result != i64::from(std::process::id()) {
+                let ret = plain!(SYS_close, done.result);
+                check!(ret == 0, "close: {}", Ret(ret));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rain() -> Check {
+    let mut faults = Faults::new()?;
+    faults.rain(10)?;
+    let succeeded = AtomicU32::new(0);
+    let mut outcome = Ok(());
+    let prone = Prone::new()?;
+    for round in 0..rounds(12) {
+        let mode = Mode::ALL[round as usize % 4];
+        outcome = work_in_rain(mode, 20, &succeeded);
+        if outcome.is_err() {
+            break;
+        }
+    }
+    drop(prone);
+    drop(faults);
+    outcome?;
+    check!(
+        succeeded.load(Ordering::Relaxed) > 0,
+        "nothing at all succeeded"
+    );
+    println!("# rain: {} calls succeeded", succeeded.into_inner());
+    process::until_tasks(1)?;
+    let (engine, mut ring) = one_page()?;
+    check_sound(&engine, &mut ring)?;
+    Ok(())
+}
