@@ -230,6 +230,20 @@ fn set() -> Check {
         (Param::PoolActive, 4, 1),
         (Param::PoolNice, 5, 5),
     ];
+    // A new engine has no thread that could poll: SET makes one.
+    let count = sweep(
+        Engine::open,
+        |engine| engine.try_set(Param::SpinCpus, 1 << spin_cpu()),
+        |engine, outcome, injected| {
+            check_outcome(&outcome, injected, &[ENOMEM, EFAULT, EAGAIN])?;
+            if outcome.is_err() {
+                check_eq!("SPIN_CPUS after a failure", engine.get(Param::SpinCpus)?, 0);
+            }
+            let mut ring = engine.ring(1)?;
+            check_sound(&engine, &mut ring)
+        },
+    )?;
+    swept("SET SPIN_CPUS of a new engine", count, 10)?;
     for (param, pool, value) in values {
         let arg = ParamArg {
             pool,
@@ -245,9 +259,6 @@ fn set() -> Check {
             |(engine, _)| set(engine),
             |(engine, mut ring), outcome, injected| {
                 check_outcome(&outcome, injected, &[ENOMEM, EFAULT, EAGAIN])?;
-                if param == Param::SpinCpus && outcome.is_err() {
-                    check_eq!("SPIN_CPUS after a failure", engine.get(param)?, 0);
-                }
                 check_sound(&engine, &mut ring)?;
                 check_eq!("SET again", set(&engine), Ok(0));
                 check_sound(&engine, &mut ring)

@@ -217,7 +217,7 @@ fn work_in_rain(mode: Mode, random_calls: u32, succeeded: &AtomicU32) -> Check {
 
 fn rain() -> Check {
     let mut faults = Faults::new()?;
-    faults.rain(10)?;
+    faults.rain(1)?;
     let succeeded = AtomicU32::new(0);
     let mut outcome = Ok(());
     let prone = Prone::new()?;

@@ -10,8 +10,29 @@ use crate::hostile::ioctls::random_ioctl;
 use crate::kit::abi;
 use crate::kit::{Random, sys};
 
-/// The attacks, each for a thread of its own.
-pub const ALL: [fn(&Life<'_>, &mut Random); 5] = [ioctls, mapping, signals, relatives, closing];
+/// Something to do in a thread of its own.
+pub struct Attack {
+    pub run: fn(&Life<'_>, &mut Random),
+    /// It takes syscall pages away.
+    pub tears: bool,
+}
+
+impl Attack {
+    const fn new(run: fn(&Life<'_>, &mut Random)) -> Attack {
+        Attack { run, tears: false }
+    }
+}
+
+pub const ALL: [Attack; 5] = [
+    Attack::new(ioctls),
+    Attack {
+        run: mapping,
+        tears: true,
+    },
+    Attack::new(signals),
+    Attack::new(relatives),
+    Attack::new(closing),
+];
 
 /// What a child that executes this program again is asked.
 const QUESTION: &CStr = c"--help";

@@ -31,8 +31,8 @@ impl Own {
         let offset = registered.mmap_offset;
         let base = sys::mmap(len, prot, libc::MAP_SHARED, fd, offset).ok()?;
         let target = Target::new(base, &registered);
-        // A blocked call of before may write into buffers that were where the pages are now.
-        if !program.values.manner.muddled {
+        // Otherwise a blocked call of before may write into buffers that were there.
+        if program.values.manner.is_tidy() {
             if let Some((at, word)) = first_not_zero(target) {
                 // Unless the descriptor became another engine's between REGISTER and mmap, where
                 // the registration of that number is somebody else's.
@@ -61,12 +61,13 @@ impl Own {
     }
 
     /// Looks for what the kernel must not have written, and unmaps.
-    fn end(&mut self, program: &Program<'_>) {
+    fn end(&mut self, life: &Life<'_>) {
+        let program = life.program;
         if !self.mapped {
             return;
         }
         self.mapped = false;
-        if !program.values.manner.muddled {
+        if program.values.manner.is_tidy() && !life.torn {
             if let Some((at, word)) = first_kernel_address(self.target) {
                 program.found(Finding::Address, at as u64, word);
             }
@@ -181,7 +182,7 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
                     let _ = sys::ioctl(life.fd, abi::IOC_UNREGISTER, u64::from(old.id));
                 }
                 publish(None);
-                old.end(program);
+                old.end(life);
             }
         }
         let Some(mine) = &own else {
@@ -204,6 +205,6 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
     // The scribblers let go of it first.
     publish(None);
     if let Some(mut old) = own {
-        old.end(program);
+        old.end(life);
     }
 }

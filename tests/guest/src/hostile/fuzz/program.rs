@@ -40,6 +40,8 @@ pub struct Life<'a> {
     pub target: Mutex<Option<Target>>,
     pub over: AtomicBool,
     pub batches: u64,
+    /// Somebody takes the pages away: other memory may be where they were.
+    pub torn: bool,
 }
 
 impl Life<'_> {
@@ -155,12 +157,17 @@ fn live(program: &Program<'_>, random: &mut Random) {
     for _ in 0..random.below(4) {
         random_param(fd, random);
     }
+    let attacks: Vec<&attacks::Attack> = attacks::ALL
+        .iter()
+        .filter(|_| random.below(6) == 0)
+        .collect();
     let life = Life {
         program,
         fd,
         target: Mutex::new(None),
         over: AtomicBool::new(false),
         batches: 8 + random.below(64),
+        torn: attacks.iter().any(|attack| attack.tears),
     };
     std::thread::scope(|scope| {
         let mut others: Vec<fn(&Life<'_>, &mut Random)> = Vec::new();
@@ -170,11 +177,7 @@ fn live(program: &Program<'_>, random: &mut Random) {
         if random.below(2) == 0 {
             others.push(scribbler);
         }
-        for attack in attacks::ALL {
-            if random.below(6) == 0 {
-                others.push(attack);
-            }
-        }
+        others.extend(attacks.iter().map(|attack| attack.run));
         for work in others {
             start(scope, &life, random.split(), work);
         }

@@ -96,6 +96,15 @@ pub struct Manner {
 }
 
 impl Manner {
+    /// Does only the kernel, besides the program's own threads, write to its syscall pages? Only
+    /// then what is found there says something. Wild calls make holes into which pages and
+    /// buffers of others fall.
+    pub fn is_tidy(self) -> bool {
+        !self.wild && !self.muddled
+    }
+}
+
+impl Manner {
     pub fn new(random: &mut Random) -> Self {
         Manner {
             wild: random.below(3) == 0,
@@ -222,6 +231,14 @@ impl Values {
 
     /// Makes a call's arguments such that it does not keep a thread for long, mostly.
     pub fn soften(&self, nr: u16, args: &mut [u64; 6]) {
+        if !self.manner.wild {
+            match i64::from(nr) {
+                // A mapping at a fixed address may fall on anything that the program needs.
+                libc::SYS_mmap => args[3] &= !(libc::MAP_FIXED as u64),
+                libc::SYS_shmat => args[1] = 0,
+                _ => {}
+            }
+        }
         if self.manner.sleepy {
             return;
         }
@@ -229,9 +246,6 @@ impl Values {
             // The timeout in milliseconds.
             libc::SYS_poll => args[2] &= 1,
             libc::SYS_epoll_wait | libc::SYS_epoll_pwait => args[3] &= 1,
-            // A mapping at a fixed address may fall on anything that the program needs.
-            libc::SYS_mmap => args[3] &= !(libc::MAP_FIXED as u64),
-            libc::SYS_shmat => args[1] = 0,
             libc::SYS_wait4 => args[2] |= libc::WNOHANG as u64,
             libc::SYS_waitid => args[3] |= libc::WNOHANG as u64,
             _ => {}
