@@ -13,6 +13,7 @@ mod abi;
 mod blocking;
 mod calls;
 mod chains;
+mod ends;
 mod entries;
 mod faults;
 mod hostile;
@@ -21,6 +22,7 @@ mod life;
 mod module;
 mod notify;
 mod pools;
+mod soak;
 mod specialise;
 mod spin;
 mod supervise;
@@ -62,6 +64,9 @@ const GROUPS: &[&[registry::Test]] = &[
     life::limited::TESTS,
     life::rights::TESTS,
     life::machine::TESTS,
+    ends::processes::TESTS,
+    ends::descriptors::TESTS,
+    ends::machine::TESTS,
     library::TESTS,
     library::requests::TESTS,
     hostile::scribble::TESTS,
@@ -70,6 +75,7 @@ const GROUPS: &[&[registry::Test]] = &[
     hostile::fuzz::TESTS,
     faults::calls::TESTS,
     faults::threads::TESTS,
+    soak::TESTS,
     module::TESTS,
 ];
 
@@ -118,6 +124,9 @@ fn main() {
             Ok(fd) => life::exec::after_exec(fd),
             Err(_) => bad_usage("not a descriptor"),
         })),
+        [ends::machine::TAKE_CORE, path] => {
+            exit(kit::child::exit_code(ends::machine::take_core(path)));
+        }
         ["-h" | "--help"] => println!("{USAGE}"),
         _ => bad_usage("no command"),
     }

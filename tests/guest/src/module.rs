@@ -32,13 +32,13 @@ fn remove() -> Result<u64, Errno> {
 }
 
 /// What it takes to load the module again as it is loaded now.
-struct Module {
+pub struct Module {
     path: OsString,
     params: CString,
 }
 
 impl Module {
-    fn get() -> Check<Module> {
+    pub fn get() -> Check<Module> {
         need_root()?;
         let path = std::env::var_os("KT_MODULE").unwrap_or("/lib/modules/flexsc.ko".into());
         if !Path::new(&path).exists() {
@@ -57,7 +57,7 @@ impl Module {
         Ok(Module { path, params })
     }
 
-    fn load(&self) -> Check {
+    pub fn load(&self) -> Check {
         let path = CString::new(self.path.as_encoded_bytes()).expect("no zero byte");
         let file = ok!(
             "open the module's file",

@@ -62,6 +62,21 @@ pub fn until_refcnt(base: Option<i64>) -> Check {
     .map_err(|failure| failure.within(format_args!("reference count {last:?}, was {base:?}")))
 }
 
+/// Memory areas of registrations: what the module has allocated with vmalloc.
+pub fn areas() -> usize {
+    let text = fs::read_to_string("/proc/vmallocinfo").unwrap_or_default();
+    text.lines()
+        .filter(|line| line.contains("[flexsc]"))
+        .count()
+}
+
+/// Kilobytes of this process's memory that are charged to RLIMIT_MEMLOCK.
+pub fn locked_kib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmLck:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// The processes that a process has started and not yet seen ending.
 pub fn children(pid: i32) -> Vec<i32> {
     let Ok(dir) = fs::read_dir(format!("/proc/{pid}/task")) else {

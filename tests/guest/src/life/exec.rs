@@ -47,7 +47,7 @@ pub fn after_exec(fd: i32) -> Check {
 }
 
 /// Executes this program again; the engine's descriptor stays open.
-fn execute(fd: i32) -> Check {
+pub fn execute(fd: i32) -> Check {
     check_ret!("F_SETFD", plain!(SYS_fcntl, fd, libc::F_SETFD, 0), 0);
     let words = [
         "flexsc-tests".to_owned(),

@@ -62,7 +62,8 @@ fn busy_child(mode: Mode, progress: &Shared<Progress>, group: Option<&Cgroup>) -
     Ok(child)
 }
 
-fn stop(child: &Child) -> Check {
+/// Stops a child, and waits until all its threads have stopped.
+pub fn stop(child: &Child) -> Check {
     child.signal(libc::SIGSTOP);
     let mut end = None;
     until("a stopped child", || {
@@ -108,7 +109,8 @@ fn stop_and_kill() -> Check {
     Ok(())
 }
 
-fn freeze(group: &Cgroup) -> Check {
+/// Freezes a group, and waits until all its threads are frozen.
+pub fn freeze(group: &Cgroup) -> Check {
     group.write("cgroup.freeze", 1)?;
     until("a frozen cgroup", || {
         group.read("cgroup.events").contains("frozen 1")

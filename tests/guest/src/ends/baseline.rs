@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the kernel has allocated, before and after many endings.
+//!
+//! Exact: the module's reference count, and the memory areas of registrations. With a tolerance:
+//! threads and slab objects of the whole machine, because other processes begin and end meanwhile,
+//! and the kernel keeps some for later. One forgotten object for each life would show as many of
+//! them as there were lives; the tolerance is half of that, and at least [`NOISE`].
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::check::Check;
+use crate::kit::{patience, process};
+
+/// Objects that come and go by themselves.
+const NOISE: i64 = 6;
+
+/// Caches of what a syscall thread, an engine or a registration consists of.
+const CACHES: [&str; 17] = [
+    "task_struct",
+    "signal_cache",
+    "sighand_cache",
+    "files_cache",
+    "fs_cache",
+    "mm_struct",
+    "vm_area_struct",
+    "filp",
+    "pid",
+    "cred_jar",
+    "kmalloc-64",
+    "kmalloc-cg-64",
+    "kmalloc-cg-96",
+    "kmalloc-cg-128",
+    "kmalloc-cg-512",
+    "kmalloc-cg-1k",
+    "kmalloc-cg-4k",
+];
+
+/// Objects in a cache; also those that were freed lately, unless it was shrunk before.
+fn objects(cache: &str) -> Option<i64> {
+    let text = fs::read_to_string(format!("/sys/kernel/slab/{cache}/objects")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// Has a cache give up what the processors, or KASAN's quarantine, keep of it.
+fn shrink(cache: &str) {
+    let _ = fs::write(format!("/sys/kernel/slab/{cache}/shrink"), "1");
+}
+
+/// All threads of the machine, from /proc/loadavg.
+fn threads() -> Option<i64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let (_, all) = text.split_whitespace().nth(3)?.split_once('/')?;
+    all.parse().ok()
+}
+
+/// The state of things.
+#[derive(Debug)]
+pub struct Baseline {
+    refcnt: Option<i64>,
+    areas: usize,
+    counts: Vec<(&'static str, i64)>,
+}
+
+fn counts() -> Vec<(&'static str, i64)> {
+    let caches = CACHES
+        .into_iter()
+        .filter(|cache| Path::new(&format!("/sys/kernel/slab/{cache}")).exists());
+    let counted = caches.filter_map(|cache| {
+        shrink(cache);
+        Some((cache, objects(cache)?))
+    });
+    counted
+        .chain(threads().map(|count| ("threads", count)))
+        .collect()
+}
+
+impl Baseline {
+    pub fn take() -> Check<Baseline> {
+        let baseline = Baseline {
+            refcnt: process::refcnt(),
+            areas: process::areas(),
+            counts: counts(),
+        };
+        check!(
+            baseline.counts.len() > 8,
+            "too few of the kernel's caches can be counted: {:?}",
+            baseline.counts
+        );
+        Ok(baseline)
+    }
+
+    /// Checks, while an engine is in use, that this would show.
+    pub fn check_in_use(&self) -> Check {
+        check!(
+            process::areas() > self.areas && process::refcnt() > self.refcnt,
+            "with an engine in use: {} areas, reference count {:?}, before: {self:?}",
+            process::areas(),
+            process::refcnt()
+        );
+        Ok(())
+    }
+
+    /// Waits until what is exact is as it was.
+    pub fn until_exact(&self) -> Check {
+        process::until_refcnt(self.refcnt)?;
+        crate::kit::until("the memory of all registrations freed", || {
+            process::areas() <= self.areas
+        })
+    }
+
+    /// Waits until everything is as it was, after so many lives.
+    pub fn until_restored(&self, lives: u32) -> Check {
+        self.until_exact()?;
+        let tolerance = NOISE.max(i64::from(lives) / 2);
+        let end = Instant::now() + patience();
+        loop {
+            // RCU, and the cleaning up of task structures, take their time.
+            let now = counts();
+            let more = |name: &str, was: i64| {
+                let now = now.iter().find(|(other, _)| *other == name);
+                now.map_or(0, |(_, count)| count - was)
+            };
+            let mut above = self.counts.iter().filter_map(|&(name, was)| {
+                let more = more(name, was);
+                (more > tolerance).then(|| format!("{name}: {more} more than the {was} before"))
+            });
+            match above.next() {
+                None => return Ok(()),
+                Some(text) if Instant::now() > end => {
+                    fail!("after {lives} lives, tolerance {tolerance}: {text}")
+                }
+                Some(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}

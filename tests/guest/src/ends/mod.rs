@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The matrix of endings: each test is one way to end, tried in every state that calls in flight
+//! can be in (`State::all`), each time in a process of its own; afterwards nothing may be left.
+
+pub mod baseline;
+pub mod descriptors;
+pub mod machine;
+pub mod owner;
+pub mod processes;
+pub mod state;
+
+use nix::errno::Errno;
+
+use self::baseline::Baseline;
+use self::state::{Flight, State};
+use crate::check::Check;
+use crate::kit::child::{Child, Link, spawn};
+use crate::kit::files::TempDir;
+use crate::kit::{rounds, sys};
+
+/// Takes the module away, which must not work while it is in use.
+fn remove_module() -> Result<u64, Errno> {
+    sys::result(plain!(SYS_delete_module, c"flexsc", libc::O_NONBLOCK))
+}
+
+/// One life, as an ending sees it.
+pub struct Life<'a> {
+    pub state: State,
+    pub round: u32,
+    /// A directory for what the life needs.
+    pub dir: &'a TempDir,
+    base: &'a Baseline,
+}
+
+impl Life<'_> {
+    /// Runs it: a child has its calls in flight, then does `inside`; this process does `outside`.
+    ///
+    /// Before, with everything in flight, the module is tried to be removed.
+    pub fn run(
+        &self,
+        inside: impl FnOnce(Flight, &Link) -> Check,
+        outside: impl FnOnce(Child) -> Check,
+    ) -> Check {
+        self.run_prepared(|| Ok(()), inside, outside)
+    }
+
+    /// The same, with something that the child does first.
+    pub fn run_prepared(
+        &self,
+        prepare: impl FnOnce() -> Check,
+        inside: impl FnOnce(Flight, &Link) -> Check,
+        outside: impl FnOnce(Child) -> Check,
+    ) -> Check {
+        let state = self.state;
+        let fifo = self.dir.join("fifo");
+        let mut child = spawn(|link| {
+            prepare()?;
+            let flight = Flight::start(state, &fifo)?;
+            link.ready();
+            link.wait_go()?;
+            inside(flight, link)
+        })?;
+        child.wait_ready()?;
+        self.base.check_in_use()?;
+        check_eq!(
+            "delete_module with calls in flight",
+            remove_module(),
+            Err(Errno::EWOULDBLOCK)
+        );
+        child.go();
+        outside(child)
+    }
+}
+
+/// What waits for the end without an end of its own.
+fn stay(_: Flight, link: &Link) -> Check {
+    link.wait_go()
+}
+
+/// Tries an ending in every state, and checks what is left.
+fn in_every_state(ending: impl Fn(&Life) -> Check) -> Check {
+    in_states(|_| true, ending)
+}
+
+fn in_states(wanted: impl Fn(State) -> bool, ending: impl Fn(&Life) -> Check) -> Check {
+    let dir = TempDir::new()?;
+    let fifo = dir.join("fifo");
+    let mode = libc::S_IFIFO | 0o600;
+    check_ret!(
+        "mknodat",
+        plain!(SYS_mknodat, libc::AT_FDCWD, fifo.as_c_str(), mode, 0),
+        0
+    );
+    let mut lives = 0;
+    let run = |base: &Baseline, state, round| {
+        let life = Life {
+            state,
+            round,
+            dir: &dir,
+            base,
+        };
+        ending(&life)
+            .and_then(|()| base.until_exact())
+            .map_err(|failure| failure.within(format_args!("{state:?}, round {round}")))
+    };
+    let states: Vec<State> = State::all().filter(|&state| wanted(state)).collect();
+    // One life before, so that what the kernel keeps for ever is there.
+    run(&Baseline::take()?, states[0], 0)?;
+    let base = Baseline::take()?;
+    for round in 0..rounds(1) {
+        for &state in &states {
+            run(&base, state, round)?;
+            lives += 1;
+        }
+    }
+    println!("# lives: {lives} in {} states", states.len());
+    base.until_restored(lives)
+}

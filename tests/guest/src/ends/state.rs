@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is in flight when something ends, and who executes it.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::owner::{Command, Owner};
+use crate::check::{Check, Ret};
+use crate::kit::abi::{Param, REASON_NONE, REASON_STARVED};
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, pipe, write_all};
+use crate::kit::memory;
+use crate::kit::mode::Mode;
+use crate::kit::ring::{Call, Done, Ring};
+use crate::kit::{process, signals, sys, until};
+
+/// What is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Reads of an empty pipe, each of which holds a syscall thread.
+    Blocked,
+    /// Long reads of /dev/zero, which need a processor.
+    Running,
+    /// With two threads, both blocked: entries that wait for one, and entries that nobody has
+    /// taken.
+    Queued,
+    /// An inline call that blocks the owner in WAIT: the open of a FIFO.
+    Inside,
+}
+
+/// One column of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    pub mode: Mode,
+    pub load: Load,
+}
+
+impl State {
+    /// All columns.
+    pub fn all() -> impl Iterator<Item = State> {
+        let loads = [Load::Blocked, Load::Running, Load::Queued];
+        let each = move |mode| loads.map(|load| State { mode, load });
+        let inside = State {
+            mode: Mode::Inline,
+            load: Load::Inside,
+        };
+        Mode::ALL.into_iter().flat_map(each).chain([inside])
+    }
+
+    /// Whether a thread beside the main one owns pages and sleeps in WAIT.
+    pub fn has_owner(self) -> bool {
+        matches!(self.mode, Mode::Inline | Mode::Async) && self.load != Load::Queued
+    }
+}
+
+/// What a call has to return.
+#[derive(Clone, Copy)]
+pub enum Expect {
+    /// The process's number.
+    Pid,
+    /// A word from the pipe.
+    Word,
+    /// Zeros, as many as asked for unless a signal came.
+    Zeros,
+    /// A descriptor, which is closed.
+    Descriptor,
+}
+
+/// Bytes of a long read.
+const ZEROS: usize = 1 << 20;
+/// Long reads in one page.
+const LONG_READS: usize = 16;
+
+/// How far results may differ from those of an undisturbed call.
+#[derive(Clone, Copy, Default)]
+pub struct Tolerance {
+    /// A stop or a freeze has interrupted calls, as it does with plain ones.
+    pub partial: bool,
+    /// There were not enough threads.
+    pub starved: bool,
+}
+
+/// Checks a result.
+pub fn check_result(done: Done, expect: Expect, allow: Tolerance) -> Check {
+    let Done { result, reason, .. } = done;
+    if allow.starved && reason == REASON_STARVED && result == -i64::from(libc::EAGAIN) {
+        return Ok(());
+    }
+    let good = reason == REASON_NONE
+        && match expect {
+            Expect::Pid => result == i64::from(std::process::id()),
+            Expect::Word => result == 2,
+            Expect::Zeros if allow.partial => (1..=ZEROS as i64).contains(&result),
+            Expect::Zeros => result == ZEROS as i64,
+            Expect::Descriptor => plain!(SYS_close, result) == 0,
+        };
+    check!(good, "result {} reason {reason}", Ret(result));
+    Ok(())
+}
+
+/// What the calls in flight use: to be kept as long as they are.
+pub struct Stock {
+    _from: OwnedFd,
+    to: OwnedFd,
+    zero: OwnedFd,
+    /// An address: what is read there are zeros.
+    zeros: usize,
+    reads: [BlockedReads; 2],
+    fifo: CString,
+}
+
+impl Stock {
+    fn new(fifo: &CStr) -> Check<Stock> {
+        let (from, to) = pipe()?;
+        let zero = ok!("/dev/zero", sys::open(c"/dev/zero", libc::O_RDONLY, 0));
+        Ok(Stock {
+            reads: [BlockedReads::new(&from, 8), BlockedReads::new(&from, 4)],
+            _from: from,
+            to,
+            zero,
+            zeros: memory::pages(ZEROS)? as usize,
+            fifo: fifo.to_owned(),
+        })
+    }
+
+    /// Calls for the main thread (0) or the other owner (1), and what they have to return.
+    pub fn calls(&self, load: Load, owner: usize) -> Vec<(Call, Expect)> {
+        let pid = (call!(SYS_getpid), Expect::Pid);
+        let words = self.reads[owner].calls().into_iter();
+        let words = words.map(|read| (read, Expect::Word));
+        match load {
+            Load::Blocked => words.chain([pid; 4]).collect(),
+            Load::Running => {
+                let read = call!(SYS_read, &self.zero, self.zeros, ZEROS);
+                vec![(read, Expect::Zeros); LONG_READS]
+            }
+            Load::Queued => {
+                let queued = (call!(SYS_getpid).asynchronous(), Expect::Pid);
+                words.chain([queued; 12]).collect()
+            }
+            Load::Inside if owner == 0 => words.take(2).collect(),
+            Load::Inside => {
+                let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+                let open = call!(SYS_openat, libc::AT_FDCWD, self.fifo.as_c_str(), flags);
+                vec![pid, (open, Expect::Descriptor), pid, pid]
+            }
+        }
+    }
+
+    /// Lets everything that is blocked go on. The result is to be kept until it has.
+    pub fn release(&self) -> Check<OwnedFd> {
+        let words: usize = self.reads.iter().map(|reads| reads.words.len()).sum();
+        let bytes: Vec<u8> = (0..words as u16).flat_map(u16::to_ne_bytes).collect();
+        write_all(&self.to, &bytes)?;
+        let both = libc::O_RDWR | libc::O_NONBLOCK;
+        Ok(ok!("opening the FIFO", sys::open(&self.fifo, both, 0)))
+    }
+}
+
+/// An engine in one of the states.
+pub struct Flight {
+    pub state: State,
+    pub engine: Engine,
+    pub ring: Ring,
+    pub stock: Arc<Stock>,
+    /// Of the main thread's calls.
+    pub posted: Vec<(usize, Expect)>,
+    pub owner: Option<Owner>,
+    pub allow: Tolerance,
+}
+
+impl Flight {
+    /// Begins; returns when everything is in flight. `fifo` is the path of one.
+    pub fn start(state: State, fifo: &CStr) -> Check<Flight> {
+        signals::count_signal(libc::SIGUSR1, 0)?;
+        let stock = Arc::new(Stock::new(fifo)?);
+        let (engine, mut ring) = state.mode.start(1)?;
+        if state.load == Load::Queued {
+            engine.set(Param::MaxThreads, 2)?;
+        }
+        let (calls, expect): (Vec<_>, Vec<_>) = stock.calls(state.load, 0).into_iter().unzip();
+        let slots = ring.post_all(&calls);
+        ring.kicked()?;
+        ring.until_taken(&slots)?;
+        let mut posted: Vec<_> = slots.into_iter().zip(expect).collect();
+        if state.load == Load::Queued {
+            engine.until_stats("two blocked threads", |stats| stats.max_blocked >= 2)?;
+            // Nobody is told about these.
+            let more = ring.post_all(&[call!(SYS_getpid); 6]);
+            posted.extend(more.into_iter().map(|slot| (slot, Expect::Pid)));
+        }
+        let owner = match state.has_owner() || state.load == Load::Inside {
+            true => Some(Owner::start(&engine, state, &stock)?),
+            false => None,
+        };
+        let allow = Tolerance {
+            partial: false,
+            starved: state.load == Load::Queued,
+        };
+        let flight = Flight {
+            state,
+            engine,
+            ring,
+            stock,
+            posted,
+            owner,
+            allow,
+        };
+        flight.until_blocked()?;
+        Ok(flight)
+    }
+
+    fn until_blocked(&self) -> Check {
+        let want = match self.state.load {
+            Load::Blocked => 8,
+            Load::Inside => 3,
+            Load::Running | Load::Queued => return Ok(()),
+        };
+        self.engine
+            .until_stats("blocked calls", |stats| stats.max_blocked >= want)?;
+        Ok(())
+    }
+
+    /// Lets all calls go on and checks that each has ended well; then nothing is left.
+    pub fn end(mut self) -> Check {
+        let _fifo = self.stock.release()?;
+        let slots: Vec<usize> = self.posted.iter().map(|&(slot, _)| slot).collect();
+        let done = self.ring.finish(&slots)?;
+        for (done, &(_, expect)) in done.into_iter().zip(&self.posted) {
+            check_result(done, expect, self.allow)?;
+        }
+        if let Some(owner) = self.owner.take() {
+            owner.set_partial(self.allow.partial);
+            owner.tell(Command::Finish);
+            owner.join()?;
+        }
+        check_eq!("pages", self.engine.stats()?.pages, 1);
+        check_eq!("UNREGISTER", self.ring.unregister(), Ok(0));
+        check_eq!("pages", self.engine.stats()?.pages, 0);
+        check_eq!("locked memory", process::locked_kib(), Some(0));
+        drop(self.engine);
+        drop(self.ring);
+        gone()
+    }
+
+    /// The mappings: address and length.
+    pub fn mappings(&self) -> Vec<(*mut u8, usize)> {
+        let other = self.owner.iter().map(Owner::mapping);
+        other.chain([self.ring.base()]).collect()
+    }
+
+    /// Lets go of descriptor and mappings without closing anything: somebody else does it.
+    pub fn into_parts(self) -> Parts {
+        let mappings = self.mappings();
+        let fd = self.engine.fd();
+        std::mem::forget(self.engine);
+        self.ring.leak();
+        Parts {
+            fd,
+            mappings,
+            owner: self.owner,
+            _stock: self.stock,
+        }
+    }
+}
+
+/// A flight whose descriptor and mappings are the ending's own business.
+pub struct Parts {
+    pub fd: i32,
+    pub mappings: Vec<(*mut u8, usize)>,
+    pub owner: Option<Owner>,
+    _stock: Arc<Stock>,
+}
+
+impl Parts {
+    pub fn unmap(&self) -> Check {
+        for &(at, len) in &self.mappings {
+            ok!("munmap", sys::munmap(at, len));
+        }
+        Ok(())
+    }
+
+    pub fn close(&self) -> Check {
+        check_ret!("close", plain!(SYS_close, self.fd), 0);
+        Ok(())
+    }
+
+    /// Ends the other owner's WAIT, which holds the engine as every call holds its file.
+    pub fn stop_owner(&mut self) -> Check {
+        match self.owner.take() {
+            Some(owner) => owner.stop(),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that nothing is left; what the calls used is dropped afterwards.
+    pub fn gone(self) -> Check {
+        gone()
+    }
+}
+
+/// Checks that this process has nothing left of any engine.
+pub fn gone() -> Check {
+    process::until_tasks(1)?;
+    until("locked memory given back", || {
+        process::locked_kib() == Some(0)
+    })
+}
