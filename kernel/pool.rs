@@ -49,6 +49,8 @@ pub(crate) enum Next {
     Serve(Arc<Pages>),
     /// Poll the doorbells on this CPU.
     Spin(u32),
+    /// Nobody polls any more: say so to the programs, and ask again.
+    NobodyPolls,
     /// Sleep with [`Pool::idle`].
     Idle,
 }
@@ -196,17 +198,20 @@ impl Pool {
     }
 
     /// The thread for a reserved slot exists, or does not.
-    pub(crate) fn created(&self, i: u32, thread: Option<Thread>) {
+    ///
+    /// False where it does not and was to take over a core: nobody polls then.
+    pub(crate) fn created(&self, i: u32, thread: Option<Thread>) -> bool {
         let mut inner = self.lock();
         if thread.is_none() {
             inner.counters.create_failed += 1;
             self.free(&mut inner, i);
-            return;
+            return inner.starting != 0 || !inner.lost_poller();
         }
         inner.counters.created += 1;
         if let Some(slot) = inner.slot(i) {
             slot.thread = thread;
         }
+        true
     }
 
     fn free(&self, inner: &mut Guard<'_, Inner>, i: u32) -> Option<Thread> {
@@ -273,8 +278,13 @@ impl Pool {
         if vacant != 0 {
             let cpu = vacant.trailing_zeros();
             inner.spinning |= 1 << cpu;
+            inner.polled = true;
             inner.set_state(i, State::Polling);
             return Next::Spin(cpu);
+        }
+        // It may have been woken to take over a core that is away now.
+        if inner.lost_poller() {
+            return Next::NobodyPolls;
         }
         // The gate. Whoever has passed it already counts among the active ones.
         let others = inner.counters.active - u32::from(inner.state(i).is_active());
@@ -396,7 +406,8 @@ impl Pool {
         trace::handoff(self.number, inner.counters.queued);
         let taken_over = if vacant {
             // It finds the core vacant.
-            inner.wake_idle() || inner.starting != 0
+            let taken_over = inner.wake_idle() || inner.starting != 0;
+            taken_over || !inner.lost_poller()
         } else {
             self.wake_one(&mut inner);
             true

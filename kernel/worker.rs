@@ -51,7 +51,9 @@ impl Worker {
                 Ok(())
             }
             Err(e) => {
-                place.created(slot, None);
+                if !place.created(slot, None) {
+                    engine.poll_no_more();
+                }
                 Err(e)
             }
         }
@@ -107,6 +109,10 @@ impl Worker {
             slot: self.slot,
         };
         while let Some((page, bits)) = pages.take_offloaded(self.pool) {
+            // Nobody interrupts the thread again that was told while it made a spare.
+            if self.pool().is_stopping() {
+                return false;
+            }
             match self.run(role, pages, page, bits) {
                 End::Complete => self.settle(settled),
                 // Somebody else goes on with the rest.
@@ -166,6 +172,10 @@ impl Body for Worker {
                         }
                         Polled::GivenUp | Polled::HandedOff => true,
                     }
+                }
+                Next::NobodyPolls => {
+                    this.engine.as_arc_borrow().poll_no_more();
+                    true
                 }
                 Next::Idle => match pool.idle(this.slot, this.engine.retire_ms()) {
                     Woken::Look => true,

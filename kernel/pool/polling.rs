@@ -123,12 +123,13 @@ impl Pool {
         }
     }
 
-    /// Thread `i` no longer polls on `cpu`. Returns whether any other still polls.
+    /// Thread `i` no longer polls on `cpu`. False where nobody polls any more and programs have to
+    /// be told.
     pub(crate) fn spin_end(&self, i: u32, cpu: u32) -> bool {
         let mut inner = self.lock();
         inner.spinning &= !(1 << cpu);
         inner.set_state(i, State::Active);
-        inner.spinning != 0
+        !inner.lost_poller()
     }
 
     /// A look at what waits: `found` where something was posted that nobody executes. True where

@@ -92,6 +92,8 @@ pub(super) struct Inner {
     pub(super) head: usize,
     /// CPUs with a thread that polls, asleep or not.
     pub(super) spinning: u64,
+    /// Programs may believe that somebody polls.
+    pub(super) polled: bool,
     pub(super) counters: Counters,
 }
 
@@ -109,6 +111,7 @@ impl Inner {
             queue,
             head: 0,
             spinning: 0,
+            polled: false,
             counters: Counters::default(),
         }
     }
@@ -238,6 +241,11 @@ impl Inner {
         self.counters.queued -= 1;
         self.mirror.set_queued(self.counters.queued);
         pages
+    }
+
+    /// True, once, where nobody polls any more and programs do not know that.
+    pub(super) fn lost_poller(&mut self) -> bool {
+        self.spinning == 0 && core::mem::take(&mut self.polled)
     }
 
     /// Entries wait and no thread can take them before one of the blocked ones is back.

@@ -51,10 +51,20 @@ pub fn allowed(tid: i32) -> Option<u64> {
     u64::from_str_radix(mask.rsplit(',').next()?, 16).ok()
 }
 
-/// The nice value of a thread of this process.
-pub fn nice(tid: i32) -> Option<i64> {
+/// A field of `/proc/self/task/TID/stat`, as proc(5) counts them.
+fn stat(tid: i32, field: usize) -> Option<i64> {
     let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
     let fields = stat.rsplit_once(')')?.1;
-    // Field 19; the first behind the name is the third.
-    fields.split_whitespace().nth(19 - 3)?.parse().ok()
+    // The first behind the name is the third.
+    fields.split_whitespace().nth(field - 3)?.parse().ok()
+}
+
+/// The nice value of a thread of this process.
+pub fn nice(tid: i32) -> Option<i64> {
+    stat(tid, 19)
+}
+
+/// The CPU on which a thread of this process has last run.
+pub fn last(tid: i32) -> Option<i64> {
+    stat(tid, 39)
 }

@@ -240,31 +240,30 @@ fn from_owner() -> Check {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let path = std::ffi::CString::new(path).expect("no zero byte");
     let other = ok!("open", sys::open(&path, libc::O_RDWR, 0));
-    for _ in 0..rounds(10) {
+    for round in 1..=u64::from(rounds(10)) {
         check_ret!("flock", plain!(SYS_flock, &other, libc::LOCK_EX), 0);
         // It looks harmless, so the owner executes it, and blocks.
         let mut calls = vec![call!(SYS_flock, &file, libc::LOCK_EX)];
         calls.extend((1..100).map(|n| call!(SYS_getpid).in_pool(n as u8 % 3)));
         let before = [1, 2].map(|pool| engine.pool(pool).map_or(0, |s| s.executed));
         let slots = ring.post_all(&calls);
-        let ring_ref = &mut ring;
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let unlock = scope.spawn(|| {
                 // The owner sleeps in flock meanwhile.
                 let waited = engine.until_stats("99 results", |s| {
-                    s.inline_done + s.thread_done >= 99 && s.max_blocked >= 1
+                    s.inline_done + s.thread_done >= round * 100 - 1 && s.max_blocked >= 1
                 });
                 plain!(SYS_flock, &other, libc::LOCK_UN);
-                waited
+                waited.map(|_| ())
             });
-            Ok(())
-        })
-        .and_then(|()| {
-            for (n, done) in ring_ref.finish(&slots)?.iter().enumerate() {
+            for (n, done) in ring.finish(&slots)?.iter().enumerate() {
                 let want = if n == 0 { 0 } else { std::process::id() };
                 check_ret!("result", done.result, want);
             }
-            Ok(())
+            match unlock.join() {
+                Ok(outcome) => outcome,
+                Err(_) => fail!("a panic"),
+            }
         })?;
         let after = [1, 2].map(|pool| engine.pool(pool).map_or(0, |s| s.executed));
         for (before, after) in before.into_iter().zip(after) {
