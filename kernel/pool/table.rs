@@ -83,6 +83,8 @@ pub(super) struct Inner {
     pub(super) starting: u32,
     /// Threads that execute entries. One that finishes a call in which it has slept is none.
     executing: u32,
+    /// Threads that finish a call in which they have slept.
+    finishing: u32,
     /// Owners that sleep in a call that they execute themselves.
     owners_blocked: u32,
     /// CPUs that the pool's threads may use at the moment.
@@ -106,6 +108,7 @@ impl Inner {
             idle: NONE,
             starting: 0,
             executing: 0,
+            finishing: 0,
             owners_blocked: 0,
             usable,
             queue,
@@ -140,6 +143,7 @@ impl Inner {
         count(&mut c.blocked, |s| s == State::Blocked);
         count(&mut self.starting, |s| s == State::Starting);
         count(&mut self.executing, State::is_executing);
+        count(&mut self.finishing, |s| s == State::Finishing);
         c.max_active = core::cmp::max(c.max_active, self.executing);
         self.mirror.set_spares(c.idle + self.starting);
         self.mirror
@@ -252,6 +256,7 @@ impl Inner {
     pub(super) fn is_starved(&self) -> bool {
         self.counters.queued != 0
             && self.counters.active == 0
+            && self.finishing == 0
             && self.counters.idle == 0
             && self.starting == 0
             && self.spinning == 0
