@@ -90,6 +90,13 @@ impl Engine {
     /// SET of a parameter of one pool, which is made where it does not exist.
     fn set_of_pool(self: ArcBorrow<'_, Self>, pool: u8, param: u32, value: u64) -> Result {
         let change = Change::new(param, value)?;
+        if let Change::Nice(nice) = change {
+            // As setpriority(2) would have it for the pool's threads.
+            let now = self.pools.get(pool).map(|place| place.settings.nice());
+            if nice.value < now.unwrap_or_else(process::nice) && !nice.privileged {
+                return Err(EACCES);
+            }
+        }
         let place = self.pools.make(pool)?;
         if pool != 0 && !place.has_threads() {
             self.spawn(pool)?;
@@ -97,16 +104,7 @@ impl Engine {
         match change {
             Change::Cpus(cpus) => place.settings.set_cpus(cpus),
             Change::Active(active) => place.settings.set_active(active),
-            Change::Nice(value) => {
-                // As setpriority(2) would have it for the pool's threads.
-                if value < place.settings.nice() && !process::may_renice(value) {
-                    return Err(EACCES);
-                }
-                place.settings.set_nice(Nice {
-                    value,
-                    privileged: process::may_renice(value),
-                });
-            }
+            Change::Nice(nice) => place.settings.set_nice(nice),
         }
         let usable = match place.settings.cpus() {
             0 => self.cpus().bits(),
@@ -157,7 +155,7 @@ impl Engine {
 enum Change {
     Cpus(u64),
     Active(u32),
-    Nice(i32),
+    Nice(Nice),
 }
 
 impl Change {
@@ -171,7 +169,10 @@ impl Change {
             }
             uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => Change::Active(number(value)?),
             _ => match i32::try_from(value as i64) {
-                Ok(nice @ -20..=19) => Change::Nice(nice),
+                Ok(value @ -20..=19) => Change::Nice(Nice {
+                    value,
+                    privileged: process::may_renice(value),
+                }),
                 _ => return Err(EINVAL),
             },
         })

@@ -157,7 +157,7 @@ impl Pool {
             free.ilog2()
         };
         self.cores.backlog.store(0, RELAXED);
-        self.cores.recruited.store(recruited | 1 << cpu, RELAXED);
+        self.cores.recruited.store(recruited | (1 << cpu), RELAXED);
         if inner.wake_idle() {
             inner.counters.recruited += 1;
         } else {

@@ -264,6 +264,7 @@ fn nice_needs_right() -> Check {
         ok!("dropping rights", limits::drop_rights());
         let better = engine.try_set_pool(1, Param::PoolNice, -1);
         check_eq!("SET POOL_NICE -1", better, Err(Errno::EACCES));
+        check_eq!("threads", engine.stats()?.threads, 0);
         check_eq!(
             "SET POOL_NICE 5",
             engine.try_set_pool(1, Param::PoolNice, 5),
