@@ -69,7 +69,8 @@ pub enum PoolParam {
     /// Threads of the pool that are active at once; 0, the default: one for
     /// each of its CPUs.
     Active = abi::FLEXSC_PARAM_POOL_ACTIVE,
-    /// Nice value of the pool's threads, -20 to 19, as i64.
+    /// Nice value of the pool's threads, -20 to 19, as i64. Default: that of the
+    /// thread that made the pool.
     Nice = abi::FLEXSC_PARAM_POOL_NICE,
 }
 
@@ -193,10 +194,15 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::BadPool`], [`Error::NotTheOwner`].
+    /// [`Error::BadPool`], [`Error::NotSoNice`], [`Error::NoThreads`] where a new
+    /// pool cannot have one, [`Error::NotTheOwner`].
     pub fn set_pool(&self, pool: u8, param: PoolParam, value: u64) -> Result<(), Error> {
         device::set(self.as_fd(), pool, param as u32, value).map_err(|errno| match errno {
             Errno::EINVAL => Error::BadPool { pool, param, value },
+            Errno::EACCES => Error::NotSoNice {
+                pool,
+                nice: value as i64,
+            },
             Errno::EAGAIN => Error::NoThreads,
             errno => Self::any_error("set a parameter of a pool", errno),
         })

@@ -67,6 +67,13 @@ pub enum Error {
         /// The value.
         value: u64,
     },
+    /// The caller may not have threads of that nice value (EACCES).
+    NotSoNice {
+        /// The pool.
+        pool: u8,
+        /// The nice value.
+        nice: i64,
+    },
     /// The engine has no such pool (ENOENT).
     NoPool(u8),
     /// The chain cannot be posted (EINVAL).
@@ -97,7 +104,7 @@ impl Error {
     pub const fn errno(&self) -> i32 {
         match self {
             Error::NotLoaded(_) | Error::Unknown | Error::NoPool(_) => libc::ENOENT,
-            Error::NoPermission(_) => libc::EACCES,
+            Error::NoPermission(_) | Error::NotSoNice { .. } => libc::EACCES,
             Error::SwitchedOff | Error::NotTheOwner => libc::EPERM,
             Error::NotTheDevice | Error::TooOld(_) => libc::ENOTTY,
             Error::Version => libc::EPROTO,
@@ -200,6 +207,11 @@ impl fmt::Display for Error {
                 "the kernel refuses {value} for {param:?} of pool {pool}: pools have numbers \
                  0 to {}; see the limits in docs/abi.md",
                 FLEXSC_POOLS - 1
+            ),
+            Error::NotSoNice { pool, nice } => write!(
+                f,
+                "this user may not lower the nice value of pool {pool} to {nice}: ask for a \
+                 higher one, raise the limit with `ulimit -e`, or have CAP_SYS_NICE"
             ),
             Error::NoPool(pool) => write!(
                 f,

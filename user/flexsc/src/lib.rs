@@ -30,6 +30,7 @@ pub mod ops;
 
 mod board;
 mod call;
+mod cancel;
 mod chain;
 mod engine;
 mod error;
@@ -41,10 +42,11 @@ mod sys;
 mod wait;
 
 pub use call::{Call, Completion, Reason, Slot};
+pub use cancel::Canceller;
 pub use chain::{Chain, Slots};
 pub use engine::{DEVICE, Engine, Order, Param, PoolParam};
 pub use error::Error;
-pub use pages::{Canceller, Drain, Pages, RawPages};
+pub use pages::{Drain, Pages, RawPages};
 pub use ring::{Done, Ring};
 pub use stats::{PoolStats, Stats};
 pub use sys::abi;

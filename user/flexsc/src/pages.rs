@@ -14,6 +14,7 @@ use nix::errno::Errno;
 
 use crate::board::Board;
 use crate::call::{Call, Completion, Reason, Slot};
+use crate::cancel::Canceller;
 use crate::chain::{Chain, Slots};
 use crate::engine::Shared;
 use crate::sys::abi::{flexsc_ctrl, flexsc_entry};
@@ -330,10 +331,7 @@ impl Pages {
     /// waits.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        Canceller {
-            engine: Arc::clone(&self.engine),
-            id: self.id,
-        }
+        Canceller::new(Arc::clone(&self.engine), self.id)
     }
 
     /// Wakes the kernel: it takes what is posted.
@@ -409,7 +407,7 @@ impl Pages {
         self.board.region().map_ref().is_ours()
     }
 
-    fn any_error(doing: &'static str, errno: Errno) -> Error {
+    pub(crate) fn any_error(doing: &'static str, errno: Errno) -> Error {
         match errno {
             Errno::EPERM => Error::NotTheOwner,
             Errno::ENOENT => Error::Unknown,
@@ -444,30 +442,6 @@ impl Iterator for Drain<'_> {
             if !board.look_on(&mut self.rest) {
                 return None;
             }
-        }
-    }
-}
-
-/// Cancels calls of [`Pages`], from any thread of the process.
-#[derive(Clone, Debug)]
-pub struct Canceller {
-    engine: Arc<Shared>,
-    id: u32,
-}
-
-impl Canceller {
-    /// As [`Pages::cancel`]. Where the slot holds another call by now, that one
-    /// is cancelled.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pages::cancel`].
-    pub fn cancel(&self, slot: Slot) -> Result<bool, Error> {
-        match device::cancel(self.engine.fd.as_fd(), self.id, slot.index() as u32) {
-            Ok(()) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(Errno::ENOTTY) => Err(Error::TooOld("how to cancel calls")),
-            Err(errno) => Err(Pages::any_error("cancel a call", errno)),
         }
     }
 }

@@ -114,12 +114,21 @@ fn lines(fdinfo: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Numbers stand below each other; a pool has words and numbers in one line.
+fn line(key: &str, value: &str) -> String {
+    if value.contains(' ') {
+        format!("  {key:<16} {value}")
+    } else {
+        format!("  {key:<16} {value:>12}")
+    }
+}
+
 fn show(pid: u32, found: &[Found]) {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     for Found { fd, lines } in found {
         println!("{pid} {} fd {fd}", name.trim());
         for (key, value) in lines {
-            println!("  {key:<16} {value:>12}");
+            println!("{}", line(key, value));
         }
     }
 }
@@ -133,6 +142,17 @@ mod tests {
         let fdinfo = "pos:\t0\nflags:\t02\nmnt_id:\t15\nflexsc-posted:\t64\nflexsc-waits:\t1\n";
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(lines(fdinfo), [pair("posted", "64"), pair("waits", "1")]);
+    }
+
+    #[test]
+    fn pools_and_lines_of_later_modules_are_shown_too() {
+        let fdinfo = "flexsc-pool-3:\tcpus 0x3 nice 5 active 0/2\nflexsc-new-thing:\t7\n";
+        let shown: Vec<_> = lines(fdinfo)
+            .iter()
+            .map(|(key, value)| line(key, value))
+            .collect();
+        assert_eq!(shown[0], "  pool-3           cpus 0x3 nice 5 active 0/2");
+        assert_eq!(shown[1], "  new-thing                   7");
     }
 
     #[test]
