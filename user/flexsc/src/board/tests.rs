@@ -118,7 +118,7 @@ proptest! {
     #[test]
     fn slots_are_handed_out_once(
         pages in 1..5_usize,
-        steps in prop::collection::vec((0..5_u8, any::<u64>(), 0..150_usize), 1..100),
+        steps in prop::collection::vec((0..7_u8, any::<u64>(), 0..150_usize), 1..100),
     ) {
         let mut board = board(pages);
         let mut used = HashSet::new();
@@ -131,7 +131,19 @@ proptest! {
                     let Some(slot) = slot else { break };
                     prop_assert!(used.insert(slot));
                 },
-                2 => drop(board.ring()),
+                2 => {
+                    let words = |page| {
+                        let ctrl = board.region.ctrl(page);
+                        (ctrl.posted.load(Ordering::Relaxed), ctrl.reaped.load(Ordering::Relaxed))
+                    };
+                    let before: Vec<_> = (0..pages).map(words).collect();
+                    board.ring();
+                    for (page, (posted, reaped)) in before.into_iter().enumerate() {
+                        let now = board.region.ctrl(page).posted.load(Ordering::Relaxed);
+                        // The kernel was told that what is posted now was free.
+                        prop_assert_eq!((now ^ posted) & !doorbell::free(posted, reaped), 0);
+                    }
+                },
                 3 => for page in 0..pages {
                     let ctrl = board.region.ctrl(page);
                     let posted = ctrl.posted.load(Ordering::Relaxed);
@@ -139,6 +151,32 @@ proptest! {
                     let unfinished = posted ^ ctrl.done.load(Ordering::Relaxed);
                     ctrl.done.fetch_xor(unfinished & wish.rotate_left(page as u32), Ordering::Relaxed);
                 },
+                4 => {
+                    let len = times % 64 + 1;
+                    let chain = (0..len).fold(Chain::new(), |chain, _| chain.then(calls::getpid()));
+                    if let Some(slots) = board.stage_chain(&chain) {
+                        prop_assert_eq!((slots.len(), slots.first().page()), (len, slots.last().page()));
+                        for slot in slots.iter() {
+                            prop_assert!(used.insert(slot));
+                            prop_assert_eq!(board.single_call(slot), None);
+                        }
+                    }
+                },
+                5 => {
+                    let there = board.look().finished;
+                    let mut rest = board.look_here();
+                    let mut taken = 0;
+                    loop {
+                        while let Some((slot, _)) = board.poll_seen() {
+                            prop_assert!(used.remove(&slot));
+                            taken += 1;
+                        }
+                        if !board.look_on(&mut rest) {
+                            break;
+                        }
+                    }
+                    prop_assert_eq!(taken, there);
+                }
                 _ => {
                     let there = board.look().finished;
                     prop_assert_eq!(board.has_result(), there > 0);
