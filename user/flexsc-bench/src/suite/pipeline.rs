@@ -27,6 +27,9 @@ const IN_FLIGHT: [usize; 5] = [4, 16, 32, 64, 128];
 /// Results of one round, of which a sample has several.
 const ROUND: usize = 1024;
 
+/// So much of what is in flight is posted at once: small posts cost both sides.
+const PART: usize = 4;
+
 /// Polls in vain after which it is time to see whether the other core sleeps.
 const PATIENCE: u32 = 64;
 
@@ -72,9 +75,10 @@ fn one(options: &Options, kind: Kind, batch: usize, cpus: &[usize]) -> io::Resul
             // SAFETY: getppid() touches no memory.
             unsafe { backend.post(batch, |_| Request::Getppid) }?;
             backend.pages().ring();
+            let mut ahead = 0;
             let value = options
                 .effort
-                .measure(ROUND, || refill(&mut backend, parent))?;
+                .measure(ROUND, || refill(&mut backend, batch, parent, &mut ahead))?;
             backend.take_polling(batch, |_| ())?;
             Ok(value)
         }
@@ -83,13 +87,20 @@ fn one(options: &Options, kind: Kind, batch: usize, cpus: &[usize]) -> io::Resul
             machine::bind(&[here])?;
             // SAFETY: NOP touches no memory.
             unsafe { ring.post(batch, |_| Request::Getppid) }?;
+            let mut ahead = 0;
             let value = options.effort.measure(ROUND, || {
-                let (mut wrong, mut left) = (0, ROUND);
+                let (mut wrong, mut left, mut taken) = (0, ROUND - ahead, 0);
                 while left > 0 {
-                    let taken = ring.take_some(|result| wrong |= result);
+                    taken += ring.take_some(|result| wrong |= result);
+                    if taken * PART < batch {
+                        hint::spin_loop();
+                        continue;
+                    }
                     // SAFETY: as above.
                     unsafe { ring.post(taken, |_| Request::Getppid) }?;
+                    ahead = taken.saturating_sub(left);
                     left = left.saturating_sub(taken);
+                    taken = 0;
                 }
                 verdict(wrong)
             })?;
@@ -119,31 +130,35 @@ fn verdict(wrong: i64) -> io::Result<()> {
 }
 
 /// Takes a round of results, and posts a call for each.
-fn refill(backend: &mut Flexsc, expected: i64) -> io::Result<()> {
+/// `ahead` are results of the next round that were taken already.
+fn refill(backend: &mut Flexsc, batch: usize, expected: i64, ahead: &mut usize) -> io::Result<()> {
     let pages = backend.pages();
-    let (mut wrong, mut left, mut vain) = (0, ROUND, 0);
+    let (mut wrong, mut left, mut vain, mut taken) = (0, ROUND - *ahead, 0, 0);
     while left > 0 {
-        let mut taken = 0;
+        let before = taken;
         for done in pages.drain() {
             wrong |= done.result ^ expected;
             taken += 1;
         }
-        for _ in 0..taken {
-            // SAFETY: getppid() touches no memory.
-            unsafe { pages.stage(call_of(Request::Getppid)) };
+        if taken * PART >= batch {
+            for _ in 0..taken {
+                // SAFETY: getppid() touches no memory.
+                unsafe { pages.stage(call_of(Request::Getppid)) };
+            }
+            pages.ring();
+            *ahead = taken.saturating_sub(left);
+            left = left.saturating_sub(taken);
+            taken = 0;
+            continue;
         }
-        pages.ring();
-        left = left.saturating_sub(taken);
-        vain = if taken == 0 { vain + 1 } else { 0 };
+        vain = if taken == before { vain + 1 } else { 0 };
         if vain == PATIENCE {
             vain = 0;
             if pages.needs_kick() {
                 pages.kick().map_err(failed)?;
             }
         }
-        if taken == 0 {
-            hint::spin_loop();
-        }
+        hint::spin_loop();
     }
     verdict(wrong)
 }
