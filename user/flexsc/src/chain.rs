@@ -4,6 +4,8 @@
 
 #![expect(unsafe_code, reason = "makes the calls of a chain plainly")]
 
+use std::ops::Range;
+
 use crate::Error;
 use crate::call::{Call, Slot};
 use crate::doorbell::ENTRIES;
@@ -30,8 +32,8 @@ const SUM: u8 = abi::FLEXSC_ENTRY_SUM as u8;
 /// chain.check().unwrap();
 /// ```
 ///
-/// Calls added by [`Chain::repeat`] are the loop at its end: they are repeated
-/// until one of them returns 0 or fails. A plain value, good for being posted
+/// Calls added by [`Chain::repeat`] are its loop: they are repeated until one of
+/// them returns 0, with which the loop ends, or fails. A plain value, good for being posted
 /// any number of times. The pool of a chain is that of its first call, and
 /// [`Call::asynchronous`] there holds for all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Chain {
         self.add(call.raw_flags(flags))
     }
 
-    /// Adds a call to the loop at the end. Those that follow must be in it too.
+    /// Adds a call to the loop. All calls of the loop lie side by side.
     pub fn repeat(self, call: Call) -> Chain {
         let flags = call.flags() | LOOP;
         self.add(call.raw_flags(flags))
@@ -92,13 +94,14 @@ impl Chain {
         if !(1..=ENTRIES as usize).contains(&self.len()) {
             return Err(Error::BadChain("it needs 1 to 64 calls"));
         }
-        let begin = self.loop_begin();
+        let looped = self.looped();
         for (index, call) in self.calls.iter().enumerate() {
-            let looped = call.flags() & LOOP != 0;
-            if looped != (index >= begin) {
-                return Err(Error::BadChain("its loop must be at the end"));
+            if (call.flags() & LOOP != 0) != looped.contains(&index) {
+                return Err(Error::BadChain(
+                    "it may have one loop, of calls side by side",
+                ));
             }
-            if !looped && call.flags() & SUM != 0 {
+            if !looped.contains(&index) && call.flags() & SUM != 0 {
                 return Err(Error::BadChain("only calls of the loop have sums"));
             }
             if call.taken().any(|(_, back)| back > index) {
@@ -110,10 +113,13 @@ impl Chain {
         Ok(())
     }
 
-    /// Index of the first call of the loop.
-    fn loop_begin(&self) -> usize {
-        let looped = |call: &&Call| call.flags() & LOOP != 0;
-        self.len() - self.calls.iter().rev().take_while(looped).count()
+    /// Indices of the first calls that are in a loop together.
+    fn looped(&self) -> Range<usize> {
+        let looped = |call: &Call| call.flags() & LOOP != 0;
+        let begin = self.calls.iter().position(looped);
+        let begin = begin.unwrap_or(self.len());
+        let after = self.calls[begin..].iter().position(|call| !looped(call));
+        begin..after.map_or(self.len(), |len| begin + len)
     }
 
     /// Makes the calls plainly, now, in the same way, with at most `rounds`
@@ -134,7 +140,7 @@ impl Chain {
         }
         results.fill(-i64::from(libc::ECANCELED));
         let mut last = vec![0; self.len()];
-        let begin = self.loop_begin();
+        let looped = self.looped();
         let mut round = 1;
         let mut index = 0;
         while index < self.len() {
@@ -149,14 +155,19 @@ impl Chain {
             } else {
                 result
             };
-            if failed || (index >= begin && result == 0) {
+            if failed {
                 break;
             }
-            index += 1;
-            if index == self.len() && begin < self.len() && round < rounds {
+            index = if !looped.contains(&index) {
+                index + 1
+            } else if result == 0 {
+                looped.end
+            } else if index + 1 == looped.end && round < rounds {
                 round += 1;
-                index = begin;
-            }
+                looped.start
+            } else {
+                index + 1
+            };
         }
         Ok(())
     }
@@ -229,7 +240,10 @@ mod tests {
         assert!(wrong(Chain::new().then(calls::close(0).take(0, 1))));
         assert!(wrong(Chain::new().then(calls::getpid().sum())));
         assert!(wrong(
-            Chain::new().repeat(calls::getpid()).then(calls::getpid())
+            Chain::new()
+                .repeat(calls::getpid())
+                .then(calls::getpid())
+                .repeat(calls::getpid())
         ));
         let long = (0..65).fold(Chain::new(), |chain, _| chain.then(calls::getpid()));
         assert!(wrong(long));
@@ -284,6 +298,28 @@ mod tests {
         // SAFETY: as above.
         unsafe { summed.make(&mut zero, 5) }.unwrap();
         assert_eq!(zero, [5.min(size)]);
+    }
+
+    #[test]
+    fn what_is_behind_the_loop_comes_after_it() {
+        let chain = Chain::new()
+            .then(calls::getpid())
+            .repeat(calls::lseek(-1, 0, libc::SEEK_SET))
+            .then(calls::getppid());
+        assert_eq!((chain.check(), chain.looped()), (Ok(()), 1..2));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&null);
+        let mut byte = 0_u8;
+        let read = calls::read(fd, (&raw mut byte).cast(), 1);
+        let chain = Chain::new()
+            .repeat(read)
+            .repeat(calls::getpid())
+            .then(calls::getppid());
+        let mut results = [0; 3];
+        // SAFETY: the byte is there.
+        unsafe { chain.make(&mut results, 9) }.unwrap();
+        let parent = i64::from(std::os::unix::process::parent_id());
+        assert_eq!(results, [0, -i64::from(libc::ECANCELED), parent]);
     }
 
     #[test]
