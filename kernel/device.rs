@@ -5,6 +5,7 @@
 use crate::{
     engine::Engine,
     pages::Pages,
+    quota::Quota,
     sys::{abi, errno, file::Lines, miscdev::Device, notify::Poll, process},
     wait::{self, Policy},
 };
@@ -114,6 +115,7 @@ fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
 
 impl Device for Engine {
     type Mapping = Pages;
+    type Shared = Arc<Quota>;
 
     fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize> {
         if !this.is_ours() {
@@ -125,8 +127,8 @@ impl Device for Engine {
         wait_fast(this, arg)
     }
 
-    fn open() -> Result<Arc<Self>> {
-        let engine = Engine::new()?;
+    fn open(quota: &Arc<Quota>) -> Result<Arc<Self>> {
+        let engine = Engine::new(quota)?;
         engine.debug.add(engine.clone());
         Ok(engine)
     }

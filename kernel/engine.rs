@@ -5,6 +5,7 @@
 use crate::{
     pages::{Pages, Totals},
     pools::{PoolSet, Pools},
+    quota::Quota,
     run::order::Kind,
     sys::{
         debugfs::Entry,
@@ -43,6 +44,9 @@ struct Sums {
 /// See the module's documentation.
 pub(crate) struct Engine {
     process: Process,
+    quota: Arc<Quota>,
+    /// Who opened it, and whose pages these are.
+    user: u32,
     cpus: Cpus,
     notifier: Arc<Notifier>,
     pub(crate) pools: Pools,
@@ -60,13 +64,15 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// An engine for the current process.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(quota: &Arc<Quota>) -> Result<Arc<Self>> {
         if !file::may_open() {
             return Err(EPERM);
         }
         let engine = Arc::new(
             Engine {
                 process: Process::current()?,
+                quota: quota.clone(),
+                user: process::current_user(),
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
                 pools: Pools::new(MAX_REGISTRATIONS)?,
@@ -151,9 +157,13 @@ impl Engine {
         // Until a core that polls knows of them.
         new.set_need_wakeup(true);
         let locked = new.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
-        self.process.account_locked(locked, true)?;
+        self.quota.charge(self.user, pages)?;
+        if let Err(e) = self.process.account_locked(locked, true) {
+            self.quota.uncharge(self.user, pages);
+            return Err(e);
+        }
         if let Err(e) = self.enter(&new) {
-            self.process.account_locked(locked, false)?;
+            self.give_back(&new);
             return Err(e);
         }
         self.generation.fetch_add(1, Ordering::Release);
@@ -194,6 +204,7 @@ impl Engine {
     }
 
     fn give_back(&self, pages: &Pages) {
+        self.quota.uncharge(self.user, pages.len());
         let locked = pages.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
         // Taking off never fails.
         let _ = self.process.account_locked(locked, false);

@@ -16,6 +16,7 @@
 //! | `pages`       | a registration: doorbells, what is taken, offloaded and done    |
 //! | `pools`       | the pools of an engine                                          |
 //! | `pool`        | the syscall threads of a pool: who works, idles, is blocked     |
+//! | `quota`       | how many pages each user has                                    |
 //! | `worker`      | the life of one syscall thread, polling kernel cores            |
 //! | `wait`        | WAIT: inline execution, wait policies                           |
 //! | `run`         | the batch that a task executes, and its hand-off when it blocks |
@@ -32,13 +33,14 @@ mod params;
 mod policy;
 mod pool;
 mod pools;
+mod quota;
 mod run;
 mod stats;
 mod sys;
 mod wait;
 mod worker;
 
-use kernel::{c_str, prelude::*};
+use kernel::{c_str, prelude::*, sync::Arc};
 
 module! {
     type: Flexsc,
@@ -57,9 +59,10 @@ struct Flexsc {
 impl kernel::Module for Flexsc {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let debug = sys::debugfs::Dir::new();
+        let quota = Arc::new(quota::Quota::new(), GFP_KERNEL)?;
         Ok(Flexsc {
             _device: KBox::pin_init(
-                sys::miscdev::Registration::register(c_str!("flexsc")),
+                sys::miscdev::Registration::register(c_str!("flexsc"), quota),
                 GFP_KERNEL,
             )?,
             _debug: debug,

@@ -6,6 +6,7 @@
 #include <linux/bitops.h>
 #include <linux/capability.h>
 #include <linux/cpumask.h>
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
@@ -43,6 +44,10 @@ static uint max_threads = 8192;
 module_param(max_threads, uint, 0644);
 MODULE_PARM_DESC(max_threads, "Syscall threads that one engine may have (default 8192)");
 
+static uint max_user_pages = 8192;
+module_param(max_user_pages, uint, 0644);
+MODULE_PARM_DESC(max_user_pages, "Syscall pages that one user may have in all engines together (default 8192, 0 = no limit)");
+
 bool flexsc_may_open(void)
 {
 	switch (READ_ONCE(enable)) {
@@ -70,6 +75,17 @@ unsigned int flexsc_max_threads(void)
 	return READ_ONCE(max_threads);
 }
 
+unsigned int flexsc_max_user_pages(void)
+{
+	return READ_ONCE(max_user_pages);
+}
+
+/* The number of the current task's user in the initial namespace. */
+unsigned int flexsc_current_user(void)
+{
+	return __kuid_val(current_uid());
+}
+
 /* One function for each class of locks: the macro's static key is lockdep's. */
 void flexsc_lock_init_pages(raw_spinlock_t *lock)
 {
@@ -82,6 +98,11 @@ void flexsc_lock_init_pool(raw_spinlock_t *lock)
 }
 
 void flexsc_lock_init_slots(raw_spinlock_t *lock)
+{
+	raw_spin_lock_init(lock);
+}
+
+void flexsc_lock_init_users(raw_spinlock_t *lock)
 {
 	raw_spin_lock_init(lock);
 }

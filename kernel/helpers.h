@@ -19,6 +19,7 @@ struct vm_area_struct;
 void flexsc_lock_init_pages(raw_spinlock_t *lock);
 void flexsc_lock_init_pool(raw_spinlock_t *lock);
 void flexsc_lock_init_slots(raw_spinlock_t *lock);
+void flexsc_lock_init_users(raw_spinlock_t *lock);
 void flexsc_lock(raw_spinlock_t *lock);
 void flexsc_unlock(raw_spinlock_t *lock);
 
@@ -61,6 +62,8 @@ bool flexsc_may_open(void);
 umode_t flexsc_device_mode(void);
 unsigned int flexsc_max_pages(void);
 unsigned int flexsc_max_threads(void);
+unsigned int flexsc_max_user_pages(void);
+unsigned int flexsc_current_user(void);
 void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value);
 void flexsc_seq_fmt(struct seq_file *m, const void *text);
 

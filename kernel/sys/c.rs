@@ -28,6 +28,7 @@ extern "C" {
     pub(super) fn flexsc_lock_init_pages(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_lock_init_pool(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_lock_init_slots(lock: *mut raw_spinlock_t);
+    pub(super) fn flexsc_lock_init_users(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_lock(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_unlock(lock: *mut raw_spinlock_t);
 
@@ -70,6 +71,8 @@ extern "C" {
     pub(super) fn flexsc_device_mode() -> kernel::bindings::umode_t;
     pub(super) fn flexsc_max_pages() -> c_uint;
     pub(super) fn flexsc_max_threads() -> c_uint;
+    pub(super) fn flexsc_max_user_pages() -> c_uint;
+    pub(super) fn flexsc_current_user() -> c_uint;
     pub(super) fn flexsc_seq_u64(m: *mut seq_file, name: *const c_char, value: u64);
     pub(super) fn flexsc_seq_fmt(m: *mut seq_file, text: *const c_void);
 

@@ -37,6 +37,12 @@ pub(crate) fn max_threads() -> u32 {
     unsafe { c::flexsc_max_threads() }
 }
 
+/// Parameter `max_user_pages`: syscall pages that one user may have; 0: any number.
+pub(crate) fn max_user_pages() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_max_user_pages() }
+}
+
 /// The text of a file of proc or debugfs while it is written.
 pub(crate) struct Lines(pub(super) *mut bindings::seq_file);
 

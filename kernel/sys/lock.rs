@@ -2,7 +2,7 @@
 
 //! A raw spinlock around data: what the scheduler's hook may take.
 //!
-//! Lock order: pool, then pages; slots, then pages.
+//! Lock order: pool, then pages; slots, then pages; users alone.
 
 use super::c;
 use core::{
@@ -22,6 +22,8 @@ pub(crate) enum Class {
     Pool,
     /// An engine's table of registrations.
     Slots,
+    /// The users' numbers of pages.
+    Users,
 }
 
 /// Data behind a `raw_spinlock_t`.
@@ -47,6 +49,7 @@ impl<T> RawLock<T> {
             Class::Pages => c::flexsc_lock_init_pages,
             Class::Pool => c::flexsc_lock_init_pool,
             Class::Slots => c::flexsc_lock_init_slots,
+            Class::Users => c::flexsc_lock_init_users,
         };
         // SAFETY: The pointer is valid for writes.
         unsafe { init(lock.as_mut_ptr()) };

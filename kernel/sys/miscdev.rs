@@ -15,9 +15,11 @@ use kernel::types::{ForeignOwnable, Opaque};
 pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// What mappings of the file belong to.
     type Mapping: AsRef<Area>;
+    /// What all open files share.
+    type Shared: Send + Sync;
 
     /// open(2).
-    fn open() -> Result<Arc<Self>>;
+    fn open(shared: &Self::Shared) -> Result<Arc<Self>>;
     /// ioctl(2), from 64-bit programs.
     fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize>;
     /// flexsc_wait(2).
@@ -36,22 +38,25 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
 ///
 /// # Invariants
 ///
-/// `inner` is registered.
+/// `inner` is registered, and `shared` is there as long as it is.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Registration<T> {
+pub(crate) struct Registration<T: Device> {
     #[pin]
     inner: Opaque<bindings::miscdevice>,
+    shared: T::Shared,
     _t: PhantomData<T>,
 }
 
 // SAFETY: It may be deregistered from any thread.
-unsafe impl<T> Send for Registration<T> {}
-// SAFETY: There is nothing to do with a shared reference.
-unsafe impl<T> Sync for Registration<T> {}
+unsafe impl<T: Device> Send for Registration<T> {}
+// SAFETY: A shared reference gives nothing but shared references to `shared`.
+unsafe impl<T: Device> Sync for Registration<T> {}
 
 impl<T: Device> Registration<T> {
-    pub(crate) fn register(name: &'static CStr) -> impl PinInit<Self, Error> {
+    pub(crate) fn register(name: &'static CStr, shared: T::Shared) -> impl PinInit<Self, Error> {
+        // In this order: files may be opened before `register` returns.
         try_pin_init!(Self {
+            shared,
             inner <- Self::init(name),
             _t: PhantomData,
         })
@@ -85,7 +90,7 @@ impl<T: Device> Registration<T> {
 }
 
 #[pinned_drop]
-impl<T> PinnedDrop for Registration<T> {
+impl<T: Device> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the type invariant it is registered.
         unsafe { bindings::misc_deregister(self.inner.get()) };
@@ -123,7 +128,12 @@ impl<T: Device> Vtable<T> {
     }
 
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        match T::open() {
+        // SAFETY: The file is being opened; misc_open() has stored the device.
+        let device = unsafe { (*file).private_data }.cast::<Opaque<bindings::miscdevice>>();
+        // SAFETY: The device is the `inner` of a `Registration<T>`, by whose invariant it stays
+        // until it is deregistered, and misc_deregister() waits for misc_open().
+        let registration = unsafe { &*kernel::container_of!(device, Registration<T>, inner) };
+        match T::open(&registration.shared) {
             Ok(this) => {
                 // SAFETY: The file is being opened, nobody else uses it.
                 unsafe { (*file).private_data = this.into_foreign().cast_mut() };

@@ -157,6 +157,12 @@ impl Drop for Process {
     }
 }
 
+/// The number of the current task's user in the initial namespace.
+pub(crate) fn current_user() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_current_user() }
+}
+
 /// A set of CPUs.
 ///
 /// # Invariants

@@ -62,6 +62,7 @@ const GROUPS: &[&[registry::Test]] = &[
     life::exec::TESTS,
     life::stopped::TESTS,
     life::limited::TESTS,
+    life::quota::TESTS,
     life::rights::TESTS,
     life::machine::TESTS,
     ends::processes::TESTS,

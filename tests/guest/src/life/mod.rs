@@ -7,6 +7,7 @@ pub mod exec;
 pub mod family;
 pub mod limited;
 pub mod machine;
+pub mod quota;
 pub mod rights;
 pub mod stopped;
 
