@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help setup kernel module demo test test-quick shell bench-quick soak clean
+.PHONY: help setup kernel module demo test test-quick shell bench-quick soak fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -19,6 +19,7 @@ help:
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
 	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
 	@echo '  make soak         the guest tests over and over for ten minutes'
+	@echo '  make fuzz         five million hostile entries under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo
@@ -51,6 +52,9 @@ bench-quick: setup
 
 soak: setup
 	@scripts/soak.sh
+
+fuzz: setup
+	@scripts/soak.sh --fuzz
 
 clean:
 	rm -rf build

@@ -12,6 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 usage() {
 	cat <<END
 Usage: scripts/soak.sh [-c CONFIG] [--minutes N] [-k FILTER] [--help]
+       scripts/soak.sh --fuzz [-c CONFIG] [--entries N] [--seed N]
 
 Runs the guest tests again and again, in a new machine each time and with a
 multiple of their usual rounds (FLEXSC_TEST_ROUNDS), and stops at the first
@@ -19,31 +20,61 @@ failure or when the time is up.
 
   -c CONFIG    kernel: perf (default) or debug
   --minutes N  how long (default 10); the last run may go on for longer
+  --fuzz       instead: one long run of the fuzzer, by default under the debug
+               kernel; fails unless the module has accepted all the entries
+  --entries N  how many (default 5000000)
+  --seed N     what the fuzzer's numbers start from, as a run before has printed
   -k FILTER    only tests whose name contains FILTER or matches it as a glob
   --help       this text
 END
 }
 
-config=perf minutes=10 filter=()
+config='' minutes=10 filter=() fuzz='' entries=5000000 seed=''
 while (($#)); do
 	case $1 in
-	-c | --minutes | -k) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
+	-c | --minutes | -k | --entries | --seed) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
 	esac
 	case $1 in
 	-c) config=$2; shift ;;
 	--minutes) minutes=$2; shift ;;
 	-k) filter=(-k "$2"); shift ;;
+	--fuzz) fuzz=1 ;;
+	--entries) entries=$2; shift ;;
+	--seed) seed=$2; shift ;;
 	-h | --help) usage; exit 0 ;;
 	*) die "unknown argument \"$1\"; --help shows the usage." ;;
 	esac
 	shift
 done
+: "${config:=${fuzz:+debug}}"
+: "${config:=perf}"
+[[ $entries =~ ^[1-9][0-9]{0,11}$ ]] || die "--entries wants a number, not '$entries'."
+[[ $seed =~ ^[0-9]{0,20}$ ]] || die "--seed wants a number, not '$seed'."
 [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || die "--minutes wants a number from 1 to 9999, not '$minutes'."
 [[ $config == perf || $config == debug ]] || die "the module is in the kernels perf and debug, not in '$config'."
 
 logs=$ROOT/build/soak
 rm -rf "$logs"
 mkdir -p "$logs"
+
+# One run of the fuzzer: the figures come from the module's statistics, which
+# the test reads and compares with what was asked for.
+if [[ -n $fuzz ]]; then
+	# No less than 1000 entries in a second, even in a slow machine.
+	limit=$((300 + entries / 1000))
+	append="FLEXSC_TEST_ENTRIES=$entries FLEXSC_TEST_LIMIT=$limit"
+	[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$seed"
+	log=$logs/fuzz.log
+	rc=0
+	"$ROOT/scripts/ktest.sh" -c "$config" -k hostile.fuzz --append "$append" --keep \
+		--limit $((limit + 60)) --total-limit $((limit + 600)) >"$log" 2>&1 || rc=$?
+	work=$(sed -n 's/^kept: //p' "$log")
+	[[ -z $work ]] || { grep -h '^# seed \|^# fuzz: ' "$work/out" || true; rm -rf "$work"; }
+	tail -n 1 "$log"
+	((rc == 0)) || { grep '^FAILED ' "$log" || true; die "the fuzzer failed; the log is $log."; }
+	exit 0
+fi
+
 rounds=1 runs=0 total=0
 until ((SECONDS >= minutes * 60)); do
 	runs=$((runs + 1))

@@ -161,9 +161,11 @@ fn polling_core() -> Check {
         // The one that polls, and any other.
         let mut counters = Vec::new();
         for tid in syscall_threads() {
-            let nth = Nth::of(tid)?;
-            nth.arm(n)?;
-            counters.push(nth);
+            // It may have ended by itself.
+            if let Ok(nth) = Nth::of(tid) {
+                nth.arm(n)?;
+                counters.push(nth);
+            }
         }
         // Another registration: the list is made anew.
         let mut other = engine.ring(1)?;

@@ -83,7 +83,7 @@ pub fn random_param(fd: RawFd, random: &mut Random) {
         1 => arg.value %= 1_000_000,
         2 if random.below(4) != 0 => arg.value = 1 + random.below(64),
         3 => arg.value %= 2_000,
-        7 if random.below(4) != 0 => arg.value = 1 + random.below(100),
+        7 if random.below(16) != 0 => arg.value = 1 + random.below(16),
         10 => arg.value = arg.value.wrapping_sub(4),
         _ => {}
     }

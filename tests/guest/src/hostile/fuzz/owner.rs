@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The thread that posts: random entries, doorbells and waits.
 
-use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
 use super::cell::Finding;
-use super::program::{Life, Program};
+use super::program::Life;
 use super::values::Values;
 use crate::hostile::ioctls::{random_cancel, random_wait, random_wait_fast};
 use crate::hostile::leaks::{first_kernel_address, first_not_zero, reserved_words};
@@ -24,15 +23,16 @@ struct Own {
 }
 
 impl Own {
-    fn new(program: &Program<'_>, fd: RawFd, random: &mut Random) -> Option<Own> {
+    fn new(life: &Life<'_>, random: &mut Random) -> Option<Own> {
+        let (program, fd) = (life.program, life.fd);
         let registered = engine::register(fd, 1 + random.below(MOST_PAGES) as u32).ok()?;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let len = registered.mmap_len as usize;
         let offset = registered.mmap_offset;
         let base = sys::mmap(len, prot, libc::MAP_SHARED, fd, offset).ok()?;
         let target = Target::new(base, &registered);
-        // Otherwise a blocked call of before may write into buffers that were there.
-        if program.values.manner.is_tidy() {
+        // Otherwise others may write where they believe their buffers or their pages to be.
+        if program.values.manner.is_tidy() && !life.torn {
             if let Some((at, word)) = first_not_zero(target) {
                 // Unless the descriptor became another engine's between REGISTER and mmap, where
                 // the registration of that number is somebody else's.
@@ -186,7 +186,7 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
             }
         }
         let Some(mine) = &own else {
-            own = Own::new(program, life.fd, random);
+            own = Own::new(life, random);
             let Some(new) = &own else {
                 return;
             };

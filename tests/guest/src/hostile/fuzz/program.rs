@@ -12,6 +12,7 @@ use super::owner;
 use super::values::{Manner, Values};
 use crate::hostile::ioctls::random_param;
 use crate::hostile::target::{Target, scribble_ctrl, scribble_entry};
+use crate::kit::abi::{self, Param, ParamArg};
 use crate::kit::engine::{self, try_open};
 use crate::kit::{Random, sys, trap};
 
@@ -154,6 +155,11 @@ fn live(program: &Program<'_>, random: &mut Random) {
     };
     let fd = engine.fd();
     program.report(|report| report.engines += 1);
+    // As it is at first a loop takes 65,536 rounds.
+    if random.below(16) != 0 {
+        let mut rounds = ParamArg::new(Param::LoopMax, 1 + random.below(16));
+        let _ = sys::ioctl_with(fd, abi::IOC_SET, &mut rounds);
+    }
     for _ in 0..random.below(4) {
         random_param(fd, random);
     }
