@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno::{self, EAGAIN, EFAULT, ENOMEM};
 
-use super::{check_outcome, check_sound, one_page, swept};
+use super::{check_outcome, check_sound, close_both, one_page, swept};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{self, Cancel, Param, ParamArg, Policy, PoolStats, Wait};
 use crate::kit::engine::{Engine, query, try_open};
@@ -159,7 +159,7 @@ fn check_results(done: &[Done], pair: &[i32; 2], injected: bool) -> Check {
         }
         match index {
             1 | 3 => drop(plain!(SYS_close, done.result)),
-            2 => pair.iter().for_each(|&fd| drop(plain!(SYS_close, fd))),
+            2 => close_both(pair),
             _ => check_ret!("getpid", done.result, std::process::id()),
         }
     }

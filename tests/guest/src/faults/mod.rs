@@ -27,6 +27,13 @@ fn one_page() -> Check<(Engine, Ring)> {
     Ok((engine, ring))
 }
 
+/// Closes what pipe2() returned.
+fn close_both(pair: &[i32; 2]) {
+    for &fd in pair {
+        plain!(SYS_close, fd);
+    }
+}
+
 /// Prints how much was tried: a sweep that finds nothing to fail shows.
 fn swept(what: &str, failures: u32, at_least: u32) -> Check {
     println!("# {what}: {failures} failures injected");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno::{self, EAGAIN, EFAULT, ENOMEM};
 
-use super::{check_sound, one_page, swept};
+use super::{check_sound, close_both, one_page, swept};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{Param, REASON_NONE, REASON_STARVED};
 use crate::kit::engine::Engine;
@@ -113,7 +113,7 @@ fn entries() -> Check {
             }
             match index {
                 1 | 3 => drop(plain!(SYS_close, done.result)),
-                2 => pair.iter().for_each(|&fd| drop(plain!(SYS_close, fd))),
+                2 => close_both(&pair),
                 _ => {}
             }
         }

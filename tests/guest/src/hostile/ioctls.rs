@@ -37,7 +37,7 @@ fn some_value(random: &mut Random) -> u64 {
 /// WAIT with any policy and times so short that nobody is kept.
 pub fn random_wait(fd: RawFd, id: u32, random: &mut Random) {
     let mut arg = Wait::new(id, Policy::None);
-    arg.policy = random.below(6) as u32;
+    arg.policy = random.below(Policy::Adaptive as u64 + 2) as u32;
     if random.below(4) == 0 {
         (arg.policy, arg.min) = (some_value(random) as u32, some_value(random) as u32);
     }

@@ -76,11 +76,6 @@ impl Random {
         Random(seed.max(1))
     }
 
-    /// From a given seed.
-    pub fn from_seed(seed: u64) -> Self {
-        Random(seed.max(1))
-    }
-
     /// Another one, for another thread.
     pub fn split(&mut self) -> Self {
         Random(self.word() | 1)

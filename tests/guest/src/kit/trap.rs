@@ -13,9 +13,10 @@ const MOST: u32 = 20_000;
 static FAULTS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn patch(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid siginfo_t to a handler with SA_SIGINFO, and for these
-    // signals its address is set.
-    let at = unsafe { (*info).si_addr() } as usize;
+    // SAFETY: the kernel passes a valid siginfo_t to a handler with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: for these signals the address is set.
+    let at = unsafe { info.si_addr() } as usize;
     let page = at & !4095;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;

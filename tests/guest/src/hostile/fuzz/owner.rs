@@ -93,7 +93,7 @@ fn stage(entry: &Entry, values: &Values, random: &mut Random) {
         0..=7 => 0,
         8..=10 => abi::ENTRY_ASYNC,
         11 => random.word() as u8,
-        12 => abi::ENTRY_LINK | abi::ENTRY_LOOP,
+        12 => abi::ENTRY_LINK | abi::ENTRY_LOOP | random.word() as u8 & abi::ENTRY_SUM,
         13 => abi::ENTRY_LINK | random.word() as u8 & 0xf,
         _ => random.word() as u8 & 0xf,
     };
