@@ -143,26 +143,6 @@ bool flexsc_is_executing(void)
 	return current->flags & PF_SYSCALL_THREAD;
 }
 
-/*
- * Has the last thread that runs in user space ended? Syscall threads alone
- * must not keep a process.
- */
-bool flexsc_is_orphaned(void)
-{
-	struct task_struct *t;
-	bool orphaned = true;
-
-	rcu_read_lock();
-	for_each_thread(current, t) {
-		if (!(READ_ONCE(t->flags) & (PF_USER_WORKER | PF_EXITING))) {
-			orphaned = false;
-			break;
-		}
-	}
-	rcu_read_unlock();
-	return orphaned;
-}
-
 bool flexsc_signal_pending(void)
 {
 	return signal_pending(current);

@@ -9,6 +9,7 @@ struct cpumask;
 struct file;
 struct flexsc_debug;
 struct flexsc_notifier;
+struct flexsc_watch;
 struct mm_struct;
 struct pid;
 struct poll_table_struct;
@@ -28,7 +29,6 @@ struct mm_struct *flexsc_current_mm(void);
 struct pid *flexsc_current_tgid(void);
 bool flexsc_is_current(struct mm_struct *mm, struct pid *tgid);
 bool flexsc_is_executing(void);
-bool flexsc_is_orphaned(void);
 bool flexsc_signal_pending(void);
 bool flexsc_breathe(void);
 void flexsc_relax(void);
@@ -73,6 +73,9 @@ void flexsc_notifier_signal(struct flexsc_notifier *n);
 void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 			  struct poll_table_struct *table);
 int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd);
+
+struct flexsc_watch *flexsc_watch_new(void (*orphaned)(void *data), void *data);
+void flexsc_watch_free(struct flexsc_watch *w);
 
 void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 			 struct task_struct *owner);

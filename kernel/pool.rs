@@ -36,8 +36,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-/// How often an idle thread looks whether its process has a thread left in user space, and whether
-/// a CPU that shall poll has come back.
+/// How often an idle thread looks whether a CPU that shall poll has come back.
 const LOOK_MS: u32 = 500;
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -61,8 +60,6 @@ pub(crate) enum Woken {
     Look,
     /// It was idle for too long: end.
     Retire,
-    /// The process has no thread left in user space: end, and let all others end.
-    Orphaned,
 }
 
 /// Where a thread stands when it asks what to do next.
@@ -338,12 +335,8 @@ impl Pool {
                 process::sleep_cancel();
                 break Woken::Look;
             }
-            // The last thread of a process may end without a word: exit(2).
             if process::sleep(Some(core::cmp::min(retire_ms, LOOK_MS))) {
                 continue;
-            }
-            if process::is_orphaned() {
-                break Woken::Orphaned;
             }
             if self.has_vacant_core(self.may_poll()) {
                 break Woken::Look;

@@ -8,7 +8,7 @@ use crate::{
     pages::Pages,
     pool::{Pool, Total},
     run::Role,
-    sys::once::OnceTable,
+    sys::{once::OnceTable, watch::Watched},
 };
 use core::sync::atomic::{AtomicU16, Ordering};
 use kernel::prelude::*;
@@ -189,5 +189,12 @@ impl Pools {
     /// The threads are ending.
     pub(crate) fn is_stopping(&self) -> bool {
         self.first.is_stopping()
+    }
+}
+
+impl Watched for Pools {
+    /// The last thread of a process may end without a word: exit(2).
+    fn orphaned(this: ArcBorrow<'_, Self>) {
+        this.stop();
     }
 }

@@ -180,10 +180,6 @@ impl Body for Worker {
                 Next::Idle => match pool.idle(this.slot, this.engine.retire_ms()) {
                     Woken::Look => true,
                     Woken::Retire => false,
-                    Woken::Orphaned => {
-                        this.engine.close();
-                        false
-                    }
                 },
             };
             if !alive {

@@ -19,6 +19,7 @@ pub(crate) mod owned;
 pub(crate) mod process;
 pub(crate) mod thread;
 pub(crate) mod trace;
+pub(crate) mod watch;
 
 use kernel::bindings;
 

@@ -259,12 +259,6 @@ pub(crate) fn is_executing() -> bool {
     unsafe { c::flexsc_is_executing() }
 }
 
-/// Has the last thread of the current syscall thread's process ended that runs in user space?
-pub(crate) fn is_orphaned() -> bool {
-    // SAFETY: No preconditions.
-    unsafe { c::flexsc_is_orphaned() }
-}
-
 /// Has the current task a signal to handle?
 pub(crate) fn signal_pending() -> bool {
     // SAFETY: No preconditions.
