@@ -18,7 +18,7 @@ help:
 	@echo '  make kernel       build the kernel and the module: build/kernel-perf'
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
 	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
-	@echo '  make soak         the guest tests over and over for ten minutes'
+	@echo '  make soak         processes with mixed calls, and all their endings, for ten minutes'
 	@echo '  make fuzz         five million hostile entries under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
 	@echo '  make clean        remove build/; kernels stay in the cache'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The guest tests over and over, each time with more rounds, until the time is
-# up.  See usage().
+# Calls, pages, pools, processes and all their endings over and over, until the
+# time is up.  See usage().
 
 set -euo pipefail
 export PROG=soak
@@ -11,33 +11,38 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
 	cat <<END
-Usage: scripts/soak.sh [-c CONFIG] [--minutes N] [-k FILTER] [--help]
+Usage: scripts/soak.sh [-c CONFIG] [--minutes N] [--lives N] [-k FILTER] [--all] [--help]
        scripts/soak.sh --fuzz [-c CONFIG] [--entries N] [--seed N]
 
-Runs the guest tests again and again, in a new machine each time and with a
-multiple of their usual rounds (FLEXSC_TEST_ROUNDS), and stops at the first
-failure or when the time is up.
+Runs guest tests again and again, in a new machine each time and with a multiple
+of their usual rounds (FLEXSC_TEST_ROUNDS), and stops at the first failure or
+when the time is up: the matrix of endings (ends.*) and the mixed load (soak.*).
+At the end it says how often each ending was run.
 
   -c CONFIG    kernel: perf (default) or debug
   --minutes N  how long (default 10); the last run may go on for longer
+  --lives N    not before each ending was run N times (default 200)
   --fuzz       instead: one long run of the fuzzer, by default under the debug
                kernel; fails unless the module has accepted all the entries
   --entries N  how many (default 5000000)
   --seed N     what the fuzzer's numbers start from, as a run before has printed
   -k FILTER    only tests whose name contains FILTER or matches it as a glob
+  --all        all guest tests
   --help       this text
 END
 }
 
-config='' minutes=10 filter=() fuzz='' entries=5000000 seed=''
+config='' minutes=10 lives=200 filter=(-k 'ends. soak.') fuzz='' entries=5000000 seed=''
 while (($#)); do
 	case $1 in
-	-c | --minutes | -k | --entries | --seed) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
+	-c | --minutes | --lives | -k | --entries | --seed) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
 	esac
 	case $1 in
 	-c) config=$2; shift ;;
 	--minutes) minutes=$2; shift ;;
+	--lives) lives=$2; shift ;;
 	-k) filter=(-k "$2"); shift ;;
+	--all) filter=() ;;
 	--fuzz) fuzz=1 ;;
 	--entries) entries=$2; shift ;;
 	--seed) seed=$2; shift ;;
@@ -51,6 +56,7 @@ done
 [[ $entries =~ ^[1-9][0-9]{0,11}$ ]] || die "--entries wants a number, not '$entries'."
 [[ $seed =~ ^[0-9]{0,20}$ ]] || die "--seed wants a number, not '$seed'."
 [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || die "--minutes wants a number from 1 to 9999, not '$minutes'."
+[[ $lives =~ ^[0-9]{1,6}$ ]] || die "--lives wants a number, not '$lives'."
 [[ $config == perf || $config == debug ]] || die "the module is in the kernels perf and debug, not in '$config'."
 
 logs=$ROOT/build/soak
@@ -74,24 +80,53 @@ if [[ -n $fuzz ]]; then
 	((rc == 0)) || { grep '^FAILED ' "$log" || true; die "the fuzzer failed; the log is $log."; }
 	exit 0
 fi
+# Tests of the matrix say how many processes they have led to their end.  Files
+# of "NAME NUMBER" lines are added up.
+count_lives() {
+	awk '/^# begin /{name=$3} /^# lives: /{print name, $3}' "$1" >>"$logs/lives"
+}
+
+lives_by_name() {
+	awk '{sum[$1] += $2} END {for (name in sum) printf "%8d  %s\n", sum[name], name}' "$logs/lives" |
+		sort -k2
+}
+
+fewest() {
+	lives_by_name | awk 'NR == 1 || $1 < least {least = $1} END {print least + 0}'
+}
+
+enough() {
+	((SECONDS >= minutes * 60)) || return 1
+	[[ ! -s $logs/lives ]] || (($(fewest) >= lives))
+}
 
 rounds=1 runs=0 total=0
-until ((SECONDS >= minutes * 60)); do
+: >"$logs/lives"
+until enough; do
 	runs=$((runs + 1))
 	log=$logs/$runs.log
 	begun=$SECONDS
 	# What the kernel does not know on its command line it hands to init as environment.
-	"$ROOT/scripts/ktest.sh" -c "$config" "${filter[@]}" --append "FLEXSC_TEST_ROUNDS=$rounds" \
+	KTEST_WORK=$logs "$ROOT/scripts/ktest.sh" -c "$config" "${filter[@]}" --keep \
+		--append "FLEXSC_TEST_ROUNDS=$rounds" \
 		--limit $((60 + 60 * rounds)) --total-limit $((900 + 300 * rounds)) >"$log" 2>&1 || {
 		grep '^FAILED ' "$log" || tail -n 20 "$log"
 		die "run $runs (rounds times $rounds) failed after $((SECONDS / 60)) min; the log is $log."
 	}
-	last=$(tail -n 1 "$log")
-	printf 'run %d, rounds times %d: %s, %d s\n' $runs $rounds "$last" $((SECONDS - begun))
+	work=$(sed -n 's/^kept: //p' "$log")
+	count_lives "$work/out"
+	rm -rf "$work"
+	took=$((SECONDS - begun))
+	last=$(grep -E '^[0-9]+ passed, ' "$log" | tail -n 1)
+	printf 'run %d, rounds times %d: %s, %d s\n' $runs $rounds "$last" $took
 	total=$((total + ${last%% *}))
-	# A run shall last for about a third of the time.
-	if ((SECONDS - begun < minutes * 10)); then
-		rounds=$((rounds * 2))
-	fi
+	# The next run takes what is left of the time.
+	left=$((minutes * 60 - SECONDS))
+	next=$((left * rounds / (took > 0 ? took : 1)))
+	rounds=$((next > rounds ? next : rounds))
 done
+if [[ -s $logs/lives ]]; then
+	printf 'processes that were led to each end:\n'
+	lives_by_name
+fi
 printf '%d passed, 0 failed in %d runs, %d min\n' $total $runs $((SECONDS / 60))
