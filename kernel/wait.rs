@@ -160,7 +160,12 @@ fn wait_long(
             return Ok(count.ready);
         }
         if signal || process::signal_pending() {
-            return Err(ERESTARTSYS);
+            // The time of linger is a relative one: it would begin anew with each restart.
+            return Err(if policy.linger.is_some() && count.ready != 0 {
+                ERESTARTNOHAND
+            } else {
+                ERESTARTSYS
+            });
         }
         if let Need::AtMost(_) = policy.need {
             if count.ready + count.unfinished == 0 {
