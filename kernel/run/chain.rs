@@ -101,6 +101,11 @@ impl Batch<'_> {
             // A loop may take its time, and the owner has others to serve.
             return self.give_rest(&chain, chain.next, 0);
         }
+        if chain.looped.is_some() {
+            // Nor shall those wait for its end that were claimed together with it.
+            let left = self.leave(self.todo.take());
+            self.engine.pools.push(left, self.pages);
+        }
         self.run_chain(frame, &chain);
     }
 
