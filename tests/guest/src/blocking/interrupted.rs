@@ -25,7 +25,7 @@ tests! { "signals":
 }
 
 /// Sends a signal to the calling thread every few milliseconds during `work`.
-fn under_signals<T>(signal: i32, every: Duration, work: impl FnOnce() -> T) -> T {
+pub(super) fn under_signals<T>(signal: i32, every: Duration, work: impl FnOnce() -> T) -> T {
     let me = sys::gettid();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -41,7 +41,7 @@ fn under_signals<T>(signal: i32, every: Duration, work: impl FnOnce() -> T) -> T
     })
 }
 
-const OFTEN: Duration = Duration::from_millis(5);
+pub(super) const OFTEN: Duration = Duration::from_millis(5);
 
 fn wait_interrupted() -> Check {
     let engine = Engine::open()?;

@@ -4,6 +4,7 @@
 pub mod adaptive;
 pub mod handoff;
 pub mod interrupted;
+pub mod policies;
 pub mod threads;
 pub mod wait_call;
 pub mod waiting;

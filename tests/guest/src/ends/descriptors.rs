@@ -39,7 +39,7 @@ fn close_then_unmap() -> Check {
         parts.close()?;
         check_alive("closed, but mapped")?;
         parts.unmap()?;
-        parts.stop_owner()?;
+        parts.stop_threads()?;
         parts.gone()
     };
     in_every_state(|life| life.run(inside, Child::join))
@@ -50,7 +50,7 @@ fn unmap_then_close() -> Check {
         let mut parts = flight.into_parts();
         parts.unmap()?;
         check_alive("unmapped, but open")?;
-        parts.stop_owner()?;
+        parts.stop_threads()?;
         parts.close()?;
         parts.gone()
     };
@@ -82,7 +82,7 @@ fn close_by_entries() -> Check {
                 plain!(SYS_mincore, at, len, resident.as_mut_ptr()) == -i64::from(libc::ENOMEM)
             })?;
         }
-        parts.stop_owner()?;
+        parts.stop_threads()?;
         parts.gone()
     };
     in_every_state(|life| life.run(inside, Child::join))
@@ -94,7 +94,7 @@ fn close_duplicate() -> Check {
         let copy = plain!(SYS_dup, parts.fd);
         parts.close()?;
         parts.unmap()?;
-        parts.stop_owner()?;
+        parts.stop_threads()?;
         check_alive("a duplicate is open")?;
         let closed = std::thread::spawn(move || plain!(SYS_close, copy));
         check_ret!("close", closed.join().expect("no panic"), 0);
@@ -111,7 +111,7 @@ fn close_by_other_process() -> Check {
             scm::send_fd(&there, parts.fd)?;
             parts.close()?;
             parts.unmap()?;
-            parts.stop_owner()?;
+            parts.stop_threads()?;
             check_alive("another process has the descriptor")?;
             link.ready();
             // What the calls use stays until nobody makes them any more.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A thread that owns pages of its own and waits for its calls.
+//! Threads beside the main one: one that owns pages and waits for its calls, one that cancels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::state::{State, Stock, Tolerance, check_result};
 use crate::check::Check;
 use crate::kit::abi::Policy;
-use crate::kit::engine::{Engine, register};
+use crate::kit::engine::{Engine, cancel, register};
 use crate::kit::ring::Ring;
 use crate::kit::{signals, sys, until};
 
@@ -35,6 +35,7 @@ struct Shared {
     len: AtomicUsize,
     command: AtomicU32,
     partial: AtomicBool,
+    cancelled: AtomicBool,
 }
 
 impl Shared {
@@ -53,7 +54,7 @@ fn body(fd: i32, state: State, stock: &Stock, shared: &Shared) -> Check {
     let registered = ok!("REGISTER", register(fd, 1));
     let mut ring = Ring::map(fd, &registered)?;
     ring.mode = state.mode;
-    let (calls, expect): (Vec<_>, Vec<_>) = stock.calls(state.load, 1).into_iter().unzip();
+    let (calls, expect): (Vec<_>, Vec<_>) = stock.calls(state, 1).into_iter().unzip();
     let slots = ring.post_all(&calls);
     let (base, len) = ring.base();
     shared.base.store(base as usize, Ordering::Relaxed);
@@ -75,6 +76,7 @@ fn body(fd: i32, state: State, stock: &Stock, shared: &Shared) -> Check {
     let allow = Tolerance {
         partial: shared.partial.load(Ordering::Relaxed),
         starved: false,
+        cancelled: shared.cancelled.load(Ordering::Relaxed),
     };
     for (slot, expect) in slots.into_iter().zip(expect) {
         check_result(ring.reap(slot), expect, allow)
@@ -117,9 +119,13 @@ impl Owner {
         (base as *mut u8, self.shared.len.load(Ordering::Relaxed))
     }
 
-    /// Calls may have been interrupted.
-    pub fn set_partial(&self, partial: bool) {
+    /// What its calls may return besides.
+    pub fn allow(&self, allow: Tolerance) {
+        let Tolerance {
+            partial, cancelled, ..
+        } = allow;
         self.shared.partial.store(partial, Ordering::Relaxed);
+        self.shared.cancelled.store(cancelled, Ordering::Relaxed);
     }
 
     pub fn tell(&self, command: Command) {
@@ -140,5 +146,39 @@ impl Owner {
             self.thread.is_finished()
         })?;
         self.join()
+    }
+}
+
+/// A thread that cancels calls of some registrations, one after the other.
+pub struct Canceller {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Canceller {
+    pub fn start(engine: &Engine, ring: &Ring, owner: Option<&Owner>) -> Canceller {
+        let ids: Vec<u32> = owner
+            .iter()
+            .map(|owner| owner.id())
+            .chain([ring.id])
+            .collect();
+        let (fd, stop) = (engine.fd(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            for slot in (0..64).cycle() {
+                // The engine may go at any time.
+                let gone = |id: &u32| !matches!(cancel(fd, *id, slot), Ok(_) | Err(Errno::ENOENT));
+                if stopped.load(Ordering::Relaxed) || ids.iter().any(gone) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        Canceller { stop, thread }
+    }
+
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("no panic");
     }
 }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use super::state::Flight;
 use super::{in_every_state, stay};
 use crate::check::Check;
-use crate::kit::abi::{self, Cancel, Policy, Wait};
+use crate::kit::abi::{self, Policy, Wait};
 use crate::kit::cgroup::Cgroup;
 use crate::kit::child::{Child, End, Link, in_child};
 use crate::kit::clone::in_vm_child;
@@ -49,7 +49,7 @@ fn exit_other_thread() -> Check {
 fn last_thread_exits() -> Check {
     let inside = |flight: Flight, _: &Link| {
         let mut parts = flight.into_parts();
-        parts.stop_owner()?;
+        parts.stop_threads()?;
         // Nothing is dropped: the calls in flight go on with it.
         std::mem::forget(parts);
         sys::exit_thread(25);
@@ -113,13 +113,8 @@ fn exec_other_thread() -> Check {
 }
 
 /// What every ioctl says to a process that is not the engine's.
-fn ask_all(fd: i32, id: u32) -> [Result<u64, Errno>; 7] {
+fn ask_all(fd: i32, id: u32) -> [Result<u64, Errno>; 8] {
     let mut wait = Wait::new(id, Policy::None);
-    let mut cancel = Cancel {
-        size: size_of::<Cancel>() as u32,
-        id,
-        ..Cancel::default()
-    };
     let all = abi::wait_fast_arg(id, Policy::All as u32, 0);
     [
         engine::query(fd).map(|_| 0),
@@ -128,11 +123,12 @@ fn ask_all(fd: i32, id: u32) -> [Result<u64, Errno>; 7] {
         sys::ioctl(fd, abi::IOC_WAIT_FAST, all),
         sys::ioctl(fd, abi::IOC_KICK, u64::from(id)),
         sys::ioctl(fd, abi::IOC_UNREGISTER, u64::from(id)),
-        sys::ioctl_with(fd, abi::IOC_CANCEL, &mut cancel),
+        engine::cancel(fd, id, 0),
+        sys::result(sys::syscall(abi::NR_WAIT, [fd as u64, all, 0, 0, 0, 0])),
     ]
 }
 
-const ALL_REFUSED: [Result<u64, Errno>; 7] = [Err(Errno::EPERM); 7];
+const ALL_REFUSED: [Result<u64, Errno>; 8] = [Err(Errno::EPERM); 8];
 
 fn fork() -> Check {
     let inside = |flight: Flight, _: &Link| {

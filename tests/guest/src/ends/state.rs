@@ -5,9 +5,9 @@ use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::owner::{Command, Owner};
+use super::owner::{Canceller, Command, Owner};
 use crate::check::{Check, Ret};
-use crate::kit::abi::{Param, REASON_NONE, REASON_STARVED};
+use crate::kit::abi::{ENTRY_LINK, ENTRY_LOOP, Param, REASON_CHAIN, REASON_NONE, REASON_STARVED};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe, write_all};
 use crate::kit::memory;
@@ -25,6 +25,10 @@ pub enum Load {
     /// With two threads, both blocked: entries that wait for one, and entries that nobody has
     /// taken.
     Queued,
+    /// Loops of chains, one that runs and one that sleeps, which never end by themselves.
+    Looping,
+    /// As Blocked, while a thread cancels calls at random.
+    Cancelling,
     /// An inline call that blocks the owner in WAIT: the open of a FIFO.
     Inside,
 }
@@ -41,16 +45,24 @@ impl State {
     pub fn all() -> impl Iterator<Item = State> {
         let loads = [Load::Blocked, Load::Running, Load::Queued];
         let each = move |mode| loads.map(|load| State { mode, load });
-        let inside = State {
-            mode: Mode::Inline,
-            load: Load::Inside,
-        };
-        Mode::ALL.into_iter().flat_map(each).chain([inside])
+        let more = [
+            (Mode::Kick, Load::Looping),
+            (Mode::Spin, Load::Looping),
+            (Mode::Inline, Load::Cancelling),
+            (Mode::Spin, Load::Cancelling),
+            (Mode::Inline, Load::Inside),
+        ];
+        let more = more.map(|(mode, load)| State { mode, load });
+        Mode::ALL.into_iter().flat_map(each).chain(more)
     }
 
     /// Whether a thread beside the main one owns pages and sleeps in WAIT.
     pub fn has_owner(self) -> bool {
-        matches!(self.mode, Mode::Inline | Mode::Async) && self.load != Load::Queued
+        match self.load {
+            Load::Queued => false,
+            Load::Inside => true,
+            _ => matches!(self.mode, Mode::Inline | Mode::Async),
+        }
     }
 }
 
@@ -65,12 +77,14 @@ pub enum Expect {
     Zeros,
     /// A descriptor, which is closed.
     Descriptor,
+    /// What a loop returned last, or that it was cancelled.
+    Looped,
 }
 
 /// Bytes of a long read.
 const ZEROS: usize = 1 << 20;
 /// Long reads in one page.
-const LONG_READS: usize = 16;
+const LONG_READS: usize = 8;
 
 /// How far results may differ from those of an undisturbed call.
 #[derive(Clone, Copy, Default)]
@@ -79,6 +93,8 @@ pub struct Tolerance {
     pub partial: bool,
     /// There were not enough threads.
     pub starved: bool,
+    /// Calls may have been cancelled.
+    pub cancelled: bool,
 }
 
 /// Checks a result.
@@ -87,12 +103,19 @@ pub fn check_result(done: Done, expect: Expect, allow: Tolerance) -> Check {
     if allow.starved && reason == REASON_STARVED && result == -i64::from(libc::EAGAIN) {
         return Ok(());
     }
+    let interrupted = result == -i64::from(libc::EINTR) && reason == REASON_NONE;
+    let dropped = result == -i64::from(libc::ECANCELED) && reason >= REASON_CHAIN;
+    let cancelled = interrupted || dropped;
+    if cancelled && (allow.cancelled || matches!(expect, Expect::Looped)) {
+        return Ok(());
+    }
     let good = reason == REASON_NONE
         && match expect {
             Expect::Pid => result == i64::from(std::process::id()),
             Expect::Word => result == 2,
             Expect::Zeros if allow.partial => (1..=ZEROS as i64).contains(&result),
             Expect::Zeros => result == ZEROS as i64,
+            Expect::Looped => result >= 0,
             Expect::Descriptor => plain!(SYS_close, result) == 0,
         };
     check!(good, "result {} reason {reason}", Ret(result));
@@ -104,6 +127,7 @@ pub struct Stock {
     _from: OwnedFd,
     to: OwnedFd,
     zero: OwnedFd,
+    timer: OwnedFd,
     /// An address: what is read there are zeros.
     zeros: usize,
     reads: [BlockedReads; 2],
@@ -113,24 +137,46 @@ pub struct Stock {
 impl Stock {
     fn new(fifo: &CStr) -> Check<Stock> {
         let (from, to) = pipe()?;
+        let timer = sys::own(plain!(SYS_timerfd_create, libc::CLOCK_MONOTONIC, 0) as i32);
+        let every = [0i64, 1_000_000, 0, 1_000_000];
+        let set = plain!(SYS_timerfd_settime, &timer, 0, every.as_ptr(), 0);
+        check_ret!("timerfd_settime", set, 0);
         let zero = ok!("/dev/zero", sys::open(c"/dev/zero", libc::O_RDONLY, 0));
         Ok(Stock {
-            reads: [BlockedReads::new(&from, 8), BlockedReads::new(&from, 4)],
+            reads: [BlockedReads::new(&from, 5), BlockedReads::new(&from, 3)],
             _from: from,
             to,
             zero,
+            timer,
             zeros: memory::pages(ZEROS)? as usize,
             fifo: fifo.to_owned(),
         })
     }
 
     /// Calls for the main thread (0) or the other owner (1), and what they have to return.
-    pub fn calls(&self, load: Load, owner: usize) -> Vec<(Call, Expect)> {
+    pub fn calls(&self, state: State, owner: usize) -> Vec<(Call, Expect)> {
+        let State { mode, load } = state;
         let pid = (call!(SYS_getpid), Expect::Pid);
         let words = self.reads[owner].calls().into_iter();
         let words = words.map(|read| (read, Expect::Word));
         match load {
-            Load::Blocked => words.chain([pid; 4]).collect(),
+            Load::Looping if owner == 0 => {
+                let read = call!(SYS_read, &self.zero, self.zeros, 64);
+                let tick = call!(SYS_read, &self.timer, self.zeros, 8);
+                let looped = |call: Call, more: u8| Call {
+                    flags: call.flags | ENTRY_LOOP | more,
+                    ..call
+                };
+                let chain = |second| [looped(read, ENTRY_LINK), looped(second, 0)];
+                // One that runs without a pause would keep a kernel core from polling.
+                let running = match mode {
+                    Mode::Spin => tick,
+                    _ => read,
+                };
+                let calls = [chain(tick), chain(running)].concat().into_iter();
+                calls.map(|call| (call, Expect::Looped)).collect()
+            }
+            Load::Blocked | Load::Looping | Load::Cancelling => words.chain([pid; 4]).collect(),
             Load::Running => {
                 let read = call!(SYS_read, &self.zero, self.zeros, ZEROS);
                 vec![(read, Expect::Zeros); LONG_READS]
@@ -167,6 +213,7 @@ pub struct Flight {
     /// Of the main thread's calls.
     pub posted: Vec<(usize, Expect)>,
     pub owner: Option<Owner>,
+    canceller: Option<Canceller>,
     pub allow: Tolerance,
 }
 
@@ -176,10 +223,12 @@ impl Flight {
         signals::count_signal(libc::SIGUSR1, 0)?;
         let stock = Arc::new(Stock::new(fifo)?);
         let (engine, mut ring) = state.mode.start(1)?;
-        if state.load == Load::Queued {
-            engine.set(Param::MaxThreads, 2)?;
+        match state.load {
+            Load::Queued => engine.set(Param::MaxThreads, 2)?,
+            Load::Looping => engine.set(Param::LoopMax, 1 << 40)?,
+            _ => {}
         }
-        let (calls, expect): (Vec<_>, Vec<_>) = stock.calls(state.load, 0).into_iter().unzip();
+        let (calls, expect): (Vec<_>, Vec<_>) = stock.calls(state, 0).into_iter().unzip();
         let slots = ring.post_all(&calls);
         ring.kicked()?;
         ring.until_taken(&slots)?;
@@ -190,13 +239,18 @@ impl Flight {
             let more = ring.post_all(&[call!(SYS_getpid); 6]);
             posted.extend(more.into_iter().map(|slot| (slot, Expect::Pid)));
         }
-        let owner = match state.has_owner() || state.load == Load::Inside {
+        let owner = match state.has_owner() {
             true => Some(Owner::start(&engine, state, &stock)?),
             false => None,
         };
         let allow = Tolerance {
             partial: false,
             starved: state.load == Load::Queued,
+            cancelled: state.load == Load::Cancelling,
+        };
+        let canceller = match state.load {
+            Load::Cancelling => Some(Canceller::start(&engine, &ring, owner.as_ref())),
+            _ => None,
         };
         let flight = Flight {
             state,
@@ -205,6 +259,7 @@ impl Flight {
             stock,
             posted,
             owner,
+            canceller,
             allow,
         };
         flight.until_blocked()?;
@@ -213,9 +268,10 @@ impl Flight {
 
     fn until_blocked(&self) -> Check {
         let want = match self.state.load {
-            Load::Blocked => 8,
+            Load::Blocked => 5,
             Load::Inside => 3,
-            Load::Running | Load::Queued => return Ok(()),
+            Load::Looping => 1,
+            Load::Cancelling | Load::Running | Load::Queued => return Ok(()),
         };
         self.engine
             .until_stats("blocked calls", |stats| stats.max_blocked >= want)?;
@@ -224,6 +280,14 @@ impl Flight {
 
     /// Lets all calls go on and checks that each has ended well; then nothing is left.
     pub fn end(mut self) -> Check {
+        if let Some(canceller) = self.canceller.take() {
+            canceller.stop();
+        }
+        for &(slot, expect) in &self.posted {
+            if let Expect::Looped = expect {
+                let _ = self.ring.cancel(slot);
+            }
+        }
         let _fifo = self.stock.release()?;
         let slots: Vec<usize> = self.posted.iter().map(|&(slot, _)| slot).collect();
         let done = self.ring.finish(&slots)?;
@@ -231,7 +295,7 @@ impl Flight {
             check_result(done, expect, self.allow)?;
         }
         if let Some(owner) = self.owner.take() {
-            owner.set_partial(self.allow.partial);
+            owner.allow(self.allow);
             owner.tell(Command::Finish);
             owner.join()?;
         }
@@ -260,6 +324,7 @@ impl Flight {
             fd,
             mappings,
             owner: self.owner,
+            canceller: self.canceller,
             _stock: self.stock,
         }
     }
@@ -269,7 +334,8 @@ impl Flight {
 pub struct Parts {
     pub fd: i32,
     pub mappings: Vec<(*mut u8, usize)>,
-    pub owner: Option<Owner>,
+    owner: Option<Owner>,
+    canceller: Option<Canceller>,
     _stock: Arc<Stock>,
 }
 
@@ -286,8 +352,11 @@ impl Parts {
         Ok(())
     }
 
-    /// Ends the other owner's WAIT, which holds the engine as every call holds its file.
-    pub fn stop_owner(&mut self) -> Check {
+    /// Ends the other threads: the owner's WAIT holds the engine, as every call holds its file.
+    pub fn stop_threads(&mut self) -> Check {
+        if let Some(canceller) = self.canceller.take() {
+            canceller.stop();
+        }
         match self.owner.take() {
             Some(owner) => owner.stop(),
             None => Ok(()),

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::abi::{self, Param, ParamArg, PoolStats, Register, Stats};
+use super::abi::{self, Cancel, Param, ParamArg, PoolStats, Register, Stats};
 use super::ring::Ring;
 use super::{sys, until};
 use crate::check::Check;
@@ -39,6 +39,17 @@ pub fn register(fd: RawFd, pages: u32) -> Result<Register, Errno> {
     let mut arg = Register::new(pages);
     sys::ioctl_with(fd, abi::IOC_REGISTER, &mut arg)?;
     Ok(arg)
+}
+
+/// CANCEL through any descriptor.
+pub fn cancel(fd: RawFd, id: u32, slot: usize) -> Result<u64, Errno> {
+    let mut arg = Cancel {
+        size: size_of::<Cancel>() as u32,
+        id,
+        index: slot as u32,
+        flags: 0,
+    };
+    sys::ioctl_with(fd, abi::IOC_CANCEL, &mut arg)
 }
 
 impl Engine {

@@ -270,6 +270,11 @@ impl Ring {
         sys::flexsc_wait(self.fd, arg)
     }
 
+    /// CANCEL of the call in a slot.
+    pub fn cancel(&self, slot: usize) -> Result<u64, Errno> {
+        engine::cancel(self.fd, self.id, slot)
+    }
+
     /// KICK.
     pub fn kick(&self) -> Result<u64, Errno> {
         sys::ioctl(self.fd, abi::IOC_KICK, u64::from(self.id))
