@@ -194,7 +194,11 @@ fn until_allowed(engine: &Engine, mask: u64) -> Check {
     until_all(engine, &format!("pool 1 on CPUs {mask:#x}"), |tid| {
         cpu::allowed(tid).is_none_or(|at| at == mask)
     })?;
-    // And that is where they have run.
+    Ok(())
+}
+
+/// Checks that the threads of pool 1, which have moved by themselves, have run on these CPUs.
+fn check_ran(mask: u64) -> Check {
     for tid in threads_of(1)? {
         let last = cpu::last(tid).unwrap_or(0);
         check!(
@@ -218,6 +222,7 @@ fn cpus() -> Check {
             u64::from(mask.count_ones())
         );
         until_allowed(&engine, mask as u64)?;
+        check_ran(mask as u64)?;
     }
     Ok(())
 }
@@ -232,7 +237,8 @@ fn cpus_of_opener() -> Check {
     until_allowed(&engine, 0b01)?;
     engine.set_pool(1, Param::PoolCpus, 0)?;
     check_eq!("CPUs", engine.pool(1)?.cpus, 0b10);
-    until_allowed(&engine, 0b10)
+    until_allowed(&engine, 0b10)?;
+    check_ran(0b10)
 }
 
 fn nice() -> Check {
