@@ -275,7 +275,6 @@ impl Pool {
         if vacant != 0 {
             let cpu = vacant.trailing_zeros();
             inner.spinning |= 1 << cpu;
-            inner.polled = true;
             inner.set_state(i, State::Polling);
             return Next::Spin(cpu);
         }

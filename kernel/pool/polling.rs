@@ -178,14 +178,26 @@ impl Pool {
         was
     }
 
-    /// Thread `i` gives up polling on `cpu` after so many `rounds` in vain and sleeps, unless
-    /// `look` finds something to do after the thread was marked as sleeping.
-    pub(crate) fn spin_sleep(&self, i: u32, cpu: u32, rounds: u64, look: impl Fn() -> bool) {
-        {
+    /// Thread `i` gives up polling on `cpu` after so many `rounds` in vain and sleeps. Where no
+    /// other one polls it calls `tell`, so that programs kick. It does not sleep where `look`
+    /// finds something to do after that.
+    pub(crate) fn spin_sleep(
+        &self,
+        i: u32,
+        cpu: u32,
+        rounds: u64,
+        tell: impl FnOnce(),
+        look: impl Fn() -> bool,
+    ) {
+        let last = {
             let mut inner = self.lock();
             inner.counters.spin_rounds += rounds;
             inner.counters.spin_sleeps += 1;
             inner.set_state(i, State::SpinSleep(cpu));
+            inner.lost_poller()
+        };
+        if last {
+            tell();
         }
         loop {
             process::sleep_prepare();

@@ -94,8 +94,11 @@ pub(super) struct Inner {
     pub(super) head: usize,
     /// CPUs with a thread that polls, asleep or not.
     pub(super) spinning: u64,
-    /// Programs may believe that somebody polls.
-    pub(super) polled: bool,
+    /// Threads that poll, those that gave up and sleep apart.
+    polling: u32,
+    /// Programs may believe that somebody polls: NEED_WAKEUP was cleared by a polling thread, and
+    /// not set again by the last one.
+    polled: bool,
     pub(super) counters: Counters,
 }
 
@@ -114,6 +117,7 @@ impl Inner {
             queue,
             head: 0,
             spinning: 0,
+            polling: 0,
             polled: false,
             counters: Counters::default(),
         }
@@ -143,8 +147,10 @@ impl Inner {
         count(&mut c.blocked, |s| s == State::Blocked);
         count(&mut self.starting, |s| s == State::Starting);
         count(&mut self.executing, State::is_executing);
+        count(&mut self.polling, |s| s == State::Polling);
         count(&mut self.finishing, |s| s == State::Finishing);
         c.max_active = core::cmp::max(c.max_active, self.executing);
+        self.polled |= new == State::Polling;
         self.mirror.set_spares(c.idle + self.starting);
         self.mirror
             .executing_moved(old.is_executing(), new.is_executing());
@@ -247,9 +253,10 @@ impl Inner {
         pages
     }
 
-    /// True, once, where nobody polls any more and programs do not know that.
+    /// True, once, where nobody polls any more and programs do not know that: the caller has to
+    /// set NEED_WAKEUP. A thread clears it only while it polls, so what the last one does counts.
     pub(super) fn lost_poller(&mut self) -> bool {
-        self.spinning == 0 && core::mem::take(&mut self.polled)
+        self.polling == 0 && core::mem::take(&mut self.polled)
     }
 
     /// Entries wait and no thread can take them before one of the blocked ones is back.

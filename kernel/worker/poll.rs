@@ -200,13 +200,15 @@ impl Worker {
 
     /// Sleeps until there is something to look at.
     fn rest(&self, cpu: u32, watch: &mut Watch) {
-        for pages in watch.known.iter() {
-            pages.set_need_wakeup(true);
-        }
-        // ORDERING: Pairs with the program's barrier between posting and reading the flag.
-        process::full_barrier();
         let rounds = core::mem::take(&mut watch.idle);
-        self.pool().spin_sleep(self.slot, cpu, rounds, || {
+        let tell = || {
+            for pages in watch.known.iter() {
+                pages.set_need_wakeup(true);
+            }
+            // ORDERING: Pairs with the program's barrier between posting and reading the flag.
+            process::full_barrier();
+        };
+        self.pool().spin_sleep(self.slot, cpu, rounds, tell, || {
             watch.known.iter().any(|pages| pages.any_pending())
                 || self.engine.generation() != watch.seen
         });
