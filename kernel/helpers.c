@@ -382,9 +382,3 @@ void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value)
 {
 	seq_printf(m, "%s:\t%llu\n", name, value);
 }
-
-/* @text is a format with its arguments, in Rust. */
-void flexsc_seq_fmt(struct seq_file *m, const void *text)
-{
-	seq_printf(m, "%pA", text);
-}

@@ -65,7 +65,6 @@ unsigned int flexsc_max_threads(void);
 unsigned int flexsc_max_user_pages(void);
 unsigned int flexsc_current_user(void);
 void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value);
-void flexsc_seq_fmt(struct seq_file *m, const void *text);
 
 struct flexsc_notifier *flexsc_notifier_new(void);
 void flexsc_notifier_free(struct flexsc_notifier *n);

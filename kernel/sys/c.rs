@@ -80,7 +80,6 @@ extern "C" {
     pub(super) fn flexsc_max_user_pages() -> c_uint;
     pub(super) fn flexsc_current_user() -> c_uint;
     pub(super) fn flexsc_seq_u64(m: *mut seq_file, name: *const c_char, value: u64);
-    pub(super) fn flexsc_seq_fmt(m: *mut seq_file, text: *const c_void);
 
     pub(super) fn flexsc_notifier_new() -> *mut flexsc_notifier;
     pub(super) fn flexsc_notifier_free(n: *mut flexsc_notifier);

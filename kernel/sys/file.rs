@@ -5,6 +5,7 @@
 use super::c;
 use core::fmt;
 use kernel::bindings;
+use kernel::c_str;
 use kernel::str::CStr;
 
 /// May reading from or writing to `fd` of the current process block for an unbounded time?
@@ -55,7 +56,13 @@ impl Lines {
 
     /// Adds text.
     pub(crate) fn write(&self, text: fmt::Arguments<'_>) {
-        // SAFETY: As above; `text` is what the format `%pA` of the C side expects.
-        unsafe { c::flexsc_seq_fmt(self.0, (&raw const text).cast()) };
+        // SAFETY: The pointer is as above; the format `%pA` wants a `fmt::Arguments`.
+        unsafe {
+            bindings::seq_printf(
+                self.0,
+                c_str!("%pA").as_char_ptr(),
+                (&raw const text).cast::<core::ffi::c_void>(),
+            )
+        };
     }
 }
