@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The differential test: random sequences of calls, made plainly and from pages, give the same.
+//!
+//! Each sequence runs in two processes with the same surroundings (`sandbox`): first plainly, which
+//! gives a trace of results, errors and outputs and the state that is left, then from pages, in one
+//! of the ways in which an entry can be executed. What may differ, and why, is in `normal`.
+
+#[macro_use]
+mod op;
+mod generate;
+mod normal;
+mod run;
+mod sandbox;
+mod shrink;
+mod state;
+mod tape;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::check::{Check, Failure, skip};
+use crate::kit::abi::REASON_ENTRY;
+use crate::kit::child::spawn;
+use crate::kit::limits::{cpus, slow_kernel};
+use crate::kit::mode::Mode;
+use crate::kit::{Random, patience, rounds};
+use op::Op;
+use run::{Plant, Second, Way};
+use sandbox::{Ground, Sandbox, Wants};
+use tape::{Tape, Trace, Verdict};
+
+tests! { "differential":
+    plain_twice => "a sequence made plainly twice gives the same: the comparison is fair";
+    all_ways => "the same random sequences, plainly and from pages in every way, give the same";
+    inline => "sequences executed by the waiting owner give what plain calls give";
+    without_rights => "the same for a process without rights";
+    with_network => "the same with a network";
+    asynchronous => "sequences executed by syscall threads give what plain calls give";
+    kicked => "sequences executed after KICK give what plain calls give";
+    spinning => "sequences executed by a polling kernel core give what plain calls give";
+    chained => "sequences in chains give what plain calls give";
+    pooled => "sequences executed by a pool's threads give what plain calls give";
+    numbers => "the sequences make at least 120 different calls from pages";
+    planted_result => "a result that is wrong is found, and the sequence shrunk";
+    planted_byte => "an output that is wrong is found, and the sequence shrunk";
+    planted_loss => "a call that was not made is found by what it should have left behind";
+    planted_repeat => "a call that was made twice is found";
+}
+
+/// Calls in a sequence.
+const LEN: usize = 1000;
+
+/// What the sequences are compared with.
+struct Bench {
+    ground: Ground,
+    tape: Tape,
+}
+
+impl Bench {
+    fn new() -> Check<Bench> {
+        Ok(Bench {
+            ground: Ground::new()?,
+            tape: Tape::new()?,
+        })
+    }
+
+    /// Runs work in the sandbox; says where it was when it does not come to its end.
+    fn run(&self, ops: &[Op], wants: Wants, work: impl FnOnce(&Sandbox<'_>) -> Check) -> Check {
+        let child = spawn(|_| work(&Sandbox::enter(&self.ground, wants)?))?;
+        child
+            .join()
+            .map_err(|failure| match ops.get(self.ground.progress()) {
+                Some(op) => failure.within(format_args!("call {}: {op}", self.ground.progress())),
+                None => failure,
+            })
+    }
+
+    fn plain(&self, ops: &[Op], wants: Wants) -> Check<Trace> {
+        self.run(ops, wants, |sandbox| {
+            let _engine = sandbox::engine(Way::Plain)?;
+            let steps = run::plain_run(ops, sandbox);
+            let state = state::of(sandbox);
+            self.tape.write_trace(&Trace { steps, state })
+        })?;
+        self.tape.read_trace()
+    }
+
+    fn second(
+        &self,
+        ops: &[Op],
+        wants: Wants,
+        trace: &Trace,
+        way: Way,
+        plant: Option<Plant>,
+    ) -> Check<Verdict> {
+        self.run(ops, wants, |sandbox| {
+            let engine = sandbox::engine(way)?;
+            let mut second = Second {
+                ops,
+                steps: &trace.steps,
+                sandbox,
+                way,
+                plant,
+                counts: run::Counts::default(),
+            };
+            let (_engine, mut ring) = engine.unzip();
+            let difference = second.run(ring.as_mut())?;
+            let difference = difference.or_else(|| second.compare_state(&trace.state));
+            let counts = second.counts;
+            self.tape.write_verdict(&Verdict { difference, counts })
+        })?;
+        self.tape.read_verdict()
+    }
+
+    /// Both runs.
+    fn both(&self, ops: &[Op], wants: Wants, way: Way, plant: Option<Plant>) -> Check<Verdict> {
+        let trace = self.plain(ops, wants)?;
+        self.second(ops, wants, &trace, way, plant)
+    }
+
+    /// Shrinks a failing sequence and prints it.
+    fn explain(
+        &self,
+        ops: &[Op],
+        wants: Wants,
+        way: Way,
+        plant: Option<Plant>,
+        found: &run::Difference,
+    ) -> Check<Vec<Op>> {
+        println!("# {way:?}, {wants:?}: {}", found.text);
+        // Less than what is left of the test's own time.
+        let end = Instant::now() + patience();
+        let mut ops = ops.to_vec();
+        if let Some(at) = found.at {
+            ops.truncate(at + 1);
+        }
+        let ops = shrink::shrink(ops, end, |ops| {
+            Ok(self.both(ops, wants, way, plant)?.difference.is_some())
+        })?;
+        println!("# these {} calls are enough:", ops.len());
+        for (index, op) in ops.iter().enumerate() {
+            println!("#   {index}: {op}");
+        }
+        if let Some(difference) = self.both(&ops, wants, way, plant)?.difference {
+            println!("#   {}", difference.text);
+        }
+        Ok(ops)
+    }
+}
+
+/// What sequence `number` wants: every combination comes.
+fn wants(number: u32) -> Wants {
+    Wants {
+        network: number % 4 == 1,
+        nobody: number % 5 == 2,
+    }
+}
+
+/// The ways that this module knows.
+fn ways() -> Check<Vec<Way>> {
+    let mut ways: Vec<Way> = Mode::ALL.map(Way::Paged).into();
+    let (_engine, mut ring) = Mode::Inline.start(1)?;
+    let call = call!(SYS_getpid);
+    let chained = run::linked(call);
+    let slots = ring.post_all(&[chained, call]);
+    if ring
+        .finish(&slots)?
+        .iter()
+        .all(|done| done.reason != REASON_ENTRY)
+    {
+        ways.push(Way::Chain);
+    }
+    if sandbox::engine(Way::Pool).is_ok() {
+        ways.push(Way::Pool);
+    }
+    Ok(ways)
+}
+
+fn plain_twice() -> Check {
+    let bench = Bench::new()?;
+    let mut random = Random::new();
+    let (mut made, mut good) = (0, 0);
+    for number in 0..rounds(if slow_kernel() { 5 } else { 10 }) {
+        let wants = wants(number);
+        let ops = generate::sequence(random.split(), LEN, wants);
+        let trace = bench.plain(&ops, wants)?;
+        made += trace.steps.iter().filter(|step| !step.skipped).count();
+        good += trace.steps.iter().filter(|step| step.is_good()).count();
+        let second = bench.second(&ops, wants, &trace, Way::Plain, None)?;
+        if let Some(difference) = second.difference {
+            bench.explain(&ops, wants, Way::Plain, None, &difference)?;
+            fail!(
+                "sequence {number} made plainly twice differs: {}",
+                difference.text
+            );
+        }
+    }
+    println!("# {good} of {made} calls succeeded");
+    check!(
+        good * 2 > made,
+        "only {good} of {made} calls succeeded: the sequences are not valid"
+    );
+    Ok(())
+}
+
+/// Compares so many sequences, each made plainly and in all these ways.
+fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check {
+    let bench = Bench::new()?;
+    let mut random = Random::new();
+    let mut posted = vec![(0u64, Duration::ZERO); ways.len()];
+    let mut refused = 0;
+    for number in 0..rounds(sequences) {
+        let wants = wants(number);
+        let ops = generate::sequence(random.split(), LEN, wants);
+        let trace = bench.plain(&ops, wants)?;
+        for (way, posted) in ways.iter().zip(&mut posted) {
+            let context = |failure: Failure| {
+                failure.within(format_args!("sequence {number}, {way:?}, {wants:?}"))
+            };
+            let begun = Instant::now();
+            let verdict = bench
+                .second(&ops, wants, &trace, *way, None)
+                .map_err(context)?;
+            if let Some(difference) = verdict.difference {
+                bench.explain(&ops, wants, *way, None, &difference)?;
+                fail!("sequence {number}, {way:?}: {}", difference.text);
+            }
+            posted.0 += verdict.counts.posted;
+            posted.1 += begun.elapsed();
+            refused += verdict.counts.refused;
+        }
+    }
+    for (way, (calls, time)) in ways.iter().zip(&posted) {
+        println!("# {way:?}: {calls} calls, {:.1} s", time.as_secs_f32());
+    }
+    let all: u64 = posted.iter().map(|(calls, _)| calls).sum();
+    println!("# counted {all} calls compared");
+    println!("# {refused} calls refused and made plainly");
+    Ok(())
+}
+
+/// On a kernel full of checks fewer will do.
+fn usual(sequences: u32) -> u32 {
+    if slow_kernel() {
+        sequences.div_ceil(4)
+    } else {
+        sequences
+    }
+}
+
+fn all_ways() -> Check {
+    compare(&ways()?, usual(4), wants)
+}
+
+fn compare_way(way: Way, sequences: u32) -> Check {
+    if !ways()?.contains(&way) {
+        return skip(format!("this module does not know {way:?}"));
+    }
+    compare(&[way], usual(sequences), wants)
+}
+
+fn inline() -> Check {
+    compare_way(Way::Paged(Mode::Inline), 40)
+}
+
+fn without_rights() -> Check {
+    let wants = |_| Wants {
+        network: false,
+        nobody: true,
+    };
+    compare(&[Way::Paged(Mode::Inline)], usual(20), wants)
+}
+
+fn with_network() -> Check {
+    let wants = |_| Wants {
+        network: true,
+        nobody: false,
+    };
+    compare(&[Way::Paged(Mode::Inline)], usual(20), wants)
+}
+
+fn asynchronous() -> Check {
+    compare_way(Way::Paged(Mode::Async), 16)
+}
+
+fn kicked() -> Check {
+    compare_way(Way::Paged(Mode::Kick), 10)
+}
+
+fn spinning() -> Check {
+    compare_way(Way::Paged(Mode::Spin), 8)
+}
+
+fn chained() -> Check {
+    compare_way(Way::Chain, 40)
+}
+
+fn pooled() -> Check {
+    compare_way(Way::Pool, 12)
+}
+
+fn numbers() -> Check {
+    let bench = Bench::new()?;
+    let mut random = Random::new();
+    let mut seen = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    // Whoever executes them.
+    for (number, way) in (0..4).zip([Mode::Inline, Mode::Inline, Mode::Async, Mode::Kick]) {
+        let wants = wants(number);
+        let ops = generate::sequence(random.split(), LEN, wants);
+        let verdict = bench.both(&ops, wants, Way::Paged(way), None)?;
+        if let Some(difference) = verdict.difference {
+            fail!("{way:?}, {wants:?}: {}", difference.text);
+        }
+        let numbers = verdict.counts.numbers.iter().enumerate();
+        seen.extend(numbers.filter(|(_, posted)| **posted).map(|(nr, _)| nr));
+        names.extend(ops.iter().map(|op| (op.nr as usize, op.name)));
+    }
+    println!("# {} different calls made from pages", seen.len());
+    let named = names.iter().filter(|(nr, _)| seen.contains(nr));
+    let named: Vec<&str> = named.map(|(_, name)| *name).collect();
+    for some in named.chunks(12) {
+        println!("#   {}", some.join(" "));
+    }
+    check!(seen.len() >= 120, "only {} different calls", seen.len());
+    Ok(())
+}
+
+/// A mistake that is planted has to be found, and the sequence that shows it to be shrunk.
+fn planted(plant: Plant, way: Way, enough: usize) -> Check {
+    let bench = Bench::new()?;
+    let mut random = Random::new();
+    for number in 0..20 {
+        let wants = Wants {
+            network: false,
+            nobody: false,
+        };
+        let ops = generate::sequence(random.split(), LEN, wants);
+        let verdict = bench.both(&ops, wants, way, Some(plant))?;
+        if let Some(difference) = verdict.difference {
+            let ops = bench.explain(&ops, wants, way, Some(plant), &difference)?;
+            check!(
+                ops.len() <= enough,
+                "sequence {number} was shrunk to {} calls, not to {enough}",
+                ops.len()
+            );
+            return Ok(());
+        }
+    }
+    fail!("{plant:?} was not found in 20 sequences");
+}
+
+fn planted_result() -> Check {
+    planted(Plant::Result(libc::SYS_umask), Way::Paged(Mode::Inline), 1)
+}
+
+fn planted_byte() -> Check {
+    planted(Plant::Byte(libc::SYS_uname), Way::Paged(Mode::Async), 1)
+}
+
+fn planted_loss() -> Check {
+    planted(Plant::Lost(libc::SYS_mkdir), Way::Paged(Mode::Inline), 4)
+}
+
+fn planted_repeat() -> Check {
+    if cpus() < 2 {
+        return planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Kick), 8);
+    }
+    planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Spin), 8)
+}

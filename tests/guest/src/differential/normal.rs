@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What may differ between two runs of the same calls, and why. All else has to be the same.
+
+/// How a buffer is compared after the call; where that has failed, byte by byte but for `Nothing`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Norm {
+    /// Not an output. That the call leaves it alone is not looked at: the call's results show it.
+    Input,
+    /// Byte by byte, what the call has left alone too.
+    Exact,
+    /// Nothing of it: random numbers, and what is left of a time.
+    Nothing,
+    /// Up to the first bytes: the rest is random (the generation number in a file handle).
+    First(usize),
+    /// `struct stat`: the device (each run has a tmpfs of its own), numbers of inodes of other
+    /// file systems (pipes and sockets count for the whole machine), times that are "now".
+    Stat,
+    /// `struct statx`, as `Stat`, and the mount's number.
+    Statx,
+    /// These fields.
+    Fields(&'static [(usize, Field)]),
+    /// `struct inotify_event`s: the cookie of a rename counts for the whole machine.
+    Inotify,
+    /// `struct sockaddr_in` behind so many bytes: a port that the kernel chose is random.
+    Port(usize),
+}
+
+/// A field that may differ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Field {
+    /// So many bytes that differ for the reason given where the structure is described.
+    Any(usize),
+    /// Seconds: "now" is another time in each run. Set times are compared.
+    Seconds,
+    /// The number of a process: that of the run's own process.
+    Pid,
+}
+
+/// `struct statfs`: the id is made from the device.
+pub const STATFS: Norm = Norm::Fields(&[(56, Field::Any(8))]);
+/// `struct signalfd_siginfo`
+pub const SIGNALFD: Norm = Norm::Fields(&[(12, Field::Pid)]);
+/// `siginfo_t` of a signal from a process
+pub const SIGINFO: Norm = Norm::Fields(&[(16, Field::Pid)]);
+/// `struct msqid64_ds`
+pub const MSQID: Norm = Norm::Fields(&[
+    (48, Field::Seconds),
+    (56, Field::Seconds),
+    (64, Field::Seconds),
+    (96, Field::Pid),
+    (100, Field::Pid),
+]);
+/// `struct semid64_ds`
+pub const SEMID: Norm = Norm::Fields(&[(48, Field::Seconds), (64, Field::Seconds)]);
+/// `struct shmid64_ds`
+pub const SHMID: Norm = Norm::Fields(&[
+    (56, Field::Seconds),
+    (64, Field::Seconds),
+    (72, Field::Seconds),
+    (80, Field::Pid),
+    (84, Field::Pid),
+]);
+/// `struct flock`: who holds the lock
+pub const FLOCK: Norm = Norm::Fields(&[(24, Field::Pid)]);
+/// `struct sysinfo`: up-time, load and memory; the rest is a gap
+pub const SYSINFO: Norm = Norm::Nothing;
+/// A word that is a process's number
+pub const PID: Norm = Norm::Fields(&[(0, Field::Pid)]);
+/// `struct ucred`
+pub const UCRED: Norm = Norm::Fields(&[(0, Field::Pid)]);
+
+/// What a run is compared by.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    pub pid: u32,
+    /// Device number of the run's own tmpfs.
+    pub dev: u64,
+    /// CLOCK_REALTIME in seconds at the beginning.
+    pub begun: i64,
+}
+
+fn get<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+fn clear(bytes: &mut [u8], at: usize, len: usize) {
+    let end = (at + len).min(bytes.len());
+    if at < end {
+        bytes[at..end].fill(0);
+    }
+}
+
+impl Own {
+    fn is_now(&self, seconds: i64) -> bool {
+        (self.begun - 2..self.begun + 7200).contains(&seconds)
+    }
+
+    fn time(&self, bytes: &mut [u8], at: usize, len: usize) {
+        if get(bytes, at).is_some_and(|word| self.is_now(i64::from_ne_bytes(word))) {
+            clear(bytes, at, len);
+        }
+    }
+
+    fn pid_at(&self, bytes: &mut [u8], at: usize) {
+        if get(bytes, at).is_some_and(|word| u32::from_ne_bytes(word) == self.pid) {
+            clear(bytes, at, 4);
+        }
+    }
+
+    /// Is it the run's own file system?
+    fn inode(&self, bytes: &mut [u8], own: bool, at: usize) {
+        if !own {
+            clear(bytes, at, 8);
+        }
+    }
+
+    /// Makes what may differ the same.
+    pub fn normalise(&self, norm: Norm, bytes: &mut [u8]) {
+        match norm {
+            Norm::Input | Norm::Exact => {}
+            Norm::Nothing => bytes.fill(0),
+            Norm::First(len) => clear(bytes, len, bytes.len()),
+            Norm::Stat => {
+                let own = get(bytes, 0).is_some_and(|dev| u64::from_ne_bytes(dev) == self.dev);
+                clear(bytes, 0, 8);
+                self.inode(bytes, own, 8);
+                for at in [72, 88, 104] {
+                    self.time(bytes, at, 16);
+                }
+            }
+            Norm::Statx => {
+                let [major, minor] =
+                    [136, 140].map(|at| get(bytes, at).map_or(0, u32::from_ne_bytes));
+                let own = libc::makedev(major, minor) == self.dev;
+                clear(bytes, 136, 16);
+                self.inode(bytes, own, 32);
+                for at in [64, 80, 96, 112] {
+                    self.time(bytes, at, 16);
+                }
+            }
+            Norm::Fields(fields) => {
+                for &(at, field) in fields {
+                    match field {
+                        Field::Any(len) => clear(bytes, at, len),
+                        Field::Seconds => self.time(bytes, at, 8),
+                        Field::Pid => self.pid_at(bytes, at),
+                    }
+                }
+            }
+            Norm::Inotify => {
+                let mut at = 0;
+                while let Some(len) = get(bytes, at + 12).map(u32::from_ne_bytes) {
+                    clear(bytes, at + 8, 4);
+                    // What was not written is 0xA5...: that ends it.
+                    at += 16 + len as usize;
+                }
+            }
+            Norm::Port(at) => {
+                let inet = get(bytes, at).map(u16::from_ne_bytes) == Some(libc::AF_INET as u16);
+                let port = get(bytes, at + 2).map_or(0, u16::from_be_bytes);
+                if inet && port >= 32768 {
+                    clear(bytes, at + 2, 2);
+                }
+            }
+        }
+    }
+}

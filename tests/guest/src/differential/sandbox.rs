@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The surroundings of a run, the same in each: a tmpfs, namespaces, descriptors, memory.
+
+use std::ffi::CStr;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::normal::Own;
+use super::run::Way;
+use crate::check::{Check, skip};
+use crate::kit::abi::Param;
+use crate::kit::engine::{Engine, try_open};
+use crate::kit::limits::{NOBODY, drop_rights, need_root, set_limit};
+use crate::kit::memory::Shared;
+use crate::kit::mode::Mode;
+use crate::kit::ring::Ring;
+use crate::kit::{abi, sys};
+
+/// Where each run has a tmpfs of its own.
+pub const ROOT: &str = "/tmp/flexsc-differential";
+const ROOT_C: &CStr = c"/tmp/flexsc-differential";
+
+/// Pages that the calls about memory act on. Too few for a huge page.
+pub const ARENA_PAGES: u64 = 64;
+
+/// What a sequence wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wants {
+    /// A network namespace with a loopback interface.
+    pub network: bool,
+    /// No rights.
+    pub nobody: bool,
+}
+
+/// Made before the runs, which inherit it at the same place.
+pub struct Ground {
+    arena: *mut u8,
+    progress: Shared<AtomicUsize>,
+}
+
+impl Ground {
+    pub fn new() -> Check<Ground> {
+        need_root()?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let len = ARENA_PAGES as usize * 4096;
+        // Pages that nobody maps lie around it, so that mappings there are not merged with others.
+        let at = ok!("mmap", sys::mmap(len + 8192, libc::PROT_NONE, flags, -1, 0));
+        let _ = fs::create_dir(ROOT);
+        check!(Path::new(ROOT).is_dir(), "there is no {ROOT}");
+        Ok(Ground {
+            arena: at.wrapping_add(4096),
+            progress: Shared::new()?,
+        })
+    }
+
+    /// The call that the last run has begun.
+    pub fn progress(&self) -> usize {
+        self.progress.load(Ordering::Relaxed)
+    }
+}
+
+/// The surroundings, in the run's own process.
+pub struct Sandbox<'a> {
+    pub arena: *mut u8,
+    pub own: Own,
+    /// Descriptors that were open before.
+    pub given: Vec<i32>,
+    progress: &'a AtomicUsize,
+}
+
+fn interface_up() -> Check {
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[16..18].copy_from_slice(&(libc::IFF_UP as u16).to_ne_bytes());
+    let socket = plain!(SYS_socket, libc::AF_INET, libc::SOCK_DGRAM, 0);
+    check!(socket >= 0, "socket: {}", crate::check::Ret(socket));
+    let up = plain!(SYS_ioctl, socket, libc::SIOCSIFFLAGS, request.as_ptr());
+    check_ret!("SIOCSIFFLAGS", up, 0);
+    plain!(SYS_close, socket);
+    Ok(())
+}
+
+fn furnish() -> Check {
+    for dir in ["d0", "d1", "d0/d2"] {
+        ok!("mkdir", fs::create_dir(dir));
+    }
+    for (number, name) in ["f0", "f1", "d0/f0", "d1/f1"].into_iter().enumerate() {
+        let content: Vec<u8> = (0..6000).map(|at| (at * 7 + number) as u8).collect();
+        ok!("write", fs::write(name, content));
+    }
+    ok!("symlink", std::os::unix::fs::symlink("f0", "l0"));
+    ok!("symlink", std::os::unix::fs::symlink("d0/d2", "l1"));
+    Ok(())
+}
+
+impl Sandbox<'_> {
+    /// Enters it. To be called in a child process with one thread.
+    pub fn enter(ground: &Ground, wants: Wants) -> Check<Sandbox<'_>> {
+        let mut spaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if wants.network {
+            spaces |= libc::CLONE_NEWNET;
+        }
+        if plain!(SYS_unshare, spaces) != 0 {
+            return skip("needs namespaces");
+        }
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        check_ret!("mount", plain!(SYS_mount, c"none", c"/", 0, private, 0), 0);
+        let (kind, options) = (c"tmpfs", c"size=64m,mode=755");
+        let mounted = plain!(SYS_mount, kind, ROOT_C, kind, 0, options);
+        check_ret!("mount of a tmpfs", mounted, 0);
+        ok!("chdir", std::env::set_current_dir(ROOT));
+        if wants.network {
+            interface_up()?;
+        }
+        plain!(SYS_umask, 0o022);
+        furnish()?;
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        ok!("limit", set_limit(libc::RLIMIT_FSIZE, 1 << 20));
+        ok!("limit", set_limit(libc::RLIMIT_NOFILE, 256));
+        ok!("limit", set_limit(libc::RLIMIT_CORE, 0));
+        // Signals stay pending: which are is a part of the state.
+        let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGABRT];
+        let mask = faults
+            .iter()
+            .fold(u64::MAX, |mask, s| mask & !(1 << (s - 1)));
+        let mask = std::ptr::from_ref(&mask);
+        let set = plain!(SYS_rt_sigprocmask, libc::SIG_SETMASK, mask, 0, 8);
+        check_ret!("rt_sigprocmask", set, 0);
+        if wants.nobody {
+            let all = fs::Permissions::from_mode(0o777);
+            ok!("chmod", fs::set_permissions(ROOT, all));
+            for path in ["f0", "d0", "d0/f0"] {
+                let nobody = Some(NOBODY);
+                ok!("chown", std::os::unix::fs::chown(path, nobody, nobody));
+            }
+            ok!("dropping rights", drop_rights());
+        }
+        let own = Own {
+            pid: std::process::id(),
+            dev: ok!("stat", fs::metadata(ROOT)).dev(),
+            begun: now.as_secs() as i64,
+        };
+        Ok(Sandbox {
+            arena: ground.arena,
+            own,
+            given: super::state::open_descriptors(),
+            progress: &ground.progress,
+        })
+    }
+
+    /// Says which call is next, for whoever waits.
+    pub fn progress(&self, call: usize) {
+        self.progress.store(call, Ordering::Relaxed);
+    }
+}
+
+/// The engine that every run has, the plain one too, so that they do not differ by that.
+/// `None` where there is no module and no need of one.
+pub fn engine(way: Way) -> Check<Option<(Engine, Ring)>> {
+    if way == Way::Plain && matches!(try_open(), Err(nix::errno::Errno::ENOENT)) {
+        return Ok(None);
+    }
+    let mode = match way {
+        Way::Paged(mode) => mode,
+        Way::Plain | Way::Chain | Way::Pool => Mode::Inline,
+    };
+    let (engine, ring) = mode.start(1)?;
+    if way == Way::Pool {
+        let mut arg = abi::ParamArg::new(Param::PoolActive, 1);
+        arg.pool = 1;
+        ok!(
+            "SET of pool 1",
+            sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut arg)
+        );
+    }
+    Ok(Some((engine, ring)))
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Nothing gets around what the kernel checks and records for a plain call, however it is posted.
+
+pub mod audit;
+pub mod filters;
+pub mod identity;
+pub mod lsm;
+pub mod thread;
+pub mod traces;
+
+use crate::check::{Check, Ret};
+use crate::kit::abi::{self, ENTRY_LINK, Param, REASON_CHAIN, REASON_ENTRY, REASON_GUARDED};
+use crate::kit::child::in_child;
+use crate::kit::engine::Engine;
+use crate::kit::mode::Mode;
+use crate::kit::ring::{Call, Done, Ring};
+use crate::kit::sys;
+
+/// A way from an entry to its execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    Mode(Mode),
+    /// As a link of a chain, executed by the owner or by a syscall thread.
+    Chain(Mode),
+    /// By the threads of a pool of its own.
+    Pool(Mode),
+}
+
+impl Path {
+    /// All that this module knows.
+    pub fn all() -> Check<Vec<Path>> {
+        let mut all: Vec<Path> = Mode::ALL.map(Path::Mode).into();
+        for path in [
+            Path::Chain(Mode::Inline),
+            Path::Chain(Mode::Kick),
+            Path::Pool(Mode::Inline),
+            Path::Pool(Mode::Kick),
+        ] {
+            if path.is_known()? {
+                all.push(path);
+            }
+        }
+        Ok(all)
+    }
+
+    fn is_known(self) -> Check<bool> {
+        let (engine, mut ring) = self.mode().start(1)?;
+        if matches!(self, Path::Pool(_)) && make_pool(&engine).is_err() {
+            return Ok(false);
+        }
+        let done = self.run(&mut ring, call!(SYS_getpid))?;
+        Ok(done.iter().all(|done| done.reason != REASON_ENTRY))
+    }
+
+    pub fn mode(self) -> Mode {
+        match self {
+            Path::Mode(mode) | Path::Chain(mode) | Path::Pool(mode) => mode,
+        }
+    }
+
+    /// An engine for it.
+    pub fn start(self) -> Check<(Engine, Ring)> {
+        let (engine, ring) = self.mode().start(1)?;
+        if matches!(self, Path::Pool(_)) {
+            ok!("SET of a pool", make_pool(&engine));
+        }
+        Ok((engine, ring))
+    }
+
+    /// The entries for a call: twice for a chain.
+    pub fn entries(self, call: Call) -> Vec<Call> {
+        let (mut first, second) = (call, call);
+        match self {
+            Path::Mode(_) => vec![first],
+            Path::Pool(_) => {
+                first.pool = 1;
+                vec![first]
+            }
+            Path::Chain(_) => {
+                first.flags |= ENTRY_LINK;
+                vec![first, second]
+            }
+        }
+    }
+
+    /// Posts a call, in a chain twice, and waits for what comes of it.
+    pub fn run(self, ring: &mut Ring, call: Call) -> Check<Vec<Done>> {
+        ring.run_all(&self.entries(call))
+    }
+}
+
+fn make_pool(engine: &Engine) -> Result<u64, nix::errno::Errno> {
+    let mut arg = abi::ParamArg::new(Param::PoolActive, 2);
+    arg.pool = 1;
+    sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut arg)
+}
+
+/// Runs a test on every path, each in a process of its own.
+pub fn on_each_path(test: impl Fn(Path) -> Check) -> Check {
+    for path in Path::all()? {
+        in_child(|| test(path)).map_err(|failure| failure.within(format_args!("{path:?}")))?;
+    }
+    Ok(())
+}
+
+/// A call that a filter or a tracer decides over was not made.
+pub fn check_guarded(done: &[Done]) -> Check {
+    for (place, done) in done.iter().enumerate() {
+        let refused = -i64::from(libc::EOPNOTSUPP);
+        let cancelled = -i64::from(libc::ECANCELED);
+        let good = match done.reason {
+            REASON_GUARDED => done.result == refused,
+            // Behind another that was refused.
+            REASON_CHAIN => place != 0 && done.result == cancelled,
+            _ => false,
+        };
+        check!(
+            good,
+            "guarded call: {} reason {}, expected {} reason {REASON_GUARDED}",
+            Ret(done.result),
+            done.reason,
+            Ret(refused)
+        );
+    }
+    Ok(())
+}
