@@ -115,7 +115,12 @@ pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>) -> End {
             if batch.traced && bits != 0 {
                 trace::post(pages.owner(), pages.id(), page, bits);
             }
-            if bits != 0 && batch.run::<true>(frame, page, bits) == End::Signal {
+            if bits == 0 {
+                continue;
+            }
+            let end = batch.run::<true>(frame, page, bits);
+            // Also where it was handed off: what interrupted one call shall not meet the next.
+            if end == End::Signal || end == End::HandedOff && process::signal_pending() {
                 return End::Signal;
             }
         }
@@ -330,7 +335,7 @@ impl<'a> Batch<'a> {
         if given != PoolSet::EMPTY {
             self.engine.pools.push(given, self.pages);
         }
-        if end == End::Complete && self.lost.get() {
+        if end != End::Dying && self.lost.get() {
             End::HandedOff
         } else {
             end

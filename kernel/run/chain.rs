@@ -103,7 +103,7 @@ impl Batch<'_> {
         }
         if chain.looped.is_some() {
             // Nor shall those wait for its end that were claimed together with it.
-            let left = self.leave(self.todo.take());
+            let left = self.leave(self.take_left());
             self.engine.pools.push(left, self.pages);
         }
         self.run_chain(frame, &chain);

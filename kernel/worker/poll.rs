@@ -231,6 +231,8 @@ impl Worker {
                 match self.run(role, &pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
                     End::Dying => return Round::Dying,
+                    // What interrupted one call shall not meet the next.
+                    End::Signal if Self::must_end() => return Round::Dying,
                     End::Complete | End::Signal => (),
                 }
             }
@@ -246,6 +248,8 @@ impl Worker {
                 match self.run(role, pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
                     End::Dying => return Round::Dying,
+                    // What interrupted one call shall not meet the next.
+                    End::Signal if Self::must_end() => return Round::Dying,
                     End::Complete | End::Signal => (),
                 }
             }
