@@ -13,6 +13,7 @@ mod abi;
 mod blocking;
 mod calls;
 mod chains;
+mod differential;
 mod ends;
 mod entries;
 mod faults;
@@ -41,6 +42,7 @@ const GROUPS: &[&[registry::Test]] = &[
     calls::files::TESTS,
     calls::events::TESTS,
     calls::signals::TESTS,
+    differential::TESTS,
     calls::cancel::TESTS,
     calls::hammer::TESTS,
     blocking::handoff::TESTS,

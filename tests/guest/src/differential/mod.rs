@@ -249,7 +249,7 @@ fn usual(sequences: u32) -> u32 {
 }
 
 fn all_ways() -> Check {
-    compare(&ways()?, usual(4), wants)
+    compare(&ways()?, usual(3), wants)
 }
 
 fn compare_way(way: Way, sequences: u32) -> Check {
@@ -260,7 +260,7 @@ fn compare_way(way: Way, sequences: u32) -> Check {
 }
 
 fn inline() -> Check {
-    compare_way(Way::Paged(Mode::Inline), 40)
+    compare_way(Way::Paged(Mode::Inline), 50)
 }
 
 fn without_rights() -> Check {
@@ -284,11 +284,11 @@ fn asynchronous() -> Check {
 }
 
 fn kicked() -> Check {
-    compare_way(Way::Paged(Mode::Kick), 10)
+    compare_way(Way::Paged(Mode::Kick), 6)
 }
 
 fn spinning() -> Check {
-    compare_way(Way::Paged(Mode::Spin), 8)
+    compare_way(Way::Paged(Mode::Spin), 4)
 }
 
 fn chained() -> Check {
@@ -366,5 +366,5 @@ fn planted_repeat() -> Check {
     if cpus() < 2 {
         return planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Kick), 8);
     }
-    planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Spin), 8)
+    planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Spin), 4)
 }
