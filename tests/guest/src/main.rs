@@ -17,6 +17,7 @@ mod differential;
 mod ends;
 mod entries;
 mod faults;
+mod guard;
 mod hostile;
 mod library;
 mod life;
@@ -73,6 +74,12 @@ const GROUPS: &[&[registry::Test]] = &[
     ends::processes::TESTS,
     ends::descriptors::TESTS,
     ends::machine::TESTS,
+    guard::filters::TESTS,
+    guard::identity::TESTS,
+    guard::lsm::TESTS,
+    guard::thread::TESTS,
+    guard::traces::TESTS,
+    guard::audit::TESTS,
     library::TESTS,
     library::requests::TESTS,
     hostile::scribble::TESTS,

@@ -27,6 +27,7 @@ tests! { "guard":
     two_filters => "a second filter does not make the first one less strict";
 }
 
+const ERRNO: Action = Action::Errno(seccomp::FILTERED);
 const CALL: i64 = libc::SYS_mkdirat;
 
 fn make_dir(dir: &TempDir, name: &str) -> (Call, Made) {
@@ -167,7 +168,7 @@ fn posted_before() -> Check {
             let (call, made) = make_dir(&dir, "posted");
             let slots: Vec<Vec<usize>> =
                 (0..8).map(|_| ring.post_all(&path.entries(call))).collect();
-            ok!("seccomp", seccomp::install(CALL, Action::Errno, false));
+            ok!("seccomp", seccomp::install(CALL, ERRNO, false));
             for slots in slots {
                 check_guarded(&ring.finish(&slots)?)?;
             }
@@ -193,7 +194,7 @@ fn in_chain() -> Check {
             read.flags |= ENTRY_LINK;
             let slots = ring.post_blocked(&[read, call])?;
             // The read sleeps by now, or is refused: either way the call behind it is not made.
-            ok!("seccomp", seccomp::install(CALL, Action::Errno, false));
+            ok!("seccomp", seccomp::install(CALL, ERRNO, false));
             reads.release(&to)?;
             let done = ring.finish(&slots)?;
             check_second(done[0], done[1])?;
@@ -237,7 +238,7 @@ fn handed_off() -> Check {
                 engine.until_stats("two calls that have blocked", |stats| {
                     stats.max_blocked >= 2
                 })?;
-                ok!("seccomp", seccomp::install(CALL, Action::Errno, true));
+                ok!("seccomp", seccomp::install(CALL, ERRNO, true));
                 // The thread's first: it goes on with what is behind.
                 for fifo in fifos.iter().rev() {
                     let name = fifo.to_str().unwrap_or_default();
@@ -263,7 +264,7 @@ fn two_filters() -> Check {
     let dir = TempDir::new()?;
     on_each_path(|path| {
         check_not_made(path, &dir, || {
-            ok!("seccomp", seccomp::install(CALL, Action::Errno, false));
+            ok!("seccomp", seccomp::install(CALL, ERRNO, false));
             ok!(
                 "seccomp",
                 seccomp::install(libc::SYS_getppid, Action::Allow, false)
