@@ -13,6 +13,7 @@ usage() {
 	cat <<END
 Usage: scripts/soak.sh [-c CONFIG] [--minutes N] [--lives N] [-k FILTER] [--all] [--help]
        scripts/soak.sh --fuzz [-c CONFIG] [--entries N] [--seed N]
+       scripts/soak.sh --compare [-c CONFIG] [--calls N] [--seed N]
 
 Runs guest tests again and again, in a new machine each time and with a multiple
 of their usual rounds (FLEXSC_TEST_ROUNDS), and stops at the first failure or
@@ -25,7 +26,10 @@ At the end it says how often each ending was run.
   --fuzz       instead: one long run of the fuzzer, by default under the debug
                kernel; fails unless the module has accepted all the entries
   --entries N  how many (default 5000000)
-  --seed N     what the fuzzer's numbers start from, as a run before has printed
+  --compare    instead: one long run of the differential test, random calls made
+               plainly and from pages, in every way
+  --calls N    how many calls from pages are compared (default 10000000)
+  --seed N     what the random numbers start from, as a run before has printed
   -k FILTER    only tests whose name contains FILTER or matches it as a glob
   --all        all guest tests
   --help       this text
@@ -33,9 +37,10 @@ END
 }
 
 config='' minutes=10 lives=200 filter=(-k 'ends. soak.') fuzz='' entries=5000000 seed=''
+compare='' calls=10000000
 while (($#)); do
 	case $1 in
-	-c | --minutes | --lives | -k | --entries | --seed) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
+	-c | --minutes | --lives | -k | --entries | --calls | --seed) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
 	esac
 	case $1 in
 	-c) config=$2; shift ;;
@@ -45,6 +50,8 @@ while (($#)); do
 	--all) filter=() ;;
 	--fuzz) fuzz=1 ;;
 	--entries) entries=$2; shift ;;
+	--compare) compare=1 ;;
+	--calls) calls=$2; shift ;;
 	--seed) seed=$2; shift ;;
 	-h | --help) usage; exit 0 ;;
 	*) die "unknown argument \"$1\"; --help shows the usage." ;;
@@ -54,6 +61,7 @@ done
 : "${config:=${fuzz:+debug}}"
 : "${config:=perf}"
 [[ $entries =~ ^[1-9][0-9]{0,11}$ ]] || die "--entries wants a number, not '$entries'."
+[[ $calls =~ ^[1-9][0-9]{0,11}$ ]] || die "--calls wants a number, not '$calls'."
 [[ $seed =~ ^[0-9]{0,20}$ ]] || die "--seed wants a number, not '$seed'."
 [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || die "--minutes wants a number from 1 to 9999, not '$minutes'."
 [[ $lives =~ ^[0-9]{1,6}$ ]] || die "--lives wants a number, not '$lives'."
@@ -80,6 +88,32 @@ if [[ -n $fuzz ]]; then
 	((rc == 0)) || { grep '^FAILED ' "$log" || true; die "the fuzzer failed; the log is $log."; }
 	exit 0
 fi
+
+# One long run of the differential test, which says how many calls it compared.
+if [[ -n $compare ]]; then
+	# Calls in one round of all its tests, rounded down; the debug kernel does fewer.
+	each=160000
+	[[ $config == perf ]] || each=40000
+	rounds=$(((calls + each - 1) / each))
+	append="FLEXSC_TEST_ROUNDS=$rounds"
+	[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$seed"
+	log=$logs/compare.log
+	rc=0
+	"$ROOT/scripts/ktest.sh" -c "$config" -k differential. --append "$append" --keep \
+		--limit $((60 + 180 * rounds)) --total-limit $((900 + 600 * rounds)) >"$log" 2>&1 || rc=$?
+	work=$(sed -n 's/^kept: //p' "$log")
+	count=0
+	if [[ -n $work && -r $work/out ]]; then
+		count=$(awk '/^# counted /{sum += $3} END {print sum + 0}' "$work/out")
+	fi
+	((rc == 0)) || { grep '^FAILED ' "$log" || true; die "the log is $log, the output $work/out."; }
+	rm -rf "$work"
+	printf '%d calls compared with plain ones, no difference, %d min\n' "$count" $((SECONDS / 60))
+	((count >= calls)) || die "that is fewer than $calls."
+	tail -n 1 "$log"
+	exit 0
+fi
+
 # Tests of the matrix say how many processes they have led to their end.  Files
 # of "NAME NUMBER" lines are added up.
 count_lives() {
