@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -18,7 +18,7 @@ use crate::kit::files::pipe;
 use crate::kit::limits::spin_cpu;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
-use crate::kit::{Random, rounds, sys};
+use crate::kit::{Random, patience, rounds, sys};
 use crate::life::exec::execute;
 
 tests! { "soak":
@@ -134,8 +134,10 @@ impl Member {
         let mut bits = vec![0u64; self.posted.len() / 64];
         for slot in free {
             let (mut call, expect) = self.call(slot);
-            if self.random.below(4) == 0 {
-                call = call.asynchronous();
+            match self.random.below(8) {
+                0 | 1 => call = call.asynchronous(),
+                2 | 3 => call = call.in_pool(self.random.below(3) as u8),
+                _ => {}
             }
             self.ring.stage(slot, &call);
             self.posted[slot] = Some(expect);
@@ -219,9 +221,17 @@ impl Member {
         let slots: Vec<usize> = (0..self.posted.len())
             .filter(|&slot| self.posted[slot].is_some())
             .collect();
-        for done in self.ring.finish(&slots)? {
-            self.check(done)?;
+        // Less than the patience of those who wait for this process.
+        let end = Instant::now() + patience() / 2;
+        while let Some(&slot) = slots.iter().find(|&&slot| !self.ring.is_done(slot)) {
+            let got = self.ring.wait_for(Policy::All, 0, patience() / 10);
+            check!(
+                matches!(got, Ok(_) | Err(Errno::ETIME)) && Instant::now() < end,
+                "ALL gave {got:?}, and {}",
+                self.ring.show(slot)
+            );
         }
+        self.reap()?;
         check_eq!("UNREGISTER", self.ring.unregister(), Ok(0));
         Ok(())
     }
@@ -250,11 +260,13 @@ impl Member {
 
 /// Settings that change while everything runs.
 fn shake(engine: &Engine, random: &mut Random) -> Check {
-    match random.below(5) {
+    match random.below(7) {
         0 => engine.set(Param::SpinCpus, 1 << spin_cpu()),
         1 => engine.set(Param::SpinCpus, 0),
         2 => engine.set(Param::IdleNs, random.below(2_000_000)),
         3 => engine.set(Param::RetireMs, 1 + random.below(50)),
+        4 => engine.set(Param::Order, random.below(3)),
+        5 => engine.set_pool(2, Param::PoolActive, 1 + random.below(3) as i64),
         _ => engine.stats().map(|_| ()),
     }
 }
@@ -277,9 +289,9 @@ fn threads_until(
                 })
             })
             .collect();
-        let until = std::time::Instant::now() + life;
+        let until = Instant::now() + life;
         let mut outcome = Ok(());
-        while outcome.is_ok() && std::time::Instant::now() < until {
+        while outcome.is_ok() && Instant::now() < until {
             outcome = shake(engine, random);
             std::thread::sleep(Duration::from_millis(2));
             if threads.iter().any(|thread| thread.is_finished()) {
@@ -295,6 +307,8 @@ fn threads_until(
 
 fn member_process(ending: Ending, mut random: Random, link: &Link) -> Check {
     let engine = Arc::new(Engine::open()?);
+    engine.set_pool(1, Param::PoolNice, 3)?;
+    engine.set_pool(2, Param::PoolActive, 1)?;
     link.ready();
     let life = Duration::from_millis(10 + random.below(80));
     let fd = engine.fd();

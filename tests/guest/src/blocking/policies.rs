@@ -40,10 +40,11 @@ enum Way {
 const WAYS: [Way; 3] = [Way::Ioctl, Way::Fast, Way::Call];
 
 /// The policies that sleep, `min`, and how many of three results they return with at least.
-const SLEEPING: [(Policy, u32, u64); 3] = [
+const SLEEPING: [(Policy, u32, u64); 4] = [
     (Policy::Any, 0, 1),
     (Policy::Some, 2, 2),
     (Policy::All, 0, 3),
+    (Policy::Adaptive, 0, 1),
 ];
 
 fn wait(way: Way, ring: &Ring, policy: Policy, min: u32) -> Result<u64, Errno> {

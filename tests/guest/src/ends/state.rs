@@ -27,6 +27,8 @@ pub enum Load {
     Queued,
     /// Loops of chains, one that runs and one that sleeps, which never end by themselves.
     Looping,
+    /// Blocked, running and queued calls in two pools of their own, one of them with one thread.
+    Pools,
     /// As Blocked, while a thread cancels calls at random.
     Cancelling,
     /// An inline call that blocks the owner in WAIT: the open of a FIFO.
@@ -48,6 +50,8 @@ impl State {
         let more = [
             (Mode::Kick, Load::Looping),
             (Mode::Spin, Load::Looping),
+            (Mode::Kick, Load::Pools),
+            (Mode::Spin, Load::Pools),
             (Mode::Inline, Load::Cancelling),
             (Mode::Spin, Load::Cancelling),
             (Mode::Inline, Load::Inside),
@@ -176,7 +180,18 @@ impl Stock {
                 let calls = [chain(tick), chain(running)].concat().into_iter();
                 calls.map(|call| (call, Expect::Looped)).collect()
             }
-            Load::Blocked | Load::Looping | Load::Cancelling => words.chain([pid; 4]).collect(),
+            Load::Pools if owner == 0 => {
+                let long = call!(SYS_read, &self.zero, self.zeros, ZEROS);
+                let others = [(long, Expect::Zeros), pid, (long, Expect::Zeros), pid, pid];
+                let numbered = words.chain(others).enumerate();
+                let in_pools = |(n, (call, expect)): (usize, (Call, _))| {
+                    (call.in_pool(1 + n as u8 % 2), expect)
+                };
+                numbered.map(in_pools).collect()
+            }
+            Load::Blocked | Load::Looping | Load::Pools | Load::Cancelling => {
+                words.chain([pid; 4]).collect()
+            }
             Load::Running => {
                 let read = call!(SYS_read, &self.zero, self.zeros, ZEROS);
                 vec![(read, Expect::Zeros); LONG_READS]
@@ -226,6 +241,10 @@ impl Flight {
         match state.load {
             Load::Queued => engine.set(Param::MaxThreads, 2)?,
             Load::Looping => engine.set(Param::LoopMax, 1 << 40)?,
+            Load::Pools => {
+                engine.set_pool(1, Param::PoolNice, 5)?;
+                engine.set_pool(2, Param::PoolActive, 1)?;
+            }
             _ => {}
         }
         let (calls, expect): (Vec<_>, Vec<_>) = stock.calls(state, 0).into_iter().unzip();
@@ -268,7 +287,7 @@ impl Flight {
 
     fn until_blocked(&self) -> Check {
         let want = match self.state.load {
-            Load::Blocked => 5,
+            Load::Blocked | Load::Pools => 5,
             Load::Inside => 3,
             Load::Looping => 1,
             Load::Cancelling | Load::Running | Load::Queued => return Ok(()),
