@@ -145,9 +145,10 @@ fn queued() -> Check {
         let (sink, into) = pipe()?;
         let reads = BlockedReads::new(&from, 8);
         let blocked = ring.post_blocked(&reads.calls())?;
+        // Before they are, a thread might begin with what is posted now.
+        engine.until_stats("two blocked threads", |stats| stats.max_blocked >= 2)?;
         let writes = ring.post_all(&[write_to(&into).asynchronous(); 12]);
         ring.kicked()?;
-        engine.until_stats("two blocked threads", |stats| stats.max_blocked >= 2)?;
         let mut longest = Longest::default();
         for &slot in &writes[4..8] {
             check_never_begun(longest.cancel(&mut ring, slot)?)?;
