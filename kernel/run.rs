@@ -473,6 +473,23 @@ impl<'a> Batch<'a> {
     }
 }
 
+impl Batch<'_> {
+    /// A thread that polls is going to be busy for long: another one takes its core over, as if it
+    /// had blocked.
+    fn step_down(&self) {
+        let role = self.role.get();
+        if let Role::Spinner { slot, .. } = role {
+            if !self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages) {
+                self.engine.nobody_polls();
+            }
+            let role = Role::Worker { pool: 0, slot };
+            self.role.set(role);
+            self.engine.pools.unblocked(role);
+            self.lost.set(true);
+        }
+    }
+}
+
 impl Blocking for Batch<'_> {
     fn sleeping(&self) {
         let index = self.executing.get();

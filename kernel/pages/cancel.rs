@@ -55,7 +55,7 @@ impl Pages {
         {
             last += 1;
         }
-        u64::MAX << index & u64::MAX >> (ENTRIES - 1 - last)
+        (u64::MAX << index) & (u64::MAX >> (ENTRIES - 1 - last))
     }
 
     /// Writes the results of entries that nobody executes; those behind `index` are linked to it.

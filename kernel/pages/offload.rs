@@ -57,7 +57,7 @@ impl Pages {
     pub(crate) fn with_held(&self, page: u32, mut bits: u64) -> u64 {
         let held = self.held(page);
         loop {
-            let more = bits >> 1 & held & !bits;
+            let more = (bits >> 1) & held & !bits;
             if more == 0 {
                 return bits;
             }

@@ -32,7 +32,7 @@ struct Chain {
 
 /// The entries from `first` to `last`.
 fn span(first: u32, last: u32) -> u64 {
-    u64::MAX << first & u64::MAX >> (ENTRIES - 1 - last)
+    (u64::MAX << first) & (u64::MAX >> (ENTRIES - 1 - last))
 }
 
 /// What comes after an entry.
@@ -105,6 +105,8 @@ impl Batch<'_> {
             // Nor shall those wait for its end that were claimed together with it.
             let left = self.leave(self.take_left());
             self.engine.pools.push(left, self.pages);
+            // And a kernel core has to go on polling.
+            self.step_down();
         }
         self.run_chain(frame, &chain);
     }

@@ -96,7 +96,7 @@ impl Order {
         let same = among(todo, |index| {
             pages.area().entry(page, index).head().nr() == nr
         });
-        let group = same & !members(pages, page, todo) | 1 << index;
+        let group = (same & !members(pages, page, todo)) | (1 << index);
         self.group.set(group);
         group
     }
@@ -141,7 +141,7 @@ fn among(bits: u64, f: impl Fn(u32) -> bool) -> u64 {
 
 /// Those of `bits` that follow another one in a chain.
 fn members(pages: &Pages, page: u32, bits: u64) -> u64 {
-    among(bits, |index| linked(pages, page, index)) << 1 & bits
+    (among(bits, |index| linked(pages, page, index)) << 1) & bits
 }
 
 /// Is this one for a syscall thread, as far as its number and flags tell?

@@ -95,9 +95,9 @@ impl Attention {
     /// Should the task let others run or look at its signals? Then call [`breathe`].
     #[inline(always)]
     pub(crate) fn is_needed(&self) -> bool {
-        const NEEDED: u64 = 1 << bindings::TIF_NEED_RESCHED
-            | 1 << bindings::TIF_SIGPENDING
-            | 1 << bindings::TIF_NOTIFY_SIGNAL;
+        const NEEDED: u64 = (1 << bindings::TIF_NEED_RESCHED)
+            | (1 << bindings::TIF_SIGPENDING)
+            | (1 << bindings::TIF_NOTIFY_SIGNAL);
         // SAFETY: The task that looks is the one whose flags they are; others set bits in them,
         // so it is one volatile read.
         (unsafe { self.0.read_volatile() } as u64) & NEEDED != 0

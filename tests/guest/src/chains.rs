@@ -7,8 +7,8 @@ use nix::errno::Errno;
 
 use crate::check::{Check, Ret};
 use crate::kit::abi::{
-    ENTRY_LINK, ENTRY_LOOP, ENTRY_SUM, Param, REASON_BOUND, REASON_CHAIN, REASON_ENTRY,
-    REASON_NONE, take,
+    ENTRY_LINK, ENTRY_LOOP, ENTRY_SUM, Param, REASON_BOUND, REASON_CANCELLED, REASON_CHAIN,
+    REASON_ENTRY, REASON_NONE, take,
 };
 use crate::kit::files::{TempDir, memory_file, pipe, write_all};
 use crate::kit::mode::{Mode, in_modes};
@@ -30,6 +30,7 @@ tests! { "chains":
     loop_of_nothing => "a loop that ends at once leaves the rest of it unexecuted";
     loop_bound => "a loop that does not end by itself ends after LOOP_MAX rounds, reason BOUND";
     loop_fails => "an error ends the loop and the chain";
+    loop_on_core => "a loop without an end holds up neither a kernel core nor others; CANCEL ends it";
     random_chains => "random chains with random failures give what a model gives";
     posted_order => "entries used in turn are begun in the order of posting, round the page";
     order_by_number => "with ORDER NUMBER the calls of a batch are grouped";
@@ -305,7 +306,7 @@ fn copying(from: &OwnedFd, to: &OwnedFd, buf: &mut [u8; 1024]) -> [Call; 2] {
 }
 
 fn loop_copies() -> Check {
-    let text: Vec<u8> = (0..100_000u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let text: Vec<u8> = (0..100_000u32).map(|n| ((n * 7) >> 3) as u8).collect();
     in_modes(1, |engine, ring| {
         let (from, to) = (memory_file()?, memory_file()?);
         write_all(&from, &text)?;
@@ -414,6 +415,30 @@ fn loop_fails() -> Check {
         check_eq!("left in the pipe", left, 0);
         Ok(())
     })
+}
+
+fn loop_on_core() -> Check {
+    for mode in [Mode::Spin, Mode::Kick] {
+        let (engine, mut ring) = mode.start(1)?;
+        engine.set(Param::LoopMax, u64::MAX)?;
+        let endless = ring.post(flagged(call!(SYS_getppid), ENTRY_LOOP));
+        if mode == Mode::Kick || ring.needs_kick() {
+            ring.kicked()?;
+        }
+        ring.until_taken(&[endless])?;
+        for _ in 0..rounds(20) {
+            for done in ring.run_all(&[call!(SYS_getpid); 5])? {
+                check_ret!("getpid beside a loop", done.result, std::process::id());
+            }
+        }
+        check!(!ring.is_done(endless), "ended: {}", ring.show(endless));
+        ok!("CANCEL", ring.cancel(endless));
+        ring.spin_until_done(&[endless])?;
+        let done = ring.reap(endless);
+        check_done("loop", done, -i64::from(libc::ECANCELED), REASON_CANCELLED)?;
+        check!(engine.stats()?.loop_rounds > 0, "there were no rounds");
+    }
+    Ok(())
 }
 
 /// Posts random chains; each member appends its number to a file, or fails.

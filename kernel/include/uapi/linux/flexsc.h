@@ -73,12 +73,18 @@ enum flexsc_reason {
  * Chains. Entries of one page that lie side by side and are posted together,
  * each but the last with FLEXSC_ENTRY_LINK, are a chain: each starts when the
  * one before it has succeeded, that is, returned something else than -errno.
- * When one fails, those behind it get -ECANCELED, reason CHAIN. The entries at
- * the end of a chain that have FLEXSC_ENTRY_LOOP are repeated until one of them
- * returns 0 or fails; its result is published, and the entries behind it keep
- * the results of the round before. After FLEXSC_PARAM_LOOP_MAX rounds the loop
- * ends, and its last entry says so with reason BOUND. The pool of a chain is
- * that of its first entry, and FLEXSC_ENTRY_ASYNC there holds for all of it.
+ * When one fails, those behind it get -ECANCELED, reason CHAIN. All results of
+ * a chain are published together, at its end.
+ *
+ * Neighbours in a chain that have FLEXSC_ENTRY_LOOP are its loop, one for each
+ * chain: they are repeated until one of them returns 0, then the chain goes on
+ * behind the loop, or until one fails. The others keep the results of the round
+ * before, or get -ECANCELED, reason CHAIN, where there was none. After
+ * FLEXSC_PARAM_LOOP_MAX rounds the loop ends too, and its last entry says so
+ * with reason BOUND. A chain with a loop is executed by a syscall thread.
+ *
+ * The pool of a chain is that of its first entry, and FLEXSC_ENTRY_ASYNC there
+ * holds for all of it.
  */
 
 /**
