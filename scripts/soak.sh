@@ -84,7 +84,7 @@ if [[ -n $fuzz ]]; then
 		--limit $((limit + 60)) --total-limit $((limit + 600)) >"$log" 2>&1 || rc=$?
 	work=$(sed -n 's/^kept: //p' "$log")
 	[[ -z $work ]] || { grep -h '^# seed \|^# fuzz: ' "$work/out" || true; rm -rf "$work"; }
-	tail -n 1 "$log"
+	grep '^ktest-result: ' "$log" || tail -n 3 "$log"
 	((rc == 0)) || { grep '^FAILED ' "$log" || true; die "the fuzzer failed; the log is $log."; }
 	exit 0
 fi
