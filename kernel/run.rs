@@ -506,13 +506,16 @@ impl Blocking for Batch<'_> {
         let left = self.take_left();
         let mut more = self.leave(left);
         more.extend(self.given.take());
-        match self.pool() {
-            Some(pool) if self.pages.has_offloaded(pool) => more.add(pool),
+        if self.by_owner {
             // Nobody else looks at the owner's other pages while it sleeps.
-            None if self.by_owner => {
-                more.extend(self.pages.offload_pending(self.engine.pools.set()));
+            more.extend(self.pages.offload_pending(self.engine.pools.set()));
+        } else {
+            // Other pages may have been waiting for this thread, a kernel core's for the first
+            // pool: it has taken the registration from the queue.
+            let pool = self.pool().unwrap_or(0);
+            if self.pages.has_offloaded(pool) {
+                more.add(pool);
             }
-            _ => (),
         }
         if self.traced {
             invoke::trace_block(process::weight(left));
