@@ -92,8 +92,8 @@ fi
 # One long run of the differential test, which says how many calls it compared.
 if [[ -n $compare ]]; then
 	# Calls in one round of all its tests, rounded down; the debug kernel does fewer.
-	each=160000
-	[[ $config == perf ]] || each=40000
+	each=180000
+	[[ $config == perf ]] || each=20000
 	rounds=$(((calls + each - 1) / each))
 	append="FLEXSC_TEST_ROUNDS=$rounds"
 	[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$seed"

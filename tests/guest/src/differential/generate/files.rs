@@ -168,7 +168,9 @@ fn change(g: &Gen) {
 }
 
 fn lock(g: &Gen) {
-    let fd = g.file();
+    // Never both kinds on one file: SETLKW would wait for the other kind for ever.
+    let fd = Val::Reg(g.pick(&reg::FILES));
+    let memory = Val::Reg(g.pick(&reg::MEMFD));
     let kind = g.below(4) as u16;
     let (from, len) = (g.below(4000), g.below(4000));
     let range = Buf::zeroed(32).u16(0, kind).u64(8, from).u64(16, len);
@@ -176,7 +178,7 @@ fn lock(g: &Gen) {
         0 => op!(SYS_fcntl, fd, libc::F_SETLK, range),
         1 => op!(SYS_fcntl, fd, libc::F_GETLK, range.like(FLOCK)),
         2 => op!(SYS_fcntl, fd, libc::F_SETLKW, range),
-        3 => op!(SYS_fcntl, fd, 37, range),
+        3 => op!(SYS_fcntl, memory, 37, range),
         _ => op!(SYS_flock, fd, g.pick(&[5, 6, 8])),
     });
 }
