@@ -325,7 +325,10 @@ impl<'a> Batch<'a> {
     fn run<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64) -> End {
         self.page.set(page);
         self.batch.set(bits);
-        let end = if self.order.is_posted() && !self.traced {
+        // The rest of a chain may look like a plain entry: whoever executes it has to publish what
+        // others have executed of the chain. The owner never gets any.
+        let continued = !OWNER && (self.pages.held(page) << 1) & bits != 0;
+        let end = if self.order.is_posted() && !self.traced && !continued {
             self.run_posted::<OWNER>(frame, page, bits)
         } else {
             self.run_ordered(frame, page, bits)

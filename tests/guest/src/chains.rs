@@ -21,6 +21,7 @@ tests! { "chains":
     failure_cancels => "behind a failed entry nothing is executed: ECANCELED, reason CHAIN";
     refusal_cancels => "a refused entry fails its chain";
     blocked_member => "a chain waits for a pipe, others go on, then the chain does";
+    goes_on_elsewhere => "where a chain's thread may not go on, another one does: all results come";
     two_results_taken => "an entry takes two results, of different entries";
     take_out_of_chain => "a result can not be taken from before the chain";
     chain_ends_with_page => "a link at the end of the page or of what is posted leads nowhere";
@@ -67,6 +68,30 @@ fn check_done(what: &str, done: Done, result: i64, reason: u8) -> Check {
         done.reason,
         Ret(result)
     );
+    Ok(())
+}
+
+/// Threads that come back from a sleep find the gate of their pool closed, and give the rest of
+/// their chains away: plain calls, at which others look only for themselves.
+fn goes_on_elsewhere() -> Check {
+    let time = [0u64, 100_000];
+    for mode in [Mode::Kick, Mode::Async] {
+        let (engine, mut ring) = mode.start(1)?;
+        engine.set(Param::PoolActive, 1)?;
+        let sleep = linked(call!(SYS_nanosleep, time.as_ptr(), 0));
+        let pair = [sleep, call!(SYS_getpid)];
+        for _ in 0..rounds(30) {
+            let slots = ring.post_all(&pair.repeat(32));
+            for (place, done) in ring.finish(&slots)?.into_iter().enumerate() {
+                let want = if place % 2 == 0 {
+                    0
+                } else {
+                    std::process::id()
+                };
+                check_done("chain", done, want.into(), REASON_NONE)?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -13,7 +13,8 @@ pub enum Norm {
     /// Up to the first bytes: the rest is random (the generation number in a file handle).
     First(usize),
     /// `struct stat`: the device (each run has a tmpfs of its own), numbers of inodes of other
-    /// file systems (pipes and sockets count for the whole machine), times that are "now".
+    /// file systems (pipes and sockets count for the whole machine), times that are "now", and all
+    /// times of other file systems (nobody sets those of a socket: they are what was in memory).
     Stat,
     /// `struct statx`, as `Stat`, and the mount's number.
     Statx,
@@ -114,6 +115,14 @@ impl Own {
         }
     }
 
+    fn file_time(&self, bytes: &mut [u8], own: bool, at: usize) {
+        if own {
+            self.time(bytes, at, 16);
+        } else {
+            clear(bytes, at, 16);
+        }
+    }
+
     /// Makes what may differ the same.
     pub fn normalise(&self, norm: Norm, bytes: &mut [u8]) {
         match norm {
@@ -125,7 +134,7 @@ impl Own {
                 clear(bytes, 0, 8);
                 self.inode(bytes, own, 8);
                 for at in [72, 88, 104] {
-                    self.time(bytes, at, 16);
+                    self.file_time(bytes, own, at);
                 }
             }
             Norm::Statx => {
@@ -135,7 +144,7 @@ impl Own {
                 clear(bytes, 136, 16);
                 self.inode(bytes, own, 32);
                 for at in [64, 80, 96, 112] {
-                    self.time(bytes, at, 16);
+                    self.file_time(bytes, own, at);
                 }
             }
             Norm::Fields(fields) => {
