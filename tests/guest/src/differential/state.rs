@@ -206,13 +206,14 @@ fn tree(text: &mut String, sandbox: &Sandbox, dir: &Path) {
     }
 }
 
-/// Lines of fdinfo that hold numbers of inodes outside the run's tmpfs, of mounts, of processes, or
-/// what is left of a time.
-const VOLATILE: [&str; 8] = [
+/// Lines of fdinfo that hold numbers of inodes outside the run's tmpfs, of mounts, of processes,
+/// what is left of a time, or whether a timer that is due has rung yet.
+const VOLATILE: [&str; 9] = [
     "ino:",
     "mnt_id:",
     "eventfd-id:",
     "it_value:",
+    "ticks:",
     "Pid:",
     "NSpid:",
     "exe_file",
