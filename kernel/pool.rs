@@ -241,6 +241,13 @@ impl Pool {
         self.has_work() && self.lock().is_starved()
     }
 
+    /// Starved, and nothing that has happened will change it. Where a thread is on its way back
+    /// and blocks again, [`Self::blocked`] finds the pool starved anew.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let inner = self.lock();
+        inner.is_starved() && !inner.is_one_coming_back()
+    }
+
     fn limit(&self, inner: &Inner) -> u32 {
         let usable = core::cmp::max(inner.usable, 1);
         match self.settings.active() {

@@ -166,6 +166,11 @@ impl Pools {
         self.get(pool).is_some_and(Pool::is_starved)
     }
 
+    /// See [`Pool::is_stuck`].
+    pub(crate) fn is_stuck(&self, pool: u8) -> bool {
+        self.get(pool).is_some_and(Pool::is_stuck)
+    }
+
     /// May a syscall thread in this role, which has slept in a call, execute further entries?
     pub(crate) fn readmit(&self, role: Role) -> bool {
         role.slot().is_some_and(|slot| self.of(role).readmit(slot))

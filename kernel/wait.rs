@@ -73,7 +73,10 @@ impl Policy {
 /// Nobody can execute what waits for threads of some pool: make one, or say so in the results.
 fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
     for pool in engine.pools.set().iter() {
-        if !engine.pools.is_starved(pool) || Worker::spawn(engine, pool).is_ok() {
+        if !engine.pools.is_starved(pool)
+            || Worker::spawn(engine, pool).is_ok()
+            || !engine.pools.is_stuck(pool)
+        {
             continue;
         }
         while let Some((page, mut bits)) = pages.take_offloaded(pool) {

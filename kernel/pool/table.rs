@@ -268,4 +268,11 @@ impl Inner {
             && self.starting == 0
             && self.spinning == 0
     }
+
+    /// Is one of the blocked threads already woken, and will be back?
+    pub(super) fn is_one_coming_back(&self) -> bool {
+        self.slots.iter().any(|slot| {
+            slot.state == State::Blocked && slot.thread.as_ref().is_some_and(Thread::is_awake)
+        })
+    }
 }

@@ -69,6 +69,13 @@ impl Thread {
         flags & bindings::PF_EXITING != 0
     }
 
+    /// Does it run, or is about to as it was woken?
+    pub(crate) fn is_awake(&self) -> bool {
+        // SAFETY: By the invariant the task is valid; the word is read once.
+        let state = unsafe { (&raw const (*self.0.as_ptr()).__state).read_volatile() };
+        state == bindings::TASK_RUNNING
+    }
+
     pub(super) fn as_ptr(&self) -> *mut bindings::task_struct {
         self.0.as_ptr()
     }
