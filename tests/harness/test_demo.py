@@ -129,7 +129,7 @@ class Demo(unittest.TestCase):
 
     def test_waits_that_nobody_saw(self) -> None:
         self.write_report("flexsc", waits=101)
-        self.refuses("it waited 101 times, the kernel saw 100 ioctls")
+        self.refuses("it waited 101 times, the kernel saw 100 calls")
 
     def test_plain_run_through_pages(self) -> None:
         self.write("plain.flexsc_complete", (self.dir / "flexsc.flexsc_complete").read_text())
