@@ -11,10 +11,11 @@ use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{self, need_two_cpus, spin_cpu};
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{patience, process, rounds, sys, until};
+use crate::kit::{patience, process, rounds, sys, trace, until};
 
 tests! { "spin":
     no_device_call => "results appear without any call of the device";
+    without_traps => "a million calls, posted and reaped by the owner, take not one trap";
     many_batches => "hundreds of batches, never a lost or wrong result";
     sleeps_and_wakes => "after IDLE_NS in vain NEED_WAKEUP is set; KICK, and WAIT, wake the core";
     never_lost => "posts around the moment of falling asleep are never lost";
@@ -53,6 +54,49 @@ fn no_device_call() -> Check {
         stats.thread_done,
         u64::from(rounds(50)) * 64
     );
+    Ok(())
+}
+
+/// Posts and reaps so many batches of 64 with nothing but memory.
+fn post_and_reap(ring: &mut Ring, batches: u32, want: i64) -> Check {
+    let calls = [call!(SYS_getppid); 64];
+    let mut wrong = 0;
+    for _ in 0..batches {
+        for slot in ring.post_all(&calls) {
+            // No clock: where the kernel does not trust the TSC, reading it takes a trap.
+            let mut left = 2_000_000_000u64;
+            while !ring.is_done(slot) {
+                left -= 1;
+                check!(left != 0, "no result: {}", ring.show(slot));
+                std::hint::spin_loop();
+            }
+            wrong += u32::from(ring.reap(slot).result != want);
+        }
+    }
+    check_eq!("wrong results", wrong, 0);
+    Ok(())
+}
+
+fn without_traps() -> Check {
+    need_two_cpus()?;
+    let (engine, mut ring) = start(1)?;
+    engine.set(Param::IdleNs, 60_000_000_000)?;
+    until("a core that polls", || !ring.needs_kick())?;
+    let parent = plain!(SYS_getppid);
+    let batches = rounds(if limits::slow_kernel() { 800 } else { 15_625 });
+    // Both counts have the few traps in them that counting takes.
+    let (none, some) = (
+        trace::traps(|| post_and_reap(&mut ring, 0, parent))?,
+        trace::traps(|| post_and_reap(&mut ring, batches, parent))?,
+    );
+    println!(
+        "# {} calls, {some} traps, as many as without calls",
+        batches * 64
+    );
+    check_eq!("traps with and without calls", some, none);
+    let stats = engine.stats()?;
+    check_eq!("kicks and waits", (stats.kicks, stats.waits), (0, 0));
+    check_eq!("executed", stats.thread_done, u64::from(batches) * 64);
     Ok(())
 }
 

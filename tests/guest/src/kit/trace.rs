@@ -38,15 +38,20 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Logs these events of this process.
-    pub fn start(events: &[&str]) -> Check<Trace> {
+    fn new() -> Check<Trace> {
         if !Path::new(ROOT).join("events/flexsc").exists() {
             return skip("needs tracefs at /sys/kernel/tracing");
         }
         let pid = std::process::id();
         let dir = Path::new(ROOT).join(format!("instances/flexsc-tests.{pid}"));
         ok!("a trace instance", fs::create_dir(&dir));
-        let trace = Trace { dir };
+        Ok(Trace { dir })
+    }
+
+    /// Logs these events of this process.
+    pub fn start(events: &[&str]) -> Check<Trace> {
+        let trace = Trace::new()?;
+        let pid = std::process::id();
         // One order of events for all processors.
         trace.write("trace_clock", "counter")?;
         trace.write("buffer_size_kb", "8192")?;
@@ -70,6 +75,31 @@ impl Trace {
         let text = ok!("trace", fs::read_to_string(self.dir.join("trace")));
         check!(!text.contains("LOST"), "the log has lost events");
         Ok(text.lines().filter_map(parse).collect())
+    }
+}
+
+/// Does the work and returns how many traps the kernel has counted in this thread meanwhile, those
+/// among them that counting takes: always the same number. raw_syscalls:sys_enter fires for each
+/// executed call in the thread that executes it, so calls executed by others do not count.
+pub fn traps(work: impl FnOnce() -> Check) -> Check<u64> {
+    let trace = Trace::new()?;
+    let event = "events/raw_syscalls/sys_enter";
+    let tid = plain!(SYS_gettid);
+    let trigger = format!("hist:keys=common_pid if common_pid == {tid}");
+    trace.write(&format!("{event}/trigger"), &trigger)?;
+    let done = work();
+    let hist = ok!(
+        "hist",
+        fs::read_to_string(trace.dir.join(event).join("hist"))
+    );
+    trace.write(&format!("{event}/trigger"), &format!("!{trigger}"))?;
+    done?;
+    let hits = hist
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Hits: "));
+    match hits.and_then(|hits| hits.trim().parse().ok()) {
+        Some(hits) => Ok(hits),
+        None => fail!("no number of hits in {hist}"),
     }
 }
 
