@@ -194,7 +194,7 @@ fn plain_twice() -> Check {
     let bench = Bench::new()?;
     let mut random = Random::new();
     let (mut made, mut good) = (0, 0);
-    for number in 0..rounds(if slow_kernel() { 3 } else { 10 }) {
+    for number in 0..rounds(if slow_kernel() { 1 } else { 10 }) {
         let wants = wants(number);
         let ops = generate::sequence(random.split(), LEN, wants);
         let trace = bench.plain(&ops, wants)?;
@@ -256,7 +256,7 @@ fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check 
 /// On a kernel full of checks fewer will do.
 fn usual(sequences: u32) -> u32 {
     if slow_kernel() {
-        sequences.div_ceil(8)
+        sequences.div_ceil(50)
     } else {
         sequences
     }
@@ -274,7 +274,7 @@ fn compare_way(way: Way, sequences: u32) -> Check {
 }
 
 fn inline() -> Check {
-    compare_way(Way::Paged(Mode::Inline), 50)
+    compare_way(Way::Paged(Mode::Inline), 56)
 }
 
 fn without_rights() -> Check {
@@ -302,7 +302,7 @@ fn kicked() -> Check {
 }
 
 fn spinning() -> Check {
-    compare_way(Way::Paged(Mode::Spin), 4)
+    compare_way(Way::Paged(Mode::Spin), 3)
 }
 
 fn chained() -> Check {
@@ -342,6 +342,9 @@ fn numbers() -> Check {
 
 /// A mistake that is planted has to be found, and the sequence that shows it to be shrunk.
 fn planted(plant: Plant, way: Way, enough: usize) -> Check {
+    if slow_kernel() {
+        return skip("shows what the comparison can do, whatever the kernel: too slow on this one");
+    }
     let bench = Bench::new()?;
     let mut random = Random::new();
     for number in 0..20 {
@@ -380,5 +383,5 @@ fn planted_repeat() -> Check {
     if cpus() < 2 {
         return planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Kick), 8);
     }
-    planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Spin), 4)
+    planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Spin), 8)
 }

@@ -7,9 +7,11 @@ use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::normal::Norm;
 use super::sandbox::{ARENA_PAGES, ROOT, Sandbox};
+use crate::kit::sys;
 
 /// Everything, a line for each thing.
 pub fn of(sandbox: &Sandbox) -> String {
@@ -262,6 +264,7 @@ fn descriptors(text: &mut String, sandbox: &Sandbox) {
             }
         }
     }
+    delivered(&open);
     for &fd in &open {
         content(text, fd);
     }
@@ -276,6 +279,30 @@ fn steady_info(info: &str) -> String {
     let parts = info.split_whitespace().enumerate();
     let kept = parts.filter(|(place, _)| ![5, 6].contains(place));
     kept.map(|(_, part)| part).collect::<Vec<_>>().join(" ")
+}
+
+/// Waits a moment until what TCP has to send has arrived, as far as there is room for it.
+fn delivered(open: &[i32]) {
+    let end = Instant::now() + Duration::from_millis(300);
+    let unsent = |&fd: &i32| {
+        let (mut protocol, mut len, mut bytes) = (0i32, 4u32, 0i32);
+        let (to, size) = (&raw mut protocol, &raw mut len);
+        let at = plain!(
+            SYS_getsockopt,
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_PROTOCOL,
+            to,
+            size
+        );
+        at == 0
+            && protocol == libc::IPPROTO_TCP
+            && plain!(SYS_ioctl, fd, libc::TIOCOUTQ, &raw mut bytes) == 0
+            && bytes != 0
+    };
+    while open.iter().any(unsent) && Instant::now() < end {
+        sys::yield_now();
+    }
 }
 
 /// What can be read from pipes and sockets.

@@ -61,7 +61,7 @@ fn register_first() -> Check {
         },
     )?;
     process::until_tasks(1)?;
-    swept("first REGISTER", count, 20)
+    swept("first REGISTER", count, 15)
 }
 
 fn register_more() -> Check {

@@ -3,7 +3,7 @@
 
 use super::{Gen, reg};
 use crate::differential::normal::{Norm, UCRED};
-use crate::differential::op::{Buf, Val};
+use crate::differential::op::{Buf, Reg, Val};
 
 const KINDS: [i32; 4] = [
     libc::SOCK_STREAM,
@@ -167,6 +167,16 @@ fn options(g: &Gen) {
     });
 }
 
+/// Without Nagle's algorithm, which lets small messages wait for an acknowledgement that may come
+/// at any time. Accepted sockets have it from the listener.
+fn send_at_once(g: &Gen, socket: Reg, family: i32) {
+    if family == libc::AF_INET {
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
+        let on = Buf::zeroed(4).u32(0, 1);
+        g.push(op!(SYS_setsockopt, Val::Reg(socket), level, option, on, 4));
+    }
+}
+
 /// A listener, a connection to it, its other end.
 fn connect(g: &Gen, regs: [u8; 3], family: i32, name: Buf) {
     let [listener, client, accepted] = regs;
@@ -176,6 +186,7 @@ fn connect(g: &Gen, regs: [u8; 3], family: i32, name: Buf) {
         g.push(op!(SYS_socket, family, libc::SOCK_STREAM, 0).save(listener));
         let reuse = Buf::zeroed(4).u32(0, 1);
         g.push(op!(SYS_setsockopt, Val::Reg(listener), 1, 2, reuse, 4));
+        send_at_once(g, listener, family);
         g.push(op!(SYS_bind, Val::Reg(listener), name.clone(), len));
         g.push(op!(SYS_listen, Val::Reg(listener), g.pick(&[1000, 500])));
     }
@@ -183,6 +194,7 @@ fn connect(g: &Gen, regs: [u8; 3], family: i32, name: Buf) {
         g.free(client);
         let flags = g.pick(&[0, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC]);
         g.push(op!(SYS_socket, family, libc::SOCK_STREAM | flags, 0).save(client));
+        send_at_once(g, client, family);
         g.push(op!(SYS_connect, Val::Reg(client), name, len));
     }
     let fd = Val::Reg(listener);

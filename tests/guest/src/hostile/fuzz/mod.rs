@@ -31,7 +31,7 @@ tests! { "hostile":
 const PROGRAMS: usize = 3;
 /// Entries that a run has to have, without a word from outside.
 const ENTRIES: u64 = 300_000;
-const ENTRIES_SLOW: u64 = 150_000;
+const ENTRIES_SLOW: u64 = 60_000;
 
 type Board = Shared<[Cell; PROGRAMS]>;
 
