@@ -166,6 +166,11 @@ impl Pools {
         self.get(pool).is_some_and(Pool::is_starved)
     }
 
+    /// See [`Pool::has_work`].
+    pub(crate) fn has_work(&self, pool: u8) -> bool {
+        self.get(pool).is_some_and(Pool::has_work)
+    }
+
     /// See [`Pool::is_stuck`].
     pub(crate) fn is_stuck(&self, pool: u8) -> bool {
         self.get(pool).is_some_and(Pool::is_stuck)

@@ -6,6 +6,7 @@
 //! scheduler's hook, which the task itself calls. So it needs no lock.
 
 mod chain;
+mod handoff;
 pub(crate) mod order;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     pools::PoolSet,
     sys::{
         area::Place,
-        hook::{Blocking, Hook},
+        hook::Hook,
         invoke::{self, Frame, Refusal},
         process::{self, Attention},
         trace,
@@ -170,10 +171,6 @@ impl<'a> Batch<'a> {
             refused: Cell::new(0),
             given: Cell::new(PoolSet::EMPTY),
         }
-    }
-
-    pub(crate) fn pages(&self) -> &Pages {
-        &self.pages
     }
 
     pub(crate) fn is_owner(&self) -> bool {
@@ -472,70 +469,6 @@ impl<'a> Batch<'a> {
         self.open.set(0);
         if !self.by_owner {
             self.publish();
-        }
-    }
-}
-
-impl Batch<'_> {
-    /// A thread that polls is going to be busy for long: another one takes its core over, as if it
-    /// had blocked.
-    fn step_down(&self) {
-        let role = self.role.get();
-        if let Role::Spinner { slot, .. } = role {
-            if !self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages) {
-                self.engine.nobody_polls();
-            }
-            let role = Role::Worker { pool: 0, slot };
-            self.role.set(role);
-            self.engine.pools.unblocked(role);
-            self.lost.set(true);
-        }
-    }
-}
-
-impl Blocking for Batch<'_> {
-    fn sleeping(&self) {
-        let index = self.executing.get();
-        if index == NOTHING {
-            return;
-        }
-        self.blocked.set(true);
-        self.lost.set(true);
-        self.publish();
-        let page = self.page.get();
-        if self.pages.falls_asleep(page, index) {
-            process::interrupt_self();
-        }
-        let left = self.take_left();
-        let mut more = self.leave(left);
-        more.extend(self.given.take());
-        if self.by_owner {
-            // Nobody else looks at the owner's other pages while it sleeps.
-            more.extend(self.pages.offload_pending(self.engine.pools.set()));
-        } else {
-            // Other pages may have been waiting for this thread, a kernel core's for the first
-            // pool: it has taken the registration from the queue.
-            let pool = self.pool().unwrap_or(0);
-            if self.pages.has_offloaded(pool) {
-                more.add(pool);
-            }
-        }
-        if self.traced {
-            invoke::trace_block(process::weight(left));
-        }
-        let role = self.role.get();
-        if !self.engine.pools.blocked(role, more, self.pages) {
-            self.engine.nobody_polls();
-        }
-        if let Role::Spinner { slot, .. } = role {
-            self.role.set(Role::Worker { pool: 0, slot });
-        }
-    }
-
-    fn running(&self) {
-        if self.blocked.take() {
-            self.pages.is_awake(self.page.get(), self.executing.get());
-            self.engine.pools.unblocked(self.role.get());
         }
     }
 }

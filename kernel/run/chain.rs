@@ -103,7 +103,8 @@ impl Batch<'_> {
         }
         if chain.looped.is_some() {
             // Nor shall those wait for its end that were claimed together with it.
-            let left = self.leave(self.take_left());
+            let mut left = self.leave(self.take_left());
+            left.extend(self.given.take());
             self.engine.pools.push(left, self.pages);
             // And a kernel core has to go on polling.
             self.step_down();
@@ -169,12 +170,17 @@ impl Batch<'_> {
                 self.skip(reached, at - 1);
                 reached = at;
             }
-            if self.attention.is_needed() && process::breathe() && at <= chain.last {
-                if self.by_owner {
-                    return self.give_rest(chain, at, 0);
+            if self.attention.is_needed() {
+                if chain.looped.is_some() {
+                    self.give_way();
                 }
-                if thread::signal() {
-                    self.set_dying();
+                if process::breathe() && at <= chain.last {
+                    if self.by_owner {
+                        return self.give_rest(chain, at, 0);
+                    }
+                    if thread::signal() {
+                        self.set_dying();
+                    }
                 }
             }
             if !self.by_owner && (self.dying.get() || self.must_stop()) {
