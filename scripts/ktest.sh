@@ -247,6 +247,7 @@ run=(--work "$work" --mode "$mode" --lock "$FLEXSC_CACHE/vm.lock" --config "$con
 	--test-limit "$test_limit" --total-limit "$total_limit")
 [[ -z ${KTEST_GRACE:-} ]] || run+=(--grace "$KTEST_GRACE")
 [[ -z $gdb ]] || run+=(--no-limits)
+[[ $accel != tcg ]] || run+=(--emulated)
 if [[ $mode == tests ]]; then
 	kunit=$(find_kunit)
 	run+=(--kunit "$kunit")

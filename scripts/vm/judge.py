@@ -103,6 +103,24 @@ def read_console(text: str, first: str = "boot") -> Console:
     return con
 
 
+def is_stale_breakpoint(console: str) -> bool:
+    """Did a processor stop at a breakpoint that is not in memory?
+
+    The kernel changes its own code (tracepoints and other static keys) behind
+    breakpoints, which it takes away when no processor can be at them any more.
+    QEMU before 8.1 may keep the translation of one for ever: it does not lock
+    the page between translating an instruction and noting that it has done so.
+    The kernel can not know the breakpoint, and stops.  Its dump shows the bytes
+    around: the one in front of the instruction pointer is no breakpoint (0xcc).
+    """
+    lines = console.replace("\r", "").split("\n")
+    for at, line in enumerate(lines):
+        if re.search(r"\] Oops: int3: ", line):
+            code = re.search(r"Code:.* ([0-9a-f]{2}) <[0-9a-f]{2}>", "\n".join(lines[at:at + 8]))
+            return code is not None and code[1] != "cc"
+    return False
+
+
 def judge_console(con: Console, verdict: Verdict) -> None:
     """At most three faults are shown per name; the first says most."""
     shown: dict[str, int] = {}

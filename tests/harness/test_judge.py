@@ -149,6 +149,17 @@ class Judge(unittest.TestCase):
         self.assertEqual(len(verdict.results["a"].reasons), 5)
         self.assertIn("Kernel panic - not syncing: x", self.failures(verdict)["a"])
 
+    def test_stale_breakpoint(self):
+        oops = ("[ 9.1] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\r\n"
+                "[ 9.1] CPU: 0 UID: 0 PID: 7 Comm: tests Not tainted 6.12.117 #1\r\n"
+                "[ 9.1] RIP: 0010:syscall_exit_work+0x48/0x150\r\n"
+                "[ 9.1] Code: b8 90 0c 00 {} <a0> 00 00 00 89 f0\r\n")
+        self.assertTrue(rules.is_stale_breakpoint(BOOT + oops.format("e9")))
+        # A breakpoint that is there, another fault, and none.
+        self.assertFalse(rules.is_stale_breakpoint(BOOT + oops.format("cc")))
+        self.assertFalse(rules.is_stale_breakpoint(BOOT + oops.format("e9").replace("int3", "gp")))
+        self.assertFalse(rules.is_stale_breakpoint(BOOT))
+
     def test_failing_test(self):
         text = ktap("a", "not b").replace("not ok", "# reason: exit code 3\nnot ok")
         verdict = judge(text, BOOT + mark("a") + mark("b") + END, 1)
