@@ -93,7 +93,7 @@ fi
 if [[ -n $compare ]]; then
 	# Calls in one round of all its tests, rounded down; the debug kernel does fewer.
 	each=180000
-	[[ $config == perf ]] || each=20000
+	[[ $config == perf ]] || each=8000
 	rounds=$(((calls + each - 1) / each))
 	append="FLEXSC_TEST_ROUNDS=$rounds"
 	[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$seed"

@@ -116,6 +116,16 @@ do_guest() {
 	fi
 }
 
+# What depends on the number of processors: all tests run with two.
+do_processors() {
+	local cpus rc=0
+	for cpus in 1 4 8; do
+		ktest -c perf --smp "$cpus" -k 'spin. specialise. pools.gate blocking.one chains.loop cancel.running
+			ends.cpu_unplug soak.' || rc=1
+	done
+	return "$rc"
+}
+
 # The crate's own tests and example against the module.
 do_crate() {
 	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
@@ -173,6 +183,7 @@ if [[ -z $filter ]]; then
 fi
 part_if "$perf" 'guest tests, kernel perf' lines do_guest perf
 if [[ -z $filter ]]; then
+	part_if "$perf" 'guest tests, 1, 4 and 8 processors' lines do_processors
 	part_if "$perf" 'crate and example in the machine' cargo do_crate
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh"
 fi

@@ -2,7 +2,7 @@
 //! CANCEL: what becomes of a call in each of its states.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use crate::check::{Check, Ret};
 use crate::kit::abi::{
     self, Cancel, ENTRY_LINK, ENTRY_LOOP, Param, Policy, REASON_CANCELLED, REASON_CHAIN,
-    REASON_NONE,
+    REASON_NONE, SUBMITTED,
 };
 use crate::kit::child::in_child;
 use crate::kit::engine::{self, Engine};
@@ -728,6 +728,9 @@ fn running_loop() -> Check {
             for cancelled in 0..2 {
                 let before = engine.stats()?.chains;
                 let slots = ring.post_blocked(&[linked(chain[0]), chain[1]])?;
+                until("the beginning of the loop", || {
+                    ring.entry(slots[0]).status.load(Ordering::Acquire) > SUBMITTED
+                })?;
                 std::thread::sleep(Duration::from_millis(3));
                 check!(!ring.is_done(slots[0]), "the loop has ended by itself");
                 let begin = Instant::now();
