@@ -118,12 +118,7 @@ do_guest() {
 
 # What depends on the number of processors: all tests run with two.
 do_processors() {
-	local cpus rc=0
-	for cpus in 1 4 8; do
-		ktest -c perf --smp "$cpus" -k 'spin. specialise. pools.gate blocking.one chains.loop cancel.running
-			ends.cpu_unplug soak.' || rc=1
-	done
-	return "$rc"
+	ktest -c perf --smp "$1" -k 'spin. specialise. pools.gate blocking.one chains.loop cancel.running ends.cpu_unplug soak.'
 }
 
 # The crate's own tests and example against the module.
@@ -183,7 +178,9 @@ if [[ -z $filter ]]; then
 fi
 part_if "$perf" 'guest tests, kernel perf' lines do_guest perf
 if [[ -z $filter ]]; then
-	part_if "$perf" 'guest tests, 1, 4 and 8 processors' lines do_processors
+	for cpus in 1 4 8; do
+		part_if "$perf" "guest tests, processors: $cpus" lines do_processors "$cpus"
+	done
 	part_if "$perf" 'crate and example in the machine' cargo do_crate
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh"
 fi

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use crate::check::Check;
 use crate::kit::child::{End, spawn};
-use crate::kit::files::{memory_file, pipe};
+use crate::kit::files::{memory_file, pipe, write_all};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::{limits, signals, sys, until};
 
@@ -13,8 +13,10 @@ tests! { "calls":
     closed_pipe => "a write to a closed pipe is EPIPE and sends SIGPIPE to the owner";
     closed_pipe_second_thread => "SIGPIPE goes to the thread that owns the page, not to another";
     closed_pipe_kills => "SIGPIPE without a handler ends the process, in every mode";
+    closed_while_blocked => "a write that sleeps while its pipe is closed: EPIPE, and SIGPIPE to the owner";
     closed_pipe_ignored => "with SIGPIPE ignored there is only EPIPE";
     file_too_large => "a write beyond RLIMIT_FSIZE is EFBIG and sends SIGXFSZ to the owner";
+    file_too_large_second_thread => "SIGXFSZ goes to the thread that owns the page, not to another";
     kill_self => "kill of the own process through an entry runs the handler";
 }
 
@@ -72,6 +74,37 @@ fn closed_pipe_kills() -> Check {
     Ok(())
 }
 
+fn closed_while_blocked() -> Check {
+    for mode in Mode::ALL {
+        let (engine, mut ring) = mode.start(1)?;
+        signals::count_signal(libc::SIGPIPE, libc::SA_RESTART)?;
+        let (from, to) = pipe()?;
+        check_ret!(
+            "the pipe's size",
+            plain!(SYS_fcntl, &to, libc::F_SETPIPE_SZ, 4096),
+            4096
+        );
+        write_all(&to, &[1; 4096])?;
+        let byte = [2u8];
+        let slots = ring.post_blocked(&[call!(SYS_write, &to, byte.as_ptr(), 1)])?;
+        engine.until_stats("a blocked write", |stats| stats.max_blocked >= 1)?;
+        check_eq!("SIGPIPE before", signals::counted(), 0);
+        drop(from);
+        check_ret!(
+            format!("write in mode {mode:?}"),
+            ring.finish(&slots)?[0].result,
+            -libc::EPIPE
+        );
+        until("SIGPIPE", || signals::counted() >= 1)?;
+        check_eq!(
+            "thread that got SIGPIPE",
+            signals::last_thread(),
+            sys::gettid()
+        );
+    }
+    Ok(())
+}
+
 fn closed_pipe_ignored() -> Check {
     // The run time of the test program has SIGPIPE ignored from the start.
     in_modes(1, |_, ring| {
@@ -103,6 +136,10 @@ fn file_too_large() -> Check {
         check_ret!("pwrite64 up to the limit", result, 1);
     }
     Ok(())
+}
+
+fn file_too_large_second_thread() -> Check {
+    std::thread::scope(|scope| scope.spawn(file_too_large).join().expect("no panic"))
 }
 
 fn kill_self() -> Check {
