@@ -41,8 +41,8 @@ const INSTRUCTIONS: [(&str, usize, &str, f64); 6] = [
 /// A pipeline with so many calls in flight has so many times the throughput.
 const PIPELINE: (usize, f64) = (64, 1.5);
 
-/// A kernel core pays from so many calls at a time on: one page.
-const BREAK_EVEN: usize = 64;
+/// A kernel core pays from so many calls at a time on; the paper has 32.
+const BREAK_EVEN: usize = 16;
 
 /// Percent that plain calls may cost more on a kernel with FlexSC.
 const ABSENT: f64 = 0.5;
