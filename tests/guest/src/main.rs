@@ -12,6 +12,7 @@ mod kit;
 mod abi;
 mod blocking;
 mod calls;
+mod cancel;
 mod chains;
 mod differential;
 mod ends;
@@ -44,7 +45,8 @@ const GROUPS: &[&[registry::Test]] = &[
     calls::events::TESTS,
     calls::signals::TESTS,
     differential::TESTS,
-    calls::cancel::TESTS,
+    cancel::TESTS,
+    cancel::chains::TESTS,
     calls::hammer::TESTS,
     blocking::handoff::TESTS,
     blocking::waiting::TESTS,
@@ -55,6 +57,8 @@ const GROUPS: &[&[registry::Test]] = &[
     blocking::wait_call::TESTS,
     blocking::adaptive::TESTS,
     chains::TESTS,
+    chains::loops::TESTS,
+    chains::orders::TESTS,
     pools::settings::TESTS,
     pools::work::TESTS,
     pools::gate::TESTS,

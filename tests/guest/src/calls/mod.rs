@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Real system calls through pages: the same results and effects as plain ones.
 
-pub mod cancel;
 pub mod events;
 pub mod files;
 pub mod hammer;

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CANCEL: what becomes of a call in each of its states.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+pub mod chains;
+
+mod blockers;
+
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use self::blockers::Blockers;
 use crate::check::{Check, Ret};
-use crate::kit::abi::{
-    self, Cancel, ENTRY_LINK, ENTRY_LOOP, Param, Policy, REASON_CANCELLED, REASON_CHAIN,
-    REASON_NONE, SUBMITTED,
-};
+use crate::kit::abi::{self, Cancel, Param, Policy, REASON_CANCELLED, REASON_NONE};
 use crate::kit::child::in_child;
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::{BlockedReads, TempDir, pipe, readable, socket_pair, write_all};
 use crate::kit::limits::slow_kernel;
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Done, Ring};
-use crate::kit::{memory, rounds, sys, until};
+use crate::kit::{rounds, sys, until};
 
 tests! { "cancel":
     posted => "an entry that nobody has taken is ECANCELED and not executed";
@@ -35,10 +36,6 @@ tests! { "cancel":
     race_with_completion => "cancelled at the moment of completion: the whole result or EINTR";
     slot_used_again => "the next call in a cancelled slot is not cancelled";
     counted => "QUERY counts the CANCEL calls that have found something";
-    chain_member => "CANCEL of a chain's entry cancels those behind it, not those before it";
-    chain_waiting => "CANCEL of a chain's entry that was not begun";
-    chain_posted => "CANCEL in a chain that nobody has taken";
-    running_loop => "CANCEL of a running loop ends it";
 }
 
 /// How soon a cancelled call has to be at its end: 100 ms, and more where an emulator whose host
@@ -165,119 +162,6 @@ fn queued() -> Check {
         check_ret!("bytes", plain!(SYS_read, &sink, bytes.as_mut_ptr(), 32), 8);
     }
     Ok(())
-}
-
-/// What blocking calls need, kept while they are in flight.
-struct Blockers {
-    pipe: (OwnedFd, OwnedFd),
-    sockets: (OwnedFd, OwnedFd),
-    listening: OwnedFd,
-    epoll: OwnedFd,
-    event: OwnedFd,
-    queue: i64,
-    nap: [i64; 2],
-    futex: AtomicU32,
-    buffer: [u8; 64],
-    polled: libc::pollfd,
-    events: [u64; 4],
-}
-
-impl Blockers {
-    fn new() -> Check<Blockers> {
-        let fd = |what: &str, ret: i64| -> Check<OwnedFd> {
-            check!(ret >= 0, "{what}: {}", Ret(ret));
-            Ok(sys::own(ret as i32))
-        };
-        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-        let listening = fd("socket", plain!(SYS_socket, libc::AF_INET, kind, 0))?;
-        check_ret!("listen", plain!(SYS_listen, &listening, 5), 0);
-        let pipe = pipe()?;
-        let epoll = fd(
-            "epoll_create1",
-            plain!(SYS_epoll_create1, libc::EPOLL_CLOEXEC),
-        )?;
-        let mut interest = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 0,
-        };
-        let at = std::ptr::from_mut(&mut interest);
-        let add = plain!(SYS_epoll_ctl, &epoll, libc::EPOLL_CTL_ADD, &pipe.0, at);
-        check_ret!("epoll_ctl", add, 0);
-        let queue = plain!(SYS_msgget, libc::IPC_PRIVATE, 0o600);
-        check!(queue >= 0, "msgget: {}", Ret(queue));
-        Ok(Blockers {
-            polled: libc::pollfd {
-                fd: pipe.0.as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            },
-            pipe,
-            sockets: socket_pair()?,
-            listening,
-            epoll,
-            event: fd("eventfd2", plain!(SYS_eventfd2, 0, libc::EFD_CLOEXEC))?,
-            queue,
-            nap: [3600, 0],
-            futex: AtomicU32::new(7),
-            buffer: [0; 64],
-            events: [0; 4],
-        })
-    }
-
-    fn calls(&mut self) -> Vec<(&'static str, Call)> {
-        let buffer = self.buffer.as_mut_ptr();
-        let futex = self.futex.as_ptr();
-        let polled = std::ptr::from_mut(&mut self.polled);
-        let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-        vec![
-            ("read of a pipe", call!(SYS_read, &self.pipe.0, buffer, 8)),
-            (
-                "read of a socket",
-                call!(SYS_read, &self.sockets.0, buffer, 8),
-            ),
-            (
-                "recvfrom",
-                call!(SYS_recvfrom, &self.sockets.0, buffer, 8, 0, 0, 0),
-            ),
-            ("accept", call!(SYS_accept, &self.listening, 0, 0)),
-            (
-                "read of an eventfd",
-                call!(SYS_read, &self.event, buffer, 8),
-            ),
-            ("nanosleep", call!(SYS_nanosleep, self.nap.as_ptr(), 0)),
-            (
-                "clock_nanosleep",
-                call!(
-                    SYS_clock_nanosleep,
-                    libc::CLOCK_MONOTONIC,
-                    0,
-                    self.nap.as_ptr(),
-                    0
-                ),
-            ),
-            ("futex", call!(SYS_futex, futex, wait, 7, 0, 0, 0)),
-            (
-                "futex with timeout",
-                call!(SYS_futex, futex, wait, 7, self.nap.as_ptr(), 0, 0),
-            ),
-            ("poll", call!(SYS_poll, polled, 1, -1)),
-            ("poll with timeout", call!(SYS_poll, polled, 1, 3_600_000)),
-            (
-                "epoll_wait",
-                call!(SYS_epoll_wait, &self.epoll, self.events.as_mut_ptr(), 1, -1),
-            ),
-            (
-                "msgrcv",
-                call!(SYS_msgrcv, self.queue, self.events.as_mut_ptr(), 8, 0, 0),
-            ),
-        ]
-    }
-}
-
-impl Drop for Blockers {
-    fn drop(&mut self) {
-        plain!(SYS_msgctl, self.queue, libc::IPC_RMID, 0);
-    }
 }
 
 fn blocked() -> Check {
@@ -595,170 +479,4 @@ fn counted() -> Check {
     let _ = ring.cancel(slot);
     check_eq!("cancels", engine.stats()?.cancels, 1);
     Ok(())
-}
-
-fn linked(call: Call) -> Call {
-    Call {
-        flags: call.flags | ENTRY_LINK,
-        ..call
-    }
-}
-
-/// A chain: write, read that blocks, write, write. Returns its slots when the read sleeps.
-fn blocked_chain(
-    engine: &Engine,
-    ring: &mut Ring,
-    reads: &BlockedReads,
-    into: &OwnedFd,
-) -> Check<Vec<usize>> {
-    let write = write_to(into);
-    let chain = [
-        linked(write),
-        linked(reads.calls()[0]),
-        linked(write),
-        write,
-    ];
-    let slots = ring.post_blocked(&chain)?;
-    engine.until_stats("the blocked read", |stats| stats.max_blocked >= 1)?;
-    Ok(slots)
-}
-
-fn check_written(sink: &OwnedFd, count: i64) -> Check {
-    let mut bytes = [0u8; 16];
-    if count == 0 {
-        return check_empty(sink);
-    }
-    check_ret!(
-        "writes made",
-        plain!(SYS_read, sink, bytes.as_mut_ptr(), 16),
-        count
-    );
-    Ok(())
-}
-
-fn check_chain(ring: &mut Ring, slots: &[usize], want: [(i64, u8); 4]) -> Check {
-    until("the end of the chain", || {
-        slots.iter().all(|&slot| ring.is_done(slot))
-    })
-    .map_err(|failure| failure.within(ring.show(slots[3])))?;
-    for (number, (&slot, (result, reason))) in slots.iter().zip(want).enumerate() {
-        check_done(
-            &format!("entry {number} of the chain"),
-            ring.reap(slot),
-            result,
-            reason,
-        )?;
-    }
-    Ok(())
-}
-
-fn chain_member() -> Check {
-    in_modes(1, |engine, ring| {
-        let ((from, _to), (sink, into)) = (pipe()?, pipe()?);
-        let reads = BlockedReads::new(&from, 1);
-        let slots = blocked_chain(engine, ring, &reads, &into)?;
-        check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
-        let behind = (ECANCELED, REASON_CHAIN);
-        let want = [(1, REASON_NONE), (EINTR, REASON_NONE), behind, behind];
-        check_chain(ring, &slots, want)?;
-        check_written(&sink, 1)
-    })
-}
-
-fn chain_waiting() -> Check {
-    in_modes(1, |engine, ring| {
-        let ((from, to), (sink, into)) = (pipe()?, pipe()?);
-        let reads = BlockedReads::new(&from, 1);
-        let slots = blocked_chain(engine, ring, &reads, &into)?;
-        check_eq!("CANCEL", ring.cancel(slots[2]), Ok(0));
-        // The entries before it are not disturbed.
-        reads.release(&to)?;
-        let want = [
-            (1, REASON_NONE),
-            (2, REASON_NONE),
-            (ECANCELED, REASON_CANCELLED),
-            (ECANCELED, REASON_CHAIN),
-        ];
-        check_chain(ring, &slots, want)?;
-        check_written(&sink, 1)
-    })
-}
-
-fn chain_posted() -> Check {
-    let engine = Engine::open()?;
-    let mut ring = engine.ring(1)?;
-    let (sink, into) = pipe()?;
-    let write = write_to(&into);
-    for cancelled in 0..4usize {
-        let chain = [linked(write), linked(write), linked(write), write];
-        let slots = ring.post_all(&chain);
-        check_eq!("CANCEL", ring.cancel(slots[cancelled]), Ok(0));
-        check!(ring.wait(Policy::All).is_ok(), "ALL failed");
-        let want = std::array::from_fn(|number| match number.cmp(&cancelled) {
-            std::cmp::Ordering::Less => (1, REASON_NONE),
-            std::cmp::Ordering::Equal => (ECANCELED, REASON_CANCELLED),
-            std::cmp::Ordering::Greater => (ECANCELED, REASON_CHAIN),
-        });
-        check_chain(&mut ring, &slots, want)
-            .map_err(|failure| failure.within(format_args!("CANCEL of entry {cancelled}")))?;
-        check_written(&sink, cancelled as i64)?;
-    }
-    Ok(())
-}
-
-fn running_loop() -> Check {
-    let nap = [0i64, 300_000];
-    let zeros = memory::pages(4096)?;
-    let zero = ok!("/dev/zero", sys::open(c"/dev/zero", libc::O_RDONLY, 0));
-    let looped = |call: Call| Call {
-        flags: call.flags | ENTRY_LOOP,
-        ..call
-    };
-    let read = looped(call!(SYS_read, &zero, zeros, 64));
-    // Poll with a time limit returns 0 and would end the loop: a read of a timer does not.
-    let timer = sys::own(plain!(SYS_timerfd_create, libc::CLOCK_MONOTONIC, 0) as i32);
-    let every = [nap, nap];
-    let set = plain!(SYS_timerfd_settime, &timer, 0, every.as_ptr(), 0);
-    check_ret!("timerfd_settime", set, 0);
-    let tick = looped(call!(SYS_read, &timer, zeros, 8));
-    in_modes(1, |engine, ring| {
-        engine.set(Param::LoopMax, 1 << 40)?;
-        // One that runs, one that sleeps most of the time; each of the entries.
-        for (chain, what) in [([read, read], "running"), ([read, tick], "sleeping")] {
-            for cancelled in 0..2 {
-                let before = engine.stats()?.chains;
-                let slots = ring.post_blocked(&[linked(chain[0]), chain[1]])?;
-                until("the beginning of the loop", || {
-                    ring.entry(slots[0]).status.load(Ordering::Acquire) > SUBMITTED
-                })?;
-                std::thread::sleep(Duration::from_millis(3));
-                check!(!ring.is_done(slots[0]), "the loop has ended by itself");
-                let begin = Instant::now();
-                check_eq!("CANCEL", ring.cancel(slots[cancelled]), Ok(0));
-                until("the end of the loop", || {
-                    slots.iter().all(|&slot| ring.is_done(slot))
-                })
-                .map_err(|failure| failure.within(ring.show(slots[cancelled])))?;
-                let took = begin.elapsed();
-                check!(
-                    took < soon(),
-                    "{what}: {took:?} from CANCEL to the end of the loop"
-                );
-                let done = ring.reap(slots[cancelled]);
-                check!(
-                    (done.result == EINTR && done.reason == REASON_NONE)
-                        || (done.result == ECANCELED && done.reason == REASON_CANCELLED),
-                    "{what}, CANCEL of entry {cancelled}: {done:?}"
-                );
-                ring.reap(slots[1 - cancelled]);
-                check_eq!("chains", engine.stats()?.chains, before + 1);
-            }
-        }
-        check_ret!(
-            "getpid",
-            ring.result(call!(SYS_getpid))?,
-            std::process::id()
-        );
-        Ok(())
-    })
 }
