@@ -6,7 +6,8 @@
 //! and the kernel keeps some for later. One forgotten object for each life would show as many of
 //! them as there were lives; the tolerance is half of that, and at least [`NOISE`].
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,15 +42,33 @@ const CACHES: [&str; 17] = [
     "kmalloc-cg-4k",
 ];
 
-/// Objects in a cache; also those that were freed lately, unless it was shrunk before.
-fn objects(cache: &str) -> Option<i64> {
-    let text = fs::read_to_string(format!("/sys/kernel/slab/{cache}/objects")).ok()?;
-    text.split_whitespace().next()?.parse().ok()
+/// A cache, whose files stay open: opening one after shrinking would take an object from it, and a
+/// slab that a processor takes objects from counts as full.
+#[derive(Debug)]
+struct Cache {
+    name: &'static str,
+    shrink: File,
+    objects: File,
 }
 
-/// Has a cache give up what the processors, or KASAN's quarantine, keep of it.
-fn shrink(cache: &str) {
-    let _ = fs::write(format!("/sys/kernel/slab/{cache}/shrink"), "1");
+impl Cache {
+    fn open(name: &'static str) -> Option<Cache> {
+        let dir = Path::new("/sys/kernel/slab").join(name);
+        Some(Cache {
+            name,
+            shrink: File::options().write(true).open(dir.join("shrink")).ok()?,
+            objects: File::open(dir.join("objects")).ok()?,
+        })
+    }
+
+    /// Objects in use: what the processors, or KASAN's quarantine, keep is given up before.
+    fn count(&self) -> Option<i64> {
+        let mut text = [0u8; 64];
+        self.shrink.write_at(b"1", 0).ok()?;
+        let len = self.objects.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..len)?).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    }
 }
 
 /// All threads of the machine, from /proc/loadavg.
@@ -64,17 +83,14 @@ fn threads() -> Option<i64> {
 pub struct Baseline {
     refcnt: Option<i64>,
     areas: usize,
+    caches: Vec<Cache>,
     counts: Vec<(&'static str, i64)>,
 }
 
-fn counts() -> Vec<(&'static str, i64)> {
-    let caches = CACHES
-        .into_iter()
-        .filter(|cache| Path::new(&format!("/sys/kernel/slab/{cache}")).exists());
-    let counted = caches.filter_map(|cache| {
-        shrink(cache);
-        Some((cache, objects(cache)?))
-    });
+fn counts(caches: &[Cache]) -> Vec<(&'static str, i64)> {
+    let counted = caches
+        .iter()
+        .filter_map(|cache| Some((cache.name, cache.count()?)));
     counted
         .chain(threads().map(|count| ("threads", count)))
         .collect()
@@ -82,10 +98,12 @@ fn counts() -> Vec<(&'static str, i64)> {
 
 impl Baseline {
     pub fn take() -> Check<Baseline> {
+        let caches: Vec<Cache> = CACHES.into_iter().filter_map(Cache::open).collect();
         let baseline = Baseline {
             refcnt: process::refcnt(),
             areas: process::areas(),
-            counts: counts(),
+            counts: counts(&caches),
+            caches,
         };
         check!(
             baseline.counts.len() > 8,
@@ -124,7 +142,7 @@ impl Baseline {
         let end = Instant::now() + patience();
         loop {
             // RCU, and the cleaning up of task structures, take their time.
-            let now = counts();
+            let now = counts(&self.caches);
             let more = |name: &str, was: i64| {
                 let now = now.iter().find(|(other, _)| *other == name);
                 now.map_or(0, |(_, count)| count - was)
