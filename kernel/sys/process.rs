@@ -73,7 +73,8 @@ impl Thread {
     pub(crate) fn is_awake(&self) -> bool {
         // SAFETY: By the invariant the task is valid; the word is read once.
         let state = unsafe { (&raw const (*self.0.as_ptr()).__state).read_volatile() };
-        state == bindings::TASK_RUNNING
+        // The second while another CPU is still to put it into its queue.
+        state == bindings::TASK_RUNNING || state == bindings::TASK_WAKING
     }
 
     pub(super) fn as_ptr(&self) -> *mut bindings::task_struct {
