@@ -112,13 +112,14 @@ def is_stale_breakpoint(console: str) -> bool:
     the page between translating an instruction and noting that it has done so.
     The kernel can not know the breakpoint, and stops.  Its dump shows the bytes
     around: the one in front of the instruction pointer is no breakpoint (0xcc).
+    Only the first fault of a run can be such a stop: what came before it counts.
     """
-    lines = console.replace("\r", "").split("\n")
-    for at, line in enumerate(lines):
-        if re.search(r"\] Oops: int3: ", line):
-            code = re.search(r"Code:.* ([0-9a-f]{2}) <[0-9a-f]{2}>", "\n".join(lines[at:at + 8]))
-            return code is not None and code[1] != "cc"
-    return False
+    lines = [TIMESTAMP.sub("", line) for line in console.replace("\r", "").split("\n")]
+    first = next((at for at, line in enumerate(lines) if SPLAT.search(line)), None)
+    if first is None or not lines[first].startswith("Oops: int3: "):
+        return False
+    code = re.search(r"Code:.* ([0-9a-f]{2}) <[0-9a-f]{2}>", "\n".join(lines[first:first + 8]))
+    return code is not None and code[1] != "cc"
 
 
 def judge_console(con: Console, verdict: Verdict) -> None:

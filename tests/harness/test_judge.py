@@ -159,6 +159,9 @@ class Judge(unittest.TestCase):
         self.assertFalse(rules.is_stale_breakpoint(BOOT + oops.format("cc")))
         self.assertFalse(rules.is_stale_breakpoint(BOOT + oops.format("e9").replace("int3", "gp")))
         self.assertFalse(rules.is_stale_breakpoint(BOOT))
+        # Another fault came first.
+        before = "[ 8.9] BUG: KASAN: slab-out-of-bounds in x\r\n"
+        self.assertFalse(rules.is_stale_breakpoint(BOOT + before + oops.format("e9")))
 
     def test_failing_test(self):
         text = ktap("a", "not b").replace("not ok", "# reason: exit code 3\nnot ok")

@@ -5,15 +5,15 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{ECANCELED, EINTR, check_done, check_empty, soon, write_to};
+use super::{ECANCELED, EINTR, check_empty, soon, write_to};
 use crate::check::Check;
 use crate::kit::abi::{
-    ENTRY_LINK, ENTRY_LOOP, Param, Policy, REASON_CANCELLED, REASON_CHAIN, REASON_NONE, SUBMITTED,
+    ENTRY_LOOP, Param, Policy, REASON_CANCELLED, REASON_CHAIN, REASON_NONE, SUBMITTED,
 };
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::mode::in_modes;
-use crate::kit::ring::{Call, Ring};
+use crate::kit::ring::{Call, Ring, check_done, linked};
 use crate::kit::{memory, sys, until};
 
 tests! { "cancel":
@@ -21,13 +21,6 @@ tests! { "cancel":
     chain_waiting => "CANCEL of a chain's entry that was not begun";
     chain_posted => "CANCEL in a chain that nobody has taken";
     running_loop => "CANCEL of a running loop ends it";
-}
-
-fn linked(call: Call) -> Call {
-    Call {
-        flags: call.flags | ENTRY_LINK,
-        ..call
-    }
 }
 
 /// A chain: write, read that blocks, write, write. Returns its slots when the read sleeps.

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use self::blockers::Blockers;
-use crate::check::{Check, Ret};
+use crate::check::Check;
 use crate::kit::abi::{self, Cancel, Param, Policy, REASON_CANCELLED, REASON_NONE};
 use crate::kit::child::in_child;
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::{BlockedReads, TempDir, pipe, readable, socket_pair, write_all};
 use crate::kit::limits::slow_kernel;
 use crate::kit::mode::{Mode, in_modes};
-use crate::kit::ring::{Call, Done, Ring};
+use crate::kit::ring::{Call, Done, Ring, check_done};
 use crate::kit::{rounds, sys, until};
 
 tests! { "cancel":
@@ -66,17 +66,6 @@ impl Drop for Longest {
     fn drop(&mut self) {
         println!("# from CANCEL to the result at most {:?}", self.0);
     }
-}
-
-fn check_done(what: &str, done: Done, result: i64, reason: u8) -> Check {
-    check!(
-        done.result == result && done.reason == reason,
-        "{what}: {} reason {}, expected {} reason {reason}",
-        Ret(done.result),
-        done.reason,
-        Ret(result)
-    );
-    Ok(())
 }
 
 const ECANCELED: i64 = -(libc::ECANCELED as i64);

@@ -3,14 +3,14 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{check_cancelled, check_done, content, flagged, linked, taking};
+use super::{check_cancelled, content, flagged, taking};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{
     ENTRY_LINK, ENTRY_LOOP, ENTRY_SUM, Param, REASON_BOUND, REASON_CANCELLED, REASON_NONE, take,
 };
 use crate::kit::files::{TempDir, memory_file, pipe, write_all};
 use crate::kit::mode::{Mode, in_modes};
-use crate::kit::ring::Call;
+use crate::kit::ring::{Call, check_done, linked};
 use crate::kit::rounds;
 
 tests! { "chains":

@@ -7,10 +7,10 @@ pub mod orders;
 use std::os::fd::OwnedFd;
 
 use crate::check::{Check, Ret};
-use crate::kit::abi::{ENTRY_LINK, Param, REASON_CHAIN, REASON_ENTRY, REASON_NONE, take};
+use crate::kit::abi::{Param, REASON_CHAIN, REASON_ENTRY, REASON_NONE, take};
 use crate::kit::files::{TempDir, memory_file, pipe, write_all};
 use crate::kit::mode::{Mode, in_modes};
-use crate::kit::ring::{Call, Done, Ring};
+use crate::kit::ring::{Call, Done, Ring, check_done, linked};
 use crate::kit::{Random, rounds};
 
 tests! { "chains":
@@ -27,13 +27,6 @@ tests! { "chains":
     random_chains => "random chains with random failures give what a model gives";
 }
 
-fn linked(call: Call) -> Call {
-    Call {
-        flags: call.flags | ENTRY_LINK,
-        ..call
-    }
-}
-
 fn taking(call: Call, takes: [u8; 2]) -> Call {
     Call {
         take: takes,
@@ -46,17 +39,6 @@ fn flagged(call: Call, flags: u8) -> Call {
         flags: call.flags | flags,
         ..call
     }
-}
-
-fn check_done(what: &str, done: Done, result: i64, reason: u8) -> Check {
-    check!(
-        done.result == result && done.reason == reason,
-        "{what}: {} reason {}, expected {} reason {reason}",
-        Ret(done.result),
-        done.reason,
-        Ret(result)
-    );
-    Ok(())
 }
 
 /// Threads that come back from a sleep find the gate of their pool closed, and give the rest of

@@ -5,12 +5,12 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 
-use super::{check_done, content, random_chains_in};
+use super::{content, random_chains_in};
 use crate::check::Check;
 use crate::kit::abi::{Param, REASON_NONE};
 use crate::kit::files::{memory_file, pipe, write_all};
 use crate::kit::mode::Mode;
-use crate::kit::ring::Call;
+use crate::kit::ring::{Call, check_done};
 use crate::kit::{Random, rounds};
 
 tests! { "chains":

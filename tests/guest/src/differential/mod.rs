@@ -175,7 +175,7 @@ fn ways() -> Check<Vec<Way>> {
     let mut ways: Vec<Way> = Mode::ALL.map(Way::Paged).into();
     let (_engine, mut ring) = Mode::Inline.start(1)?;
     let call = call!(SYS_getpid);
-    let chained = run::linked(call);
+    let chained = crate::kit::ring::linked(call);
     let slots = ring.post_all(&[chained, call]);
     if ring
         .finish(&slots)?

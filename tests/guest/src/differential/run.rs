@@ -8,9 +8,9 @@ use super::op::{Op, Place, REGS, Ret, Val};
 use super::sandbox::Sandbox;
 use super::state;
 use crate::check::{self, Check};
-use crate::kit::abi::{ENTRY_LINK, REASON_CHAIN, REASON_NONE, REASON_THREAD};
+use crate::kit::abi::{REASON_CHAIN, REASON_NONE, REASON_THREAD};
 use crate::kit::mode::Mode;
-use crate::kit::ring::{Call, Done, Ring};
+use crate::kit::ring::{Call, Done, Ring, linked};
 use crate::kit::sys;
 
 /// How calls are made in the second run.
@@ -191,14 +191,6 @@ pub struct Counts {
     pub refused: u64,
     /// Numbers of calls made from pages.
     pub numbers: Vec<bool>,
-}
-
-/// A call that the next one waits for.
-pub fn linked(call: Call) -> Call {
-    Call {
-        flags: call.flags | ENTRY_LINK,
-        ..call
-    }
 }
 
 /// A second run.

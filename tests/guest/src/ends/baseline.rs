@@ -12,11 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::check::Check;
-use crate::kit::limits::cpus;
 use crate::kit::{patience, process};
-
-/// Objects that fit in a slab of the caches looked at, about.
-const SLAB: i64 = 16;
 
 /// Objects that come and go by themselves.
 const NOISE: i64 = 6;
@@ -135,10 +131,7 @@ impl Baseline {
     /// Waits until everything is as it was, after so many lives.
     pub fn until_restored(&self, lives: u32) -> Check {
         self.until_exact()?;
-        // Each processor has slabs of its own, whose free objects count as well, and gives them up
-        // when it is unplugged.
-        let slabs = i64::try_from(cpus().saturating_sub(2)).unwrap_or(0) * SLAB;
-        let tolerance = NOISE.max(i64::from(lives) / 2) + slabs;
+        let tolerance = NOISE.max(i64::from(lives) / 2);
         let end = Instant::now() + patience();
         loop {
             // RCU, and the cleaning up of task structures, take their time.

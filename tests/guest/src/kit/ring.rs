@@ -448,3 +448,23 @@ impl Drop for Ring {
         }
     }
 }
+
+/// A call that the next one waits for.
+pub fn linked(call: Call) -> Call {
+    Call {
+        flags: call.flags | abi::ENTRY_LINK,
+        ..call
+    }
+}
+
+/// Checks result and reason of an entry.
+pub fn check_done(what: &str, done: Done, result: i64, reason: u8) -> Check {
+    check!(
+        done.result == result && done.reason == reason,
+        "{what}: {} reason {}, expected {} reason {reason}",
+        Ret(done.result),
+        done.reason,
+        Ret(result)
+    );
+    Ok(())
+}
