@@ -96,6 +96,7 @@ impl Engine {
             if nice.value < now.unwrap_or_else(process::nice) && !nice.privileged {
                 return Err(EACCES);
             }
+            process::check_nice(nice.value)?;
         }
         let place = self.pools.make(pool)?;
         if pool != 0 && !place.has_threads() {

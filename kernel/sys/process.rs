@@ -248,6 +248,12 @@ pub(crate) fn nice() -> i32 {
     unsafe { c::flexsc_nice() }
 }
 
+/// What the security module says about this nice value for the current task's threads.
+pub(crate) fn check_nice(nice: i32) -> Result {
+    // SAFETY: No preconditions.
+    kernel::error::to_result(unsafe { bindings::syscall_thread_check_nice(nice) })
+}
+
 /// Has the current task the right to this nice value, whatever its own is?
 pub(crate) fn may_renice(nice: i32) -> bool {
     // SAFETY: No preconditions.
