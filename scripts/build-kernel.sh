@@ -9,13 +9,13 @@
 #   tree/VERSION       the same (hard links) with our patches and module
 #   obj/CONFIG         build directory, kept so that a change builds quickly
 #   out/CONFIG-KEY     results; KEY is a hash of everything that goes in
-# perf, debug and off share one tree; nopatch is built from src itself.
+# perf, debug, kcsan and off share one tree; nopatch is built from src itself.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-CONFIGS="perf debug off nopatch"
+CONFIGS="perf debug kcsan off nopatch"
 SOURCE_PACKAGE=linux-source-6.12
 KEEP=4		# results kept in the cache for each configuration
 
@@ -25,10 +25,11 @@ Usage: scripts/build-kernel.sh [-c CONFIG] [--force] [--help]
 
 Builds Debian's $SOURCE_PACKAGE with the patches and the module of kernel/ and
 leaves build/kernel-CONFIG with bzImage, vmlinux, config, System.map and, for
-perf and debug, flexsc.ko.
+perf, debug and kcsan, flexsc.ko.
 
   -c CONFIG  perf (default): choices of Debian's cloud kernel, for figures
              debug: KASAN, lockdep, kmemleak, fault injection
+             kcsan: data races
              off: patched, but FlexSC is switched off
              nopatch: Debian's source as it is, configured like perf
   --force    forget the results and the build directory: build from scratch

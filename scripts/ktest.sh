@@ -22,7 +22,7 @@ usage() {
 	usage: scripts/ktest.sh [OPTION]...
 	  -k FILTER         only tests whose name contains FILTER or matches it as a glob
 	                    (several: separated by spaces, or -k again)
-	  -c CONFIG         kernel: perf (default), debug, off, nopatch
+	  -c CONFIG         kernel: perf (default), debug, kcsan, off, nopatch
 	  --list            name the tests and stop
 	  --here            no machine of its own: test the module loaded on this machine (root)
 	  --shell           a shell in the test machine instead of the tests
@@ -48,6 +48,7 @@ usage() {
 	  --bin PROGRAM     another test program: PROGRAM --list, PROGRAM run NAME
 	  --kernel DIR      a directory with bzImage (and flexsc.ko) instead of -c
 	  --append S        more for the kernel's command line
+	  --qemu 'ARGS'     more arguments for the emulator
 	Exit code: 0 only if every proof of success is there.
 	END
 }
@@ -61,7 +62,7 @@ number() { [[ $2 =~ ^[0-9]+$ && $2 -gt 0 ]] || die "$1 wants a number greater th
 
 while (($#)); do
 	case $1 in
-	-k | -c | -m | --run | --smp | --add | --get | --disk | --share | --module-args | --bin | \
+	-k | -c | -m | --run | --smp | --add | --get | --disk | --share | --module-args | --bin | --qemu | \
 		--kernel | --append | --boot-limit | --limit | --total-limit) need "$@" ;;
 	esac
 	case $1 in
@@ -90,6 +91,11 @@ while (($#)); do
 	--bin) bin=$2; shift ;;
 	--kernel) kernel=$2; shift ;;
 	--append) append=$2; shift ;;
+	--qemu)
+		read -ra words <<<"$2"
+		extra+=("${words[@]}")
+		shift
+		;;
 	--boot-limit) number "$1" "$2"; boot_limit=$2; shift ;;
 	--limit) number "$1" "$2"; test_limit=$2; shift ;;
 	--total-limit) number "$1" "$2"; total_limit=$2; shift ;;
@@ -142,8 +148,8 @@ fi
 
 have qemu-system-x86_64 || die "qemu-system-x86_64 is missing: run scripts/setup.sh."
 case $config in
-perf | debug | off | nopatch) ;;
-*) die "unknown configuration '$config': perf, debug, off or nopatch." ;;
+perf | debug | kcsan | off | nopatch) ;;
+*) die "unknown configuration '$config': perf, debug, kcsan, off or nopatch." ;;
 esac
 if [[ -n $kernel ]]; then
 	config=$(basename "$kernel")
@@ -158,7 +164,7 @@ if [[ -n $module && ! -r $kernel/flexsc.ko ]]; then
 fi
 
 case $config in
-*debug*) : "${mem:=2G}" "${boot_limit:=240}" "${test_limit:=180}" "${total_limit:=2400}" ;;
+*debug* | *kcsan*) : "${mem:=2G}" "${boot_limit:=240}" "${test_limit:=180}" "${total_limit:=2400}" ;;
 *) : "${mem:=1G}" "${boot_limit:=60}" "${test_limit:=60}" "${total_limit:=900}" ;;
 esac
 [[ -z $icount ]] || smp=1
@@ -242,7 +248,7 @@ if [[ $mode == shell ]]; then
 	exit $rc
 fi
 
-run=(--work "$work" --mode "$mode" --lock "$FLEXSC_CACHE/vm.lock" --config "$config"
+run=(--work "$work" --mode "$mode" --lock "${KTEST_LOCK:-$FLEXSC_CACHE/vm.lock}" --config "$config"
 	--title "$config kernel, $smp CPU, $mem, $accel" --boot-limit "$boot_limit"
 	--test-limit "$test_limit" --total-limit "$total_limit")
 [[ -z ${KTEST_GRACE:-} ]] || run+=(--grace "$KTEST_GRACE")

@@ -20,7 +20,7 @@ of their usual rounds (FLEXSC_TEST_ROUNDS), and stops at the first failure or
 when the time is up: the matrix of endings (ends.*) and the mixed load (soak.*).
 At the end it says how often each ending was run.
 
-  -c CONFIG    kernel: perf (default) or debug
+  -c CONFIG    kernel: perf (default), debug or kcsan
   --minutes N  how long (default 10); the last run may go on for longer
   --lives N    not before each ending was run N times (default 200)
   --fuzz       instead: one long run of the fuzzer, by default under the debug
@@ -65,7 +65,7 @@ done
 [[ $seed =~ ^[0-9]{0,20}$ ]] || die "--seed wants a number, not '$seed'."
 [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || die "--minutes wants a number from 1 to 9999, not '$minutes'."
 [[ $lives =~ ^[0-9]{1,6}$ ]] || die "--lives wants a number, not '$lives'."
-[[ $config == perf || $config == debug ]] || die "the module is in the kernels perf and debug, not in '$config'."
+[[ $config =~ ^(perf|debug|kcsan)$ ]] || die "the module is in the kernels perf, debug and kcsan, not in '$config'."
 
 logs=$ROOT/build/soak
 rm -rf "$logs"
@@ -89,28 +89,42 @@ if [[ -n $fuzz ]]; then
 	exit 0
 fi
 
-# One long run of the differential test, which says how many calls it compared.
+# One long run of the differential test, which says how many calls it compared.  Machines share
+# nothing that a call could see, so each two processors have one.
 if [[ -n $compare ]]; then
 	# Calls in one round of all its tests, rounded down; the debug kernel does fewer.
 	each=180000
 	[[ $config == perf ]] || each=8000
-	rounds=$(((calls + each - 1) / each))
-	append="FLEXSC_TEST_ROUNDS=$rounds"
-	[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$seed"
-	log=$logs/compare.log
-	rc=0
-	"$ROOT/scripts/ktest.sh" -c "$config" -k differential. --append "$append" --keep \
-		--limit $((60 + 180 * rounds)) --total-limit $((900 + 600 * rounds)) >"$log" 2>&1 || rc=$?
-	work=$(sed -n 's/^kept: //p' "$log")
-	count=0
-	if [[ -n $work && -r $work/out ]]; then
-		count=$(awk '/^# counted /{sum += $3} END {print sum + 0}' "$work/out")
+	machines=$(($(nproc) > 1 ? 2 : 1))
+	rounds=$(((calls + each * machines - 1) / (each * machines)))
+	"$ROOT/scripts/ktest.sh" -c "$config" -k differential.numbers >"$logs/build.log" 2>&1 ||
+		die "the kernel, the programs or one short run failed; the log is $logs/build.log."
+	pids=()
+	trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
+	for ((n = 0; n < machines; n++)); do
+		append="FLEXSC_TEST_ROUNDS=$rounds"
+		[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$((seed + n))"
+		KTEST_LOCK=$logs/$n.lock "$ROOT/scripts/ktest.sh" -c "$config" --no-build -k differential. \
+			--append "$append" --keep --limit $((60 + 180 * rounds)) \
+			--total-limit $((900 + 600 * rounds)) >"$logs/compare-$n.log" 2>&1 &
+		pids+=($!)
+	done
+	failed=
+	for ((n = 0; n < machines; n++)); do
+		wait "${pids[n]}" || failed+=" $logs/compare-$n.log"
+	done
+	trap - EXIT
+	mapfile -t kept < <(sed -n 's/^kept: //p' "$logs"/compare-*.log)
+	count=$(cat "${kept[@]/%//out}" | awk '/^# counted /{sum += $3} END {print sum + 0}')
+	if [[ -n $failed ]]; then
+		grep -h '^FAILED ' "$logs"/compare-*.log || true
+		die "$count calls were compared; logs:$failed, outputs: ${kept[*]/%//out}."
 	fi
-	((rc == 0)) || { grep '^FAILED ' "$log" || true; die "the log is $log, the output $work/out."; }
-	rm -rf "$work"
-	printf '%d calls compared with plain ones, no difference, %d min\n' "$count" $((SECONDS / 60))
+	rm -rf "${kept[@]}"
+	printf '%d calls compared with plain ones, no difference, %d machines, %d min\n' \
+		"$count" "$machines" $((SECONDS / 60))
 	((count >= calls)) || die "that is fewer than $calls."
-	tail -n 1 "$log"
+	tail -q -n 1 "$logs"/compare-*.log
 	exit 0
 fi
 

@@ -19,6 +19,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import kcsan  # noqa: E402
+
 GUEST = Path(__file__).resolve().parents[2] / "tests" / "guest-init"
 TIMESTAMP = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
 MARKER = re.compile(r"^flexsc-ktest: (begin|end) (\S+)$")
@@ -58,6 +61,8 @@ class Verdict:
     """All results, in the order of the plan; what belongs to no test comes last."""
 
     results: dict[str, Result] = field(default_factory=dict)
+    # Data races of the rest of the kernel, by KCSAN's title.
+    races: list[str] = field(default_factory=list)
 
     def fail(self, name: str, reason: str) -> None:
         result = self.results.setdefault(name, Result(name, "FAILED"))
@@ -76,27 +81,31 @@ class Verdict:
 
 @dataclass
 class Console:
-    """What the kernel log says: faults by test, the panic, where it stopped."""
+    """What the kernel log says: faults by test, the panic, where it stopped,
+    and data races that are not ours."""
 
     faults: list[tuple[str, str]] = field(default_factory=list)
     panic: str | None = None
     running: str | None = None
     last: str = "boot"
     ended: bool = False
+    races: list[str] = field(default_factory=list)
 
 
 def read_console(text: str, first: str = "boot") -> Console:
     """Attributes each fault to the test whose begin marker was seen last."""
     con = Console(last=first)
-    for raw in text.replace("\r", "").split("\n"):
-        line = TIMESTAMP.sub("", raw)
+    lines = [TIMESTAMP.sub("", raw) for raw in text.replace("\r", "").split("\n")]
+    races = kcsan.others(lines)
+    con.races = list(races.values())
+    for at, line in enumerate(lines):
         marker = MARKER.match(line)
         if marker:
             con.running = marker[2] if marker[1] == "begin" else None
             con.last = marker[2]
         elif line == END_MARKER:
             con.ended = True
-        elif SPLAT.search(line):
+        elif at not in races and SPLAT.search(line):
             con.faults.append((con.last, line))
             if PANIC.match(line):
                 con.panic = line
@@ -124,6 +133,7 @@ def is_stale_breakpoint(console: str) -> bool:
 
 def judge_console(con: Console, verdict: Verdict) -> None:
     """At most three faults are shown per name; the first says most."""
+    verdict.races = con.races
     shown: dict[str, int] = {}
     for name, line in con.faults:
         shown[name] = shown.get(name, 0) + 1
@@ -217,6 +227,10 @@ def report(verdict: Verdict, config: str, seconds: float, out=sys.stdout) -> Non
     for result in verdict.failures:
         for reason in result.reasons:
             print(f"FAILED {result.name}: {reason}", file=out)
+    if verdict.races:
+        print(f"# {len(verdict.races)} data races of the rest of the kernel:", file=out)
+        for title in sorted(set(verdict.races)):
+            print(f"#   {title}", file=out)
     passed, failed, skipped = (verdict.count(s) for s in ("ok", "FAILED", "skipped"))
     print(
         f"ktest-result: config={config} passed={passed} failed={failed} "

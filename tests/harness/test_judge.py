@@ -98,6 +98,18 @@ def judge(text, console, code=0, limit=None, **kw):
     return rules.judge(text, console, code, limit, PARSER, **kw)
 
 
+def race(title: str, *stacks: str) -> str:
+    """A report of KCSAN, as the kernel prints it; a stack is "ACCESS|frame|frame"."""
+    out = ["=" * 66, f"BUG: KCSAN: {title}", ""]
+    for stack in stacks:
+        access, *frames = stack.split("|")
+        out += [f"{access} to 0xffff888004d5a000 of 8 bytes by task 77 on cpu 1:", *(f" {f}" for f in frames), ""]
+    out += ["value changed: 0x1 -> 0x2", "", "Reported by Kernel Concurrency Sanitizer on:", "=" * 66]
+    return "".join(f"[    2.500000] {line}\n" for line in out)
+
+
+CALLERS = "__x64_sys_read+0x1/0x2|x64_sys_call+0x1/0x2|syscall_invoke_self+0x1/0x2|run+0x1/0x2 [flexsc]"
+
 class Judge(unittest.TestCase):
     def failures(self, verdict):
         return {r.name: "; ".join(r.reasons) for r in verdict.failures}
@@ -107,6 +119,28 @@ class Judge(unittest.TestCase):
         self.assertEqual(self.failures(verdict), {})
         self.assertEqual([verdict.count(s) for s in ("ok", "skipped")], [1, 1])
         self.assertEqual(verdict.results["b"].reasons, ["no device"])
+
+    def test_races(self):
+        theirs = race("data-race in pipe_read / pipe_write", f"write|pipe_write+0x1/0x2|vfs_write+0x1/0x2|{CALLERS}",
+                      f"read|pipe_read+0x1/0x2|vfs_read+0x1/0x2|{CALLERS}")
+        verdict = judge(ktap("a"), BOOT + mark("a", theirs) + END)
+        self.assertEqual(self.failures(verdict), {})
+        self.assertEqual(verdict.races, ["data-race in pipe_read / pipe_write"])
+        unknown = race("data-race in pipe_read", f"race at unknown origin, with read|pipe_read+0x1/0x2|{CALLERS}")
+        self.assertEqual(judge(ktap("a"), BOOT + mark("a", unknown) + END).races, ["data-race in pipe_read"])
+
+        for ours in (
+            race("data-race in a / claim", "read|a+0x1/0x2|b+0x1/0x2", "write|claim+0x1/0x2 [flexsc]|b+0x1/0x2"),
+            race("data-race in memcpy", "write|memcpy+0x1/0x2|claim+0x1/0x2 [flexsc]|b+0x1/0x2"),
+            race("data-race in a / b", "write|a+0x1/0x2|c+0x1/0x2", "read|syscall_invoke_for+0x1/0x2|c+0x1/0x2"),
+            race("data-race in a / b"),
+        ):
+            verdict = judge(ktap("a"), BOOT + mark("a", theirs + ours) + END)
+            self.assertIn("BUG: KCSAN: data-race", self.failures(verdict)["a"])
+            self.assertEqual(len(verdict.races), 1)
+        # What comes after one that is not ours still counts.
+        verdict = judge(ktap("a"), BOOT + mark("a", theirs + "[    2.5] WARNING: CPU: 1\n") + END)
+        self.assertIn("WARNING", self.failures(verdict)["a"])
 
     def test_last_lines(self):
         verdict = judge(ktap("a", "b # SKIP x"), BOOT + mark("a") + mark("b") + END)
