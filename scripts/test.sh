@@ -167,13 +167,14 @@ fi
 part 'kernel perf' one "$ROOT/scripts/build-kernel.sh" -c perf
 perf=$part_result
 if [[ -z $filter ]]; then
+	# The machines leave half a processor idle: what is only compiled and run here takes that.
 	if "$CARGO" clippy --version >/dev/null 2>&1; then
-		part 'clippy' one do_clippy
+		part_beside 'clippy' one do_clippy
 	else
 		skip 'clippy' 'there is no clippy'
 	fi
-	part 'rustdoc' one do_doc
-	part 'host: unit, property, model tests' cargo do_unit
+	part_beside 'rustdoc' one do_doc
+	part_beside 'host: unit, property, model tests' cargo do_unit
 	part_if "$perf" 'harness, with planted faults' lines do_harness
 fi
 part_if "$perf" 'guest tests, kernel perf' lines do_guest perf
@@ -188,6 +189,7 @@ if [[ -z $quick ]]; then
 	part 'kernel debug' one "$ROOT/scripts/build-kernel.sh" -c debug
 	part_if "$part_result" 'guest tests, kernel debug' lines do_guest debug
 fi
+join_parts
 if [[ -z $quick && -z $filter ]]; then
 	part 'kernel off' one "$ROOT/scripts/build-kernel.sh" -c off
 	part_if "$part_result" 'boot without FlexSC' one do_off

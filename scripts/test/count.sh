@@ -14,6 +14,7 @@
 
 passed=0 failed=0 skipped=0
 part_number=0
+beside=()	# parts that run beside others: process, name, how it is counted, log
 part_result=''	# of the last part: "ok" or "failed"
 
 # start_counting DIRECTORY: for the logs.
@@ -57,20 +58,15 @@ explain() {
 	printf '    | log: %s\n' "$1"
 }
 
-# part NAME COUNT COMMAND...
-part() {
-	local name=$1 how=$2 log rc p f s start=$SECONDS
-	shift 2
+# new_part NAME: sets $log.
+new_part() {
 	part_number=$((part_number + 1))
-	log=$logs/$(printf '%02d-%s.log' $part_number "${name//[^a-z0-9]/-}")
-	[[ ! -t 1 ]] || printf '%-36s ...\r' "$name"
-	set +e
-	(
-		set -e
-		"$@"
-	) >"$log" 2>&1 </dev/null
-	rc=$?
-	set -e
+	log=$logs/$(printf '%02d-%s.log' $part_number "${1//[^a-z0-9]/-}")
+}
+
+# report NAME COUNT LOG EXITCODE SECONDS: counts a part that has ended, prints its line.
+report() {
+	local name=$1 how=$2 log=$3 rc=$4 seconds=$5 p f s
 	case $how in
 	one) read -r p f s <<<"$((rc == 0)) $((rc != 0)) 0" ;;
 	*) read -r p f s < <("count_$how" "$log") || true ;;
@@ -82,11 +78,59 @@ part() {
 	fi
 	((f == 0)) || part_result=failed
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-	printf '%-36s %5d s  %s\n' "$name" $((SECONDS - start)) "$(sums "$p" "$f" "$s")"
+	printf '%-36s %5d s  %s\n' "$name" "$seconds" "$(sums "$p" "$f" "$s")"
 	if ((f)); then
-		((rc == 0)) || printf '    | exit code %d\n' $rc
+		((rc == 0)) || printf '    | exit code %d\n' "$rc"
 		explain "$log"
 	fi
+}
+
+# part NAME COUNT COMMAND...
+part() {
+	local name=$1 how=$2 log rc start=$SECONDS
+	shift 2
+	new_part "$name"
+	[[ ! -t 1 ]] || printf '%-36s ...\r' "$name"
+	set +e
+	(
+		set -e
+		"$@"
+	) >"$log" 2>&1 </dev/null
+	rc=$?
+	set -e
+	report "$name" "$how" "$log" $rc $((SECONDS - start))
+}
+
+# part_beside NAME COUNT COMMAND...: a part that takes what the parts after it leave of the
+# processors. join_parts reports it.
+part_beside() {
+	local name=$1 how=$2 log
+	shift 2
+	new_part "$name"
+	(
+		start=$SECONDS
+		renice -n 19 $BASHPID >/dev/null
+		set +e
+		(
+			set -e
+			"$@"
+		)
+		echo $? $((SECONDS - start)) >"$log.end"
+	) >"$log" 2>&1 </dev/null &
+	beside+=($! "$name" "$how" "$log")
+}
+
+# join_parts: waits for those that run beside, and reports them.
+join_parts() {
+	local pid name how log rc seconds
+	while ((${#beside[@]})); do
+		pid=${beside[0]} name=${beside[1]} how=${beside[2]} log=${beside[3]}
+		beside=("${beside[@]:4}")
+		wait "$pid" || true
+		read -r rc seconds <"$log.end" || { rc=1 seconds=0; }
+		rm -f "$log.end"
+		report "$name" "$how" "$log" "$rc" "$seconds"
+	done
 }
 
 # part_if RESULT NAME COUNT COMMAND...: RESULT of a part that this one needs.

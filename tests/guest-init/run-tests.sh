@@ -72,9 +72,9 @@ splat_after() {
 		END { if (first != "") print first }'
 }
 
-# run_test NAME: one test in its own session; exit code, $out, $why.
+# run_test NAME: one test, which makes a session of its own; exit code, $out, $why.
 run_test() {
-	setsid "$KT_BIN" run "$1" < /dev/null > "$out" 2>&1 &
+	"$KT_BIN" run "$1" < /dev/null > "$out" 2>&1 &
 	pid=$!
 	read -r now _ < /proc/uptime
 	echo "$pid $((${now%.*} + KT_TEST_LIMIT))" > "$tmp/watched"
@@ -123,6 +123,18 @@ run_kmemleak() {
 	return 1
 }
 
+# Prints what a test has written as comments, 400 lines at most. A few lines are not
+# worth two programs.
+comment() {
+	lines=0
+	while [ $lines -lt 10 ] && { IFS= read -r line || [ -n "$line" ]; }; do
+		while [ "$line" != "${line#\#}" ]; do line=${line#\#}; done
+		echo "# ${line# }"
+		lines=$((lines + 1))
+	done
+	[ $lines -lt 10 ] || sed 's/^#* */# /' | head -n 390
+}
+
 # entry KIND NAME: runs one entry of the plan and prints its result line.
 n=0
 failed=0
@@ -138,7 +150,7 @@ entry() {
 	splat=
 	[ -z "$KT_HERE" ] || splat=$(splat_after "$2")
 	mark end "$2"
-	[ ! -s "$out" ] || sed 's/^#* */# /' "$out" | head -n 400
+	[ ! -s "$out" ] || comment < "$out"
 	if [ -n "$splat" ]; then
 		why="kernel log: $splat"
 		[ $rc = 77 ] && rc=1

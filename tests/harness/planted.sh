@@ -18,7 +18,7 @@ run)
 	skipped) echo "# SKIP no such device"; exit 77 ;;
 	failing) echo "# expected 1, got 2"; exit 1 ;;
 	noisy_failing) printf 'not ok 1 good_one\n1..9\nKTAP version 1\n'; exit 3 ;;
-	hang) sleep 1000 ;;
+	hang) exec sleep 1000 ;;
 	crash) kill -SEGV $$ ;;
 	warn) echo '<4>WARNING: CPU: 0 PID: 1 at planted.c:1 planted+0x1/0x2' > /dev/kmsg ;;
 	oops_line) echo '<0>rust_kernel: panicked at planted.rs:1:1' > /dev/kmsg; exit 77 ;;

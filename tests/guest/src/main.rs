@@ -47,6 +47,7 @@ const GROUPS: &[&[registry::Test]] = &[
     differential::TESTS,
     cancel::TESTS,
     cancel::chains::TESTS,
+    cancel::pools::TESTS,
     calls::hammer::TESTS,
     blocking::handoff::TESTS,
     blocking::waiting::TESTS,
@@ -135,7 +136,12 @@ fn main() {
             .filter(|test| test.name.contains(filter))
             .for_each(|test| println!("{}", test.name)),
         ["describe", ref name @ ..] => println!("{}", named(name.first().copied()).about),
-        ["run", ref name @ ..] => exit(supervise::run(named(name.first().copied()))),
+        ["run", ref name @ ..] => {
+            let test = named(name.first().copied());
+            // So that whoever runs this can end it with all that it starts.
+            plain!(SYS_setsid);
+            exit(supervise::run(test));
+        }
         // Not for people: what the tests of execve execute.
         [life::exec::COMMAND, fd] => exit(kit::child::exit_code(match fd.parse() {
             Ok(fd) => life::exec::after_exec(fd),

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{ECANCELED, EINTR, check_empty, soon, write_to};
+use super::{ECANCELED, EINTR, at_last, check_empty, write_to};
 use crate::check::Check;
 use crate::kit::abi::{
     ENTRY_LOOP, Param, Policy, REASON_CANCELLED, REASON_CHAIN, REASON_NONE, SUBMITTED,
@@ -160,7 +160,7 @@ fn running_loop() -> Check {
                 .map_err(|failure| failure.within(ring.show(slots[cancelled])))?;
                 let took = begin.elapsed();
                 check!(
-                    took < soon(),
+                    took < at_last(),
                     "{what}: {took:?} from CANCEL to the end of the loop"
                 );
                 let done = ring.reap(slots[cancelled]);

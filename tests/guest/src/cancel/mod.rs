@@ -2,6 +2,7 @@
 //! CANCEL: what becomes of a call in each of its states.
 
 pub mod chains;
+pub mod pools;
 
 mod blockers;
 
@@ -38,17 +39,19 @@ tests! { "cancel":
     counted => "QUERY counts the CANCEL calls that have found something";
 }
 
-/// How soon a cancelled call has to be at its end: 100 ms, and more where an emulator whose host
-/// has other work to do executes ten times as many instructions.
-fn soon() -> Duration {
-    Duration::from_millis(if slow_kernel() { 5_000 } else { 1_000 })
+/// How soon a cancelled call has to be at its end: 100 ms.
+const SOON: Duration = Duration::from_millis(100);
+
+/// How long the slowest may take where an emulator runs on a host that has other work to do.
+fn at_last() -> Duration {
+    SOON * if slow_kernel() { 50 } else { 10 }
 }
 
-/// The longest time that a CANCEL took to show, for the log.
+/// How long it took from each CANCEL to the result.
 #[derive(Default)]
-struct Longest(Duration);
+struct Latency(Vec<Duration>);
 
-impl Longest {
+impl Latency {
     /// CANCEL of a slot, and the result.
     fn cancel(&mut self, ring: &mut Ring, slot: usize) -> Check<Done> {
         let begin = Instant::now();
@@ -56,15 +59,21 @@ impl Longest {
         let seen = until("the result of a cancelled call", || ring.is_done(slot));
         seen.map_err(|failure| failure.within(ring.show(slot)))?;
         let took = begin.elapsed();
-        self.0 = self.0.max(took);
-        check!(took < soon(), "a result {took:?} after CANCEL");
+        check!(took < at_last(), "a result {took:?} after CANCEL");
+        self.0.push(took);
         Ok(ring.reap(slot))
     }
-}
 
-impl Drop for Longest {
-    fn drop(&mut self) {
-        println!("# from CANCEL to the result at most {:?}", self.0);
+    /// Nine of ten were soon enough: the host may have stopped the machine in one of them.
+    fn check(mut self) -> Check {
+        self.0.sort_unstable();
+        let count = self.0.len();
+        let (most, longest) = (self.0[count - 1 - count / 10], self.0[count - 1]);
+        println!(
+            "# {count} times CANCEL: result within {most:?} for nine of ten, {longest:?} at most"
+        );
+        check!(most <= SOON, "nine of ten within {most:?}");
+        Ok(())
     }
 }
 
@@ -124,6 +133,7 @@ fn posted() -> Check {
 }
 
 fn queued() -> Check {
+    let mut latency = Latency::default();
     for mode in [Mode::Async, Mode::Kick, Mode::Spin] {
         let (engine, mut ring) = mode.start(1)?;
         engine.set(Param::MaxThreads, 2)?;
@@ -135,9 +145,8 @@ fn queued() -> Check {
         engine.until_stats("two blocked threads", |stats| stats.max_blocked >= 2)?;
         let writes = ring.post_all(&[write_to(&into).asynchronous(); 12]);
         ring.kicked()?;
-        let mut longest = Longest::default();
         for &slot in &writes[4..8] {
-            check_never_begun(longest.cancel(&mut ring, slot)?)?;
+            check_never_begun(latency.cancel(&mut ring, slot)?)?;
         }
         check_empty(&sink)?;
         reads.release(&to)?;
@@ -150,11 +159,11 @@ fn queued() -> Check {
         let mut bytes = [0u8; 32];
         check_ret!("bytes", plain!(SYS_read, &sink, bytes.as_mut_ptr(), 32), 8);
     }
-    Ok(())
+    latency.check()
 }
 
 fn blocked() -> Check {
-    let mut longest = Longest::default();
+    let mut latency = Latency::default();
     let mut cancel_all = |engine: &Engine, ring: &mut Ring| {
         let mut blockers = Blockers::new()?;
         let (what, calls): (Vec<_>, Vec<_>) = blockers.calls().into_iter().unzip();
@@ -171,7 +180,7 @@ fn blocked() -> Check {
             );
         }
         for (&slot, what) in slots.iter().zip(&what) {
-            check_interrupted(what, longest.cancel(ring, slot)?)?;
+            check_interrupted(what, latency.cancel(ring, slot)?)?;
         }
         check_eq!("posted", engine.stats()?.posted, count.posted);
         let pid = i64::from(std::process::id());
@@ -180,17 +189,18 @@ fn blocked() -> Check {
         }
         Ok(())
     };
-    (0..rounds(1)).try_for_each(|_| in_modes(1, &mut cancel_all))
+    (0..rounds(1)).try_for_each(|_| in_modes(1, &mut cancel_all))?;
+    latency.check()
 }
 
 fn all_blocked() -> Check {
-    let mut longest = Longest::default();
+    let mut latency = Latency::default();
     in_modes(1, |_, ring| {
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, 60);
         let slots = ring.post_blocked(&reads.calls())?;
         for &slot in slots.iter().step_by(3) {
-            let done = longest.cancel(ring, slot)?;
+            let done = latency.cancel(ring, slot)?;
             // A thread may not have begun it.
             if done.reason == REASON_CANCELLED {
                 check_never_begun(done)?;
@@ -205,7 +215,8 @@ fn all_blocked() -> Check {
             }
         }
         Ok(())
-    })
+    })?;
+    latency.check()
 }
 
 /// Posts one call and waits until it sleeps.
@@ -216,7 +227,7 @@ fn post_sleeping(engine: &Engine, ring: &mut Ring, call: Call) -> Check<usize> {
 }
 
 fn partial_read() -> Check {
-    let mut longest = Longest::default();
+    let mut latency = Latency::default();
     in_modes(1, |engine, ring| {
         let (here, there) = socket_pair()?;
         let mut buffer = [0u8; 10];
@@ -225,7 +236,7 @@ fn partial_read() -> Check {
         write_all(&there, b"abcd")?;
         let slot = post_sleeping(engine, ring, call)?;
         until("the bytes taken", || !readable(&here, Duration::ZERO))?;
-        let done = longest.cancel(ring, slot)?;
+        let done = latency.cancel(ring, slot)?;
         check_done("recvfrom of 10 bytes, 4 there", done, 4, REASON_NONE)?;
         check_eq!("bytes", buffer[..4], *b"abcd");
         Ok(())
@@ -233,7 +244,7 @@ fn partial_read() -> Check {
 }
 
 fn partial_write() -> Check {
-    let mut longest = Longest::default();
+    let mut latency = Latency::default();
     in_modes(1, |engine, ring| {
         let (from, to) = pipe()?;
         let room = plain!(SYS_fcntl, &to, libc::F_GETPIPE_SZ);
@@ -246,7 +257,7 @@ fn partial_write() -> Check {
             plain!(SYS_ioctl, &from, libc::FIONREAD, at);
             i64::from(there) == room
         })?;
-        check_done("write", longest.cancel(ring, slot)?, room, REASON_NONE)
+        check_done("write", latency.cancel(ring, slot)?, room, REASON_NONE)
     })
 }
 

@@ -222,11 +222,13 @@ fn inherited_descriptor() -> Check {
     let mut owner = spawn(|link| {
         let mut busy = Busy::start(Mode::Inline)?;
         busy.call()?;
-        let heir = spawn(|_| {
+        let mut heir = spawn(|link| {
             plain!(SYS_prctl, libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
+            link.ready();
             check!(read_byte(&from).is_some(), "the test is gone");
             Ok(())
         })?;
+        heir.wait_ready()?;
         // It lives longer than this process.
         std::mem::forget(heir);
         link.ready();
