@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help setup kernel module demo test test-quick shell bench-quick soak fuzz clean
+.PHONY: help setup kernel module demo test test-quick shell bench-quick soak soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -19,6 +19,7 @@ help:
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
 	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
 	@echo '  make soak         processes with mixed calls, and all their endings, for ten minutes'
+	@echo '  make soak-long    that, then ten million calls compared with plain ones, then fuzz'
 	@echo '  make fuzz         five million hostile entries under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
 	@echo '  make clean        remove build/; kernels stay in the cache'
@@ -52,6 +53,10 @@ bench-quick: setup
 
 soak: setup
 	@scripts/soak.sh
+
+soak-long: soak
+	@scripts/soak.sh --compare
+	@scripts/soak.sh --fuzz
 
 fuzz: setup
 	@scripts/soak.sh --fuzz

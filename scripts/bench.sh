@@ -64,7 +64,7 @@ fi
 programs=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
 build_programs() {
 	cd "$ROOT"
-	RUSTFLAGS="-C target-feature=+crt-static" "$CARGO" build --workspace --bins --release --locked \
+	RUSTFLAGS=$STATIC "$CARGO" build --workspace --bins --release --locked \
 		--target x86_64-unknown-linux-gnu --target-dir build/cargo
 }
 if [[ -n $build ]]; then

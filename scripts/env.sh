@@ -76,3 +76,8 @@ find_bindgen
 find_cargo
 KERNEL_RUSTDOC=${KERNEL_RUSTDOC:-${KERNEL_RUSTC:+$(dirname "$KERNEL_RUSTC")/rustdoc}}
 export LLVM KERNEL_RUSTC KERNEL_RUSTDOC BINDGEN CARGO
+
+# RUSTFLAGS of programs for test machines. Nothing has to be moved when they start: on a kernel full
+# of checks that takes as long as the start itself.
+# shellcheck disable=SC2034  # for those who source this file
+STATIC='-C target-feature=+crt-static -C relocation-model=static'

@@ -119,7 +119,7 @@ have python3 || die "python3 is missing: run scripts/setup.sh."
 programs=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
 build_programs() {
 	cd "$ROOT"
-	RUSTFLAGS="-C target-feature=+crt-static" "$CARGO" build --workspace --bins --release --locked \
+	RUSTFLAGS=$STATIC "$CARGO" build --workspace --bins --release --locked \
 		--target x86_64-unknown-linux-gnu --target-dir build/cargo
 }
 if [[ -n $build && -z $bin ]]; then

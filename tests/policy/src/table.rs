@@ -45,21 +45,20 @@ fn read(path: &Path) -> String {
         .unwrap_or_else(|err| panic!("{} cannot be read: {err}", path.display()))
 }
 
-/// The lines that our own patches add to the table.
-fn patched_in() -> String {
+/// The call that our own patches handle behind the table, as a line of it.
+fn behind_the_table() -> String {
     let patches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernel/patches");
     let patch = read(&patches.join("0004-entry-flexsc-wait.patch"));
-    let (_, hunk) = patch
-        .split_once(&format!("+++ b/{TBL}\n"))
-        .expect("the patch adds to the table");
-    let hunk = hunk.split("\ndiff ").next().unwrap_or(hunk);
-    let added: Vec<&str> = hunk.lines().filter_map(|l| l.strip_prefix('+')).collect();
-    added.join("\n")
+    let number = patch
+        .lines()
+        .find_map(|line| line.strip_prefix("+#define __NR_flexsc_wait"))
+        .expect("the patch defines the number");
+    format!("{} 64 flexsc_wait sys_flexsc_wait", number.trim())
 }
 
 /// The table at `path`, as our patches leave it.
 fn parse(path: &Path) -> BTreeMap<u16, Line> {
-    let text = read(path) + "\n" + &patched_in();
+    let text = read(path) + "\n" + &behind_the_table();
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
