@@ -144,7 +144,7 @@ do_nopatch() {
 }
 
 # A part that ends in its own way on Ctrl-C shall not be the reason to go on.
-trap 'printf "\n%s: interrupted\n" "$PROG" >&2; exit 130' INT TERM
+trap 'stop_parts; printf "\n%s: interrupted\n" "$PROG" >&2; exit 130' INT TERM
 
 cd "$ROOT"
 start_counting "$ROOT/build/test"

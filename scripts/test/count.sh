@@ -107,7 +107,10 @@ part_beside() {
 	local name=$1 how=$2 log
 	shift 2
 	new_part "$name"
+	# In a process group of its own, by which it can be ended.
+	set -m
 	(
+		set +m
 		start=$SECONDS
 		renice -n 19 $BASHPID >/dev/null
 		set +e
@@ -117,7 +120,16 @@ part_beside() {
 		)
 		echo $? $((SECONDS - start)) >"$log.end"
 	) >"$log" 2>&1 </dev/null &
+	set +m
 	beside+=($! "$name" "$how" "$log")
+}
+
+# stop_parts: ends those that run beside.
+stop_parts() {
+	while ((${#beside[@]})); do
+		kill -- "-${beside[0]}" 2>/dev/null || true
+		beside=("${beside[@]:4}")
+	done
 }
 
 # join_parts: waits for those that run beside, and reports them.
