@@ -291,7 +291,7 @@ int flexsc_nice(void)
 	return task_nice(current);
 }
 
-/* As the kernel's can_nice(), of which not every 6.12 lets modules know. */
+/* As the kernel's can_nice(). */
 bool flexsc_may_renice(int nice)
 {
 	return nice_to_rlimit(nice) <= rlimit(RLIMIT_NICE) ||

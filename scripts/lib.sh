@@ -29,6 +29,19 @@ have() {
 	command -v "$1" >/dev/null 2>&1
 }
 
+# apart COMMAND...: starts it in the background, in a process group of its own, whose number is $!.
+# Ctrl-C does not reach what a script has in the background, and a shell that is killed leaves what
+# it waits for: end_apart ends the whole group.
+apart() {
+	set -m
+	"$@" &
+	set +m
+}
+
+end_apart() {
+	kill -- "-$1" 2>/dev/null || true
+}
+
 # stage NAME COMMAND...: run COMMAND with its output in a log and print one
 # line with the seconds it took.  On failure: the log's path, its last lines,
 # exit 1.  COMMAND may be a shell function; variables it sets are lost.

@@ -48,7 +48,7 @@ done
 work=$(mktemp -d "${TMPDIR:-/tmp}/flexsc-profile.XXXXXX")
 machine=
 cleanup() {
-	[[ -z $machine ]] || kill "$machine" 2>/dev/null || true
+	[[ -z $machine ]] || end_apart "$machine"
 	wait
 	rm -rf "$work"
 }
@@ -58,7 +58,7 @@ cat >"$work/guest.sh" <<END
 grep '\[flexsc\]' /proc/kallsyms
 flexsc-bench run calls --ops $op --backends $backend --batches $batch --calls 2000000 --samples 21 --csv /tmp/csv &
 sleep 3
-kill -0 \$! || exit 1
+kill -0 \$! 2>/dev/null || exit 1
 echo '<5>flexsc-profile: ready' >/dev/kmsg
 wait
 END
@@ -66,15 +66,15 @@ if ((${#build[@]} == 0)); then
 	"$ROOT/scripts/build-kernel.sh" -c "$config"
 fi
 programs=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
-KTEST_QUIET=1 KTEST_WORK=$work "$ROOT/scripts/ktest.sh" -c "$config" "${build[@]}" --icount \
+KTEST_QUIET=1 KTEST_WORK=$work apart "$ROOT/scripts/ktest.sh" -c "$config" "${build[@]}" --icount \
 	--append 'nokaslr norandmaps' --add "$programs/flexsc-bench:/bin/flexsc-bench" \
 	--add "$work/guest.sh:/guest.sh" --run 'sh /guest.sh' --total-limit 600 \
-	--qemu "-D $work/trace -qmp unix:$work/qmp,server=on,wait=off" >"$work/ktest" 2>&1 &
+	--qemu "-D $work/trace -qmp unix:$work/qmp,server=on,wait=off" >"$work/ktest" 2>&1
 machine=$!
 until grep -qs 'flexsc-profile: ready' "$work"/run-*/console.log; do
 	kill -0 "$machine" 2>/dev/null || {
 		machine=
-		tail -n 5 "$work/ktest" >&2
+		grep '^flexsc-bench: ' "$work/ktest" >&2 || tail -n 5 "$work/ktest" >&2
 		die "the benchmark did not run; what the machine said is above."
 	}
 	sleep 0.2

@@ -4,6 +4,8 @@
 # Calls, pages, pools, processes and all their endings over and over, until the
 # time is up.  See usage().
 
+# shellcheck disable=SC2317  # functions that "trap" calls
+
 set -euo pipefail
 export PROG=soak
 # shellcheck source=scripts/lib.sh
@@ -89,8 +91,8 @@ if [[ -n $fuzz ]]; then
 	exit 0
 fi
 
-# One long run of the differential test, which says how many calls it compared.  Machines share
-# nothing that a call could see, so each two processors have one.
+# One long run of the differential test, which says how many calls it compared.  Two
+# machines, where there are two processors: they share nothing that a call could see.
 if [[ -n $compare ]]; then
 	# Calls in one round of all its tests, rounded down; the debug kernel does fewer.
 	each=180000
@@ -100,13 +102,19 @@ if [[ -n $compare ]]; then
 	"$ROOT/scripts/ktest.sh" -c "$config" -k differential.numbers >"$logs/build.log" 2>&1 ||
 		die "the kernel, the programs or one short run failed; the log is $logs/build.log."
 	pids=()
-	trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
+	end_machines() {
+		local pid
+		for pid in "${pids[@]}"; do
+			end_apart "$pid"
+		done
+	}
+	trap end_machines EXIT
 	for ((n = 0; n < machines; n++)); do
 		append="FLEXSC_TEST_ROUNDS=$rounds"
 		[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$((seed + n))"
-		KTEST_LOCK=$logs/$n.lock "$ROOT/scripts/ktest.sh" -c "$config" --no-build -k differential. \
+		KTEST_LOCK=$logs/$n.lock apart "$ROOT/scripts/ktest.sh" -c "$config" --no-build -k differential. \
 			--append "$append" --keep --limit $((60 + 180 * rounds)) \
-			--total-limit $((900 + 600 * rounds)) >"$logs/compare-$n.log" 2>&1 &
+			--total-limit $((900 + 600 * rounds)) >"$logs/compare-$n.log" 2>&1
 		pids+=($!)
 	done
 	failed=
@@ -115,6 +123,7 @@ if [[ -n $compare ]]; then
 	done
 	trap - EXIT
 	mapfile -t kept < <(sed -n 's/^kept: //p' "$logs"/compare-*.log)
+	((${#kept[@]})) || die "no machine has started; logs:$failed."
 	count=$(cat "${kept[@]/%//out}" | awk '/^# counted /{sum += $3} END {print sum + 0}')
 	if [[ -n $failed ]]; then
 		grep -h '^FAILED ' "$logs"/compare-*.log || true

@@ -167,7 +167,7 @@ fi
 part 'kernel perf' one "$ROOT/scripts/build-kernel.sh" -c perf
 perf=$part_result
 if [[ -z $filter ]]; then
-	# The machines leave half a processor idle: what is only compiled and run here takes that.
+	# The machines leave a part of the processors idle: what is compiled and run here takes that.
 	if "$CARGO" clippy --version >/dev/null 2>&1; then
 		part_beside 'clippy' one do_clippy
 	else

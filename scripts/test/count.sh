@@ -107,27 +107,27 @@ part_beside() {
 	local name=$1 how=$2 log
 	shift 2
 	new_part "$name"
-	# In a process group of its own, by which it can be ended.
-	set -m
-	(
-		set +m
-		start=$SECONDS
-		renice -n 19 $BASHPID >/dev/null
-		set +e
-		(
-			set -e
-			"$@"
-		)
-		echo $? $((SECONDS - start)) >"$log.end"
-	) >"$log" 2>&1 </dev/null &
-	set +m
+	apart run_beside "$@" >"$log" 2>&1 </dev/null
 	beside+=($! "$name" "$how" "$log")
+}
+
+# run_beside COMMAND...: leaves exit code and seconds in $log.end.
+run_beside() {
+	local start=$SECONDS
+	set +m
+	renice -n 19 $BASHPID >/dev/null
+	set +e
+	(
+		set -e
+		"$@"
+	)
+	echo $? $((SECONDS - start)) >"$log.end"
 }
 
 # stop_parts: ends those that run beside.
 stop_parts() {
 	while ((${#beside[@]})); do
-		kill -- "-${beside[0]}" 2>/dev/null || true
+		end_apart "${beside[0]}"
 		beside=("${beside[@]:4}")
 	done
 }

@@ -110,6 +110,7 @@ def race(title: str, *stacks: str) -> str:
 
 CALLERS = "__x64_sys_read+0x1/0x2|x64_sys_call+0x1/0x2|syscall_invoke_self+0x1/0x2|run+0x1/0x2 [flexsc]"
 
+
 class Judge(unittest.TestCase):
     def failures(self, verdict):
         return {r.name: "; ".join(r.reasons) for r in verdict.failures}

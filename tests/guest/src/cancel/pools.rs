@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CANCEL of entries that go to a pool of their own.
 
-use super::{Latency, check_empty, check_interrupted, check_never_begun, write_to};
+use super::{
+    Latency, cancel_some, check_empty, check_interrupted, check_never_begun, finish_others,
+    write_to,
+};
 use crate::check::Check;
 use crate::kit::abi::Param;
 use crate::kit::engine::Engine;
@@ -54,20 +57,10 @@ fn pool_queued() -> Check {
             s.blocked > 0 && s.blocked == s.threads
         })?;
         let writes = ring.post_all(&[write_to(&into).in_pool(POOL); 12]);
-        ring.kicked()?;
-        for &slot in &writes[4..8] {
-            check_never_begun(latency.cancel(&mut ring, slot)?)?;
-        }
+        cancel_some(&mut ring, &mut latency, &writes)?;
         check_empty(&sink)?;
         reads.release(&to)?;
-        for done in ring.finish(&blocked)? {
-            check_ret!("read", done.result, 2);
-        }
-        for &slot in writes[..4].iter().chain(&writes[8..]) {
-            check_ret!("write", ring.finish(&[slot])?[0].result, 1);
-        }
-        let mut bytes = [0u8; 32];
-        check_ret!("bytes", plain!(SYS_read, &sink, bytes.as_mut_ptr(), 32), 8);
+        finish_others(&mut ring, &blocked, &writes, &sink)?;
     }
     latency.check()
 }

@@ -3,14 +3,14 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{check_cancelled, content, flagged, taking};
+use super::{check_cancelled, content, flagged, opening, taking};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{
     ENTRY_LINK, ENTRY_LOOP, ENTRY_SUM, Param, REASON_BOUND, REASON_CANCELLED, REASON_NONE, take,
 };
 use crate::kit::files::{TempDir, memory_file, pipe, write_all};
 use crate::kit::mode::{Mode, in_modes};
-use crate::kit::ring::{Call, check_done, linked};
+use crate::kit::ring::{Call, check_done};
 use crate::kit::rounds;
 
 tests! { "chains":
@@ -57,12 +57,7 @@ fn loop_between() -> Check {
         let read = call!(SYS_read, -1, buf.as_mut_ptr(), buf.len());
         let write = call!(SYS_write, &to, buf.as_ptr(), 0);
         let calls = [
-            linked(call!(
-                SYS_openat,
-                libc::AT_FDCWD,
-                path.as_ptr(),
-                libc::O_RDONLY
-            )),
+            opening(&path),
             flagged(taking(read, [take(0, 1), 0]), ENTRY_LINK | ENTRY_LOOP),
             flagged(taking(write, [take(2, 1), 0]), ENTRY_LINK | ENTRY_LOOP),
             taking(call!(SYS_close, -1), [take(0, 3), 0]),

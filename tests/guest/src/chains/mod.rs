@@ -4,6 +4,7 @@
 pub mod loops;
 pub mod orders;
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use crate::check::{Check, Ret};
@@ -25,6 +26,12 @@ tests! { "chains":
     chain_ends_with_page => "a link at the end of the page or of what is posted leads nowhere";
     side_by_side => "32 chains of two fill a page; every fourth fails";
     random_chains => "random chains with random failures give what a model gives";
+}
+
+/// A chain's first call: opens a file to be read.
+fn opening(path: &CStr) -> Call {
+    let at = libc::AT_FDCWD;
+    linked(call!(SYS_openat, at, path.as_ptr(), libc::O_RDONLY))
 }
 
 fn taking(call: Call, takes: [u8; 2]) -> Call {
@@ -104,12 +111,7 @@ fn open_read_close() -> Check {
         for _ in 0..3 {
             let mut buf = [0u8; 32];
             let calls = [
-                linked(call!(
-                    SYS_openat,
-                    libc::AT_FDCWD,
-                    path.as_ptr(),
-                    libc::O_RDONLY
-                )),
+                opening(&path),
                 linked(taking(
                     call!(SYS_read, -1, buf.as_mut_ptr(), buf.len()),
                     [take(0, 1), 0],
