@@ -7,13 +7,14 @@
 #include <linux/capability.h>
 #include <linux/cpumask.h>
 #include <linux/cred.h>
-#include <linux/file.h>
+#include <linux/fdtable.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pid.h>
 #include <linux/poll.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/prio.h>
@@ -329,14 +330,24 @@ void flexsc_free_cpus(struct cpumask *mask)
  */
 int flexsc_file_may_block(unsigned int fd)
 {
-	struct fd f = fdget(fd);
+	const struct file_operations *op;
+	struct file *file;
 	int may = 0;
 
-	if (fd_file(f)) {
-		may = file_can_poll(fd_file(f)) &&
-		      !(fd_file(f)->f_flags & O_NONBLOCK);
-		fdput(f);
+	/*
+	 * A hint, so no reference is taken. The file may be closed and its
+	 * memory be that of another one meanwhile, but it was open within this
+	 * section, or the other one was: the module that its operations belong
+	 * to stays until the section ends. A new file has none at first.
+	 */
+	rcu_read_lock();
+	file = files_lookup_fd_raw(current->files, fd);
+	if (file) {
+		op = READ_ONCE(file->f_op);
+		may = !(READ_ONCE(file->f_flags) & O_NONBLOCK) &&
+		      (!op || op->poll);
 	}
+	rcu_read_unlock();
 	return may;
 }
 

@@ -167,6 +167,12 @@ pub(crate) fn is_inline(nr: u16) -> bool {
     TABLE[usize::from(nr) % LEN] == Rule::Inline && usize::from(nr) < LEN
 }
 
+/// Is call `nr` [`Class::ByFile`] of its argument 0 whatever its arguments are?
+#[inline(always)]
+pub(crate) fn is_by_file(nr: u16) -> bool {
+    TABLE[usize::from(nr) % LEN] == Rule::File0 && usize::from(nr) < LEN
+}
+
 /// The class of call `nr` with `args`.
 #[inline(always)]
 pub(crate) fn classify(nr: u16, args: &[u64; 6]) -> Class {

@@ -17,6 +17,7 @@ use crate::{
     pools::PoolSet,
     sys::{
         area::Place,
+        file,
         hook::Hook,
         invoke::{self, Frame, Refusal},
         process::{self, Attention},
@@ -31,6 +32,9 @@ use self::order::Order;
 
 /// Results that a syscall thread publishes at once.
 const GROUP: u32 = 8;
+
+/// Bytes that a call may copy while finished ones wait for it to be published with them.
+const SHORT: u64 = 1 << 16;
 
 /// [`Batch::executing`] outside of calls: no entry has this index.
 const NOTHING: u32 = u32::MAX;
@@ -426,12 +430,12 @@ impl<'a> Batch<'a> {
         if !policy::is_inline(nr) {
             return false;
         }
-        frame.load(place);
+        frame.set_args(&place.args());
         match self.invoke_as::<OWNER>(frame, index, nr) {
             Ok(result) if !dispatch::must_restart(result) => {
                 place.put_result(result, 0);
                 if !OWNER {
-                    self.grown(1);
+                    self.grown();
                 }
                 true
             }
@@ -439,9 +443,32 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// A syscall thread has `n` more results to publish.
-    fn grown(&self, n: u32) {
-        let n = self.unpublished.get().wrapping_add(n);
+    /// As [`Self::execute_plain`], as the owner, a call on a file that does not keep it waiting.
+    #[inline(always)]
+    fn execute_ready(&self, frame: &Frame, index: u32, place: &Place<'_>) -> bool {
+        let Some(nr) = place.head().plain_nr() else {
+            return false;
+        };
+        if !policy::is_by_file(nr) || self.traced || self.is_continued(index) {
+            return false;
+        }
+        let args = place.args();
+        if file::may_block(args[0] as u32) {
+            return false;
+        }
+        frame.set_args(&args);
+        match self.invoke_as::<true>(frame, index, nr) {
+            Ok(result) if !dispatch::must_restart(result) => {
+                place.put_result(result, 0);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A syscall thread has one more result to publish.
+    fn grown(&self) {
+        let n = self.unpublished.get().wrapping_add(1);
         self.unpublished.set(n);
         if n >= GROUP {
             self.publish();
@@ -452,9 +479,14 @@ impl<'a> Batch<'a> {
     #[inline(never)]
     fn execute(&self, frame: &Frame, index: u32) {
         let place = self.pages.area().entry(self.page.get(), index);
+        if self.by_owner && self.execute_ready(frame, index, &place) {
+            return;
+        }
         self.open.set(1 << index);
-        // Whatever comes may take long: what is there already shall not wait for it.
-        if !self.by_owner {
+        // What is there already shall not wait for a call that may take long. One that blocks has
+        // it published by the hook.
+        let short = !self.by_owner && is_short(&place);
+        if !self.by_owner && !short {
             self.publish();
         }
         if place.head().is_chained() || self.is_continued(index) {
@@ -467,8 +499,17 @@ impl<'a> Batch<'a> {
             }
         }
         self.open.set(0);
-        if !self.by_owner {
+        if short {
+            self.grown();
+        } else if !self.by_owner {
             self.publish();
         }
     }
+}
+
+/// A call by itself that does not copy much, unless the program changes it now.
+fn is_short(place: &Place<'_>) -> bool {
+    let head = place.head();
+    let by_file = policy::is_by_file(head.nr());
+    by_file && !head.is_chained() && place.args()[2] < SHORT
 }

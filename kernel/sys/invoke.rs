@@ -3,9 +3,7 @@
 //! Executing a posted call with the core's `syscall_invoke()`, and its tracepoints.
 
 use super::{
-    arch,
-    area::Place,
-    c,
+    arch, c,
     hook::{Blocking, Hook},
     process::Thread,
 };
@@ -48,12 +46,6 @@ impl Frame {
     pub(crate) fn set_args(&self, args: &[u64; 6]) {
         // SAFETY: By the invariant.
         unsafe { arch::set_args(self.regs, args) };
-    }
-
-    /// Puts the arguments of an entry there.
-    #[inline(always)]
-    pub(crate) fn load(&self, place: &Place<'_>) {
-        self.set_args(&place.args());
     }
 
     /// Executes call `nr`, whose arguments are there, for the current task itself.

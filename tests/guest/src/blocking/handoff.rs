@@ -14,6 +14,7 @@ use crate::kit::{limits, process, rounds};
 tests! { "blocking":
     pipe_read_among_63 => "63 calls finish while a pipe read between them blocks";
     blocked_at_each_place => "a blocked call first, last or in the middle of a batch";
+    ready_around_blocked => "writes and reads that succeed show while a read between them blocks";
     hundred_blocked => "100 pipe reads block at once, others proceed, all get their bytes";
     thousand_blocked => "1,000 pipe reads in 16 pages block at once; all get their bytes";
     mixed_blockers => "reads of pipes, sockets, events and timers block side by side";
@@ -68,6 +69,39 @@ fn blocked_at_each_place() -> Check {
         places
             .into_iter()
             .try_for_each(|place| read_among_63(ring, place))
+    })
+}
+
+/// Calls that might have blocked, as far as their numbers tell, and are published in groups.
+fn ready_around_blocked() -> Check {
+    in_modes(1, |_, ring| {
+        let file = memory_file()?;
+        let (from, to) = pipe()?;
+        let (there, here) = pipe()?;
+        for ready in [1, 5, 9] {
+            let reads = BlockedReads::new(&from, 1);
+            let mut byte = [0u8];
+            let mut calls = vec![call!(SYS_write, &file, b"x".as_ptr(), 1); ready];
+            calls.push(call!(SYS_write, &here, b"y".as_ptr(), 1));
+            calls.push(reads.calls()[0]);
+            calls.push(call!(SYS_read, &there, byte.as_mut_ptr(), 1));
+            calls.extend(vec![call!(SYS_write, &file, b"z".as_ptr(), 1); ready]);
+            let mut slots = ring.post_all(&calls);
+            let blocked = slots.remove(ready + 1);
+            for done in ring.finish(&slots)? {
+                check_ret!("write or read", done.result, 1);
+            }
+            check_eq!("the byte in the pipe", &byte, b"y");
+            check!(
+                !ring.is_done(blocked),
+                "the read is done: {}",
+                ring.show(blocked)
+            );
+            reads.release(&to)?;
+            check_ret!("blocked read", ring.finish(&[blocked])?[0].result, 2);
+            reads.check()?;
+        }
+        Ok(())
     })
 }
 

@@ -19,13 +19,13 @@ use crate::request::{Request, Status};
 pub const SUITE: Suite = Suite {
     name: "calls",
     about: "cost of one call, by the number of calls made at a time",
-    ops: &["getppid", "pread64", "fstat", "open-close"],
+    ops: &["getppid", "pread64", "read", "fstat", "open-close"],
     run,
 };
 
 const BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-/// Bytes that one pread64 reads.
+/// Bytes that one pread64 or read reads.
 const BYTES: usize = 64;
 
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
@@ -124,13 +124,19 @@ impl Bench<'_> {
                 };
                 self.simple(backend, batch, parent, |_| Request::Getppid)
             }
-            "pread64" => {
+            "pread64" | "read" => {
+                let at_offset = op == "pread64";
                 let zero = File::open("/dev/zero")?;
                 let fd = zero.as_raw_fd();
                 let mut buffers = vec![[1_u8; BYTES]; batch];
                 let base = buffers.as_mut_ptr();
                 self.simple(backend, batch, BYTES as i64, move |index| {
-                    Request::Pread(fd, base.wrapping_add(index).cast(), BYTES)
+                    let buffer = base.wrapping_add(index).cast();
+                    if at_offset {
+                        Request::Pread(fd, buffer, BYTES)
+                    } else {
+                        Request::Read(fd, buffer, BYTES)
+                    }
                 })
             }
             "fstat" => {
