@@ -143,8 +143,41 @@ do_nopatch() {
 		--add "$ROOT/scripts/test/guest-nopatch.sh:/test.sh" --run 'sh /test.sh'
 }
 
+# A kernel is built beside a machine with what that leaves of the processors.
+build_gently() {
+	nice -n 19 "$ROOT/scripts/build-kernel.sh" -c "$1"
+}
+
+# Lanes, which run beside each other: a machine with two processors keeps one of them busy, on the
+# whole. Where there is only one, they run one after the other.
+lane_host() {
+	renice -n 19 "$BASHPID" >/dev/null
+	if "$CARGO" clippy --version >/dev/null 2>&1; then
+		part 'clippy' one do_clippy
+	else
+		skip 'clippy' 'there is no clippy'
+	fi
+	part 'rustdoc' one do_doc
+	part 'host: unit, property, model tests' cargo do_unit
+}
+
+lane_debug() {
+	export KTEST_LOCK=$FLEXSC_CACHE/vm-debug.lock
+	part 'kernel debug' one build_gently debug
+	part_if "$part_result" 'guest tests, kernel debug' lines do_guest debug
+}
+
+beside() {
+	if (($(nproc) >= 2)); then
+		lane "$@"
+	else
+		"${@:2}"
+	fi
+}
+
 # A part that ends in its own way on Ctrl-C shall not be the reason to go on.
-trap 'stop_parts; printf "\n%s: interrupted\n" "$PROG" >&2; exit 130' INT TERM
+trap 'printf "\n%s: interrupted\n" "$PROG" >&2; exit 130' INT TERM
+trap stop_lanes EXIT
 
 cd "$ROOT"
 start_counting "$ROOT/build/test"
@@ -166,16 +199,10 @@ if [[ -z $filter ]]; then
 fi
 part 'kernel perf' one "$ROOT/scripts/build-kernel.sh" -c perf
 perf=$part_result
+[[ -n $quick ]] || beside debug lane_debug
 if [[ -z $filter ]]; then
-	# The machines leave a part of the processors idle: what is compiled and run here takes that.
-	if "$CARGO" clippy --version >/dev/null 2>&1; then
-		part_beside 'clippy' one do_clippy
-	else
-		skip 'clippy' 'there is no clippy'
-	fi
-	part_beside 'rustdoc' one do_doc
-	part_beside 'host: unit, property, model tests' cargo do_unit
 	part_if "$perf" 'harness, with planted faults' lines do_harness
+	beside host lane_host
 fi
 part_if "$perf" 'guest tests, kernel perf' lines do_guest perf
 if [[ -z $filter ]]; then
@@ -185,16 +212,12 @@ if [[ -z $filter ]]; then
 	part_if "$perf" 'crate and example in the machine' cargo do_crate
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh"
 fi
-if [[ -z $quick ]]; then
-	part 'kernel debug' one "$ROOT/scripts/build-kernel.sh" -c debug
-	part_if "$part_result" 'guest tests, kernel debug' lines do_guest debug
-fi
-join_parts
 if [[ -z $quick && -z $filter ]]; then
-	part 'kernel off' one "$ROOT/scripts/build-kernel.sh" -c off
+	part 'kernel off' one build_gently off
 	part_if "$part_result" 'boot without FlexSC' one do_off
-	part 'kernel nopatch' one "$ROOT/scripts/build-kernel.sh" -c nopatch
+	part 'kernel nopatch' one build_gently nopatch
 	[[ $perf == ok ]] || part_result=$perf
 	part_if "$part_result" 'insmod without the core patches' one do_nopatch
 fi
+join_lanes
 finish

@@ -14,7 +14,8 @@
 
 passed=0 failed=0 skipped=0
 part_number=0
-beside=()	# parts that run beside others: process, name, how it is counted, log
+lane=''	# in a lane: its name
+lanes=()	# process and name of each
 part_result=''	# of the last part: "ok" or "failed"
 
 # start_counting DIRECTORY: for the logs.
@@ -61,12 +62,22 @@ explain() {
 # new_part NAME: sets $log.
 new_part() {
 	part_number=$((part_number + 1))
-	log=$logs/$(printf '%02d-%s.log' $part_number "${1//[^a-z0-9]/-}")
+	log=$logs/$(printf '%s%02d-%s.log' "${lane:+$lane-}" $part_number "${1//[^a-z0-9]/-}")
 }
 
-# report NAME COUNT LOG EXITCODE SECONDS: counts a part that has ended, prints its line.
-report() {
-	local name=$1 how=$2 log=$3 rc=$4 seconds=$5 p f s
+# part NAME COUNT COMMAND...
+part() {
+	local name=$1 how=$2 log rc p f s start=$SECONDS
+	shift 2
+	new_part "$name"
+	[[ ! -t 1 || -n $lane ]] || printf '%-36s ...\r' "$name"
+	set +e
+	(
+		set -e
+		"$@"
+	) >"$log" 2>&1 </dev/null
+	rc=$?
+	set -e
 	case $how in
 	one) read -r p f s <<<"$((rc == 0)) $((rc != 0)) 0" ;;
 	*) read -r p f s < <("count_$how" "$log") || true ;;
@@ -78,70 +89,57 @@ report() {
 	fi
 	((f == 0)) || part_result=failed
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-	printf '%-36s %5d s  %s\n' "$name" "$seconds" "$(sums "$p" "$f" "$s")"
-	if ((f)); then
-		((rc == 0)) || printf '    | exit code %d\n' "$rc"
-		explain "$log"
-	fi
+	{
+		printf '%-36s %5d s  %s\n' "$name" $((SECONDS - start)) "$(sums "$p" "$f" "$s")"
+		if ((f)); then
+			((rc == 0)) || printf '    | exit code %d\n' "$rc"
+			explain "$log"
+		fi
+	} | one_write
 }
 
-# part NAME COUNT COMMAND...
-part() {
-	local name=$1 how=$2 log rc start=$SECONDS
-	shift 2
-	new_part "$name"
-	[[ ! -t 1 ]] || printf '%-36s ...\r' "$name"
-	set +e
-	(
-		set -e
-		"$@"
-	) >"$log" 2>&1 </dev/null
-	rc=$?
-	set -e
-	report "$name" "$how" "$log" $rc $((SECONDS - start))
+# What several lanes print shall not be mixed line by line.
+one_write() {
+	local text
+	text=$(cat)
+	printf '%s\n' "$text"
 }
 
-# part_beside NAME COUNT COMMAND...: a part that takes what the parts after it leave of the
-# processors. join_parts reports it.
-part_beside() {
-	local name=$1 how=$2 log
-	shift 2
-	new_part "$name"
-	apart run_beside "$@" >"$log" 2>&1 </dev/null
-	beside+=($! "$name" "$how" "$log")
+# lane NAME FUNCTION...: a function whose parts run one after the other, beside all else. Its parts
+# print their lines themselves; join_lanes adds up what they have counted.
+lane() {
+	apart run_lane "$@"
+	lanes+=($! "$1")
 }
 
-# run_beside COMMAND...: leaves exit code and seconds in $log.end.
-run_beside() {
-	local start=$SECONDS
+run_lane() {
 	set +m
-	renice -n 19 $BASHPID >/dev/null
-	set +e
-	(
-		set -e
-		"$@"
-	)
-	echo $? $((SECONDS - start)) >"$log.end"
+	lane=$1 passed=0 failed=0 skipped=0
+	"${@:2}"
+	echo "$passed $failed $skipped" >"$logs/$lane.lane"
 }
 
-# stop_parts: ends those that run beside.
-stop_parts() {
-	while ((${#beside[@]})); do
-		end_apart "${beside[0]}"
-		beside=("${beside[@]:4}")
+# stop_lanes: ends them with all that they have started.
+stop_lanes() {
+	while ((${#lanes[@]})); do
+		end_apart "${lanes[0]}"
+		lanes=("${lanes[@]:2}")
 	done
 }
 
-# join_parts: waits for those that run beside, and reports them.
-join_parts() {
-	local pid name how log rc seconds
-	while ((${#beside[@]})); do
-		pid=${beside[0]} name=${beside[1]} how=${beside[2]} log=${beside[3]}
-		beside=("${beside[@]:4}")
+# join_lanes: waits for them, and adds up.
+join_lanes() {
+	local pid name p f s
+	while ((${#lanes[@]})); do
+		pid=${lanes[0]} name=${lanes[1]}
 		wait "$pid" || true
-		read -r rc seconds <"$log.end" || { rc=1 seconds=0; }
-		rm -f "$log.end"
-		report "$name" "$how" "$log" "$rc" "$seconds"
+		lanes=("${lanes[@]:2}")
+		if ! read -r p f s 2>/dev/null <"$logs/$name.lane"; then
+			p=0 f=1 s=0
+			printf '%-36s          ended before it was through\n' "$name"
+		fi
+		rm -f "$logs/$name.lane"
+		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	done
 }
 
