@@ -179,10 +179,8 @@ pub(crate) fn classify(nr: u16, args: &[u64; 6]) -> Class {
     if is_inline(nr) {
         return Class::Inline;
     }
-    if is_by_file(nr) {
-        return one_file(args);
-    }
     match TABLE.get(usize::from(nr)) {
+        Some(Rule::File0) => one_file(args),
         Some(&rule) => apply(rule, args),
         None => Class::Unknown,
     }

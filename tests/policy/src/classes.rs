@@ -4,7 +4,7 @@
 //! the policy are checked against a second source.
 
 use crate::policy::{
-    classify,
+    classify, is_by_file, is_inline,
     Class::{self, ByFile, Inline, MayBlock, OwnThread, Refused, Unknown},
     Reason::{Life, Thread},
 };
@@ -21,6 +21,27 @@ fn class(nr: c_long, args: &[i64]) -> Class {
 
 /// What no small integer is: an argument that points somewhere.
 const PTR: i64 = 0x7fff_1234_5678;
+
+/// What the quick ways of executing an entry ask is what the general one would find.
+#[test]
+fn quick_questions_agree() {
+    let mut found = (0, 0);
+    for nr in 0..=u16::MAX {
+        for args in [[0; 6], [3, PTR as u64, 1 << 20, 7, 0xff, 0x2000]] {
+            let class = classify(nr, &args);
+            let fd = args[0] as u32;
+            if is_inline(nr) {
+                found.0 += 1;
+                assert_eq!(class, Inline, "call {nr} with {args:x?}");
+            }
+            if is_by_file(nr) {
+                found.1 += 1;
+                assert_eq!(class, ByFile(fd, fd), "call {nr} with {args:x?}");
+            }
+        }
+    }
+    assert!(found.0 > 200 && found.1 >= 2 * 9, "{found:?}");
+}
 
 #[test]
 fn plain_calls_are_inline() {
