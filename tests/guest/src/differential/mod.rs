@@ -44,8 +44,10 @@ tests! { "differential":
     planted_repeat => "a call that was made twice is found";
 }
 
-/// Calls in a sequence.
-const LEN: usize = 1000;
+/// Calls in a sequence; on a kernel full of checks fewer.
+fn len() -> usize {
+    if slow_kernel() { 500 } else { 1000 }
+}
 
 /// What the sequences are compared with.
 struct Bench {
@@ -193,7 +195,7 @@ fn plain_twice() -> Check {
     let (mut made, mut good) = (0, 0);
     for number in 0..rounds(if slow_kernel() { 1 } else { 10 }) {
         let wants = wants(number);
-        let ops = generate::sequence(random.split(), LEN, wants);
+        let ops = generate::sequence(random.split(), len(), wants);
         let trace = bench.plain(&ops, wants)?;
         made += trace.steps.iter().filter(|step| !step.skipped).count();
         good += trace.steps.iter().filter(|step| step.is_good()).count();
@@ -222,7 +224,7 @@ fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check 
     let mut refused = 0;
     for number in 0..rounds(sequences) {
         let wants = wants(number);
-        let ops = generate::sequence(random.split(), LEN, wants);
+        let ops = generate::sequence(random.split(), len(), wants);
         let trace = bench.plain(&ops, wants)?;
         for (way, posted) in ways.iter().zip(&mut posted) {
             let context = |failure: Failure| {
@@ -316,7 +318,7 @@ fn numbers() -> Check {
     // Whoever executes them.
     for (number, way) in (0..4).zip([Mode::Inline, Mode::Inline, Mode::Async, Mode::Kick]) {
         let wants = wants(number);
-        let ops = generate::sequence(random.split(), LEN, wants);
+        let ops = generate::sequence(random.split(), len(), wants);
         let verdict = bench.both(&ops, wants, Way::Paged(way), None)?;
         if let Some(difference) = verdict.difference {
             fail!("{way:?}, {wants:?}: {}", difference.text);
@@ -347,7 +349,7 @@ fn planted(plant: Plant, way: Way, enough: usize) -> Check {
             network: false,
             nobody: false,
         };
-        let ops = generate::sequence(random.split(), LEN, wants);
+        let ops = generate::sequence(random.split(), len(), wants);
         let verdict = bench.both(&ops, wants, way, Some(plant))?;
         if let Some(difference) = verdict.difference {
             let ops = bench.explain(&ops, wants, way, Some(plant), &difference)?;
