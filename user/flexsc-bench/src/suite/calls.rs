@@ -124,21 +124,8 @@ impl Bench<'_> {
                 };
                 self.simple(backend, batch, parent, |_| Request::Getppid)
             }
-            "pread64" | "read" => {
-                let at_offset = op == "pread64";
-                let zero = File::open("/dev/zero")?;
-                let fd = zero.as_raw_fd();
-                let mut buffers = vec![[1_u8; BYTES]; batch];
-                let base = buffers.as_mut_ptr();
-                self.simple(backend, batch, BYTES as i64, move |index| {
-                    let buffer = base.wrapping_add(index).cast();
-                    if at_offset {
-                        Request::Pread(fd, buffer, BYTES)
-                    } else {
-                        Request::Read(fd, buffer, BYTES)
-                    }
-                })
-            }
+            "pread64" => self.zeroes(backend, batch, Request::Pread),
+            "read" => self.zeroes(backend, batch, Request::Read),
             "fstat" => {
                 let fresh = Fresh::new("some bytes\n")?;
                 let file = File::open(fresh.path())?;
@@ -151,6 +138,22 @@ impl Bench<'_> {
             }
             _ => self.open_close(backend, batch),
         }
+    }
+
+    /// Calls that read from /dev/zero, each to a place of its own.
+    fn zeroes(
+        &self,
+        backend: &mut impl Backend,
+        batch: usize,
+        request: impl Fn(i32, *mut u8, usize) -> Request,
+    ) -> io::Result<f64> {
+        let zero = File::open("/dev/zero")?;
+        let fd = zero.as_raw_fd();
+        let mut buffers = vec![[1_u8; BYTES]; batch];
+        let base = buffers.as_mut_ptr();
+        self.simple(backend, batch, BYTES as i64, move |index| {
+            request(fd, base.wrapping_add(index).cast(), BYTES)
+        })
     }
 
     /// Calls that all return the same.
