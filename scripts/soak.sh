@@ -95,7 +95,7 @@ fi
 # machines, where there are two processors: they share nothing that a call could see.
 if [[ -n $compare ]]; then
 	# Calls in one round of all its tests, rounded down; the debug kernel does fewer.
-	each=180000
+	each=200000
 	[[ $config == perf ]] || each=8000
 	machines=$(($(nproc) > 1 ? 2 : 1))
 	rounds=$(((calls + each * machines - 1) / (each * machines)))
