@@ -168,11 +168,8 @@ lane_debug() {
 }
 
 beside() {
-	if (($(nproc) >= 2)); then
-		lane "$@"
-	else
-		"${@:2}"
-	fi
+	lane "$@"
+	(($(nproc) >= 2)) || join_lanes
 }
 
 # A part that ends in its own way on Ctrl-C shall not be the reason to go on.
