@@ -14,7 +14,6 @@ use crate::{
         owned::OwnedTable,
         process::{self, Cpus, Process},
         trace,
-        watch::Watch,
     },
     worker::Worker,
 };
@@ -50,9 +49,7 @@ pub(crate) struct Engine {
     user: u32,
     cpus: Cpus,
     notifier: Arc<Notifier>,
-    pub(crate) pools: Arc<Pools>,
-    /// Sees to it that syscall threads alone do not keep the process.
-    _watch: Watch<Pools>,
+    pub(crate) pools: Pools,
     /// Holds the engine until its descriptors and mappings are gone.
     pub(crate) debug: Entry<Engine>,
     table: OwnedTable<Pages, Sums>,
@@ -71,7 +68,6 @@ impl Engine {
         if !file::may_open() {
             return Err(EPERM);
         }
-        let pools = Arc::new(Pools::new(MAX_REGISTRATIONS)?, GFP_KERNEL_ACCOUNT)?;
         let engine = Arc::new(
             Engine {
                 process: Process::current()?,
@@ -79,8 +75,7 @@ impl Engine {
                 user: process::current_user(),
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
-                _watch: Watch::current(pools.clone())?,
-                pools,
+                pools: Pools::new(MAX_REGISTRATIONS)?,
                 debug: Entry::new(),
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),

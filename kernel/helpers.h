@@ -73,9 +73,6 @@ void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 			  struct poll_table_struct *table);
 int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd);
 
-struct flexsc_watch *flexsc_watch_new(void (*orphaned)(void *data), void *data);
-void flexsc_watch_free(struct flexsc_watch *w);
-
 void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 			 struct task_struct *owner);
 void flexsc_trace_block(unsigned int left);

@@ -8,7 +8,7 @@ use crate::{
     pages::Pages,
     pool::{Pool, Total},
     run::Role,
-    sys::{once::OnceTable, watch::Watched},
+    sys::once::OnceTable,
 };
 use core::sync::atomic::{AtomicU16, Ordering};
 use kernel::prelude::*;
@@ -199,12 +199,5 @@ impl Pools {
     /// The threads are ending.
     pub(crate) fn is_stopping(&self) -> bool {
         self.first.is_stopping()
-    }
-}
-
-impl Watched for Pools {
-    /// The last thread of a process may end without a word: exit(2).
-    fn orphaned(this: ArcBorrow<'_, Self>) {
-        this.stop();
     }
 }

@@ -167,7 +167,8 @@ case $config in
 *debug* | *kcsan*) : "${mem:=2G}" "${boot_limit:=240}" "${test_limit:=180}" "${total_limit:=2400}" ;;
 *) : "${mem:=1G}" "${boot_limit:=60}" "${test_limit:=60}" "${total_limit:=900}" ;;
 esac
-[[ -z $icount ]] || smp=1
+# What the kernel does not know on its command line it hands to init as environment.
+[[ -z $icount ]] || smp=1 append+=' FLEXSC_TEST_CLOCK=instructions'
 
 mkdir -p "$FLEXSC_CACHE"
 parent=${KTEST_WORK:-$ROOT/build/ktest}

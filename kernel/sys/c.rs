@@ -22,13 +22,6 @@ pub(super) struct flexsc_debug {
     _opaque: [u8; 0],
 }
 
-/// `struct flexsc_watch`, known to `watch.c` only.
-#[repr(C)]
-#[allow(non_camel_case_types)]
-pub(super) struct flexsc_watch {
-    _opaque: [u8; 0],
-}
-
 // Structs of the kernel that are empty in some configurations are behind pointers here.
 #[allow(improper_ctypes)]
 extern "C" {
@@ -90,12 +83,6 @@ extern "C" {
         table: *mut poll_table_struct,
     );
     pub(super) fn flexsc_notifier_set_eventfd(n: *mut flexsc_notifier, fd: c_int) -> c_int;
-
-    pub(super) fn flexsc_watch_new(
-        orphaned: unsafe extern "C" fn(*mut c_void),
-        data: *mut c_void,
-    ) -> *mut flexsc_watch;
-    pub(super) fn flexsc_watch_free(w: *mut flexsc_watch);
 
     pub(super) fn flexsc_trace_invoke(nr: c_uint, entry: c_uint, owner: *mut task_struct);
     pub(super) fn flexsc_trace_block(left: c_uint);

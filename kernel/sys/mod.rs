@@ -19,7 +19,6 @@ pub(crate) mod owned;
 pub(crate) mod process;
 pub(crate) mod thread;
 pub(crate) mod trace;
-pub(crate) mod watch;
 
 use kernel::bindings;
 

@@ -70,6 +70,7 @@ const GROUPS: &[&[registry::Test]] = &[
     life::family::TESTS,
     life::closing::TESTS,
     life::death::TESTS,
+    life::last::TESTS,
     life::exec::TESTS,
     life::stopped::TESTS,
     life::limited::TESTS,

@@ -17,7 +17,7 @@ use crate::kit::abi::{self, Cancel, Param, Policy, REASON_CANCELLED, REASON_NONE
 use crate::kit::child::in_child;
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::{BlockedReads, TempDir, pipe, readable, socket_pair, write_all};
-use crate::kit::limits::slow_kernel;
+use crate::kit::latency::Latency;
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Done, Ring, check_done};
 use crate::kit::{rounds, sys, until};
@@ -39,42 +39,14 @@ tests! { "cancel":
     counted => "QUERY counts the CANCEL calls that have found something";
 }
 
-/// How soon a cancelled call has to be at its end: 100 ms.
-const SOON: Duration = Duration::from_millis(100);
-
-/// How long the slowest may take where an emulator runs on a host that has other work to do.
-fn at_last() -> Duration {
-    SOON * if slow_kernel() { 50 } else { 10 }
-}
-
-/// How long it took from each CANCEL to the result.
-#[derive(Default)]
-struct Latency(Vec<Duration>);
-
-impl Latency {
-    /// CANCEL of a slot, and the result.
-    fn cancel(&mut self, ring: &mut Ring, slot: usize) -> Check<Done> {
-        let begin = Instant::now();
-        check_eq!("CANCEL", ring.cancel(slot), Ok(0));
-        let seen = until("the result of a cancelled call", || ring.is_done(slot));
-        seen.map_err(|failure| failure.within(ring.show(slot)))?;
-        let took = begin.elapsed();
-        check!(took < at_last(), "a result {took:?} after CANCEL");
-        self.0.push(took);
-        Ok(ring.reap(slot))
-    }
-
-    /// Nine of ten were soon enough: the host may have stopped the machine in one of them.
-    fn check(mut self) -> Check {
-        self.0.sort_unstable();
-        let count = self.0.len();
-        let (most, longest) = (self.0[count - 1 - count / 10], self.0[count - 1]);
-        println!(
-            "# {count} times CANCEL: result within {most:?} for nine of ten, {longest:?} at most"
-        );
-        check!(most <= SOON, "nine of ten within {most:?}");
-        Ok(())
-    }
+/// CANCEL of a slot, and the result.
+fn cancel(ring: &mut Ring, latency: &mut Latency, slot: usize) -> Check<Done> {
+    let begin = Instant::now();
+    check_eq!("CANCEL", ring.cancel(slot), Ok(0));
+    until("the result of a cancelled call", || ring.is_done(slot))
+        .and_then(|()| latency.add(begin))
+        .map_err(|failure| failure.within(ring.show(slot)))?;
+    Ok(ring.reap(slot))
 }
 
 const ECANCELED: i64 = -(libc::ECANCELED as i64);
@@ -149,7 +121,7 @@ fn queued() -> Check {
         reads.release(&to)?;
         finish_others(&mut ring, &blocked, &writes, &sink)?;
     }
-    latency.check()
+    latency.check("CANCEL")
 }
 
 /// Of twelve entries that wait for a thread, four in the middle.
@@ -159,7 +131,7 @@ const SOME: std::ops::Range<usize> = 4..8;
 fn cancel_some(ring: &mut Ring, latency: &mut Latency, writes: &[usize]) -> Check {
     ring.kicked()?;
     for &slot in &writes[SOME] {
-        check_never_begun(latency.cancel(ring, slot)?)?;
+        check_never_begun(cancel(ring, latency, slot)?)?;
     }
     Ok(())
 }
@@ -201,7 +173,7 @@ fn blocked() -> Check {
             );
         }
         for (&slot, what) in slots.iter().zip(&what) {
-            check_interrupted(what, latency.cancel(ring, slot)?)?;
+            check_interrupted(what, cancel(ring, &mut latency, slot)?)?;
         }
         check_eq!("posted", engine.stats()?.posted, count.posted);
         let pid = i64::from(std::process::id());
@@ -211,7 +183,7 @@ fn blocked() -> Check {
         Ok(())
     };
     (0..rounds(1)).try_for_each(|_| in_modes(1, &mut cancel_all))?;
-    latency.check()
+    latency.check("CANCEL")
 }
 
 fn all_blocked() -> Check {
@@ -221,7 +193,7 @@ fn all_blocked() -> Check {
         let reads = BlockedReads::new(&from, 60);
         let slots = ring.post_blocked(&reads.calls())?;
         for &slot in slots.iter().step_by(3) {
-            let done = latency.cancel(ring, slot)?;
+            let done = cancel(ring, &mut latency, slot)?;
             // A thread may not have begun it.
             if done.reason == REASON_CANCELLED {
                 check_never_begun(done)?;
@@ -237,7 +209,7 @@ fn all_blocked() -> Check {
         }
         Ok(())
     })?;
-    latency.check()
+    latency.check("CANCEL")
 }
 
 /// Posts one call and waits until it sleeps.
@@ -257,7 +229,7 @@ fn partial_read() -> Check {
         write_all(&there, b"abcd")?;
         let slot = post_sleeping(engine, ring, call)?;
         until("the bytes taken", || !readable(&here, Duration::ZERO))?;
-        let done = latency.cancel(ring, slot)?;
+        let done = cancel(ring, &mut latency, slot)?;
         check_done("recvfrom of 10 bytes, 4 there", done, 4, REASON_NONE)?;
         check_eq!("bytes", buffer[..4], *b"abcd");
         Ok(())
@@ -278,7 +250,12 @@ fn partial_write() -> Check {
             plain!(SYS_ioctl, &from, libc::FIONREAD, at);
             i64::from(there) == room
         })?;
-        check_done("write", latency.cancel(ring, slot)?, room, REASON_NONE)
+        check_done(
+            "write",
+            cancel(ring, &mut latency, slot)?,
+            room,
+            REASON_NONE,
+        )
     })
 }
 

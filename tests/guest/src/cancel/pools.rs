@@ -2,13 +2,13 @@
 //! CANCEL of entries that go to a pool of their own.
 
 use super::{
-    Latency, cancel_some, check_empty, check_interrupted, check_never_begun, finish_others,
-    write_to,
+    cancel, cancel_some, check_empty, check_interrupted, check_never_begun, finish_others, write_to,
 };
 use crate::check::Check;
 use crate::kit::abi::Param;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::latency::Latency;
 use crate::kit::ring::Call;
 use crate::kit::rounds;
 
@@ -62,7 +62,7 @@ fn pool_queued() -> Check {
         reads.release(&to)?;
         finish_others(&mut ring, &blocked, &writes, &sink)?;
     }
-    latency.check()
+    latency.check("CANCEL")
 }
 
 fn pool_blocked() -> Check {
@@ -82,7 +82,7 @@ fn pool_blocked() -> Check {
             engine.until_pool(pool, "12 blocked threads", |s| s.blocked == 12)?;
         }
         for &slot in slots.iter().step_by(3) {
-            check_interrupted("read", latency.cancel(&mut ring, slot)?)?;
+            check_interrupted("read", cancel(&mut ring, &mut latency, slot)?)?;
         }
         reads.release(&to)?;
         for (number, &slot) in slots.iter().enumerate() {
@@ -91,5 +91,5 @@ fn pool_blocked() -> Check {
             }
         }
     }
-    latency.check()
+    latency.check("CANCEL")
 }

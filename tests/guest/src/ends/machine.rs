@@ -183,6 +183,8 @@ pub fn take_core(path: &str) -> Check {
 fn core_handler() -> Check {
     let program = ok!("this program", std::env::current_exe());
     in_every_state(|life| {
+        // The other program does.
+        life.is_slow();
         let dir = life.dir.path().display();
         let pattern = format!("|{} {TAKE_CORE} {dir}/size.%p", program.display());
         let _pattern = ok!("core_pattern", Setting::set(PATTERN, &pattern));
@@ -199,6 +201,8 @@ fn core_handler() -> Check {
 fn cpu_unplug() -> Check {
     let cpu = Cpu1::get()?;
     in_every_state(|life| {
+        // To unplug it does.
+        life.is_slow();
         life.run(end_when_told, |mut child| {
             child.wait_ready()?;
             cpu.set(false)?;
@@ -215,6 +219,8 @@ fn cpu_unplug() -> Check {
 fn remove_module_at_once() -> Check {
     let module = Module::get()?;
     in_every_state(|life| {
+        // To load it again does.
+        life.is_slow();
         life.run(stay, |child| {
             child.signal(libc::SIGKILL);
             until("delete_module", || remove_module() == Ok(0))?;

@@ -9,6 +9,9 @@ pub mod owner;
 pub mod processes;
 pub mod state;
 
+use std::cell::Cell;
+use std::time::Instant;
+
 use nix::errno::Errno;
 
 use self::baseline::Baseline;
@@ -16,6 +19,7 @@ use self::state::{Flight, State};
 use crate::check::Check;
 use crate::kit::child::{Child, Link, spawn};
 use crate::kit::files::TempDir;
+use crate::kit::latency::Latency;
 use crate::kit::limits::slow_kernel;
 use crate::kit::{Random, rounds, sys};
 
@@ -31,9 +35,16 @@ pub struct Life<'a> {
     /// A directory for what the life needs.
     pub dir: &'a TempDir,
     base: &'a Baseline,
+    /// When everything was in flight and the ending began; `None` where its time says nothing.
+    begun: Cell<Option<Instant>>,
 }
 
 impl Life<'_> {
+    /// Something else takes most of the time: it is not compared with that of other endings.
+    fn is_slow(&self) {
+        self.begun.set(None);
+    }
+
     /// Runs it: a child has its calls in flight, then does `inside`; this process does `outside`.
     ///
     /// Before, with everything in flight, the module is tried to be removed.
@@ -68,6 +79,9 @@ impl Life<'_> {
             remove_module(),
             Err(Errno::EWOULDBLOCK)
         );
+        if self.begun.get().is_some() {
+            self.begun.set(Some(Instant::now()));
+        }
         child.go();
         outside(child)
     }
@@ -93,15 +107,18 @@ fn in_states(wanted: impl Fn(State) -> bool, ending: impl Fn(&Life) -> Check) ->
         0
     );
     let mut lives = 0;
-    let run = |base: &Baseline, state, round| {
+    let mut latency = Latency::default();
+    let mut run = |base: &Baseline, state, round| {
         let life = Life {
             state,
             round,
             dir: &dir,
             base,
+            begun: Cell::new(Some(Instant::now())),
         };
         ending(&life)
             .and_then(|()| base.until_exact())
+            .and_then(|()| life.begun.get().map_or(Ok(()), |begun| latency.add(begun)))
             .map_err(|failure| failure.within(format_args!("{state:?}, round {round}")))
     };
     let mut states: Vec<State> = State::all().filter(|&state| wanted(state)).collect();
@@ -127,5 +144,7 @@ fn in_states(wanted: impl Fn(State) -> bool, ending: impl Fn(&Life) -> Check) ->
         }
     }
     println!("# lives: {lives} in {} states", states.len());
-    base.until_restored(lives)
+    base.until_restored(lives)?;
+    latency.print("an end");
+    Ok(())
 }

@@ -17,6 +17,7 @@ pub mod debug;
 pub mod engine;
 pub mod fault;
 pub mod files;
+pub mod latency;
 pub mod limits;
 pub mod memory;
 pub mod mode;

@@ -20,7 +20,6 @@ tests! { "life":
     kill_running => "kill -9 while batches are executed, at any moment, in every mode";
     kill_young => "kill -9 right after the start";
     exit_in_flight => "exit with calls in flight";
-    last_thread_exits => "the last thread ends by exit(2), not exit_group(2), calls in flight";
     exit_group_other_thread => "exit_group by another thread while the owner waits";
     owner_thread_ends => "the owner ends with calls in flight; the process goes on";
     thread_after_thread => "many threads register, post, and end without tidying up";
@@ -30,7 +29,7 @@ tests! { "life":
 }
 
 /// Runs work in a child until its word, then `end`; nothing may stay.
-fn die(work: impl Fn(&Link) -> Check, end: impl Fn(Child) -> Check) -> Check {
+pub fn die(work: impl Fn(&Link) -> Check, end: impl Fn(Child) -> Check) -> Check {
     let base = process::refcnt();
     let mut child = spawn(work)?;
     child.wait_ready()?;
@@ -108,22 +107,6 @@ fn exit_in_flight() -> Check {
                 Ok(())
             })?;
         }
-    }
-    Ok(())
-}
-
-fn last_thread_exits() -> Check {
-    for mode in Mode::ALL {
-        let work = |link: &Link| {
-            let mut busy = Busy::start(mode)?;
-            busy.call()?;
-            link.ready();
-            sys::exit_thread(25);
-        };
-        die(work, |mut child| {
-            check_eq!(format!("end, mode {mode:?}"), child.end()?, End::Exit(25));
-            Ok(())
-        })?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ pub mod closing;
 pub mod death;
 pub mod exec;
 pub mod family;
+pub mod last;
 pub mod limited;
 pub mod machine;
 pub mod quota;

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How soon something comes to its end.
+
+use std::time::{Duration, Instant};
+
+use super::limits::slow_kernel;
+use crate::check::Check;
+
+/// How soon: within 100 ms.
+pub const SOON: Duration = Duration::from_millis(100);
+
+/// Whether the machine's clock counts instructions (`ktest.sh --icount`): then what else its host
+/// does takes no time in the machine.
+fn clock_is_exact() -> bool {
+    std::env::var("FLEXSC_TEST_CLOCK").is_ok_and(|clock| clock == "instructions")
+}
+
+/// How long the slowest may take where an emulator runs on a host that has other work to do.
+fn at_last() -> Duration {
+    if clock_is_exact() {
+        return SOON;
+    }
+    SOON * if slow_kernel() { 50 } else { 10 }
+}
+
+/// How long each of many took, from cause to end.
+#[derive(Default)]
+pub struct Latency(Vec<Duration>);
+
+impl Latency {
+    /// What began then has come to its end now.
+    pub fn add(&mut self, begin: Instant) -> Check {
+        let took = begin.elapsed();
+        check!(took < at_last(), "it took {took:?}, not {:?}", at_last());
+        self.0.push(took);
+        Ok(())
+    }
+
+    /// Prints what nine of ten took at most, and returns it.
+    pub fn print(mut self, what: &str) -> Option<Duration> {
+        self.0.sort_unstable();
+        let count = self.0.len();
+        let longest = self.0.last()?;
+        let most = self.0[count - 1 - count / 10];
+        println!("# {count} times {what}: within {most:?} for nine of ten, {longest:?} at most");
+        Some(most)
+    }
+
+    /// All were soon enough; where the clock is not exact nine of ten, for the host may have
+    /// stopped the machine in one of them.
+    pub fn check(self, what: &str) -> Check {
+        let most = self.print(what);
+        check!(
+            most.is_some_and(|most| most <= SOON),
+            "nine of ten within {most:?}"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The process ends with its last thread that runs in user space, as if it had no syscall threads.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use super::Busy;
+use super::death::die;
+use crate::check::{Check, Ret};
+use crate::kit::abi::Param;
+use crate::kit::child::{Child, End, Link};
+use crate::kit::files::readable;
+use crate::kit::mode::Mode;
+use crate::kit::{memory, process, rounds, sys, until};
+
+tests! { "life":
+    last_thread_exits => "the last thread ends by exit(2), not exit_group(2), calls in flight";
+    last_code => "of two threads that end by exit(2) the later one's code is the process's";
+    last_thread_idle => "the same while the syscall threads have nothing to do";
+    last_thread_fault => "the same while a call waits for a page, deaf to all signals but SIGKILL";
+}
+
+/// The process has to end with this code.
+fn expect(code: i32) -> impl Fn(Child) -> Check {
+    move |mut child| {
+        check_eq!("end of the process", child.end()?, End::Exit(code));
+        Ok(())
+    }
+}
+
+fn last_thread_exits() -> Check {
+    for mode in Mode::ALL {
+        for _ in 0..rounds(3) {
+            let work = |link: &Link| {
+                let mut busy = Busy::start(mode)?;
+                busy.call()?;
+                link.ready();
+                sys::exit_thread(25);
+            };
+            die(work, expect(25)).map_err(|failure| failure.within(format_args!("{mode:?}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the calling process's first thread has ended.
+fn main_has_ended() -> bool {
+    let pid = std::process::id() as i32;
+    let mut tasks = process::tasks(pid).into_iter();
+    tasks.any(|task| task.tid == pid && task.state == 'Z')
+}
+
+fn last_code() -> Check {
+    // How it is without an engine, and then with one.
+    for mode in [None].into_iter().chain(Mode::ALL.map(Some)) {
+        let work = |link: &Link| {
+            let mut busy = mode.map(Busy::start).transpose()?;
+            if let Some(busy) = &mut busy {
+                busy.call()?;
+            }
+            std::thread::spawn(|| {
+                let alone = until("the end of the main thread", main_has_ended);
+                sys::exit_thread(if alone.is_ok() { 27 } else { 1 });
+            });
+            link.ready();
+            sys::exit_thread(26);
+        };
+        die(work, expect(27)).map_err(|failure| failure.within(format_args!("{mode:?}")))?;
+    }
+    Ok(())
+}
+
+fn last_thread_idle() -> Check {
+    for mode in Mode::ALL {
+        let work = |link: &Link| {
+            let (engine, mut ring) = mode.start(1)?;
+            ring.run(call!(SYS_getpid).asynchronous())?;
+            // For ever, if nobody told the threads to end.
+            engine.set(Param::RetireMs, 1 << 30)?;
+            link.ready();
+            sys::exit_thread(28);
+        };
+        die(work, expect(28)).map_err(|failure| failure.within(format_args!("{mode:?}")))?;
+    }
+    Ok(())
+}
+
+/// `UFFDIO_API`, `UFFDIO_REGISTER` and what they want (ioctl_userfaultfd(2)).
+const UFFDIO_API: u32 = 0xc018_aa3f;
+const UFFDIO_REGISTER: u32 = 0xc020_aa00;
+const UFFD_API: u64 = 0xaa;
+const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
+
+/// A page that is missing until somebody provides it, which nobody does.
+fn missing_page() -> Check<(OwnedFd, *mut u8)> {
+    let made = plain!(SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK);
+    check!(made >= 0, "userfaultfd: {}", Ret(made));
+    let faults = sys::own(made as i32);
+    let fd = faults.as_raw_fd();
+    let mut api = [UFFD_API, 0, 0];
+    ok!("UFFDIO_API", sys::ioctl_with(fd, UFFDIO_API, &mut api));
+    let page = memory::pages(4096)?;
+    let mut range = [page as u64, 4096, UFFDIO_REGISTER_MODE_MISSING, 0];
+    let registered = sys::ioctl_with(fd, UFFDIO_REGISTER, &mut range);
+    ok!("UFFDIO_REGISTER", registered);
+    Ok((faults, page))
+}
+
+fn last_thread_fault() -> Check {
+    for mode in [Mode::Async, Mode::Kick, Mode::Spin] {
+        let work = |link: &Link| {
+            let (_engine, mut ring) = mode.start(1)?;
+            let (faults, page) = missing_page()?;
+            ring.post(call!(SYS_uname, page).asynchronous());
+            ring.kicked()?;
+            let blocked = readable(&faults, Duration::from_secs(10));
+            check!(blocked, "the call does not wait for the page");
+            link.ready();
+            sys::exit_thread(29);
+        };
+        die(work, expect(29)).map_err(|failure| failure.within(format_args!("{mode:?}")))?;
+    }
+    Ok(())
+}
