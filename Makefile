@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help setup kernel module demo test test-quick shell bench-quick soak soak-long fuzz clean
+.PHONY: help setup kernel module demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -18,8 +18,10 @@ help:
 	@echo '  make kernel       build the kernel and the module: build/kernel-perf'
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
 	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
-	@echo '  make soak         processes with mixed calls, and all their endings, for ten minutes'
-	@echo '  make soak-long    that, then ten million calls compared with plain ones, then fuzz'
+	@echo '  make soak         ten minutes of mixed calls, pages, pools, processes and their endings,'
+	@echo '                    then ten million calls compared with plain ones'
+	@echo '  make soak-short   the ten minutes only'
+	@echo '  make soak-long    soak, then fuzz'
 	@echo '  make fuzz         five million hostile entries under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
 	@echo '  make clean        remove build/; kernels stay in the cache'
@@ -51,11 +53,13 @@ shell: setup
 bench-quick: setup
 	@scripts/bench.sh --quick
 
-soak: setup
+soak: soak-short
+	@scripts/soak.sh --compare
+
+soak-short: setup
 	@scripts/soak.sh
 
 soak-long: soak
-	@scripts/soak.sh --compare
 	@scripts/soak.sh --fuzz
 
 fuzz: setup

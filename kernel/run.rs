@@ -507,9 +507,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A call by itself that does not copy much, unless the program changes it now.
+/// A call by itself that never waits or does not copy much, unless the program changes it now.
 fn is_short(place: &Place<'_>) -> bool {
     let head = place.head();
-    let by_file = policy::is_by_file(head.nr());
-    by_file && !head.is_chained() && place.args()[2] < SHORT
+    let nr = head.nr();
+    let quick = policy::is_inline(nr) || policy::is_by_file(nr) && place.args()[2] < SHORT;
+    quick && !head.is_chained()
 }
