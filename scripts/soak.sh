@@ -177,10 +177,10 @@ until enough; do
 	last=$(grep -E '^[0-9]+ passed, ' "$log" | tail -n 1)
 	printf 'run %d, rounds times %d: %s, %d s\n' $runs $rounds "$last" $took
 	total=$((total + ${last%% *}))
-	# The next run takes what is left of the time.
+	# The next run takes what is left of the time, or, where only lives are missing, as long again.
 	left=$((minutes * 60 - SECONDS))
 	next=$((left * rounds / (took > 0 ? took : 1)))
-	rounds=$((next > rounds ? next : rounds))
+	((left <= 0)) || rounds=$((next > 0 ? next : 1))
 done
 if [[ -s $logs/lives ]]; then
 	printf 'processes that were led to each end:\n'
