@@ -132,10 +132,10 @@ do_processors() {
 # The crate's own tests and example against the module.
 do_crate() {
 	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
-	RUSTFLAGS=$STATIC "$CARGO" test --release --locked -p flexsc \
+	RUSTFLAGS=$STATIC "$CARGO" test --release --locked -p flexsc-live-tests \
 		--target "$target" --target-dir "$dir" --test live --no-run --message-format=json >"$logs/crate.json"
 	test=$(sed -n '/"name":"live"/s/.*"executable":"\([^"]*\)".*/\1/p' "$logs/crate.json" | tail -n 1)
-	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc \
+	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc-live-tests \
 		--target "$target" --target-dir "$dir" --example hello
 	[[ -x $test ]] || die "cargo does not name the crate's test program."
 	ktest -c perf --add "$test:/crate/live" --add "$dir/$target/release/examples/hello:/crate/hello" \
