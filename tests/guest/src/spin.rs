@@ -83,7 +83,7 @@ fn without_traps() -> Check {
     engine.set(Param::IdleNs, 60_000_000_000)?;
     until("a core that polls", || !ring.needs_kick())?;
     let parent = plain!(SYS_getppid);
-    let batches = rounds(if limits::slow_kernel() { 800 } else { 15_625 });
+    let batches = rounds(if limits::slow_kernel() { 200 } else { 15_625 });
     // Both counts have the few traps in them that counting takes.
     let (none, some) = (
         trace::traps(|| post_and_reap(&mut ring, 0, parent))?,

@@ -18,6 +18,7 @@ use crate::kit::child::in_child;
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::{BlockedReads, TempDir, pipe, readable, socket_pair, write_all};
 use crate::kit::latency::Latency;
+use crate::kit::limits::slow_kernel;
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Done, Ring, check_done};
 use crate::kit::{rounds, sys, until};
@@ -407,7 +408,7 @@ fn race_with_completion() -> Check {
     let mut cancelled = 0;
     in_modes(1, |_, ring| {
         let (from, to) = pipe()?;
-        for round in 0..rounds(150) {
+        for round in 0..rounds(if slow_kernel() { 50 } else { 150 }) {
             let reads = BlockedReads::new(&from, 1);
             let slot = ring.post_blocked(&reads.calls())?[0];
             if round % 2 == 0 {
