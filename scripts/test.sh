@@ -136,9 +136,9 @@ do_crate() {
 		--target "$target" --target-dir "$dir" --test live --no-run --message-format=json >"$logs/crate.json"
 	test=$(sed -n '/"name":"live"/s/.*"executable":"\([^"]*\)".*/\1/p' "$logs/crate.json" | tail -n 1)
 	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc-live-tests \
-		--target "$target" --target-dir "$dir" --example hello
+		--target "$target" --target-dir "$dir" --example live-hello
 	[[ -x $test ]] || die "cargo does not name the crate's test program."
-	ktest -c perf --add "$test:/crate/live" --add "$dir/$target/release/examples/hello:/crate/hello" \
+	ktest -c perf --add "$test:/crate/live" --add "$dir/$target/release/examples/live-hello:/crate/hello" \
 		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
 }
 
@@ -211,7 +211,7 @@ if [[ -z $filter ]]; then
 fi
 part_if "$perf" 'guest tests, kernel perf' lines do_guest perf
 if [[ -z $filter ]]; then
-	part_if "$perf" 'guest tests, one processor, exact clock' lines do_one_processor
+	part_if "$perf" 'guest tests, one CPU, exact clock' lines do_one_processor
 	for cpus in 4 8; do
 		part_if "$perf" "guest tests, processors: $cpus" lines do_processors "$cpus"
 	done
