@@ -32,6 +32,8 @@ const RESTART_SYS: i64 = -512;
 const RESTART_NOINTR: i64 = -513;
 const RESTART_NOHAND: i64 = -514;
 const RESTART_BLOCK: i64 = -516;
+/// From there too: only the owner can make the call, which the call has found out by itself.
+const SYSCALL_OWNER: i64 = -532;
 
 /// Number of restart_syscall(2) on x86-64.
 const NR_RESTART_SYSCALL: u16 = 219;
@@ -42,14 +44,13 @@ fn number(e: Error) -> i64 {
     e.to_errno().into()
 }
 
-/// Is this one of `-ERESTART*`?
+/// Is this one of `-ERESTART*` or [`SYSCALL_OWNER`], which no program gets to see?
 #[inline(always)]
-pub(crate) fn must_restart(result: i64) -> bool {
-    // -515 is ENOIOCTLCMD, which no call returns.
-    (RESTART_BLOCK..=RESTART_SYS).contains(&result)
+pub(crate) fn is_internal(result: i64) -> bool {
+    (SYSCALL_OWNER..=RESTART_SYS).contains(&result)
         && matches!(
             result,
-            RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK
+            RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK | SYSCALL_OWNER
         )
 }
 
@@ -121,7 +122,7 @@ fn by_owner(
     }
     frame.set_args(&e.args);
     match batch.invoke(frame, index, e.nr) {
-        Ok(result) if must_restart(result) => {
+        Ok(result) if is_internal(result) => {
             // A signal for the owner. The call goes on without it, where it can.
             if class == Class::OwnThread || batch.is_cancelled(index) {
                 Outcome::Done((number(EINTR), NONE))
@@ -167,8 +168,11 @@ fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Verdic
             Ok(result) => result,
             Err(why) => return refusal(why),
         };
-        if !must_restart(result) {
+        if !is_internal(result) {
             return (result, NONE);
+        }
+        if result == SYSCALL_OWNER {
+            return refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD);
         }
         // There is no handler to run and nobody to return to: stop, freeze or die with the
         // process, then restart the call as after a signal without a handler.

@@ -5,7 +5,11 @@
 use super::{Batch, Role, NOTHING};
 use crate::{
     pools::PoolSet,
-    sys::{hook::Blocking, invoke, process},
+    sys::{
+        hook::Blocking,
+        invoke,
+        process::{self, Thread},
+    },
 };
 
 impl Batch<'_> {
@@ -91,5 +95,9 @@ impl Blocking for Batch<'_> {
             self.pages.is_awake(self.page.get(), self.executing.get());
             self.engine.pools.unblocked(self.role.get());
         }
+    }
+
+    fn owner(&self) -> &Thread {
+        self.pages.owner()
     }
 }

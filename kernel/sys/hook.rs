@@ -3,6 +3,7 @@
 
 //! The scheduler's block hook: who is told when a task blocks in a posted call.
 
+use super::process::Thread;
 use kernel::bindings;
 
 /// Told by the task itself, from `schedule()`.
@@ -13,13 +14,16 @@ pub(crate) trait Blocking {
     fn sleeping(&self);
     /// The task is back from `schedule()`; it may not have slept.
     fn running(&self);
+    /// The thread that has posted the calls.
+    fn owner(&self) -> &Thread;
 }
 
 /// A [`Blocking`] in the shape that the scheduler wants.
 ///
 /// # Invariants
 ///
-/// `c` is the first field, so that a pointer to it is one to the whole.
+/// `c` is the first field, so that a pointer to it is one to the whole. `c.owner` is a task that
+/// `inner` holds a reference to.
 #[repr(C)]
 pub(crate) struct Hook<T> {
     c: bindings::syscall_hook,
@@ -28,11 +32,12 @@ pub(crate) struct Hook<T> {
 
 impl<T: Blocking> Hook<T> {
     pub(crate) fn new(inner: T) -> Self {
-        // INVARIANT: `repr(C)`, first field.
+        // INVARIANT: `repr(C)`, first field; and `inner` has to answer with the same owner always.
         Hook {
             c: bindings::syscall_hook {
                 sleeping: Some(Self::sleeping),
                 running: Some(Self::running),
+                owner: inner.owner().as_ptr(),
             },
             inner,
         }

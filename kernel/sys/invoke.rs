@@ -15,7 +15,8 @@ use kernel::bindings;
 pub(crate) enum Refusal {
     /// seccomp, ptrace or user dispatch decide over the owner's calls.
     Guarded,
-    /// The owner has unshared files, file system context or namespaces.
+    /// The owner has unshared files, file system context or namespaces, or rights of its own to
+    /// memory.
     Context,
     /// The owner is exiting.
     Exiting,

@@ -86,6 +86,8 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::thread::TESTS,
     guard::traces::TESTS,
     guard::audit::TESTS,
+    guard::caller::TESTS,
+    guard::terminal::TESTS,
     library::TESTS,
     library::requests::TESTS,
     hostile::scribble::TESTS,

@@ -19,8 +19,10 @@ A program must not be able to tell from a result that somebody else executed its
 of a page who executes an entry in WAIT gives the right answer to everything that does not begin,
 end or replace a thread. A syscall thread shares the owner's address space, files, working
 directory, umask, signal handlers, process ids, limits, namespaces, I/O context and semaphore undo
-list, and takes over its credentials and execution domain before each call. It has its own thread
-id, signal mask, pending signals, priority, CPUs, memory policy and processor state.
+list, and takes over its credentials and execution domain before each call. Where a file asks
+which thread makes a call (signalfd, `/proc/thread-self`, a terminal, cgroups) it is the owner. It
+has its own thread id, signal mask, pending signals, priority, CPUs, memory policy and processor
+state.
 
 ## Classes
 
@@ -48,7 +50,8 @@ owner comes to it first.
 A refused entry has the result -EOPNOTSUPP and the reason in `reason`; make the call plainly.
 EOPNOTSUPP with reason 0 is the call's own answer. A number without a call gives -ENOSYS. These
 reasons come before the policy is asked: seccomp, ptrace or user dispatch decide over the owner's
-calls (GUARDED); the owner has unshared tables, and a syscall thread would use others (CONTEXT).
+calls (GUARDED); the owner has unshared tables, and a syscall thread would use others, or the process
+has memory protection keys (CONTEXT).
 
 *Inline* and *own thread* calls may still sleep for a bounded time: for the disk, for a lock in the
 kernel, for a driver. The entries behind them are then handed on, but WAIT itself returns only after
@@ -63,20 +66,20 @@ they have.
   pipes, sockets, terminals and events have no position and answer ESPIPE at once. The few drivers
   that have both a position and a wait (`/dev/kmsg`) block the owner in WAIT; entries behind them
   are handed on. Set FLEXSC_ENTRY_ASYNC for those.
-- **Files that ask who calls.** `/proc/thread-self`, a task number of 0 written to
-  `cgroup.threads` and the like mean the thread that executes. `/proc/self/attr/*` takes writes
-  from the main thread only. Use the number of a thread, or make these calls plainly.
-- **signalfd.** On a syscall thread, read, poll and epoll see the signals of the process, not those
-  sent to the owner's thread.
-- **Background jobs.** Syscall threads block all signals. So a background job that reads from its
-  terminal gets EIO there, not SIGTTIN, and its write is not stopped by SIGTTOU. That is why most
-  ioctls are *own thread*.
-- **Memory protection keys.** A syscall thread has the key rights that its creator had at that
-  time. Do not post buffers under a key whose rights you change.
+- **Files that ask who calls.** `/proc/thread-self` is the owner, also on a syscall thread; so is a
+  task number of 0 written to `cgroup.threads`. A signalfd shows read, poll and epoll the signals of
+  the process and those sent to the owner's thread. Writes to `loginuid` and `attr/*` in the owner's
+  directory of `/proc` set its credentials: a syscall thread refuses them with THREAD.
+- **Background jobs.** A background job that reads from its terminal is sent SIGTTIN unless the
+  owner blocks or ignores it; where it has a handler without SA_RESTART the call ends with EINTR.
+  The same holds for writes and SIGTTOU. The signal goes to any thread of the process that takes it.
+- **Memory protection keys.** The rights of a key are in a register of each thread. As long as a
+  process has a key allocated (pkey_alloc(2)), syscall threads refuse all its calls with CONTEXT; the
+  owner in WAIT executes what is inline. Rights set for keys that were not allocated are not seen.
 - **Where memory comes from.** Memory policy and CPU set of the executing thread decide over the
   node of pages that a call allocates. No result shows it.
 - **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the thread that
-  executes. Its process id is the owner's.
+  executes; so does a userfaultfd that reports threads. The process id is the owner's.
 - **More than one thread.** A process with an engine has syscall threads, so calls that demand a
   single thread fail as in any threaded process: unshare(CLONE_NEWUSER), setns to a user namespace.
 

@@ -213,7 +213,8 @@ pub enum Reason {
     Thread,
     /// seccomp, ptrace or user dispatch decide over the owner's calls.
     Guarded,
-    /// The owner has unshared files, file system state or namespaces.
+    /// The owner has unshared files, file system state or namespaces, or its process has memory
+    /// protection keys.
     Context,
     /// The entry itself is wrong: an unknown flag or pool (EINVAL).
     Entry,
@@ -258,7 +259,9 @@ impl fmt::Display for Reason {
             Reason::Life => "the call begins, ends or replaces a thread or process",
             Reason::Thread => "the call acts on the calling thread's own state",
             Reason::Guarded => "seccomp, ptrace or user dispatch decide over this thread's calls",
-            Reason::Context => "the thread has unshared files, fs or namespaces",
+            Reason::Context => {
+                "the thread has unshared files, fs or namespaces, or memory protection keys"
+            }
             Reason::Entry => "the entry has an unknown flag or pool, or its chain is wrong",
             Reason::Starved => "no syscall thread could be made",
             Reason::Chain => "a call before it in its chain failed",

@@ -47,7 +47,7 @@ enum flexsc_reason {
 	FLEXSC_REASON_LIFE	= 1,	/* begins, ends or replaces a thread or process */
 	FLEXSC_REASON_THREAD	= 2,	/* acts on the calling thread's own state */
 	FLEXSC_REASON_GUARDED	= 3,	/* seccomp, ptrace or user dispatch decide over the owner's calls */
-	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces */
+	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces, or has protection keys */
 	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or reserved field in the entry (result -EINVAL) */
 	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread could be made (result -EAGAIN) */
 	FLEXSC_REASON_CHAIN	= 7,	/* an entry before it in its chain failed (result -ECANCELED) */

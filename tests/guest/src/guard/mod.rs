@@ -2,9 +2,11 @@
 //! Nothing gets around what the kernel checks and records for a plain call, however it is posted.
 
 pub mod audit;
+pub mod caller;
 pub mod filters;
 pub mod identity;
 pub mod lsm;
+pub mod terminal;
 pub mod thread;
 pub mod traces;
 

@@ -160,7 +160,7 @@ fn start(path: Path) -> Check<(crate::kit::engine::Engine, Ring)> {
 }
 
 /// Was it refused? Where the owner executes it by itself it must not be.
-fn refused(path: Path, name: &str, done: &[Done]) -> Check<bool> {
+pub fn refused(path: Path, name: &str, done: &[Done]) -> Check<bool> {
     let first = done[0];
     if first.reason == REASON_NONE {
         return Ok(false);

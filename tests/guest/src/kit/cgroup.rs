@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A control group (version 2) for the time of a test.
 
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::until;
@@ -49,6 +51,11 @@ impl Cgroup {
             fail!("{value} to {file}: {error}");
         }
         Ok(())
+    }
+
+    /// The name of one of its files.
+    pub fn file(&self, name: &str) -> CString {
+        CString::new(self.path.join(name).into_os_string().into_vec()).expect("no zero byte")
     }
 
     /// Reads one of its files.
