@@ -3,7 +3,7 @@
 //! An engine: exception-less system calls for one process. One open file is one engine.
 
 use crate::{
-    pages::{Pages, Totals},
+    pages::{Account, Pages, Totals},
     pools::{PoolSet, Pools},
     quota::Quota,
     run::order::Kind,
@@ -44,9 +44,7 @@ struct Sums {
 /// See the module's documentation.
 pub(crate) struct Engine {
     process: Process,
-    quota: Arc<Quota>,
-    /// Who opened it, and whose pages these are.
-    user: u32,
+    account: Arc<Account>,
     cpus: Cpus,
     notifier: Arc<Notifier>,
     pub(crate) pools: Pools,
@@ -68,11 +66,11 @@ impl Engine {
         if !file::may_open() {
             return Err(EPERM);
         }
+        let account = Account::current(quota.clone())?;
         let engine = Arc::new(
             Engine {
                 process: Process::current()?,
-                quota: quota.clone(),
-                user: process::current_user(),
+                account: Arc::new(account, GFP_KERNEL_ACCOUNT)?,
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
                 pools: Pools::new(MAX_REGISTRATIONS)?,
@@ -153,17 +151,12 @@ impl Engine {
         if !self.pools.first().has_threads() {
             self.spawn(0)?;
         }
-        let new = Pages::new(pages, self.notifier.clone())?;
+        let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
         // Until a core that polls knows of them.
         new.set_need_wakeup(true);
-        let locked = new.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
-        self.quota.charge(self.user, pages)?;
-        if let Err(e) = self.process.account_locked(locked, true) {
-            self.quota.uncharge(self.user, pages);
-            return Err(e);
-        }
+        self.account.register(&new)?;
         if let Err(e) = self.enter(&new) {
-            self.give_back(&new);
+            self.account.unregister(&new);
             return Err(e);
         }
         self.generation.fetch_add(1, Ordering::Release);
@@ -196,18 +189,11 @@ impl Engine {
         });
         self.generation.fetch_add(1, Ordering::Release);
         if let Some(old) = old {
-            self.give_back(&old);
+            self.account.unregister(&old);
         }
         // A core that polls lets go of them.
         self.pools.first().wake_spinners();
         Ok(())
-    }
-
-    fn give_back(&self, pages: &Pages) {
-        self.quota.uncharge(self.user, pages.len());
-        let locked = pages.area().len() / uapi::FLEXSC_PAGE_SIZE as usize;
-        // Taking off never fails.
-        let _ = self.process.account_locked(locked, false);
     }
 
     /// The registration `id`.
@@ -374,7 +360,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // The last thread has left, nothing is in flight.
-        self.for_each(|pages| self.give_back(pages));
+        // The last thread has left, nothing is in flight. Nor is anything mapped.
+        self.for_each(|pages| self.account.unregister(pages));
     }
 }

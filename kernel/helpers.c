@@ -374,6 +374,29 @@ int flexsc_mmap(struct vm_area_struct *vma, void *area)
 	return remap_vmalloc_range(vma, area, 0);
 }
 
+/*
+ * Charge @pages to RLIMIT_MEMLOCK of the current task, which belongs to @mm: as
+ * pinned memory, which unlike locked memory can be given back where a mapping
+ * ends, with the address space locked.
+ */
+int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages)
+{
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	unsigned long sum = atomic64_add_return(pages, &mm->pinned_vm);
+
+	sum += data_race(mm->locked_vm);
+	if (sum > limit && !capable(CAP_IPC_LOCK)) {
+		atomic64_sub(pages, &mm->pinned_vm);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void flexsc_uncharge_pinned(struct mm_struct *mm, unsigned long pages)
+{
+	atomic64_sub(pages, &mm->pinned_vm);
+}
+
 void flexsc_mm_grab(struct mm_struct *mm)
 {
 	mmgrab(mm);

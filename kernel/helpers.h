@@ -55,6 +55,8 @@ int flexsc_file_may_block(unsigned int fd);
 void *flexsc_area_alloc(size_t size);
 void flexsc_area_free(void *area);
 int flexsc_mmap(struct vm_area_struct *vma, void *area);
+int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages);
+void flexsc_uncharge_pinned(struct mm_struct *mm, unsigned long pages);
 void flexsc_mm_grab(struct mm_struct *mm);
 void flexsc_mm_drop(struct mm_struct *mm);
 struct pid *flexsc_get_pid(struct pid *pid);

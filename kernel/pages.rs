@@ -11,9 +11,11 @@
 //! not.
 
 mod cancel;
+mod charge;
 mod offload;
 mod waiting;
 
+pub(crate) use self::charge::Account;
 pub(crate) use self::waiting::Count;
 
 use crate::pools::POOLS;
@@ -166,6 +168,9 @@ pub(crate) struct Pages {
     queued: AtomicU16,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
+    account: Arc<Account>,
+    /// See `charge.rs`.
+    mapped: AtomicU32,
 }
 
 impl AsRef<Area> for Pages {
@@ -176,7 +181,11 @@ impl AsRef<Area> for Pages {
 
 impl Pages {
     /// Makes pages for the current thread.
-    pub(crate) fn new(pages: u32, notifier: Arc<Notifier>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        pages: u32,
+        notifier: Arc<Notifier>,
+        account: Arc<Account>,
+    ) -> Result<Arc<Self>> {
         let area = Area::new(pages)?;
         let mut words = KVec::with_capacity(pages as usize, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..pages {
@@ -207,6 +216,8 @@ impl Pages {
                 others: Others::default(),
                 queued: AtomicU16::new(0),
                 dead: AtomicBool::new(false),
+                account,
+                mapped: AtomicU32::new(0),
             },
             GFP_KERNEL_ACCOUNT,
         )?;

@@ -6,7 +6,7 @@ use kernel::bindings::{
     cpumask, file, mm_struct, pid, poll_table_struct, raw_spinlock_t, seq_file, task_struct,
     vm_area_struct,
 };
-use kernel::ffi::{c_char, c_int, c_long, c_uint, c_void};
+use kernel::ffi::{c_char, c_int, c_long, c_ulong, c_uint, c_void};
 
 /// `struct flexsc_notifier`, known to `notify.c` only.
 #[repr(C)]
@@ -63,6 +63,8 @@ extern "C" {
     pub(super) fn flexsc_area_alloc(size: usize) -> *mut c_void;
     pub(super) fn flexsc_area_free(area: *mut c_void);
     pub(super) fn flexsc_mmap(vma: *mut vm_area_struct, area: *mut c_void) -> c_int;
+    pub(super) fn flexsc_charge_pinned(mm: *mut mm_struct, pages: c_ulong) -> c_int;
+    pub(super) fn flexsc_uncharge_pinned(mm: *mut mm_struct, pages: c_ulong);
     pub(super) fn flexsc_mm_grab(mm: *mut mm_struct);
     pub(super) fn flexsc_mm_drop(mm: *mut mm_struct);
     pub(super) fn flexsc_get_pid(pid: *mut pid) -> *mut pid;

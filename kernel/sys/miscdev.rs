@@ -3,7 +3,10 @@
 //! A misc device whose open files are `Arc`s. In the shape of the later `kernel::miscdevice`.
 
 use super::{area::Area, c, file, notify::Poll};
-use core::{marker::PhantomData, mem::MaybeUninit};
+use core::{
+    marker::PhantomData,
+    mem::{self, MaybeUninit},
+};
 use kernel::bindings;
 use kernel::error::{from_result, to_result};
 use kernel::ffi::{c_int, c_long, c_uint, c_ulong};
@@ -14,7 +17,7 @@ use kernel::types::{ForeignOwnable, Opaque};
 /// What an open file of the device does.
 pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// What mappings of the file belong to.
-    type Mapping: AsRef<Area>;
+    type Mapping: Mapped;
     /// What all open files share.
     type Shared: Send + Sync;
 
@@ -32,6 +35,16 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     fn show(this: ArcBorrow<'_, Self>, lines: &file::Lines);
     /// The last descriptor and the last mapping are gone.
     fn release(this: Arc<Self>);
+}
+
+/// Memory that files of a device map, and that knows how often it is mapped.
+pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
+    /// It is to be mapped, by mmap(2). `EINVAL` where it shall not be any more.
+    fn map(&self) -> Result;
+    /// There is one more mapping: a part of another one, or its successor.
+    fn map_again(&self);
+    /// A mapping is gone. Called with the address space locked.
+    fn unmap(&self);
 }
 
 /// A registered device. It is gone when this is dropped.
@@ -104,6 +117,11 @@ struct Table(bindings::file_operations);
 // SAFETY: The table is constant.
 unsafe impl Sync for Table {}
 
+struct MappingTable(bindings::vm_operations_struct);
+
+// SAFETY: The table is constant.
+unsafe impl Sync for MappingTable {}
+
 struct Vtable<T>(PhantomData<T>);
 
 impl<T: Device> Vtable<T> {
@@ -116,6 +134,13 @@ impl<T: Device> Vtable<T> {
         poll: Some(Self::poll),
         show_fdinfo: Some(Self::show_fdinfo),
         // SAFETY: All zeroes is a valid `file_operations`.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    });
+
+    const MAPPING_TABLE: &'static MappingTable = &MappingTable(bindings::vm_operations_struct {
+        open: Some(Self::mapping_open),
+        close: Some(Self::mapping_close),
+        // SAFETY: All zeroes is a valid `vm_operations_struct`.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     });
 
@@ -184,11 +209,33 @@ impl<T: Device> Vtable<T> {
             if area.len() != len {
                 return Err(EINVAL);
             }
+            owner.map()?;
             // SAFETY: The memory comes from `flexsc_area_alloc` and lives during the call; its
             // pages get references of their own.
-            to_result(unsafe { c::flexsc_mmap(vma, area.as_ptr()) })?;
+            if let Err(e) = to_result(unsafe { c::flexsc_mmap(vma, area.as_ptr()) }) {
+                owner.unmap();
+                return Err(e);
+            }
+            // SAFETY: As above. The mapping owns the reference; `mapping_close` takes it back.
+            unsafe {
+                (*vma).vm_private_data = Arc::into_raw(owner).cast_mut().cast();
+                (*vma).vm_ops = &Self::MAPPING_TABLE.0;
+            }
             Ok(0)
         })
+    }
+
+    unsafe extern "C" fn mapping_open(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: `vma` is a copy of one that owns a reference, which it is to own too.
+        let owner = unsafe { ArcBorrow::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
+        owner.map_again();
+        mem::forget(Arc::from(owner));
+    }
+
+    unsafe extern "C" fn mapping_close(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: Each mapping owns the reference that `mmap` or `mapping_open` has given to it.
+        let owner = unsafe { Arc::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
+        owner.unmap();
     }
 
     unsafe extern "C" fn poll(

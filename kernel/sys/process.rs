@@ -149,10 +149,17 @@ impl Process {
         unsafe { c::flexsc_is_current(self.mm, self.tgid) }
     }
 
-    /// Charges `pages` to RLIMIT_MEMLOCK, or gives them back.
-    pub(crate) fn account_locked(&self, pages: usize, add: bool) -> Result {
+    /// Charges `pages` of memory to RLIMIT_MEMLOCK of the current task, which belongs to it, as
+    /// pinned memory. `ENOMEM` at the limit.
+    pub(crate) fn charge_pinned(&self, pages: usize) -> Result {
         // SAFETY: By the invariant the `mm_struct` is valid.
-        kernel::error::to_result(unsafe { bindings::account_locked_vm(self.mm, pages, add) })
+        kernel::error::to_result(unsafe { c::flexsc_charge_pinned(self.mm, pages as _) })
+    }
+
+    /// Gives back what was charged; by anybody.
+    pub(crate) fn uncharge_pinned(&self, pages: usize) {
+        // SAFETY: By the invariant the `mm_struct` is valid.
+        unsafe { c::flexsc_uncharge_pinned(self.mm, pages as _) };
     }
 }
 

@@ -145,7 +145,7 @@ fn fork() -> Check {
                 let ret = sys::mmap(len, prot, libc::MAP_SHARED, fd, 0);
                 check_eq!("mmap by the child", ret.map(|_| ()), Err(Errno::EPERM));
             }
-            check_eq!("locked memory of the child", process::locked_kib(), Some(0));
+            check_eq!("pinned memory of the child", process::pinned_kib(), Some(0));
             Ok(())
         })?;
         flight.end()

@@ -82,6 +82,15 @@ impl Engine {
         Ring::map(self.fd(), &registered)
     }
 
+    /// Registers and maps pages and ends the registration: the mapping is left.
+    pub fn leave_mapped(&self, pages: u32) -> Result<(*mut u8, usize), Errno> {
+        let given = self.register(pages)?;
+        let (len, prot) = (given.mmap_len as usize, libc::PROT_READ | libc::PROT_WRITE);
+        let at = sys::mmap(len, prot, libc::MAP_SHARED, self.fd(), given.mmap_offset)?;
+        self.unregister(given.id)?;
+        Ok((at, len))
+    }
+
     /// UNREGISTER by number.
     pub fn unregister(&self, id: u32) -> Result<u64, Errno> {
         sys::ioctl(self.fd(), abi::IOC_UNREGISTER, u64::from(id))

@@ -70,10 +70,11 @@ pub fn areas() -> usize {
         .count()
 }
 
-/// Kilobytes of this process's memory that are charged to RLIMIT_MEMLOCK.
-pub fn locked_kib() -> Option<u64> {
+/// Kilobytes of this process's memory that are charged to RLIMIT_MEMLOCK, but
+/// for what it has locked itself.
+pub fn pinned_kib() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmLck:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmPin:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

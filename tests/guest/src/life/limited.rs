@@ -10,7 +10,7 @@ use crate::kit::child::in_child;
 use crate::kit::engine::{Engine, try_open};
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::ring::Done;
-use crate::kit::{limits, rounds, until};
+use crate::kit::{limits, memory, rounds, sys, until};
 
 tests! { "life":
     few_processes => "RLIMIT_NPROC reached: progress with fewer threads, or EAGAIN, never a hang";
@@ -19,6 +19,7 @@ tests! { "life":
     none_in_cgroup => "REGISTER is EAGAIN in a full pids cgroup, and works later";
     locked_memory => "RLIMIT_MEMLOCK: REGISTER is ENOMEM beyond it; what ends is given back";
     no_locked_memory => "RLIMIT_MEMLOCK 0: REGISTER is ENOMEM";
+    locked_memory_mapped => "RLIMIT_MEMLOCK: what UNREGISTER has left mapped counts until it is unmapped";
     no_descriptors => "calls that need a descriptor give EMFILE, the engine goes on";
 }
 
@@ -172,6 +173,45 @@ fn locked_memory() -> Check {
             until("memory of engines that have ended", || {
                 engine.register(7).is_ok()
             })?;
+        }
+        Ok(())
+    })
+}
+
+fn locked_memory_mapped() -> Check {
+    in_child(|| {
+        let engine = without_rights(&[(libc::RLIMIT_MEMLOCK, 64 * 1024)])?;
+        for _ in 0..rounds(20) {
+            // Seven syscall pages and a control block's each.
+            let mut left = Vec::new();
+            let last = loop {
+                match engine.leave_mapped(7) {
+                    Ok(mapping) => left.push(mapping),
+                    Err(error) => break error,
+                }
+            };
+            check_eq!("error at the limit", last, Errno::ENOMEM);
+            check_eq!("registrations within 64 KiB", left.len(), 2);
+            check_eq!("pages", engine.stats()?.pages, 0);
+            // Moved, and in two parts: the charge ends with the last one.
+            let (at, len) = left.remove(0);
+            let (half, to) = (len / 2, memory::pages(len)?);
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            let moved = plain!(SYS_mremap, at, half, half, flags, to);
+            check_ret!("mremap", moved, to as i64);
+            check_eq!(
+                "munmap",
+                sys::munmap(at.wrapping_add(half), len - half),
+                Ok(0)
+            );
+            let ret = engine.register(1).map(|r| r.id);
+            check_eq!("REGISTER with a part mapped", ret, Err(Errno::ENOMEM));
+            check_eq!("munmap", sys::munmap(to, len), Ok(0));
+            let id = ok!("REGISTER", engine.register(7)).id;
+            check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
+            for (at, len) in left {
+                check_eq!("munmap", sys::munmap(at, len), Ok(0));
+            }
         }
         Ok(())
     })

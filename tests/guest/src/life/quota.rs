@@ -11,11 +11,12 @@ use crate::kit::child::{in_child, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::limits::{NOBODY, module_param, need_root, set_limit};
-use crate::kit::{process, rounds, until};
+use crate::kit::{process, rounds, sys, until};
 
 tests! { "life":
     user_pages => "max_user_pages counts over all engines and processes of a user, and exactly";
     user_pages_freed => "whatever ends gives the user's pages back: UNREGISTER, close, exec, kill";
+    user_pages_mapped => "what UNREGISTER has left mapped counts for the user until it is unmapped";
     user_pages_changed => "max_user_pages changed at run time, 0: no limit; REGISTER obeys at once";
     engine_pages_changed => "max_pages changed at run time holds for engines that are open";
     threads_changed => "max_threads changed at run time holds for engines that are open";
@@ -172,6 +173,39 @@ fn user_pages_freed() -> Check {
         process::until_refcnt(base)?;
     }
     Ok(())
+}
+
+fn user_pages_mapped() -> Check {
+    let limit = Parameter::get("max_user_pages")?;
+    limit.set(64)?;
+    let base = process::refcnt();
+    for round in 0..rounds(3) {
+        let mut child = spawn(|link| {
+            become_user(NOBODY)?;
+            let (one, two) = (Engine::open()?, Engine::open()?);
+            let (at, len) = ok!("mapping", one.leave_mapped(64));
+            check_eq!("REGISTER", register(&two, 1), Err(Errno::ENOSPC));
+            check_eq!("munmap", sys::munmap(at, len), Ok(0));
+            // What ends the process or its program ends the mapping too.
+            ok!("mapping", two.leave_mapped(64));
+            check_eq!("REGISTER", register(&one, 1), Err(Errno::ENOSPC));
+            link.ready();
+            link.wait_go()
+        })?;
+        child.wait_ready()?;
+        if round % 2 == 0 {
+            child.signal(libc::SIGKILL);
+        } else {
+            child.go();
+        }
+        child.end()?;
+        process::until_refcnt(base)?;
+    }
+    in_child(|| {
+        become_user(NOBODY)?;
+        ok!("REGISTER of all", register(&Engine::open()?, 64));
+        Ok(())
+    })
 }
 
 fn user_pages_changed() -> Check {
