@@ -67,7 +67,7 @@ fn signal(g: &Gen) {
     let fd = Val::Reg(reg::SIGNALFD);
     // A value for whom it concerns: code SI_QUEUE.
     let info = Buf::zeroed(128).u32(8, -1i32 as u32).u64(24, 77);
-    match g.below(12) {
+    match g.below(15) {
         0 => {
             g.free(reg::SIGNALFD);
             g.push(match g.below(2) {
@@ -100,6 +100,9 @@ fn signal(g: &Gen) {
                 8
             ));
         }
+        // To the owner's thread: the run has no other.
+        10 => g.push(op!(SYS_tgkill, Val::Pid, Val::Pid, signal)),
+        11 => g.push(op!(SYS_tkill, Val::Pid, signal)),
         _ => {
             // Which come first is the kernel's choice, and the same one.
             g.push(op!(SYS_read, fd, Buf::out(128).like(SIGNALFD), 128).if_readable(fd));
