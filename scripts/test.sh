@@ -13,6 +13,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/test/count.sh
 source "$ROOT/scripts/test/count.sh"
 export CARGO_TERM_COLOR=never
+# Each part builds once.
+export CARGO_INCREMENTAL=0
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 
 usage() {
