@@ -6,7 +6,7 @@ use kernel::bindings::{
     cpumask, file, mm_struct, pid, poll_table_struct, raw_spinlock_t, seq_file, task_struct,
     vm_area_struct,
 };
-use kernel::ffi::{c_char, c_int, c_long, c_ulong, c_uint, c_void};
+use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
 /// `struct flexsc_notifier`, known to `notify.c` only.
 #[repr(C)]
