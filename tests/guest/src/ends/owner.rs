@@ -149,14 +149,15 @@ impl Owner {
     }
 }
 
-/// A thread that cancels calls of some registrations, one after the other.
+/// A thread that cancels calls in the first slots of some registrations, one after the other: those
+/// in flight, not what an ending posts after them.
 pub struct Canceller {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Canceller {
-    pub fn start(engine: &Engine, ring: &Ring, owner: Option<&Owner>) -> Canceller {
+    pub fn start(engine: &Engine, ring: &Ring, slots: usize, owner: Option<&Owner>) -> Canceller {
         let ids: Vec<u32> = owner
             .iter()
             .map(|owner| owner.id())
@@ -165,7 +166,7 @@ impl Canceller {
         let (fd, stop) = (engine.fd(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            for slot in (0..64).cycle() {
+            for slot in (0..slots).cycle() {
                 // The engine may go at any time.
                 let gone = |id: &u32| !matches!(cancel(fd, *id, slot), Ok(_) | Err(Errno::ENOENT));
                 if stopped.load(Ordering::Relaxed) || ids.iter().any(gone) {

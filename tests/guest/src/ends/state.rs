@@ -268,7 +268,10 @@ impl Flight {
             cancelled: state.load == Load::Cancelling,
         };
         let canceller = match state.load {
-            Load::Cancelling => Some(Canceller::start(&engine, &ring, owner.as_ref())),
+            Load::Cancelling => {
+                let slots = posted.len();
+                Some(Canceller::start(&engine, &ring, slots, owner.as_ref()))
+            }
             _ => None,
         };
         let flight = Flight {
