@@ -10,6 +10,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/env.sh
 source "$ROOT/scripts/env.sh"
+# shellcheck source=scripts/apt.sh
+source "$ROOT/scripts/apt.sh"
 STAGE_PREFIX=setup-
 
 usage() {
@@ -69,27 +71,6 @@ not_installed() {
 	for p in "$@"; do
 		[[ -n ${got[$p]:-} ]] || printf '%s\n' "$p"
 	done
-}
-
-as_root() {
-	if ((EUID == 0)); then
-		"$@"
-	else
-		sudo "$@"
-	fi
-}
-
-need_root() {
-	((EUID == 0)) || have sudo ||
-		die "installing packages needs root, and there is no sudo: run this as root, or install: $*"
-}
-
-apt_updated=
-apt_update() {
-	[[ -n $apt_updated ]] && return 0
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update ||
-		die "apt-get update failed: check the network and the package sources; its output is in $FLEXSC_LOGS."
-	apt_updated=1
 }
 
 known_to_apt() {

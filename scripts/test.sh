@@ -148,9 +148,9 @@ do_off() {
 	ktest -c off --no-module --add "$ROOT/scripts/test/guest-off.sh:/test.sh" --run 'sh /test.sh'
 }
 
-do_nopatch() {
-	ktest -c nopatch --no-module --add "$ROOT/build/kernel-perf/flexsc.ko:/test/flexsc.ko" \
-		--add "$ROOT/scripts/test/guest-nopatch.sh:/test.sh" --run 'sh /test.sh'
+do_foreign() {
+	ktest --kernel "$ROOT/build/kernel-debian" --no-module --add "$ROOT/build/kernel-perf/flexsc.ko:/test/flexsc.ko" \
+		--add "$ROOT/scripts/test/guest-foreign.sh:/test.sh" --run 'sh /test.sh'
 }
 
 # A kernel is built beside a machine with what that leaves of the processors.
@@ -223,9 +223,9 @@ fi
 if [[ -z $quick && -z $filter ]]; then
 	part 'kernel off' one build_gently off
 	part_if "$part_result" 'boot without FlexSC' one do_off
-	part 'kernel nopatch' one build_gently nopatch
+	part 'kernel of Debian' one "$ROOT/scripts/debian-kernel.sh"
 	[[ $perf == ok ]] || part_result=$perf
-	part_if "$part_result" 'insmod without the core patches' one do_nopatch
+	part_if "$part_result" 'insmod into the kernel of Debian' one do_foreign
 fi
 join_lanes
 finish

@@ -62,8 +62,8 @@ pub fn examine() -> bool {
     let mut report = Report {
         worst: Finding::Good,
     };
-    kernel(&mut report);
-    module(&mut report);
+    let patched = kernel(&mut report);
+    module(&mut report, patched);
     device(&mut report);
     limits(&mut report);
     engine(&mut report);
@@ -81,13 +81,16 @@ fn line(path: impl AsRef<Path>) -> Option<String> {
     Some(text.lines().next()?.trim().to_owned())
 }
 
-fn kernel(report: &mut Report) {
+/// Says whether the module can be loaded into this kernel, as far as one can see.
+fn kernel(report: &mut Report) -> bool {
     let release = line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned());
     if ARCH != "x86_64" {
         let text = format!("{release} on {ARCH}: only x86_64 is supported so far");
-        return report.bad("kernel", text);
+        report.bad("kernel", text);
+        return false;
     }
-    match has_patches() {
+    let patched = has_patches();
+    match patched {
         Some(false) => report.bad(
             "kernel",
             format!(
@@ -103,6 +106,7 @@ fn kernel(report: &mut Report) {
             format!("{release} {ARCH}; no /proc/kallsyms to see whether it has the patches"),
         ),
     }
+    patched != Some(false)
 }
 
 /// Whether the kernel has the syscall-thread factory.
@@ -112,9 +116,16 @@ fn has_patches() -> Option<bool> {
     Some(names.any(|line| line.ends_with(" syscall_thread_create")))
 }
 
-fn module(report: &mut Report) {
+fn module(report: &mut Report, patched: bool) {
     if !Path::new(MODULE).exists() {
-        return report.bad("module", "not loaded: load it with `insmod flexsc.ko`");
+        return report.bad(
+            "module",
+            if patched {
+                "not loaded: load it with `insmod flexsc.ko`"
+            } else {
+                "not loaded: this kernel refuses it"
+            },
+        );
     }
     let enable = line(format!("{MODULE}/parameters/enable"));
     match enable.as_deref() {
