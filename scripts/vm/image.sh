@@ -48,5 +48,8 @@ while (($#)); do
 	esac
 	shift 2
 done
-(cd "$tree" && find . -mindepth 1 -print0 | cpio --null --quiet -o -H newc --owner=0:0) >"$out" ||
+# The same content is the same image: how long a machine takes to unpack it is the same then, too.
+find "$tree" -exec touch -h -d @0 {} +
+(cd "$tree" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
+	cpio --null --quiet --reproducible -o -H newc --owner=0:0) >"$out" ||
 	die "cannot write the test machine's image $out: is the disk full?"
