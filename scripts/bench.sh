@@ -92,17 +92,18 @@ done
 [[ -x $programs/flexsc-bench ]] || die "flexsc-bench is not built: leave out --no-build."
 cp "$programs/flexsc-bench" "$work/flexsc-bench"
 
-# suites FILE OPTIONS SUITE...: a command that leaves the figures of several.
+# suites OPTIONS SUITE...: a command that leaves the figures of several.
 suites() {
-	local file=$1 options=$2 suite command=''
-	shift 2
+	local options=$1 suite command=''
+	shift
 	for suite in "$@"; do
-		command+="flexsc-bench run $suite $options --csv /tmp/part.csv && cat /tmp/part.csv >>/tmp/$file && "
+		command+="flexsc-bench run $suite $options --csv /tmp/part.csv && cat /tmp/part.csv >>/tmp/figures.csv && "
 	done
 	echo "${command}true"
 }
 
-# machine CONFIG FILE KTEST-OPTION... -- COMMAND: the command leaves /tmp/FILE.
+# machine CONFIG FILE KTEST-OPTION... -- COMMAND: the command leaves /tmp/figures.csv, which
+# becomes FILE. The same command is the same machine to the last byte.
 machine() {
 	local config=$1 file=$2 options=()
 	shift 2
@@ -111,7 +112,7 @@ machine() {
 		shift
 	done
 	KTEST_QUIET=1 "$ROOT/scripts/ktest.sh" --no-build --kernel "${kernel[$config]}" "${options[@]}" \
-		--add "$work/flexsc-bench:/bin/flexsc-bench" --get "/tmp/$file:$work/$file" \
+		--add "$work/flexsc-bench:/bin/flexsc-bench" --get "/tmp/figures.csv:$work/$file" \
 		--get "/tmp/uname:$work/uname.$config" --run "uname -srvm >/tmp/uname; $2"
 	[[ -s $work/$file ]] || die "the machine left no figures in $file."
 }
@@ -121,20 +122,20 @@ counting=(--icount --append 'nokaslr norandmaps')
 
 count_calls() {
 	machine perf "$1" "${counting[@]}" -- \
-		"$(suites "$1" "--metric instructions $counted" calls chains order)"
+		"$(suites "--metric instructions $counted" calls chains order)"
 }
 time_calls() {
 	machine perf times.csv --smp 2 -m 2G -- \
-		"$(suites times.csv "--metric ns $timed" calls pipeline chains order adaptive)"
+		"$(suites "--metric ns $timed" calls pipeline chains order adaptive)"
 }
 measure_blocked() {
 	machine perf blocked.csv --smp 2 -m 2G -- \
-		"flexsc-bench run blocked --metric ns --csv /tmp/blocked.csv"
+		"flexsc-bench run blocked --metric ns --csv /tmp/figures.csv"
 }
 # With fewer round trips in a sample, the same kernel gives figures that differ by a tenth.
 count_absent() {
 	machine "$1" "absent-$1.csv" "${counting[@]}" -- \
-		"flexsc-bench run absent --metric instructions --samples 21 --calls 4096 --label $1 --csv /tmp/absent-$1.csv"
+		"flexsc-bench run absent --metric instructions --samples 21 --calls 4096 --label $1 --csv /tmp/figures.csv"
 }
 
 stage count count_calls counts.csv
