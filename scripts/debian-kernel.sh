@@ -46,7 +46,7 @@ do_fetch() {
 	package=$(newest_known)
 	[[ -n $package ]] || { apt_update; package=$(newest_known); }
 	[[ -n $package ]] ||
-		die "your package sources have no $PATTERN: add Debian's main and security archives to them."
+		die "your package sources have no linux-image-6.12.*-cloud-amd64: add Debian's main and security archives to them."
 	tmp=$(mktemp -d "$FLEXSC_CACHE/out/.debian.XXXXXX")
 	# shellcheck disable=SC2064
 	trap "rm -rf '$tmp'" EXIT
