@@ -34,7 +34,7 @@ case ${1:-} in
 esac
 
 newest_in_cache() {
-	find "$FLEXSC_CACHE/out" -maxdepth 1 -name 'debian-*' 2>/dev/null | LC_ALL=C sort -V | tail -n 1
+	find "$FLEXSC_CACHE/out" -maxdepth 1 -name 'debian-*' | LC_ALL=C sort -V | tail -n 1
 }
 
 newest_known() {
@@ -68,10 +68,11 @@ do_fetch() {
 	echo "note: ${package#linux-image-}"
 }
 
+mkdir -p "$FLEXSC_CACHE/out" 2>/dev/null ||
+	die "cannot create the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
 out=$(newest_in_cache)
 if [[ -z $out ]]; then
 	have apt-get || die "apt-get is missing: Debian's kernel can be had on Debian only."
-	mkdir -p "$FLEXSC_CACHE/out"
 	stage fetch do_fetch
 	out=$(newest_in_cache)
 fi
