@@ -12,6 +12,8 @@ export PROG=bench
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/env.sh
 source "$ROOT/scripts/env.sh"
+# shellcheck source=scripts/crates.sh
+source "$ROOT/scripts/crates.sh"
 export STAGE_PREFIX=bench-
 
 usage() {
@@ -60,12 +62,6 @@ fi
 [[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*$ ]] ||
 	die "--name wants letters, digits, '.', '_' and '-', not '$name'."
 
-programs=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
-build_programs() {
-	cd "$ROOT"
-	RUSTFLAGS=$STATIC "$CARGO" build --workspace --bins --release --locked \
-		--target x86_64-unknown-linux-gnu --target-dir build/cargo
-}
 if [[ -n $build ]]; then
 	"$ROOT/scripts/setup.sh"
 	# What was missing is there now.
@@ -89,8 +85,8 @@ for config in perf off nopatch; do
 		die "there is no kernel in build/kernel-$config: run scripts/build-kernel.sh -c $config."
 done
 [[ -r ${kernel[perf]}/flexsc.ko ]] || die "there is no flexsc.ko in build/kernel-perf: run scripts/build-kernel.sh."
-[[ -x $programs/flexsc-bench ]] || die "flexsc-bench is not built: leave out --no-build."
-cp "$programs/flexsc-bench" "$work/flexsc-bench"
+[[ -x $PROGRAMS/flexsc-bench ]] || die "flexsc-bench is not built: leave out --no-build."
+cp "$PROGRAMS/flexsc-bench" "$work/flexsc-bench"
 
 # suites OPTIONS SUITE...: a command that leaves the figures of several.
 suites() {

@@ -12,6 +12,8 @@ export PROG=ktest
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/env.sh
 . "$ROOT/scripts/env.sh"
+# shellcheck source=scripts/crates.sh
+. "$ROOT/scripts/crates.sh"
 # shellcheck source=scripts/vm/qemu.sh
 . "$ROOT/scripts/vm/qemu.sh"
 # shellcheck source=scripts/vm/kunit.sh
@@ -115,18 +117,11 @@ done
 
 have python3 || die "python3 is missing: run scripts/setup.sh."
 
-# The static programs for the machine, where the user crates leave them.
-programs=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
-build_programs() {
-	cd "$ROOT"
-	RUSTFLAGS=$STATIC "$CARGO" build --workspace --bins --release --locked \
-		--target x86_64-unknown-linux-gnu --target-dir build/cargo
-}
 if [[ -n $build && -z $bin ]]; then
 	[[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
 	stage programs build_programs >&2
 fi
-bin=${bin:-$programs/flexsc-tests}
+bin=${bin:-$PROGRAMS/flexsc-tests}
 [[ $mode == run || $mode == shell || -x $bin ]] ||
 	die "the test program '$bin' is missing or not executable; --no-build is only for what is built already."
 
@@ -214,7 +209,7 @@ image=("${adds[@]}")
 [[ ! -x $bin ]] || image+=(--add "$(realpath "$bin"):/ktest/tests")
 [[ -z $module ]] || image+=(--add "$kernel/flexsc.ko:/lib/modules/flexsc.ko")
 for program in flexsc flexsc-copy flexsc-tests; do
-	[[ ! -x $programs/$program ]] || image+=(--add "$programs/$program:/bin/$program")
+	[[ ! -x $PROGRAMS/$program ]] || image+=(--add "$PROGRAMS/$program:/bin/$program")
 done
 if [[ $mode == run ]]; then
 	printf '%s\n' "$command" >"$work/cmd"

@@ -7,8 +7,10 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FLEXSC_CACHE=${FLEXSC_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/flexsc}
 FLEXSC_LOGS=$FLEXSC_CACHE/logs
+# The static programs for test machines, where the user crates leave them.
+PROGRAMS=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
 PROG=${PROG:-$(basename "$0")}
-export ROOT FLEXSC_CACHE FLEXSC_LOGS
+export ROOT FLEXSC_CACHE FLEXSC_LOGS PROGRAMS
 
 # A stage's own output goes to its log; sentences for the user go here.
 exec {FLEXSC_ERR}>&2

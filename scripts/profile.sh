@@ -65,9 +65,8 @@ END
 if ((${#build[@]} == 0)); then
 	"$ROOT/scripts/build-kernel.sh" -c "$config"
 fi
-programs=$ROOT/build/cargo/x86_64-unknown-linux-gnu/release
 KTEST_QUIET=1 KTEST_WORK=$work apart "$ROOT/scripts/ktest.sh" -c "$config" "${build[@]}" --icount \
-	--append 'nokaslr norandmaps' --add "$programs/flexsc-bench:/bin/flexsc-bench" \
+	--append 'nokaslr norandmaps' --add "$PROGRAMS/flexsc-bench:/bin/flexsc-bench" \
 	--add "$work/guest.sh:/guest.sh" --run 'sh /guest.sh' --total-limit 600 \
 	--qemu "-D $work/trace -qmp unix:$work/qmp,server=on,wait=off" >"$work/ktest" 2>&1
 machine=$!

@@ -100,6 +100,7 @@ do_unit() {
 	table=$(find "$FLEXSC_CACHE/src" -path '*/arch/x86/entry/syscalls/syscall_64.tbl' | head -n 1)
 	[[ -z $table ]] || export FLEXSC_KERNEL_TBL=$table
 	cargo_host test --no-fail-fast
+	crates_keep host "$host"
 }
 
 do_harness() {
@@ -162,6 +163,7 @@ build_gently() {
 # whole. Where there is only one, they run one after the other.
 lane_host() {
 	renice -n 19 "$BASHPID" >/dev/null
+	crates_restore host "$host"
 	if "$CARGO" clippy --version >/dev/null 2>&1; then
 		part 'clippy' one do_clippy
 	else
@@ -193,6 +195,8 @@ part 'set-up' one "$ROOT/scripts/setup.sh"
 [[ $part_result == ok ]] || finish
 # shellcheck source=scripts/env.sh
 source "$ROOT/scripts/env.sh"
+# shellcheck source=scripts/crates.sh
+source "$ROOT/scripts/crates.sh"
 [[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
 [[ $CARGO != */* ]] || PATH=$(dirname "$CARGO"):$PATH
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
+#
+# Building the programs for test machines; and what cargo has made of other people's crates, kept in
+# the cache, half the work of a build in a fresh clone.  Sourced after env.sh.
+#
+# An entry is for one set of manifests, one lock file, one compiler and its flags.  Cargo looks at
+# each crate by itself and makes again what does not fit, so an entry that lacks something costs time
+# and nothing else.
+
+CRATES=$FLEXSC_CACHE/crates
+# So many entries stay: four trees' worth.
+CRATES_KEPT=8
+
+# crates_key NAME: of the build NAME with what is in the environment now.
+crates_key() {
+	(
+		cd "$ROOT" || exit
+		"$CARGO" --version
+		"${RUSTC:-rustc}" -vV
+		printf '%s\n' "$1" "${RUSTFLAGS:-}"
+		find Cargo.lock Cargo.toml user tests -name 'Cargo.*' | sort | xargs cat
+	) | sha256sum | cut -c 1-16
+}
+
+# crates_restore NAME DIR: fills the target directory DIR where it is not there yet.
+crates_restore() {
+	local entry lock
+	[[ -d $2 ]] && return 0
+	entry=$CRATES/$1-$(crates_key "$1")
+	[[ -d $entry ]] || return 0
+	exec {lock}>"$CRATES/lock"
+	flock "$lock"
+	if [[ ! -d $2 && -d $entry ]]; then
+		mkdir -p "$(dirname "$2")"
+		rm -rf "$2.new"
+		cp -a --reflink=auto "$entry" "$2.new"
+		mv "$2.new" "$2"
+		touch "$entry"
+	fi
+	exec {lock}>&-
+}
+
+# crates_keep NAME DIR: keeps what is in DIR, but for our own crates, where there is no entry yet.
+crates_keep() {
+	local entry lock old
+	entry=$CRATES/$1-$(crates_key "$1")
+	[[ -d $entry ]] && return 0
+	mkdir -p "$CRATES"
+	exec {lock}>"$CRATES/lock"
+	flock "$lock"
+	if [[ ! -d $entry ]]; then
+		rm -rf "$CRATES"/.new.*
+		rsync -a --prune-empty-dirs --exclude='flexsc*' --exclude='libflexsc*' --exclude='/*/examples' \
+			--exclude='/*/*/examples' --exclude=incremental --exclude=/doc --include='*/' \
+			--include='*.rlib' --include='*.rmeta' --include='*.so' --include='/.rustc_info.json' \
+			--include='.fingerprint/**' --include='build/**' --exclude='*' "$2/" "$CRATES/.new.$$/"
+		touch "$CRATES/.new.$$"
+		mv "$CRATES/.new.$$" "$entry"
+		while read -r old; do
+			rm -rf "${CRATES:?}/$old"
+		done < <(cd "$CRATES" && find . -mindepth 1 -maxdepth 1 -type d -printf '%T@ %f\n' |
+			sort -rn | tail -n +$((CRATES_KEPT + 1)) | cut -d' ' -f2)
+	fi
+	exec {lock}>&-
+}
+
+# The static programs for test machines: PROGRAMS.
+build_programs() {
+	cd "$ROOT" || return
+	export RUSTFLAGS=$STATIC
+	crates_restore programs build/cargo
+	"$CARGO" build --workspace --bins --release --locked \
+		--target x86_64-unknown-linux-gnu --target-dir build/cargo
+	crates_keep programs build/cargo
+}
