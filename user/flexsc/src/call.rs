@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn takes_are_encoded_as_in_the_header() {
         let call = Call::with_args(1, [7]).take(0, 1).take(5, 32);
-        assert_eq!(call.request().take, [1, 31 << 3 | 6]);
+        assert_eq!(call.request().take, [1, (31 << 3) | 6]);
         assert_eq!(call.taken().collect::<Vec<_>>(), [(0, 1), (5, 32)]);
         assert_eq!(call.request().used, 6);
     }

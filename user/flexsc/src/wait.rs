@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn the_fast_word_is_the_headers() {
         // FLEXSC_WAIT_FAST_ARG(id, policy, min)
-        assert_eq!(Wait::some(5).fast(7), 5 << 32 | 2 << 16 | 7);
+        assert_eq!(Wait::some(5).fast(7), (5 << 32) | (2 << 16) | 7);
         assert!(Wait::some(5).is_timeless());
         assert!(!Wait::any().timeout(Duration::MAX).is_timeless());
         let moment = Duration::from_nanos(1);

@@ -72,7 +72,7 @@ impl Page {
         let in_set = |&bit: &usize| states.contains(&self.model[bit]);
         (0..self.model.len())
             .filter(in_set)
-            .fold(0, |set, bit| set | 1 << bit)
+            .fold(0, |set, bit| set | (1 << bit))
     }
 
     fn change(&mut self, set: u64, to: State) {
@@ -199,7 +199,7 @@ proptest! {
         let mut page = Producer::new(word);
         let ours = (0..staged)
             .filter_map(|_| page.stage(&reaped))
-            .fold(0, |set, bit| set | 1_u64 << bit);
+            .fold(0, |set, bit| set | (1_u64 << bit));
         page.poster.ring(&posted);
         page.reaper.look(&AtomicU64::new(lie), page.poster.rung());
         while let Some(bit) = page.reaper.reap() {

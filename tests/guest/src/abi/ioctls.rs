@@ -241,7 +241,7 @@ fn wait_bad() -> Check {
         );
     }
     for bit in 20..32 {
-        let ret = fast(wait_fast_arg(ring.id, 0, 0) | 1 << bit);
+        let ret = fast(wait_fast_arg(ring.id, 0, 0) | (1 << bit));
         check_eq!(format!("WAIT_FAST bit {bit}"), ret, Err(Errno::EINVAL));
     }
     check_eq!("WAIT_FAST", fast(wait_fast_arg(ring.id, 0, 0)), Ok(0));

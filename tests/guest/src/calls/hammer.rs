@@ -82,7 +82,7 @@ impl Hammer<'_> {
         let mut bits = 0;
         for _ in 0..count {
             let slot = self.random.below(SLOTS as u64) as usize;
-            if !self.ring.is_free(slot) || bits >> slot & 1 == 1 {
+            if !self.ring.is_free(slot) || (bits >> slot) & 1 == 1 {
                 continue;
             }
             let (call, expect) = self.call(slot);

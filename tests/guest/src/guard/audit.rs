@@ -56,7 +56,12 @@ fn receive(fd: &OwnedFd) -> Option<(u16, Vec<u8>)> {
 /// Asks for something and waits for the answer, which has to be good.
 fn request(fd: &OwnedFd, kind: u16, words: &[u32]) -> Check {
     // NLM_F_REQUEST and NLM_F_ACK
-    let mut all = vec![16 + 4 * words.len() as u32, u32::from(kind) | 5 << 16, 1, 0];
+    let mut all = vec![
+        16 + 4 * words.len() as u32,
+        u32::from(kind) | (5 << 16),
+        1,
+        0,
+    ];
     all.extend_from_slice(words);
     let sent = plain!(SYS_sendto, fd, all.as_ptr(), 4 * all.len(), 0, 0, 0);
     check_ret!("request to audit", sent, 4 * all.len() as i64);

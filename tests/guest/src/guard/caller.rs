@@ -132,7 +132,7 @@ fn signalfd_blocked() -> Check {
 
 fn signalfd_edges() -> Check {
     on_each_path(|path| {
-        block(BOTH | 1 << (libc::SIGPIPE - 1))?;
+        block(BOTH | (1 << (libc::SIGPIPE - 1)))?;
         signals::default_action(libc::SIGPIPE)?;
         let (_engine, mut ring) = path.start()?;
         let fd = signal_file(0)?;

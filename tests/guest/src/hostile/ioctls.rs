@@ -137,7 +137,7 @@ pub fn random_ioctl(fd: RawFd, random: &mut Random) {
         5 | 6 => random_param(fd, random),
         7 | 8 => {
             let mut words = [0u64; 40];
-            words[0] = random.below(320) | random.below(20) << 32;
+            words[0] = random.below(320) | (random.below(20) << 32);
             let request = [abi::IOC_QUERY, abi::IOC_QUERY_POOL][random.below(2) as usize];
             let _ = sys::ioctl(fd, request, words.as_mut_ptr() as u64);
         }

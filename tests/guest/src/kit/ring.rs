@@ -159,7 +159,7 @@ impl Ring {
     /// Whether the slot can be posted.
     pub fn is_free(&self, slot: usize) -> bool {
         let (page, bit) = (slot / PAGE_ENTRIES, slot % PAGE_ENTRIES);
-        (self.posted[page] ^ self.reaped[page]) >> bit & 1 == 0
+        ((self.posted[page] ^ self.reaped[page]) >> bit) & 1 == 0
     }
 
     /// Calls posted and not yet reaped.
@@ -206,7 +206,7 @@ impl Ring {
     pub fn is_taken(&self, slot: usize) -> bool {
         let (page, bit) = (slot / PAGE_ENTRIES, slot % PAGE_ENTRIES);
         let taken = self.ctrl(page).taken.load(Ordering::Acquire);
-        (taken ^ self.posted[page]) >> bit & 1 == 0
+        ((taken ^ self.posted[page]) >> bit) & 1 == 0
     }
 
     /// Whether the result of this slot is there and not reaped.
@@ -214,7 +214,7 @@ impl Ring {
         let (page, bit) = (slot / PAGE_ENTRIES, slot % PAGE_ENTRIES);
         // ORDERING: the done bit first, then the result.
         let done = self.ctrl(page).done.load(Ordering::Acquire);
-        (done ^ self.reaped[page]) >> bit & 1 == 1
+        ((done ^ self.reaped[page]) >> bit) & 1 == 1
     }
 
     /// Reaps a finished slot.

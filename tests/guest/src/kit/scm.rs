@@ -43,7 +43,7 @@ fn transfer(nr: i64, socket: &OwnedFd, control: &mut [u64; 3]) -> i64 {
 
 /// Sends a descriptor.
 pub fn send_fd(socket: &OwnedFd, fd: i32) -> Check {
-    let kind = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
+    let kind = libc::SOL_SOCKET as u64 | ((libc::SCM_RIGHTS as u64) << 32);
     let mut control = [CONTROL, kind, fd as u64];
     check_ret!(
         "sendmsg",

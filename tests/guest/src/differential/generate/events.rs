@@ -11,7 +11,7 @@ const SIGNALS: [i32; 3] = [40, 41, 42];
 fn mask(signals: &[i32]) -> u64 {
     signals
         .iter()
-        .fold(0, |mask, signal| mask | 1 << (signal - 1))
+        .fold(0, |mask, signal| mask | (1 << (signal - 1)))
 }
 
 fn eventfd(g: &Gen) {

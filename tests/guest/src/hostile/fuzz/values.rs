@@ -205,8 +205,8 @@ impl Values {
             17 => {
                 [-1, -2, libc::AT_FDCWD as i64, i64::MIN, 4096, 64][random.below(6) as usize] as u64
             }
-            18 => mark(0xffff_8880_0000_0000 | random.word() >> 24),
-            19 => mark(0xffff_ffff_8000_0000 | random.word() >> 34),
+            18 => mark(0xffff_8880_0000_0000 | (random.word() >> 24)),
+            19 => mark(0xffff_ffff_8000_0000 | (random.word() >> 34)),
             20 => self.word(random),
             21 => u64::from(ioctl_number(random)),
             22 => std::process::id().into(),
