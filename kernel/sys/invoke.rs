@@ -9,6 +9,7 @@ use super::{
 };
 use core::mem::MaybeUninit;
 use kernel::bindings;
+use kernel::ffi::c_long;
 
 /// Why the core did not execute a call at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,39 +55,34 @@ impl Frame {
     /// The result may be one of `-ERESTART*`.
     #[inline(always)]
     pub(crate) fn invoke_self(&self, nr: u16) -> Result<i64, Refusal> {
-        let mut result = MaybeUninit::uninit();
-        // SAFETY: By the invariant, and `result` is valid for writes.
-        let ret =
-            unsafe { bindings::syscall_invoke_self(self.regs, nr.into(), result.as_mut_ptr()) };
-        if ret == 0 {
-            // SAFETY: Written where the function returns 0.
-            Ok(unsafe { result.assume_init() } as i64)
-        } else {
-            Err(refusal(ret))
-        }
+        // SAFETY: By the invariant.
+        outcome(unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) })
     }
 
     /// As [`Self::invoke_self`], on a syscall thread for `owner`, a task of its process.
     #[inline(always)]
     pub(crate) fn invoke_for(&self, owner: &Thread, nr: u16) -> Result<i64, Refusal> {
-        let mut result = 0;
-        // SAFETY: By the invariant; `owner` holds a reference to the task, `result` is valid.
-        let ret = unsafe {
-            bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into(), &mut result)
-        };
-        if ret == 0 {
-            Ok(result as i64)
-        } else {
-            Err(refusal(ret))
-        }
+        // SAFETY: By the invariant; `owner` holds a reference to the task.
+        outcome(unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) })
+    }
+}
+
+#[inline(always)]
+fn outcome(outcome: bindings::syscall_outcome) -> Result<i64, Refusal> {
+    if outcome.error == 0 {
+        Ok(outcome.value as i64)
+    } else {
+        Err(refusal(outcome.error))
     }
 }
 
 #[cold]
-fn refusal(ret: core::ffi::c_int) -> Refusal {
-    match ret.unsigned_abs() {
-        bindings::EPERM => Refusal::Guarded,
-        bindings::EXDEV => Refusal::Context,
+fn refusal(error: c_long) -> Refusal {
+    const EPERM: c_long = -(bindings::EPERM as c_long);
+    const EXDEV: c_long = -(bindings::EXDEV as c_long);
+    match error {
+        EPERM => Refusal::Guarded,
+        EXDEV => Refusal::Context,
         _ => Refusal::Exiting,
     }
 }
