@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     pages::Pages,
     quota::Quota,
-    sys::{abi, errno, file::Lines, miscdev::Device, notify::Poll, process},
+    sys::{abi, errno, file::Lines, miscdev::Device, notify::Poll, process::Current},
     wait::{self, Policy},
 };
 use core::mem::size_of;
@@ -53,26 +53,24 @@ fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
-fn wait(engine: ArcBorrow<'_, Engine>, id: usize, policy: &Policy) -> Result<isize> {
-    let pages = engine.get_own(id)?;
-    Ok(wait::wait(engine, pages, policy)? as isize)
-}
-
-fn wait_full(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+fn wait_full(engine: ArcBorrow<'_, Engine>, current: Current, arg: usize) -> Result<isize> {
     let w: uapi::flexsc_wait = abi::read(arg)?;
     if w.size as usize != size_of::<uapi::flexsc_wait>() {
         return Err(EINVAL);
     }
     let policy = Policy::new(w.policy, w.min, w.timeout_ns, w.linger_ns)?;
-    wait(engine, w.id as usize, &policy)
+    let pages = engine.get_own(w.id as usize, current)?;
+    Ok(wait::wait(engine, pages, current, &policy)? as isize)
 }
 
-fn wait_fast(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+#[inline(always)]
+fn wait_fast(engine: ArcBorrow<'_, Engine>, current: Current, arg: usize) -> Result<isize> {
     if arg & 0xfff0_0000 != 0 {
         return Err(EINVAL);
     }
     let policy = Policy::new(((arg >> 16) & 0xf) as u32, (arg >> 32) as u32, 0, 0)?;
-    wait(engine, arg & 0xffff, &policy)
+    let pages = engine.get_own(arg & 0xffff, current)?;
+    Ok(wait::wait(engine, pages, current, &policy)? as isize)
 }
 
 fn param(arg: usize) -> Result<uapi::flexsc_param> {
@@ -113,18 +111,28 @@ fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
+/// Who may ask an engine for anything: its process, outside of posted calls. A posted ioctl must
+/// not wait for itself, nor register pages for a syscall thread.
+#[inline(always)]
+fn enter(engine: &Engine) -> Result<Current> {
+    let current = Current::get();
+    if !engine.is_of(current) {
+        return Err(EPERM);
+    }
+    if current.is_executing() {
+        return Err(EBUSY);
+    }
+    Ok(current)
+}
+
 impl Device for Engine {
     type Mapping = Pages;
     type Shared = Arc<Quota>;
 
+    #[inline(always)]
     fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize> {
-        if !this.is_ours() {
-            return Err(EPERM);
-        }
-        if process::is_executing() {
-            return Err(EBUSY);
-        }
-        wait_fast(this, arg)
+        let current = enter(&this)?;
+        wait_fast(this, current, arg)
     }
 
     fn open(quota: &Arc<Quota>) -> Result<Arc<Self>> {
@@ -135,16 +143,10 @@ impl Device for Engine {
 
     fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
         let engine = this;
-        if !engine.is_ours() {
-            return Err(EPERM);
-        }
-        // A posted ioctl must not wait for itself, nor register pages for a syscall thread.
-        if process::is_executing() {
-            return Err(EBUSY);
-        }
+        let current = enter(&engine)?;
         match cmd {
-            WAIT_FAST => wait_fast(engine, arg),
-            WAIT => wait_full(engine, arg),
+            WAIT_FAST => wait_fast(engine, current, arg),
+            WAIT => wait_full(engine, current, arg),
             KICK => engine.kick(arg).map(|()| 0),
             REGISTER => register(engine, arg),
             UNREGISTER => engine.unregister(arg).map(|()| 0),
@@ -165,7 +167,7 @@ impl Device for Engine {
     }
 
     fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Pages>> {
-        if !this.is_ours() {
+        if !this.is_of(Current::get()) {
             return Err(EPERM);
         }
         let stride = STRIDE / uapi::FLEXSC_PAGE_SIZE as usize;
@@ -176,7 +178,7 @@ impl Device for Engine {
     }
 
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool> {
-        if !this.is_ours() {
+        if !this.is_of(Current::get()) {
             return Err(EPERM);
         }
         poll.wait_on(this.notifier());

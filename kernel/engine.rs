@@ -12,7 +12,7 @@ use crate::{
         file,
         notify::Notifier,
         owned::OwnedTable,
-        process::{self, Cpus, Process},
+        process::{self, Cpus, Current, Process},
         trace,
     },
     worker::Worker,
@@ -89,8 +89,9 @@ impl Engine {
     }
 
     /// Does the current task belong to the engine's process?
-    pub(crate) fn is_ours(&self) -> bool {
-        self.process.is_current()
+    #[inline(always)]
+    pub(crate) fn is_of(&self, current: Current) -> bool {
+        self.process.has(current)
     }
 
     pub(crate) fn notifier(&self) -> &Notifier {
@@ -115,11 +116,7 @@ impl Engine {
     /// ORDER.
     #[inline(always)]
     pub(crate) fn order(&self) -> Kind {
-        match self.order.load(Ordering::Relaxed) {
-            uapi::flexsc_order_FLEXSC_ORDER_NUMBER => Kind::Number,
-            uapi::flexsc_order_FLEXSC_ORDER_IO_FIRST => Kind::IoFirst,
-            _ => Kind::Posted,
-        }
+        Kind::from_raw(self.order.load(Ordering::Relaxed))
     }
 
     /// LOOP_MAX.
@@ -202,10 +199,19 @@ impl Engine {
     }
 
     /// The registration `id`, which must be the current thread's.
-    pub(crate) fn get_own(&self, id: usize) -> Result<ArcBorrow<'_, Pages>> {
-        match self.table.get_own(id) {
+    #[inline(always)]
+    pub(crate) fn get_own(&self, id: usize, current: Current) -> Result<ArcBorrow<'_, Pages>> {
+        match self.table.get_own(id, current) {
             Some(pages) => Ok(pages),
-            None => self.get(id).and(Err(EPERM)),
+            None => Err(self.why_not_own(id)),
+        }
+    }
+
+    #[cold]
+    fn why_not_own(&self, id: usize) -> Error {
+        match self.get(id) {
+            Ok(_) => EPERM,
+            Err(e) => e,
         }
     }
 

@@ -133,17 +133,6 @@ struct pid *flexsc_current_tgid(void)
 	return task_tgid(current);
 }
 
-bool flexsc_is_current(struct mm_struct *mm, struct pid *tgid)
-{
-	return current->mm == mm && task_tgid(current) == tgid;
-}
-
-/* Is the current task executing posted calls, as their owner or otherwise? */
-bool flexsc_is_executing(void)
-{
-	return current->flags & PF_SYSCALL_THREAD;
-}
-
 bool flexsc_signal_pending(void)
 {
 	return signal_pending(current);

@@ -27,8 +27,6 @@ void flexsc_unlock(raw_spinlock_t *lock);
 struct task_struct *flexsc_current(void);
 struct mm_struct *flexsc_current_mm(void);
 struct pid *flexsc_current_tgid(void);
-bool flexsc_is_current(struct mm_struct *mm, struct pid *tgid);
-bool flexsc_is_executing(void);
 bool flexsc_signal_pending(void);
 bool flexsc_breathe(void);
 void flexsc_relax(void);

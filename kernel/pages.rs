@@ -20,7 +20,7 @@ pub(crate) use self::waiting::Count;
 
 use crate::pools::POOLS;
 use crate::sys::{
-    area::Area,
+    area::{Area, Doorbell},
     lock::{Class, Guard, RawLock},
     notify::Notifier,
     process::{self, Thread},
@@ -51,6 +51,13 @@ impl Words {
     fn busy(&self) -> u64 {
         // ORDERING: None needed; who must not miss a change holds the lock.
         self.taken.load(Ordering::Relaxed) ^ self.done.load(Ordering::Relaxed)
+    }
+
+    /// Posted and not accepted.
+    #[inline(always)]
+    fn pending(&self, bell: &Doorbell<'_>) -> u64 {
+        // ORDERING: None needed: `claim` looks again under the lock.
+        bell.posted() ^ self.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -255,8 +262,7 @@ impl Pages {
     #[inline(always)]
     pub(crate) fn pending(&self, page: u32) -> u64 {
         match self.words(page) {
-            // ORDERING: None needed, `claim` looks again under the lock.
-            Some(words) => self.area.posted(page) ^ words.taken.load(Ordering::Relaxed),
+            Some(words) => words.pending(&self.area.doorbell(page)),
             None => 0,
         }
     }
@@ -264,7 +270,10 @@ impl Pages {
     /// The first page where something is posted that was not taken.
     #[inline(always)]
     pub(crate) fn first_pending(&self) -> Option<u32> {
-        (0..self.len()).find(|page| self.pending(*page) != 0)
+        if self.pending(0) != 0 {
+            return Some(0);
+        }
+        (1..self.len()).find(|page| self.pending(*page) != 0)
     }
 
     /// Is anything posted that was not taken?
@@ -288,20 +297,24 @@ impl Pages {
     }
 
     fn claim_locked(&self, inner: &mut Guard<'_, Inner>, page: u32) -> u64 {
-        let Some(words) = self.words(page) else {
-            return 0;
-        };
+        match self.words(page) {
+            Some(words) => self.claim_words(inner, words, &self.area.doorbell(page)),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn claim_words(&self, inner: &mut Guard<'_, Inner>, words: &Words, bell: &Doorbell<'_>) -> u64 {
         if self.dead.load(Ordering::Relaxed) {
             return 0;
         }
-        let old = words.taken.load(Ordering::Relaxed);
-        let posted = self.area.posted(page);
         // A hostile program may toggle a bit again while its entry is in flight. Such an entry
         // must not be taken twice, so it counts when it is done.
-        let bits = (posted ^ old) & !words.busy();
+        let old = words.taken.load(Ordering::Relaxed);
+        let bits = (bell.posted() ^ old) & !words.busy();
         if bits != 0 {
             words.taken.store(old ^ bits, Ordering::Relaxed);
-            self.area.set_taken(page, old ^ bits);
+            bell.set_taken(old ^ bits);
             inner.posted += u64::from(process::weight(bits));
             // Behind the last of them, counted from where the batch before ended.
             let start = words.start.load(Ordering::Relaxed);
@@ -316,24 +329,35 @@ impl Pages {
     /// Takes all entries of `page` that are posted: the caller executes or offloads each of them.
     #[inline(always)]
     pub(crate) fn claim(&self, page: u32) -> u64 {
-        if self.pending(page) == 0 {
+        let Some(words) = self.words(page) else {
+            return 0;
+        };
+        let bell = self.area.doorbell(page);
+        if words.pending(&bell) == 0 {
             return 0;
         }
-        self.claim_locked(&mut self.inner.lock(), page)
+        self.claim_words(&mut self.inner.lock(), words, &bell)
     }
 
-    /// Publishes that the results of `bits` are written, by the owner itself or by a thread;
-    /// `refused` of them were not executed. The caller has claimed them.
-    pub(crate) fn finish(&self, page: u32, bits: u64, refused: u32, by_owner: bool) {
+    /// Publishes that the results of `bits` are written, not by the owner; `refused` of them were not
+    /// executed. The caller has claimed them.
+    #[inline(never)]
+    pub(crate) fn finish(&self, page: u32, bits: u64, refused: u32) {
+        self.finish_as::<false>(page, bits, refused);
+    }
+
+    /// As [`Self::finish`]; `OWNER`: by the owner itself.
+    #[inline(always)]
+    pub(crate) fn finish_as<const OWNER: bool>(&self, page: u32, bits: u64, refused: u32) {
         let n = process::weight(bits);
-        let executed = u64::from(n - refused);
-        if by_owner {
+        let executed = u64::from(n.saturating_sub(refused));
+        if OWNER {
             self.own.done.add(executed);
         } else {
             self.others.done.fetch_add(executed, Ordering::Relaxed);
         }
         if refused != 0 {
-            self.count_refused(u64::from(refused), by_owner);
+            self.count_refused(u64::from(refused), OWNER);
         }
         self.publish(page, bits, n);
     }
@@ -347,6 +371,7 @@ impl Pages {
         }
     }
 
+    #[inline(always)]
     fn publish(&self, page: u32, bits: u64, n: u32) {
         let Some(words) = self.words(page) else {
             return;
@@ -354,7 +379,7 @@ impl Pages {
         let mut inner = self.inner.lock();
         let done = words.done.load(Ordering::Relaxed) ^ bits;
         words.done.store(done, Ordering::Relaxed);
-        self.area.set_done(page, done);
+        self.area.doorbell(page).set_done(done);
         for gone in [&words.cancelled, &words.held] {
             if gone.load(Ordering::Relaxed) & bits != 0 {
                 gone.fetch_and(!bits, Ordering::Relaxed);
@@ -389,7 +414,7 @@ impl Pages {
             0
         };
         for page in 0..self.len() {
-            self.area.set_flags(page, flags);
+            self.area.doorbell(page).set_flags(flags);
         }
     }
 

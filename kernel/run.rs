@@ -20,7 +20,7 @@ use crate::{
         file,
         hook::Hook,
         invoke::{self, Frame, Refusal},
-        process::{self, Attention},
+        process::{self, Attention, Current},
         trace,
     },
 };
@@ -107,13 +107,13 @@ pub(crate) struct Batch<'a> {
     given: Cell<PoolSet>,
 }
 
-/// Executes as their owner all that is posted in `pages` and can not block. `End::Signal` where a
+/// Executes as their owner, the current task, all that is posted in `pages` and can not block. `End::Signal` where a
 /// signal is pending.
-pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>) -> End {
+pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner: Current) -> End {
     let Some(first) = pages.first_pending() else {
         return End::Complete;
     };
-    let hook = Hook::new(Batch::new(engine, Role::Owner, pages));
+    let hook = Hook::new(Batch::new(engine, Role::Owner, pages, owner));
     invoke::with_frame(&hook, |batch, frame| {
         for page in first..pages.len() {
             let bits = pages.claim(page);
@@ -142,7 +142,7 @@ pub(crate) fn run(
     page: u32,
     bits: u64,
 ) -> End {
-    Hook::new(Batch::new(engine, role, pages)).with(|batch| {
+    Hook::new(Batch::new(engine, role, pages, Current::get())).with(|batch| {
         let end = batch.run::<false>(&Frame::of_thread(), page, bits);
         if batch.dying.get() {
             End::Dying
@@ -153,14 +153,14 @@ pub(crate) fn run(
 }
 
 impl<'a> Batch<'a> {
-    fn new(engine: &'a Engine, role: Role, pages: ArcBorrow<'a, Pages>) -> Self {
+    fn new(engine: &'a Engine, role: Role, pages: ArcBorrow<'a, Pages>, current: Current) -> Self {
         Batch {
             engine,
             pages,
             page: Cell::new(0),
             traced: invoke::traced(),
             by_owner: role == Role::Owner,
-            attention: Attention::of_current(),
+            attention: current.attention(),
             role: Cell::new(role),
             order: Order::new(engine.order()),
             batch: Cell::new(0),
@@ -277,7 +277,18 @@ impl<'a> Batch<'a> {
     }
 
     /// Publishes all results that are there.
+    #[inline(never)]
     fn publish(&self) {
+        if self.by_owner {
+            self.publish_as::<true>();
+        } else {
+            self.publish_as::<false>();
+        }
+    }
+
+    /// As [`Self::publish`]; `OWNER` is [`Self::is_owner`].
+    #[inline(always)]
+    fn publish_as<const OWNER: bool>(&self) {
         self.unpublished.set(0);
         let mut busy = self.left() | self.open.get();
         let executing = self.executing.get();
@@ -289,12 +300,12 @@ impl<'a> Batch<'a> {
         if finished != 0 {
             self.batch.set(batch & busy);
             let refused = self.refused.take();
-            if !self.by_owner {
+            if !OWNER {
                 let executed = process::weight(finished).saturating_sub(refused);
                 self.engine.pools.add_executed(self.role.get(), executed);
             }
             self.pages
-                .finish(self.page.get(), finished, refused, self.by_owner);
+                .finish_as::<OWNER>(self.page.get(), finished, refused);
         }
     }
 
@@ -334,7 +345,7 @@ impl<'a> Batch<'a> {
         } else {
             self.run_ordered(frame, page, bits)
         };
-        self.publish();
+        self.publish_as::<OWNER>();
         let given = self.given.take();
         if given != PoolSet::EMPTY {
             self.engine.pools.push(given, self.pages);

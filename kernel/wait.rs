@@ -9,7 +9,10 @@ use crate::{
     engine::Engine,
     pages::{Count, Pages},
     run::{self, End},
-    sys::{errno, process},
+    sys::{
+        errno,
+        process::{self, Current},
+    },
     worker::Worker,
 };
 use kernel::prelude::*;
@@ -17,6 +20,7 @@ use kernel::sync::ArcBorrow;
 use kernel::uapi;
 
 /// A wait policy and its times, in nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Copy)]
 pub(crate) struct Policy {
     need: Need,
     timeout: Option<u64>,
@@ -35,6 +39,7 @@ enum Need {
 }
 
 impl Policy {
+    #[inline(always)]
     pub(crate) fn new(policy: u32, min: u32, timeout_ns: u64, linger_ns: u64) -> Result<Self> {
         let need = match policy {
             uapi::flexsc_policy_FLEXSC_WAIT_NONE => Need::None,
@@ -56,6 +61,7 @@ impl Policy {
     }
 
     /// How many more results are needed, given these.
+    #[inline(always)]
     fn missing(&self, count: Count) -> u32 {
         match self.need {
             Need::None => 0,
@@ -90,21 +96,24 @@ fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
                 );
             }
             let finished = pages.with_held(page, all);
-            pages.finish(page, finished, process::weight(all), false);
+            pages.finish(page, finished, process::weight(all));
         }
     }
 }
 
-/// The WAIT call. Returns the number of results that are ready.
+/// The WAIT call of the task `current`, whose pages these are. Returns the number of results that
+/// are ready.
+#[inline(always)]
 pub(crate) fn wait(
     engine: ArcBorrow<'_, Engine>,
     pages: ArcBorrow<'_, Pages>,
+    current: Current,
     policy: &Policy,
 ) -> Result<u32> {
     if policy.need == Need::Adaptive {
-        return wait_adaptive(engine, pages, policy);
+        return wait_adaptive(engine, pages, current, *policy);
     }
-    wait_at_once(engine, pages, policy)
+    wait_at_once(engine, pages, current, policy)
 }
 
 /// WAIT with the policy ADAPTIVE.
@@ -112,7 +121,8 @@ pub(crate) fn wait(
 fn wait_adaptive(
     engine: ArcBorrow<'_, Engine>,
     pages: ArcBorrow<'_, Pages>,
-    policy: &Policy,
+    current: Current,
+    policy: Policy,
 ) -> Result<u32> {
     let (rate, since) = pages.rate();
     let rate = Rate::from_raw(rate);
@@ -122,7 +132,7 @@ fn wait_adaptive(
         timeout: policy.timeout,
         linger: (choice.linger_ns != 0).then_some(choice.linger_ns),
     };
-    let ready = wait_at_once(engine, pages, &now)?;
+    let ready = wait_at_once(engine, pages, current, &now)?;
     let at = process::now_ns();
     let rate = if since == 0 {
         rate
@@ -137,15 +147,17 @@ fn wait_adaptive(
 fn wait_at_once(
     engine: ArcBorrow<'_, Engine>,
     pages: ArcBorrow<'_, Pages>,
+    current: Current,
     policy: &Policy,
 ) -> Result<u32> {
     pages.count_wait();
-    let signal = run::run_owner(&engine, pages) == End::Signal;
+    let signal = run::run_owner(&engine, pages, current) == End::Signal;
     let count = pages.count();
     if policy.missing(count) == 0 {
         return Ok(count.ready);
     }
-    wait_long(engine, pages, policy, signal)
+    // By value: the policy need not be in memory before.
+    wait_long(engine, pages, current, *policy, signal)
 }
 
 /// What was executed at once does not satisfy the policy.
@@ -153,7 +165,8 @@ fn wait_at_once(
 fn wait_long(
     engine: ArcBorrow<'_, Engine>,
     pages: ArcBorrow<'_, Pages>,
-    policy: &Policy,
+    current: Current,
+    policy: Policy,
     mut signal: bool,
 ) -> Result<u32> {
     let mut linger_until = None;
@@ -198,8 +211,8 @@ fn wait_long(
                 }
             }
         }
-        sleep(engine, &pages, policy, linger_until);
-        signal = run::run_owner(&engine, pages) == End::Signal;
+        sleep(engine, &pages, &policy, linger_until);
+        signal = run::run_owner(&engine, pages, current) == End::Signal;
     }
 }
 

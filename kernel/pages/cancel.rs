@@ -97,7 +97,7 @@ impl Pages {
             let chain = self.chain_from(page, index, pending);
             let taken = words.taken.load(Ordering::Relaxed) ^ chain;
             words.taken.store(taken, Ordering::Relaxed);
-            self.area.set_taken(page, taken);
+            self.area.doorbell(page).set_taken(taken);
             inner.posted += u64::from(process::weight(chain));
             inner.cancels += 1;
             chain
@@ -105,7 +105,7 @@ impl Pages {
         drop(inner);
         let all = self.with_held(page, dropped);
         self.put_cancelled(page, index, dropped);
-        self.finish(page, all, process::weight(dropped), false);
+        self.finish(page, all, process::weight(dropped));
         Ok(())
     }
 

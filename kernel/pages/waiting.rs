@@ -24,8 +24,9 @@ impl Pages {
             let taken = words.taken.load(Ordering::Relaxed);
             let done = words.done.load(Ordering::Relaxed);
             let busy = taken ^ done;
-            let pending = (self.area.posted(page) ^ taken) & !busy;
-            let ready = done ^ self.area.reaped(page);
+            let bell = self.area.doorbell(page);
+            let pending = (bell.posted() ^ taken) & !busy;
+            let ready = done ^ bell.reaped();
             if ready != 0 {
                 count.ready += process::weight(ready);
             }

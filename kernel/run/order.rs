@@ -22,6 +22,22 @@ pub(crate) enum Kind {
     IoFirst = uapi::flexsc_order_FLEXSC_ORDER_IO_FIRST,
 }
 
+impl Kind {
+    /// Of a value that has been one.
+    #[inline(always)]
+    pub(crate) fn from_raw(value: u32) -> Self {
+        if value == Kind::Posted as u32 {
+            return Kind::Posted;
+        }
+        Self::other(value)
+    }
+
+    #[cold]
+    fn other(value: u32) -> Self {
+        Self::try_from(u64::from(value)).unwrap_or(Kind::Posted)
+    }
+}
+
 impl TryFrom<u64> for Kind {
     type Error = Error;
 
@@ -105,8 +121,10 @@ impl Order {
 /// Which of `bits` comes first by index, round the page.
 #[inline(always)]
 pub(super) fn start(pages: &Pages, page: u32, bits: u64) -> u32 {
+    const BOTH: u64 = 1 | 1 << (u64::BITS - 1);
     let start = pages.start(page);
-    if bits.rotate_right(start) >> (u64::BITS - 1) != 0 && start != 0 {
+    // A chain is cut there only where the entries on both sides are in the batch.
+    if bits.rotate_right(start) & BOTH == BOTH && start != 0 {
         return not_within_a_chain(pages, page, bits, start);
     }
     start

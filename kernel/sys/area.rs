@@ -137,10 +137,16 @@ impl Area {
         self.base.as_ptr().cast()
     }
 
-    fn ctrl(&self, page: u32) -> *mut flexsc_ctrl {
+    /// The doorbell of `page`.
+    #[inline(always)]
+    pub(crate) fn doorbell(&self, page: u32) -> Doorbell<'_> {
         let page = core::cmp::min(page, self.pages.wrapping_sub(1)) as usize;
-        // SAFETY: `page < pages`, and by the invariant there is a control block for each.
-        unsafe { self.base.as_ptr().cast::<flexsc_ctrl>().add(page) }
+        // INVARIANT: See below.
+        Doorbell {
+            // SAFETY: `page < pages`, and by the invariant there is a control block for each.
+            ctrl: unsafe { self.base.as_ptr().cast::<flexsc_ctrl>().add(page) },
+            _area: PhantomData,
+        }
     }
 
     /// The entries of `page`.
@@ -164,43 +170,58 @@ impl Area {
     pub(crate) fn entry(&self, page: u32, index: u32) -> Place<'_> {
         self.page(page).entry(index)
     }
+}
 
-    /// The doorbell. Entries whose bits are seen toggled may be read afterwards.
-    pub(crate) fn posted(&self, page: u32) -> u64 {
-        // SAFETY: `ctrl` returns a valid, aligned pointer into memory that lives as `self`.
-        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).posted) };
+/// The control block of one page.
+///
+/// # Invariants
+///
+/// `ctrl` is a valid, aligned pointer as long as the area lives.
+pub(crate) struct Doorbell<'a> {
+    ctrl: *mut flexsc_ctrl,
+    _area: PhantomData<&'a Area>,
+}
+
+impl Doorbell<'_> {
+    /// Which entries are posted. Those whose bits are seen toggled may be read afterwards.
+    #[inline(always)]
+    pub(crate) fn posted(&self) -> u64 {
+        // SAFETY: By the invariant.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl).posted) };
         // ORDERING: Pairs with the program's release store after writing the entry.
         word.load(Ordering::Acquire)
     }
 
     /// Whose results the program has taken.
-    pub(crate) fn reaped(&self, page: u32) -> u64 {
-        // SAFETY: As in `posted`.
-        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).reaped) };
+    #[inline(always)]
+    pub(crate) fn reaped(&self) -> u64 {
+        // SAFETY: By the invariant.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl).reaped) };
         word.load(Ordering::Relaxed)
     }
 
     /// Publishes which entries were accepted.
-    pub(crate) fn set_taken(&self, page: u32, taken: u64) {
-        // SAFETY: As in `posted`.
-        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).taken) };
+    #[inline(always)]
+    pub(crate) fn set_taken(&self, taken: u64) {
+        // SAFETY: By the invariant.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl).taken) };
         word.store(taken, Ordering::Relaxed);
     }
 
     /// Publishes which entries have their result.
     #[inline(always)]
-    pub(crate) fn set_done(&self, page: u32, done: u64) {
-        // SAFETY: As in `posted`.
-        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl(page)).done) };
+    pub(crate) fn set_done(&self, done: u64) {
+        // SAFETY: By the invariant.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl).done) };
         // ORDERING: Pairs with the program's acquire load before reading the result.
         word.store(done, Ordering::Release);
     }
 
     /// Publishes `FLEXSC_CTRL_*`. A caller that goes to sleep on it adds a full barrier and looks
     /// at `posted` again.
-    pub(crate) fn set_flags(&self, page: u32, flags: u32) {
-        // SAFETY: As in `posted`.
-        let word = unsafe { AtomicU32::from_ptr(&raw mut (*self.ctrl(page)).flags) };
+    pub(crate) fn set_flags(&self, flags: u32) {
+        // SAFETY: By the invariant.
+        let word = unsafe { AtomicU32::from_ptr(&raw mut (*self.ctrl).flags) };
         word.store(flags, Ordering::Relaxed);
     }
 }

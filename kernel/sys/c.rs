@@ -35,8 +35,6 @@ extern "C" {
     pub(super) fn flexsc_current() -> *mut task_struct;
     pub(super) fn flexsc_current_mm() -> *mut mm_struct;
     pub(super) fn flexsc_current_tgid() -> *mut pid;
-    pub(super) fn flexsc_is_current(mm: *mut mm_struct, tgid: *mut pid) -> bool;
-    pub(super) fn flexsc_is_executing() -> bool;
     pub(super) fn flexsc_signal_pending() -> bool;
     pub(super) fn flexsc_breathe() -> bool;
     pub(super) fn flexsc_relax();

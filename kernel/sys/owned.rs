@@ -3,8 +3,8 @@
 //! A table whose entries their owning threads read without a lock.
 
 use super::{
-    c,
     lock::{Class, Guard, RawLock},
+    process::Current,
 };
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -60,12 +60,12 @@ impl<T, D> OwnedTable<T, D> {
     }
 
     /// Item `id`, if the current task has entered it. The cheapest way.
-    pub(crate) fn get_own(&self, id: usize) -> Option<ArcBorrow<'_, T>> {
+    #[inline(always)]
+    pub(crate) fn get_own(&self, id: usize, current: Current) -> Option<ArcBorrow<'_, T>> {
         let place = self.places.get(id)?;
         // ORDERING: Pairs with the release in `enter`, though it is the same task.
         let owner = place.owner.load(Ordering::Acquire);
-        // SAFETY: No preconditions.
-        if owner.is_null() || owner != unsafe { c::flexsc_current() } {
+        if owner != current.as_ptr() {
             return None;
         }
         let item = place.item.load(Ordering::Relaxed);
@@ -120,9 +120,9 @@ impl<T, D> OwnedTable<T, D> {
         // INVARIANT: `item` comes from `into_raw`, its owner is the current task.
         let raw = Arc::into_raw(item.clone()).cast_mut();
         place.item.store(raw, Ordering::Relaxed);
-        // SAFETY: No preconditions.
-        let current = unsafe { c::flexsc_current() };
-        place.owner.store(current, Ordering::Release);
+        place
+            .owner
+            .store(Current::get().as_ptr(), Ordering::Release);
         Ok(())
     }
 

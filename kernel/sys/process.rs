@@ -40,8 +40,7 @@ impl Thread {
     }
 
     pub(crate) fn is_current(&self) -> bool {
-        // SAFETY: No preconditions.
-        self.0.as_ptr() == unsafe { c::flexsc_current() }
+        self.0 == Current::get().0
     }
 
     /// Wakes it up where it sleeps.
@@ -89,17 +88,46 @@ impl Drop for Thread {
     }
 }
 
-/// The current task's flags, for a quick look between two entries.
+/// The current task, for looks at itself.
+///
+/// # Invariants
+///
+/// It is the task that uses this value, which can not be sent elsewhere.
+#[derive(Clone, Copy)]
+pub(crate) struct Current(NonNull<bindings::task_struct>);
+
+impl Current {
+    #[inline(always)]
+    pub(crate) fn get() -> Self {
+        // INVARIANT: This is the current task.
+        // SAFETY: No preconditions; there always is one.
+        Current(unsafe { NonNull::new_unchecked(c::flexsc_current()) })
+    }
+
+    pub(super) fn as_ptr(self) -> *mut bindings::task_struct {
+        self.0.as_ptr()
+    }
+
+    /// Is it executing posted calls, as their owner or as a syscall thread?
+    #[inline(always)]
+    pub(crate) fn is_executing(self) -> bool {
+        // SAFETY: A task's own flags are changed by itself only.
+        unsafe { (*self.as_ptr()).flags & bindings::PF_SYSCALL_THREAD != 0 }
+    }
+
+    /// Its flags, for quick looks.
+    #[inline(always)]
+    pub(crate) fn attention(self) -> Attention {
+        // SAFETY: The current task is valid.
+        Attention(unsafe { &raw const (*self.as_ptr()).thread_info.flags }.cast())
+    }
+}
+
+/// The current task's flags, for a quick look between two entries. The task keeps the value to
+/// itself.
 pub(crate) struct Attention(*const core::ffi::c_ulong);
 
 impl Attention {
-    /// For the current task, which keeps the value to itself.
-    pub(crate) fn of_current() -> Self {
-        // SAFETY: The current task is valid.
-        let flags = unsafe { &raw const (*c::flexsc_current()).thread_info.flags };
-        Attention(flags.cast())
-    }
-
     /// Should the task let others run or look at its signals? Then call [`breathe`].
     #[inline(always)]
     pub(crate) fn is_needed(&self) -> bool {
@@ -111,6 +139,9 @@ impl Attention {
         (unsafe { self.0.read_volatile() } as u64) & NEEDED != 0
     }
 }
+
+/// Place of a thread group's number among those of a process.
+const TGID: usize = bindings::pid_type_PIDTYPE_TGID as usize;
 
 /// A process: an address space and a thread group.
 ///
@@ -144,9 +175,12 @@ impl Process {
     }
 
     /// Does the current task belong to it? False for a forked child, a vfork child and after exec.
-    pub(crate) fn is_current(&self) -> bool {
-        // SAFETY: No preconditions.
-        unsafe { c::flexsc_is_current(self.mm, self.tgid) }
+    #[inline(always)]
+    pub(crate) fn has(&self, current: Current) -> bool {
+        let task = current.as_ptr();
+        // SAFETY: A running task has a signal struct, and the words change by its own exec(2) only:
+        // that of another thread ends this one first.
+        unsafe { (*task).mm == self.mm && (*(*task).signal).pids[TGID] == self.tgid }
     }
 
     /// Charges `pages` of memory to RLIMIT_MEMLOCK of the current task, which belongs to it, as
@@ -272,12 +306,6 @@ pub(crate) fn may_renice(nice: i32) -> bool {
 pub(crate) fn renice(nice: i32, privileged: bool) {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_renice(nice, privileged) }
-}
-
-/// Is the current task executing posted calls, as their owner or as a syscall thread?
-pub(crate) fn is_executing() -> bool {
-    // SAFETY: No preconditions.
-    unsafe { c::flexsc_is_executing() }
 }
 
 /// Has the current task a signal to handle?
