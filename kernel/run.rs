@@ -31,7 +31,7 @@ use kernel::uapi;
 use self::order::Order;
 
 /// Results that a syscall thread publishes at once.
-const GROUP: u32 = 8;
+const GROUP: u32 = 16;
 
 /// Bytes that a call may copy while finished ones wait for it to be published with them.
 const SHORT: u64 = 1 << 16;
@@ -142,6 +142,15 @@ pub(crate) fn run(
     page: u32,
     bits: u64,
 ) -> End {
+    if matches!(role, Role::Spinner { .. }) {
+        // They were written on another CPU: one wait for all of them.
+        let places = pages.area().page(page);
+        let mut left = bits;
+        while left != 0 {
+            places.entry(left.trailing_zeros()).set_busy();
+            left &= left - 1;
+        }
+    }
     Hook::new(Batch::new(engine, role, pages, Current::get())).with(|batch| {
         let end = batch.run::<false>(&Frame::of_thread(), page, bits);
         if batch.dying.get() {
