@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Throughput with so many calls in flight all the time: as results come, as
 //! many calls are posted. What a kernel core is for.
+//!
+//! Two processors work together here, so a figure depends on how near they are
+//! to each other, and on a host that shares them that changes while one looks.
+//! So the ways are measured by turns, and a cache line that goes there and back
+//! is measured as well.
 
 use std::hint;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::{Options, Suite, skip};
 use crate::backend::Kind;
 use crate::backend::flexsc::{By, Flexsc, call_of, failed};
 use crate::backend::plain;
 use crate::backend::uring::{Mode, Uring};
+use crate::clock::median;
 use crate::machine;
 use crate::report::{Report, Row};
 use crate::request::Request;
@@ -18,7 +26,7 @@ use crate::request::Request;
 pub const SUITE: Suite = Suite {
     name: "pipeline",
     about: "throughput with so many calls in flight all the time (batch = in flight)",
-    ops: &["getppid"],
+    ops: &["getppid", "cache-line"],
     run,
 };
 
@@ -27,46 +35,94 @@ const IN_FLIGHT: [usize; 5] = [4, 16, 32, 64, 128];
 /// Results of one round, of which a sample has several.
 const ROUND: usize = 1024;
 
+/// How often the ways take turns.
+const TURNS: usize = 7;
+
+/// Least number of calls in a sample: some milliseconds.
+const CALLS: usize = 16 * ROUND;
+
 /// So much of what is in flight is posted at once: small posts cost both sides.
 const PART: usize = 4;
 
 /// Polls in vain after which it is time to see whether the other core sleeps.
 const PATIENCE: u32 = 64;
 
+/// What is measured by turns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Calls, made in this way, so many in flight.
+    Calls(Kind, usize),
+    /// No calls: a cache line there and back.
+    CacheLine,
+}
+
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let cpus = machine::cpus()?;
-    for kind in [Kind::Plain, Kind::FlexscSpin, Kind::UringSqpoll] {
-        if !options.uses(kind) {
+    let mut options = options.clone();
+    options.effort.calls = options.effort.calls.max(CALLS);
+    let mut ways = Vec::new();
+    if options.wants(SUITE.ops[0]) {
+        for &batch in options.batches_or(&IN_FLIGHT) {
+            for kind in [Kind::Plain, Kind::FlexscSpin, Kind::UringSqpoll] {
+                if options.uses(kind) {
+                    ways.push(Way::Calls(kind, batch));
+                }
+            }
+        }
+    }
+    if options.wants(SUITE.ops[1]) && options.uses(Kind::Plain) {
+        ways.push(Way::CacheLine);
+    }
+    let mut figures = vec![Vec::with_capacity(TURNS); ways.len()];
+    let mut without = Vec::new();
+    for _ in 0..TURNS {
+        for (&way, figures) in ways.iter().zip(&mut figures) {
+            let (name, kind) = match way {
+                Way::Calls(kind, _) => (kind.name(), Some(kind)),
+                Way::CacheLine => (SUITE.ops[1], None),
+            };
+            if without.contains(&kind) {
+                continue;
+            }
+            machine::bind(&cpus)?;
+            match one(&options, way, &cpus) {
+                Ok(value) => figures.push(value),
+                Err(why) => {
+                    skip(name, &why);
+                    without.push(kind);
+                }
+            }
+        }
+    }
+    for (way, figures) in ways.iter().zip(&mut figures) {
+        if figures.is_empty() {
             continue;
         }
-        for &batch in options.batches_or(&IN_FLIGHT) {
-            machine::bind(&cpus)?;
-            let value = match one(options, kind, batch, &cpus) {
-                Ok(value) => value,
-                Err(why) => {
-                    skip(kind.name(), &why);
-                    break;
-                }
-            };
-            report.row(&Row {
-                suite: SUITE.name.into(),
-                op: SUITE.ops[0].into(),
-                backend: kind.name().into(),
-                cpus: cpus.len(),
-                batch,
-                metric: options.effort.metric.name().into(),
-                value,
-                unit: "per call".into(),
-            })?;
-        }
+        let (op, kind, batch, unit) = match *way {
+            Way::Calls(kind, batch) => (SUITE.ops[0], kind, batch, "per call"),
+            Way::CacheLine => (SUITE.ops[1], Kind::Plain, 1, "there and back"),
+        };
+        report.row(&Row {
+            suite: SUITE.name.into(),
+            op: op.into(),
+            backend: kind.name().into(),
+            cpus: cpus.len(),
+            batch,
+            metric: options.effort.metric.name().into(),
+            value: median(figures),
+            unit: unit.into(),
+        })?;
     }
     machine::bind(&cpus)
 }
 
-fn one(options: &Options, kind: Kind, batch: usize, cpus: &[usize]) -> io::Result<f64> {
+fn one(options: &Options, way: Way, cpus: &[usize]) -> io::Result<f64> {
     let parent = i64::from(nix::unistd::getppid().as_raw());
     let &[here, other, ..] = cpus else {
         return Err(io::Error::other("it needs a second CPU"));
+    };
+    let Way::Calls(kind, batch) = way else {
+        return cache_line(options, here, other);
     };
     match kind {
         Kind::FlexscSpin => {
@@ -119,6 +175,54 @@ fn one(options: &Options, kind: Kind, batch: usize, cpus: &[usize]) -> io::Resul
             })
         }
     }
+}
+
+/// The time in which one CPU answers another by a store, and has seen its.
+fn cache_line(options: &Options, here: usize, other: usize) -> io::Result<f64> {
+    /// Alone in two lines, which processors fetch together.
+    #[repr(align(128))]
+    struct Line(AtomicUsize);
+    let ball = Line(AtomicUsize::new(0));
+    let end = usize::MAX;
+    thread::scope(|scope| {
+        let player = scope.spawn(|| {
+            machine::bind(&[other])?;
+            let mut seen = 0;
+            loop {
+                let now = ball.0.load(Ordering::Acquire);
+                if now == end {
+                    return Ok(());
+                }
+                // Odd numbers are for this side.
+                if now != seen && now % 2 == 1 {
+                    seen = now + 1;
+                    ball.0.store(seen, Ordering::Release);
+                }
+                hint::spin_loop();
+            }
+        });
+        let mut next = 1;
+        let value = machine::bind(&[here]).and_then(|()| {
+            options.effort.measure(ROUND, || {
+                for _ in 0..ROUND {
+                    ball.0.store(next, Ordering::Release);
+                    while ball.0.load(Ordering::Acquire) == next {
+                        hint::spin_loop();
+                        if player.is_finished() {
+                            return Err(io::Error::other("the other CPU does not answer"));
+                        }
+                    }
+                    next += 2;
+                }
+                Ok(())
+            })
+        });
+        ball.0.store(end, Ordering::Release);
+        let played: io::Result<()> = player
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the other thread has panicked")));
+        played.and(value)
+    })
 }
 
 /// Fails where a bit of a result was not what it should be.
