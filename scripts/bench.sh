@@ -113,19 +113,21 @@ machine() {
 	[[ -s $work/$file ]] || die "the machine left no figures in $file."
 }
 
-# Addresses at random would change what the same call costs.
-counting=(--icount --append 'nokaslr norandmaps')
+# Addresses at random would change what the same call costs, most of all in time: the emulator finds
+# code that it has translated by a hash of the address.
+fixed=(--append 'nokaslr norandmaps')
+counting=(--icount "${fixed[@]}")
 
 count_calls() {
 	machine perf "$1" "${counting[@]}" -- \
 		"$(suites "--metric instructions $counted" calls chains order)"
 }
 time_calls() {
-	machine perf times.csv --smp 2 -m 2G -- \
+	machine perf times.csv --smp 2 -m 2G "${fixed[@]}" -- \
 		"$(suites "--metric ns $timed" calls pipeline chains order adaptive)"
 }
 measure_blocked() {
-	machine perf blocked.csv --smp 2 -m 2G -- \
+	machine perf blocked.csv --smp 2 -m 2G "${fixed[@]}" -- \
 		"flexsc-bench run blocked --metric ns --csv /tmp/figures.csv"
 }
 # With fewer round trips in a sample, the same kernel gives figures that differ by a tenth.
