@@ -339,8 +339,8 @@ impl Pages {
         self.claim_words(&mut self.inner.lock(), words, &bell)
     }
 
-    /// Publishes that the results of `bits` are written, not by the owner; `refused` of them were not
-    /// executed. The caller has claimed them.
+    /// Publishes that the results of `bits` are written, not by the owner; `refused` of them were
+    /// not executed. The caller has claimed them.
     #[inline(never)]
     pub(crate) fn finish(&self, page: u32, bits: u64, refused: u32) {
         self.finish_as::<false>(page, bits, refused);

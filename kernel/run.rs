@@ -107,8 +107,8 @@ pub(crate) struct Batch<'a> {
     given: Cell<PoolSet>,
 }
 
-/// Executes as their owner, the current task, all that is posted in `pages` and can not block. `End::Signal` where a
-/// signal is pending.
+/// Executes as their owner, the current task, all that is posted in `pages` and can not block.
+/// `End::Signal` where a signal is pending.
 pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner: Current) -> End {
     let Some(first) = pages.first_pending() else {
         return End::Complete;

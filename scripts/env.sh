@@ -60,13 +60,14 @@ find_bindgen() {
 	return 0
 }
 
+# The pinned one where it is there: the same lints, and the same programs for the machines, everywhere.
 find_cargo() {
 	[[ -n ${CARGO:-} ]] && return 0
-	if have cargo && version_ge "$(tool_version cargo --version)" "$RUST_USER_MIN"; then
-		CARGO=cargo
-	elif [[ -x $RUST_HOME/bin/cargo ]]; then
+	if [[ -x $RUST_HOME/bin/cargo ]]; then
 		CARGO=$RUST_HOME/bin/cargo
 		export RUSTC=$RUST_HOME/bin/rustc RUSTDOC=$RUST_HOME/bin/rustdoc
+	elif have cargo && version_ge "$(tool_version cargo --version)" "$RUST_USER_MIN"; then
+		CARGO=cargo
 	fi
 	return 0
 }

@@ -86,16 +86,8 @@ do_fmt() {
 	return "$rc"
 }
 
-# With the pinned Rust, where it has clippy: the same lints on all machines.
-find_clippy() {
-	clippy_env=()
-	[[ ! -x $RUST_HOME/bin/cargo-clippy ]] ||
-		clippy_env=(RUSTC="$RUST_HOME/bin/rustc" PATH="$RUST_HOME/bin:$PATH")
-	env "${clippy_env[@]}" cargo clippy --version >/dev/null 2>&1
-}
-
 do_clippy() {
-	env "${clippy_env[@]}" cargo clippy --target-dir "$host" --locked --workspace --all-targets -- -D warnings
+	cargo_host clippy --all-targets -- -D warnings
 }
 
 do_doc() {
@@ -172,7 +164,7 @@ build_gently() {
 lane_host() {
 	renice -n 19 "$BASHPID" >/dev/null
 	crates_restore host "$host"
-	if find_clippy; then
+	if "$CARGO" clippy --version >/dev/null 2>&1; then
 		part 'clippy' one do_clippy
 	else
 		skip 'clippy' 'there is no clippy'
