@@ -92,7 +92,8 @@ show_failure() {
 # last line of its log.
 stage_note() {
 	local last
-	last=$(tail -n 1 "$1")
+	# Another stage of the same name may write there as well: then it has holes.
+	last=$(tail -n 1 "$1" | tr -d '\0')
 	[[ $last == "note: "* ]] && printf '  %s' "${last#note: }"
 	return 0
 }
