@@ -11,7 +11,7 @@ use std::time::Duration;
 use flexsc::Wait;
 use nix::unistd::pipe;
 
-use super::{Options, Suite, skip};
+use super::{Options, Suite, by_turns};
 use crate::backend::flexsc::{By, Flexsc, call_of, failed};
 use crate::clock::{Metric, median};
 use crate::machine;
@@ -37,10 +37,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How often the policies take turns: who wakes whom on which CPU varies.
 const TURNS: usize = 5;
 
-const POLICIES: usize = 5;
-
 /// Policies that were set once and for all, and the one that follows the load.
-fn policies() -> [(&'static str, Wait); POLICIES] {
+fn policies() -> [(&'static str, Wait); 5] {
     let linger = Duration::from_millis(5);
     [
         ("any", Wait::any()),
@@ -53,23 +51,14 @@ fn policies() -> [(&'static str, Wait); POLICIES] {
 
 fn run(_: &Options, report: &mut Report) -> io::Result<()> {
     let cpus = machine::cpus()?.len();
-    let mut rounds = [const { Vec::new() }; POLICIES];
-    let mut without = [false; POLICIES];
-    for _ in 0..TURNS {
-        for (at, (name, wait)) in policies().into_iter().enumerate() {
-            if without[at] {
-                continue;
-            }
-            match measure(wait) {
-                Ok(measured) => rounds[at].push(measured),
-                Err(why) => {
-                    skip(name, &why);
-                    without[at] = true;
-                }
-            }
-        }
-    }
-    for ((name, _), rounds) in policies().into_iter().zip(&rounds) {
+    let policies = policies();
+    let rounds = by_turns(
+        TURNS,
+        &policies,
+        |(name, _)| name,
+        |(_, wait)| measure(wait),
+    );
+    for ((name, _), rounds) in policies.into_iter().zip(&rounds) {
         let Some(first) = rounds.first() else {
             continue;
         };

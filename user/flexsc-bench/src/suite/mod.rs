@@ -85,6 +85,34 @@ fn skip(what: &str, why: &dyn std::fmt::Display) {
     eprintln!("# without {what}: {why}");
 }
 
+/// Measures all of these by turns, so many times: what disturbs the machine for
+/// a while meets all of them. What fails once is left out from then on, with
+/// all that have its name, for the reason that is said.
+fn by_turns<W: Copy, R>(
+    turns: usize,
+    ways: &[W],
+    name: impl Fn(W) -> &'static str,
+    mut measure: impl FnMut(W) -> io::Result<R>,
+) -> Vec<Vec<R>> {
+    let mut results: Vec<Vec<R>> = ways.iter().map(|_| Vec::with_capacity(turns)).collect();
+    let mut without = Vec::new();
+    for _ in 0..turns {
+        for (&way, results) in ways.iter().zip(&mut results) {
+            if without.contains(&name(way)) {
+                continue;
+            }
+            match measure(way) {
+                Ok(result) => results.push(result),
+                Err(why) => {
+                    skip(name(way), &why);
+                    without.push(name(way));
+                }
+            }
+        }
+    }
+    results
+}
+
 /// A file in a directory in memory, gone with the value.
 struct Fresh(String);
 

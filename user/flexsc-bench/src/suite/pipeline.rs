@@ -12,7 +12,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::{Options, Suite, skip};
+use super::{Options, Suite, by_turns};
 use crate::backend::Kind;
 use crate::backend::flexsc::{By, Flexsc, call_of, failed};
 use crate::backend::plain;
@@ -48,7 +48,7 @@ const PART: usize = 4;
 const PATIENCE: u32 = 64;
 
 /// What is measured by turns.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Way {
     /// Calls, made in this way, so many in flight.
     Calls(Kind, usize),
@@ -73,27 +73,14 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     if options.wants(SUITE.ops[1]) && options.uses(Kind::Plain) {
         ways.push(Way::CacheLine);
     }
-    let mut figures = vec![Vec::with_capacity(TURNS); ways.len()];
-    let mut without = Vec::new();
-    for _ in 0..TURNS {
-        for (&way, figures) in ways.iter().zip(&mut figures) {
-            let (name, kind) = match way {
-                Way::Calls(kind, _) => (kind.name(), Some(kind)),
-                Way::CacheLine => (SUITE.ops[1], None),
-            };
-            if without.contains(&kind) {
-                continue;
-            }
-            machine::bind(&cpus)?;
-            match one(&options, way, &cpus) {
-                Ok(value) => figures.push(value),
-                Err(why) => {
-                    skip(name, &why);
-                    without.push(kind);
-                }
-            }
-        }
-    }
+    let name = |way| match way {
+        Way::Calls(kind, _) => kind.name(),
+        Way::CacheLine => SUITE.ops[1],
+    };
+    let mut figures = by_turns(TURNS, &ways, name, |way| {
+        machine::bind(&cpus)?;
+        one(&options, way, &cpus)
+    });
     for (way, figures) in ways.iter().zip(&mut figures) {
         if figures.is_empty() {
             continue;
