@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::{Fresh, Options, Suite, skip};
+use super::{Fresh, Options, Suite, by_turns};
 use crate::backend::flexsc::{By, Flexsc};
 use crate::backend::plain::Plain;
 use crate::backend::uring::{Mode, Uring};
 use crate::backend::{Backend, Kind};
+use crate::clock::{Effort, Metric, median};
 use crate::machine;
 use crate::report::{Report, Row};
 use crate::request::{Request, Status};
@@ -25,57 +26,86 @@ pub const SUITE: Suite = Suite {
 
 const BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
+/// The largest batch for which the two ways to wait are compared.
+const COMPARED: usize = 8;
+
 /// Bytes that one pread64 or read reads.
 const BYTES: usize = 64;
 
+/// How often the ways take turns where time is measured. Each time there are so
+/// many times fewer samples.
+const TURNS: usize = 5;
+
+/// What is measured by turns: an operation, made in this way, so many at a time.
+type Way = (&'static str, Kind, usize);
+
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let cpus = machine::cpus()?;
-    for kind in Kind::ALL.into_iter().filter(|&kind| options.uses(kind)) {
-        let bench = Bench {
-            kind,
-            cpus: &cpus,
-            options,
-        };
-        if let Err(why) = bench.all(report) {
-            skip(kind.name(), &why);
+    let mut options = options.clone();
+    let effort = &mut options.effort;
+    let turns = match effort.metric {
+        // Nothing disturbs these.
+        Metric::Instructions => 1,
+        Metric::Ns => TURNS,
+    };
+    effort.samples = effort.samples.div_ceil(turns);
+    let ways = ways(&options);
+    let mut figures = by_turns(
+        turns,
+        &ways,
+        |(_, kind, _)| kind.name(),
+        |(op, kind, batch)| {
+            machine::bind(&cpus)?;
+            let bench = Bench {
+                kind,
+                cpus: &cpus,
+                effort: options.effort,
+            };
+            bench.with_backend(op, batch)
+        },
+    );
+    for (&(op, kind, batch), figures) in ways.iter().zip(&mut figures) {
+        if figures.is_empty() {
+            continue;
         }
+        report.row(&Row {
+            suite: SUITE.name.into(),
+            op: op.into(),
+            backend: kind.name().into(),
+            cpus: cpus.len(),
+            batch,
+            metric: options.effort.metric.name().into(),
+            value: median(figures),
+            unit: "per call".into(),
+        })?;
     }
     machine::bind(&cpus)
+}
+
+/// All that is asked for; what is compared stands together.
+fn ways(options: &Options) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for &op in SUITE.ops.iter().filter(|op| options.wants(op)) {
+        for &batch in options.batches_or(&BATCHES) {
+            for kind in Kind::ALL.into_iter().filter(|&kind| options.uses(kind)) {
+                // The two ways to wait differ by the same, whatever is called.
+                let compares = kind == Kind::FlexscIoctl && options.backends.is_empty();
+                if !compares || op == "getppid" && batch <= COMPARED {
+                    ways.push((op, kind, batch));
+                }
+            }
+        }
+    }
+    ways
 }
 
 struct Bench<'a> {
     kind: Kind,
     cpus: &'a [usize],
-    options: &'a Options,
+    effort: Effort,
 }
 
 impl Bench<'_> {
-    fn all(&self, report: &mut Report) -> io::Result<()> {
-        for op in SUITE.ops.iter().filter(|op| self.options.wants(op)) {
-            // The two ways to wait differ by the same, whatever is called.
-            let compares = self.kind == Kind::FlexscIoctl;
-            if compares && *op != "getppid" {
-                continue;
-            }
-            let batches = if compares { &BATCHES[..4] } else { &BATCHES };
-            for &batch in self.options.batches_or(batches) {
-                machine::bind(self.cpus)?;
-                let value = self.with_backend(op, batch)?;
-                report.row(&Row {
-                    suite: SUITE.name.into(),
-                    op: (*op).into(),
-                    backend: self.kind.name().into(),
-                    cpus: self.cpus.len(),
-                    batch,
-                    metric: self.options.effort.metric.name().into(),
-                    value,
-                    unit: "per call".into(),
-                })?;
-            }
-        }
-        Ok(())
-    }
-
     /// A fresh backend with room for just that batch, on the first CPU.
     fn with_backend(&self, op: &str, batch: usize) -> io::Result<f64> {
         let here = &self.cpus[..1];
@@ -164,7 +194,7 @@ impl Bench<'_> {
         expected: i64,
         request: impl Fn(usize) -> Request,
     ) -> io::Result<f64> {
-        self.options.effort.measure(batch, || {
+        self.effort.measure(batch, || {
             // All bits in which a result was not what it should be.
             let mut wrong = 0;
             // SAFETY: descriptors and buffers live until this returns.
@@ -183,7 +213,7 @@ impl Bench<'_> {
         let fresh = Fresh::new("some bytes\n")?;
         let name = CString::new(fresh.path())?;
         let mut open: Vec<RawFd> = Vec::with_capacity(batch);
-        self.options.effort.measure(batch, || {
+        self.effort.measure(batch, || {
             let mut wrong = None;
             open.clear();
             // SAFETY: the path lives until this returns.
