@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
+use super::apart::apart;
 use super::{Fresh, Options, Suite, by_turns};
 use crate::backend::flexsc::{By, Flexsc};
 use crate::backend::plain::Plain;
@@ -55,13 +56,12 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
         &ways,
         |(_, kind, _)| kind.name(),
         |(op, kind, batch)| {
-            machine::bind(&cpus)?;
             let bench = Bench {
                 kind,
                 cpus: &cpus,
                 effort: options.effort,
             };
-            bench.with_backend(op, batch)
+            apart(|| bench.with_backend(op, batch))
         },
     );
     for (&(op, kind, batch), figures) in ways.iter().zip(&mut figures) {
@@ -79,7 +79,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
             unit: "per call".into(),
         })?;
     }
-    machine::bind(&cpus)
+    Ok(())
 }
 
 /// All that is asked for; what is compared stands together.

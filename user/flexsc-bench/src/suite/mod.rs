@@ -3,6 +3,7 @@
 
 pub mod absent;
 pub mod adaptive;
+mod apart;
 pub mod blocked;
 pub mod calls;
 pub mod chains;
