@@ -291,7 +291,7 @@ if [[ -z $force && -d $out ]]; then
 	exit 0
 fi
 
-take_lock
+take_lock lock 'set-up or kernel build'
 src=$FLEXSC_CACHE/src/$version
 tree=$FLEXSC_CACHE/tree/$version
 obj=$FLEXSC_CACHE/obj/$config

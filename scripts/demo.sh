@@ -52,7 +52,8 @@ done
 # The disk with the tree, made once for each version of the kernel source.
 do_tree() {
 	local tarball=/usr/src/linux-source-6.12.tar.xz from name files bytes
-	take_lock
+	# Not that of kernel builds, one of which may take long beside this.
+	take_lock demo.lock demo
 	PATH=$PATH:/usr/sbin:/sbin
 	have mke2fs || die "mke2fs (package e2fsprogs) is missing: run scripts/setup.sh."
 	need_space 1

@@ -98,15 +98,16 @@ stage_note() {
 	return 0
 }
 
-# take_lock: one set-up or build at a time for one cache.
+# take_lock FILE WHAT: one WHAT at a time for one cache.
 take_lock() {
+	local file=$FLEXSC_CACHE/$1
 	mkdir -p "$FLEXSC_CACHE" 2>/dev/null ||
 		die "cannot create the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
 	have flock || return 0
-	exec {FLEXSC_LOCK}>"$FLEXSC_CACHE/lock" ||
+	exec {FLEXSC_LOCK}>"$file" ||
 		die "cannot write in the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
 	if ! flock -n "$FLEXSC_LOCK"; then
-		say "waiting for another set-up or kernel build that uses $FLEXSC_CACHE"
+		say "waiting for another $2 that uses $FLEXSC_CACHE"
 		flock "$FLEXSC_LOCK"
 	fi
 }

@@ -95,9 +95,9 @@ install_packages() {
 # bookworm has an older Rust under the usual names.
 rust_packages() {
 	if [[ $DEBIAN == 12 ]]; then
-		echo rustc-web libstd-rust-web-dev libstd-rust-web-1.85 rust-web-src rust-web-clippy cargo-web
+		echo rustc-web libstd-rust-web-dev libstd-rust-web-1.85 rust-web-src rust-web-clippy rustfmt-web cargo-web
 	else
-		echo rustc libstd-rust-dev libstd-rust-1.85 rust-src rust-clippy cargo
+		echo rustc libstd-rust-dev libstd-rust-1.85 rust-src rust-clippy rustfmt cargo
 	fi
 }
 
@@ -206,7 +206,7 @@ fi
 
 ((${#missing[@]} == 0)) || need_root "${missing[@]}"
 need_space 15
-take_lock
+take_lock lock 'set-up or kernel build'
 mkdir -p "$FLEXSC_CACHE/tools"
 rm -rf "$FLEXSC_CACHE"/tools/.rust.* "$FLEXSC_CACHE"/tools/.bindgen.*
 if ((${#missing[@]})); then
