@@ -27,7 +27,7 @@ help:
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo
 	@echo 'Nothing needs to be done first.  The first run downloads packages and builds a'
-	@echo 'kernel: about twelve minutes on two cores.  scripts/*.sh --help tells more.'
+	@echo 'kernel: ten to sixteen minutes on two cores.  scripts/*.sh --help tells more.'
 
 setup:
 	@scripts/setup.sh
