@@ -222,7 +222,7 @@ if [[ -z $filter ]]; then
 		part_if "$perf" "guest tests, processors: $cpus" lines do_processors "$cpus"
 	done
 	part_if "$perf" 'crate and example in the machine' cargo do_crate
-	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh"
+	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi
 if [[ -z $quick && -z $filter ]]; then
 	part 'kernel off' one build_gently off
