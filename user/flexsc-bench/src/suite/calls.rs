@@ -7,14 +7,14 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::apart::apart;
-use super::{Fresh, Options, Suite, by_turns};
+use super::{Fresh, Of, Options, Suite, by_turns, write_medians};
 use crate::backend::flexsc::{By, Flexsc};
 use crate::backend::plain::Plain;
 use crate::backend::uring::{Mode, Uring};
 use crate::backend::{Backend, Kind};
-use crate::clock::{Effort, Metric, median};
+use crate::clock::{Effort, Metric};
 use crate::machine;
-use crate::report::{Report, Row};
+use crate::report::Report;
 use crate::request::{Request, Status};
 
 /// See the module.
@@ -42,44 +42,37 @@ type Way = (&'static str, Kind, usize);
 
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let cpus = machine::cpus()?;
-    let mut options = options.clone();
-    let effort = &mut options.effort;
+    let mut effort = options.effort;
     let turns = match effort.metric {
         // Nothing disturbs these.
         Metric::Instructions => 1,
         Metric::Ns => TURNS,
     };
     effort.samples = effort.samples.div_ceil(turns);
-    let ways = ways(&options);
-    let mut figures = by_turns(
-        turns,
-        &ways,
-        |(_, kind, _)| kind.name(),
-        |(op, kind, batch)| {
-            let bench = Bench {
-                kind,
-                cpus: &cpus,
-                effort: options.effort,
-            };
-            apart(|| bench.with_backend(op, batch))
-        },
-    );
-    for (&(op, kind, batch), figures) in ways.iter().zip(&mut figures) {
-        if figures.is_empty() {
-            continue;
-        }
-        report.row(&Row {
-            suite: SUITE.name.into(),
-            op: op.into(),
-            backend: kind.name().into(),
-            cpus: cpus.len(),
+    let ways = ways(options);
+    let name = |(_, kind, _): Way| kind.name();
+    let figures = by_turns(turns, &ways, name, |(op, kind, batch)| {
+        let bench = Bench {
+            kind,
+            cpus: &cpus,
+            effort,
+        };
+        apart(|| bench.with_backend(op, batch))
+    });
+    let measured = ways.into_iter().zip(figures);
+    write_medians(
+        report,
+        &SUITE,
+        effort.metric,
+        cpus.len(),
+        measured,
+        |(op, kind, batch)| Of {
+            op,
+            backend: kind.name(),
             batch,
-            metric: options.effort.metric.name().into(),
-            value: median(figures),
-            unit: "per call".into(),
-        })?;
-    }
-    Ok(())
+            unit: "per call",
+        },
+    )
 }
 
 /// All that is asked for; what is compared stands together.

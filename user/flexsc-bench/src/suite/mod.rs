@@ -15,8 +15,8 @@ use std::io;
 use std::process;
 
 use crate::backend::Kind;
-use crate::clock::Effort;
-use crate::report::Report;
+use crate::clock::{Effort, Metric, median};
+use crate::report::{Report, Row};
 
 /// What a suite is asked for; empty lists mean all.
 #[derive(Clone, Debug)]
@@ -112,6 +112,42 @@ fn by_turns<W: Copy, R>(
         }
     }
     results
+}
+
+/// What figures are of.
+struct Of {
+    op: &'static str,
+    backend: &'static str,
+    batch: usize,
+    unit: &'static str,
+}
+
+/// Writes the median of what was measured of each way, where there is any.
+fn write_medians<W: Copy>(
+    report: &mut Report,
+    suite: &Suite,
+    metric: Metric,
+    cpus: usize,
+    measured: impl Iterator<Item = (W, Vec<f64>)>,
+    of: impl Fn(W) -> Of,
+) -> io::Result<()> {
+    for (way, mut figures) in measured {
+        if figures.is_empty() {
+            continue;
+        }
+        let of = of(way);
+        report.row(&Row {
+            suite: suite.name.into(),
+            op: of.op.into(),
+            backend: of.backend.into(),
+            cpus,
+            batch: of.batch,
+            metric: metric.name().into(),
+            value: median(&mut figures),
+            unit: of.unit.into(),
+        })?;
+    }
+    Ok(())
 }
 
 /// A file in a directory in memory, gone with the value.

@@ -12,14 +12,13 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::{Options, Suite, by_turns};
+use super::{Of, Options, Suite, by_turns, write_medians};
 use crate::backend::Kind;
 use crate::backend::flexsc::{By, Flexsc, call_of, failed};
 use crate::backend::plain;
 use crate::backend::uring::{Mode, Uring};
-use crate::clock::median;
 use crate::machine;
-use crate::report::{Report, Row};
+use crate::report::Report;
 use crate::request::Request;
 
 /// See the module.
@@ -77,29 +76,32 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
         Way::Calls(kind, _) => kind.name(),
         Way::CacheLine => SUITE.ops[1],
     };
-    let mut figures = by_turns(TURNS, &ways, name, |way| {
+    let figures = by_turns(TURNS, &ways, name, |way| {
         machine::bind(&cpus)?;
         one(&options, way, &cpus)
     });
-    for (way, figures) in ways.iter().zip(&mut figures) {
-        if figures.is_empty() {
-            continue;
-        }
-        let (op, kind, batch, unit) = match *way {
-            Way::Calls(kind, batch) => (SUITE.ops[0], kind, batch, "per call"),
-            Way::CacheLine => (SUITE.ops[1], Kind::Plain, 1, "there and back"),
-        };
-        report.row(&Row {
-            suite: SUITE.name.into(),
-            op: op.into(),
-            backend: kind.name().into(),
-            cpus: cpus.len(),
-            batch,
-            metric: options.effort.metric.name().into(),
-            value: median(figures),
-            unit: unit.into(),
-        })?;
-    }
+    let measured = ways.into_iter().zip(figures);
+    write_medians(
+        report,
+        &SUITE,
+        options.effort.metric,
+        cpus.len(),
+        measured,
+        |way| match way {
+            Way::Calls(kind, batch) => Of {
+                op: SUITE.ops[0],
+                backend: kind.name(),
+                batch,
+                unit: "per call",
+            },
+            Way::CacheLine => Of {
+                op: SUITE.ops[1],
+                backend: Kind::Plain.name(),
+                batch: 1,
+                unit: "there and back",
+            },
+        },
+    )?;
     machine::bind(&cpus)
 }
 
