@@ -83,8 +83,9 @@ impl<T: Device> Registration<T> {
             device.name = name.as_char_ptr();
             device.fops = &Vtable::<T>::TABLE.0;
             device.mode = file::device_mode();
+            let (ioctl, wait) = (Vtable::<T>::ioctl, Vtable::<T>::wait);
             // SAFETY: The operations are this module's, and no file is open yet.
-            unsafe { bindings::syscall_wait_register(device.fops, Some(Vtable::<T>::wait)) };
+            unsafe { bindings::syscall_wait_register(device.fops, Some(ioctl), Some(wait)) };
             let slot = Opaque::raw_get(slot);
             // SAFETY: `slot` is valid for writes.
             unsafe { slot.write(device) };
@@ -129,7 +130,8 @@ impl<T: Device> Vtable<T> {
         owner: super::this_module(),
         open: Some(Self::open),
         release: Some(Self::release),
-        unlocked_ioctl: Some(Self::ioctl),
+        // Calls `Self::ioctl` with a reference to the file.
+        unlocked_ioctl: Some(bindings::syscall_wait_ioctl),
         mmap: Some(Self::mmap),
         poll: Some(Self::poll),
         show_fdinfo: Some(Self::show_fdinfo),
@@ -146,7 +148,7 @@ impl<T: Device> Vtable<T> {
 
     /// # Safety
     ///
-    /// `file` is an open file of this device.
+    /// `file` is an open file of this device, and stays open as long as the borrow is used.
     unsafe fn borrow<'a>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
         // SAFETY: `open` has stored an `Arc<T>`, which `release`, called last, takes back.
         unsafe { Arc::<T>::borrow((*file).private_data) }
@@ -175,7 +177,7 @@ impl<T: Device> Vtable<T> {
     }
 
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
-        // SAFETY: The VFS passes an open file of this device.
+        // SAFETY: The core passes an open file of this device, with a reference.
         match T::ioctl(unsafe { Self::borrow(file) }, cmd, arg as usize) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
@@ -203,7 +205,7 @@ impl<T: Device> Vtable<T> {
             )
         };
         from_result(|| {
-            // SAFETY: The VFS passes an open file of this device.
+            // SAFETY: The VFS passes an open file of this device, with a reference.
             let owner = T::area(unsafe { Self::borrow(file) }, offset)?;
             let area: &Area = (*owner).as_ref();
             if area.len() != len {
@@ -242,7 +244,8 @@ impl<T: Device> Vtable<T> {
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
     ) -> bindings::__poll_t {
-        // SAFETY: The VFS passes an open file of this device.
+        // SAFETY: The VFS passes an open file of this device. Without a reference if nobody shares
+        // the caller's table of files, which it does not change while it is here.
         match T::is_readable(unsafe { Self::borrow(file) }, &Poll { file, table }) {
             Ok(false) => 0,
             Ok(true) => bindings::POLLIN | bindings::POLLRDNORM,
@@ -251,7 +254,7 @@ impl<T: Device> Vtable<T> {
     }
 
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
-        // SAFETY: The VFS passes an open file of this device.
+        // SAFETY: procfs passes an open file of this device, with a reference.
         T::show(unsafe { Self::borrow(file) }, &file::Lines(m));
     }
 }

@@ -72,7 +72,9 @@ impl<T, D> OwnedTable<T, D> {
         // SAFETY: By the invariant the item holds a reference to its owner, so another task can't
         // have its address: the current task has entered it. Only its owner removes an item, and
         // others when that has begun to exit; the current task does neither while it uses the
-        // borrow, since posted calls can't come back to the device.
+        // borrow, since posted calls can't come back to the device. The table itself, whose
+        // lifetime the borrow has, is the open file's, to which the core has a reference: posted
+        // calls may close any descriptor. `take` is for when no file is open any more.
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 

@@ -69,6 +69,7 @@ const GROUPS: &[&[registry::Test]] = &[
     notify::TESTS,
     life::family::TESTS,
     life::closing::TESTS,
+    life::borrowed::TESTS,
     life::death::TESTS,
     life::last::TESTS,
     life::exec::TESTS,

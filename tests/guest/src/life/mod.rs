@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Life and death: whatever ends, nothing stays behind and nothing hangs.
 
+pub mod borrowed;
 pub mod closing;
 pub mod death;
 pub mod exec;

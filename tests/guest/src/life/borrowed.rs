@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Entries that take away what they are executed with: the descriptor of a thread whose table of
+//! files is its own, and with it the engine's last reference, the mapping, the registration.
+
+use std::os::fd::OwnedFd;
+use std::sync::Barrier;
+
+use nix::errno::Errno;
+
+use crate::check::Check;
+use crate::kit::abi::{self, Param, Policy};
+use crate::kit::engine::{self, DEVICE, Engine};
+use crate::kit::files::{BlockedReads, TempDir, memory_file, pipe, socket_pair};
+use crate::kit::ring::{Call, Ring, linked};
+use crate::kit::{process, rounds, scm, sys, until};
+
+tests! { "borrowed":
+    closed_inside => "entries that close, replace or close a range with the last descriptor, in each WAIT";
+    closed_in_chain => "a chain that unmaps the pages and closes the last descriptor";
+    closed_and_blocked => "entries close the last descriptor, then one blocks its owner in WAIT";
+    closed_and_opened => "entries close the last descriptor and open the device again";
+    closed_by_thread => "KICK makes a thread that closes the last descriptor while KICK goes on";
+    received => "the last descriptor came over a socket, and an entry closes it";
+    unregister_inside => "a posted UNREGISTER of the pages that it came from is EBUSY";
+}
+
+/// How a thread waits.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Call,
+    Fast,
+    Full,
+}
+
+const WAYS: [Way; 3] = [Way::Call, Way::Fast, Way::Full];
+
+impl Way {
+    fn wait(self, ring: &Ring) -> Result<u64, Errno> {
+        match self {
+            Way::Call => ring.wait_call(Policy::None, 0),
+            Way::Fast => ring.wait_fast(Policy::None, 0),
+            Way::Full => ring.wait(Policy::None),
+        }
+    }
+}
+
+/// Makes the calling thread's table of files its own.
+fn unshare_files() -> Check {
+    check_ret!("unshare", plain!(SYS_unshare, libc::CLONE_FILES), 0);
+    Ok(())
+}
+
+/// See [`alone_beside`].
+fn alone(work: impl FnOnce(i32, Ring) -> Check + Send) -> Check {
+    alone_beside(0, work)
+}
+
+/// Runs `work` on a thread that has the last descriptor and the last mapping of an engine, in a
+/// table of files that nobody shares: the engine's syscall threads have that of the process.
+/// Afterwards `others` threads may be left beside this one.
+fn alone_beside(others: usize, work: impl FnOnce(i32, Ring) -> Check + Send) -> Check {
+    let base = process::refcnt();
+    let engine = Engine::open()?;
+    let first = engine.ring(1)?;
+    let fd = engine.fd();
+    let turn = Barrier::new(2);
+    let outcome = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let prepared = unshare_files().and_then(|()| {
+                let given = ok!("REGISTER", engine::register(fd, 1));
+                Ring::map(fd, &given)
+            });
+            turn.wait();
+            turn.wait();
+            work(fd, prepared?)
+        });
+        turn.wait();
+        drop(first);
+        drop(engine);
+        turn.wait();
+        thread.join().expect("no panic")
+    });
+    outcome?;
+    if others == 0 {
+        process::until_tasks(1)?;
+    }
+    process::until_refcnt(base)
+}
+
+/// Calls that show in a file that they were executed.
+fn marks(file: &OwnedFd, count: u64) -> Vec<Call> {
+    (0..count)
+        .map(|at| call!(SYS_pwrite64, file, c"x".as_ptr(), 1, at))
+        .collect()
+}
+
+fn marked(file: &OwnedFd) -> i64 {
+    plain!(SYS_lseek, file, 0, libc::SEEK_END)
+}
+
+/// Has the calls executed, which take everything away, and then `count` marks.
+fn take_away(fd: i32, mut ring: Ring, way: Way, calls: &[Call], link: bool) -> Check {
+    let file = memory_file()?;
+    let (at, len) = ring.base();
+    let mut all = vec![call!(SYS_getpid), call!(SYS_munmap, at, len)];
+    all.extend(calls);
+    all.extend(marks(&file, 20));
+    if link {
+        let last = all.len() - 1;
+        for call in &mut all[..last] {
+            *call = linked(*call);
+        }
+    }
+    ring.post_all(&all);
+    let ret = way.wait(&ring);
+    ring.leak();
+    // The results were written, though nobody can look at them.
+    check_eq!("WAIT", ret, Ok(all.len() as u64));
+    check_ret!("marks behind the close", marked(&file), 20);
+    check_eq!(
+        "QUERY",
+        engine::query(fd).map(|stats| stats.pages),
+        Err(if plain!(SYS_fcntl, fd, libc::F_GETFD) < 0 {
+            Errno::EBADF
+        } else {
+            Errno::ENOTTY
+        })
+    );
+    Ok(())
+}
+
+fn closed_inside() -> Check {
+    for way in WAYS {
+        for round in 0..rounds(6) {
+            alone(|fd, ring| {
+                let other = memory_file()?;
+                let close = match round % 3 {
+                    0 => call!(SYS_close, fd),
+                    1 => call!(SYS_dup2, &other, fd),
+                    _ => call!(SYS_close_range, fd, fd, 0),
+                };
+                take_away(fd, ring, way, &[close], false)
+            })
+            .map_err(|failure| failure.within(format_args!("{way:?}, round {round}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn closed_in_chain() -> Check {
+    for way in WAYS {
+        for _ in 0..rounds(3) {
+            alone(|fd, ring| take_away(fd, ring, way, &[call!(SYS_close, fd)], true))
+                .map_err(|failure| failure.within(format_args!("{way:?}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn closed_and_opened() -> Check {
+    for way in WAYS {
+        for _ in 0..rounds(3) {
+            alone(|fd, mut ring| {
+                let file = memory_file()?;
+                let (at, len) = ring.base();
+                let open = call!(SYS_openat, libc::AT_FDCWD, DEVICE, libc::O_RDWR);
+                let mut all = vec![call!(SYS_munmap, at, len), call!(SYS_close, fd)];
+                all.extend([open; 3]);
+                all.extend(marks(&file, 20));
+                ring.post_all(&all);
+                let ret = way.wait(&ring);
+                ring.leak();
+                check_eq!("WAIT", ret, Ok(all.len() as u64));
+                check_ret!("marks", marked(&file), 20);
+                // The number is that of another engine now.
+                let pages = engine::query(fd).map(|stats| stats.pages);
+                check_eq!("pages of the new engine", pages, Ok(0));
+                Ok(())
+            })
+            .map_err(|failure| failure.within(format_args!("{way:?}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn closed_and_blocked() -> Check {
+    let dir = TempDir::new()?;
+    for way in WAYS {
+        for round in 0..rounds(3) {
+            let fifo = dir.join(format!("{way:?}{round}"));
+            check_ret!("mknod", plain!(SYS_mknod, fifo.as_c_str(), 0o10600, 0), 0);
+            let file = memory_file()?;
+            let view = sys::own(plain!(SYS_dup, &file) as i32);
+            let path = fifo.clone();
+            // Opens the other end once the owner sleeps in its call.
+            let opener = std::thread::spawn(move || -> Check {
+                let pid = std::process::id() as i32;
+                until("the owner asleep in open", || {
+                    marked(&view) == 1
+                        && process::tasks(pid)
+                            .iter()
+                            .any(|task| task.name == "borrowed" && task.state == 'S')
+                })?;
+                ok!("open", sys::open(&path, libc::O_RDONLY, 0));
+                Ok(())
+            });
+            let outcome = alone_beside(1, |fd, mut ring| {
+                check_ret!(
+                    "prctl",
+                    plain!(SYS_prctl, libc::PR_SET_NAME, c"borrowed".as_ptr()),
+                    0
+                );
+                let (at, len) = ring.base();
+                let open = call!(
+                    SYS_openat,
+                    libc::AT_FDCWD,
+                    fifo.as_c_str(),
+                    libc::O_WRONLY | libc::O_CLOEXEC
+                );
+                let mut all = vec![call!(SYS_munmap, at, len), call!(SYS_close, fd)];
+                all.extend(marks(&file, 1));
+                all.push(open);
+                ring.post_all(&all);
+                let ret = way.wait(&ring);
+                ring.leak();
+                check_eq!("WAIT", ret, Ok(all.len() as u64));
+                Ok(())
+            });
+            outcome.map_err(|failure| failure.within(format_args!("{way:?}")))?;
+            opener.join().expect("no panic")?;
+        }
+    }
+    process::until_tasks(1)
+}
+
+fn closed_by_thread() -> Check {
+    for _ in 0..rounds(20) {
+        let base = process::refcnt();
+        let engine = Engine::open()?;
+        engine.set(Param::MaxThreads, 1)?;
+        let fd = engine.fd();
+        let mut first = engine.ring(1)?;
+        let (from, _to) = pipe()?;
+        let reads = BlockedReads::new(&from, 1);
+        first.post_blocked(&reads.calls())?;
+        let turn = Barrier::new(2);
+        let outcome = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| -> Check {
+                let prepared = unshare_files().and_then(|()| {
+                    let given = ok!("REGISTER", engine::register(fd, 1));
+                    Ring::map(fd, &given)
+                });
+                turn.wait();
+                turn.wait();
+                let mut ring = prepared?;
+                let mut arg = abi::ParamArg::new(Param::MaxThreads, 2);
+                ok!("SET", sys::ioctl_with(fd, abi::IOC_SET, &mut arg));
+                let (at, len) = ring.base();
+                // The thread that KICK makes has this thread's table.
+                ring.post_all(&[
+                    call!(SYS_munmap, at, len).asynchronous(),
+                    call!(SYS_close, fd).asynchronous(),
+                ]);
+                check_eq!("KICK", ring.kick(), Ok(0));
+                ring.leak();
+                until("the descriptor closed", || {
+                    plain!(SYS_fcntl, fd, libc::F_GETFD) == -i64::from(libc::EBADF)
+                })
+            });
+            turn.wait();
+            ok!("munmap", first.unmap());
+            drop(engine);
+            turn.wait();
+            thread.join().expect("no panic")
+        });
+        outcome?;
+        process::until_tasks(1)?;
+        process::until_refcnt(base)?;
+    }
+    Ok(())
+}
+
+fn received() -> Check {
+    for way in WAYS {
+        let base = process::refcnt();
+        let (here, there) = socket_pair()?;
+        let turn = Barrier::new(2);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let prepared = unshare_files();
+                turn.wait();
+                prepared?;
+                let engine = Engine::from_fd(scm::receive_fd(&there)?);
+                turn.wait();
+                let ring = engine.ring(1)?;
+                let fd = engine.fd();
+                std::mem::forget(engine);
+                take_away(fd, ring, way, &[call!(SYS_close, fd)], false)
+            });
+            turn.wait();
+            let engine = Engine::open()?;
+            let first = engine.ring(1)?;
+            scm::send_fd(&here, engine.fd())?;
+            turn.wait();
+            drop(first);
+            drop(engine);
+            thread.join().expect("no panic")
+        })
+        .map_err(|failure| failure.within(format_args!("{way:?}")))?;
+        process::until_tasks(1)?;
+        process::until_refcnt(base)?;
+    }
+    Ok(())
+}
+
+fn unregister_inside() -> Check {
+    alone(|fd, mut ring| {
+        let unregister = call!(SYS_ioctl, fd, abi::IOC_UNREGISTER, ring.id);
+        for done in ring.run_all(&[unregister, linked(unregister), unregister])? {
+            check!(
+                [-i64::from(libc::EBUSY), -i64::from(libc::ECANCELED)].contains(&done.result),
+                "posted UNREGISTER: {done:?}"
+            );
+        }
+        check_ret!(
+            "getpid",
+            ring.result(call!(SYS_getpid))?,
+            std::process::id()
+        );
+        Ok(())
+    })
+}
