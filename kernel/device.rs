@@ -47,7 +47,8 @@ fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     r.mmap_offset = (pages.id() as usize * STRIDE) as u64;
     r.mmap_len = pages.area().len() as u64;
     if let Err(e) = abi::write(arg, r) {
-        engine.unregister(pages.id() as usize)?;
+        // Unless somebody has guessed its number and posted something.
+        let _ = engine.end(&pages);
         return Err(e);
     }
     Ok(0)

@@ -179,15 +179,22 @@ impl Engine {
         if !pages.owner().is_current() && !pages.owner().is_exiting() {
             return Err(EPERM);
         }
+        self.end(&pages)
+    }
+
+    /// Ends a registration that the caller may end. `EBUSY` if anything is in flight, `ENOENT` if
+    /// another thread has ended it meanwhile.
+    pub(crate) fn end(&self, pages: &Arc<Pages>) -> Result {
         pages.retire()?;
-        let old = self.table.remove(id, |sums, old| {
-            sums.pages -= old.len();
+        let was_there = self.table.remove(pages.id() as usize, pages, |sums, old| {
+            sums.pages = sums.pages.saturating_sub(old.len());
             sums.ended += old.totals();
         });
-        self.generation.fetch_add(1, Ordering::Release);
-        if let Some(old) = old {
-            self.account.unregister(&old);
+        if !was_there {
+            return Err(ENOENT);
         }
+        self.account.unregister(pages);
+        self.generation.fetch_add(1, Ordering::Release);
         // A core that polls lets go of them.
         self.pools.first().wake_spinners();
         Ok(())

@@ -128,27 +128,46 @@ impl<T, D> OwnedTable<T, D> {
         Ok(())
     }
 
-    /// Removes item `id`: by its owner, or when that has begun to exit. `note` is called under the
-    /// lock.
-    pub(crate) fn remove(&self, id: usize, note: impl FnOnce(&mut D, &T)) -> Option<Arc<T>> {
-        let place = self.places.get(id)?;
+    /// Removes `item`, if it is still item `id`: by its owner, or when that has begun to exit.
+    /// `note` is called under the lock. Returns whether it was there.
+    pub(crate) fn remove(&self, id: usize, item: &Arc<T>, note: impl FnOnce(&mut D, &T)) -> bool {
+        let Some(place) = self.places.get(id) else {
+            return false;
+        };
         let mut guard = self.lock.lock();
+        // What was checked is what goes: the number may be another item's by now.
+        if !ptr::eq(place.item.load(Ordering::Relaxed), &**item) {
+            return false;
+        }
+        let removed = Self::take_locked(place, &mut guard);
+        note(&mut guard, item);
+        drop(guard);
+        // Not the last reference: the caller has one.
+        drop(removed);
+        true
+    }
+
+    /// Removes item `id`, whoever owns it: nobody uses [`Self::get_own`] any more.
+    pub(crate) fn take(&self, id: usize) -> Option<Arc<T>> {
+        let place = self.places.get(id)?;
+        Self::take_locked(place, &mut self.lock.lock())
+    }
+
+    fn take_locked(place: &Place<T>, _guard: &mut Guard<'_, D>) -> Option<Arc<T>> {
         let item = place.item.swap(ptr::null_mut(), Ordering::Relaxed);
         if item.is_null() {
             return None;
         }
         place.owner.store(ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: By the invariant from `into_raw`, and not in the table any more.
-        let item = unsafe { Arc::from_raw(item) };
-        note(&mut guard, &item);
-        Some(item)
+        Some(unsafe { Arc::from_raw(item) })
     }
 }
 
 impl<T, D> Drop for OwnedTable<T, D> {
     fn drop(&mut self) {
         for id in 0..self.len() {
-            drop(self.remove(id, |_, _| ()));
+            drop(self.take(id));
         }
     }
 }

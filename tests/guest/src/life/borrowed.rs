@@ -11,6 +11,7 @@ use crate::check::Check;
 use crate::kit::abi::{self, Param, Policy};
 use crate::kit::engine::{self, DEVICE, Engine};
 use crate::kit::files::{BlockedReads, TempDir, memory_file, pipe, socket_pair};
+use crate::kit::limits::need_root;
 use crate::kit::ring::{Call, Ring, linked};
 use crate::kit::{process, rounds, scm, sys, until};
 
@@ -22,6 +23,7 @@ tests! { "borrowed":
     closed_by_thread => "KICK makes a thread that closes the last descriptor while KICK goes on";
     received => "the last descriptor came over a socket, and an entry closes it";
     unregister_inside => "a posted UNREGISTER of the pages that it came from is EBUSY";
+    same_number => "two threads end a dead thread's pages while another registers: its own stay";
 }
 
 /// How a thread waits.
@@ -329,4 +331,57 @@ fn unregister_inside() -> Check {
         );
         Ok(())
     })
+}
+
+fn same_number() -> Check {
+    need_root()?;
+    let engine = Engine::open()?;
+    // All other numbers are taken: the one that is freed is the next one given.
+    for _ in 0..511 {
+        ok!("REGISTER", engine.register(1));
+    }
+    let mut ended = 0;
+    for round in 0..rounds(300) {
+        let id = std::thread::scope(|scope| {
+            let owner = scope.spawn(|| engine.register(1).map(|given| given.id));
+            owner.join().expect("no panic")
+        });
+        let id = ok!("REGISTER by a thread that ends", id);
+        let turn = Barrier::new(3);
+        let mine = std::thread::scope(|scope| -> Check<u32> {
+            let end = || {
+                turn.wait();
+                engine.unregister(id)
+            };
+            let ends = [scope.spawn(end), scope.spawn(end)];
+            turn.wait();
+            let mut mine = Err(Errno::ENOSPC);
+            let found = until("a free number", || {
+                for _ in 0..1000 {
+                    mine = engine.register(1).map(|given| given.id);
+                    if mine != Err(Errno::ENOSPC) {
+                        return true;
+                    }
+                }
+                false
+            });
+            for end in ends {
+                match end.join().expect("no panic") {
+                    Ok(_) => ended += 1,
+                    Err(Errno::ENOENT | Errno::EPERM) => {}
+                    Err(error) => fail!("UNREGISTER of a dead thread's pages: {error:?}"),
+                }
+            }
+            found?;
+            Ok(ok!("REGISTER", mine))
+        })?;
+        check_eq!("the number", mine, id);
+        check_eq!(
+            format!("UNREGISTER of this thread's own pages, round {round}"),
+            engine.unregister(mine),
+            Ok(0)
+        );
+        check_eq!("registrations ended by others", ended, round + 1);
+    }
+    Ok(())
 }
