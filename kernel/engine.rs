@@ -3,9 +3,9 @@
 //! An engine: exception-less system calls for one process. One open file is one engine.
 
 use crate::{
-    pages::{Account, Pages, Totals},
+    pages::{Pages, Totals},
     pools::{PoolSet, Pools},
-    quota::Quota,
+    quota::{Account, Quota},
     run::order::Kind,
     sys::{
         debugfs::Entry,
@@ -151,11 +151,7 @@ impl Engine {
         let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
         // Until a core that polls knows of them.
         new.set_need_wakeup(true);
-        self.account.register(&new)?;
-        if let Err(e) = self.enter(&new) {
-            self.account.unregister(&new);
-            return Err(e);
-        }
+        self.enter(&new)?;
         self.generation.fetch_add(1, Ordering::Release);
         self.pools.first().wake_spinners();
         Ok(new)
@@ -186,6 +182,7 @@ impl Engine {
     /// another thread has ended it meanwhile.
     pub(crate) fn end(&self, pages: &Arc<Pages>) -> Result {
         pages.retire()?;
+        self.pools.forget(pages);
         let was_there = self.table.remove(pages.id() as usize, pages, |sums, old| {
             sums.pages = sums.pages.saturating_sub(old.len());
             sums.ended += old.totals();
@@ -193,7 +190,7 @@ impl Engine {
         if !was_there {
             return Err(ENOENT);
         }
-        self.account.unregister(pages);
+        pages.unregistered();
         self.generation.fetch_add(1, Ordering::Release);
         // A core that polls lets go of them.
         self.pools.first().wake_spinners();
@@ -224,7 +221,7 @@ impl Engine {
 
     /// All registrations.
     pub(crate) fn snapshot(&self) -> Result<KVec<Arc<Pages>>> {
-        let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL)?;
+        let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL_ACCOUNT)?;
         self.table.for_each_locked(|pages| {
             // There is room for all that the table holds.
             let _ = known.push(pages.into(), GFP_NOWAIT);
@@ -365,15 +362,16 @@ impl Engine {
         (pages, sum)
     }
 
-    /// The descriptors and mappings are gone: all threads end soon, those in calls too.
+    /// The descriptors and mappings are gone: all threads end soon, those in calls too. What they
+    /// do not execute just now is freed at once.
     pub(crate) fn close(&self) {
         self.pools.stop();
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // The last thread has left, nothing is in flight. Nor is anything mapped.
-        self.for_each(|pages| self.account.unregister(pages));
+        for id in 0..self.table.len() {
+            if let Some(pages) = self.table.take(id) {
+                pages.kill();
+                pages.unregistered();
+            }
+        }
+        self.pools.clear();
     }
 }

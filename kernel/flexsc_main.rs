@@ -16,7 +16,7 @@
 //! | `pages`       | a registration: doorbells, what is taken, offloaded and done    |
 //! | `pools`       | the pools of an engine                                          |
 //! | `pool`        | the syscall threads of a pool: who works, idles, is blocked     |
-//! | `quota`       | how many pages each user has                                    |
+//! | `quota`       | how many pages each user and process has; what they are charged |
 //! | `worker`      | the life of one syscall thread, polling kernel cores            |
 //! | `wait`        | WAIT: inline execution, wait policies                           |
 //! | `run`         | the batch that a task executes, and its hand-off when it blocks |
@@ -59,7 +59,7 @@ struct Flexsc {
 impl kernel::Module for Flexsc {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let debug = sys::debugfs::Dir::new();
-        let quota = Arc::new(quota::Quota::new(), GFP_KERNEL)?;
+        let quota = Arc::pin_init(quota::Quota::new(), GFP_KERNEL)?;
         Ok(Flexsc {
             _device: KBox::pin_init(
                 sys::miscdev::Registration::register(c_str!("flexsc"), quota),

@@ -103,11 +103,6 @@ void flexsc_lock_init_slots(raw_spinlock_t *lock)
 	raw_spin_lock_init(lock);
 }
 
-void flexsc_lock_init_users(raw_spinlock_t *lock)
-{
-	raw_spin_lock_init(lock);
-}
-
 void flexsc_lock(raw_spinlock_t *lock)
 {
 	raw_spin_lock(lock);
@@ -301,7 +296,7 @@ void flexsc_renice(int nice, bool privileged)
 /* A copy of the current task's CPU mask, to be freed with free_cpus. */
 struct cpumask *flexsc_own_cpus(void)
 {
-	struct cpumask *mask = kmalloc(cpumask_size(), GFP_KERNEL);
+	struct cpumask *mask = kmalloc(cpumask_size(), GFP_KERNEL_ACCOUNT);
 
 	if (mask)
 		cpumask_copy(mask, current->cpus_ptr);
@@ -340,10 +335,14 @@ int flexsc_file_may_block(unsigned int fd)
 	return may;
 }
 
-/* Zeroed memory that can be mapped to user space, a multiple of pages. */
+/*
+ * Zeroed memory that can be mapped to user space, a multiple of pages. Each of
+ * them is charged to the memory cgroup until its last user has dropped it,
+ * which may be a pipe that the program has put it into.
+ */
 void *flexsc_area_alloc(size_t size)
 {
-	return vmalloc_user(size);
+	return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN);
 }
 
 void flexsc_area_free(void *area)
@@ -354,13 +353,22 @@ void flexsc_area_free(void *area)
 /* Map the whole of @area; not inherited, not expanded, never executable. */
 int flexsc_mmap(struct vm_area_struct *vma, void *area)
 {
+	unsigned long addr;
+
 	if (!(vma->vm_flags & VM_SHARED) || !(vma->vm_flags & VM_READ) ||
 	    !(vma->vm_flags & VM_WRITE))
 		return -EINVAL;
 	if (vma->vm_flags & VM_EXEC)
 		return -EPERM;
 	vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
-	return remap_vmalloc_range(vma, area, 0);
+	for (addr = vma->vm_start; addr < vma->vm_end; addr += PAGE_SIZE) {
+		int ret = vm_insert_page(vma, addr, vmalloc_to_page(area));
+
+		if (ret)
+			return ret;
+		area += PAGE_SIZE;
+	}
+	return 0;
 }
 
 /*
@@ -384,6 +392,12 @@ int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages)
 void flexsc_uncharge_pinned(struct mm_struct *mm, unsigned long pages)
 {
 	atomic64_sub(pages, &mm->pinned_vm);
+}
+
+/* Something happened that can not: say so, once. */
+void flexsc_warn(void)
+{
+	WARN_ON_ONCE(1);
 }
 
 void flexsc_mm_grab(struct mm_struct *mm)

@@ -20,7 +20,6 @@ struct vm_area_struct;
 void flexsc_lock_init_pages(raw_spinlock_t *lock);
 void flexsc_lock_init_pool(raw_spinlock_t *lock);
 void flexsc_lock_init_slots(raw_spinlock_t *lock);
-void flexsc_lock_init_users(raw_spinlock_t *lock);
 void flexsc_lock(raw_spinlock_t *lock);
 void flexsc_unlock(raw_spinlock_t *lock);
 
@@ -55,6 +54,7 @@ void flexsc_area_free(void *area);
 int flexsc_mmap(struct vm_area_struct *vma, void *area);
 int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages);
 void flexsc_uncharge_pinned(struct mm_struct *mm, unsigned long pages);
+void flexsc_warn(void);
 void flexsc_mm_grab(struct mm_struct *mm);
 void flexsc_mm_drop(struct mm_struct *mm);
 struct pid *flexsc_get_pid(struct pid *pid);

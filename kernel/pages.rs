@@ -15,10 +15,10 @@ mod charge;
 mod offload;
 mod waiting;
 
-pub(crate) use self::charge::Account;
 pub(crate) use self::waiting::Count;
 
 use crate::pools::POOLS;
+use crate::quota::{Account, Charge};
 use crate::sys::{
     area::{Area, Doorbell},
     lock::{Class, Guard, RawLock},
@@ -175,9 +175,10 @@ pub(crate) struct Pages {
     queued: AtomicU16,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
-    account: Arc<Account>,
     /// See `charge.rs`.
     mapped: AtomicU32,
+    /// Last: it is given back after the memory was freed.
+    charge: Charge,
 }
 
 impl AsRef<Area> for Pages {
@@ -187,12 +188,14 @@ impl AsRef<Area> for Pages {
 }
 
 impl Pages {
-    /// Makes pages for the current thread.
+    /// Makes pages for the current thread. `ENOSPC` and `ENOMEM` at the limits of `account`.
     pub(crate) fn new(
         pages: u32,
         notifier: Arc<Notifier>,
         account: Arc<Account>,
     ) -> Result<Arc<Self>> {
+        let pinned = Area::size(pages)? / uapi::FLEXSC_PAGE_SIZE as usize;
+        let charge = Charge::new(account, pages, pinned)?;
         let area = Area::new(pages)?;
         let mut words = KVec::with_capacity(pages as usize, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..pages {
@@ -223,8 +226,8 @@ impl Pages {
                 others: Others::default(),
                 queued: AtomicU16::new(0),
                 dead: AtomicBool::new(false),
-                account,
                 mapped: AtomicU32::new(0),
+                charge,
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -404,6 +407,17 @@ impl Pages {
         }
         self.dead.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Ends the registration whatever is in flight: the engine is being closed.
+    pub(crate) fn kill(&self) {
+        let _inner = self.inner.lock();
+        self.dead.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the registration ended? Who asks holds a lock that is taken after it has.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
     }
 
     /// Tells the program whether it has to kick after posting.

@@ -27,7 +27,7 @@ use crate::{
     run::Role,
     sys::{
         errno,
-        lock::{Class, Guard, RawLock},
+        lock::{warn_once, Class, Guard, RawLock},
         process::{self, Thread},
         trace,
     },
@@ -377,8 +377,22 @@ impl Pool {
     }
 
     fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: ArcBorrow<'_, Pages>) {
-        if pages.set_queued(self.number) {
-            inner.enqueue(pages.into());
+        // What has ended has nothing to execute, and `forget` has been here or is yet to come.
+        if pages.is_dead() || !pages.set_queued(self.number) {
+            return;
+        }
+        if !inner.enqueue(pages.into()) {
+            pages.clear_queued(self.number);
+            warn_once();
+        }
+    }
+
+    /// Takes `pages`, which have ended, out of the queue: nobody puts them there again.
+    pub(crate) fn forget(&self, pages: &Pages) {
+        let found = self.lock().unqueue(pages);
+        // Dropped after the lock.
+        if found.is_some() {
+            pages.clear_queued(self.number);
         }
     }
 

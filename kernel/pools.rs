@@ -188,10 +188,23 @@ impl Pools {
         }
     }
 
-    /// Lets all threads end, those that are blocked too, and forgets what is queued.
+    /// Takes a registration that has ended out of all queues.
+    pub(crate) fn forget(&self, pages: &Pages) {
+        for pool in self.iter() {
+            pool.forget(pages);
+        }
+    }
+
+    /// Lets all threads end, those that are blocked too.
     pub(crate) fn stop(&self) {
         for pool in self.iter() {
             pool.stop();
+        }
+    }
+
+    /// Forgets what is queued. All registrations have ended.
+    pub(crate) fn clear(&self) {
+        for pool in self.iter() {
             pool.clear();
         }
     }

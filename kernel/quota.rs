@@ -1,63 +1,207 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many syscall pages each user has, over all engines: parameter `max_user_pages`.
+//! Who has how much memory in registrations: each user, over all engines (parameter
+//! `max_user_pages`), and each process (RLIMIT_MEMLOCK).
 //!
-//! The user is the one who opened the device, by number in the initial namespace.
+//! The user is the one who opened the device, by number in the initial namespace. A charge lasts
+//! as long as the memory. A registration that has ended may be freed a little later than that:
+//! a syscall thread may still use it. So a charge that fails waits for such memory, see
+//! [`Quota::charge`].
+//!
+//! The mutex is taken with an address space locked (munmap); nothing else is taken inside of it.
 
 use crate::sys::{
     file,
-    lock::{Class, RawLock},
+    process::{self, Process},
 };
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::rbtree::{RBTree, RBTreeNode};
+use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, CondVarTimeoutResult, Mutex};
+use kernel::time::msecs_to_jiffies;
+
+/// How long a charge waits at most for memory that is about to be freed.
+const LONGEST_MS: u32 = 2_000;
+
+/// Who holds memory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    User(u32),
+    Process(usize),
+}
+
+/// Syscall pages of a holder; one who has none is not in the tree.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    pages: u64,
+    /// Of these, those of which nothing is registered or mapped any more.
+    ending: u64,
+}
 
 /// See the module's documentation.
+#[pin_data]
 pub(crate) struct Quota {
-    /// Pages by user; nobody has none.
-    users: RawLock<RBTree<u32, u32>>,
+    #[pin]
+    held: Mutex<RBTree<Holder, Held>>,
+    /// Something that was ending is freed.
+    #[pin]
+    freed: CondVar,
+}
+
+/// Whom all registrations of an engine are charged to.
+pub(crate) struct Account {
+    quota: Arc<Quota>,
+    /// Who opened the engine.
+    user: u32,
+    process: Process,
+}
+
+/// A charge: so many syscall pages, and so many pages of memory for them. Given back when dropped.
+pub(crate) struct Charge {
+    account: Arc<Account>,
+    pages: u32,
+    pinned: usize,
+    /// Counted as ending. Changed once, by whoever ends the last use.
+    ending: AtomicBool,
 }
 
 impl Quota {
-    pub(crate) fn new() -> Self {
-        Quota {
-            users: RawLock::new(RBTree::new(), Class::Users),
-        }
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Quota {
+            held <- new_mutex!(RBTree::new(), "flexsc_quota"),
+            freed <- new_condvar!("flexsc_freed"),
+        })
     }
 
-    /// Takes `pages` from what `user` may have; `ENOSPC` where that is not enough.
-    pub(crate) fn charge(&self, user: u32, pages: u32) -> Result {
-        // Whoever has pages already does not need it: it is freed after the lock.
-        let node = RBTreeNode::new(user, pages, GFP_KERNEL_ACCOUNT)?;
-        let mut users = self.users.lock();
-        let have = users.get(&user).copied().unwrap_or(0);
-        let sum = have.checked_add(pages).ok_or(ENOSPC)?;
-        let limit = file::max_user_pages();
-        if limit != 0 && sum > limit {
-            return Err(ENOSPC);
+    /// Charges `pages`, and `pinned` pages of memory. `ENOSPC` and `ENOMEM` at the limits.
+    ///
+    /// If memory of the same user or process is about to be freed at a limit, this waits for it,
+    /// for a bounded time. A signal ends the wait; the call is to be restarted.
+    fn charge(&self, account: &Account, pages: u32, pinned: usize) -> Result {
+        let holders = account.holders();
+        // Those who have pages already do not need them: they are freed after the lock.
+        let mut nodes = [None, None];
+        for (node, holder) in nodes.iter_mut().zip(holders) {
+            *node = Some(RBTreeNode::new(
+                holder,
+                Held::default(),
+                GFP_KERNEL_ACCOUNT,
+            )?);
         }
-        match users.get_mut(&user) {
-            Some(have) => *have = sum,
-            None => drop(users.insert(node)),
+        let mut left = msecs_to_jiffies(LONGEST_MS);
+        let mut held = self.held.lock();
+        loop {
+            let now = holders.map(|holder| held.get(&holder).copied().unwrap_or_default());
+            let error = match account.check(now[0], pages, pinned) {
+                Ok(()) => break,
+                Err(e) => e,
+            };
+            if now.iter().all(|held| held.ending == 0) {
+                return Err(error);
+            }
+            match self.freed.wait_interruptible_timeout(&mut held, left) {
+                CondVarTimeoutResult::Woken { jiffies } => left = jiffies,
+                CondVarTimeoutResult::Timeout => return Err(error),
+                CondVarTimeoutResult::Signal { .. } => return Err(ERESTARTNOINTR),
+            }
+        }
+        for (node, holder) in nodes.iter_mut().zip(holders) {
+            if held.get(&holder).is_none() {
+                if let Some(node) = node.take() {
+                    held.insert(node);
+                }
+            }
+            if let Some(held) = held.get_mut(&holder) {
+                held.pages = held.pages.wrapping_add(pages.into());
+            }
         }
         Ok(())
     }
 
-    /// Gives `pages` back that were charged to `user`.
-    pub(crate) fn uncharge(&self, user: u32, pages: u32) {
-        let mut users = self.users.lock();
-        let left = match users.get_mut(&user) {
-            Some(have) => {
-                *have -= pages;
-                *have
+    fn uncharge(&self, charge: &Charge) {
+        let account = &charge.account;
+        let pages = u64::from(charge.pages);
+        let ending = charge.ending.load(Ordering::Relaxed);
+        let mut empty = [None, None];
+        let mut held = self.held.lock();
+        account.process.uncharge_pinned(charge.pinned);
+        for (empty, holder) in empty.iter_mut().zip(account.holders()) {
+            let Some(of) = held.get_mut(&holder) else {
+                continue;
+            };
+            of.pages = of.pages.saturating_sub(pages);
+            if ending {
+                of.ending = of.ending.saturating_sub(pages);
             }
-            None => return,
-        };
-        let node = if left == 0 {
-            users.remove_node(&user)
-        } else {
-            None
-        };
-        drop(users);
-        drop(node);
+            if of.pages == 0 {
+                *empty = held.remove_node(&holder);
+            }
+        }
+        drop(held);
+        if ending {
+            self.freed.notify_all();
+        }
+    }
+
+    fn ends(&self, account: &Account, pages: u32) {
+        let mut held = self.held.lock();
+        for holder in account.holders() {
+            if let Some(of) = held.get_mut(&holder) {
+                of.ending = of.ending.wrapping_add(pages.into());
+            }
+        }
+    }
+}
+
+impl Account {
+    /// The current process and its user.
+    pub(crate) fn current(quota: Arc<Quota>) -> Result<Self> {
+        Ok(Account {
+            quota,
+            user: process::current_user(),
+            process: Process::current()?,
+        })
+    }
+
+    fn holders(&self) -> [Holder; 2] {
+        [
+            Holder::User(self.user),
+            Holder::Process(self.process.number()),
+        ]
+    }
+
+    /// Are so many pages within the user's limit and the process's? Charges the latter if so.
+    fn check(&self, user: Held, pages: u32, pinned: usize) -> Result {
+        let limit = u64::from(file::max_user_pages());
+        if limit != 0 && user.pages.saturating_add(pages.into()) > limit {
+            return Err(ENOSPC);
+        }
+        self.process.charge_pinned(pinned)
+    }
+}
+
+impl Charge {
+    /// See [`Quota::charge`].
+    pub(crate) fn new(account: Arc<Account>, pages: u32, pinned: usize) -> Result<Self> {
+        account.quota.charge(&account, pages, pinned)?;
+        Ok(Charge {
+            account,
+            pages,
+            pinned,
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    /// Nothing is registered or mapped any more: the memory is freed as soon as nobody executes
+    /// anything of it. To be called once.
+    pub(crate) fn ends(&self) {
+        self.account.quota.ends(&self.account, self.pages);
+        self.ending.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.quota.uncharge(self);
     }
 }

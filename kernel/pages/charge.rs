@@ -1,69 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whom a registration's memory is charged to, and until when: as long as it is registered or
-//! mapped, whichever ends last.
+//! How long a registration's memory is in use: as long as it is registered or mapped, and then
+//! until the last thread that executes something of it lets go. It is charged until it is freed.
 
 use super::Pages;
-use crate::{
-    quota::Quota,
-    sys::{
-        miscdev::Mapped,
-        process::{self, Process},
-    },
-};
+use crate::sys::miscdev::Mapped;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
-use kernel::sync::Arc;
-use kernel::uapi;
 
 /// In [`Pages::mapped`], besides the number of mappings.
 const UNREGISTERED: u32 = 1 << 31;
 
-/// Whom all registrations of an engine are charged to.
-pub(crate) struct Account {
-    quota: Arc<Quota>,
-    /// Who opened the engine.
-    user: u32,
-    process: Process,
-}
-
-impl Account {
-    /// The current process and its user.
-    pub(crate) fn current(quota: Arc<Quota>) -> Result<Self> {
-        Ok(Account {
-            quota,
-            user: process::current_user(),
-            process: Process::current()?,
-        })
-    }
-
-    /// Charges a new registration. `ENOSPC` and `ENOMEM` at the limits.
-    pub(crate) fn register(&self, pages: &Pages) -> Result {
-        self.quota.charge(self.user, pages.len())?;
-        if let Err(e) = self.process.charge_pinned(pinned(pages)) {
-            self.quota.uncharge(self.user, pages.len());
-            return Err(e);
-        }
-        Ok(())
-    }
-
-    /// A registration has ended: its charge does too, or else with its last mapping.
-    pub(crate) fn unregister(&self, pages: &Pages) {
+impl Pages {
+    /// The registration has ended, and was removed from the engine's table. To be called once.
+    pub(crate) fn unregistered(&self) {
         // ORDERING: Each change of the word is atomic, and nothing else depends on it.
-        if pages.mapped.fetch_or(UNREGISTERED, Ordering::Relaxed) == 0 {
-            self.give_back(pages);
+        if self.mapped.fetch_or(UNREGISTERED, Ordering::Relaxed) == 0 {
+            self.charge.ends();
         }
     }
-
-    fn give_back(&self, pages: &Pages) {
-        self.quota.uncharge(self.user, pages.len());
-        self.process.uncharge_pinned(pinned(pages));
-    }
-}
-
-/// Pages of memory that count as pinned.
-fn pinned(pages: &Pages) -> usize {
-    pages.area().len() / uapi::FLEXSC_PAGE_SIZE as usize
 }
 
 impl Mapped for Pages {
@@ -84,7 +39,7 @@ impl Mapped for Pages {
 
     fn unmap(&self) {
         if self.mapped.fetch_sub(1, Ordering::Relaxed) == UNREGISTERED | 1 {
-            self.account.give_back(self);
+            self.charge.ends();
         }
     }
 }

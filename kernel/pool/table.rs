@@ -229,27 +229,53 @@ impl Inner {
         }
     }
 
-    pub(super) fn enqueue(&mut self, pages: Arc<Pages>) {
-        let capacity = self.queue.len();
-        let queued = self.counters.queued as usize;
-        if queued < capacity {
-            let at = (self.head + queued) % capacity;
-            if let Some(place) = self.queue.get_mut(at) {
-                *place = Some(pages);
-                self.counters.queued += 1;
-                self.mirror.set_queued(self.counters.queued);
-            }
+    /// The place in the ring of what is the `i`th in the queue.
+    fn place(&self, i: u32) -> usize {
+        self.head.wrapping_add(i as usize) % core::cmp::max(self.queue.len(), 1)
+    }
+
+    fn set_queued(&mut self, queued: u32) {
+        self.counters.queued = queued;
+        self.mirror.set_queued(queued);
+    }
+
+    /// Returns false if there is no room, which can not be: the queue has a place for each
+    /// registration that has not ended, and none is in it twice.
+    pub(super) fn enqueue(&mut self, pages: Arc<Pages>) -> bool {
+        let queued = self.counters.queued;
+        let at = self.place(queued);
+        match self.queue.get_mut(at) {
+            Some(place) if place.is_none() => *place = Some(pages),
+            _ => return false,
         }
+        self.set_queued(queued.wrapping_add(1));
+        true
     }
 
     pub(super) fn dequeue(&mut self) -> Option<Arc<Pages>> {
-        if self.counters.queued == 0 {
-            return None;
+        let queued = self.counters.queued.checked_sub(1)?;
+        let head = self.head;
+        let pages = self.queue.get_mut(head)?.take();
+        self.head = self.place(1);
+        self.set_queued(queued);
+        pages
+    }
+
+    /// Takes `pages` out of the queue, wherever they are in it.
+    pub(super) fn unqueue(&mut self, pages: &Pages) -> Option<Arc<Pages>> {
+        let queued = self.counters.queued;
+        let is_it = |at: usize| match self.queue.get(at) {
+            Some(Some(queued)) => core::ptr::eq(&**queued, pages),
+            _ => false,
+        };
+        let found = (0..queued).find(|i| is_it(self.place(*i)))?;
+        let at = self.place(found);
+        let pages = self.queue.get_mut(at)?.take();
+        for i in found.wrapping_add(1)..queued {
+            let (from, to) = (self.place(i), self.place(i.wrapping_sub(1)));
+            self.queue.swap(from, to);
         }
-        let pages = self.queue.get_mut(self.head)?.take();
-        self.head = (self.head + 1) % self.queue.len();
-        self.counters.queued -= 1;
-        self.mirror.set_queued(self.counters.queued);
+        self.set_queued(queued.wrapping_sub(1));
         pages
     }
 

@@ -100,13 +100,20 @@ unsafe impl Send for Area {}
 unsafe impl Sync for Area {}
 
 impl Area {
-    /// Allocates zeroed memory for `pages` syscall pages.
-    pub(crate) fn new(pages: u32) -> Result<Self> {
+    /// How many bytes `pages` syscall pages and their control blocks need, a multiple of the page
+    /// size. `EINVAL` if nobody may have so many.
+    pub(crate) fn size(pages: u32) -> Result<usize> {
         if pages == 0 || pages > FLEXSC_MAX_PAGES {
             return Err(EINVAL);
         }
-        let ctrl_len = (pages as usize * size_of::<flexsc_ctrl>()).next_multiple_of(PAGE);
-        let len = ctrl_len + pages as usize * PAGE;
+        let pages = pages as usize;
+        Ok((pages * size_of::<flexsc_ctrl>()).next_multiple_of(PAGE) + pages * PAGE)
+    }
+
+    /// Allocates zeroed memory for `pages` syscall pages.
+    pub(crate) fn new(pages: u32) -> Result<Self> {
+        let len = Self::size(pages)?;
+        let ctrl_len = len.wrapping_sub(pages as usize * PAGE);
         // SAFETY: Allocation has no preconditions.
         let base = NonNull::new(unsafe { c::flexsc_area_alloc(len) }).ok_or(ENOMEM)?;
         // INVARIANT: Just allocated with that length.

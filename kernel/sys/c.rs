@@ -28,7 +28,6 @@ extern "C" {
     pub(super) fn flexsc_lock_init_pages(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_lock_init_pool(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_lock_init_slots(lock: *mut raw_spinlock_t);
-    pub(super) fn flexsc_lock_init_users(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_lock(lock: *mut raw_spinlock_t);
     pub(super) fn flexsc_unlock(lock: *mut raw_spinlock_t);
 
@@ -63,6 +62,7 @@ extern "C" {
     pub(super) fn flexsc_mmap(vma: *mut vm_area_struct, area: *mut c_void) -> c_int;
     pub(super) fn flexsc_charge_pinned(mm: *mut mm_struct, pages: c_ulong) -> c_int;
     pub(super) fn flexsc_uncharge_pinned(mm: *mut mm_struct, pages: c_ulong);
+    pub(super) fn flexsc_warn();
     pub(super) fn flexsc_mm_grab(mm: *mut mm_struct);
     pub(super) fn flexsc_mm_drop(mm: *mut mm_struct);
     pub(super) fn flexsc_get_pid(pid: *mut pid) -> *mut pid;

@@ -2,7 +2,7 @@
 
 //! A raw spinlock around data: what the scheduler's hook may take.
 //!
-//! Lock order: pool, then pages; slots, then pages; users alone.
+//! Lock order: pool, then pages; slots, then pages.
 
 use super::c;
 use core::{
@@ -22,8 +22,13 @@ pub(crate) enum Class {
     Pool,
     /// An engine's table of registrations.
     Slots,
-    /// The users' numbers of pages.
-    Users,
+}
+
+/// Something has happened that can not: says so in the log, once.
+#[cold]
+pub(crate) fn warn_once() {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_warn() }
 }
 
 /// Data behind a `raw_spinlock_t`.
@@ -49,7 +54,6 @@ impl<T> RawLock<T> {
             Class::Pages => c::flexsc_lock_init_pages,
             Class::Pool => c::flexsc_lock_init_pool,
             Class::Slots => c::flexsc_lock_init_slots,
-            Class::Users => c::flexsc_lock_init_users,
         };
         // SAFETY: The pointer is valid for writes.
         unsafe { init(lock.as_mut_ptr()) };

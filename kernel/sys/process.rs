@@ -183,6 +183,12 @@ impl Process {
         unsafe { (*task).mm == self.mm && (*(*task).signal).pids[TGID] == self.tgid }
     }
 
+    /// A number that no other process has as long as this reference lives. A program that one
+    /// thread executes with exec(2) has another one.
+    pub(crate) fn number(&self) -> usize {
+        self.mm.addr()
+    }
+
     /// Charges `pages` of memory to RLIMIT_MEMLOCK of the current task, which belongs to it, as
     /// pinned memory. `ENOMEM` at the limit.
     pub(crate) fn charge_pinned(&self, pages: usize) -> Result {

@@ -70,6 +70,7 @@ const GROUPS: &[&[registry::Test]] = &[
     life::family::TESTS,
     life::closing::TESTS,
     life::borrowed::TESTS,
+    life::charges::TESTS,
     life::death::TESTS,
     life::last::TESTS,
     life::exec::TESTS,

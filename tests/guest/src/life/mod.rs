@@ -2,6 +2,7 @@
 //! Life and death: whatever ends, nothing stays behind and nothing hangs.
 
 pub mod borrowed;
+pub mod charges;
 pub mod closing;
 pub mod death;
 pub mod exec;

@@ -25,14 +25,14 @@ tests! { "life":
 }
 
 /// A parameter of the module, set back when dropped.
-struct Parameter {
+pub struct Parameter {
     path: String,
     old: String,
     owner: u32,
 }
 
 impl Parameter {
-    fn get(name: &str) -> Check<Parameter> {
+    pub fn get(name: &str) -> Check<Parameter> {
         need_root()?;
         let path = format!("/sys/module/flexsc/parameters/{name}");
         let old = ok!("parameter", fs::read_to_string(&path));
@@ -40,7 +40,7 @@ impl Parameter {
         Ok(Parameter { path, old, owner })
     }
 
-    fn set(&self, value: u32) -> Check {
+    pub fn set(&self, value: u32) -> Check {
         ok!("parameter", fs::write(&self.path, value.to_string()));
         Ok(())
     }

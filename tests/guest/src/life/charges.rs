@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who pays for an engine's memory, and until when.
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+
+use crate::check::{Check, skip};
+use crate::kit::abi::{PAGE_SIZE, Param};
+use crate::kit::cgroup::Cgroup;
+use crate::kit::child::spawn;
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::limits::{NOBODY, need_root, set_limit};
+use crate::kit::mode::Mode;
+use crate::kit::{process, rounds, until};
+
+tests! { "charges":
+    queue_holds_nothing => "pages that were ended leave a pool's queue: their memory is freed";
+    queue_is_not_full => "more registrations than a queue has places pass through it, none is lost";
+    reopened_at_once => "at RLIMIT_MEMLOCK and max_user_pages a new engine follows the old at once";
+    reopened_in_flight => "the same with calls in flight, which end a little later";
+    limit_stands => "REGISTER fails at once at a limit if nothing is about to be freed";
+    cgroup_pays => "all of a registration's memory is charged to the memory cgroup";
+    spliced_pages => "pages put into a pipe stay charged to the cgroup until they leave it";
+}
+
+/// A pool of one thread, which a read has blocked.
+struct Blocked {
+    engine: Engine,
+    ring: crate::kit::ring::Ring,
+    reads: BlockedReads,
+    slots: Vec<usize>,
+    to: OwnedFd,
+    _from: OwnedFd,
+}
+
+impl Blocked {
+    fn start() -> Check<Blocked> {
+        let engine = Engine::open()?;
+        engine.set(Param::MaxThreads, 1)?;
+        let mut ring = engine.ring(1)?;
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 1);
+        let slots = ring.post_blocked(&reads.calls())?;
+        Ok(Blocked {
+            engine,
+            ring,
+            reads,
+            slots,
+            to,
+            _from: from,
+        })
+    }
+
+    /// Registers pages, queues an entry, takes it back, and ends the registration.
+    fn pass(&self, pages: u32) -> Check {
+        let mut ring = self.engine.ring(pages)?;
+        let slot = ring.post(call!(SYS_getpid).asynchronous());
+        ring.kicked()?;
+        check_eq!("CANCEL", ring.cancel(slot), Ok(0));
+        let id = ring.id;
+        ok!("munmap", ring.unmap());
+        check_eq!("UNREGISTER", self.engine.unregister(id), Ok(0));
+        Ok(())
+    }
+
+    fn end(mut self) -> Check {
+        self.reads.release(&self.to)?;
+        for done in self.ring.finish(&self.slots)? {
+            check_ret!("read", done.result, 2);
+        }
+        self.reads.check()
+    }
+}
+
+fn queue_holds_nothing() -> Check {
+    let blocked = Blocked::start()?;
+    let base = (process::areas(), process::pinned_kib());
+    for _ in 0..rounds(20) {
+        blocked.pass(64)?;
+        let now = (process::areas(), process::pinned_kib());
+        check_eq!("memory areas of the module, pinned KiB", now, base);
+    }
+    blocked.end()
+}
+
+fn queue_is_not_full() -> Check {
+    let blocked = Blocked::start()?;
+    for _ in 0..rounds(600) {
+        blocked.pass(1)?;
+    }
+    // Two that wait for the thread.
+    let mut others = [blocked.engine.ring(1)?, blocked.engine.ring(1)?];
+    let mut slots = Vec::new();
+    for ring in &mut others {
+        slots.push(ring.post(call!(SYS_getpid).asynchronous()));
+        ring.kicked()?;
+    }
+    blocked.end()?;
+    for (ring, slot) in others.iter_mut().zip(slots) {
+        ring.spin_until_done(&[slot])?;
+        check_ret!("getpid", ring.reap(slot).result, std::process::id());
+    }
+    Ok(())
+}
+
+/// A limit that one page at a time keeps.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    LockedMemory,
+    UserPages,
+}
+
+/// Runs `work` in a child without rights at a limit of one syscall page.
+fn at_limit(work: impl Fn(Mode) -> Check) -> Check {
+    need_root()?;
+    for limit in [Limit::LockedMemory, Limit::UserPages] {
+        let _parameter = match limit {
+            Limit::LockedMemory => None,
+            Limit::UserPages => {
+                let parameter = super::quota::Parameter::get("max_user_pages")?;
+                parameter.set(1)?;
+                Some(parameter)
+            }
+        };
+        for mode in Mode::ALL {
+            let base = process::refcnt();
+            spawn(|_| {
+                let bytes = match limit {
+                    Limit::LockedMemory => 2 * PAGE_SIZE as u64,
+                    Limit::UserPages => 64 << 20,
+                };
+                ok!("setrlimit", set_limit(libc::RLIMIT_MEMLOCK, bytes));
+                check_ret!(
+                    "setresgid",
+                    plain!(SYS_setresgid, NOBODY, NOBODY, NOBODY),
+                    0
+                );
+                check_ret!(
+                    "setresuid",
+                    plain!(SYS_setresuid, NOBODY, NOBODY, NOBODY),
+                    0
+                );
+                work(mode)
+            })?
+            .join()
+            .map_err(|failure| failure.within(format_args!("{limit:?}, {mode:?}")))?;
+            process::until_refcnt(base)?;
+        }
+    }
+    Ok(())
+}
+
+fn reopened_at_once() -> Check {
+    at_limit(|mode| {
+        for round in 0..rounds(25) {
+            let (engine, mut ring) = mode
+                .start(1)
+                .map_err(|failure| failure.within(format_args!("engine {round}")))?;
+            check_ret!(
+                "getpid",
+                ring.result(call!(SYS_getpid))?,
+                std::process::id()
+            );
+            if round % 2 == 0 {
+                drop(ring);
+                drop(engine);
+            } else {
+                drop(engine);
+                drop(ring);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn reopened_in_flight() -> Check {
+    at_limit(|mode| {
+        for round in 0..rounds(10) {
+            let (engine, mut ring) = mode
+                .start(1)
+                .map_err(|failure| failure.within(format_args!("engine {round}")))?;
+            let (from, _to) = pipe()?;
+            let reads = BlockedReads::new(&from, 5);
+            ring.post_blocked(&reads.calls())?;
+            drop(ring);
+            drop(engine);
+        }
+        Ok(())
+    })
+}
+
+fn limit_stands() -> Check {
+    at_limit(|mode| {
+        let (engine, mut ring) = mode.start(1)?;
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 5);
+        let slots = ring.post_blocked(&reads.calls())?;
+        let begun = crate::kit::sys::monotonic_ns();
+        for _ in 0..20 {
+            let ret = engine.register(1).map(|given| given.id);
+            check!(
+                matches!(ret, Err(Errno::ENOMEM | Errno::ENOSPC)),
+                "REGISTER of one page too many: {ret:?}"
+            );
+        }
+        let took = (crate::kit::sys::monotonic_ns() - begun) / 1_000_000;
+        check!(took < 20_000, "20 refusals took {took} ms: they wait");
+        reads.release(&to)?;
+        for done in ring.finish(&slots)? {
+            check_ret!("read", done.result, 2);
+        }
+        Ok(())
+    })
+}
+
+/// What a group's kernel memory is, in bytes.
+fn kernel_memory(group: &Cgroup) -> Check<u64> {
+    let text = group.read("memory.stat");
+    let line = text.lines().find_map(|line| line.strip_prefix("kernel "));
+    match line.and_then(|number| number.trim().parse().ok()) {
+        Some(bytes) => Ok(bytes),
+        None => skip("needs \"kernel\" in memory.stat"),
+    }
+}
+
+/// All of 64 syscall pages and their control blocks.
+const LEN: u64 = 66 * PAGE_SIZE as u64;
+
+fn cgroup_pays() -> Check {
+    let group = Cgroup::new(Some("memory"))?;
+    let mut child = spawn(|link| {
+        group.enter()?;
+        let engine = Engine::open()?;
+        let first = engine.ring(1)?;
+        let before = kernel_memory(&group)?;
+        let mut rings = Vec::new();
+        for _ in 0..8 {
+            rings.push(engine.ring(64)?);
+        }
+        let with = kernel_memory(&group)?;
+        check!(
+            with >= before + 8 * LEN,
+            "{before} bytes charged before 512 pages, {with} with them"
+        );
+        for ring in rings {
+            let id = ring.id;
+            ok!("munmap", ring.unmap());
+            check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
+        }
+        until("the charge given back", || {
+            kernel_memory(&group).is_ok_and(|now| now < before + LEN)
+        })?;
+        link.ready();
+        drop(first);
+        Ok(())
+    })?;
+    child.wait_ready()?;
+    child.join()
+}
+
+fn spliced_pages() -> Check {
+    let group = Cgroup::new(Some("memory"))?;
+    let mut child = spawn(|link| {
+        group.enter()?;
+        let engine = Engine::open()?;
+        let first = engine.ring(1)?;
+        let (from, to) = pipe()?;
+        let size = plain!(SYS_fcntl, &to, libc::F_SETPIPE_SZ, 1 << 20);
+        check!(size >= 1 << 20, "F_SETPIPE_SZ: {size}");
+        let before = kernel_memory(&group)?;
+        let ring = engine.ring(64)?;
+        let (at, len) = ring.base();
+        let part = libc::iovec {
+            iov_base: at.cast(),
+            iov_len: len,
+        };
+        let part = std::ptr::from_ref(&part);
+        let spliced = plain!(SYS_vmsplice, &to, part, 1, libc::SPLICE_F_NONBLOCK);
+        if spliced == -i64::from(libc::EFAULT) {
+            // CONFIG_SECRETMEM: nobody gets at the pages of such a mapping.
+            link.ready();
+            return Ok(());
+        }
+        check_ret!("vmsplice", spliced, len as i64);
+        let id = ring.id;
+        ok!("munmap", ring.unmap());
+        check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
+        let in_pipe = kernel_memory(&group)?;
+        check!(
+            in_pipe >= before + LEN,
+            "{before} bytes charged before, {in_pipe} with 66 pages in a pipe"
+        );
+        drop((from, to));
+        until("the charge given back", || {
+            kernel_memory(&group).is_ok_and(|now| now < before + LEN / 2)
+        })?;
+        link.ready();
+        drop(first);
+        Ok(())
+    })?;
+    child.wait_ready()?;
+    child.join()
+}
