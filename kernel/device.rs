@@ -17,6 +17,12 @@ use kernel::uapi;
 
 /// Mappings of registrations begin at multiples of so many bytes of the file's offset.
 const STRIDE: usize = 1 << 20;
+const PAGE: usize = uapi::FLEXSC_PAGE_SIZE as usize;
+
+/// At which page of the file registration `id` begins.
+pub(crate) fn page_offset(id: u32) -> usize {
+    id as usize * (STRIDE / PAGE)
+}
 
 const MAGIC: u32 = uapi::FLEXSC_IOC_MAGIC;
 const REGISTER: u32 = _IOWR::<uapi::flexsc_register>(MAGIC, 0);
@@ -44,7 +50,7 @@ fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let pages = engine.register(r.pages)?;
     r.id = pages.id();
     r.ctrl_len = pages.area().ctrl_len() as u32;
-    r.mmap_offset = (pages.id() as usize * STRIDE) as u64;
+    r.mmap_offset = (page_offset(pages.id()) * PAGE) as u64;
     r.mmap_len = pages.area().len() as u64;
     if let Err(e) = abi::write(arg, r) {
         // Unless somebody has guessed its number and posted something.
@@ -171,7 +177,7 @@ impl Device for Engine {
         if !this.is_of(Current::get()) {
             return Err(EPERM);
         }
-        let stride = STRIDE / uapi::FLEXSC_PAGE_SIZE as usize;
+        let stride = STRIDE / PAGE;
         if page_offset % stride != 0 {
             return Err(EINVAL);
         }

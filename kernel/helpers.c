@@ -350,7 +350,10 @@ void flexsc_area_free(void *area)
 	vfree(area);
 }
 
-/* Map the whole of @area; not inherited, not expanded, never executable. */
+/*
+ * Map the whole of @area; not expanded, never executable, not inherited, which
+ * VM_IO keeps madvise(MADV_DOFORK) from changing.
+ */
 int flexsc_mmap(struct vm_area_struct *vma, void *area)
 {
 	unsigned long addr;
@@ -360,7 +363,8 @@ int flexsc_mmap(struct vm_area_struct *vma, void *area)
 		return -EINVAL;
 	if (vma->vm_flags & VM_EXEC)
 		return -EPERM;
-	vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
+	vm_flags_mod(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP,
+		     VM_MAYEXEC);
 	for (addr = vma->vm_start; addr < vma->vm_end; addr += PAGE_SIZE) {
 		int ret = vm_insert_page(vma, addr, vmalloc_to_page(area));
 
@@ -369,6 +373,29 @@ int flexsc_mmap(struct vm_area_struct *vma, void *area)
 		area += PAGE_SIZE;
 	}
 	return 0;
+}
+
+/*
+ * What a debugger reads or writes in a mapping of @area, which begins at page
+ * @first of the file. Returns how many bytes, or -errno.
+ */
+int flexsc_access(struct vm_area_struct *vma, void *area, size_t size,
+		  unsigned long first, unsigned long addr, void *buf, int len,
+		  bool write)
+{
+	unsigned long offset = addr - vma->vm_start +
+			       ((vma->vm_pgoff - first) << PAGE_SHIFT);
+
+	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ)))
+		return -EACCES;
+	if (len < 0 || offset >= size)
+		return -EFAULT;
+	len = min3((unsigned long)len, size - offset, vma->vm_end - addr);
+	if (write)
+		memcpy(area + offset, buf, len);
+	else
+		memcpy(buf, area + offset, len);
+	return len;
 }
 
 /*

@@ -52,6 +52,9 @@ int flexsc_file_may_block(unsigned int fd);
 void *flexsc_area_alloc(size_t size);
 void flexsc_area_free(void *area);
 int flexsc_mmap(struct vm_area_struct *vma, void *area);
+int flexsc_access(struct vm_area_struct *vma, void *area, size_t size,
+		  unsigned long first, unsigned long addr, void *buf, int len,
+		  bool write);
 int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages);
 void flexsc_uncharge_pinned(struct mm_struct *mm, unsigned long pages);
 void flexsc_warn(void);

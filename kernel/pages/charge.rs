@@ -4,7 +4,7 @@
 //! until the last thread that executes something of it lets go. It is charged until it is freed.
 
 use super::Pages;
-use crate::sys::miscdev::Mapped;
+use crate::{device, sys::miscdev::Mapped};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
@@ -22,6 +22,10 @@ impl Pages {
 }
 
 impl Mapped for Pages {
+    fn page_offset(&self) -> usize {
+        device::page_offset(self.id())
+    }
+
     fn map(&self) -> Result {
         let more = |mapped: u32| (mapped & UNREGISTERED == 0).then(|| mapped.wrapping_add(1));
         match self

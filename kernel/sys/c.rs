@@ -60,6 +60,16 @@ extern "C" {
     pub(super) fn flexsc_area_alloc(size: usize) -> *mut c_void;
     pub(super) fn flexsc_area_free(area: *mut c_void);
     pub(super) fn flexsc_mmap(vma: *mut vm_area_struct, area: *mut c_void) -> c_int;
+    pub(super) fn flexsc_access(
+        vma: *mut vm_area_struct,
+        area: *mut c_void,
+        size: usize,
+        first: c_ulong,
+        addr: c_ulong,
+        buf: *mut c_void,
+        len: c_int,
+        write: bool,
+    ) -> c_int;
     pub(super) fn flexsc_charge_pinned(mm: *mut mm_struct, pages: c_ulong) -> c_int;
     pub(super) fn flexsc_uncharge_pinned(mm: *mut mm_struct, pages: c_ulong);
     pub(super) fn flexsc_warn();

@@ -9,7 +9,7 @@ use core::{
 };
 use kernel::bindings;
 use kernel::error::{from_result, to_result};
-use kernel::ffi::{c_int, c_long, c_uint, c_ulong};
+use kernel::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::types::{ForeignOwnable, Opaque};
@@ -39,6 +39,8 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
 
 /// Memory that files of a device map, and that knows how often it is mapped.
 pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
+    /// At which page of the file it begins.
+    fn page_offset(&self) -> usize;
     /// It is to be mapped, by mmap(2). `EINVAL` where it shall not be any more.
     fn map(&self) -> Result;
     /// There is one more mapping: a part of another one, or its successor.
@@ -142,6 +144,7 @@ impl<T: Device> Vtable<T> {
     const MAPPING_TABLE: &'static MappingTable = &MappingTable(bindings::vm_operations_struct {
         open: Some(Self::mapping_open),
         close: Some(Self::mapping_close),
+        access: Some(Self::mapping_access),
         // SAFETY: All zeroes is a valid `vm_operations_struct`.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     });
@@ -238,6 +241,32 @@ impl<T: Device> Vtable<T> {
         // SAFETY: Each mapping owns the reference that `mmap` or `mapping_open` has given to it.
         let owner = unsafe { Arc::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
         owner.unmap();
+    }
+
+    /// For debuggers and `/proc/PID/mem`, from which VM_IO keeps the pages themselves.
+    unsafe extern "C" fn mapping_access(
+        vma: *mut bindings::vm_area_struct,
+        addr: c_ulong,
+        buf: *mut c_void,
+        len: c_int,
+        write: c_int,
+    ) -> c_int {
+        // SAFETY: The mapping owns a reference, and is locked.
+        let owner = unsafe { ArcBorrow::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
+        let (area, first): (&Area, _) = ((*owner).as_ref(), owner.page_offset());
+        // SAFETY: The memory lives as long as its owner; the caller passes `len` bytes at `buf`.
+        unsafe {
+            c::flexsc_access(
+                vma,
+                area.as_ptr(),
+                area.len(),
+                first,
+                addr,
+                buf,
+                len,
+                write != 0,
+            )
+        }
     }
 
     unsafe extern "C" fn poll(

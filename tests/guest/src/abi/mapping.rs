@@ -19,6 +19,8 @@ tests! { "abi":
     mmap_twice => "a second mapping is refused or shows the same pages";
     mmap_unregistered => "mmap of a registration that was removed fails";
     mmap_child => "mmap by a forked child is EPERM";
+    mapping_not_inherited => "madvise cannot give the pages to a forked child";
+    mapping_in_debugger => "/proc/PID/mem reads and writes the pages, as a debugger does";
     mapping_does_not_grow => "mremap cannot enlarge the mapping";
     mapping_starts_zeroed => "fresh pages are all zero, also when their memory was used before";
     memory_outlives_unregister => "pages stay readable and writable after UNREGISTER";
@@ -239,5 +241,64 @@ fn memory_outlives_unregister() -> Check {
         std::process::id()
     );
     check!(!ring.is_done(slot), "executed: {}", ring.show(slot));
+    Ok(())
+}
+
+fn mapping_not_inherited() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let (at, len) = ring.base();
+    for (advice, want) in [
+        (libc::MADV_DOFORK, -i64::from(libc::EINVAL)),
+        (libc::MADV_DONTFORK, 0),
+        (libc::MADV_DOFORK, -i64::from(libc::EINVAL)),
+    ] {
+        check_ret!("madvise", plain!(SYS_madvise, at, len, advice), want);
+    }
+    in_child(|| {
+        let mut resident = [0u8; 64];
+        let ret = plain!(SYS_mincore, at, len, resident.as_mut_ptr());
+        check_ret!("mincore in the child", ret, -libc::ENOMEM);
+        Ok(())
+    })?;
+    check_ret!(
+        "getpid",
+        ring.result(call!(SYS_getpid))?,
+        std::process::id()
+    );
+    Ok(())
+}
+
+fn mapping_in_debugger() -> Check {
+    let engine = Engine::open()?;
+    // Not the first one: the place in the file matters.
+    let _first = engine.ring(1)?;
+    let ring = engine.ring(3)?;
+    let (at, len) = ring.base();
+    let file = ok!("open", sys::open(c"/proc/self/mem", libc::O_RDWR, 0));
+    // The whole, across pages, the last byte.
+    for (offset, size) in [(0, len), (PAGE_SIZE - 3, 7), (len - 1, 1)] {
+        let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + offset) as u8 | 1).collect();
+        let place = at as u64 + offset as u64;
+        let ret = plain!(SYS_pwrite64, &file, bytes.as_ptr(), size, place);
+        check_ret!("pwrite64", ret, size as i64);
+        for (i, byte) in bytes.iter().enumerate() {
+            check_eq!("byte", memory::peek(at.wrapping_add(offset + i)), *byte);
+        }
+        let mut seen = vec![0u8; size];
+        let ret = plain!(SYS_pread64, &file, seen.as_mut_ptr(), size, place);
+        check_ret!("pread64", ret, size as i64);
+        check!(seen == bytes, "other bytes than were written");
+    }
+    let mut seen = [0u8; 1];
+    // The second part after the first one is gone.
+    let half = PAGE_SIZE;
+    let rest = at.wrapping_add(half);
+    memory::fill(rest, 1, 0x5a);
+    ok!("munmap", sys::munmap(ring.leak().0, half));
+    let ret = plain!(SYS_pread64, &file, seen.as_mut_ptr(), 1, rest as u64);
+    check_ret!("pread64", ret, 1);
+    check_eq!("byte", seen[0], 0x5a);
+    ok!("munmap", sys::munmap(rest, len - half));
     Ok(())
 }
