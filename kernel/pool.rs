@@ -39,6 +39,8 @@ use kernel::sync::{Arc, ArcBorrow};
 /// How often an idle thread looks whether a CPU that shall poll has come back.
 const LOOK_MS: u32 = 500;
 const NS_PER_MS: u64 = 1_000_000;
+/// Threads that are interrupted under one lock.
+const STOP_AT_ONCE: usize = 64;
 
 /// What a thread is to do next.
 pub(crate) enum Next {
@@ -469,16 +471,34 @@ impl Pool {
         drop(thread);
     }
 
-    /// Lets all threads end, those that are blocked too.
+    /// Lets all threads end, those that are blocked too: a few under each lock. Who is being
+    /// created meanwhile finds out by itself. May sleep.
     pub(crate) fn stop(&self) {
+        // Under the lock: no slot is reserved after this.
+        {
+            let _inner = self.lock();
+            self.stopping.store(true, Ordering::Relaxed);
+        }
+        let mut next = 0;
+        while self.interrupt_some(next) {
+            next = next.wrapping_add(STOP_AT_ONCE);
+            process::breathe();
+        }
+    }
+
+    /// Interrupts [`STOP_AT_ONCE`] threads from slot `first` on. False if there is no such slot.
+    fn interrupt_some(&self, first: usize) -> bool {
         let inner = self.lock();
-        self.stopping.store(true, Ordering::Relaxed);
-        for slot in inner.slots.iter() {
+        let Some(slots) = inner.slots.get(first..) else {
+            return false;
+        };
+        for slot in slots.iter().take(STOP_AT_ONCE) {
             if let Some(thread) = &slot.thread {
                 thread.interrupt();
                 thread.wake();
             }
         }
+        !slots.is_empty()
     }
 
     /// Empties the queue; to be called when no thread is left or all are about to end.

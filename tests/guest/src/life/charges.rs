@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 
 use crate::check::{Check, skip};
-use crate::kit::abi::{PAGE_SIZE, Param};
+use crate::kit::abi::{PAGE_SIZE, Param, Policy};
 use crate::kit::cgroup::Cgroup;
 use crate::kit::child::spawn;
 use crate::kit::engine::Engine;
@@ -23,6 +23,7 @@ tests! { "charges":
     limit_stands => "REGISTER fails at once at a limit if nothing is about to be freed";
     cgroup_pays => "all of a registration's memory is charged to the memory cgroup";
     spliced_pages => "pages put into a pipe stay charged to the cgroup until they leave it";
+    many_threads => "closing an engine ends 200 threads in calls";
 }
 
 /// A pool of one thread, which a read has blocked.
@@ -302,4 +303,27 @@ fn spliced_pages() -> Check {
     })?;
     child.wait_ready()?;
     child.join()
+}
+
+fn many_threads() -> Check {
+    let base = process::refcnt();
+    for _ in 0..rounds(2) {
+        let engine = Engine::open()?;
+        let mut ring = engine.ring(4)?;
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 200);
+        ring.post_blocked(&reads.calls())?;
+        engine.until_stats("200 calls blocked", |stats| stats.max_blocked >= 200)?;
+        ok!("munmap", ring.unmap());
+        drop(engine);
+        process::until_tasks(1)?;
+        process::until_refcnt(base)?;
+        reads.release(&to)?;
+    }
+    // Nobody is left to read it.
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    ring.post(call!(SYS_getpid));
+    check_eq!("WAIT", ring.wait(Policy::All), Ok(1));
+    Ok(())
 }
