@@ -93,15 +93,19 @@ pub(crate) struct Totals {
 
 impl core::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
-        self.posted += other.posted;
-        self.inline_done += other.inline_done;
-        self.thread_done += other.thread_done;
-        self.refused += other.refused;
-        self.waits += other.waits;
-        self.sleeps += other.sleeps;
-        self.cancels += other.cancels;
-        self.chains += other.chains;
-        self.rounds += other.rounds;
+        for (sum, other) in [
+            (&mut self.posted, other.posted),
+            (&mut self.inline_done, other.inline_done),
+            (&mut self.thread_done, other.thread_done),
+            (&mut self.refused, other.refused),
+            (&mut self.waits, other.waits),
+            (&mut self.sleeps, other.sleeps),
+            (&mut self.cancels, other.cancels),
+            (&mut self.chains, other.chains),
+            (&mut self.rounds, other.rounds),
+        ] {
+            *sum = sum.wrapping_add(other);
+        }
     }
 }
 
@@ -113,14 +117,15 @@ impl OwnCount {
     #[inline(always)]
     fn add(&self, n: u64) {
         // ORDERING: None needed: one writer.
-        self.0
-            .store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        self.set(self.get().wrapping_add(n));
     }
 
+    #[inline(always)]
     fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    #[inline(always)]
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -158,6 +163,14 @@ struct Inner {
     nudged: bool,
     posted: u64,
     cancels: u64,
+}
+
+impl Inner {
+    /// These entries were accepted.
+    #[inline(always)]
+    fn count_posted(&mut self, bits: u64) {
+        self.posted = self.posted.wrapping_add(process::weight(bits).into());
+    }
 }
 
 /// A registration.
@@ -318,13 +331,13 @@ impl Pages {
         if bits != 0 {
             words.taken.store(old ^ bits, Ordering::Relaxed);
             bell.set_taken(old ^ bits);
-            inner.posted += u64::from(process::weight(bits));
+            inner.count_posted(bits);
             // Behind the last of them, counted from where the batch before ended.
             let start = words.start.load(Ordering::Relaxed);
             let last = u64::BITS - bits.rotate_right(start).leading_zeros();
             words
                 .start
-                .store((start + last) % u64::BITS, Ordering::Relaxed);
+                .store(start.wrapping_add(last) % u64::BITS, Ordering::Relaxed);
         }
         bits
     }
@@ -446,7 +459,11 @@ impl Pages {
             posted: inner.posted,
             inline_done: self.own.done.get(),
             thread_done: others.done.load(Ordering::Relaxed),
-            refused: self.own.refused.get() + others.refused.load(Ordering::Relaxed),
+            refused: self
+                .own
+                .refused
+                .get()
+                .wrapping_add(others.refused.load(Ordering::Relaxed)),
             waits: self.own.waits.get(),
             sleeps: self.own.sleeps.get(),
             cancels: inner.cancels,

@@ -9,6 +9,7 @@
 //! it has slept finishes its entry, and then has to pass the gate again. Kernel cores are active
 //! whenever they are awake: a program has asked for them.
 
+pub(crate) mod backlog;
 mod mirror;
 mod polling;
 mod settings;

@@ -98,8 +98,8 @@ impl Pages {
             let taken = words.taken.load(Ordering::Relaxed) ^ chain;
             words.taken.store(taken, Ordering::Relaxed);
             self.area.doorbell(page).set_taken(taken);
-            inner.posted += u64::from(process::weight(chain));
-            inner.cancels += 1;
+            inner.count_posted(chain);
+            inner.cancels = inner.cancels.wrapping_add(1);
             chain
         };
         drop(inner);
@@ -113,7 +113,7 @@ impl Pages {
     fn cancel_taken(&self, inner: &mut Guard<'_, Inner>, page: u32, index: u32) -> Option<u64> {
         let words = self.words(page)?;
         let bit = 1 << index;
-        inner.cancels += 1;
+        inner.cancels = inner.cancels.wrapping_add(1);
         let p = inner.pages.get_mut(page as usize)?;
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));

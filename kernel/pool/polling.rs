@@ -7,14 +7,12 @@
 //! stays wished for, and polls when it may again.
 
 use super::{
+    backlog::Backlog,
     table::{Inner, State},
     Pool,
 };
 use crate::sys::{lock::Guard, process};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// So many looks in a row must find that work waits before a core is recruited.
-const BACKLOG_LOOKS: u32 = 8;
 
 // ORDERING: Read afresh in each round of polling, and again under the lock where it counts.
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -28,8 +26,7 @@ pub(super) struct Cores {
     recruited: AtomicU64,
     /// SPIN_AUTO.
     auto: AtomicU32,
-    /// Looks in a row that have found a backlog.
-    backlog: AtomicU32,
+    backlog: Backlog,
 }
 
 impl Cores {
@@ -135,11 +132,7 @@ impl Pool {
     /// A look at what waits: `found` where something was posted that nobody executes. True where
     /// that persists and a core may be recruited for it.
     pub(crate) fn note_backlog(&self, found: bool) -> bool {
-        if !found {
-            self.cores.backlog.store(0, RELAXED);
-            return false;
-        }
-        self.cores.backlog.fetch_add(1, RELAXED) + 1 >= BACKLOG_LOOKS
+        self.cores.backlog.note(found)
             && self.cores.recruited.load(RELAXED).count_ones() < self.spin_auto()
     }
 
@@ -156,7 +149,7 @@ impl Pool {
         } else {
             free.ilog2()
         };
-        self.cores.backlog.store(0, RELAXED);
+        self.cores.backlog.forget();
         self.cores.recruited.store(recruited | (1 << cpu), RELAXED);
         if inner.wake_idle() {
             inner.counters.recruited += 1;

@@ -8,6 +8,7 @@
 use super::Worker;
 use crate::{
     pages::Pages,
+    pool::backlog::Streak,
     run::{End, Role},
     sys::{process, thread, trace},
 };
@@ -19,9 +20,6 @@ const ROUNDS_PER_LOOK: u64 = 64;
 
 /// How long a polling thread waits until it tries again to make a spare one.
 const SPARE_RETRY_NS: u64 = 1_000_000;
-
-/// So many rounds in a row that have found something are a backlog.
-const ROUNDS_OF_BACKLOG: u32 = 64;
 
 /// What a look at all doorbells has brought.
 enum Round {
@@ -57,8 +55,7 @@ struct Watch {
     idle: u64,
     /// When the rounds in vain began, once the clock was read.
     idle_since: Option<u64>,
-    /// Rounds in a row that have found something.
-    busy: u32,
+    busy: Streak,
     /// When making a spare has failed.
     no_spare_at: Option<u64>,
 }
@@ -100,7 +97,7 @@ impl Worker {
             settled: self.pool().settings.generation(),
             idle: 0,
             idle_since: None,
-            busy: 0,
+            busy: Streak::default(),
             no_spare_at: None,
         })
     }
@@ -161,8 +158,7 @@ impl Worker {
 
     fn was_busy(&self, watch: &mut Watch) {
         watch.idle_since = None;
-        watch.busy += 1;
-        if watch.busy % ROUNDS_OF_BACKLOG == 0 && self.pool().note_backlog(true) {
+        if watch.busy.was_busy() && self.pool().note_backlog(true) {
             self.engine.recruit();
         }
     }
@@ -170,8 +166,8 @@ impl Worker {
     /// After a round in vain; sleeps when it is time to. False where the core is to be given up.
     fn was_idle(&self, cpu: u32, watch: &mut Watch) -> bool {
         let engine = &self.engine;
-        watch.busy = 0;
-        watch.idle += 1;
+        watch.busy.was_idle();
+        watch.idle = watch.idle.wrapping_add(1);
         let idle_ns = engine.idle_ns();
         if idle_ns != 0 && watch.idle % ROUNDS_PER_LOOK != 0 {
             return true;

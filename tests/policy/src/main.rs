@@ -13,7 +13,12 @@ mod policy;
 #[expect(dead_code, reason = "the module stores what it knows as a number")]
 mod adaptive;
 #[cfg(test)]
+#[path = "../../../kernel/pool/backlog.rs"]
+mod backlog;
+#[cfg(test)]
 mod classes;
+#[cfg(test)]
+mod counts;
 mod document;
 #[cfg(test)]
 mod rate;

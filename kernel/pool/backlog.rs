@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When work waits for so long that another core has to poll. Pure logic, shared with the tests of
+//! the host.
+//!
+//! A program can keep both counts growing for ever, one in each round of polling, so they do not
+//! count beyond what they are asked about.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// So many looks in a row must find that work waits before a core is recruited.
+pub(crate) const LOOKS: u32 = 8;
+
+/// So many rounds in a row that have found something are a backlog.
+pub(crate) const ROUNDS: u32 = 64;
+
+/// Looks in a row that have found that work waits.
+#[derive(Default)]
+pub(crate) struct Backlog(pub(crate) AtomicU32);
+
+impl Backlog {
+    /// One look more. Returns true if [`LOOKS`] in a row have found something.
+    pub(crate) fn note(&self, found: bool) -> bool {
+        if !found {
+            self.forget();
+            return false;
+        }
+        // ORDERING: A hint: two looks at once may count as one.
+        let looks = self.0.load(Ordering::Relaxed);
+        let looks = core::cmp::min(looks.wrapping_add(1), LOOKS);
+        self.0.store(looks, Ordering::Relaxed);
+        looks == LOOKS
+    }
+
+    /// A core was recruited.
+    pub(crate) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Rounds of one poller in a row that have found something.
+#[derive(Default)]
+pub(crate) struct Streak(pub(crate) u32);
+
+impl Streak {
+    /// One more. Returns true each time that there were [`ROUNDS`] more.
+    pub(crate) fn was_busy(&mut self) -> bool {
+        self.0 = self.0.wrapping_add(1) % ROUNDS;
+        self.0 == 0
+    }
+
+    /// A round has found nothing.
+    pub(crate) fn was_idle(&mut self) {
+        self.0 = 0;
+    }
+}
