@@ -15,8 +15,6 @@
 struct flexsc_notifier {
 	struct irq_work work;
 	wait_queue_head_t waiters;
-	/* Somebody has polled or set an eventfd; never taken back. */
-	bool used;
 	/* Protected by waiters.lock. */
 	struct eventfd_ctx *eventfd;
 };
@@ -56,9 +54,11 @@ void flexsc_notifier_free(struct flexsc_notifier *n)
 /* Results were published. */
 void flexsc_notifier_signal(struct flexsc_notifier *n)
 {
-	if (!READ_ONCE(n->used))
-		return;
-	/* Pairs with the barrier in poll_wait(): we see it, or it the result. */
+	/*
+	 * Pairs with the barriers in poll_wait() and in set_eventfd: we see
+	 * whoever waits, or it sees the result. So all that says whether
+	 * anybody waits is read behind it.
+	 */
 	smp_mb();
 	if (waitqueue_active(&n->waiters) || READ_ONCE(n->eventfd))
 		irq_work_queue(&n->work);
@@ -68,14 +68,13 @@ void flexsc_notifier_signal(struct flexsc_notifier *n)
 void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 			  struct poll_table_struct *table)
 {
-	WRITE_ONCE(n->used, true);
 	poll_wait(file, &n->waiters, table);
 }
 
 /* Signal @fd from now on, or nothing where it is negative. */
 int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd)
 {
-	struct eventfd_ctx *ctx = NULL;
+	struct eventfd_ctx *ctx = NULL, *old;
 
 	if (fd >= 0) {
 		ctx = eventfd_ctx_fdget(fd);
@@ -83,10 +82,12 @@ int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd)
 			return PTR_ERR(ctx);
 	}
 	spin_lock_irq(&n->waiters.lock);
-	swap(n->eventfd, ctx);
+	old = n->eventfd;
+	WRITE_ONCE(n->eventfd, ctx);
 	spin_unlock_irq(&n->waiters.lock);
-	WRITE_ONCE(n->used, true);
-	if (ctx)
-		eventfd_ctx_put(ctx);
+	/* Results that are published from now on are signalled. */
+	smp_mb();
+	if (old)
+		eventfd_ctx_put(old);
 	return 0;
 }
