@@ -12,6 +12,8 @@
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/nsproxy.h>
+#include <linux/overflow.h>
 #include <linux/pid.h>
 #include <linux/poll.h>
 #include <linux/rcupdate.h>
@@ -23,6 +25,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/syscall_thread.h>
+#include <linux/time_namespace.h>
 #include <linux/vmalloc.h>
 
 #include "helpers.h"
@@ -181,6 +184,24 @@ int flexsc_sleep_until(u64 when_ns)
 u64 flexsc_now_ns(void)
 {
 	return ktime_get_ns();
+}
+
+/*
+ * CLOCK_MONOTONIC as the current task's time namespace shows it in the host's.
+ * timens_ktime_to_host() is not for modules.
+ */
+u64 flexsc_monotonic_to_host(u64 when_ns)
+{
+#ifdef CONFIG_TIME_NS
+	const struct time_namespace *ns = current->nsproxy->time_ns;
+	s64 offset = timespec64_to_ns(&ns->offsets.monotonic);
+
+	if (offset >= 0)
+		return when_ns > offset ? when_ns - offset : 0;
+	if (check_sub_overflow(when_ns, offset, &when_ns))
+		return U64_MAX;
+#endif
+	return when_ns;
 }
 
 void flexsc_mb(void)

@@ -34,6 +34,7 @@ void flexsc_sleep_cancel(void);
 long flexsc_sleep(long timeout_ms);
 int flexsc_sleep_until(u64 when_ns);
 u64 flexsc_now_ns(void);
+u64 flexsc_monotonic_to_host(u64 when_ns);
 void flexsc_mb(void);
 unsigned int flexsc_weight(u64 bits);
 bool flexsc_run_on(unsigned int cpu);

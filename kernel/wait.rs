@@ -19,7 +19,7 @@ use kernel::prelude::*;
 use kernel::sync::ArcBorrow;
 use kernel::uapi;
 
-/// A wait policy and its times, in nanoseconds of CLOCK_MONOTONIC.
+/// A wait policy and its times, in nanoseconds of the host's CLOCK_MONOTONIC.
 #[derive(Clone, Copy)]
 pub(crate) struct Policy {
     need: Need,
@@ -55,7 +55,7 @@ impl Policy {
         }
         Ok(Policy {
             need,
-            timeout: (timeout_ns != 0).then_some(timeout_ns),
+            timeout: (timeout_ns != 0).then(|| process::monotonic_to_host(timeout_ns)),
             linger: (linger_ns != 0).then_some(linger_ns),
         })
     }

@@ -42,6 +42,7 @@ extern "C" {
     pub(super) fn flexsc_sleep(timeout_ms: c_long) -> c_long;
     pub(super) fn flexsc_sleep_until(when_ns: u64) -> c_int;
     pub(super) fn flexsc_now_ns() -> u64;
+    pub(super) fn flexsc_monotonic_to_host(when_ns: u64) -> u64;
     pub(super) fn flexsc_mb();
     pub(super) fn flexsc_weight(bits: u64) -> c_uint;
     pub(super) fn flexsc_run_on(cpu: c_uint) -> bool;

@@ -363,6 +363,13 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { c::flexsc_now_ns() }
 }
 
+/// A time of CLOCK_MONOTONIC as the current task sees it, in that of [`now_ns`]: another one in a
+/// time namespace.
+pub(crate) fn monotonic_to_host(when_ns: u64) -> u64 {
+    // SAFETY: No preconditions.
+    unsafe { c::flexsc_monotonic_to_host(when_ns) }
+}
+
 /// Ends the interruptible sleep that the current task is about to begin, as a signal would.
 pub(crate) fn interrupt_self() {
     // SAFETY: The current task is valid.

@@ -53,6 +53,7 @@ const GROUPS: &[&[registry::Test]] = &[
     blocking::waiting::TESTS,
     blocking::policies::TESTS,
     blocking::waking::TESTS,
+    blocking::clock::TESTS,
     blocking::interrupted::TESTS,
     blocking::threads::TESTS,
     blocking::wait_call::TESTS,

@@ -186,7 +186,8 @@ enum flexsc_policy {
  * @id: registration to wait on; the caller must own it
  * @policy: enum flexsc_policy
  * @min: number of results that FLEXSC_WAIT_SOME waits for
- * @timeout_ns: CLOCK_MONOTONIC time at which to give up with ETIME, 0: never
+ * @timeout_ns: CLOCK_MONOTONIC time, as the caller sees it, at which to give up
+ *	with ETIME, 0: never
  * @linger_ns: for FLEXSC_WAIT_SOME: time from the first result on after which
  *	       fewer than min will do, 0: wait for all of min
  *

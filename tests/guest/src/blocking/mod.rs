@@ -2,6 +2,7 @@
 //! Calls that block: hand-off, wait policies, signals during WAIT.
 
 pub mod adaptive;
+pub mod clock;
 pub mod handoff;
 pub mod interrupted;
 pub mod policies;
