@@ -42,7 +42,12 @@ impl Engine {
         match param {
             uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.set_spin_cpus(value)?,
             uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => self.set_spin_auto(number(value)?),
-            uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.set_idle_ns(value),
+            uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => {
+                if value > uapi::FLEXSC_MAX_IDLE_NS {
+                    return Err(EINVAL);
+                }
+                self.set_idle_ns(value);
+            }
             uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => {
                 let value = number(value)?;
                 if value == 0 {
@@ -53,7 +58,7 @@ impl Engine {
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.set_retire_ms(number(value)?),
             uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.set_order(Kind::try_from(value)?),
             uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => {
-                if value == 0 {
+                if value == 0 || value > uapi::FLEXSC_MAX_ROUNDS {
                     return Err(EINVAL);
                 }
                 self.set_loop_max(value);

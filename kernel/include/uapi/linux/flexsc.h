@@ -219,17 +219,23 @@ struct flexsc_wait {
  */
 enum flexsc_param_id {
 	FLEXSC_PARAM_SPIN_CPUS	= 0,	/* mask of CPUs that poll the doorbells, 0: none (default) */
-	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a kernel core polls in vain before it sleeps; 0: it never spins */
+	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a kernel core polls in vain before it sleeps, up to FLEXSC_MAX_IDLE_NS; 0: it never spins */
 	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads, all pools together */
 	FLEXSC_PARAM_RETIRE_MS	= 3,	/* how long an idle syscall thread stays */
 	FLEXSC_PARAM_EVENTFD	= 4,	/* SET only: eventfd to signal when results are there, -1: none */
 	FLEXSC_PARAM_SPIN_AUTO	= 5,	/* kernel cores that may be recruited besides SPIN_CPUS, 0: none (default) */
 	FLEXSC_PARAM_ORDER	= 6,	/* enum flexsc_order */
-	FLEXSC_PARAM_LOOP_MAX	= 7,	/* rounds of a chain's loop, at least 1 */
+	FLEXSC_PARAM_LOOP_MAX	= 7,	/* rounds of a chain's loop, 1 to FLEXSC_MAX_ROUNDS */
 	FLEXSC_PARAM_POOL_CPUS	= 8,	/* mask of CPUs that the pool's threads run on, 0: those of the opener (default) */
 	FLEXSC_PARAM_POOL_ACTIVE = 9,	/* threads of the pool that are active at once, 0: one for each of its CPUs (default) */
 	FLEXSC_PARAM_POOL_NICE	= 10,	/* nice value of the pool's threads, -20 to 19, as __s64 */
 };
+
+/* An hour. */
+#define FLEXSC_MAX_IDLE_NS	3600000000000ULL
+
+/* A loop of the shortest calls ends within minutes. */
+#define FLEXSC_MAX_ROUNDS	4294967296ULL
 
 /* FLEXSC_PARAM_ORDER: in which order the entries of a batch are begun. */
 enum flexsc_order {

@@ -12,6 +12,7 @@ use crate::kit::sys;
 tests! { "abi":
     params_roundtrip => "GET returns what SET has set, for each parameter and each engine";
     params_defaults => "a new engine does not spin and may have many threads";
+    params_beyond => "IDLE_NS and LOOP_MAX beyond their bounds are EINVAL and change nothing";
     params_bad => "SET and GET with unknown parameters, pools, sizes, reserved words are EINVAL";
     params_bad_cpus => "SPIN_CPUS without any usable CPU is EINVAL and changes nothing";
 }
@@ -26,6 +27,9 @@ fn params_roundtrip() -> Check {
         (Param::IdleNs, 0),
         (Param::IdleNs, 123_456),
         (Param::IdleNs, 1_000_000),
+        (Param::IdleNs, abi::MAX_IDLE_NS),
+        (Param::LoopMax, 1),
+        (Param::LoopMax, abi::MAX_ROUNDS),
         (Param::MaxThreads, 7),
         (Param::MaxThreads, 100),
         (Param::RetireMs, 50),
@@ -53,6 +57,25 @@ fn params_defaults() -> Check {
         threads >= 4096,
         "MAX_THREADS is {threads}, expected 4096 or more"
     );
+    Ok(())
+}
+
+fn params_beyond() -> Check {
+    let engine = Engine::open()?;
+    for (param, most) in [
+        (Param::IdleNs, abi::MAX_IDLE_NS),
+        (Param::LoopMax, abi::MAX_ROUNDS),
+    ] {
+        let before = engine.get(param)?;
+        for value in [most + 1, 1 << 63, u64::MAX] {
+            check_eq!(
+                format!("SET {param:?} {value}"),
+                engine.try_set(param, value),
+                Err(Errno::EINVAL)
+            );
+        }
+        check_eq!(format!("GET {param:?}"), engine.get(param)?, before);
+    }
     Ok(())
 }
 

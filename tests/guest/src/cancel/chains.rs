@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{ECANCELED, EINTR, check_empty, write_to};
 use crate::check::Check;
 use crate::kit::abi::{
-    ENTRY_LOOP, Param, Policy, REASON_CANCELLED, REASON_CHAIN, REASON_NONE, SUBMITTED,
+    ENTRY_LOOP, MAX_ROUNDS, Param, Policy, REASON_CANCELLED, REASON_CHAIN, REASON_NONE, SUBMITTED,
 };
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
@@ -143,7 +143,7 @@ fn running_loop() -> Check {
     let tick = looped(call!(SYS_read, &timer, zeros, 8));
     let mut latency = Latency::default();
     in_modes(1, |engine, ring| {
-        engine.set(Param::LoopMax, 1 << 40)?;
+        engine.set(Param::LoopMax, MAX_ROUNDS)?;
         // One that runs, one that sleeps most of the time; each of the entries.
         for (chain, what) in [([read, read], "running"), ([read, tick], "sleeping")] {
             for cancelled in 0..2 {

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use super::{check_cancelled, content, flagged, opening, taking};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{
-    ENTRY_LINK, ENTRY_LOOP, ENTRY_SUM, Param, REASON_BOUND, REASON_CANCELLED, REASON_NONE, take,
+    ENTRY_LINK, ENTRY_LOOP, ENTRY_SUM, MAX_ROUNDS, Param, REASON_BOUND, REASON_CANCELLED,
+    REASON_NONE, take,
 };
 use crate::kit::files::{TempDir, memory_file, pipe, write_all};
 use crate::kit::mode::{Mode, in_modes};
@@ -142,7 +143,7 @@ fn loop_fails() -> Check {
 fn loop_on_core() -> Check {
     for mode in [Mode::Spin, Mode::Kick] {
         let (engine, mut ring) = mode.start(1)?;
-        engine.set(Param::LoopMax, u64::MAX)?;
+        engine.set(Param::LoopMax, MAX_ROUNDS)?;
         let endless = ring.post(flagged(call!(SYS_getppid), ENTRY_LOOP));
         if mode == Mode::Kick || ring.needs_kick() {
             ring.kicked()?;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::owner::{Canceller, Command, Owner};
 use crate::check::{Check, Ret};
-use crate::kit::abi::{ENTRY_LINK, ENTRY_LOOP, Param, REASON_CHAIN, REASON_NONE, REASON_STARVED};
+use crate::kit::abi::{
+    ENTRY_LINK, ENTRY_LOOP, MAX_ROUNDS, Param, REASON_CHAIN, REASON_NONE, REASON_STARVED,
+};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe, write_all};
 use crate::kit::memory;
@@ -240,7 +242,7 @@ impl Flight {
         let (engine, mut ring) = state.mode.start(1)?;
         match state.load {
             Load::Queued => engine.set(Param::MaxThreads, 2)?,
-            Load::Looping => engine.set(Param::LoopMax, 1 << 40)?,
+            Load::Looping => engine.set(Param::LoopMax, MAX_ROUNDS)?,
             Load::Pools => {
                 engine.set_pool(1, Param::PoolNice, 5)?;
                 engine.set_pool(2, Param::PoolActive, 1)?;

@@ -12,6 +12,11 @@ pub const PAGE_SIZE: usize = 4096;
 pub const PAGE_ENTRIES: usize = 64;
 pub const MAX_PAGES: u32 = 64;
 
+/// `FLEXSC_MAX_IDLE_NS`
+pub const MAX_IDLE_NS: u64 = 3_600_000_000_000;
+/// `FLEXSC_MAX_ROUNDS`
+pub const MAX_ROUNDS: u64 = 1 << 32;
+
 pub const FREE: u8 = 0;
 pub const SUBMITTED: u8 = 1;
 pub const BUSY: u8 = 2;
