@@ -136,10 +136,15 @@ bool flexsc_signal_pending(void)
 	return signal_pending(current);
 }
 
-/* Between two entries: let others run. True where a signal is pending. */
+/*
+ * Between two entries: let others run, and those who wait for tasks to leave
+ * what they may have been tracing. A syscall thread also does what other tasks
+ * do on their way to user space. True where a signal is pending.
+ */
 bool flexsc_breathe(void)
 {
-	cond_resched();
+	cond_resched_tasks_rcu_qs();
+	syscall_thread_user_work();
 	return signal_pending(current);
 }
 

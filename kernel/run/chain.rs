@@ -30,6 +30,44 @@ struct Chain {
     looped: Option<(u32, u32)>,
 }
 
+/// Entries of a loop between two looks at the clock.
+const ENTRIES_PER_LOOK: u32 = 16;
+
+/// How long a loop goes on until it lets others have a look: about what the scheduler gives to a
+/// task. By time, as a task that is alone on its CPU is never told to reschedule, and one that is
+/// preempted does not see that it was.
+const TURN_NS: u64 = 4_000_000;
+
+/// The time that a loop takes.
+struct Turn {
+    entries: u32,
+    since: u64,
+}
+
+impl Turn {
+    fn new() -> Self {
+        Turn {
+            entries: 0,
+            since: process::now_ns(),
+        }
+    }
+
+    /// One entry more was executed. Is the time over? If so, the next turn begins.
+    fn is_over(&mut self) -> bool {
+        self.entries += 1;
+        if self.entries < ENTRIES_PER_LOOK {
+            return false;
+        }
+        self.entries = 0;
+        let now = process::now_ns();
+        let over = now.saturating_sub(self.since) >= TURN_NS;
+        if over {
+            self.since = now;
+        }
+        over
+    }
+}
+
 /// The entries from `first` to `last`.
 fn span(first: u32, last: u32) -> u64 {
     (u64::MAX << first) & (u64::MAX >> (ENTRIES - 1 - last))
@@ -136,6 +174,7 @@ impl Batch<'_> {
             results[at as usize] = place(at).result();
         }
         let mut rounds: u64 = 0;
+        let mut turn = chain.looped.is_some().then(Turn::new);
         let mut at = chain.next;
         // The entries before this one have results.
         let mut reached = chain.next;
@@ -170,10 +209,11 @@ impl Batch<'_> {
                 self.skip(reached, at - 1);
                 reached = at;
             }
-            if self.attention.is_needed() {
-                if chain.looped.is_some() {
-                    self.give_way();
-                }
+            let over = turn.as_mut().is_some_and(Turn::is_over);
+            if over {
+                self.give_way();
+            }
+            if over || self.attention.is_needed() {
                 if process::breathe() && at <= chain.last {
                     if self.by_owner {
                         return self.give_rest(chain, at, 0);

@@ -20,6 +20,7 @@ mod entries;
 mod faults;
 mod guard;
 mod hostile;
+mod lasting;
 mod library;
 mod life;
 mod module;
@@ -99,6 +100,7 @@ const GROUPS: &[&[registry::Test]] = &[
     hostile::fuzz::TESTS,
     faults::calls::TESTS,
     faults::threads::TESTS,
+    lasting::TESTS,
     soak::TESTS,
     module::TESTS,
 ];

@@ -41,7 +41,7 @@ fn taking(call: Call, takes: [u8; 2]) -> Call {
     }
 }
 
-fn flagged(call: Call, flags: u8) -> Call {
+pub fn flagged(call: Call, flags: u8) -> Call {
     Call {
         flags: call.flags | flags,
         ..call
