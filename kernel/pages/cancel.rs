@@ -4,7 +4,7 @@
 
 use super::{Inner, Pages};
 use crate::sys::{
-    errno,
+    arch, errno,
     lock::Guard,
     process::{self, Thread},
 };
@@ -114,7 +114,7 @@ impl Pages {
         let words = self.words(page)?;
         let bit = 1 << index;
         inner.cancels = inner.cancels.wrapping_add(1);
-        let p = inner.pages.get_mut(page as usize)?;
+        let p = arch::get_mut(&mut inner.pages, page as usize)?;
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));
             p.withdraw(pool, chain);
@@ -122,7 +122,7 @@ impl Pages {
         }
         words.cancelled.fetch_or(bit, Ordering::Relaxed);
         let at = (page * ENTRIES + index) as usize;
-        if let Some(Some(task)) = inner.sleepers.get(at) {
+        if let Some(Some(task)) = arch::get(&inner.sleepers, at) {
             // Under the lock: the task can not leave this call.
             task.interrupt();
         }

@@ -11,7 +11,7 @@
 use super::Batch;
 use crate::{
     dispatch::{self, Outcome, Verdict},
-    sys::{area::Entry, errno, invoke::Frame, process, thread},
+    sys::{arch, area::Entry, errno, invoke::Frame, process, thread},
 };
 use kernel::prelude::*;
 use kernel::uapi;
@@ -276,8 +276,8 @@ impl Batch<'_> {
             if from < chain.first {
                 return Err(EINVAL);
             }
-            let result = results.get(from as usize).ok_or(EINVAL)?;
-            *e.args.get_mut(arg).ok_or(EINVAL)? = *result as u64;
+            let result = arch::get(results, from as usize).ok_or(EINVAL)?;
+            *arch::get_mut(&mut e.args, arg).ok_or(EINVAL)? = *result as u64;
         }
         Ok(())
     }

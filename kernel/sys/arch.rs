@@ -2,6 +2,7 @@
 
 //! What differs between architectures: where a system call's arguments lie in a register frame.
 
+use core::arch::asm;
 use kernel::bindings::pt_regs;
 
 /// Puts the arguments of a call into a register frame.
@@ -20,4 +21,46 @@ pub(super) unsafe fn set_args(regs: *mut pt_regs, args: &[u64; 6]) {
     regs.r10 = args[3] as _;
     regs.r8 = args[4] as _;
     regs.r9 = args[5] as _;
+}
+
+/// `index` if it is below `len`, otherwise 0; also while the processor speculates that a check
+/// before has passed. As the kernel's `array_index_nospec()`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn index_nospec(index: usize, len: usize) -> usize {
+    let mask: usize;
+    // SAFETY: Changes nothing but `mask` and the flags: all bits if `index` is below `len`, else
+    // none.
+    unsafe {
+        asm!(
+            "cmp {index}, {len}",
+            "sbb {mask}, {mask}",
+            index = in(reg) index,
+            len = in(reg) len,
+            mask = lateout(reg) mask,
+            options(nomem, nostack),
+        );
+    }
+    index & mask
+}
+
+/// `items[i]`, for an index that a program gives.
+#[inline(always)]
+pub(crate) fn get<T>(items: &[T], i: usize) -> Option<&T> {
+    if i < items.len() {
+        items.get(index_nospec(i, items.len()))
+    } else {
+        None
+    }
+}
+
+/// As [`get`].
+#[inline(always)]
+pub(crate) fn get_mut<T>(items: &mut [T], i: usize) -> Option<&mut T> {
+    let len = items.len();
+    if i < len {
+        items.get_mut(index_nospec(i, len))
+    } else {
+        None
+    }
 }

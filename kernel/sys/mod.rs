@@ -3,7 +3,7 @@
 //! The only place that touches `bindings` and C functions; everything above it is safe code.
 
 pub(crate) mod abi;
-mod arch;
+pub(crate) mod arch;
 pub(crate) mod area;
 mod c;
 pub(crate) mod debugfs;

@@ -2,6 +2,7 @@
 
 //! A table whose places are filled once each, and then read without a lock.
 
+use super::arch;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
@@ -31,7 +32,7 @@ impl<T, const N: usize> OnceTable<T, N> {
     /// What was put into place `i`. Allowed in the scheduler's hook.
     pub(crate) fn get(&self, i: usize) -> Option<&T> {
         // ORDERING: Pairs with the release in `put`: the item is seen as it was made.
-        let item = self.places.get(i)?.load(Ordering::Acquire);
+        let item = arch::get(&self.places, i)?.load(Ordering::Acquire);
         // SAFETY: By the invariant null, or valid as long as the table is.
         unsafe { item.as_ref() }
     }
@@ -39,7 +40,7 @@ impl<T, const N: usize> OnceTable<T, N> {
     /// Puts `item` into place `i`. Where another one is there already it stays, and `item` is
     /// dropped. `EINVAL` where there is no such place.
     pub(crate) fn put(&self, i: usize, item: KBox<T>) -> Result {
-        let place = self.places.get(i).ok_or(EINVAL)?;
+        let place = arch::get(&self.places, i).ok_or(EINVAL)?;
         let raw = KBox::into_raw(item);
         let old = place.compare_exchange(
             ptr::null_mut(),

@@ -3,6 +3,7 @@
 //! A table whose entries their owning threads read without a lock.
 
 use super::{
+    arch,
     lock::{Class, Guard, RawLock},
     process::Current,
 };
@@ -62,7 +63,7 @@ impl<T, D> OwnedTable<T, D> {
     /// Item `id`, if the current task has entered it. The cheapest way.
     #[inline(always)]
     pub(crate) fn get_own(&self, id: usize, current: Current) -> Option<ArcBorrow<'_, T>> {
-        let place = self.places.get(id)?;
+        let place = arch::get(&self.places, id)?;
         // ORDERING: Pairs with the release in `enter`, though it is the same task.
         let owner = place.owner.load(Ordering::Acquire);
         if owner != current.as_ptr() {
@@ -90,7 +91,7 @@ impl<T, D> OwnedTable<T, D> {
 
     /// Item `id`.
     pub(crate) fn get(&self, id: usize) -> Option<Arc<T>> {
-        let place = self.places.get(id)?;
+        let place = arch::get(&self.places, id)?;
         let guard = self.lock.lock();
         Self::borrow_locked(place, &guard).map(Arc::from)
     }
@@ -131,7 +132,7 @@ impl<T, D> OwnedTable<T, D> {
     /// Removes `item`, if it is still item `id`: by its owner, or when that has begun to exit.
     /// `note` is called under the lock. Returns whether it was there.
     pub(crate) fn remove(&self, id: usize, item: &Arc<T>, note: impl FnOnce(&mut D, &T)) -> bool {
-        let Some(place) = self.places.get(id) else {
+        let Some(place) = arch::get(&self.places, id) else {
             return false;
         };
         let mut guard = self.lock.lock();
@@ -149,7 +150,7 @@ impl<T, D> OwnedTable<T, D> {
 
     /// Removes item `id`, whoever owns it: nobody uses [`Self::get_own`] any more.
     pub(crate) fn take(&self, id: usize) -> Option<Arc<T>> {
-        let place = self.places.get(id)?;
+        let place = arch::get(&self.places, id)?;
         Self::take_locked(place, &mut self.lock.lock())
     }
 
