@@ -19,6 +19,7 @@ fn name(state: State) -> &'static str {
         State::Polling => "polling",
         State::Blocked => "blocked",
         State::Finishing => "finishing",
+        State::Looping => "looping",
         State::SpinSleep(_) => "sleeping",
     }
 }

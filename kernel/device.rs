@@ -145,6 +145,7 @@ impl Device for Engine {
     fn open(quota: &Arc<Quota>) -> Result<Arc<Self>> {
         let engine = Engine::new(quota)?;
         engine.debug.add(engine.clone());
+        engine.deferred.start(engine.clone());
         Ok(engine)
     }
 
@@ -199,5 +200,6 @@ impl Device for Engine {
     fn release(this: Arc<Self>) {
         this.debug.remove();
         this.close();
+        drop(this.deferred.stop());
     }
 }

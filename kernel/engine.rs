@@ -2,6 +2,8 @@
 
 //! An engine: exception-less system calls for one process. One open file is one engine.
 
+mod deferred;
+
 use crate::{
     pages::{Pages, Totals},
     pools::{PoolSet, Pools},
@@ -9,6 +11,7 @@ use crate::{
     run::order::Kind,
     sys::{
         debugfs::Entry,
+        deferred::Deferred,
         file,
         notify::Notifier,
         owned::OwnedTable,
@@ -50,6 +53,8 @@ pub(crate) struct Engine {
     pub(crate) pools: Pools,
     /// Holds the engine until its descriptors and mappings are gone.
     pub(crate) debug: Entry<Engine>,
+    /// As well.
+    pub(crate) deferred: Arc<Deferred<Engine>>,
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
@@ -67,14 +72,16 @@ impl Engine {
             return Err(EPERM);
         }
         let account = Account::current(quota.clone())?;
+        let deferred = Arc::new(Deferred::new()?, GFP_KERNEL_ACCOUNT)?;
         let engine = Arc::new(
             Engine {
                 process: Process::current()?,
                 account: Arc::new(account, GFP_KERNEL_ACCOUNT)?,
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
-                pools: Pools::new(MAX_REGISTRATIONS)?,
+                pools: Pools::new(MAX_REGISTRATIONS, deferred.clone())?,
                 debug: Entry::new(),
+                deferred,
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
@@ -222,10 +229,11 @@ impl Engine {
     /// All registrations.
     pub(crate) fn snapshot(&self) -> Result<KVec<Arc<Pages>>> {
         let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL_ACCOUNT)?;
-        self.table.for_each_locked(|pages| {
-            // There is room for all that the table holds.
-            let _ = known.push(pages.into(), GFP_NOWAIT);
-        });
+        for id in 0..self.table.len() {
+            if let Ok(pages) = self.get(id) {
+                known.push(pages, GFP_KERNEL_ACCOUNT)?;
+            }
+        }
         Ok(known)
     }
 
@@ -236,12 +244,6 @@ impl Engine {
                 f(&pages);
             }
         }
-    }
-
-    /// Called in the scheduler's hook: no thread can go on polling, so programs have to kick.
-    pub(crate) fn nobody_polls(&self) {
-        self.table
-            .for_each_locked(|pages| pages.set_need_wakeup(true));
     }
 
     /// KICK: somebody has to look at the doorbells of `id`.
@@ -256,8 +258,7 @@ impl Engine {
         self.offloaded(
             pages.offload_pending(self.pools.set()),
             pages.as_arc_borrow(),
-        );
-        Ok(())
+        )
     }
 
     /// CANCEL of entry `index` of `id`.
@@ -267,18 +268,16 @@ impl Engine {
     }
 
     /// Lets threads of `pools` execute what `pages` has offloaded.
-    pub(crate) fn offloaded(
-        self: ArcBorrow<'_, Self>,
-        pools: PoolSet,
-        pages: ArcBorrow<'_, Pages>,
-    ) {
+    fn offloaded(self: ArcBorrow<'_, Self>, pools: PoolSet, pages: ArcBorrow<'_, Pages>) -> Result {
         self.pools.push(pools, pages);
         for pool in pools.iter() {
-            if self.pools.is_starved(pool) {
-                // Where this fails too, `WAIT` reports it.
-                let _ = Worker::spawn(self, pool);
+            // A signal is no limit: once more after it. At a limit the entries are answered, see
+            // `deferred.rs`.
+            if self.pools.is_starved(pool) && self.spawn(pool) == Err(ERESTARTNOINTR) {
+                return Err(ERESTARTNOINTR);
             }
         }
+        Ok(())
     }
 
     /// KICK, or the owner of `sleeper` before it sleeps in WAIT: does work wait that nobody
@@ -291,8 +290,8 @@ impl Engine {
         }
         let mut found = first.has_work();
         if let Some(sleeper) = sleeper {
-            self.table.for_each_locked(|pages| {
-                found |= !core::ptr::eq(&*pages, sleeper) && pages.any_pending();
+            self.for_each(|pages| {
+                found |= !core::ptr::eq(&**pages, sleeper) && pages.any_pending();
             });
         }
         if first.note_backlog(found) {
@@ -316,13 +315,13 @@ impl Engine {
 
     /// Nobody polls from now on: programs have to kick, and what they posted in the belief that
     /// somebody polls goes to syscall threads.
-    pub(crate) fn poll_no_more(self: ArcBorrow<'_, Self>) {
+    pub(crate) fn poll_no_more(&self) {
         self.for_each(|pages| {
             pages.set_need_wakeup(true);
             // ORDERING: Pairs with the program's barrier between posting and reading the flag.
             process::full_barrier();
             let pools = pages.offload_pending(self.pools.set());
-            self.offloaded(pools, pages.as_arc_borrow());
+            self.pools.push(pools, pages.as_arc_borrow());
         });
         if self.pools.first().spinning() != 0 {
             // A core that has begun to poll meanwhile looks at the flags again.

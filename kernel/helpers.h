@@ -8,6 +8,7 @@
 struct cpumask;
 struct file;
 struct flexsc_debug;
+struct flexsc_deferred;
 struct flexsc_notifier;
 struct flexsc_watch;
 struct mm_struct;
@@ -76,6 +77,13 @@ void flexsc_notifier_signal(struct flexsc_notifier *n);
 void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 			  struct poll_table_struct *table);
 int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd);
+
+struct flexsc_deferred *flexsc_deferred_new(void);
+void flexsc_deferred_start(struct flexsc_deferred *d,
+			   unsigned int (*run)(void *data), void *data);
+void flexsc_deferred_trigger(struct flexsc_deferred *d);
+void *flexsc_deferred_stop(struct flexsc_deferred *d);
+void flexsc_deferred_free(struct flexsc_deferred *d);
 
 void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 			 struct task_struct *owner);

@@ -15,6 +15,7 @@ mod charge;
 mod offload;
 mod waiting;
 
+use self::offload::Waiting;
 pub(crate) use self::waiting::Count;
 
 use crate::pools::POOLS;
@@ -156,6 +157,8 @@ struct Others {
 /// What is behind the lock.
 struct Inner {
     pages: KVec<Page>,
+    /// Which pages have offloaded entries.
+    waiting: Waiting,
     /// Who sleeps in the call of which entry.
     sleepers: KVVec<Option<Thread>>,
     /// How many more results the sleeping owner waits for; 0: it does not.
@@ -187,6 +190,9 @@ pub(crate) struct Pages {
     others: Others,
     /// Pools in whose queue of registrations with offloaded entries this one is.
     queued: AtomicU16,
+    /// The owner sleeps in a call and has left posted entries that nobody has accepted: the
+    /// thread that takes over does.
+    unattended: AtomicBool,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
     /// See `charge.rs`.
@@ -222,6 +228,7 @@ impl Pages {
         }
         let inner = Inner {
             pages: KVec::from_elem(Page::default(), pages as usize, GFP_KERNEL_ACCOUNT)?,
+            waiting: Waiting::default(),
             sleepers,
             missing: 0,
             nudged: false,
@@ -239,6 +246,7 @@ impl Pages {
                 own: Own::default(),
                 others: Others::default(),
                 queued: AtomicU16::new(0),
+                unattended: AtomicBool::new(false),
                 dead: AtomicBool::new(false),
                 mapped: AtomicU32::new(0),
                 charge,

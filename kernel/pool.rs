@@ -13,6 +13,7 @@ pub(crate) mod backlog;
 mod mirror;
 mod polling;
 mod settings;
+mod starving;
 mod table;
 
 pub(crate) use self::mirror::Total;
@@ -24,9 +25,11 @@ use self::{
     table::{Inner, Slot, NONE},
 };
 use crate::{
+    engine::Engine,
     pages::Pages,
     run::Role,
     sys::{
+        deferred::Deferred,
         errno,
         lock::{warn_once, Class, Guard, RawLock},
         process::{self, Thread},
@@ -80,6 +83,7 @@ pub(crate) struct Pool {
     inner: RawLock<Inner>,
     mirror: Arc<Mirror>,
     cores: Cores,
+    deferred: Arc<Deferred<Engine>>,
     /// Entries that its threads have executed.
     executed: AtomicU64,
     stopping: AtomicBool,
@@ -87,7 +91,12 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool without threads for up to `registrations` registrations.
-    pub(crate) fn new(number: u8, registrations: usize, total: Arc<Total>) -> Result<Self> {
+    pub(crate) fn new(
+        number: u8,
+        registrations: usize,
+        total: Arc<Total>,
+        deferred: Arc<Deferred<Engine>>,
+    ) -> Result<Self> {
         let mut queue = KVec::with_capacity(registrations, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..registrations {
             queue.push(None, GFP_KERNEL_ACCOUNT)?;
@@ -100,6 +109,7 @@ impl Pool {
             inner: RawLock::new(inner, Class::Pool),
             mirror,
             cores: Cores::default(),
+            deferred,
             executed: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
@@ -179,6 +189,7 @@ impl Pool {
                     thread: None,
                     state: State::Free,
                     next,
+                    before: NONE,
                 },
                 GFP_KERNEL_ACCOUNT,
             )?;
@@ -205,6 +216,11 @@ impl Pool {
         if thread.is_none() {
             inner.counters.create_failed += 1;
             self.free(&mut inner, i);
+            // Others may have counted on this one.
+            if inner.counters.queued != 0 {
+                self.wake_one(&mut inner);
+                self.notice(&mut inner);
+            }
             return inner.starting != 0 || !inner.lost_poller();
         }
         inner.counters.created += 1;
@@ -239,18 +255,6 @@ impl Pool {
         self.lock().counters.threads != 0
     }
 
-    /// See [`Inner::is_starved`].
-    pub(crate) fn is_starved(&self) -> bool {
-        self.has_work() && self.lock().is_starved()
-    }
-
-    /// Starved, and nothing that has happened will change it. Where a thread is on its way back
-    /// and blocks again, [`Self::blocked`] finds the pool starved anew.
-    pub(crate) fn is_stuck(&self) -> bool {
-        let inner = self.lock();
-        inner.is_starved() && !inner.is_one_coming_back()
-    }
-
     fn limit(&self, inner: &Inner) -> u32 {
         let usable = core::cmp::max(inner.usable, 1);
         match self.settings.active() {
@@ -269,9 +273,13 @@ impl Pool {
     pub(crate) fn set_usable(&self, usable: u32) {
         let mut inner = self.lock();
         inner.usable = usable;
+        // Each one that is woken counts as active.
         for _ in 0..inner.counters.queued {
-            self.wake_one(&mut inner);
+            if inner.counters.active >= self.limit(&inner) || !inner.wake_idle() {
+                break;
+            }
         }
+        self.notice(&mut inner);
     }
 
     /// What thread `i` is to do now.
@@ -284,7 +292,7 @@ impl Pool {
         let vacant = self.vacant(&inner, here.may_poll);
         if vacant != 0 {
             let cpu = vacant.trailing_zeros();
-            inner.spinning |= 1 << cpu;
+            inner.begin_spinning(i, cpu);
             inner.set_state(i, State::Polling);
             return Next::Spin(cpu);
         }
@@ -323,15 +331,25 @@ impl Pool {
         self.dequeue(&mut self.lock())
     }
 
-    /// Lets one more thread work where the gate is open. Returns whether somebody takes over.
-    fn wake_one(&self, inner: &mut Guard<'_, Inner>) -> bool {
-        let polling = inner.spinning & self.cores.wanted();
-        if polling != 0 {
-            // One that polls looks at the queue too.
-            inner.wake_spinner(polling.trailing_zeros());
-            return true;
+    /// The entries of one page of `pages`, which the caller has dequeued and goes on to execute.
+    /// If others have entries, the registration goes to the end of the queue: nobody waits for
+    /// ever behind one that is always filled again.
+    pub(crate) fn take(&self, pages: ArcBorrow<'_, Pages>) -> Option<(u32, u64)> {
+        let mut inner = self.lock();
+        let (page, bits, more) = pages.take_offloaded(self.number)?;
+        if more {
+            self.push_locked(&mut inner, pages);
+            self.wake_one(&mut inner);
         }
-        inner.counters.active >= self.limit(inner) || inner.wake_idle() || inner.starting != 0
+        Some((page, bits))
+    }
+
+    /// Lets one more thread work if the gate is open.
+    fn wake_one(&self, inner: &mut Guard<'_, Inner>) {
+        // One that polls looks at the queue too.
+        if !inner.rouse_spinner(self.cores.wanted()) && inner.counters.active < self.limit(inner) {
+            inner.wake_idle();
+        }
     }
 
     /// Sleeps until thread `i` is woken for work, a signal comes or it was idle for `retire_ms`.
@@ -339,19 +357,27 @@ impl Pool {
         let retire_at = process::now_ns() + u64::from(retire_ms) * NS_PER_MS;
         let woken = loop {
             process::sleep_prepare();
-            let active = self.lock().state(i) != State::Idle;
+            let (active, idle) = {
+                let inner = self.lock();
+                (inner.state(i) != State::Idle, inner.counters.idle)
+            };
             if active || process::signal_pending() || self.is_stopping() {
                 process::sleep_cancel();
                 break Woken::Look;
             }
-            if process::sleep(Some(core::cmp::min(retire_ms, LOOK_MS))) {
+            // The last one stays, however soon others retire: it is the spare.
+            let ms = if idle > 1 {
+                core::cmp::min(retire_ms, LOOK_MS)
+            } else {
+                LOOK_MS
+            };
+            if process::sleep(Some(ms)) {
                 continue;
             }
             if self.has_vacant_core(self.may_poll()) {
                 break Woken::Look;
             }
             let mut inner = self.lock();
-            // The last one stays: it is the spare.
             let late = process::now_ns() >= retire_at;
             if late && inner.state(i) == State::Idle && inner.counters.idle > 1 {
                 // Under one lock: nobody may give it work from here on.
@@ -374,9 +400,7 @@ impl Pool {
         let mut inner = self.lock();
         self.push_locked(&mut inner, pages);
         self.wake_one(&mut inner);
-        if inner.is_starved() {
-            pages.nudge();
-        }
+        self.notice(&mut inner);
     }
 
     fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: ArcBorrow<'_, Pages>) {
@@ -400,46 +424,42 @@ impl Pool {
     }
 
     /// Called in the scheduler's hook: a task in this role blocks in a call; `more` has entries
-    /// that it leaves. False where it polled and nobody can go on with that.
-    pub(crate) fn blocked(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) -> bool {
+    /// that it leaves. One lock and one wake-up: whoever takes over does the rest, or, if nobody
+    /// can, a kworker.
+    pub(crate) fn blocked(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) {
         let mut inner = self.lock();
         match role.slot() {
             Some(i) => inner.set_state(i, State::Blocked),
             None => inner.set_owner_blocked(true),
         }
-        let mut vacant = false;
+        let vacant = matches!(role, Role::Spinner { .. });
         if let Role::Spinner { cpu, .. } = role {
-            inner.spinning &= !(1 << cpu);
-            vacant = true;
+            inner.end_spinning(cpu);
         }
         if let Some(pages) = more {
             self.push_locked(&mut inner, pages);
         }
         if inner.counters.queued == 0 && !vacant {
-            return true;
+            return;
         }
         inner.counters.handoffs += 1;
         trace::handoff(self.number, inner.counters.queued);
-        let taken_over = if vacant {
-            // It finds the core vacant.
-            let taken_over = inner.wake_idle() || inner.starting != 0;
-            taken_over || !inner.lost_poller()
-        } else {
+        if !vacant {
             self.wake_one(&mut inner);
-            true
-        };
-        if inner.is_starved() {
-            for pages in inner.queue.iter().flatten() {
-                pages.nudge();
+        } else if !inner.wake_idle() && inner.starting == 0 {
+            // Nobody finds the core vacant; but another one may poll, or can.
+            if !inner.rouse_spinner(self.cores.wanted()) {
+                self.deferred.trigger();
             }
         }
-        taken_over
+        self.notice(&mut inner);
     }
 
-    /// Called in the scheduler's hook: the task is back.
-    pub(crate) fn unblocked(&self, role: Role) {
+    /// Called in the scheduler's hook: the task is back, and goes on with a loop if `looping`.
+    pub(crate) fn unblocked(&self, role: Role, looping: bool) {
         let mut inner = self.lock();
         match role.slot() {
+            Some(i) if looping => inner.set_state(i, State::Looping),
             Some(i) => inner.set_state(i, State::Finishing),
             None => inner.set_owner_blocked(false),
         }
@@ -466,6 +486,7 @@ impl Pool {
             // It may have been counted as active when work came.
             if inner.counters.queued != 0 && !self.is_stopping() {
                 self.wake_one(&mut inner);
+                self.notice(&mut inner);
             }
             thread
         };

@@ -5,10 +5,11 @@
 //! as the engine, so that the scheduler's hook finds them without a lock.
 
 use crate::{
+    engine::Engine,
     pages::Pages,
     pool::{Pool, Total},
     run::Role,
-    sys::once::OnceTable,
+    sys::{deferred::Deferred, once::OnceTable},
 };
 use core::sync::atomic::{AtomicU16, Ordering};
 use kernel::prelude::*;
@@ -70,18 +71,20 @@ pub(crate) struct Pools {
     open: AtomicU16,
     registrations: usize,
     total: Arc<Total>,
+    deferred: Arc<Deferred<Engine>>,
 }
 
 impl Pools {
     /// The first pool only, for up to `registrations` registrations.
-    pub(crate) fn new(registrations: usize) -> Result<Self> {
+    pub(crate) fn new(registrations: usize, deferred: Arc<Deferred<Engine>>) -> Result<Self> {
         let total = Arc::new(Total::default(), GFP_KERNEL_ACCOUNT)?;
         Ok(Pools {
-            first: Pool::new(0, registrations, total.clone())?,
+            first: Pool::new(0, registrations, total.clone(), deferred.clone())?,
             others: OnceTable::new(),
             open: AtomicU16::new(PoolSet::of(0).0),
             registrations,
             total,
+            deferred,
         })
     }
 
@@ -107,7 +110,8 @@ impl Pools {
     /// Makes `pool` where it was not made before. It is not in [`Self::set`] until it is opened.
     pub(crate) fn make(&self, pool: u8) -> Result<&Pool> {
         if self.get(pool).is_none() {
-            let new = Pool::new(pool, self.registrations, self.total.clone())?;
+            let (total, deferred) = (self.total.clone(), self.deferred.clone());
+            let new = Pool::new(pool, self.registrations, total, deferred)?;
             let new = KBox::new(new, GFP_KERNEL_ACCOUNT)?;
             self.others.put(usize::from(pool), new)?;
         }
@@ -149,16 +153,16 @@ impl Pools {
     }
 
     /// Called in the scheduler's hook: a task in this role blocks in a call; it leaves entries of
-    /// `pages` to each pool in `more`. False where it polled and nobody can go on with that.
-    pub(crate) fn blocked(&self, role: Role, more: PoolSet, pages: ArcBorrow<'_, Pages>) -> bool {
+    /// `pages` to each pool in `more`.
+    pub(crate) fn blocked(&self, role: Role, more: PoolSet, pages: ArcBorrow<'_, Pages>) {
         let own = self.of(role);
         self.push(more.without(own.number()), pages);
-        own.blocked(role, more.has(own.number()).then_some(pages))
+        own.blocked(role, more.has(own.number()).then_some(pages));
     }
 
-    /// Called in the scheduler's hook: the task is back.
-    pub(crate) fn unblocked(&self, role: Role) {
-        self.of(role).unblocked(role);
+    /// Called in the scheduler's hook: the task is back, see [`Pool::unblocked`].
+    pub(crate) fn unblocked(&self, role: Role, looping: bool) {
+        self.of(role).unblocked(role, looping);
     }
 
     /// See [`Pool::is_starved`].

@@ -99,6 +99,8 @@ pub(crate) struct Batch<'a> {
     blocked: Cell<bool>,
     /// Blocked at least once.
     lost: Cell<bool>,
+    /// Others have taken over while it goes on with a loop.
+    looping: Cell<bool>,
     /// A signal was taken that ends the thread; it shows nowhere else.
     dying: Cell<bool>,
     /// Of the finished ones, those refused.
@@ -180,6 +182,7 @@ impl<'a> Batch<'a> {
             executing: Cell::new(NOTHING),
             blocked: Cell::new(false),
             lost: Cell::new(false),
+            looping: Cell::new(false),
             dying: Cell::new(false),
             refused: Cell::new(0),
             given: Cell::new(PoolSet::EMPTY),

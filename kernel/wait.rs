@@ -77,28 +77,21 @@ impl Policy {
 }
 
 /// Nobody can execute what waits for threads of some pool: make one, or say so in the results.
-fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) {
+///
+/// Returns false if that has to wait until the owner has handled a signal.
+fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
     for pool in engine.pools.set().iter() {
-        if !engine.pools.is_starved(pool)
-            || Worker::spawn(engine, pool).is_ok()
-            || !engine.pools.is_stuck(pool)
-        {
+        if !engine.pools.is_starved(pool) {
             continue;
         }
-        while let Some((page, mut bits)) = pages.take_offloaded(pool) {
-            let all = bits;
-            while bits != 0 {
-                let index = bits.trailing_zeros();
-                bits &= bits - 1;
-                pages.area().entry(page, index).put_result(
-                    EAGAIN.to_errno().into(),
-                    uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
-                );
-            }
-            let finished = pages.with_held(page, all);
-            pages.finish(page, finished, process::weight(all));
+        match Worker::spawn(engine, pool) {
+            // Not the end of the limits: a signal.
+            Err(EINTR) => return false,
+            Err(_) if engine.pools.is_stuck(pool) => pages.fail_starved(pool),
+            _ => (),
         }
     }
+    true
 }
 
 /// The WAIT call of the task `current`, whose pages these are. Returns the number of results that
@@ -218,7 +211,9 @@ fn wait_long(
 
 /// Sleeps until enough results are there, or there is something to look at.
 fn sleep(engine: ArcBorrow<'_, Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
-    relieve(engine, pages);
+    if !relieve(engine, pages) {
+        return;
+    }
     engine.look_for_backlog(Some(pages));
     process::sleep_prepare();
     let sleeps = pages.sleep_for(|count| {

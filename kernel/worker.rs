@@ -97,10 +97,21 @@ impl Worker {
         run::run(&self.engine, role, pages.as_arc_borrow(), page, bits)
     }
 
-    /// Executes all that `pages` has offloaded. False where the thread has to end.
-    fn serve(&self, pages: &Arc<Pages>, settled: &mut u32) -> bool {
+    /// Takes what `pages`, which it has dequeued, has for it to execute. See [`Pool::take`].
+    fn take(&self, pages: &Arc<Pages>) -> Option<(u32, u64)> {
+        if pages.attend() {
+            let pools = &self.engine.pools;
+            pools.push(pages.offload_pending(pools.set()), pages.as_arc_borrow());
+        }
+        self.pool().take(pages.as_arc_borrow())
+    }
+
+    /// Executes what `pages`, which it has dequeued, has offloaded in one of its pages. False where
+    /// the thread has to end.
+    fn serve(&self, pages: &Arc<Pages>) -> bool {
         while !self.provide_spare() {
             if Self::must_end() {
+                self.pool().push(pages.as_arc_borrow());
                 return false;
             }
         }
@@ -108,21 +119,14 @@ impl Worker {
             pool: self.pool,
             slot: self.slot,
         };
-        while let Some((page, bits)) = pages.take_offloaded(self.pool) {
-            // Nobody interrupts the thread again that was told while it made a spare.
-            if self.pool().is_stopping() {
-                return false;
-            }
-            match self.run(role, pages, page, bits) {
-                End::Complete => self.settle(settled),
-                // Somebody else goes on with the rest.
-                End::HandedOff => break,
-                End::Dying => return false,
-                End::Signal if Self::must_end() => return false,
-                End::Signal => (),
-            }
+        let Some((page, bits)) = self.take(pages) else {
+            return true;
+        };
+        // Nobody interrupts the thread again that was told while it made a spare.
+        if self.pool().is_stopping() {
+            return false;
         }
-        true
+        self.run(role, pages, page, bits) != End::Dying
     }
 
     /// Does what the pool's settings ask of its threads, where they have changed since.
@@ -160,7 +164,7 @@ impl Body for Worker {
             };
             let alive = match pool.next(this.slot, here) {
                 Next::Stop => false,
-                Next::Serve(pages) => this.serve(&pages, &mut settled),
+                Next::Serve(pages) => this.serve(&pages),
                 Next::Spin(cpu) => {
                     // It runs on one CPU until it settles again.
                     settled = 0;

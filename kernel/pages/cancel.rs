@@ -118,6 +118,9 @@ impl Pages {
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));
             p.withdraw(pool, chain);
+            if p.offloaded(pool) == 0 {
+                inner.waiting.remove(pool, page);
+            }
             return Some(chain);
         }
         words.cancelled.fetch_or(bit, Ordering::Relaxed);

@@ -4,16 +4,73 @@
 
 use super::{Inner, Page, Pages};
 use crate::pools::{PoolSet, POOLS};
-use crate::sys::{lock::Guard, trace};
+use crate::sys::{arch, lock::Guard, process, trace};
 use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::uapi;
 
-impl Page {
-    fn offload(&mut self, pool: u8, bits: u64) {
-        if let Some(offloaded) = self.offloaded.get_mut(usize::from(pool)) {
-            *offloaded |= bits;
+/// The pages in which entries wait for a thread of a pool.
+#[derive(Clone, Copy, Default)]
+struct InPool {
+    /// One bit for each page.
+    pages: u64,
+    /// The page whose turn it is: none waits for ever behind one that is always filled again.
+    next: u32,
+}
+
+static_assert!(uapi::FLEXSC_MAX_PAGES <= u64::BITS);
+
+/// The pages in which entries wait, so that nobody looks through all of them under a lock.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Waiting([InPool; POOLS]);
+
+impl Waiting {
+    fn add(&mut self, pool: u8, page: u32) {
+        if let Some(waiting) = arch::get_mut(&mut self.0, usize::from(pool)) {
+            waiting.pages |= 1 << (page % u64::BITS);
         }
     }
 
+    /// Page `page` has nothing more for `pool`.
+    pub(super) fn remove(&mut self, pool: u8, page: u32) {
+        if let Some(waiting) = arch::get_mut(&mut self.0, usize::from(pool)) {
+            waiting.pages &= !(1 << (page % u64::BITS));
+        }
+    }
+
+    fn any(&self, pool: u8) -> bool {
+        self.0.get(usize::from(pool)).is_some_and(|w| w.pages != 0)
+    }
+
+    fn take(&mut self, pool: u8) -> Option<u32> {
+        let waiting = arch::get_mut(&mut self.0, usize::from(pool))?;
+        if waiting.pages == 0 {
+            return None;
+        }
+        let ahead = waiting.pages.rotate_right(waiting.next).trailing_zeros();
+        let page = (ahead + waiting.next) % u64::BITS;
+        waiting.pages &= !(1 << page);
+        waiting.next = (page + 1) % u64::BITS;
+        Some(page)
+    }
+}
+
+impl Inner {
+    /// Entries of `page` that were claimed wait for a thread of `pool`.
+    fn offload(&mut self, pool: u8, page: u32, bits: u64) {
+        let Some(p) = self.pages.get_mut(page as usize) else {
+            return;
+        };
+        if let Some(offloaded) = arch::get_mut(&mut p.offloaded, usize::from(pool)) {
+            *offloaded |= bits;
+            if *offloaded != 0 {
+                self.waiting.add(pool, page);
+            }
+        }
+    }
+}
+
+impl Page {
     pub(super) fn offloaded(&self, pool: u8) -> u64 {
         self.offloaded.get(usize::from(pool)).map_or(0, |o| *o)
     }
@@ -40,9 +97,7 @@ impl Page {
 impl Pages {
     /// Marks entries that were claimed as waiting for a thread of `pool`.
     pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64) {
-        if let Some(p) = self.inner.lock().pages.get_mut(page as usize) {
-            p.offload(pool, bits);
-        }
+        self.inner.lock().offload(pool, page, bits);
     }
 
     /// Entries were executed, and the rest of their chain is going to be offloaded.
@@ -81,9 +136,6 @@ impl Pages {
         pools: PoolSet,
     ) -> PoolSet {
         let mut given = PoolSet::EMPTY;
-        let Some(p) = inner.pages.get_mut(page as usize) else {
-            return given;
-        };
         let mut left = bits;
         // The entry before is linked to this one, and waits for this pool.
         let mut chain = None;
@@ -98,7 +150,7 @@ impl Pages {
                 _ => 0,
             };
             chain = head.is_linked().then_some((index + 1, pool));
-            p.offload(pool, 1 << index);
+            inner.offload(pool, page, 1 << index);
             given.add(pool);
         }
         given
@@ -107,41 +159,66 @@ impl Pages {
     /// Takes all that is posted and marks it as waiting for threads of the entries' pools, of
     /// which `pools` exist. Returns the pools that have something to do now.
     pub(crate) fn offload_pending(&self, pools: PoolSet) -> PoolSet {
-        let mut inner = self.inner.lock();
-        let mut any = PoolSet::EMPTY;
         for page in 0..self.len() {
             if self.pending(page) != 0 {
+                // One at a time: the scheduler's hook takes the lock.
+                let mut inner = self.inner.lock();
                 let bits = self.claim_locked(&mut inner, page);
                 trace::post(&self.owner, self.id(), page, bits);
                 self.offload_locked(&mut inner, page, bits, pools);
             }
-            if let Some(p) = inner.pages.get(page as usize) {
-                for pool in pools.iter() {
-                    if p.offloaded(pool) != 0 {
-                        any.add(pool);
-                    }
-                }
+        }
+        let inner = self.inner.lock();
+        let mut any = PoolSet::EMPTY;
+        for pool in pools.iter() {
+            if inner.waiting.any(pool) {
+                any.add(pool);
             }
         }
         any
     }
 
-    /// Does anything wait for a thread of `pool`?
-    pub(crate) fn has_offloaded(&self, pool: u8) -> bool {
-        let inner = self.inner.lock();
-        inner.pages.iter().any(|p| p.offloaded(pool) != 0)
+    /// Called in the scheduler's hook: the owner leaves what is posted and not accepted to the
+    /// thread that takes over.
+    pub(crate) fn leave_unattended(&self) {
+        // ORDERING: The lock of the pool in whose queue the registration is put orders it.
+        self.unattended.store(true, Ordering::Relaxed);
     }
 
-    /// The entries of one page that wait for a thread of `pool`: the caller executes them.
-    pub(crate) fn take_offloaded(&self, pool: u8) -> Option<(u32, u64)> {
+    /// Undoes [`Self::leave_unattended`]. True if it was called.
+    pub(crate) fn attend(&self) -> bool {
+        self.unattended.load(Ordering::Relaxed) && self.unattended.swap(false, Ordering::Relaxed)
+    }
+
+    /// The entries of one page that wait for a thread of `pool`, and whether more are left: the
+    /// caller executes them.
+    pub(crate) fn take_offloaded(&self, pool: u8) -> Option<(u32, u64, bool)> {
         let mut inner = self.inner.lock();
-        for (page, p) in (0..).zip(inner.pages.iter_mut()) {
-            let bits = p.take_offloaded(pool);
+        let page = inner.waiting.take(pool)?;
+        let bits = inner.pages.get_mut(page as usize)?.take_offloaded(pool);
+        Some((page, bits, inner.waiting.any(pool)))
+    }
+
+    /// Answers all entries that wait for a thread of `pool`, which will have none: EAGAIN, reason
+    /// STARVED.
+    pub(crate) fn fail_starved(&self, pool: u8) {
+        for _ in 0..self.len() {
+            let Some((page, bits, _)) = self.take_offloaded(pool) else {
+                break;
+            };
+            let mut left = bits;
+            while left != 0 {
+                let index = left.trailing_zeros();
+                left &= left - 1;
+                self.area.entry(page, index).put_result(
+                    EAGAIN.to_errno().into(),
+                    uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
+                );
+            }
             if bits != 0 {
-                return Some((page, bits));
+                self.finish(page, self.with_held(page, bits), process::weight(bits));
             }
         }
-        None
     }
 
     /// Notes that the registration is in the queue of `pool`. False where it was already. The
@@ -150,6 +227,11 @@ impl Pages {
         // ORDERING: The pool's lock orders it; other pools only change other bits.
         let old = self.queued.fetch_or(1 << pool, Ordering::Relaxed);
         old & (1 << pool) == 0
+    }
+
+    /// Is the registration in the queue of `pool`? A look without the lock.
+    pub(crate) fn is_queued(&self, pool: u8) -> bool {
+        self.queued.load(Ordering::Relaxed) & (1 << pool) != 0
     }
 
     /// Undoes [`Self::set_queued`].

@@ -124,7 +124,7 @@ impl Pool {
     /// be told.
     pub(crate) fn spin_end(&self, i: u32, cpu: u32) -> bool {
         let mut inner = self.lock();
-        inner.spinning &= !(1 << cpu);
+        inner.end_spinning(cpu);
         inner.set_state(i, State::Active);
         !inner.lost_poller()
     }

@@ -30,6 +30,8 @@ pub(crate) enum State {
     Blocked,
     /// Has slept in a call and finishes it.
     Finishing,
+    /// Goes on with a loop for which it has left the gate; nobody knows how long that takes.
+    Looping,
     /// Gave up polling on this CPU and sleeps until it is kicked.
     SpinSleep(u32),
 }
@@ -49,6 +51,8 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// Next slot of the free or the idle list.
     pub(super) next: u32,
+    /// The slot before it in the idle list.
+    pub(super) before: u32,
 }
 
 /// Figures for QUERY.
@@ -94,11 +98,18 @@ pub(super) struct Inner {
     pub(super) head: usize,
     /// CPUs with a thread that polls, asleep or not.
     pub(super) spinning: u64,
+    /// Of these, the ones whose thread sleeps.
+    resting: u64,
+    /// The slot of the thread that polls on each CPU of `spinning`.
+    spinners: [u32; u64::BITS as usize],
     /// Threads that poll, those that gave up and sleep apart.
     polling: u32,
     /// Programs may believe that somebody polls: NEED_WAKEUP was cleared by a polling thread, and
     /// not set again by the last one.
     polled: bool,
+    /// Since when the pool is starved, see [`Self::is_starved`]; 0: it is not, or nobody has
+    /// looked.
+    pub(super) starved_since: u64,
     pub(super) counters: Counters,
 }
 
@@ -117,8 +128,11 @@ impl Inner {
             queue,
             head: 0,
             spinning: 0,
+            resting: 0,
+            spinners: [NONE; u64::BITS as usize],
             polling: 0,
             polled: false,
+            starved_since: 0,
             counters: Counters::default(),
         }
     }
@@ -151,10 +165,30 @@ impl Inner {
         count(&mut self.finishing, |s| s == State::Finishing);
         c.max_active = core::cmp::max(c.max_active, self.executing);
         self.polled |= new == State::Polling;
+        if let State::SpinSleep(cpu) = old {
+            self.resting &= !(1 << cpu);
+        }
+        if let State::SpinSleep(cpu) = new {
+            self.resting |= 1 << cpu;
+        }
         self.mirror.set_spares(c.idle + self.starting);
         self.mirror
             .executing_moved(old.is_executing(), new.is_executing());
         self.blocked_moved(old == State::Blocked, new == State::Blocked);
+        self.note_not_starved();
+    }
+
+    /// Thread `i` polls on `cpu` from now on.
+    pub(super) fn begin_spinning(&mut self, i: u32, cpu: u32) {
+        if let Some(spinner) = self.spinners.get_mut(cpu as usize) {
+            *spinner = i;
+            self.spinning |= 1 << cpu;
+        }
+    }
+
+    /// No thread polls on `cpu` from now on.
+    pub(super) fn end_spinning(&mut self, cpu: u32) {
+        self.spinning &= !(1 << cpu);
     }
 
     fn blocked_moved(&mut self, was: bool, is: bool) {
@@ -185,6 +219,10 @@ impl Inner {
         let next = self.idle;
         if let Some(slot) = self.slot(i) {
             slot.next = next;
+            slot.before = NONE;
+        }
+        if let Some(slot) = self.slot(next) {
+            slot.before = i;
         }
         self.idle = i;
     }
@@ -192,41 +230,46 @@ impl Inner {
     /// Lets an idle thread through the gate, whether it is open or not.
     pub(super) fn wake_idle(&mut self) -> bool {
         let i = self.idle;
-        let Some(slot) = self.slot(i) else {
+        if i == NONE {
             return false;
-        };
-        self.idle = slot.next;
+        }
+        self.unlink_idle(i);
         self.set_state(i, State::Active);
         self.wake(i);
         true
     }
 
     pub(super) fn unlink_idle(&mut self, i: u32) {
-        let mut at = self.idle;
-        let next = self.slot(i).map_or(NONE, |s| s.next);
-        if at == i {
-            self.idle = next;
+        let Some(slot) = self.slot(i) else {
             return;
+        };
+        let (before, next) = (slot.before, slot.next);
+        match self.slot(before) {
+            Some(slot) => slot.next = next,
+            None => self.idle = next,
         }
-        while let Some(slot) = self.slot(at) {
-            if slot.next == i {
-                slot.next = next;
-                break;
-            }
-            at = slot.next;
+        if let Some(slot) = self.slot(next) {
+            slot.before = before;
         }
     }
 
-    /// Wakes the thread that polls on `cpu` where it sleeps.
+    /// Wakes the thread that polls on `cpu` if it sleeps.
     pub(super) fn wake_spinner(&mut self, cpu: u32) {
-        let found = (0..)
-            .zip(self.slots.iter())
-            .find(|(_, s)| s.state == State::SpinSleep(cpu))
-            .map(|(i, _)| i);
-        if let Some(i) = found {
+        let i = self.spinners.get(cpu as usize).map_or(NONE, |i| *i);
+        if self.state(i) == State::SpinSleep(cpu) {
             self.set_state(i, State::Polling);
             self.wake(i);
         }
+    }
+
+    /// Sees to it that one of the threads that poll on `cpus` is awake. Returns false if there is
+    /// none.
+    pub(super) fn rouse_spinner(&mut self, cpus: u64) -> bool {
+        let polling = self.spinning & cpus;
+        if polling != 0 && polling & !self.resting == 0 {
+            self.wake_spinner(polling.trailing_zeros());
+        }
+        polling != 0
     }
 
     /// The place in the ring of what is the `i`th in the queue.
@@ -258,6 +301,7 @@ impl Inner {
         let pages = self.queue.get_mut(head)?.take();
         self.head = self.place(1);
         self.set_queued(queued);
+        self.note_not_starved();
         pages
     }
 
@@ -276,6 +320,7 @@ impl Inner {
             self.queue.swap(from, to);
         }
         self.set_queued(queued.wrapping_sub(1));
+        self.note_not_starved();
         pages
     }
 
@@ -285,7 +330,8 @@ impl Inner {
         self.polling == 0 && core::mem::take(&mut self.polled)
     }
 
-    /// Entries wait and no thread can take them before one of the blocked ones is back.
+    /// Entries wait, and no thread can take them before one of those that are blocked, or in an
+    /// endless loop, is back.
     pub(super) fn is_starved(&self) -> bool {
         self.counters.queued != 0
             && self.counters.active == 0
@@ -295,10 +341,18 @@ impl Inner {
             && self.spinning == 0
     }
 
-    /// Is one of the blocked threads already woken, and will be back?
-    pub(super) fn is_one_coming_back(&self) -> bool {
-        self.slots.iter().any(|slot| {
-            slot.state == State::Blocked && slot.thread.as_ref().is_some_and(Thread::is_awake)
-        })
+    /// True, once, if the pool is starved: since `now`.
+    pub(super) fn begins_to_starve(&mut self, now: impl FnOnce() -> u64) -> bool {
+        let begins = self.starved_since == 0 && self.is_starved();
+        if begins {
+            self.starved_since = core::cmp::max(now(), 1);
+        }
+        begins
+    }
+
+    fn note_not_starved(&mut self) {
+        if self.starved_since != 0 && !self.is_starved() {
+            self.starved_since = 0;
+        }
     }
 }

@@ -18,35 +18,30 @@ impl Batch<'_> {
     pub(super) fn step_down(&self) {
         let role = self.role.get();
         if let Role::Spinner { slot, .. } = role {
-            if !self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages) {
-                self.engine.nobody_polls();
-            }
-            let role = Role::Worker { pool: 0, slot };
-            self.role.set(role);
-            self.engine.pools.unblocked(role);
-            self.lost.set(true);
+            self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages);
+            self.role.set(Role::Worker { pool: 0, slot });
+            self.go_on_looping();
         }
     }
 
+    /// The task has told others to take over, and goes on with its loop beside them.
+    fn go_on_looping(&self) {
+        self.looping.set(true);
+        self.engine.pools.unblocked(self.role.get(), true);
+        self.lost.set(true);
+    }
+
     /// A thread of a pool has used up its time with a loop: what waits behind it is for others, as
-    /// if it had blocked. On one CPU, where one thread at a time is active, nothing else would be
-    /// executed before the loop has ended.
+    /// if it had blocked. Where one thread at a time is active, nothing else would be executed
+    /// before the loop has ended.
     pub(super) fn give_way(&self) {
         let role = self.role.get();
         let Role::Worker { pool, .. } = role else {
             return;
         };
-        if self.lost.get() {
-            return;
-        }
-        let mut more = self.leave(self.take_left());
-        if self.pages.has_offloaded(pool) {
-            more.add(pool);
-        }
-        if more != PoolSet::EMPTY || self.engine.pools.has_work(pool) {
-            self.engine.pools.blocked(role, more, self.pages);
-            self.engine.pools.unblocked(role);
-            self.lost.set(true);
+        if !self.looping.get() && self.engine.pools.has_work(pool) {
+            self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages);
+            self.go_on_looping();
         }
     }
 }
@@ -67,24 +62,16 @@ impl Blocking for Batch<'_> {
         let left = self.take_left();
         let mut more = self.leave(left);
         more.extend(self.given.take());
-        if self.by_owner {
+        if self.by_owner && self.pages.any_pending() {
             // Nobody else looks at the owner's other pages while it sleeps.
-            more.extend(self.pages.offload_pending(self.engine.pools.set()));
-        } else {
-            // Other pages may have been waiting for this thread, a kernel core's for the first
-            // pool: it has taken the registration from the queue.
-            let pool = self.pool().unwrap_or(0);
-            if self.pages.has_offloaded(pool) {
-                more.add(pool);
-            }
+            self.pages.leave_unattended();
+            more.add(0);
         }
         if self.traced {
             invoke::trace_block(process::weight(left));
         }
         let role = self.role.get();
-        if !self.engine.pools.blocked(role, more, self.pages) {
-            self.engine.nobody_polls();
-        }
+        self.engine.pools.blocked(role, more, self.pages);
         if let Role::Spinner { slot, .. } = role {
             self.role.set(Role::Worker { pool: 0, slot });
         }
@@ -93,7 +80,8 @@ impl Blocking for Batch<'_> {
     fn running(&self) {
         if self.blocked.take() {
             self.pages.is_awake(self.page.get(), self.executing.get());
-            self.engine.pools.unblocked(self.role.get());
+            let looping = self.looping.get();
+            self.engine.pools.unblocked(self.role.get(), looping);
         }
     }
 

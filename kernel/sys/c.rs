@@ -22,6 +22,13 @@ pub(super) struct flexsc_debug {
     _opaque: [u8; 0],
 }
 
+/// `struct flexsc_deferred` of `deferred.c`.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(super) struct flexsc_deferred {
+    _opaque: [u8; 0],
+}
+
 // Structs of the kernel that are empty in some configurations are behind pointers here.
 #[allow(improper_ctypes)]
 extern "C" {
@@ -94,6 +101,16 @@ extern "C" {
         table: *mut poll_table_struct,
     );
     pub(super) fn flexsc_notifier_set_eventfd(n: *mut flexsc_notifier, fd: c_int) -> c_int;
+
+    pub(super) fn flexsc_deferred_new() -> *mut flexsc_deferred;
+    pub(super) fn flexsc_deferred_start(
+        d: *mut flexsc_deferred,
+        run: Option<unsafe extern "C" fn(*mut c_void) -> c_uint>,
+        data: *mut c_void,
+    );
+    pub(super) fn flexsc_deferred_trigger(d: *mut flexsc_deferred);
+    pub(super) fn flexsc_deferred_stop(d: *mut flexsc_deferred) -> *mut c_void;
+    pub(super) fn flexsc_deferred_free(d: *mut flexsc_deferred);
 
     pub(super) fn flexsc_trace_invoke(nr: c_uint, entry: c_uint, owner: *mut task_struct);
     pub(super) fn flexsc_trace_block(left: c_uint);

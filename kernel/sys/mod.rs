@@ -7,6 +7,7 @@ pub(crate) mod arch;
 pub(crate) mod area;
 mod c;
 pub(crate) mod debugfs;
+pub(crate) mod deferred;
 pub(crate) mod errno;
 pub(crate) mod file;
 pub(crate) mod hook;

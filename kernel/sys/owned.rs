@@ -96,16 +96,6 @@ impl<T, D> OwnedTable<T, D> {
         Self::borrow_locked(place, &guard).map(Arc::from)
     }
 
-    /// Calls `f` for all items, under the lock.
-    pub(crate) fn for_each_locked(&self, mut f: impl FnMut(ArcBorrow<'_, T>)) {
-        let guard = self.lock.lock();
-        for place in self.places.iter() {
-            if let Some(item) = Self::borrow_locked(place, &guard) {
-                f(item);
-            }
-        }
-    }
-
     /// Enters an item that belongs to the current task, where `check` agrees and a place is free.
     /// `check` is given the place's number.
     pub(crate) fn enter(

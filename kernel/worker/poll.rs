@@ -221,9 +221,10 @@ impl Worker {
             cpu,
         };
         let mut any = false;
-        while let Some(pages) = self.pool().try_dequeue() {
+        // One turn for the queue, however fast it is filled: the doorbells have theirs.
+        if let Some(pages) = self.pool().try_dequeue() {
             any = true;
-            while let Some((page, bits)) = pages.take_offloaded(self.pool) {
+            if let Some((page, bits)) = self.take(&pages) {
                 match self.run(role, &pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
                     End::Dying => return Round::Dying,

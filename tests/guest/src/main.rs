@@ -17,6 +17,7 @@ mod chains;
 mod differential;
 mod ends;
 mod entries;
+mod fair;
 mod faults;
 mod guard;
 mod hostile;
@@ -29,6 +30,7 @@ mod pools;
 mod soak;
 mod specialise;
 mod spin;
+mod starving;
 mod supervise;
 
 use std::process::exit;
@@ -68,6 +70,8 @@ const GROUPS: &[&[registry::Test]] = &[
     pools::watch::TESTS,
     spin::TESTS,
     specialise::TESTS,
+    fair::TESTS,
+    starving::TESTS,
     notify::TESTS,
     life::family::TESTS,
     life::closing::TESTS,

@@ -30,7 +30,7 @@ tests! { "notify":
 }
 
 /// The events of a descriptor.
-fn events(fd: i32, limit: Duration) -> Check<i16> {
+pub fn events(fd: i32, limit: Duration) -> Check<i16> {
     let mut poll = libc::pollfd {
         fd,
         events: libc::POLLIN,
@@ -43,7 +43,7 @@ fn events(fd: i32, limit: Duration) -> Check<i16> {
     Ok(i16::from(low))
 }
 
-fn new_eventfd() -> OwnedFd {
+pub fn new_eventfd() -> OwnedFd {
     let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
     sys::own(plain!(SYS_eventfd2, 0, flags) as i32)
 }

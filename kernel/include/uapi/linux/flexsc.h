@@ -49,7 +49,7 @@ enum flexsc_reason {
 	FLEXSC_REASON_GUARDED	= 3,	/* seccomp, ptrace or user dispatch decide over the owner's calls */
 	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces, or has protection keys */
 	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or reserved field in the entry (result -EINVAL) */
-	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread could be made (result -EAGAIN) */
+	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread is free or could be made (result -EAGAIN) */
 	FLEXSC_REASON_CHAIN	= 7,	/* an entry before it in its chain failed (result -ECANCELED) */
 	FLEXSC_REASON_CANCELLED	= 8,	/* CANCEL came before it was started (result -ECANCELED) */
 	FLEXSC_REASON_BOUND	= 9,	/* LOOP_MAX rounds are over; the call was executed, result is its last */

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Work that nobody takes: all threads are blocked and no other one can be made, or nobody polls
+//! any more. Whoever finds that holds the pool's lock, maybe in the scheduler's hook, and leaves
+//! what is to be done about it to [`Engine::later`].
+//!
+//! [`Engine::later`]: crate::engine::Engine
+
+use super::{
+    table::{Inner, State},
+    Pool,
+};
+use crate::{
+    pages::Pages,
+    sys::process::{self, Thread},
+};
+use kernel::sync::Arc;
+
+/// Slots that are looked at with the lock held.
+const SLOTS_AT_ONCE: u32 = 64;
+
+/// Starvation.
+impl Pool {
+    /// Entries wait, and no thread can take them before a blocked one is back.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.has_work() && self.lock().is_starved()
+    }
+
+    /// Starved, and nothing that has happened will change it. If a thread is on its way back and
+    /// blocks again, [`Self::blocked`] finds the pool starved anew.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.is_starved() && !self.is_one_coming_back() && self.is_starved()
+    }
+
+    /// Is one of the blocked threads already woken, and will be back?
+    fn is_one_coming_back(&self) -> bool {
+        let mut at = 0;
+        loop {
+            // A few at a time: the scheduler's hook takes the lock.
+            let inner = self.lock();
+            for _ in 0..SLOTS_AT_ONCE {
+                let Some(slot) = inner.slots.get(at as usize) else {
+                    return false;
+                };
+                let awake = || slot.thread.as_ref().is_some_and(Thread::is_awake);
+                if slot.state == State::Blocked && awake() {
+                    return true;
+                }
+                at += 1;
+            }
+        }
+    }
+
+    /// To be called, under the lock, after what may have left work to nobody.
+    pub(super) fn notice(&self, inner: &mut Inner) {
+        if inner.begins_to_starve(process::now_ns) {
+            self.deferred.trigger();
+        }
+    }
+
+    /// For how long the pool has been starved, in nanoseconds, if it is.
+    pub(crate) fn starved_for(&self) -> Option<u64> {
+        if !self.has_work() {
+            return None;
+        }
+        let mut inner = self.lock();
+        inner.begins_to_starve(process::now_ns);
+        match inner.starved_since {
+            0 => None,
+            since => Some(process::now_ns().saturating_sub(since)),
+        }
+    }
+
+    /// What waits in the queue, for whoever answers that it will not be executed.
+    pub(crate) fn dequeue_starved(&self) -> Option<Arc<Pages>> {
+        let mut inner = self.lock();
+        if inner.is_starved() {
+            self.dequeue(&mut inner)
+        } else {
+            None
+        }
+    }
+
+    /// See [`Inner::lost_poller`].
+    pub(crate) fn lost_poller(&self) -> bool {
+        self.lock().lost_poller()
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Work that the scheduler's hook leaves to a kworker.
+
+use super::c;
+use core::{ffi::c_void, marker::PhantomData, ptr::NonNull};
+use kernel::ffi::c_uint;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::types::ForeignOwnable;
+
+/// What does the work.
+pub(crate) trait Later: Send + Sync + Sized + 'static {
+    /// Called by a kworker after [`Deferred::trigger`]. Returns after how many milliseconds it is
+    /// to be called again, if it is.
+    fn later(&self) -> Option<u32>;
+}
+
+/// See `deferred.c`.
+///
+/// # Invariants
+///
+/// Owns memory from `flexsc_deferred_new`. Its data is null or, between [`Self::start`] and
+/// [`Self::stop`], from `Arc::into_foreign`.
+pub(crate) struct Deferred<T> {
+    c: NonNull<c::flexsc_deferred>,
+    _t: PhantomData<T>,
+}
+
+// SAFETY: The C side locks for itself.
+unsafe impl<T: Later> Send for Deferred<T> {}
+// SAFETY: As above.
+unsafe impl<T: Later> Sync for Deferred<T> {}
+
+impl<T: Later> Deferred<T> {
+    /// Triggers do nothing yet.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: No preconditions.
+        let c = NonNull::new(unsafe { c::flexsc_deferred_new() }).ok_or(ENOMEM)?;
+        // INVARIANT: Made just now, without data.
+        Ok(Deferred { c, _t: PhantomData })
+    }
+
+    /// Has `target` do the work, and holds it until [`Self::stop`]. To be called once.
+    pub(crate) fn start(&self, target: Arc<T>) {
+        let data = target.into_foreign().cast_mut();
+        // INVARIANT: See above.
+        // SAFETY: By the invariant it is valid; `data` stays valid until `stop` takes it back.
+        unsafe { c::flexsc_deferred_start(self.c.as_ptr(), Some(Self::run), data) };
+    }
+
+    /// Ends that, and waits for the work that is being done. Returns what has done it.
+    pub(crate) fn stop(&self) -> Option<Arc<T>> {
+        // SAFETY: By the invariant it is valid.
+        let data = unsafe { c::flexsc_deferred_stop(self.c.as_ptr()) };
+        if data.is_null() {
+            return None;
+        }
+        // SAFETY: By the invariant from `into_foreign`, and nobody else uses it any more.
+        Some(unsafe { Arc::<T>::from_foreign(data) })
+    }
+
+    /// Has the work done soon. Allowed in the scheduler's hook.
+    pub(crate) fn trigger(&self) {
+        // SAFETY: By the invariant it is valid.
+        unsafe { c::flexsc_deferred_trigger(self.c.as_ptr()) };
+    }
+
+    unsafe extern "C" fn run(data: *mut c_void) -> c_uint {
+        // SAFETY: The data is an `Arc<T>` that `stop` takes back after this has returned.
+        let this = unsafe { Arc::<T>::borrow(data) };
+        this.later().unwrap_or(0)
+    }
+}
+
+impl<T> Drop for Deferred<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is owned, and what does the work does not exist any more:
+        // it was never started, or was stopped.
+        unsafe { c::flexsc_deferred_free(self.c.as_ptr()) };
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Nobody waits for ever behind somebody who always has something more to execute.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::chains::flagged;
+use crate::check::Check;
+use crate::kit::abi::{ENTRY_LOOP, MAX_ROUNDS, PAGE_ENTRIES, Param, Policy};
+use crate::kit::engine::Engine;
+use crate::kit::limits::{need_two_cpus, spin_cpu};
+use crate::kit::ring::{Call, Ring};
+use crate::kit::{rounds, until};
+
+tests! { "fair":
+    loop_on_core => "a loop that a kernel core finds in the queue strands nothing of the other pages";
+    refilled => "a registration that is always filled again does not hold up another one's entries";
+    refilled_for_core => "nor do its entries in the queue hold up a kernel core's doorbells";
+    pages_by_turns => "a page that is always filled again does not hold up the other pages";
+    loop_gives_way => "an endless loop lets others have the only active thread of its pool";
+}
+
+fn loop_on_core() -> Check {
+    need_two_cpus()?;
+    for _ in 0..rounds(5) {
+        let engine = Engine::open()?;
+        engine.set(Param::IdleNs, 0)?;
+        engine.set(Param::LoopMax, 2000)?;
+        let mut ring = engine.ring(3)?;
+        engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+        engine.until_stats("a core that sleeps", |s| s.spin_sleeps != 0)?;
+        until("NEED_WAKEUP", || ring.needs_kick())?;
+        ring.post_at(0, &flagged(call!(SYS_getppid), ENTRY_LOOP));
+        for page in 1..3 {
+            ring.post_at(page * PAGE_ENTRIES, &call!(SYS_getpid).asynchronous());
+        }
+        // The owner offloads all pages; the core takes them from the queue.
+        check_eq!("WAIT", ring.wait(Policy::All), Ok(3));
+        check_ret!("getppid", ring.reap(0).result, plain!(SYS_getppid));
+        for page in 1..3 {
+            let done = ring.reap(page * PAGE_ENTRIES);
+            check_ret!("getpid", done.result, std::process::id());
+        }
+    }
+    Ok(())
+}
+
+/// Calls that take their time without sleeping, a page full.
+fn busy(buffer: &mut [u8], pool: u8) -> Vec<Call> {
+    let call = call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0);
+    vec![call.in_pool(pool).asynchronous(); PAGE_ENTRIES]
+}
+
+/// Keeps two pages filled until it is told to stop: one is always waiting. `tell` has what was
+/// posted executed by others.
+fn refill(engine: &Engine, pool: u8, stop: &AtomicBool, tell: fn(&Ring) -> Check) -> Check {
+    let mut buffer = vec![0u8; 4000];
+    let mut ring = engine.ring(2)?;
+    let calls = busy(&mut buffer, pool);
+    let mut posted = [vec![], vec![]];
+    let mut page = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let slots: Vec<usize> = std::mem::take(&mut posted[page]);
+        ring.spin_until_done(&slots)?;
+        for slot in slots {
+            check_ret!("getrandom", ring.reap(slot).result, 4000);
+        }
+        posted[page] = ring.post_all(&calls);
+        tell(&ring)?;
+        page = 1 - page;
+    }
+    for slots in posted {
+        ring.spin_until_done(&slots)?;
+    }
+    Ok(())
+}
+
+/// Runs `work` while another registration is kept filled.
+fn beside_refills(
+    engine: &Engine,
+    pool: u8,
+    tell: fn(&Ring) -> Check,
+    work: impl FnOnce() -> Check,
+) -> Check {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| refill(engine, pool, &stop, tell));
+        let begun = engine.until_stats("entries executed", |s| s.thread_done > 100);
+        let worked = begun.and_then(|_| work());
+        stop.store(true, Ordering::Relaxed);
+        let other = other.join().unwrap_or_else(|_| fail!("a panic"));
+        worked.and(other)
+    })
+}
+
+fn refilled() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set_pool(1, Param::PoolActive, 1)?;
+    let mut ring = engine.ring(1)?;
+    beside_refills(&engine, 1, Ring::kicked, || {
+        for _ in 0..rounds(10) {
+            let slot = ring.post(call!(SYS_getpid).in_pool(1));
+            ring.kicked()?;
+            ring.spin_until_done(&[slot])?;
+            check_ret!("getpid", ring.reap(slot).result, std::process::id());
+        }
+        Ok(())
+    })
+}
+
+fn refilled_for_core() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::IdleNs, 10_000_000_000)?;
+    let mut ring = engine.ring(1)?;
+    engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+    until("a core that polls", || !ring.needs_kick())?;
+    // WAIT offloads what the core would else find at the doorbells.
+    let offload = |ring: &Ring| {
+        ok!("WAIT", ring.wait(Policy::None));
+        Ok(())
+    };
+    beside_refills(&engine, 0, offload, || {
+        for _ in 0..rounds(10) {
+            let slot = ring.post(call!(SYS_getpid));
+            ring.spin_until_done(&[slot])?;
+            check_ret!("getpid", ring.reap(slot).result, std::process::id());
+        }
+        Ok(())
+    })
+}
+
+fn pages_by_turns() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set_pool(1, Param::PoolActive, 1)?;
+    let mut ring = engine.ring(3)?;
+    let mut buffer = vec![0u8; 4000];
+    let calls = busy(&mut buffer, 1);
+    // Two pages in front of the one that waits, one of which always waits too.
+    let fill = |ring: &mut Ring, page: usize| {
+        for (n, call) in calls.iter().enumerate() {
+            ring.stage(page * PAGE_ENTRIES + n, call);
+        }
+        ring.ring_bell(page, u64::MAX);
+        ring.kicked()
+    };
+    for page in 0..2 {
+        fill(&mut ring, page)?;
+    }
+    let last = 2 * PAGE_ENTRIES;
+    ring.post_at(last, &call!(SYS_getpid).in_pool(1));
+    ring.kicked()?;
+    let mut refills = 0;
+    for page in [0, 1].into_iter().cycle() {
+        let slots: Vec<usize> = (page * PAGE_ENTRIES..(page + 1) * PAGE_ENTRIES).collect();
+        ring.spin_until_done(&slots)?;
+        for slot in slots {
+            ring.reap(slot);
+        }
+        if ring.is_done(last) {
+            break;
+        }
+        refills += 1;
+        check!(refills < 50, "not executed in {refills} rounds");
+        fill(&mut ring, page)?;
+    }
+    check_ret!("getpid", ring.reap(last).result, std::process::id());
+    Ok(())
+}
+
+fn loop_gives_way() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set_pool(1, Param::PoolActive, 1)?;
+    engine.set(Param::LoopMax, MAX_ROUNDS)?;
+    let mut looping = engine.ring(1)?;
+    let mut ring = engine.ring(1)?;
+    let endless = looping.post(flagged(call!(SYS_getppid), ENTRY_LOOP).in_pool(1));
+    looping.kicked()?;
+    engine.until_pool(1, "an active thread", |s| s.active == 1)?;
+    for _ in 0..rounds(5) {
+        let slot = ring.post(call!(SYS_getpid).in_pool(1));
+        ring.kicked()?;
+        ring.spin_until_done(&[slot])?;
+        check_ret!("getpid", ring.reap(slot).result, std::process::id());
+    }
+    check!(!looping.is_done(endless), "the loop has ended");
+    ok!("CANCEL", looping.cancel(endless));
+    looping.spin_until_done(&[endless])?;
+    check!(engine.stats()?.loop_rounds > 0, "there were no rounds");
+    Ok(())
+}
