@@ -32,8 +32,6 @@ const RESTART_SYS: i64 = -512;
 const RESTART_NOINTR: i64 = -513;
 const RESTART_NOHAND: i64 = -514;
 const RESTART_BLOCK: i64 = -516;
-/// From there too: only the owner can make the call, which the call has found out by itself.
-const SYSCALL_OWNER: i64 = -532;
 
 /// Number of restart_syscall(2) on x86-64.
 const NR_RESTART_SYSCALL: u16 = 219;
@@ -44,14 +42,20 @@ fn number(e: Error) -> i64 {
     e.to_errno().into()
 }
 
-/// Is this one of `-ERESTART*` or [`SYSCALL_OWNER`], which no program gets to see?
+/// Returns true if a signal has interrupted the call whose result this is, so that it has to be
+/// made again.
+///
+/// Decides as the kernel does on the way back to user space: `-ERESTART*` means that only while a
+/// signal is pending. Otherwise the number is the call's own answer, as that of
+/// `lseek(fd, -512, SEEK_SET)` on a file with negative offsets.
 #[inline(always)]
-pub(crate) fn is_internal(result: i64) -> bool {
-    (SYSCALL_OWNER..=RESTART_SYS).contains(&result)
+pub(crate) fn is_interrupted(result: i64) -> bool {
+    (RESTART_BLOCK..=RESTART_SYS).contains(&result)
         && matches!(
             result,
-            RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK | SYSCALL_OWNER
+            RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK
         )
+        && process::signal_pending()
 }
 
 /// Is this `-errno`?
@@ -77,6 +81,7 @@ fn refusal(why: Refusal) -> Verdict {
     match why {
         Refusal::Guarded => refused(uapi::flexsc_reason_FLEXSC_REASON_GUARDED),
         Refusal::Context => refused(uapi::flexsc_reason_FLEXSC_REASON_CONTEXT),
+        Refusal::OwnerOnly => refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD),
         Refusal::Exiting => (number(errno::ecanceled()), NONE),
     }
 }
@@ -122,7 +127,7 @@ fn by_owner(
     }
     frame.set_args(&e.args);
     match batch.invoke(frame, index, e.nr) {
-        Ok(result) if is_internal(result) => {
+        Ok(result) if is_interrupted(result) => {
             // A signal for the owner. The call goes on without it, where it can.
             if class == Class::OwnThread || batch.is_cancelled(index) {
                 Outcome::Done((number(EINTR), NONE))
@@ -168,15 +173,13 @@ fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Verdic
             Ok(result) => result,
             Err(why) => return refusal(why),
         };
-        if !is_internal(result) {
+        if !is_interrupted(result) {
             return (result, NONE);
         }
-        if result == SYSCALL_OWNER {
-            return refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD);
-        }
         // There is no handler to run and nobody to return to: stop, freeze or die with the
-        // process, then restart the call as after a signal without a handler.
-        if process::signal_pending() && thread::signal() {
+        // process, then restart the call as after a signal without a handler. Each round takes a
+        // signal that was pending, so that nobody but a sender of signals can prolong this loop.
+        if thread::signal() {
             batch.set_dying();
             return interrupted;
         }

@@ -455,7 +455,7 @@ impl<'a> Batch<'a> {
         }
         frame.set_args(&place.args());
         match self.invoke_as::<OWNER>(frame, index, nr) {
-            Ok(result) if !dispatch::is_internal(result) => {
+            Ok(result) if !dispatch::is_interrupted(result) => {
                 place.put_result(result, 0);
                 if !OWNER {
                     self.grown();
@@ -481,7 +481,7 @@ impl<'a> Batch<'a> {
         }
         frame.set_args(&args);
         match self.invoke_as::<true>(frame, index, nr) {
-            Ok(result) if !dispatch::is_internal(result) => {
+            Ok(result) if !dispatch::is_interrupted(result) => {
                 place.put_result(result, 0);
                 true
             }

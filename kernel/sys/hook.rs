@@ -5,6 +5,7 @@
 
 use super::process::Thread;
 use kernel::bindings;
+use kernel::types::Opaque;
 
 /// Told by the task itself, from `schedule()`.
 ///
@@ -26,7 +27,7 @@ pub(crate) trait Blocking {
 /// `inner` holds a reference to.
 #[repr(C)]
 pub(crate) struct Hook<T> {
-    c: bindings::syscall_hook,
+    c: Opaque<bindings::syscall_hook>,
     inner: T,
 }
 
@@ -34,18 +35,19 @@ impl<T: Blocking> Hook<T> {
     pub(crate) fn new(inner: T) -> Self {
         // INVARIANT: `repr(C)`, first field; and `inner` has to answer with the same owner always.
         Hook {
-            c: bindings::syscall_hook {
+            c: Opaque::new(bindings::syscall_hook {
                 sleeping: Some(Self::sleeping),
                 running: Some(Self::running),
                 owner: inner.owner().as_ptr(),
-            },
+                owner_only: false,
+            }),
             inner,
         }
     }
 
     /// As the core wants it.
     pub(super) fn as_ptr(&self) -> *mut bindings::syscall_hook {
-        (&raw const self.c).cast_mut()
+        self.c.get()
     }
 
     /// What is told.

@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     /// The owner has unshared files, file system context or namespaces, or rights of its own to
     /// memory.
     Context,
+    /// Only the owner itself can make the call, as the call has found out before it did anything.
+    OwnerOnly,
     /// The owner is exiting.
     Exiting,
 }
@@ -80,9 +82,11 @@ fn outcome(outcome: bindings::syscall_outcome) -> Result<i64, Refusal> {
 fn refusal(error: c_long) -> Refusal {
     const EPERM: c_long = -(bindings::EPERM as c_long);
     const EXDEV: c_long = -(bindings::EXDEV as c_long);
+    const EREMCHG: c_long = -(bindings::EREMCHG as c_long);
     match error {
         EPERM => Refusal::Guarded,
         EXDEV => Refusal::Context,
+        EREMCHG => Refusal::OwnerOnly,
         _ => Refusal::Exiting,
     }
 }

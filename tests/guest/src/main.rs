@@ -47,6 +47,7 @@ const GROUPS: &[&[registry::Test]] = &[
     calls::files::TESTS,
     calls::events::TESTS,
     calls::signals::TESTS,
+    calls::results::TESTS,
     differential::TESTS,
     cancel::TESTS,
     cancel::chains::TESTS,

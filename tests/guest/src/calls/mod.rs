@@ -5,4 +5,5 @@ pub mod events;
 pub mod files;
 pub mod hammer;
 pub mod identity;
+pub mod results;
 pub mod signals;
