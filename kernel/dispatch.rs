@@ -24,6 +24,17 @@ pub(crate) enum Outcome {
     Offload(u8),
 }
 
+/// How the execution of an entry begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// By itself, or first in its chain.
+    First,
+    /// In a chain, behind others.
+    Follows,
+    /// Once more: a signal has interrupted its call.
+    Again,
+}
+
 /// A result and why it was refused.
 pub(crate) type Verdict = (i64, uapi::flexsc_reason);
 
@@ -87,8 +98,8 @@ fn refusal(why: Refusal) -> Verdict {
 }
 
 /// Where an entry may run, or why nowhere.
-fn check(batch: &Batch<'_>, e: &Entry) -> Result<Class, Verdict> {
-    let known = u32::from(e.flags) & !uapi::FLEXSC_ENTRY_FLAGS == 0;
+fn check(batch: &Batch<'_>, index: u32, e: &Entry) -> Result<Class, Verdict> {
+    let known = e.has_known_flags() || batch.is_cancelled(index) && e.is_marked();
     if !known || (e.pool != 0 && !batch.has_pool(e.pool)) {
         return Err(bad_entry());
     }
@@ -115,11 +126,11 @@ fn by_owner(
     index: u32,
     e: &Entry,
     class: Class,
-    follows: bool,
+    start: Start,
 ) -> Outcome {
     // Within a chain the first entry decides.
     let elsewhere = e.pool != 0 || u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;
-    if elsewhere && !follows {
+    if elsewhere && start != Start::Follows {
         return Outcome::Offload(e.pool);
     }
     if !runs_inline(class) {
@@ -146,20 +157,14 @@ fn by_worker(
     index: u32,
     e: &Entry,
     class: Class,
-    follows: bool,
+    start: Start,
 ) -> Outcome {
     if class == Class::OwnThread {
         return Outcome::Done(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD));
     }
     // What has reached a pool stays there: the entry may name another one in the meantime.
-    if batch.pool().is_none() && e.pool != 0 && !follows {
+    if batch.pool().is_none() && e.pool != 0 && start != Start::Follows {
         return Outcome::Offload(e.pool);
-    }
-    if batch.is_cancelled(index) {
-        return Outcome::Done((
-            number(errno::ecanceled()),
-            uapi::flexsc_reason_FLEXSC_REASON_CANCELLED,
-        ));
     }
     Outcome::Done(until_done(batch, frame, index, e))
 }
@@ -192,19 +197,25 @@ fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Verdic
     }
 }
 
-/// Executes entry `index` of the batch's page, which the caller has copied to `e`; `follows`: it
-/// does not begin a chain.
+/// Executes entry `index` of the batch's page, which the caller has copied to `e`.
 pub(crate) fn execute(
     batch: &Batch<'_>,
     frame: &Frame,
     index: u32,
     e: &Entry,
-    follows: bool,
+    start: Start,
 ) -> Outcome {
     batch.trace_invoke(index, e.nr);
-    match check(batch, e) {
+    // First of all: CANCEL marks the entry with a flag that no program may set.
+    if start != Start::Again && batch.is_cancelled(index) {
+        return Outcome::Done((
+            number(errno::ecanceled()),
+            uapi::flexsc_reason_FLEXSC_REASON_CANCELLED,
+        ));
+    }
+    match check(batch, index, e) {
         Err(verdict) => Outcome::Done(verdict),
-        Ok(class) if batch.is_owner() => by_owner(batch, frame, index, e, class, follows),
-        Ok(class) => by_worker(batch, frame, index, e, class, follows),
+        Ok(class) if batch.is_owner() => by_owner(batch, frame, index, e, class, start),
+        Ok(class) => by_worker(batch, frame, index, e, class, start),
     }
 }

@@ -402,14 +402,16 @@ impl Pages {
             return;
         };
         let mut inner = self.inner.lock();
+        // Before the done bit: from then on the entries are the program's.
+        if words.cancelled.load(Ordering::Relaxed) & bits != 0 {
+            self.forget_cancelled(words, page, bits);
+        }
+        if words.held.load(Ordering::Relaxed) & bits != 0 {
+            words.held.fetch_and(!bits, Ordering::Relaxed);
+        }
         let done = words.done.load(Ordering::Relaxed) ^ bits;
         words.done.store(done, Ordering::Relaxed);
         self.area.doorbell(page).set_done(done);
-        for gone in [&words.cancelled, &words.held] {
-            if gone.load(Ordering::Relaxed) & bits != 0 {
-                gone.fetch_and(!bits, Ordering::Relaxed);
-            }
-        }
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
             if inner.missing == 0 {

@@ -10,7 +10,7 @@ mod handoff;
 pub(crate) mod order;
 
 use crate::{
-    dispatch::{self, Outcome, Verdict},
+    dispatch::{self, Outcome, Start, Verdict},
     engine::Engine,
     pages::Pages,
     policy,
@@ -58,6 +58,16 @@ impl Role {
             Role::Worker { slot, .. } | Role::Spinner { slot, .. } => Some(slot),
         }
     }
+}
+
+/// What became of an entry on the path of plain calls.
+enum Plain {
+    /// It has its result.
+    Done,
+    /// Nothing: there is something special about it.
+    Special,
+    /// A signal has interrupted its call.
+    Interrupted,
 }
 
 /// How a batch ended.
@@ -389,8 +399,10 @@ impl<'a> Batch<'a> {
             let index = todo.trailing_zeros().wrapping_add(start) % u64::BITS;
             self.todo.set(todo & todo.wrapping_sub(1));
             let place = places.entry(index);
-            if !self.execute_plain::<OWNER>(frame, index, &place) {
-                self.execute(frame, index);
+            match self.execute_plain::<OWNER>(frame, index, &place) {
+                Plain::Done => (),
+                Plain::Special => self.execute(frame, index, Start::First),
+                Plain::Interrupted => self.execute(frame, index, Start::Again),
             }
             if let Some(end) = self.pause::<OWNER>() {
                 return end;
@@ -411,7 +423,7 @@ impl<'a> Batch<'a> {
             }
             let index = self.order.next(&self.pages, page, todo);
             self.begin(1 << index);
-            self.execute(frame, index);
+            self.execute(frame, index, Start::First);
             let end = if self.by_owner {
                 self.pause::<true>()
             } else {
@@ -438,20 +450,19 @@ impl<'a> Batch<'a> {
         None
     }
 
-    /// Executes a call that never waits, with nothing special about its entry. False where it is
-    /// something else, or is to be executed once more; nothing has happened then.
+    /// Executes a call that never waits, if there is nothing special about its entry.
     #[inline(always)]
     fn execute_plain<const OWNER: bool>(
         &self,
         frame: &Frame,
         index: u32,
         place: &Place<'_>,
-    ) -> bool {
+    ) -> Plain {
         let Some(nr) = place.head().plain_nr() else {
-            return false;
+            return Plain::Special;
         };
         if !policy::is_inline(nr) {
-            return false;
+            return Plain::Special;
         }
         frame.set_args(&place.args());
         match self.invoke_as::<OWNER>(frame, index, nr) {
@@ -460,32 +471,35 @@ impl<'a> Batch<'a> {
                 if !OWNER {
                     self.grown();
                 }
-                true
+                Plain::Done
             }
-            _ => false,
+            // What refuses the call will do so again.
+            Err(_) => Plain::Special,
+            Ok(_) => Plain::Interrupted,
         }
     }
 
     /// As [`Self::execute_plain`], as the owner, a call on a file that does not keep it waiting.
     #[inline(always)]
-    fn execute_ready(&self, frame: &Frame, index: u32, place: &Place<'_>) -> bool {
+    fn execute_ready(&self, frame: &Frame, index: u32, place: &Place<'_>) -> Plain {
         let Some(nr) = place.head().plain_nr() else {
-            return false;
+            return Plain::Special;
         };
         if !policy::is_by_file(nr) || self.traced || self.is_continued(index) {
-            return false;
+            return Plain::Special;
         }
         let args = place.args();
         if file::may_block(args[0] as u32) {
-            return false;
+            return Plain::Special;
         }
         frame.set_args(&args);
         match self.invoke_as::<true>(frame, index, nr) {
             Ok(result) if !dispatch::is_interrupted(result) => {
                 place.put_result(result, 0);
-                true
+                Plain::Done
             }
-            _ => false,
+            Err(_) => Plain::Special,
+            Ok(_) => Plain::Interrupted,
         }
     }
 
@@ -500,10 +514,14 @@ impl<'a> Batch<'a> {
 
     /// Executes one entry, or the chain that begins with it.
     #[inline(never)]
-    fn execute(&self, frame: &Frame, index: u32) {
+    fn execute(&self, frame: &Frame, index: u32, mut start: Start) {
         let place = self.pages.area().entry(self.page.get(), index);
-        if self.by_owner && self.execute_ready(frame, index, &place) {
-            return;
+        if self.by_owner && start == Start::First {
+            match self.execute_ready(frame, index, &place) {
+                Plain::Done => return,
+                Plain::Special => (),
+                Plain::Interrupted => start = Start::Again,
+            }
         }
         self.open.set(1 << index);
         // What is there already shall not wait for a call that may take long. One that blocks has
@@ -516,7 +534,7 @@ impl<'a> Batch<'a> {
             self.execute_chain(frame, index);
         } else {
             let e = place.take();
-            match dispatch::execute(self, frame, index, &e, false) {
+            match dispatch::execute(self, frame, index, &e, start) {
                 Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
                 Outcome::Offload(pool) => self.give(pool, 1 << index),
             }

@@ -2,7 +2,7 @@
 
 //! CANCEL: what becomes of an entry in each of its states, and who sleeps in its call.
 
-use super::{Inner, Pages};
+use super::{Inner, Pages, Words};
 use crate::sys::{
     arch, errno,
     lock::Guard,
@@ -58,6 +58,28 @@ impl Pages {
         (u64::MAX << index) & (u64::MAX >> (ENTRIES - 1 - last))
     }
 
+    /// Does any of `bits` start although an entry before it has failed?
+    fn any_always(&self, page: u32, bits: u64) -> bool {
+        (0..ENTRIES)
+            .filter(|at| bits & (1 << at) != 0)
+            .any(|at| self.area.entry(page, at).head().is_always())
+    }
+
+    /// Notes that an entry is cancelled, for whoever comes to execute it.
+    fn note_cancelled(&self, words: &Words, page: u32, index: u32) {
+        words.cancelled.fetch_or(1 << index, Ordering::Relaxed);
+        self.area.entry(page, index).mark_cancelled();
+    }
+
+    /// These were cancelled, and the program gets them back now.
+    #[cold]
+    pub(super) fn forget_cancelled(&self, words: &Words, page: u32, bits: u64) {
+        let cancelled = words.cancelled.fetch_and(!bits, Ordering::Relaxed) & bits;
+        for at in (0..ENTRIES).filter(|at| cancelled & (1 << at) != 0) {
+            self.area.entry(page, at).unmark_cancelled();
+        }
+    }
+
     /// Writes the results of entries that nobody executes; those behind `index` are linked to it.
     fn put_cancelled(&self, page: u32, index: u32, bits: u64) {
         let mut left = bits;
@@ -95,6 +117,11 @@ impl Pages {
                 return Err(ENOENT);
             }
             let chain = self.chain_from(page, index, pending);
+            if self.any_always(page, chain & !bit) {
+                inner.cancels += 1;
+                self.note_cancelled(words, page, index);
+                return Ok(());
+            }
             let taken = words.taken.load(Ordering::Relaxed) ^ chain;
             words.taken.store(taken, Ordering::Relaxed);
             self.area.doorbell(page).set_taken(taken);
@@ -117,13 +144,16 @@ impl Pages {
         let p = arch::get_mut(&mut inner.pages, page as usize)?;
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));
-            p.withdraw(pool, chain);
-            if p.offloaded(pool) == 0 {
-                inner.waiting.remove(pool, page);
+            // Those that start in any case have to find whoever executes the chain.
+            if !self.any_always(page, chain & !bit) {
+                p.withdraw(pool, chain);
+                if p.offloaded(pool) == 0 {
+                    inner.waiting.remove(pool, page);
+                }
+                return Some(chain);
             }
-            return Some(chain);
         }
-        words.cancelled.fetch_or(bit, Ordering::Relaxed);
+        self.note_cancelled(words, page, index);
         let at = (page * ENTRIES + index) as usize;
         if let Some(Some(task)) = arch::get(&inner.sleepers, at) {
             // Under the lock: the task can not leave this call.

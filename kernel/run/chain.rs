@@ -10,7 +10,7 @@
 
 use super::Batch;
 use crate::{
-    dispatch::{self, Outcome, Verdict},
+    dispatch::{self, Outcome, Start, Verdict},
     sys::{arch, area::Entry, errno, invoke::Frame, process, thread},
 };
 use kernel::prelude::*;
@@ -89,6 +89,19 @@ fn cancelled(reason: uapi::flexsc_reason) -> Verdict {
 
 fn has(e: &Entry, flag: u32) -> bool {
     u32::from(e.flags) & flag != 0
+}
+
+/// Does entry `at` of a chain that has failed start all the same? Not with the result of an entry
+/// that has none.
+fn starts_after_failure(at: u32, e: &Entry, results: &[i64; ENTRIES as usize]) -> bool {
+    let missing = |take: u8| {
+        let back = u32::from(take >> 3) + 1;
+        let from = at
+            .checked_sub(back)
+            .and_then(|from| results.get(from as usize));
+        take != 0 && from.is_some_and(|result| dispatch::is_failure(*result))
+    };
+    has(e, uapi::FLEXSC_ENTRY_ALWAYS) && !e.take.into_iter().any(missing)
 }
 
 impl Batch<'_> {
@@ -179,15 +192,32 @@ impl Batch<'_> {
         // The entries before this one have results.
         let mut reached = chain.next;
         let mut sums = 0u64;
+        // An entry has failed, here or where the chain was begun.
+        let mut failed =
+            (chain.first..chain.next).any(|at| dispatch::is_failure(results[at as usize]));
         while at <= chain.last {
             let mut e = place(at).take();
-            self.set_busy(at);
+            if failed && !starts_after_failure(at, &e, &results) {
+                // In a loop it may have a result of an earlier round.
+                if at >= reached {
+                    self.skip(at, at);
+                    results[at as usize] = errno::ecanceled().to_errno().into();
+                    reached = at + 1;
+                }
+                at += 1;
+                continue;
+            }
+            let start = if at == chain.first {
+                Start::First
+            } else {
+                Start::Follows
+            };
             let outcome = if self.is_cancelled(at) {
                 Outcome::Done(cancelled(uapi::flexsc_reason_FLEXSC_REASON_CANCELLED))
             } else if self.take_results(chain, at, &mut e, &results).is_err() {
                 Outcome::Done(dispatch::bad_entry())
             } else {
-                dispatch::execute(self, frame, at, &e, at != chain.first)
+                dispatch::execute(self, frame, at, &e, start)
             };
             let verdict = match outcome {
                 Outcome::Done(verdict) => verdict,
@@ -199,10 +229,18 @@ impl Batch<'_> {
             results[at as usize] = verdict.0;
             self.put_in_chain(at, &e, verdict, &mut sums);
             reached = core::cmp::max(reached, at + 1);
-            at = match self.after(chain, at, verdict, &mut rounds) {
+            let then = if failed {
+                Then::Next
+            } else {
+                self.after(chain, at, verdict, &mut rounds)
+            };
+            at = match then {
                 Then::Next => at + 1,
                 Then::Goto(at) => at,
-                Then::Fail => break,
+                Then::Fail => {
+                    failed = true;
+                    at + 1
+                }
             };
             if at > reached {
                 // The loop has ended before it came to these for the first time.

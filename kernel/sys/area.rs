@@ -16,10 +16,16 @@ use core::{
 use kernel::prelude::*;
 use kernel::uapi::{
     flexsc_ctrl, flexsc_entry, flexsc_status_FLEXSC_BUSY, flexsc_status_FLEXSC_DONE,
-    FLEXSC_ENTRY_LINK, FLEXSC_ENTRY_LOOP, FLEXSC_ENTRY_SUM, FLEXSC_MAX_PAGES, FLEXSC_PAGE_SIZE,
+    FLEXSC_ENTRY_ALWAYS, FLEXSC_ENTRY_FLAGS, FLEXSC_ENTRY_LINK, FLEXSC_ENTRY_LOOP,
+    FLEXSC_ENTRY_SUM, FLEXSC_MAX_PAGES, FLEXSC_PAGE_SIZE,
 };
 
 const PAGE: usize = FLEXSC_PAGE_SIZE as usize;
+
+/// In the flags of an entry that CANCEL has found in flight: no flag of a program's.
+const CANCEL_MARK: u8 = 1 << 7;
+
+static_assert!(CANCEL_MARK as u32 & FLEXSC_ENTRY_FLAGS == 0);
 
 static_assert!(size_of::<flexsc_entry>() == 64);
 static_assert!(size_of::<flexsc_ctrl>() == 128);
@@ -32,6 +38,18 @@ pub(crate) struct Entry {
     pub(crate) pool: u8,
     pub(crate) take: [u8; 2],
     pub(crate) args: [u64; 6],
+}
+
+impl Entry {
+    /// Returns true if a program may set all of its flags.
+    pub(crate) fn has_known_flags(&self) -> bool {
+        u32::from(self.flags) & !FLEXSC_ENTRY_FLAGS == 0
+    }
+
+    /// Returns true if its only unknown flag is that of [`Place::mark_cancelled`].
+    pub(crate) fn is_marked(&self) -> bool {
+        u32::from(self.flags & !CANCEL_MARK) & !FLEXSC_ENTRY_FLAGS == 0
+    }
 }
 
 /// A copy of the first eight bytes of an entry.
@@ -72,6 +90,11 @@ impl Head {
     /// Is it part of a loop?
     pub(crate) fn is_looped(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LOOP != 0
+    }
+
+    /// Is it executed in its chain although an entry before it has failed?
+    pub(crate) fn is_always(self) -> bool {
+        u32::from(self.flags()) & FLEXSC_ENTRY_ALWAYS != 0
     }
 
     /// Does it have to do with others?
@@ -272,7 +295,8 @@ impl Place<'_> {
     pub(crate) fn head(&self) -> Head {
         // SAFETY: By the invariant; the fields lie in the word in the order of the header.
         let head = unsafe { AtomicU64::from_ptr(self.entry.cast::<u64>()) };
-        Head(head.load(Ordering::Relaxed).to_ne_bytes())
+        // ORDERING: See `mark_cancelled`.
+        Head(head.load(Ordering::Acquire).to_ne_bytes())
     }
 
     /// The arguments, each read once.
@@ -304,6 +328,24 @@ impl Place<'_> {
         let entry = self.copy();
         self.set_busy();
         entry
+    }
+
+    /// Makes whoever is about to execute the entry look whether CANCEL was asked for: an entry
+    /// with any flag is not a plain one. That was noted elsewhere before; the mark decides nothing.
+    pub(crate) fn mark_cancelled(&self) {
+        // ORDERING: Pairs with the acquire load in `head`: who sees the mark sees what was noted.
+        self.flags().fetch_or(CANCEL_MARK, Ordering::Release);
+    }
+
+    /// Undoes [`Self::mark_cancelled`] before the program gets the entry back.
+    pub(crate) fn unmark_cancelled(&self) {
+        // ORDERING: None needed: the done bit is stored afterwards with release.
+        self.flags().fetch_and(!CANCEL_MARK, Ordering::Relaxed);
+    }
+
+    fn flags(&self) -> &AtomicU8 {
+        // SAFETY: By the invariant.
+        unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).flags) }
     }
 
     /// Shows that its call is being executed.

@@ -60,8 +60,10 @@ enum flexsc_reason {
 #define FLEXSC_ENTRY_LINK	(1U << 1)	/* the entry behind it starts when it has succeeded */
 #define FLEXSC_ENTRY_LOOP	(1U << 2)	/* part of the loop of its chain */
 #define FLEXSC_ENTRY_SUM	(1U << 3)	/* in a loop: result is the sum over all rounds */
+#define FLEXSC_ENTRY_ALWAYS	(1U << 4)	/* in a chain: starts even if an entry before it has failed */
 #define FLEXSC_ENTRY_FLAGS	(FLEXSC_ENTRY_ASYNC | FLEXSC_ENTRY_LINK | \
-				 FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM)
+				 FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM | \
+				 FLEXSC_ENTRY_ALWAYS)
 
 /*
  * flexsc_entry.take: argument @arg (0 to 5) is replaced by the result of the
@@ -75,6 +77,11 @@ enum flexsc_reason {
  * one before it has succeeded, that is, returned something else than -errno.
  * When one fails, those behind it get -ECANCELED, reason CHAIN. All results of
  * a chain are published together, at its end.
+ *
+ * An entry with FLEXSC_ENTRY_ALWAYS starts even if an entry before it has
+ * failed or was cancelled, so that a close() at the end of a chain is not
+ * skipped. It is skipped like the others if it takes a result that is not there:
+ * that of an entry which failed or was skipped itself.
  *
  * Neighbours in a chain that have FLEXSC_ENTRY_LOOP are its loop, one for each
  * chain: they are repeated until one of them returns 0, then the chain goes on

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CANCEL: what becomes of a call in each of its states.
 
+pub mod batch;
 pub mod chains;
 pub mod pools;
 

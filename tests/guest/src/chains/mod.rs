@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Linked entries, results passed on, loops, and the order within a batch.
 
+pub mod always;
 pub mod loops;
 pub mod orders;
 

@@ -38,6 +38,7 @@ pub const ENTRY_ASYNC: u8 = 1;
 pub const ENTRY_LINK: u8 = 2;
 pub const ENTRY_LOOP: u8 = 4;
 pub const ENTRY_SUM: u8 = 8;
+pub const ENTRY_ALWAYS: u8 = 16;
 
 /// `FLEXSC_TAKE()`: argument `arg` is the result of the entry `back` places before.
 pub const fn take(arg: u8, back: u8) -> u8 {
