@@ -22,6 +22,8 @@ pub(crate) enum Outcome {
     Done(Verdict),
     /// A syscall thread of this pool has to execute it.
     Offload(u8),
+    /// Only the owner can execute it, which has left it to others by chance.
+    Return,
 }
 
 /// How the execution of an entry begins.
@@ -129,8 +131,7 @@ fn by_owner(
     start: Start,
 ) -> Outcome {
     // Within a chain the first entry decides.
-    let elsewhere = e.pool != 0 || u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;
-    if elsewhere && start != Start::Follows {
+    if is_for_threads(e) && start != Start::Follows {
         return Outcome::Offload(e.pool);
     }
     if !runs_inline(class) {
@@ -160,36 +161,56 @@ fn by_worker(
     start: Start,
 ) -> Outcome {
     if class == Class::OwnThread {
-        return Outcome::Done(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD));
+        return if comes_back(batch, index, e, class) {
+            Outcome::Return
+        } else {
+            Outcome::Done(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD))
+        };
     }
     // What has reached a pool stays there: the entry may name another one in the meantime.
     if batch.pool().is_none() && e.pool != 0 && start != Start::Follows {
         return Outcome::Offload(e.pool);
     }
-    Outcome::Done(until_done(batch, frame, index, e))
+    match until_done(batch, frame, index, e) {
+        Ok(verdict) => Outcome::Done(verdict),
+        Err(Refusal::Context | Refusal::OwnerOnly) if comes_back(batch, index, e, class) => {
+            Outcome::Return
+        }
+        Err(why) => Outcome::Done(refusal(why)),
+    }
 }
 
-fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Verdict {
+/// Has a program sent this entry to syscall threads?
+fn is_for_threads(e: &Entry) -> bool {
+    e.pool != 0 || u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0
+}
+
+/// An entry that a syscall thread can not execute: has the owner left it by chance only, and is it
+/// going to execute it for sure?
+#[cold]
+fn comes_back(batch: &Batch<'_>, index: u32, e: &Entry, class: Class) -> bool {
+    let for_owner = matches!(class, Class::Inline | Class::OwnThread) && !is_for_threads(e);
+    for_owner && batch.is_owners(index)
+}
+
+fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Result<Verdict, Refusal> {
     let interrupted = (number(EINTR), NONE);
     let mut nr = e.nr;
     loop {
         frame.set_args(&e.args);
-        let result = match batch.invoke(frame, index, nr) {
-            Ok(result) => result,
-            Err(why) => return refusal(why),
-        };
+        let result = batch.invoke(frame, index, nr)?;
         if !is_interrupted(result) {
-            return (result, NONE);
+            return Ok((result, NONE));
         }
         // There is no handler to run and nobody to return to: stop, freeze or die with the
         // process, then restart the call as after a signal without a handler. Each round takes a
         // signal that was pending, so that nobody but a sender of signals can prolong this loop.
         if thread::signal() {
             batch.set_dying();
-            return interrupted;
+            return Ok(interrupted);
         }
         if batch.must_stop() || batch.is_cancelled(index) {
-            return interrupted;
+            return Ok(interrupted);
         }
         if result == RESTART_BLOCK {
             nr = NR_RESTART_SYSCALL;

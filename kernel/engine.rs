@@ -105,10 +105,10 @@ impl Engine {
         &self.notifier
     }
 
-    /// Has any registration a result that was not reaped?
+    /// Has any registration a result that was not reaped, or something that waits for its owner?
     pub(crate) fn any_ready(&self) -> bool {
         let mut any = false;
-        self.for_each(|pages| any |= pages.count().ready != 0);
+        self.for_each(|pages| any |= pages.count().ready != 0 || pages.has_returned());
         any
     }
 
@@ -181,6 +181,9 @@ impl Engine {
         let pages = self.get(id)?;
         if !pages.owner().is_current() && !pages.owner().is_exiting() {
             return Err(EPERM);
+        }
+        if pages.owner().is_exiting() {
+            pages.fail_returned();
         }
         self.end(&pages)
     }

@@ -13,6 +13,7 @@
 mod cancel;
 mod charge;
 mod offload;
+mod returned;
 mod waiting;
 
 use self::offload::Waiting;
@@ -44,6 +45,12 @@ struct Words {
     cancelled: AtomicU64,
     /// Of those in between: executed, but the chain that they are in goes on elsewhere.
     held: AtomicU64,
+    /// Of those in between: the owner has claimed them in WAIT, and left them to others.
+    owners: AtomicU64,
+    /// Of those in between: given back to the owner.
+    returned: AtomicU64,
+    /// What is in `cancelled`, `held` or `owners`, and more.
+    special: AtomicU64,
     /// Where the order of a batch begins: behind the last entry that was claimed.
     start: AtomicU32,
 }
@@ -193,6 +200,8 @@ pub(crate) struct Pages {
     /// The owner sleeps in a call and has left posted entries that nobody has accepted: the
     /// thread that takes over does.
     unattended: AtomicBool,
+    /// See `returned.rs`.
+    any_returned: AtomicBool,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
     /// See `charge.rs`.
@@ -247,6 +256,7 @@ impl Pages {
                 others: Others::default(),
                 queued: AtomicU16::new(0),
                 unattended: AtomicBool::new(false),
+                any_returned: AtomicBool::new(false),
                 dead: AtomicBool::new(false),
                 mapped: AtomicU32::new(0),
                 charge,
@@ -403,11 +413,8 @@ impl Pages {
         };
         let mut inner = self.inner.lock();
         // Before the done bit: from then on the entries are the program's.
-        if words.cancelled.load(Ordering::Relaxed) & bits != 0 {
-            self.forget_cancelled(words, page, bits);
-        }
-        if words.held.load(Ordering::Relaxed) & bits != 0 {
-            words.held.fetch_and(!bits, Ordering::Relaxed);
+        if words.special.load(Ordering::Relaxed) & bits != 0 {
+            self.forget(words, page, bits);
         }
         let done = words.done.load(Ordering::Relaxed) ^ bits;
         words.done.store(done, Ordering::Relaxed);
@@ -421,6 +428,15 @@ impl Pages {
         }
         drop(inner);
         self.notifier.signal();
+    }
+
+    /// All that was noted of these entries while they were in flight.
+    #[cold]
+    fn forget(&self, words: &Words, page: u32, bits: u64) {
+        self.forget_cancelled(words, page, bits);
+        words.held.fetch_and(!bits, Ordering::Relaxed);
+        words.owners.fetch_and(!bits, Ordering::Relaxed);
+        words.special.fetch_and(!bits, Ordering::Relaxed);
     }
 
     /// Ends the registration where nothing is in flight.

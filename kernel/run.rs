@@ -122,8 +122,10 @@ pub(crate) struct Batch<'a> {
 /// Executes as their owner, the current task, all that is posted in `pages` and can not block.
 /// `End::Signal` where a signal is pending.
 pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner: Current) -> End {
-    let Some(first) = pages.first_pending() else {
-        return End::Complete;
+    let first = match pages.first_pending() {
+        Some(first) => first,
+        None if pages.has_returned() => pages.len(),
+        None => return End::Complete,
     };
     let hook = Hook::new(Batch::new(engine, Role::Owner, pages, owner));
     invoke::with_frame(&hook, |batch, frame| {
@@ -135,14 +137,22 @@ pub(crate) fn run_owner(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner: Cur
             if bits == 0 {
                 continue;
             }
-            let end = batch.run::<true>(frame, page, bits);
-            // Also where it was handed off: what interrupted one call shall not meet the next.
-            if end == End::Signal || end == End::HandedOff && process::signal_pending() {
+            let end = batch.run::<true>(frame, page, bits, false);
+            if interrupts(end) {
                 return End::Signal;
             }
         }
+        if pages.has_returned() {
+            return batch.run_returned(frame);
+        }
         End::Complete
     })
+}
+
+/// Does the owner have to look at its signals? After a hand-off too: the signal that interrupted one
+/// call must not interrupt the next.
+fn interrupts(end: End) -> bool {
+    end == End::Signal || end == End::HandedOff && process::signal_pending()
 }
 
 /// Executes, as a syscall thread in `role`, the entries `bits` of `page`, which the caller has
@@ -164,7 +174,8 @@ pub(crate) fn run(
         }
     }
     Hook::new(Batch::new(engine, role, pages, Current::get())).with(|batch| {
-        let end = batch.run::<false>(&Frame::of_thread(), page, bits);
+        let continued = batch.goes_on(page, bits);
+        let end = batch.run::<false>(&Frame::of_thread(), page, bits, continued);
         if batch.dying.get() {
             End::Dying
         } else {
@@ -222,6 +233,11 @@ impl<'a> Batch<'a> {
     /// The thread has been told to end.
     pub(crate) fn set_dying(&self) {
         self.dying.set(true);
+    }
+
+    /// Has the owner, which still lives, left this entry to a thread by chance?
+    pub(crate) fn is_owners(&self, index: u32) -> bool {
+        self.pages.is_owners(self.page.get(), index) && !self.pages.owner().is_exiting()
     }
 
     /// Has CANCEL asked for the end of an entry?
@@ -331,13 +347,19 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Leaves entries to a pool.
-    fn give(&self, pool: u8, bits: u64) {
+    /// Leaves entries to a pool; `by_chance`: whoever executes them there may give them back.
+    fn give(&self, pool: u8, bits: u64, by_chance: bool) {
         self.batch.set(self.batch.get() & !bits);
-        self.pages.offload(pool, self.page.get(), bits);
+        self.pages.offload(pool, self.page.get(), bits, by_chance);
         let mut given = self.given.get();
         given.add(pool);
         self.given.set(given);
+    }
+
+    /// Gives entries back to the owner.
+    fn give_back(&self, bits: u64) {
+        self.batch.set(self.batch.get() & !bits);
+        self.pages.give_back(self.page.get(), bits);
     }
 
     /// Leaves entries that nobody has looked at to the pools that they name, or to the pool of
@@ -346,22 +368,46 @@ impl<'a> Batch<'a> {
         match self.pool() {
             _ if left == 0 => PoolSet::EMPTY,
             Some(pool) => {
-                self.pages.offload(pool, self.page.get(), left);
+                self.pages.offload(pool, self.page.get(), left, false);
                 PoolSet::of(pool)
             }
-            None => self
-                .pages
-                .offload_unseen(self.page.get(), left, self.engine.pools.set()),
+            None => {
+                let pools = self.engine.pools.set();
+                self.pages
+                    .offload_unseen(self.page.get(), left, pools, self.by_owner)
+            }
         }
     }
 
-    /// Executes the entries `bits` of `page`. `OWNER` is [`Self::is_owner`].
-    fn run<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64) -> End {
+    /// Executes, as the owner, what others have given back.
+    #[cold]
+    fn run_returned(&self, frame: &Frame) -> End {
+        // Once for each page: what comes back after that waits for the next look.
+        for _ in 0..self.pages.len() {
+            let Some((page, bits)) = self.pages.take_returned() else {
+                break;
+            };
+            let end = self.run::<true>(frame, page, bits, self.goes_on(page, bits));
+            if interrupts(end) {
+                return End::Signal;
+            }
+        }
+        End::Complete
+    }
+
+    /// Do any of these entries go on with a chain that somebody else has begun?
+    ///
+    /// The rest of a chain may look like a plain entry, and whoever executes it has to publish what
+    /// others have executed of the chain. What the owner claims never goes on with one.
+    fn goes_on(&self, page: u32, bits: u64) -> bool {
+        (self.pages.held(page) << 1) & bits != 0
+    }
+
+    /// Executes the entries `bits` of `page`. `OWNER` is [`Self::is_owner`], `continued`
+    /// [`Self::goes_on`].
+    fn run<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64, continued: bool) -> End {
         self.page.set(page);
         self.batch.set(bits);
-        // The rest of a chain may look like a plain entry: whoever executes it has to publish what
-        // others have executed of the chain. The owner never gets any.
-        let continued = !OWNER && (self.pages.held(page) << 1) & bits != 0;
         let end = if self.order.is_posted() && !self.traced && !continued {
             self.run_posted::<OWNER>(frame, page, bits)
         } else {
@@ -536,7 +582,8 @@ impl<'a> Batch<'a> {
             let e = place.take();
             match dispatch::execute(self, frame, index, &e, start) {
                 Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
-                Outcome::Offload(pool) => self.give(pool, 1 << index),
+                Outcome::Offload(pool) => self.give(pool, 1 << index, false),
+                Outcome::Return => self.give_back(1 << index),
             }
         }
         self.open.set(0);

@@ -101,7 +101,7 @@ impl Worker {
     fn take(&self, pages: &Arc<Pages>) -> Option<(u32, u64)> {
         if pages.attend() {
             let pools = &self.engine.pools;
-            pools.push(pages.offload_pending(pools.set()), pages.as_arc_borrow());
+            pools.push(pages.offload_unattended(pools.set()), pages.as_arc_borrow());
         }
         self.pool().take(pages.as_arc_borrow())
     }

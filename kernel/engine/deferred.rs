@@ -37,7 +37,7 @@ impl Engine {
             for _ in 0..pool.counters().queued {
                 if let Some(pages) = pool.dequeue_starved() {
                     if pages.attend() {
-                        let pools = pages.offload_pending(self.pools.set());
+                        let pools = pages.offload_unattended(self.pools.set());
                         self.pools
                             .push(pools.without(pool.number()), pages.as_arc_borrow());
                     }

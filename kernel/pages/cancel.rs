@@ -68,11 +68,11 @@ impl Pages {
     /// Notes that an entry is cancelled, for whoever comes to execute it.
     fn note_cancelled(&self, words: &Words, page: u32, index: u32) {
         words.cancelled.fetch_or(1 << index, Ordering::Relaxed);
+        words.special.fetch_or(1 << index, Ordering::Relaxed);
         self.area.entry(page, index).mark_cancelled();
     }
 
-    /// These were cancelled, and the program gets them back now.
-    #[cold]
+    /// The program gets these back now.
     pub(super) fn forget_cancelled(&self, words: &Words, page: u32, bits: u64) {
         let cancelled = words.cancelled.fetch_and(!bits, Ordering::Relaxed) & bits;
         for at in (0..ENTRIES).filter(|at| cancelled & (1 << at) != 0) {
@@ -141,6 +141,14 @@ impl Pages {
         let words = self.words(page)?;
         let bit = 1 << index;
         inner.cancels = inner.cancels.wrapping_add(1);
+        let returned = words.returned.load(Ordering::Relaxed);
+        if returned & bit != 0 {
+            let chain = self.chain_from(page, index, returned);
+            if !self.any_always(page, chain & !bit) {
+                words.returned.fetch_and(!chain, Ordering::Relaxed);
+                return Some(chain);
+            }
+        }
         let p = arch::get_mut(&mut inner.pages, page as usize)?;
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));

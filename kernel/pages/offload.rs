@@ -95,9 +95,19 @@ impl Page {
 }
 
 impl Pages {
-    /// Marks entries that were claimed as waiting for a thread of `pool`.
-    pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64) {
-        self.inner.lock().offload(pool, page, bits);
+    /// Marks entries that were claimed as waiting for a thread of `pool`; `owners`: see
+    /// `returned.rs`.
+    pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64, owners: bool) {
+        let mut inner = self.inner.lock();
+        self.note_owners(page, bits, owners);
+        inner.offload(pool, page, bits);
+    }
+
+    /// The caller holds the lock.
+    fn note_owners(&self, page: u32, bits: u64, owners: bool) {
+        if let (Some(words), true) = (self.words(page), owners) {
+            words.note_owners(bits);
+        }
     }
 
     /// Entries were executed, and the rest of their chain is going to be offloaded.
@@ -105,6 +115,7 @@ impl Pages {
         let _inner = self.inner.lock();
         if let Some(words) = self.words(page) {
             words.held.fetch_or(executed, Ordering::Relaxed);
+            words.special.fetch_or(executed, Ordering::Relaxed);
         }
     }
 
@@ -123,8 +134,15 @@ impl Pages {
     /// As [`Self::offload`], for entries that nobody has looked at: each waits for the pool that
     /// it names, or for the first one where that is not among `pools`. Returns the pools that
     /// have something to do now.
-    pub(crate) fn offload_unseen(&self, page: u32, bits: u64, pools: PoolSet) -> PoolSet {
+    pub(crate) fn offload_unseen(
+        &self,
+        page: u32,
+        bits: u64,
+        pools: PoolSet,
+        owners: bool,
+    ) -> PoolSet {
         let mut inner = self.inner.lock();
+        self.note_owners(page, bits, owners);
         self.offload_locked(&mut inner, page, bits, pools)
     }
 
@@ -156,15 +174,25 @@ impl Pages {
         given
     }
 
+    /// As [`Self::offload_pending`], for an owner that is in WAIT and sleeps in a call.
+    pub(crate) fn offload_unattended(&self, pools: PoolSet) -> PoolSet {
+        self.offload_all(pools, true)
+    }
+
     /// Takes all that is posted and marks it as waiting for threads of the entries' pools, of
     /// which `pools` exist. Returns the pools that have something to do now.
     pub(crate) fn offload_pending(&self, pools: PoolSet) -> PoolSet {
+        self.offload_all(pools, false)
+    }
+
+    fn offload_all(&self, pools: PoolSet, owners: bool) -> PoolSet {
         for page in 0..self.len() {
             if self.pending(page) != 0 {
                 // One at a time: the scheduler's hook takes the lock.
                 let mut inner = self.inner.lock();
                 let bits = self.claim_locked(&mut inner, page);
                 trace::post(&self.owner, self.id(), page, bits);
+                self.note_owners(page, bits, owners);
                 self.offload_locked(&mut inner, page, bits, pools);
             }
         }

@@ -149,8 +149,8 @@ impl Batch<'_> {
         self.begin(rest);
         self.open.set(rest);
         if self.by_owner && chain.looped.is_some() {
-            // A loop may take its time, and the owner has others to serve.
-            return self.give_rest(&chain, chain.next, 0);
+            // A loop may take its time, and the owner has others to serve. Nothing of it comes back.
+            return self.give_rest(&chain, chain.next, 0, false);
         }
         if chain.looped.is_some() {
             // Nor shall those wait for its end that were claimed together with it.
@@ -163,9 +163,21 @@ impl Batch<'_> {
         self.run_chain(frame, &chain);
     }
 
-    /// Leaves what is not executed of a chain to a pool.
-    fn give_rest(&self, chain: &Chain, next: u32, pool: u8) {
+    /// Holds what is executed of a chain, of which somebody else executes the rest.
+    fn hold(&self, chain: &Chain, next: u32) {
         let executed = span(chain.first, chain.last) & !span(next, chain.last);
+        self.batch.set(self.batch.get() & !executed);
+        self.pages.hold(self.page.get(), executed);
+    }
+
+    /// Leaves what is not executed of a chain to the owner.
+    fn give_back_rest(&self, chain: &Chain, next: u32) {
+        self.hold(chain, next);
+        self.give_back(span(next, chain.last));
+    }
+
+    /// Leaves what is not executed of a chain to a pool.
+    fn give_rest(&self, chain: &Chain, next: u32, pool: u8, by_chance: bool) {
         let page = self.page.get();
         let head = self.pages.area().entry(page, chain.first).head().pool();
         let pool = if next == chain.first && self.has_pool(head) {
@@ -173,9 +185,8 @@ impl Batch<'_> {
         } else {
             pool
         };
-        self.batch.set(self.batch.get() & !executed);
-        self.pages.hold(page, executed);
-        self.give(pool, span(next, chain.last));
+        self.hold(chain, next);
+        self.give(pool, span(next, chain.last), by_chance);
     }
 
     fn run_chain(&self, frame: &Frame, chain: &Chain) {
@@ -221,7 +232,8 @@ impl Batch<'_> {
             };
             let verdict = match outcome {
                 Outcome::Done(verdict) => verdict,
-                Outcome::Offload(pool) => return self.give_rest(chain, at, pool),
+                Outcome::Offload(pool) => return self.give_rest(chain, at, pool, self.by_owner),
+                Outcome::Return => return self.give_back_rest(chain, at),
             };
             if self.dying.get() {
                 return self.abandon(chain);
@@ -254,7 +266,7 @@ impl Batch<'_> {
             if over || self.attention.is_needed() {
                 if process::breathe() && at <= chain.last {
                     if self.by_owner {
-                        return self.give_rest(chain, at, 0);
+                        return self.give_rest(chain, at, 0, true);
                     }
                     if thread::signal() {
                         self.set_dying();
@@ -266,7 +278,7 @@ impl Batch<'_> {
             }
             // A loop is ended by whoever began it.
             if at <= chain.last && chain.looped.is_none() && !self.may_go_on() {
-                return self.give_rest(chain, at, self.pool().unwrap_or(0));
+                return self.give_rest(chain, at, self.pool().unwrap_or(0), false);
             }
         }
         if reached <= chain.last {

@@ -58,6 +58,7 @@ const GROUPS: &[&[registry::Test]] = &[
     blocking::waiting::TESTS,
     blocking::policies::TESTS,
     blocking::waking::TESTS,
+    blocking::returned::TESTS,
     blocking::clock::TESTS,
     blocking::interrupted::TESTS,
     blocking::threads::TESTS,

@@ -44,8 +44,9 @@ file systems have none: disks answer.
 
 *Syscall thread* stands for all that happens outside of WAIT: after KICK, on a kernel core that
 polls the doorbells, for an entry with FLEXSC_ENTRY_ASYNC, and after an inline call has blocked
-and its successors were handed on. An *own thread* entry that is met there is refused, unless the
-owner comes to it first.
+and its successors were handed on. An *own thread* entry that is met there is refused. Only if the
+owner has claimed it in WAIT, without ASYNC or a pool, and a syscall thread has met it by chance, the
+thread gives it back: the owner executes it in this WAIT or in the next one, and poll() tells of it.
 
 A refused entry has the result -EOPNOTSUPP and the reason in `reason`; make the call plainly.
 EOPNOTSUPP with reason 0 is the call's own answer. A number without a call gives -ENOSYS. These
@@ -53,9 +54,11 @@ reasons come before the policy is asked: seccomp, ptrace or user dispatch decide
 calls (GUARDED); the owner has unshared tables, and a syscall thread would use others, or the process
 has memory protection keys (CONTEXT).
 
-*Inline* and *own thread* calls may still sleep for a bounded time: for the disk, for a lock in the
-kernel, for a driver. The entries behind them are then handed on, but WAIT itself returns only after
-they have.
+*Inline* and *own thread* calls may still sleep: for the disk, for a lock in the kernel, for a driver.
+The entries behind them are then handed on, but WAIT itself returns only after they have, whatever
+its policy and its timeout are. Nothing bounds the sleep of some of them: of ioctls that wait for a
+device (TIOCMIWAIT, KVM_RUN, FIFREEZE), and of calls with a path or a file on FUSE, autofs, NFS or a
+frozen file system. Give the latter ASYNC; make the former plainly, from a thread that may wait.
 
 ## What numbers and arguments do not tell
 

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod handoff;
 pub mod interrupted;
 pub mod policies;
+pub mod returned;
 pub mod threads;
 pub mod wait_call;
 pub mod waiting;

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Entries that come back to their owner.
+//!
+//! What the owner has claimed in WAIT may get to a syscall thread by chance: a call before it has
+//! blocked, because a page was not in the cache, or a signal has come. If then only the owner can
+//! execute it, the thread gives it back, so that results do not depend on chance. Entries that a
+//! program has sent to threads itself are refused there.
+
+use super::{Pages, Words};
+use crate::sys::{errno, process};
+use core::sync::atomic::Ordering;
+use kernel::uapi;
+
+impl Words {
+    /// Notes that the owner has claimed `bits` in WAIT, for whoever executes them instead.
+    pub(super) fn note_owners(&self, bits: u64) {
+        self.owners.fetch_or(bits, Ordering::Relaxed);
+        self.special.fetch_or(bits, Ordering::Relaxed);
+    }
+}
+
+impl Pages {
+    /// Has the owner claimed this entry in WAIT, and left it to others?
+    pub(crate) fn is_owners(&self, page: u32, index: u32) -> bool {
+        // ORDERING: None needed: noted before the entry was given away under the lock.
+        self.words(page)
+            .is_some_and(|w| w.owners.load(Ordering::Relaxed) & (1 << index) != 0)
+    }
+
+    /// Gives entries back to the owner, which executes them when it is in WAIT.
+    pub(crate) fn give_back(&self, page: u32, bits: u64) {
+        let Some(words) = self.words(page) else {
+            return;
+        };
+        let mut inner = self.inner.lock();
+        // Should they get to a thread again, the owner has decided so.
+        words.owners.fetch_and(!bits, Ordering::Relaxed);
+        words.returned.fetch_or(bits, Ordering::Relaxed);
+        self.any_returned.store(true, Ordering::Relaxed);
+        inner.nudged = true;
+        if core::mem::take(&mut inner.missing) != 0 {
+            self.owner.wake();
+        }
+        drop(inner);
+        // Those who wait by poll() have to call WAIT.
+        self.notifier.signal();
+    }
+
+    /// Does anything wait for the owner? A look without the lock.
+    #[inline(always)]
+    pub(crate) fn has_returned(&self) -> bool {
+        // ORDERING: None needed: `take_returned` looks again under the lock, and the owner is
+        // nudged before it sleeps.
+        self.any_returned.load(Ordering::Relaxed)
+    }
+
+    /// What was given back to the owner in one page, which executes it now.
+    #[cold]
+    pub(crate) fn take_returned(&self) -> Option<(u32, u64)> {
+        let _inner = self.inner.lock();
+        for (page, words) in (0..).zip(self.words.iter()) {
+            let bits = words.returned.swap(0, Ordering::Relaxed);
+            if bits != 0 {
+                return Some((page, bits));
+            }
+        }
+        self.any_returned.store(false, Ordering::Relaxed);
+        None
+    }
+
+    /// Answers what was given back to an owner that has ended.
+    pub(crate) fn fail_returned(&self) {
+        for _ in 0..self.len() {
+            let Some((page, bits)) = self.take_returned() else {
+                break;
+            };
+            for index in (0..u64::BITS).filter(|index| bits & (1 << index) != 0) {
+                self.area.entry(page, index).put_result(
+                    errno::ecanceled().to_errno().into(),
+                    uapi::flexsc_reason_FLEXSC_REASON_NONE as u8,
+                );
+            }
+            self.finish(page, self.with_held(page, bits), process::weight(bits));
+        }
+    }
+}

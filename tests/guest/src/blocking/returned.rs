@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Calls that only the owner can execute, behind one in which it blocks by chance.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use crate::check::Check;
+use crate::kit::abi::{ENTRY_ASYNC, Policy, REASON_CANCELLED, REASON_NONE, REASON_THREAD};
+use crate::kit::engine::{self, Engine};
+use crate::kit::files::TempDir;
+use crate::kit::ring::{Call, Ring, check_done, linked};
+use crate::kit::{rounds, sys, until};
+
+tests! { "blocking":
+    own_calls_come_back => "calls of the owner's own, behind one in which it blocks, are made by the owner";
+    own_calls_in_chains => "so are those in a chain that a syscall thread has gone on with";
+    own_calls_asynchronous => "a call of the owner's own with ASYNC is refused with THREAD, always";
+    own_calls_cancelled => "CANCEL finds a call that waits for its owner, and poll() tells of it";
+}
+
+/// A FIFO of which nobody has an end: an open of it blocks whoever makes the call.
+struct Fifo {
+    dir: TempDir,
+}
+
+impl Fifo {
+    fn new() -> Check<Fifo> {
+        let dir = TempDir::new()?;
+        let mode = libc::S_IFIFO | 0o600;
+        let made = plain!(
+            SYS_mknodat,
+            libc::AT_FDCWD,
+            dir.join("fifo").as_c_str(),
+            mode,
+            0
+        );
+        check_ret!("mknodat", made, 0);
+        Ok(Fifo { dir })
+    }
+
+    /// What the owner of an entry is to execute: inline, as opening a file seldom waits.
+    fn blocking(path: &CStr) -> Call {
+        call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY)
+    }
+
+    /// Lets the open return.
+    fn release(&self) -> Check<OwnedFd> {
+        let path = self.dir.join("fifo");
+        let fd = plain!(SYS_open, path.as_c_str(), libc::O_WRONLY);
+        check!(fd > 2, "open for writing: {}", crate::check::Ret(fd));
+        Ok(sys::own(fd as i32))
+    }
+}
+
+/// The number of the calling thread: only the owner's is right.
+fn own_call() -> Call {
+    call!(SYS_gettid)
+}
+
+fn tid() -> i64 {
+    plain!(SYS_gettid)
+}
+
+/// Posts `calls` behind an open that blocks, and waits for all. When the owner is blocked,
+/// another thread calls `meanwhile` and lets the open return. Returns the slots of `calls`.
+fn behind_a_block(
+    engine: &Engine,
+    ring: &mut Ring,
+    calls: &[Call],
+    meanwhile: impl Fn(&[usize]) -> Check + Sync,
+) -> Check<Vec<usize>> {
+    let fifo = Fifo::new()?;
+    let path = fifo.dir.join("fifo");
+    let mut all = vec![Fifo::blocking(&path)];
+    all.extend(calls);
+    let slots = ring.post_all(&all);
+    let opened = std::thread::scope(|scope| {
+        let other = scope.spawn(|| -> Check<OwnedFd> {
+            engine.until_stats("the blocked owner", |stats| stats.max_blocked >= 1)?;
+            let done = meanwhile(&slots);
+            fifo.release().and_then(|end| done.map(|()| end))
+        });
+        let got = ring.wait(Policy::All);
+        let end = other.join().expect("no panic")?;
+        check_eq!("ALL", got, Ok(slots.len() as u64));
+        Ok(end)
+    })?;
+    let done = ring.reap(slots[0]);
+    check!(done.result > 2, "open of a FIFO: {done:?}");
+    drop((sys::own(done.result as i32), opened));
+    Ok(slots[1..].to_vec())
+}
+
+fn own_calls_come_back() -> Check {
+    for _ in 0..rounds(10) {
+        let engine = Engine::open()?;
+        let mut ring = engine.ring(2)?;
+        // On the second page too.
+        let calls = vec![own_call(); 100];
+        let slots = behind_a_block(&engine, &mut ring, &calls, |_| Ok(()))?;
+        for slot in slots {
+            check_done("gettid", ring.reap(slot), tid(), REASON_NONE)?;
+        }
+        check_eq!("refused", engine.stats()?.refused, 0);
+    }
+    Ok(())
+}
+
+fn own_calls_in_chains() -> Check {
+    let pid = i64::from(std::process::id());
+    let time = [0u64, 1_000_000];
+    for _ in 0..rounds(10) {
+        let engine = Engine::open()?;
+        let mut ring = engine.ring(1)?;
+        let sleep = linked(call!(SYS_nanosleep, time.as_ptr(), 0));
+        let chain = [
+            linked(call!(SYS_getpid)),
+            sleep,
+            linked(own_call()),
+            linked(call!(SYS_getpid)),
+            sleep,
+            own_call(),
+        ];
+        let want = [pid, 0, tid(), pid, 0, tid()];
+        // By chance and, without anything that blocks before, by rule: the same.
+        let slots = behind_a_block(&engine, &mut ring, &chain.repeat(3), |_| Ok(()))?;
+        for (slot, want) in slots.into_iter().zip(want.repeat(3)) {
+            check_done("chain behind a block", ring.reap(slot), want, REASON_NONE)?;
+        }
+        for (done, want) in ring.run_all(&chain)?.iter().zip(want) {
+            check_done("chain", *done, want, REASON_NONE)?;
+        }
+    }
+    Ok(())
+}
+
+fn own_calls_asynchronous() -> Check {
+    let refused = -i64::from(libc::EOPNOTSUPP);
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let call = Call {
+        flags: ENTRY_ASYNC,
+        ..own_call()
+    };
+    let slots = behind_a_block(&engine, &mut ring, &[call; 4], |_| Ok(()))?;
+    for slot in slots {
+        check_done("behind a block", ring.reap(slot), refused, REASON_THREAD)?;
+    }
+    check_done("alone", ring.run(call)?, refused, REASON_THREAD)
+}
+
+fn own_calls_cancelled() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let (fd, id) = (engine.fd(), ring.id);
+    let slots = behind_a_block(&engine, &mut ring, &[own_call(); 2], |slots| {
+        // No result is there: what can be read is that both wait for their owner.
+        until("a readable engine", || is_readable(fd))?;
+        check_eq!("CANCEL", engine::cancel(fd, id, slots[1]), Ok(0));
+        Ok(())
+    })?;
+    let cancelled = -i64::from(libc::ECANCELED);
+    check_done(
+        "cancelled",
+        ring.reap(slots[0]),
+        cancelled,
+        REASON_CANCELLED,
+    )?;
+    check_done("gettid", ring.reap(slots[1]), tid(), REASON_NONE)
+}
+
+fn is_readable(fd: i32) -> bool {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    plain!(SYS_poll, std::ptr::from_mut(&mut poll), 1, 0) == 1
+}
