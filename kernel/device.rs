@@ -35,6 +35,7 @@ const GET: u32 = _IOWR::<uapi::flexsc_param>(MAGIC, 6);
 const QUERY: u32 = _IOWR::<uapi::flexsc_stats>(MAGIC, 7);
 const CANCEL: u32 = _IOW::<uapi::flexsc_cancel>(MAGIC, 8);
 const QUERY_POOL: u32 = _IOWR::<uapi::flexsc_pool_stats>(MAGIC, 9);
+const EVENTFD: u32 = _IOW::<uapi::flexsc_eventfd>(MAGIC, 10);
 
 fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let mut r: uapi::flexsc_register = abi::read(arg)?;
@@ -107,6 +108,14 @@ fn cancel(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     engine.cancel(c.id as usize, c.index).map(|()| 0)
 }
 
+fn eventfd(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+    let e: uapi::flexsc_eventfd = abi::read(arg)?;
+    if e.size as usize != size_of::<uapi::flexsc_eventfd>() || e.flags != 0 {
+        return Err(EINVAL);
+    }
+    engine.get(e.id as usize)?.set_eventfd(e.fd).map(|()| 0)
+}
+
 fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     // The pool's number lies where other structs have a reserved word.
     let asked: abi::Head = abi::read(arg)?;
@@ -170,6 +179,7 @@ impl Device for Engine {
             QUERY => query(engine, arg),
             CANCEL => cancel(engine, arg),
             QUERY_POOL => query_pool(engine, arg),
+            EVENTFD => eventfd(engine, arg),
             _ => Err(ENOTTY),
         }
     }
@@ -186,11 +196,12 @@ impl Device for Engine {
     }
 
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool> {
-        if !this.is_of(Current::get()) {
+        let current = Current::get();
+        if !this.is_of(current) {
             return Err(EPERM);
         }
         poll.wait_on(this.notifier());
-        Ok(this.any_ready())
+        Ok(this.is_ready_for(current))
     }
 
     fn show(this: ArcBorrow<'_, Self>, lines: &Lines) {

@@ -105,11 +105,22 @@ impl Engine {
         &self.notifier
     }
 
-    /// Has any registration a result that was not reaped, or something that waits for its owner?
-    pub(crate) fn any_ready(&self) -> bool {
-        let mut any = false;
-        self.for_each(|pages| any |= pages.count().ready != 0 || pages.has_returned());
-        any
+    /// Does the current task find a result that was not reaped, or something that waits for the
+    /// owner of a registration? It looks at its own registrations, at all if it has none.
+    pub(crate) fn is_ready_for(&self, current: Current) -> bool {
+        let (mut has_own, mut own, mut any) = (false, false, false);
+        self.for_each(|pages| {
+            let ready = pages.count().ready != 0 || pages.has_returned();
+            let is_own = pages.owner().is(current);
+            has_own |= is_own;
+            own |= is_own && ready;
+            any |= ready;
+        });
+        if has_own {
+            own
+        } else {
+            any
+        }
     }
 
     pub(crate) fn cpus(&self) -> &Cpus {

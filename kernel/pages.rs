@@ -26,6 +26,7 @@ use crate::sys::{
     area::{Area, Doorbell},
     lock::{Class, Guard, RawLock},
     notify::Notifier,
+    once::OnceTable,
     process::{self, Thread},
 };
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -191,6 +192,8 @@ pub(crate) struct Pages {
     area: Area,
     owner: Thread,
     notifier: Arc<Notifier>,
+    /// Who is told of this registration's results only, once somebody has asked for it.
+    own_notifier: OnceTable<Notifier, 1>,
     words: KVec<Words>,
     inner: RawLock<Inner>,
     own: Own,
@@ -250,6 +253,7 @@ impl Pages {
                 area,
                 owner: Thread::current(),
                 notifier,
+                own_notifier: OnceTable::new(),
                 words,
                 inner: RawLock::new(inner, Class::Pages),
                 own: Own::default(),
@@ -427,7 +431,25 @@ impl Pages {
             }
         }
         drop(inner);
+        self.notify();
+    }
+
+    /// Tells those who wait with poll(), epoll or an eventfd.
+    #[inline(always)]
+    fn notify(&self) {
         self.notifier.signal();
+        if let Some(own) = self.own_notifier.get(0) {
+            own.signal();
+        }
+    }
+
+    /// Signals eventfd `fd` for this registration from now on, or none if it is negative.
+    pub(crate) fn set_eventfd(&self, fd: i32) -> Result {
+        if self.own_notifier.get(0).is_none() {
+            let new = KBox::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?;
+            self.own_notifier.put(0, new)?;
+        }
+        self.own_notifier.get(0).ok_or(ENOMEM)?.set_eventfd(fd)
     }
 
     /// All that was noted of these entries while they were in flight.

@@ -44,7 +44,7 @@ impl Pages {
         }
         drop(inner);
         // Those who wait by poll() have to call WAIT.
-        self.notifier.signal();
+        self.notify();
     }
 
     /// Does anything wait for the owner? A look without the lock.

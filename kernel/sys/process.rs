@@ -43,6 +43,10 @@ impl Thread {
         self.0 == Current::get().0
     }
 
+    pub(crate) fn is(&self, current: Current) -> bool {
+        self.0 == current.0
+    }
+
     /// Wakes it up where it sleeps.
     pub(crate) fn wake(&self) {
         // SAFETY: By the invariant the task is valid.

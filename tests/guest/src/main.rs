@@ -26,6 +26,7 @@ mod library;
 mod life;
 mod module;
 mod notify;
+mod notify_own;
 mod pools;
 mod soak;
 mod specialise;
@@ -77,6 +78,7 @@ const GROUPS: &[&[registry::Test]] = &[
     fair::TESTS,
     starving::TESTS,
     notify::TESTS,
+    notify_own::TESTS,
     life::family::TESTS,
     life::closing::TESTS,
     life::borrowed::TESTS,

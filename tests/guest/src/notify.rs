@@ -48,7 +48,7 @@ pub fn new_eventfd() -> OwnedFd {
     sys::own(plain!(SYS_eventfd2, 0, flags) as i32)
 }
 
-fn take_count(eventfd: &OwnedFd) -> i64 {
+pub fn take_count(eventfd: &OwnedFd) -> i64 {
     let mut count = 0u64;
     let at = std::ptr::from_mut(&mut count);
     match plain!(SYS_read, eventfd, at, 8) {

@@ -287,6 +287,22 @@ struct flexsc_cancel {
 };
 
 /**
+ * struct flexsc_eventfd - argument of FLEXSC_IOC_EVENTFD
+ * @size: sizeof(struct flexsc_eventfd)
+ * @id: registration
+ * @fd: eventfd to signal when results of this registration are there, -1: none
+ * @flags: 0
+ *
+ * As FLEXSC_PARAM_EVENTFD, which is signalled for all registrations, beside it.
+ */
+struct flexsc_eventfd {
+	__u32	size;
+	__u32	id;
+	__s32	fd;
+	__u32	flags;
+};
+
+/**
  * struct flexsc_stats - argument of FLEXSC_IOC_QUERY
  * @size: sizeof(struct flexsc_stats) that the caller knows (in); the kernel
  *	  fills in as much as both know and stores its own size (out)
@@ -393,5 +409,6 @@ struct flexsc_pool_stats {
 #define FLEXSC_IOC_QUERY	_IOWR(FLEXSC_IOC_MAGIC, 7, struct flexsc_stats)
 #define FLEXSC_IOC_CANCEL	_IOW(FLEXSC_IOC_MAGIC, 8, struct flexsc_cancel)
 #define FLEXSC_IOC_QUERY_POOL	_IOWR(FLEXSC_IOC_MAGIC, 9, struct flexsc_pool_stats)
+#define FLEXSC_IOC_EVENTFD	_IOW(FLEXSC_IOC_MAGIC, 10, struct flexsc_eventfd)
 
 #endif /* _UAPI_LINUX_FLEXSC_H */

@@ -246,12 +246,24 @@ pub struct Cancel {
     pub flags: u32,
 }
 
+/// `struct flexsc_eventfd`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Eventfd {
+    pub size: u32,
+    pub id: u32,
+    pub fd: i32,
+    pub flags: u32,
+}
+
 const _: () = {
     assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
     assert!(offset_of!(Entry, args) == 8 && offset_of!(Entry, result) == 56);
     assert!(size_of::<Ctrl>() == 128 && offset_of!(Ctrl, taken) == 64);
     assert!(size_of::<Register>() == 56 && size_of::<Wait>() == 32);
-    assert!(size_of::<PoolStats>() == 128 && size_of::<Cancel>() == 16);
+    assert!(
+        size_of::<PoolStats>() == 128 && size_of::<Cancel>() == 16 && size_of::<Eventfd>() == 16
+    );
     assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 208);
 };
 
@@ -273,6 +285,7 @@ pub const IOC_GET: u32 = ioc(READ | WRITE, 6, size_of::<ParamArg>());
 pub const IOC_QUERY: u32 = ioc(READ | WRITE, 7, size_of::<Stats>());
 pub const IOC_CANCEL: u32 = ioc(WRITE, 8, size_of::<Cancel>());
 pub const IOC_QUERY_POOL: u32 = ioc(READ | WRITE, 9, size_of::<PoolStats>());
+pub const IOC_EVENTFD: u32 = ioc(WRITE, 10, size_of::<Eventfd>());
 
 /// Number of flexsc_wait(2).
 pub const NR_WAIT: i64 = 548;
