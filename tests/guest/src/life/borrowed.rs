@@ -245,6 +245,7 @@ fn closed_by_thread() -> Check {
         let (from, _to) = pipe()?;
         let reads = BlockedReads::new(&from, 1);
         first.post_blocked(&reads.calls())?;
+        engine.until_pool(0, "the only thread blocked", |pool| pool.blocked == 1)?;
         let turn = Barrier::new(2);
         let outcome = std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Check {
@@ -292,8 +293,10 @@ fn received() -> Check {
                 let prepared = unshare_files();
                 turn.wait();
                 prepared?;
-                let engine = Engine::from_fd(scm::receive_fd(&there)?);
+                let received = scm::receive_fd(&there);
                 turn.wait();
+                turn.wait();
+                let engine = Engine::from_fd(received?);
                 let ring = engine.ring(1)?;
                 let fd = engine.fd();
                 std::mem::forget(engine);
@@ -306,6 +309,9 @@ fn received() -> Check {
             turn.wait();
             drop(first);
             drop(engine);
+            // Not at the same time: who waits for the address space in an inline call hands the
+            // rest to threads, which refuse it.
+            turn.wait();
             thread.join().expect("no panic")
         })
         .map_err(|failure| failure.within(format_args!("{way:?}")))?;
