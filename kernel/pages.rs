@@ -22,7 +22,6 @@ pub(crate) use self::waiting::Count;
 use crate::pools::POOLS;
 use crate::quota::{Account, Charge};
 use crate::sys::{
-    arch,
     area::{Area, Doorbell},
     lock::{Class, Guard, RawLock},
     notify::Notifier,
@@ -294,7 +293,7 @@ impl Pages {
     }
 
     fn words(&self, page: u32) -> Option<&Words> {
-        arch::get(&self.words, page as usize)
+        self.words.get(page as usize)
     }
 
     /// Which entries of `page` are posted and not taken: a look without the lock.

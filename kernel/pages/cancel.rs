@@ -99,9 +99,9 @@ impl Pages {
 
     /// CANCEL of entry `index` of `page`. `ENOENT` where there is nothing to cancel.
     pub(crate) fn cancel(&self, page: u32, index: u32) -> Result {
-        let Some(words) = self.words(page) else {
-            return Err(EINVAL);
-        };
+        // From here on an index for the processor's speculation too.
+        let page = arch::index(page as usize, self.words.len()).ok_or(EINVAL)? as u32;
+        let words = self.words(page).ok_or(EINVAL)?;
         let bit = 1 << index;
         let mut inner = self.inner.lock();
         let dropped = if words.busy() & bit != 0 {
@@ -149,7 +149,7 @@ impl Pages {
                 return Some(chain);
             }
         }
-        let p = arch::get_mut(&mut inner.pages, page as usize)?;
+        let p = inner.pages.get_mut(page as usize)?;
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));
             // Those that start in any case have to find whoever executes the chain.
@@ -163,7 +163,7 @@ impl Pages {
         }
         self.note_cancelled(words, page, index);
         let at = (page * ENTRIES + index) as usize;
-        if let Some(Some(task)) = arch::get(&inner.sleepers, at) {
+        if let Some(Some(task)) = inner.sleepers.get(at) {
             // Under the lock: the task can not leave this call.
             task.interrupt();
         }

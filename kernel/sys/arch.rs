@@ -44,23 +44,21 @@ fn index_nospec(index: usize, len: usize) -> usize {
     index & mask
 }
 
+/// An index that a program gives, if it is below `len`.
+#[inline(always)]
+pub(crate) fn index(index: usize, len: usize) -> Option<usize> {
+    (index < len).then(|| index_nospec(index, len))
+}
+
 /// `items[i]`, for an index that a program gives.
 #[inline(always)]
 pub(crate) fn get<T>(items: &[T], i: usize) -> Option<&T> {
-    if i < items.len() {
-        items.get(index_nospec(i, items.len()))
-    } else {
-        None
-    }
+    items.get(index(i, items.len())?)
 }
 
 /// As [`get`].
 #[inline(always)]
 pub(crate) fn get_mut<T>(items: &mut [T], i: usize) -> Option<&mut T> {
-    let len = items.len();
-    if i < len {
-        items.get_mut(index_nospec(i, len))
-    } else {
-        None
-    }
+    let i = index(i, items.len())?;
+    items.get_mut(i)
 }
