@@ -145,6 +145,8 @@ impl Device for Engine {
     type Mapping = Pages;
     type Shared = Arc<Quota>;
 
+    const WAIT: u32 = WAIT_FAST;
+
     #[inline(always)]
     fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize> {
         let current = enter(&this)?;

@@ -21,6 +21,9 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// What all open files share.
     type Shared: Send + Sync;
 
+    /// The ioctl that waits as flexsc_wait(2) does: security modules are asked about it.
+    const WAIT: u32;
+
     /// open(2).
     fn open(shared: &Self::Shared) -> Result<Arc<Self>>;
     /// ioctl(2), from 64-bit programs.
@@ -87,7 +90,9 @@ impl<T: Device> Registration<T> {
             device.mode = file::device_mode();
             let (ioctl, wait) = (Vtable::<T>::ioctl, Vtable::<T>::wait);
             // SAFETY: The operations are this module's, and no file is open yet.
-            unsafe { bindings::syscall_wait_register(device.fops, Some(ioctl), Some(wait)) };
+            unsafe {
+                bindings::syscall_wait_register(device.fops, Some(ioctl), T::WAIT, Some(wait))
+            };
             let slot = Opaque::raw_get(slot);
             // SAFETY: `slot` is valid for writes.
             unsafe { slot.write(device) };

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Security modules: Landlock, whose domains live in credentials, and Yama.
 
+use std::os::fd::OwnedFd;
 use std::sync::Barrier;
+
+use nix::errno::Errno;
 
 use super::on_each_path;
 use crate::check::{Check, Ret, skip};
-use crate::kit::child::spawn;
+use crate::kit::abi;
+use crate::kit::child::{in_child, spawn};
+use crate::kit::engine::Engine;
 use crate::kit::files::TempDir;
 use crate::kit::limits::drop_rights;
 use crate::kit::ring::{Call, Done};
@@ -16,15 +21,23 @@ tests! { "guard":
     landlock_before => "a Landlock domain entered before the device is opened holds as well";
     landlock_of_thread => "a Landlock domain of one thread holds for its entries only";
     landlock_posted => "a domain entered through an entry holds for the owner, or is refused";
+    landlock_wait => "a domain without ioctls on devices forbids flexsc_wait(2) as it forbids WAIT";
     foreign_memory => "entries may not read a foreign process's memory where plain calls may not";
 }
 
 /// `LANDLOCK_ACCESS_FS_MAKE_DIR`
 const MAKE_DIR: u64 = 1 << 7;
+/// `LANDLOCK_ACCESS_FS_IOCTL_DEV`
+const IOCTL_DEV: u64 = 1 << 15;
 
 /// A set of rules that allows no directories to be made.
-fn rules() -> Check<std::os::fd::OwnedFd> {
-    let handled = [MAKE_DIR];
+fn rules() -> Check<OwnedFd> {
+    rules_for(MAKE_DIR)
+}
+
+/// A set of rules that allows none of this.
+fn rules_for(handled: u64) -> Check<OwnedFd> {
+    let handled = [handled];
     let fd = plain!(SYS_landlock_create_ruleset, handled.as_ptr(), 8, 0);
     if fd == -i64::from(libc::EOPNOTSUPP) || fd == -i64::from(libc::ENOSYS) {
         return skip("needs Landlock");
@@ -34,7 +47,10 @@ fn rules() -> Check<std::os::fd::OwnedFd> {
 }
 
 fn enter() -> Check {
-    let rules = rules()?;
+    enter_with(rules()?)
+}
+
+fn enter_with(rules: OwnedFd) -> Check {
     plain!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     let entered = plain!(SYS_landlock_restrict_self, &rules, 0);
     check_ret!("landlock_restrict_self", entered, 0);
@@ -66,6 +82,19 @@ fn landlock_after() -> Check {
             !dir.path().join("denied").exists(),
             "the directory was made"
         );
+        Ok(())
+    })
+}
+
+fn landlock_wait() -> Check {
+    in_child(|| {
+        enter_with(rules_for(IOCTL_DEV)?)?;
+        let engine = Engine::open()?;
+        let arg = abi::wait_fast_arg(0, abi::Policy::None as u32, 0);
+        let waited = sys::ioctl(engine.fd(), abi::IOC_WAIT_FAST, arg);
+        check_eq!("WAIT", waited, Err(Errno::EACCES));
+        let waited = sys::flexsc_wait(engine.fd(), arg);
+        check_eq!("flexsc_wait", waited, Err(Errno::EACCES));
         Ok(())
     })
 }
