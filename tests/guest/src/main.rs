@@ -101,6 +101,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::traces::TESTS,
     guard::audit::TESTS,
     guard::caller::TESTS,
+    guard::members::TESTS,
     guard::pending::TESTS,
     guard::terminal::TESTS,
     library::TESTS,

@@ -6,6 +6,7 @@ pub mod caller;
 pub mod filters;
 pub mod identity;
 pub mod lsm;
+pub mod members;
 pub mod pending;
 pub mod terminal;
 pub mod thread;
