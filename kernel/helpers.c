@@ -253,20 +253,47 @@ u64 flexsc_cpus_bits(struct cpumask *mask)
 }
 
 /*
- * Let the current syscall thread run on @bits, or on @mask where they are 0,
- * within its cpuset. Where nothing is left it stays where it is.
+ * Put into @few those of @mask on which some thread of the program may run now,
+ * or all on which one may if that leaves none.
+ */
+static void flexsc_narrow_cpus(struct cpumask *few, const struct cpumask *mask)
+{
+	struct task_struct *t;
+
+	cpumask_clear(few);
+	rcu_read_lock();
+	for_each_thread(current, t) {
+		if (task_is_syscall_thread(t) || t->flags & PF_EXITING)
+			continue;
+		raw_spin_lock_irq(&t->pi_lock);
+		cpumask_or(few, few, &t->cpus_mask);
+		raw_spin_unlock_irq(&t->pi_lock);
+		/* The usual end, at the first thread. */
+		if (cpumask_subset(mask, few))
+			break;
+	}
+	rcu_read_unlock();
+	if (cpumask_empty(few))
+		cpumask_copy(few, mask);
+	else if (cpumask_intersects(few, mask))
+		cpumask_and(few, few, mask);
+}
+
+/*
+ * Let the current syscall thread run on @bits, or if they are 0 on those of
+ * @mask that the program itself may still use, within its cpuset. If nothing is
+ * left it stays where it is.
  */
 void flexsc_run_on_cpus(struct cpumask *mask, u64 bits)
 {
 	cpumask_var_t few;
 
-	if (!bits) {
-		syscall_thread_set_cpus(mask);
-		return;
-	}
 	if (!alloc_cpumask_var(&few, GFP_KERNEL))
 		return;
-	flexsc_bits_to_cpus(few, bits);
+	if (bits)
+		flexsc_bits_to_cpus(few, bits);
+	else
+		flexsc_narrow_cpus(few, mask);
 	syscall_thread_set_cpus(few);
 	free_cpumask_var(few);
 }
@@ -309,13 +336,22 @@ bool flexsc_may_renice(int nice)
 	       capable(CAP_SYS_NICE);
 }
 
+/* Give the current syscall thread the nice value of @owner. */
+void flexsc_follow_nice(struct task_struct *owner)
+{
+	int nice = task_nice(owner);
+
+	if (unlikely(nice != task_nice(current)))
+		set_user_nice(current, nice);
+}
+
 /*
- * Give the current syscall thread a nice value. A better one only where it has
- * the right to it itself, or whoever asked for it had.
+ * Give the current syscall thread a nice value. A better one only if whoever
+ * asked for it had the right: those of the thread itself may be out of date.
  */
 void flexsc_renice(int nice, bool privileged)
 {
-	if (nice >= task_nice(current) || privileged || flexsc_may_renice(nice))
+	if (nice >= task_nice(current) || privileged)
 		set_user_nice(current, nice);
 }
 

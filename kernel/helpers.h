@@ -48,6 +48,7 @@ void flexsc_free_cpus(struct cpumask *mask);
 u64 flexsc_cpus_bits(struct cpumask *mask);
 int flexsc_nice(void);
 bool flexsc_may_renice(int nice);
+void flexsc_follow_nice(struct task_struct *owner);
 void flexsc_renice(int nice, bool privileged);
 
 int flexsc_file_may_block(unsigned int fd);

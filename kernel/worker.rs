@@ -97,6 +97,14 @@ impl Worker {
         run::run(&self.engine, role, pages.as_arc_borrow(), page, bits)
     }
 
+    /// Before anything is done for the owner of `pages`, such as making a spare.
+    fn adopt(&self, pages: &Pages) {
+        thread::adopt(pages.owner());
+        if self.pool().settings.renice().is_none() {
+            process::follow_nice(pages.owner());
+        }
+    }
+
     /// Takes what `pages`, which it has dequeued, has for it to execute. See [`Pool::take`].
     fn take(&self, pages: &Arc<Pages>) -> Option<(u32, u64)> {
         if pages.attend() {
@@ -109,6 +117,7 @@ impl Worker {
     /// Executes what `pages`, which it has dequeued, has offloaded in one of its pages. False where
     /// the thread has to end.
     fn serve(&self, pages: &Arc<Pages>) -> bool {
+        self.adopt(pages);
         while !self.provide_spare() {
             if Self::must_end() {
                 self.pool().push(pages.as_arc_borrow());

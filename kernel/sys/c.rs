@@ -62,6 +62,7 @@ extern "C" {
     pub(super) fn flexsc_cpus_bits(mask: *mut cpumask) -> u64;
     pub(super) fn flexsc_nice() -> c_int;
     pub(super) fn flexsc_may_renice(nice: c_int) -> bool;
+    pub(super) fn flexsc_follow_nice(owner: *mut task_struct);
     pub(super) fn flexsc_renice(nice: c_int, privileged: bool);
 
     pub(super) fn flexsc_file_may_block(fd: c_uint) -> c_int;

@@ -311,8 +311,14 @@ pub(crate) fn may_renice(nice: i32) -> bool {
     unsafe { c::flexsc_may_renice(nice) }
 }
 
-/// Gives the current syscall thread a nice value: a better one only where it may have it, or
-/// where whoever asked for it had the right.
+/// Gives the current syscall thread the nice value of `owner`, whose calls it executes.
+pub(crate) fn follow_nice(owner: &Thread) {
+    // SAFETY: `owner` holds a reference to the task.
+    unsafe { c::flexsc_follow_nice(owner.as_ptr()) }
+}
+
+/// Gives the current syscall thread a nice value: a better one only if whoever asked for it had
+/// the right.
 pub(crate) fn renice(nice: i32, privileged: bool) {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_renice(nice, privileged) }

@@ -92,6 +92,13 @@ impl<T: Body> Ops<T> {
     }
 }
 
+/// What the current syscall thread does from now on besides calls, it does for `owner`, a thread of
+/// its process: with the credentials that `owner` has now.
+pub(crate) fn adopt(owner: &Thread) {
+    // SAFETY: Called by syscall threads only; `owner` holds a reference to the task.
+    unsafe { bindings::syscall_thread_adopt(owner.as_ptr()) }
+}
+
 /// For a syscall thread with a signal pending: stops with its process, freezes, runs task work.
 /// True where the thread has to end.
 pub(crate) fn signal() -> bool {

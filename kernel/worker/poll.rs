@@ -114,6 +114,9 @@ impl Worker {
                 return Polled::GivenUp;
             }
             if watch.no_spare_at.is_none() && !self.pool().has_spare() {
+                if let Some(pages) = watch.known.first() {
+                    self.adopt(pages);
+                }
                 if !self.provide_spare() {
                     continue;
                 }
@@ -224,6 +227,7 @@ impl Worker {
         // One turn for the queue, however fast it is filled: the doorbells have theirs.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
+            self.adopt(&pages);
             if let Some((page, bits)) = self.take(&pages) {
                 match self.run(role, &pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
@@ -241,6 +245,7 @@ impl Worker {
                     continue;
                 }
                 any = true;
+                self.adopt(pages);
                 trace::post(pages.owner(), pages.id(), page, bits);
                 match self.run(role, pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,

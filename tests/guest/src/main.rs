@@ -53,6 +53,7 @@ const GROUPS: &[&[registry::Test]] = &[
     cancel::TESTS,
     cancel::batch::TESTS,
     cancel::chains::TESTS,
+    cancel::faults::TESTS,
     cancel::pools::TESTS,
     calls::hammer::TESTS,
     blocking::handoff::TESTS,

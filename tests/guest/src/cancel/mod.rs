@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod chains;
+pub mod faults;
 pub mod pools;
 
 mod blockers;

@@ -11,7 +11,7 @@ use crate::kit::files::readable;
 use crate::kit::{limits, patience, sys};
 
 tests! { "guard":
-    audit_records => "a rule for a call gives one record for each entry that is executed";
+    audit_records => "a rule gives one record for each entry executed, with the owner's login of now";
 }
 
 const NETLINK_AUDIT: i32 = 9;
@@ -115,6 +115,11 @@ fn counted(nr: i64) -> Check {
     on_each_path(|path| {
         while receive(&records).is_some() {}
         let (_engine, mut ring) = path.start()?;
+        // Threads are there already; records show who has logged in by now.
+        let login = format!("{}", 4711 + std::process::id());
+        if let Err(error) = std::fs::write("/proc/self/loginuid", &login) {
+            fail!("loginuid: {error}");
+        }
         let mut made = 0;
         for _ in 0..COUNT {
             for done in path.run(&mut ring, call!(SYS_getpgrp))? {
@@ -122,9 +127,10 @@ fn counted(nr: i64) -> Check {
                 made += 1;
             }
         }
-        let (call, process) = (
+        let (call, process, login) = (
             format!(" syscall={nr} "),
             format!(" pid={} ", std::process::id()),
+            format!(" auid={login} "),
         );
         let end = Instant::now() + patience();
         let mut seen = 0;
@@ -133,7 +139,10 @@ fn counted(nr: i64) -> Check {
             while let Some((kind, bytes)) = receive(&records) {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let ours = text.contains(&call) && text.contains(&process);
-                seen += usize::from(kind == AUDIT_SYSCALL && ours);
+                if kind == AUDIT_SYSCALL && ours {
+                    check!(text.contains(&login), "no {login:?} in {text:?}");
+                    seen += 1;
+                }
             }
         }
         check_eq!("audit records of the calls", seen, made);

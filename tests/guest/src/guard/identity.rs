@@ -11,6 +11,7 @@ use crate::kit::abi::{REASON_CHAIN, REASON_CONTEXT, REASON_NONE};
 use crate::kit::cgroup::Cgroup;
 use crate::kit::files::TempDir;
 use crate::kit::limits::{NOBODY, need_root, set_limit};
+use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::sys;
 
@@ -21,6 +22,7 @@ tests! { "guard":
     umask_and_limits_followed => "umask, RLIMIT_FSIZE and RLIMIT_NOFILE of now hold for entries";
     root_followed => "chroot and chdir after REGISTER hold for entries";
     cgroup_followed => "after a move to another cgroup entries run there";
+    cgroup_alone => "an owner that is moved to a cgroup alone: its own answer, or CONTEXT";
     unshared => "unshare of any table or namespace: the owner's own answer, or CONTEXT";
 }
 
@@ -225,6 +227,35 @@ fn root_followed() -> Check {
             first(path, &mut ring, out)?,
             -libc::ENOENT
         );
+        Ok(())
+    })
+}
+
+fn cgroup_alone() -> Check {
+    need_root()?;
+    let group = Cgroup::new(None)?;
+    group.write("cgroup.type", "threaded")?;
+    on_each_path(|path| {
+        let (_engine, mut ring) = start(path)?;
+        // In the same group as its threads, alone in another one, and back again.
+        for alone in [false, true, false, true] {
+            let file = if alone {
+                group.file("cgroup.threads")
+            } else {
+                c"/sys/fs/cgroup/cgroup.threads".to_owned()
+            };
+            let file = ok!("cgroup.threads", sys::open(&file, libc::O_WRONLY, 0));
+            check_ret!("move", plain!(SYS_write, &file, b"0".as_ptr(), 1), 1);
+            for done in path.run(&mut ring, call!(SYS_getppid))? {
+                let answered = done.reason == REASON_NONE;
+                let good = match path {
+                    Path::Mode(Mode::Inline) | Path::Chain(Mode::Inline) => answered,
+                    _ if alone => [REASON_CONTEXT, REASON_CHAIN].contains(&done.reason),
+                    _ => answered,
+                };
+                check!(good, "alone: {alone}, reason {}", done.reason);
+            }
+        }
         Ok(())
     })
 }

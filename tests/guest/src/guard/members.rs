@@ -5,19 +5,23 @@
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::check::{Check, Ret};
-use crate::kit::abi::{Param, REASON_NONE};
+use crate::kit::abi::{Param, Policy, REASON_NONE};
 use crate::kit::child::{End, exit_code, in_child, reap, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe, write_all};
-use crate::kit::limits::{NOBODY, drop_rights, need_root, set_limit};
+use crate::kit::limits::{NOBODY, drop_rights, need_root, need_two_cpus, set_limit};
 use crate::kit::mode::Mode;
 use crate::kit::ring::Ring;
 use crate::kit::seccomp::{Action, install};
-use crate::kit::{process, signals, sys, until};
+use crate::kit::{cpu, process, signals, sys, until};
 
 tests! { "guard":
     priority_of_group => "priorities of a group and of a user are the program's, after setuid too";
+    nice_followed => "threads run with the nice value that their owner has now";
+    attributes_followed => "timer slack and I/O priority are the owner's of now";
     normal_class => "owners of real-time and deadline classes get threads of the normal class";
+    affinity_of_program => "threads made after taskset -a stay on the CPUs that it leaves";
+    limit_of_new_user => "after setuid threads are made within the new user's RLIMIT_NPROC";
     filter_of_maker => "threads made by a filtered thread serve others, and TSYNC passes them by";
     orphans => "a child is told of its parent's end once, whatever becomes of syscall threads";
     traced_thread => "a debugger of a syscall thread cannot make it lose calls";
@@ -44,6 +48,7 @@ fn in_each_mode(test: impl Fn(Mode) -> Check) -> Check {
 }
 
 /// `IOPRIO_WHO_*`, and best effort, level 6.
+const WHO_PROCESS: i32 = 1;
 const WHO_GROUP: i32 = 2;
 const WHO_USER: i32 = 3;
 const BEST_EFFORT_6: i32 = (2 << 13) | 6;
@@ -71,6 +76,45 @@ fn priority_of_group() -> Check {
             let got = plain!(SYS_ioprio_get, who, id);
             check_ret!(format!("ioprio_get {who}"), got, BEST_EFFORT_6);
         }
+        Ok(())
+    })
+}
+
+fn nice_followed() -> Check {
+    in_each_mode(|mode| {
+        let (_engine, mut ring) = mode.start(1)?;
+        ring.run(call!(SYS_getppid).asynchronous())?;
+        for nice in [7, 9] {
+            let set = plain!(SYS_setpriority, libc::PRIO_PROCESS, 0, nice);
+            check_ret!("setpriority", set, 0);
+            ring.run(call!(SYS_getppid).asynchronous())?;
+            let values: Vec<_> = threads().into_iter().map(cpu::nice).collect();
+            let executed = values.contains(&Some(nice));
+            check!(executed, "nice values {values:?}, none is {nice}");
+        }
+        Ok(())
+    })
+}
+
+fn attributes_followed() -> Check {
+    need_root()?;
+    in_each_mode(|mode| {
+        let (_engine, mut ring) = mode.start(1)?;
+        ring.run(call!(SYS_getppid).asynchronous())?;
+        plain!(SYS_prctl, libc::PR_SET_TIMERSLACK, 77_000);
+        let set = plain!(SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_6);
+        check_ret!("ioprio_set", set, 0);
+        ring.run(call!(SYS_getppid).asynchronous())?;
+        let seen: Vec<_> = threads()
+            .into_iter()
+            .map(|tid| {
+                let slack = std::fs::read_to_string(format!("/proc/{tid}/timerslack_ns"));
+                let priority = plain!(SYS_ioprio_get, WHO_PROCESS, tid);
+                (slack.unwrap_or_default().trim().to_owned(), priority)
+            })
+            .collect();
+        let wanted = ("77000".to_owned(), i64::from(BEST_EFFORT_6));
+        check!(seen.contains(&wanted), "no thread follows: {seen:?}");
         Ok(())
     })
 }
@@ -111,6 +155,70 @@ fn normal_class() -> Check {
         .map_err(|failure| failure.within(format_args!("class {class}")))?;
     }
     Ok(())
+}
+
+fn affinity_of_program() -> Check {
+    need_two_cpus()?;
+    in_child(|| {
+        let engine = Engine::open()?;
+        let mut ring = engine.ring(1)?;
+        ring.run(call!(SYS_getppid).asynchronous())?;
+        let first = 1u64;
+        for task in process::tasks(std::process::id() as i32) {
+            let set = plain!(
+                SYS_sched_setaffinity,
+                task.tid,
+                8,
+                std::ptr::from_ref(&first)
+            );
+            check_ret!("sched_setaffinity", set, 0);
+        }
+        let before = threads();
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 8);
+        let slots = ring.post_blocked(&reads.calls())?;
+        engine.until_stats("blocked reads", |stats| stats.max_blocked >= 8)?;
+        // A spare too, which has settled when it idles.
+        ring.run(call!(SYS_getppid).asynchronous())?;
+        for tid in threads() {
+            let new = if before.contains(&tid) { "old" } else { "new" };
+            until("a thread within the CPUs", || {
+                cpu::allowed(tid) == Some(first)
+            })
+            .map_err(|failure| {
+                failure.within(format_args!("{new} thread: {:?}", cpu::allowed(tid)))
+            })?;
+        }
+        reads.release(&to)?;
+        ring.finish(&slots)?;
+        Ok(())
+    })
+}
+
+fn limit_of_new_user() -> Check {
+    need_root()?;
+    const MOST: usize = 6;
+    in_child(|| {
+        let engine = Engine::open()?;
+        let mut ring = engine.ring(1)?;
+        ok!("RLIMIT_NPROC", set_limit(libc::RLIMIT_NPROC, MOST as u64));
+        ok!("dropping rights", drop_rights());
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 4 * MOST);
+        let slots = ring.post_all(&reads.calls());
+        ring.kicked()?;
+        engine.until_stats("blocked reads", |stats| stats.max_blocked >= 2)?;
+        // Results of reads that nobody can execute: no more threads are made.
+        let waited = ring.wait_for(Policy::Any, 0, std::time::Duration::from_secs(2));
+        let count = threads().len();
+        check!(
+            count <= MOST,
+            "{count} threads of a user who may have {MOST} processes; WAIT {waited:?}"
+        );
+        reads.release(&to)?;
+        ring.finish(&slots)?;
+        Ok(())
+    })
 }
 
 fn filter_of_maker() -> Check {

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::check::{Check, Ret};
-use crate::kit::abi::{self, Ctrl};
+use crate::kit::abi::{self, Ctrl, Param};
 use crate::kit::child::in_child;
 use crate::kit::clone::in_vm_child;
 use crate::kit::engine::Engine;
@@ -16,6 +16,7 @@ use crate::kit::{memory, signals, sys, until};
 tests! { "guard":
     signals_not_blocked => "a posted read or poll leaves signals alone that the owner does not block";
     signalfd_owner_ends => "a read of a signalfd whose owner has ended takes a timer's signals";
+    stale_restart => "a call whose result looks like a restart code restarts no other call";
 }
 
 const SIGNAL: i32 = 41;
@@ -133,6 +134,39 @@ fn signalfd_owner_ends() -> Check {
         for to in &info {
             check_eq!("signal", to[0], SIGNAL as u32);
             check_eq!("code SI_TIMER", to[2] as i32, -2);
+        }
+        Ok(())
+    })
+}
+
+fn stale_restart() -> Check {
+    in_child(|| {
+        let memory = ok!("memory", sys::open(c"/proc/self/mem", libc::O_RDONLY, 0));
+        // 40 s, far more than anybody waits here.
+        let time = [40i64, 0];
+        for _ in 0..4 {
+            let (engine, mut ring) = Mode::Async.start(1)?;
+            engine.set(Param::MaxThreads, 2)?;
+            let nap = ring.post_blocked(&[call!(SYS_nanosleep, time.as_ptr(), 0)])?;
+            until("a call that sleeps", || {
+                engine.stats().is_ok_and(|stats| stats.max_blocked >= 1)
+            })?;
+            ok!("CANCEL", ring.cancel(nap[0]));
+            let ended = ring.finish(&nap)?[0].result;
+            check_ret!("cancelled", ended, -libc::EINTR);
+            // -ERESTART_RESTARTBLOCK
+            let started = std::time::Instant::now();
+            let slots = ring.post_all(&[call!(SYS_lseek, &memory, -516, 0)]);
+            ring.kicked()?;
+            ring.spin_until_done(&slots)?;
+            let result = ring.finish(&slots)?[0].result;
+            check!(
+                result == -516 || result == -i64::from(libc::EINTR),
+                "lseek: {}",
+                Ret(result)
+            );
+            let took = started.elapsed().as_secs();
+            check!(took < 30, "lseek has slept for {took} s");
         }
         Ok(())
     })

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The process ends with its last thread that runs in user space, as if it had no syscall threads.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::Busy;
 use super::death::die;
-use crate::check::{Check, Ret};
+use crate::check::Check;
 use crate::kit::abi::Param;
 use crate::kit::child::{Child, End, Link};
 use crate::kit::files::readable;
 use crate::kit::mode::Mode;
-use crate::kit::{memory, process, rounds, sys, until};
+use crate::kit::{process, rounds, sys, until, userfault};
 
 tests! { "life":
     last_thread_exits => "the last thread ends by exit(2), not exit_group(2), calls in flight";
@@ -85,32 +84,11 @@ fn last_thread_idle() -> Check {
     Ok(())
 }
 
-/// `UFFDIO_API`, `UFFDIO_REGISTER` and what they want (ioctl_userfaultfd(2)).
-const UFFDIO_API: u32 = 0xc018_aa3f;
-const UFFDIO_REGISTER: u32 = 0xc020_aa00;
-const UFFD_API: u64 = 0xaa;
-const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
-
-/// A page that is missing until somebody provides it, which nobody does.
-fn missing_page() -> Check<(OwnedFd, *mut u8)> {
-    let made = plain!(SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK);
-    check!(made >= 0, "userfaultfd: {}", Ret(made));
-    let faults = sys::own(made as i32);
-    let fd = faults.as_raw_fd();
-    let mut api = [UFFD_API, 0, 0];
-    ok!("UFFDIO_API", sys::ioctl_with(fd, UFFDIO_API, &mut api));
-    let page = memory::pages(4096)?;
-    let mut range = [page as u64, 4096, UFFDIO_REGISTER_MODE_MISSING, 0];
-    let registered = sys::ioctl_with(fd, UFFDIO_REGISTER, &mut range);
-    ok!("UFFDIO_REGISTER", registered);
-    Ok((faults, page))
-}
-
 fn last_thread_fault() -> Check {
     for mode in [Mode::Async, Mode::Kick, Mode::Spin] {
         let work = |link: &Link| {
             let (_engine, mut ring) = mode.start(1)?;
-            let (faults, page) = missing_page()?;
+            let (faults, page) = userfault::missing_page()?;
             ring.post(call!(SYS_uname, page).asynchronous());
             ring.kicked()?;
             let blocked = readable(&faults, Duration::from_secs(10));

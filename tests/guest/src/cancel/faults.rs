@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! CANCEL of a call that waits for a page of the program's memory.
+
+use std::time::Duration;
+
+use crate::check::Check;
+use crate::kit::abi::REASON_NONE;
+use crate::kit::child::in_child;
+use crate::kit::files::readable;
+use crate::kit::mode::Mode;
+use crate::kit::ring::check_done;
+use crate::kit::{memory, patience, sys, userfault};
+
+tests! { "cancel":
+    waits_for_page => "a cancelled call that waits for a page sleeps on, and ends with the page";
+}
+
+/// CPU time of this process, its syscall threads included, in milliseconds.
+fn cpu_ms() -> i64 {
+    let mut time = [0i64; 2];
+    let clock = libc::CLOCK_PROCESS_CPUTIME_ID;
+    plain!(SYS_clock_gettime, clock, time.as_mut_ptr());
+    time[0] * 1000 + time[1] / 1_000_000
+}
+
+fn waits_for_page() -> Check {
+    for mode in [Mode::Async, Mode::Kick] {
+        in_child(|| {
+            let (_engine, mut ring) = mode.start(1)?;
+            let (faults, page) = userfault::missing_page()?;
+            let slots = ring.post_all(&[call!(SYS_uname, page).asynchronous()]);
+            ring.kicked()?;
+            check!(readable(&faults, patience()), "nobody waits for the page");
+            ok!("CANCEL", ring.cancel(slots[0]));
+            // What the process computes meanwhile is next to nothing.
+            let (before, begun) = (cpu_ms(), sys::monotonic_ns());
+            std::thread::sleep(Duration::from_millis(600));
+            let (used, passed) = (cpu_ms() - before, (sys::monotonic_ns() - begun) / 1_000_000);
+            check!(
+                used < 100,
+                "{used} ms of CPU time in {passed} ms that a call waits for a page"
+            );
+            check!(
+                !ring.is_done(slots[0]),
+                "the call has ended without its page"
+            );
+            userfault::provide(&faults, page)?;
+            let done = ring.finish(&slots)?[0];
+            check_done("uname", done, 0, REASON_NONE)?;
+            check_eq!("system's name", memory::peek(page), b'L');
+            Ok(())
+        })
+        .map_err(|failure| failure.within(format_args!("{mode:?}")))?;
+    }
+    Ok(())
+}
