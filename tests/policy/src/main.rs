@@ -21,6 +21,8 @@ mod classes;
 mod counts;
 mod document;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod rate;
 #[cfg(test)]
 mod table;

@@ -80,7 +80,7 @@ fn parse(path: &Path) -> BTreeMap<u16, Line> {
 }
 
 /// The table that FLEXSC_KERNEL_TBL names, or those of the kernel sources in the cache.
-fn kernel_tables() -> Vec<PathBuf> {
+pub fn kernel_tables() -> Vec<PathBuf> {
     if let Some(path) = env::var_os("FLEXSC_KERNEL_TBL") {
         return vec![path.into()];
     }
