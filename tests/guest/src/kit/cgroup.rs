@@ -20,10 +20,15 @@ pub struct Cgroup {
 impl Cgroup {
     /// A group with a controller (or none, for what every group can do).
     pub fn new(controller: Option<&'static str>) -> Check<Cgroup> {
+        Cgroup::named("", controller)
+    }
+
+    /// One of several at a time.
+    pub fn named(name: &str, controller: Option<&'static str>) -> Check<Cgroup> {
         let Ok(controllers) = fs::read_to_string(format!("{ROOT}/cgroup.controllers")) else {
             return skip("needs cgroup2 at /sys/fs/cgroup");
         };
-        let path = Path::new(ROOT).join(format!("flexsc-tests.{}", std::process::id()));
+        let path = Path::new(ROOT).join(format!("flexsc-tests.{}{name}", std::process::id()));
         let mut group = Cgroup { path, added: None };
         if let Some(name) = controller {
             if !controllers.split_whitespace().any(|have| have == name) {

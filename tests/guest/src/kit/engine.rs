@@ -66,6 +66,11 @@ impl Engine {
         Engine { fd }
     }
 
+    /// Gives the descriptor up to the caller.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// The descriptor.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()

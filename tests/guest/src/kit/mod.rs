@@ -17,6 +17,7 @@ pub mod debug;
 pub mod engine;
 pub mod fault;
 pub mod files;
+pub mod kernel;
 pub mod latency;
 pub mod limits;
 pub mod memory;
@@ -30,6 +31,7 @@ pub mod sys;
 pub mod trace;
 pub mod trap;
 pub mod userfault;
+pub mod uffd;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

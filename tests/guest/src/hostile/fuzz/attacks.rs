@@ -18,7 +18,7 @@ pub struct Attack {
 }
 
 impl Attack {
-    const fn new(run: fn(&Life<'_>, &mut Random)) -> Attack {
+    pub const fn new(run: fn(&Life<'_>, &mut Random)) -> Attack {
         Attack { run, tears: false }
     }
 }
@@ -37,7 +37,7 @@ pub const ALL: [Attack; 5] = [
 /// What a child that executes this program again is asked.
 const QUESTION: &CStr = c"--help";
 
-fn until_over(life: &Life<'_>, mut work: impl FnMut()) {
+pub fn until_over(life: &Life<'_>, mut work: impl FnMut()) {
     while !life.over.load(Ordering::Relaxed) {
         work();
         sys::yield_now();

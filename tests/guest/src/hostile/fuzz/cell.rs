@@ -6,8 +6,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
+
 /// Words in a report.
-const WORDS: usize = 9;
+const WORDS: usize = 11;
 
 /// A report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +26,10 @@ pub struct Report {
     pub fresh: u64,
     /// Registrations without an address of the kernel at last.
     pub scanned: u64,
-    /// What must not be: 0 nothing, else a [`Finding`], and two words that say more.
-    pub finding: [u64; 3],
+    /// Lives that have come to their end.
+    pub lives: u64,
+    /// What must not be: 0 nothing, else a [`Finding`], and three words that say more.
+    pub finding: [u64; 4],
 }
 
 /// What must not be.
@@ -40,22 +44,31 @@ pub enum Finding {
     Reserved = 3,
     /// More results than entries, or statistics that run backwards.
     Statistics = 4,
+    /// A call has another result than a plain one.
+    Result = 5,
+    /// A call that can not wait has not ended before CANCEL.
+    Endless = 6,
+    /// A call has not ended, not even after CANCEL.
+    Unstoppable = 7,
+    /// A registration has ended that nobody may end.
+    Lost = 8,
 }
 
 impl Report {
     fn words(&self) -> [u64; WORDS] {
-        let [kind, a, b] = self.finding;
-        let counts = [self.number, self.posted, self.engines, self.fresh];
+        let [kind, a, b, c] = self.finding;
         [
-            counts[0],
-            counts[1],
-            counts[2],
-            counts[3],
+            self.number,
+            self.posted,
+            self.engines,
+            self.fresh,
             self.scanned,
             kind,
             a,
             b,
             self.executed,
+            c,
+            self.lives,
         ]
     }
 
@@ -66,14 +79,15 @@ impl Report {
             engines: w[2],
             fresh: w[3],
             scanned: w[4],
-            finding: [w[5], w[6], w[7]],
+            finding: [w[5], w[6], w[7], w[9]],
             executed: w[8],
+            lives: w[10],
         }
     }
 
     /// The finding in words.
     pub fn complaint(&self) -> Option<String> {
-        let [kind, a, b] = self.finding;
+        let [kind, a, b, c] = self.finding;
         match kind {
             0 => None,
             1 => Some(format!("{b:#x} at byte {a} of a new registration")),
@@ -82,6 +96,25 @@ impl Report {
             )),
             3 => Some(format!("{a:#x} in the kernel's reserved words")),
             4 => Some(format!("statistics: {b} results of {a} entries")),
+            5 => Some(format!(
+                "call {} with argument {}: result {} reason {}, another one than plainly",
+                a as u32,
+                b as i64,
+                c as i64,
+                a >> 32
+            )),
+            6 => Some(format!(
+                "call {a} with argument {}: not at its end after {c} s, and then only by CANCEL",
+                b as i64
+            )),
+            7 => Some(format!(
+                "call {a} with argument {:#x}: not at its end after {c} s, nor after CANCEL",
+                b
+            )),
+            8 => Some(format!(
+                "registration {a} of a thread that lives is gone: {:?}",
+                Errno::from_raw(b as i32)
+            )),
             _ => Some(format!("finding {kind}: {a:#x} {b:#x}")),
         }
     }

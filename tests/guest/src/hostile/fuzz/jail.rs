@@ -2,14 +2,28 @@
 //! Where hostile programs live: namespaces, a root directory and users of their own, small limits.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 
 use crate::check::{Check, Ret, skip};
+use crate::kit::cgroup::Cgroup;
 use crate::kit::files::TempDir;
-use crate::kit::limits;
+use crate::kit::{clone, limits, sys};
 
 /// Users of hostile programs are the ones from here on.
 const FIRST_USER: u32 = 40_000;
+
+/// Groups of processes whose numbers are those of errors within the kernel: ERESTARTSYS,
+/// ERESTARTNOINTR, ERESTARTNOHAND, ENOIOCTLCMD, ERESTART_RESTARTBLOCK, EPROBE_DEFER, and 532.
+pub const GROUPS: [i32; 7] = [512, 513, 514, 515, 516, 517, 532];
+
+/// Memory that each program may lock, in bytes.
+pub const MEMLOCK: u64 = 2 << 20;
+
+/// Descriptors of control groups' files in each program are the ones from here on.
+pub const FIRST_GROUP_FILE: RawFd = 80;
+/// So many.
+pub const GROUP_FILES: usize = 4;
 
 /// Leaves the namespaces that can be left. The children of the caller get the new process
 /// namespace, the first of them as its init.
@@ -63,11 +77,43 @@ pub fn enter(dir: &TempDir) -> Check {
     for name in ["flexsc", "null", "zero"] {
         device(dir, name)?;
     }
+    if std::path::Path::new("/dev/userfaultfd").exists() {
+        device(dir, "userfaultfd")?;
+    }
     let proc = dir.join("proc");
     // Without one there is less to open.
     mount(c"proc", proc.as_c_str(), 0, c"");
     check_ret!("chroot", plain!(SYS_chroot, root.as_c_str()), 0);
     check_ret!("chdir", plain!(SYS_chdir, c"/"), 0);
+    Ok(())
+}
+
+/// The files by which two control groups get members, processes and single threads. Whoever writes
+/// to them moves what the init of the jail may move.
+pub fn open_groups(groups: &[Cgroup; 2]) -> Check {
+    let mut at = FIRST_GROUP_FILE;
+    // To one of them threads can be moved alone.
+    let _ = groups[1].write("cgroup.type", "threaded");
+    for group in groups {
+        for name in ["cgroup.procs", "cgroup.threads"] {
+            let file = ok!(name, sys::open(&group.file(name), libc::O_WRONLY, 0));
+            check_ret!("dup2", plain!(SYS_dup2, &file, at), at);
+            at += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Children that do nothing but lead the groups [`GROUPS`].
+pub fn lead_groups() -> Check {
+    for group in GROUPS {
+        if clone::fork_as(group)? == 0 {
+            plain!(SYS_setpgid, 0, 0);
+            loop {
+                plain!(SYS_pause);
+            }
+        }
+    }
     Ok(())
 }
 
@@ -79,7 +125,7 @@ pub fn become_prisoner(user: u32) -> Check {
         (libc::RLIMIT_AS, 256 << 20),
         (libc::RLIMIT_FSIZE, 1 << 20),
         (libc::RLIMIT_CORE, 0),
-        (libc::RLIMIT_MEMLOCK, 2 << 20),
+        (libc::RLIMIT_MEMLOCK, MEMLOCK),
         (libc::RLIMIT_MSGQUEUE, 64 << 10),
         (libc::RLIMIT_NICE, 0),
         (libc::RLIMIT_RTPRIO, 0),

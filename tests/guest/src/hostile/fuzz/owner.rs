@@ -37,7 +37,7 @@ impl Own {
                 // Unless the descriptor became another engine's between REGISTER and mmap, where
                 // the registration of that number is somebody else's.
                 if sys::ioctl(fd, abi::IOC_UNREGISTER, u64::from(registered.id)).is_ok() {
-                    program.found(Finding::NotZero, at as u64, word);
+                    program.found(Finding::NotZero, [at as u64, word, 0]);
                 }
             }
             program.report(|report| report.fresh += 1);
@@ -69,11 +69,11 @@ impl Own {
         self.mapped = false;
         if program.values.manner.is_tidy() && !life.torn {
             if let Some((at, word)) = first_kernel_address(self.target) {
-                program.found(Finding::Address, at as u64, word);
+                program.found(Finding::Address, [at as u64, word, 0]);
             }
             let reserved = reserved_words(self.target);
             if reserved != 0 {
-                program.found(Finding::Reserved, reserved, 0);
+                program.found(Finding::Reserved, [reserved, 0, 0]);
             }
             program.report(|report| report.scanned += 1);
         }
@@ -198,6 +198,11 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
             .with_pages(mine.target.base, mine.target.len());
         post(mine, &values, random);
         drive(life, mine, random);
+        if random.below(256) == 0 {
+            // The thread ends while others work for it, and nobody tells the engine.
+            publish(None);
+            return;
+        }
         if batch % 8 == 0 {
             program.count(life.fd, false);
         }

@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, Scope};
 
-use super::attacks;
 use super::cell::{Cell, Finding, Report};
-use super::owner;
+use super::profile::Profile;
 use super::values::{Manner, Values};
+use super::{attacks, outside, owner};
 use crate::hostile::ioctls::random_param;
 use crate::hostile::target::{Target, scribble_ctrl, scribble_entry};
 use crate::kit::abi::{self, Param, ParamArg};
@@ -69,10 +69,10 @@ impl Program<'_> {
     }
 
     /// Reports what must not be; the first one counts.
-    pub fn found(&self, what: Finding, a: u64, b: u64) {
+    pub fn found(&self, what: Finding, [a, b, c]: [u64; 3]) {
         self.report(|report| {
             if report.finding[0] == 0 {
-                report.finding = [what as u64, a, b];
+                report.finding = [what as u64, a, b, c];
             }
         });
     }
@@ -85,7 +85,7 @@ impl Program<'_> {
         let executed = stats.inline_done + stats.thread_done;
         let results = executed + stats.refused;
         if results > stats.posted {
-            self.found(Finding::Statistics, stats.posted, results);
+            self.found(Finding::Statistics, [stats.posted, results, 0]);
         }
         let posted = self.closed.load(Ordering::Relaxed) + stats.posted;
         let executed = self.closed_executed.load(Ordering::Relaxed) + executed;
@@ -149,7 +149,8 @@ fn scribbler(life: &Life<'_>, random: &mut Random) {
     }
 }
 
-fn live(program: &Program<'_>, random: &mut Random) {
+/// One life: anything at all.
+pub fn live(program: &Program<'_>, random: &mut Random) {
     let Ok(engine) = try_open() else {
         return;
     };
@@ -165,6 +166,7 @@ fn live(program: &Program<'_>, random: &mut Random) {
     }
     let attacks: Vec<&attacks::Attack> = attacks::ALL
         .iter()
+        .chain(&outside::ALL)
         .filter(|_| random.below(6) == 0)
         .collect();
     let life = Life {
@@ -194,7 +196,8 @@ fn live(program: &Program<'_>, random: &mut Random) {
 }
 
 /// Runs the program; it ends in one of many ways.
-pub fn run(cell: &Cell, key: u64, mut random: Random, exe: RawFd, lives: u64) {
+pub fn run(profile: Profile, cell: &Cell, key: u64, mut random: Random, exe: RawFd) {
+    let lives = 1 + random.below(8);
     let manner = Manner::new(&mut random);
     open_files();
     let exe_fd = plain!(SYS_fcntl, exe, libc::F_DUPFD, 100) as RawFd;
@@ -219,7 +222,8 @@ pub fn run(cell: &Cell, key: u64, mut random: Random, exe: RawFd, lives: u64) {
     for _ in 0..lives {
         plain!(SYS_setitimer, libc::ITIMER_REAL, every.as_ptr(), 0);
         program.values.fill(&mut random);
-        live(&program, &mut random);
+        profile.live(&mut random)(&program, &mut random);
+        program.report(|report| report.lives += 1);
     }
     attacks::end(exe_fd, &mut random);
 }

@@ -171,6 +171,12 @@ impl Values {
         }
     }
 
+    /// The part that may be made slow: nothing that programs read themselves.
+    pub fn slow_part(&self) -> (usize, usize) {
+        const LEN: usize = 64 * 1024;
+        (self.arena + ARENA - LEN, LEN)
+    }
+
     fn path(&self, index: u64) -> u64 {
         self.arena as u64 + 4096 + index * 64
     }

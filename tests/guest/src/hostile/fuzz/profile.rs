@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the programs of a run are like.
+
+use super::program::{self, Program};
+use super::{memory, results, signals, tables};
+use crate::kit::{Random, limits, rounds};
+
+/// See the module's documentation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Anything at all, and now and then one of the others.
+    Anything,
+    /// `tables.rs`
+    PrivateTables,
+    /// `signals.rs`
+    Signals,
+    /// `results.rs`
+    Results,
+    /// `memory.rs`
+    Memory,
+}
+
+/// Entries that a run of [`Profile::Anything`] has to have, without a word from outside.
+const ENTRIES: u64 = 300_000;
+const ENTRIES_SLOW: u64 = 60_000;
+
+/// Lives that a run of another profile has to have.
+const LIVES: u64 = 90;
+const LIVES_SLOW: u64 = 24;
+
+/// A longer run of the fuzzer has so many times more entries for each time more of such lives.
+const SHARE: u64 = 8;
+
+/// When a run has had enough.
+#[derive(Clone, Copy)]
+pub enum Goal {
+    Entries(u64),
+    Lives(u64),
+}
+
+/// What a program does all its life.
+pub type Live = fn(&Program<'_>, &mut Random);
+
+fn number_from(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+impl Profile {
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Anything => "fuzz",
+            Profile::PrivateTables => "fuzz_private_tables",
+            Profile::Signals => "fuzz_signals",
+            Profile::Results => "fuzz_results",
+            Profile::Memory => "fuzz_memory",
+        }
+    }
+
+    /// What the next life of a program is.
+    pub fn live(self, random: &mut Random) -> Live {
+        match self {
+            Profile::Anything => match random.below(32) {
+                0 => tables::live,
+                1 => signals::live,
+                2 => results::live,
+                3 => memory::live,
+                _ => program::live,
+            },
+            Profile::PrivateTables => tables::live,
+            Profile::Signals => signals::live,
+            Profile::Results => results::live,
+            Profile::Memory => memory::live,
+        }
+    }
+
+    /// How long a run is.
+    pub fn goal(self) -> Goal {
+        let slow = limits::slow_kernel();
+        let usual = if slow { ENTRIES_SLOW } else { ENTRIES };
+        let usual = usual * u64::from(rounds(1));
+        let entries = number_from("FLEXSC_TEST_ENTRIES").unwrap_or(usual);
+        if self == Profile::Anything {
+            return Goal::Entries(entries);
+        }
+        let lives = if slow { LIVES_SLOW } else { LIVES } * u64::from(rounds(1));
+        Goal::Lives(lives * (entries / usual / SHARE).max(1))
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Slow memory: faults that another thread resolves when it likes (userfaultfd). When it is
+//! dropped it becomes plain memory, and who waits for it goes on.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::Random;
+use super::sys;
+
+// From linux/userfaultfd.h.
+const NEW: u32 = 0xaa00;
+const API: u32 = 0xc018_aa3f;
+const REGISTER: u32 = 0xc020_aa00;
+const WAKE: u32 = 0x8010_aa02;
+const ZEROPAGE: u32 = 0xc020_aa04;
+const API_VERSION: u64 = 0xaa;
+const MODE_MISSING: u64 = 1;
+const EVENT_PAGEFAULT: u8 = 0x12;
+const PAGE: u64 = 4096;
+
+/// Memory whose missing pages come late.
+pub struct Slow {
+    fd: OwnedFd,
+    /// Its address, for system calls only: who touches it waits.
+    pub at: usize,
+    pub len: usize,
+}
+
+impl Slow {
+    /// Fresh memory of `pages` pages; `None` where this is not for us.
+    pub fn new(pages: usize) -> Option<Slow> {
+        let len = pages * PAGE as usize;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = sys::mmap(len, prot, flags, -1, 0).ok()? as usize;
+        Slow::over(at, len)
+    }
+
+    /// Memory that is there, of anonymous pages.
+    pub fn over(at: usize, len: usize) -> Option<Slow> {
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let fd = match sys::open(c"/dev/userfaultfd", libc::O_RDWR, 0) {
+            Ok(device) => plain!(SYS_ioctl, &device, NEW, flags),
+            Err(_) => plain!(SYS_userfaultfd, flags),
+        };
+        let fd = sys::own(i32::try_from(fd).ok().filter(|&fd| fd >= 0)?);
+        let mut api = [API_VERSION, 0, 0];
+        let mut register = [at as u64, len as u64, MODE_MISSING, 0];
+        let good = plain!(SYS_ioctl, &fd, API, api.as_mut_ptr()) == 0
+            && plain!(SYS_ioctl, &fd, REGISTER, register.as_mut_ptr()) == 0;
+        good.then_some(Slow { fd, at, len })
+    }
+
+    /// An address in it.
+    pub fn address(&self, random: &mut Random) -> u64 {
+        self.at as u64 + random.below(self.len as u64)
+    }
+
+    /// Takes the pages away again: the next access waits.
+    pub fn forget(&self) {
+        plain!(SYS_madvise, self.at, self.len, libc::MADV_DONTNEED);
+    }
+
+    fn resolve(&self, address: u64) {
+        let page = address & !(PAGE - 1);
+        let mut zero = [page, PAGE, 0, 0];
+        if plain!(SYS_ioctl, &self.fd, ZEROPAGE, zero.as_mut_ptr()) != 0 {
+            let mut range = [page, PAGE];
+            plain!(SYS_ioctl, &self.fd, WAKE, range.as_mut_ptr());
+        }
+    }
+
+    /// Resolves faults until `over`, each after a time of up to `most`.
+    pub fn serve(&self, random: &mut Random, most: Duration, over: impl Fn() -> bool) {
+        let mut due: Vec<(Instant, u64)> = Vec::new();
+        while !over() {
+            let mut poll = libc::pollfd {
+                fd: self.fd.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            plain!(SYS_poll, std::ptr::from_mut(&mut poll), 1, 1);
+            let mut message = [0u64; 4];
+            while plain!(
+                SYS_read,
+                &self.fd,
+                message.as_mut_ptr(),
+                size_of_val(&message)
+            ) > 0
+            {
+                if message[0] as u8 == EVENT_PAGEFAULT {
+                    let late = most.mul_f64(random.below(1000) as f64 / 1000.0);
+                    due.push((Instant::now() + late, message[2]));
+                }
+            }
+            let now = Instant::now();
+            due.retain(|&(when, address)| {
+                let wait = when > now;
+                if !wait {
+                    self.resolve(address);
+                }
+                wait
+            });
+        }
+    }
+}
