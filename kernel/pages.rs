@@ -12,6 +12,7 @@
 
 mod cancel;
 mod charge;
+mod invariants;
 mod offload;
 mod returned;
 mod waiting;
@@ -415,6 +416,8 @@ impl Pages {
             return;
         };
         let mut inner = self.inner.lock();
+        self.check(&inner, page);
+        self.check_published(&inner, page, bits);
         // Before the done bit: from then on the entries are the program's.
         if words.special.load(Ordering::Relaxed) & bits != 0 {
             self.forget(words, page, bits);

@@ -121,7 +121,9 @@ impl Pool {
     }
 
     fn lock(&self) -> Guard<'_, Inner> {
-        self.inner.lock()
+        let inner = self.inner.lock();
+        inner.check();
+        inner
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -3,6 +3,8 @@
 //! The table of a pool's syscall threads, with its lists and its queue. All of it lies behind the
 //! pool's lock, which the scheduler's hook takes: nothing here allocates, frees or sleeps.
 
+mod invariants;
+
 use super::mirror::Mirror;
 use crate::{pages::Pages, sys::process::Thread};
 use kernel::prelude::*;

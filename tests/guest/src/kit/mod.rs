@@ -30,8 +30,8 @@ pub mod signals;
 pub mod sys;
 pub mod trace;
 pub mod trap;
-pub mod userfault;
 pub mod uffd;
+pub mod userfault;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

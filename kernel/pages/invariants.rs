@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What holds for a registration whenever its lock is free, checked by kernels with
+//! CONFIG_RUST_DEBUG_ASSERTIONS when entries are published. Others have none of it.
+
+use super::{Inner, Pages};
+use crate::pools::POOLS;
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::uapi;
+
+/// Who sleeps is compared every so many times only: that is a look at 64 places.
+const SELDOM: u32 = 16;
+
+/// How often entries were published, of all registrations.
+static TIMES: AtomicU32 = AtomicU32::new(0);
+
+impl Pages {
+    /// What whoever held the lock before has left of the words of `page`.
+    #[inline(always)]
+    pub(super) fn check(&self, inner: &Inner, page: u32) {
+        if cfg!(debug_assertions) {
+            self.compare_words(inner, page);
+            // ORDERING: None needed: any of them will do.
+            if TIMES.fetch_add(1, Ordering::Relaxed) % SELDOM == 0 {
+                self.compare_sleepers(inner, page);
+            }
+        }
+    }
+
+    /// Before `bits` are published: each was taken once, and nobody else is going to execute it.
+    #[inline(always)]
+    pub(super) fn check_published(&self, inner: &Inner, page: u32, bits: u64) {
+        if cfg!(debug_assertions) {
+            let Some(words) = self.words(page) else {
+                return;
+            };
+            debug_assert!(bits & !words.busy() == 0, "published and not taken");
+            debug_assert!(bits & waiting(inner, page) == 0, "published and waiting");
+        }
+    }
+
+    #[inline(never)]
+    fn compare_words(&self, inner: &Inner, page: u32) {
+        let Some(words) = self.words(page) else {
+            return;
+        };
+        let busy = words.busy();
+        let waiting = waiting(inner, page);
+        let held = words.held.load(Ordering::Relaxed);
+        // CANCEL may come before an entry is taken, so these can be any.
+        let cancelled = words.cancelled.load(Ordering::Relaxed);
+        let owners = words.owners.load(Ordering::Relaxed);
+        let returned = words.returned.load(Ordering::Relaxed);
+        let special = words.special.load(Ordering::Relaxed);
+        debug_assert!(waiting & !busy == 0, "waiting and not taken");
+        debug_assert!(held & !busy == 0, "held and not taken");
+        debug_assert!(held & waiting == 0, "held and waiting");
+        debug_assert!(owners & !busy == 0, "left to others and not taken");
+        debug_assert!(returned & !busy == 0, "given back and not taken");
+        debug_assert!(returned & (waiting | held | owners) == 0, "given back, and not");
+        debug_assert!((cancelled | held | owners) & !special == 0, "special, and not");
+        debug_assert!(words.start.load(Ordering::Relaxed) < u64::BITS);
+    }
+
+    #[inline(never)]
+    fn compare_sleepers(&self, inner: &Inner, page: u32) {
+        let busy = self.words(page).map_or(0, |words| words.busy());
+        let entries = uapi::FLEXSC_PAGE_ENTRIES;
+        for index in 0..entries {
+            let sleeper = inner.sleepers.get((page * entries + index) as usize);
+            debug_assert!(
+                busy & (1 << index) != 0 || !sleeper.is_some_and(Option::is_some),
+                "asleep in an entry that was not taken"
+            );
+        }
+    }
+}
+
+/// Entries that wait for a thread of any pool; no two pools have the same.
+fn waiting(inner: &Inner, page: u32) -> u64 {
+    let Some(page) = inner.pages.get(page as usize) else {
+        return 0;
+    };
+    (0..POOLS as u8).fold(0, |all, pool| {
+        let bits = page.offloaded(pool);
+        debug_assert!(bits & all == 0, "waiting for two pools");
+        all | bits
+    })
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // Each mapping holds a reference; a number below zero shows here, too.
+        debug_assert!(self.mapped.load(Ordering::Relaxed) & !(1 << 31) == 0);
+        let inner = self.inner.lock();
+        debug_assert!(inner.sleepers.iter().all(Option::is_none));
+        debug_assert!(inner.missing == 0);
+    }
+}
