@@ -22,7 +22,7 @@ help:
 	@echo '                    then ten million calls compared with plain ones'
 	@echo '  make soak-short   the ten minutes only'
 	@echo '  make soak-long    soak, then fuzz'
-	@echo '  make fuzz         five million hostile entries under the debug kernel'
+	@echo '  make fuzz         five million hostile entries and more under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo

@@ -25,8 +25,9 @@ At the end it says how often each ending was run.
   -c CONFIG    kernel: perf (default), debug or kcsan
   --minutes N  how long (default 10); the last run may go on for longer
   --lives N    not before each ending was run N times (default 200)
-  --fuzz       instead: one long run of the fuzzer, by default under the debug
-               kernel; fails unless the module has accepted all the entries
+  --fuzz       instead: one long run of the fuzzer and of each of its profiles, by
+               default under the debug kernel; fails unless the module has accepted
+               all the entries
   --entries N  how many (default 5000000)
   --compare    instead: one long run of the differential test, random calls made
                plainly and from pages, in every way
@@ -73,7 +74,7 @@ logs=$ROOT/build/soak
 rm -rf "$logs"
 mkdir -p "$logs"
 
-# One run of the fuzzer: the figures come from the module's statistics, which
+# One run of the fuzzer, and one of each profile: the figures come from the module's statistics, which
 # the test reads and compares with what was asked for.
 if [[ -n $fuzz ]]; then
 	# No less than 1000 entries in a second, even in a slow machine.
@@ -83,9 +84,9 @@ if [[ -n $fuzz ]]; then
 	log=$logs/fuzz.log
 	rc=0
 	"$ROOT/scripts/ktest.sh" -c "$config" -k hostile.fuzz --append "$append" --keep \
-		--limit $((limit + 60)) --total-limit $((limit + 600)) >"$log" 2>&1 || rc=$?
+		--limit $((limit + 60)) --total-limit $((2 * limit + 1200)) >"$log" 2>&1 || rc=$?
 	work=$(sed -n 's/^kept: //p' "$log")
-	[[ -z $work ]] || { grep -h '^# seed \|^# fuzz: ' "$work/out" || true; rm -rf "$work"; }
+	[[ -z $work ]] || { grep -h '^# begin hostile\|^# seed \|^# fuzz[a-z_]*: ' "$work/out" || true; rm -rf "$work"; }
 	grep '^ktest-result: ' "$log" || tail -n 3 "$log"
 	((rc == 0)) || { grep '^FAILED ' "$log" || true; die "the fuzzer failed; the log is $log."; }
 	exit 0

@@ -80,6 +80,11 @@ impl Random {
         Random(seed.max(1))
     }
 
+    /// What it goes on from; the seed, before the first number.
+    pub fn state(&self) -> u64 {
+        self.0
+    }
+
     /// Another one, for another thread.
     pub fn split(&mut self) -> Self {
         Random(self.word() | 1)

@@ -64,6 +64,7 @@ fn run(profile: Profile) -> Check {
     let board = Board::new()?;
     let dir = TempDir::new()?;
     let watch = Watch::new()?;
+    watch.note(&format!("{}: seed {}", profile.name(), random.state()));
     let groups = groups()?;
     let jailer = spawn(|_| {
         if let Some(groups) = &groups {
