@@ -91,47 +91,47 @@ impl Engine {
 
     /// The lines of `/proc/PID/fdinfo/FD`.
     pub(crate) fn show_stats(&self, lines: &Lines) {
-        let s = self.stats();
-        lines.put(c_str!("flexsc-posted"), s.posted);
-        lines.put(c_str!("flexsc-inline"), s.inline_done);
-        lines.put(c_str!("flexsc-by-thread"), s.thread_done);
-        lines.put(c_str!("flexsc-refused"), s.refused);
-        lines.put(c_str!("flexsc-handoffs"), s.handoffs);
-        lines.put(c_str!("flexsc-kicks"), s.kicks);
-        lines.put(c_str!("flexsc-waits"), s.waits);
-        lines.put(c_str!("flexsc-sleeps"), s.sleeps);
-        lines.put(c_str!("flexsc-spin-rounds"), s.spin_rounds);
-        lines.put(c_str!("flexsc-spin-sleeps"), s.spin_sleeps);
-        lines.put(c_str!("flexsc-threads"), s.threads);
-        lines.put(c_str!("flexsc-threads-idle"), s.threads_idle);
-        lines.put(c_str!("flexsc-threads-created"), s.threads_created);
-        lines.put(c_str!("flexsc-threads-retired"), s.threads_retired);
-        lines.put(c_str!("flexsc-create-failed"), s.create_failed);
-        lines.put(c_str!("flexsc-max-active"), s.max_active);
-        lines.put(c_str!("flexsc-max-blocked"), s.max_blocked);
-        lines.put(c_str!("flexsc-pages"), s.pages);
-        lines.put(c_str!("flexsc-spin-cpus"), s.spin_cpus);
-        lines.put(c_str!("flexsc-recruited"), s.recruited);
-        lines.put(c_str!("flexsc-released"), s.released);
-        lines.put(c_str!("flexsc-pools"), s.pools);
+        show_engine(lines, &self.stats());
         for pool in self.pools.set().iter() {
-            if let Ok(p) = self.pool_stats(pool.into()) {
-                lines.write(fmt!(
-                    "flexsc-pool-{}:\tcpus {:#x} nice {} active {}/{} blocked {} queued {} \
-                     threads {} idle {} executed {} handoffs {}\n",
-                    pool,
-                    p.cpus,
-                    p.nice as i64,
-                    p.active,
-                    p.active_limit,
-                    p.blocked,
-                    p.queued,
-                    p.threads,
-                    p.threads_idle,
-                    p.executed,
-                    p.handoffs
-                ));
+            if let Ok(stats) = self.pool_stats(pool.into()) {
+                show_pool(lines, &stats);
             }
         }
     }
+}
+
+/// Gives each counter with its name to `$put`: all fields of the struct, or it does not compile.
+macro_rules! each_field {
+    ($of:ident, $stats:expr, except $($other:ident)*, $put:expr, $prefix:literal $($field:ident)*) => {
+        let uapi::$of { $($other: _,)* $($field),* } = $stats;
+        $($put(c_str!(concat!($prefix, stringify!($field))), *$field);)*
+    };
+}
+
+/// A line for each counter, under the header's name.
+fn show_engine(lines: &Lines, stats: &uapi::flexsc_stats) {
+    each_field!(
+        flexsc_stats, stats, except size __reserved, |name, value| lines.put(name, value),
+        "flexsc-"
+        posted inline_done thread_done refused handoffs kicks waits sleeps spin_rounds spin_sleeps
+        threads threads_idle threads_created threads_retired create_failed max_active max_blocked
+        pages cancels chains loop_rounds spin_cpus recruited released pools
+    );
+}
+
+/// One line: the counters in words, each under the header's name.
+fn show_pool(lines: &Lines, stats: &uapi::flexsc_pool_stats) {
+    let (cpus, nice) = (stats.cpus, stats.nice as i64);
+    lines.write(fmt!(
+        "flexsc-pool-{}:\tcpus {cpus:#x} nice {nice}",
+        stats.pool
+    ));
+    each_field!(
+        flexsc_pool_stats, stats, except size pool cpus nice,
+        |name: &CStr, value| lines.write(fmt!(" {name} {value}")),
+        ""
+        active_limit executed handoffs threads threads_idle threads_created threads_retired
+        create_failed max_active max_blocked active blocked queued
+    );
+    lines.write(fmt!("\n"));
 }

@@ -31,7 +31,7 @@ fn fdinfo() -> Check {
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"))
     };
     check_eq!("pools", line("flexsc-pools"), Some("2"));
-    check_eq!("spin-cpus", line("flexsc-spin-cpus"), Some("0"));
+    check_eq!("spin_cpus", line("flexsc-spin_cpus"), Some("0"));
     for pool in [0, 3] {
         let Some(line) = line(&format!("flexsc-pool-{pool}")) else {
             fail!("no line for pool {pool}: {text}");
