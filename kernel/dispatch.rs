@@ -226,7 +226,6 @@ pub(crate) fn execute(
     e: &Entry,
     start: Start,
 ) -> Outcome {
-    batch.trace_invoke(index, e.nr);
     // First of all: CANCEL marks the entry with a flag that no program may set.
     if start != Start::Again && batch.is_cancelled(index) {
         return Outcome::Done((

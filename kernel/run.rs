@@ -247,6 +247,9 @@ impl<'a> Batch<'a> {
 
     /// Executes call `nr` of entry `index`, whose arguments are in the frame; it may block.
     pub(crate) fn invoke(&self, frame: &Frame, index: u32, nr: u16) -> Result<i64, Refusal> {
+        if self.traced {
+            invoke::trace_invoke(self.pages.owner(), nr, self.number(index));
+        }
         if self.by_owner {
             self.invoke_as::<true>(frame, index, nr)
         } else {
@@ -294,12 +297,6 @@ impl<'a> Batch<'a> {
     /// Number of an entry in its registration.
     fn number(&self, index: u32) -> u32 {
         self.page.get() * uapi::FLEXSC_PAGE_ENTRIES + index
-    }
-
-    pub(crate) fn trace_invoke(&self, index: u32, nr: u16) {
-        if self.traced {
-            invoke::trace_invoke(self.pages.owner(), nr, self.number(index));
-        }
     }
 
     /// Writes the result of an entry.

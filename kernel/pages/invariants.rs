@@ -57,8 +57,14 @@ impl Pages {
         debug_assert!(held & waiting == 0, "held and waiting");
         debug_assert!(owners & !busy == 0, "left to others and not taken");
         debug_assert!(returned & !busy == 0, "given back and not taken");
-        debug_assert!(returned & (waiting | held | owners) == 0, "given back, and not");
-        debug_assert!((cancelled | held | owners) & !special == 0, "special, and not");
+        debug_assert!(
+            returned & (waiting | held | owners) == 0,
+            "given back, and not"
+        );
+        debug_assert!(
+            (cancelled | held | owners) & !special == 0,
+            "special, and not"
+        );
         debug_assert!(words.start.load(Ordering::Relaxed) < u64::BITS);
     }
 
