@@ -33,7 +33,19 @@
 MODULE_IMPORT_NS(SYSCALL_THREADS);
 
 static uint enable;
-module_param(enable, uint, 0644);
+
+static int flexsc_set_enable(const char *val, const struct kernel_param *kp)
+{
+	return param_set_uint_minmax(val, kp, 0, 2);
+}
+
+static const struct kernel_param_ops flexsc_enable_ops = {
+	.set = flexsc_set_enable,
+	.get = param_get_uint,
+};
+
+module_param_cb(enable, &flexsc_enable_ops, &enable, 0644);
+__MODULE_PARM_TYPE(enable, "uint");
 MODULE_PARM_DESC(enable, "Who may use /dev/flexsc: 0 = everyone that the device's mode admits (default), 1 = only CAP_SYS_ADMIN, 2 = nobody");
 
 static ushort mode = 0666;

@@ -21,6 +21,7 @@ tests! { "module":
     remove_and_load => "rmmod of the unused module works, insmod brings it back";
     remove_after_kill => "rmmod as soon as it is possible after kill -9 in flight";
     off_switch => "parameter enable: 2 nobody, 1 only CAP_SYS_ADMIN, 0 everybody";
+    off_switch_values => "parameter enable: whatever is not 0, 1 or 2 is refused, and nothing changes";
     off_switch_while_open => "the off switch does not touch engines that are open";
     device_group => "device mode 0660: only root and the group may open";
 }
@@ -249,6 +250,30 @@ fn off_switch() -> Check {
     check_eq!("open by root, everybody may", open(), Ok(()));
     check_eq!("open by nobody, everybody may", open_as_nobody()?, Ok(()));
     Ok(())
+}
+
+fn off_switch_values() -> Check {
+    let enable = Enable::get()?;
+    let path = format!("{PARAMETERS}/enable");
+    enable.set(1)?;
+    for value in ["3", "7", "-1", "4294967296", "4294967297", "yes", ""] {
+        let error = fs::write(&path, format!("{value}\n")).err();
+        let error = error.and_then(|error| error.raw_os_error());
+        let wanted = [Some(libc::EINVAL), Some(libc::ERANGE)];
+        check!(wanted.contains(&error), "{value:?}: {error:?}");
+        let now = ok!("parameter", fs::read_to_string(&path));
+        check_eq!(format!("after {value:?}"), now.trim(), "1");
+    }
+    enable.set(2)?;
+    check_eq!("open, nobody may", open(), Err(Errno::EPERM));
+    let module = Module::get()?;
+    check_eq!("rmmod", remove(), Ok(0));
+    let bad = Module {
+        path: module.path.clone(),
+        params: c"enable=7".into(),
+    };
+    check!(bad.load().is_err(), "insmod takes enable=7");
+    module.load()
 }
 
 fn off_switch_while_open() -> Check {
