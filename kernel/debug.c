@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A file in debugfs for each engine: /sys/kernel/debug/flexsc/TGID-NUMBER. */
-#include <linux/atomic.h>
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/sched.h>
@@ -16,7 +15,6 @@ struct flexsc_debug {
 };
 
 static struct dentry *flexsc_debug_dir;
-static atomic_t flexsc_debug_number;
 
 void flexsc_debug_init(void)
 {
@@ -38,7 +36,8 @@ static int flexsc_debug_show(struct seq_file *m, void *unused)
 DEFINE_SHOW_ATTRIBUTE(flexsc_debug);
 
 /* Where this fails there is no file: nobody but people would miss it. */
-struct flexsc_debug *flexsc_debug_add(void (*show)(struct seq_file *m, void *data),
+struct flexsc_debug *flexsc_debug_add(unsigned int number,
+				      void (*show)(struct seq_file *m, void *data),
 				      void *data)
 {
 	struct flexsc_debug *d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
@@ -48,8 +47,7 @@ struct flexsc_debug *flexsc_debug_add(void (*show)(struct seq_file *m, void *dat
 		return NULL;
 	d->show = show;
 	d->data = data;
-	snprintf(name, sizeof(name), "%d-%u", current->tgid,
-		 (unsigned int)atomic_inc_return(&flexsc_debug_number));
+	snprintf(name, sizeof(name), "%d-%u", current->tgid, number);
 	d->file = debugfs_create_file(name, 0400, flexsc_debug_dir, d,
 				      &flexsc_debug_fops);
 	return d;

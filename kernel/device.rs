@@ -155,7 +155,7 @@ impl Device for Engine {
 
     fn open(quota: &Arc<Quota>) -> Result<Arc<Self>> {
         let engine = Engine::new(quota)?;
-        engine.debug.add(engine.clone());
+        engine.debug.add(engine.number(), engine.clone());
         engine.deferred.start(engine.clone());
         Ok(engine)
     }

@@ -44,8 +44,12 @@ struct Sums {
     ended: Totals,
 }
 
+/// How many engines there were.
+static ENGINES: AtomicU32 = AtomicU32::new(0);
+
 /// See the module's documentation.
 pub(crate) struct Engine {
+    number: u32,
     process: Process,
     account: Arc<Account>,
     cpus: Cpus,
@@ -75,6 +79,7 @@ impl Engine {
         let deferred = Arc::new(Deferred::new()?, GFP_KERNEL_ACCOUNT)?;
         let engine = Arc::new(
             Engine {
+                number: ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
                 process: Process::current()?,
                 account: Arc::new(account, GFP_KERNEL_ACCOUNT)?,
                 cpus: Cpus::own()?,
@@ -99,6 +104,11 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn is_of(&self, current: Current) -> bool {
         self.process.has(current)
+    }
+
+    /// The number by which people know it: in debugfs and in the names of its threads.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     pub(crate) fn notifier(&self) -> &Notifier {

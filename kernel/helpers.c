@@ -182,20 +182,28 @@ void flexsc_sleep_cancel(void)
 /* Returns the jiffies left, 0 where the time is over; < 0 as time: for ever. */
 long flexsc_sleep(long timeout_ms)
 {
-	if (timeout_ms < 0) {
+	long left = 1;
+
+	if (timeout_ms < 0)
 		schedule();
-		return 1;
-	}
-	return schedule_timeout(msecs_to_jiffies(timeout_ms) + 1);
+	else
+		left = schedule_timeout(msecs_to_jiffies(timeout_ms) + 1);
+	/* Stay on the stack meanwhile: /proc/PID/wchan shows this function's name. */
+	barrier();
+	return left;
 }
 
 /* Sleep until CLOCK_MONOTONIC is @when_ns. Returns 0 where the time is over. */
 int flexsc_sleep_until(u64 when_ns)
 {
 	ktime_t expires = min_t(u64, when_ns, KTIME_MAX);
+	int ret;
 
-	return schedule_hrtimeout_range(&expires, current->timer_slack_ns,
-					HRTIMER_MODE_ABS);
+	ret = schedule_hrtimeout_range(&expires, current->timer_slack_ns,
+				       HRTIMER_MODE_ABS);
+	/* As above. */
+	barrier();
+	return ret;
 }
 
 u64 flexsc_now_ns(void)
@@ -514,6 +522,15 @@ void flexsc_mm_drop(struct mm_struct *mm)
 struct pid *flexsc_get_pid(struct pid *pid)
 {
 	return get_pid(pid);
+}
+
+/*
+ * @name has room for TASK_COMM_LEN bytes. All digits of @engine and @pool have
+ * not, so of the former the last five are shown.
+ */
+void flexsc_thread_name(char *name, unsigned int engine, unsigned int pool)
+{
+	snprintf(name, TASK_COMM_LEN, "flexsc-%u:%u", engine % 100000, pool);
 }
 
 void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value)

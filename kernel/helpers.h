@@ -70,6 +70,7 @@ unsigned int flexsc_max_pages(void);
 unsigned int flexsc_max_threads(void);
 unsigned int flexsc_max_user_pages(void);
 unsigned int flexsc_current_user(void);
+void flexsc_thread_name(char *name, unsigned int engine, unsigned int pool);
 void flexsc_seq_u64(struct seq_file *m, const char *name, u64 value);
 
 struct flexsc_notifier *flexsc_notifier_new(void);
@@ -99,7 +100,8 @@ void flexsc_trace_kick(struct task_struct *owner, unsigned int id);
 
 void flexsc_debug_init(void);
 void flexsc_debug_exit(void);
-struct flexsc_debug *flexsc_debug_add(void (*show)(struct seq_file *m, void *data),
+struct flexsc_debug *flexsc_debug_add(unsigned int number,
+				      void (*show)(struct seq_file *m, void *data),
 				      void *data);
 void *flexsc_debug_remove(struct flexsc_debug *d);
 

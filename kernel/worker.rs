@@ -12,10 +12,9 @@ use crate::{
     run::{self, End, Role},
     sys::{
         process,
-        thread::{self, Body, Ops},
+        thread::{self, Body, Name, Ops},
     },
 };
-use kernel::c_str;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
@@ -42,7 +41,7 @@ impl Worker {
             GFP_KERNEL_ACCOUNT,
         );
         let created = match worker {
-            Ok(worker) => OPS.create(c_str!("flexsc"), worker),
+            Ok(worker) => OPS.create(&Name::new(engine.number(), pool), worker),
             Err(e) => Err(e.into()),
         };
         match created {

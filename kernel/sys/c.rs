@@ -91,6 +91,7 @@ extern "C" {
     pub(super) fn flexsc_max_threads() -> c_uint;
     pub(super) fn flexsc_max_user_pages() -> c_uint;
     pub(super) fn flexsc_current_user() -> c_uint;
+    pub(super) fn flexsc_thread_name(name: *mut c_char, engine: c_uint, pool: c_uint);
     pub(super) fn flexsc_seq_u64(m: *mut seq_file, name: *const c_char, value: u64);
 
     pub(super) fn flexsc_notifier_new() -> *mut flexsc_notifier;
@@ -125,6 +126,7 @@ extern "C" {
     pub(super) fn flexsc_debug_init();
     pub(super) fn flexsc_debug_exit();
     pub(super) fn flexsc_debug_add(
+        number: c_uint,
         show: Option<unsafe extern "C" fn(*mut seq_file, *mut c_void)>,
         data: *mut c_void,
     ) -> *mut flexsc_debug;

@@ -56,12 +56,12 @@ impl<T: Show> Entry<T> {
         }
     }
 
-    /// Makes the file, which holds `of` until [`Self::remove`]. To be called once. Without memory
-    /// there is no file.
-    pub(crate) fn add(&self, of: Arc<T>) {
+    /// Makes the file, named after the process and `number`, which holds `of` until
+    /// [`Self::remove`]. To be called once. Without memory there is no file.
+    pub(crate) fn add(&self, number: u32, of: Arc<T>) {
         let data = of.into_foreign();
         // SAFETY: `data` stays valid until `remove` takes it back.
-        let entry = unsafe { c::flexsc_debug_add(Some(Self::show), data.cast_mut()) };
+        let entry = unsafe { c::flexsc_debug_add(number, Some(Self::show), data.cast_mut()) };
         if entry.is_null() {
             // SAFETY: The C side has not taken it.
             drop(unsafe { Arc::<T>::from_foreign(data) });

@@ -2,7 +2,7 @@
 
 //! Making syscall threads with the core's factory.
 
-use super::process::Thread;
+use super::{c, process::Thread};
 use core::{ffi::c_void, marker::PhantomData, ptr::NonNull};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
@@ -34,6 +34,24 @@ impl Drop for Created {
     }
 }
 
+/// What a thread is called in /proc.
+///
+/// # Invariants
+///
+/// Ends in a zero byte.
+pub(crate) struct Name([u8; bindings::TASK_COMM_LEN as usize]);
+
+impl Name {
+    /// The name of the threads of an engine's pool.
+    pub(crate) fn new(engine: u32, pool: u8) -> Self {
+        let mut name = [0; bindings::TASK_COMM_LEN as usize];
+        // SAFETY: The array has room for a name of a task.
+        unsafe { c::flexsc_thread_name(name.as_mut_ptr(), engine, pool.into()) };
+        // INVARIANT: The C side has ended the name.
+        Name(name)
+    }
+}
+
 /// The callbacks of a kind of thread.
 pub(crate) struct Ops<T> {
     table: bindings::syscall_thread_ops,
@@ -59,11 +77,11 @@ impl<T: Body> Ops<T> {
     ///
     /// Fails with `EAGAIN` at a limit on processes, `ENOMEM`, and `EINTR` where the caller is
     /// about to die or has a signal to handle first.
-    pub(crate) fn create(&'static self, name: &'static CStr, body: Arc<T>) -> Result<Created> {
+    pub(crate) fn create(&'static self, name: &Name, body: Arc<T>) -> Result<Created> {
         let data = body.into_foreign();
-        // SAFETY: The table and the name are static, `data` is the thread's if this succeeds.
+        // SAFETY: The table is static, the name is copied, `data` is the thread's if this succeeds.
         let st = unsafe {
-            bindings::syscall_thread_create(&self.table, data.cast_mut(), name.as_char_ptr())
+            bindings::syscall_thread_create(&self.table, data.cast_mut(), name.0.as_ptr().cast())
         };
         match kernel::error::from_err_ptr(st) {
             // SAFETY: Neither an error nor null.
