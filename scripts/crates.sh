@@ -65,6 +65,11 @@ crates_keep() {
 	exec {lock}>&-
 }
 
+# programs_progress LOG: how far build_programs is.
+programs_progress() {
+	printf '%d crates built' "$(grep -c '^ *Compiling ' "$1")"
+}
+
 # The static programs for test machines: PROGRAMS.
 build_programs() {
 	cd "$ROOT" || return

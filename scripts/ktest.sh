@@ -44,6 +44,7 @@ usage() {
 	  --get GUEST:HOST  a file or directory to fetch at the end
 	  --disk FILE       a raw disk image, in the machine /dev/vda, then /dev/vdb ...
 	  --share DIR:TAG   a directory, read-only: mount -t 9p -o ro,trans=virtio TAG /mnt
+	                    (not with perf, which has no 9p)
 	  --module-args S   parameters of the module
 	  --no-module       do not load flexsc.ko
 	  --icount          count instructions as time: one processor, the same in every run
@@ -56,7 +57,7 @@ usage() {
 }
 
 config=perf mode=tests filter='' smp=2 mem='' keep='' gdb='' build=1 bin='' icount=''
-command='' module=1 module_args='' kernel='' append='' boot_limit='' test_limit='' total_limit=''
+command='' share='' module=1 module_args='' kernel='' append='' boot_limit='' test_limit='' total_limit=''
 adds=() gets=() extra=()
 
 need() { [[ $# -ge 2 ]] || die "$1 needs a value; see --help."; }
@@ -85,6 +86,7 @@ while (($#)); do
 		shift
 		;;
 	--share)
+		share=1
 		[[ -d ${2%:*} && $2 == *:?* ]] || die "--share wants DIRECTORY:TAG, not '$2'."
 		extra+=(-virtfs "local,path=${2%:*},mount_tag=${2##*:},security_model=none,readonly=on")
 		shift
@@ -119,7 +121,7 @@ have python3 || die "python3 is missing: run scripts/setup.sh."
 
 if [[ -n $build && -z $bin ]]; then
 	[[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
-	stage programs build_programs >&2
+	STAGE_FOLLOW=programs_progress stage programs build_programs >&2
 fi
 bin=${bin:-$PROGRAMS/flexsc-tests}
 [[ $mode == run || $mode == shell || -x $bin ]] ||
@@ -152,6 +154,8 @@ else
 	kernel=$ROOT/build/kernel-$config
 	[[ -z $build ]] || "$ROOT/scripts/build-kernel.sh" -c "$config" >&2
 fi
+[[ -z $share || ! -r $kernel/config ]] || grep -q '^CONFIG_NET_9P_VIRTIO=[ym]$' "$kernel/config" ||
+	die "the kernel $config cannot mount what --share gives: take -c debug, or an image with --disk."
 [[ -r $kernel/bzImage ]] || die "there is no kernel in $kernel: run scripts/build-kernel.sh -c $config."
 if [[ -n $module && ! -r $kernel/flexsc.ko ]]; then
 	[[ $mode != tests ]] || die "there is no flexsc.ko in $kernel: build it, or add --no-module."

@@ -44,16 +44,67 @@ end_apart() {
 	kill -- "-$1" 2>/dev/null || true
 }
 
+# Long steps say how far they are: on a terminal in a line that changes, elsewhere in a line every
+# thirty seconds.  A script whose output goes into a log finds in FLEXSC_PROGRESS a file instead, of
+# which whoever runs it shows the last line.
+PROGRESS_PAUSE=${FLEXSC_PROGRESS_PAUSE:-30}
+LINE_END=''
+[[ ! -t 1 ]] || PROGRESS_PAUSE=1 LINE_END=$'\e[K'
+[[ -z ${FLEXSC_PROGRESS:-} ]] || PROGRESS_PAUSE=2
+
+# follow NAME FUNCTION...: until it is ended, or its script is, what FUNCTION SECONDS prints.
+follow() {
+	local name=$1 start=$SECONDS text nap=''
+	shift
+	set +e
+	trap '[[ -z $nap ]] || kill "$nap" 2>/dev/null; exit' TERM
+	while kill -0 $$ 2>/dev/null; do
+		sleep "$PROGRESS_PAUSE" &
+		nap=$!
+		wait "$nap"
+		text=$("$@" $((SECONDS - start))) || continue
+		if [[ -n ${FLEXSC_PROGRESS:-} ]]; then
+			printf '%s\n' "$name: $text" >"$FLEXSC_PROGRESS"
+		elif [[ -t 1 ]]; then
+			printf '%-8s %4d s  %s%s\r' "$name" $((SECONDS - start)) "$text" "$LINE_END"
+		else
+			printf '%-8s %4d s  %s ...\n' "$name" $((SECONDS - start)) "$text"
+		fi
+	done
+}
+
+# last_line LOG: as much of it as fits.
+last_line() {
+	tail -n 1 "$1" | tr -dc '[:print:]' | cut -c 1-60
+}
+
+# minutes_left SECONDS DONE TOTAL: a guess from what is done, once that is enough to go by.
+minutes_left() {
+	local left
+	(($2 > 9 && $2 < $3)) || return 0
+	left=$(($1 * ($3 - $2) / $2))
+	if ((left < 60)); then
+		printf ', less than a minute left'
+	else
+		printf ', about %d min left' $(((left + 30) / 60))
+	fi
+}
+
 # stage NAME COMMAND...: run COMMAND with its output in a log and print one
 # line with the seconds it took.  On failure: the log's path, its last lines,
 # exit 1.  COMMAND may be a shell function; variables it sets are lost.
+# STAGE_FOLLOW=FUNCTION before it: FUNCTION LOG SECONDS prints how far it is,
+# otherwise the last line of the log has to do.
 # Never call stage in a condition: the shell would then ignore "set -e".
 stage() {
-	local name=$1 log rc start=$SECONDS
+	local name=$1 log rc start=$SECONDS follower
 	shift
 	mkdir -p "$FLEXSC_LOGS"
 	log=$FLEXSC_LOGS/${STAGE_PREFIX:-}$name.log
 	[[ -t 1 ]] && printf '%-8s ...\r' "$name"
+	: >"$log"
+	follow "$name" "${STAGE_FOLLOW:-last_line}" "$log" &
+	follower=$!
 	set +e
 	(
 		set -e
@@ -61,12 +112,14 @@ stage() {
 		"$@"
 	) >"$log" 2>&1
 	rc=$?
+	kill "$follower" 2>/dev/null
+	wait "$follower" 2>/dev/null
 	set -e
 	if ((rc == 0)); then
-		printf '%-8s %4d s%s\n' "$name" $((SECONDS - start)) "$(stage_note "$log")"
+		printf '%-8s %4d s%s%s\n' "$name" $((SECONDS - start)) "$(stage_note "$log")" "$LINE_END"
 		return 0
 	fi
-	printf '%-8s %4d s  FAILED\n' "$name" $((SECONDS - start))
+	printf '%-8s %4d s  FAILED%s\n' "$name" $((SECONDS - start)) "$LINE_END"
 	if ((rc != 113)); then
 		show_failure "$name" "$log" >&2
 	fi

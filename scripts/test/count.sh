@@ -65,12 +65,51 @@ new_part() {
 	log=$logs/$(printf '%s%02d-%s.log' "${lane:+$lane-}" $part_number "${1//[^a-z0-9]/-}")
 }
 
+# how_far NAME FILE SECONDS: what the part has left in FILE about how far it is, or else the last
+# line of its log.  In a lane there is nobody to tell but join_lanes, which is told the name, too.
+how_far() {
+	local text
+	text=$(tail -n 1 "$2" 2>/dev/null)
+	[[ -n $text ]] || text=$(tail -n 1 "$log" 2>/dev/null | tr -dc '[:print:]')
+	printf '%-36s %5d s  %.60s' "$1" "$3" "$text"
+}
+
+# show_progress FUNCTION...: until it is ended: on a terminal each second, in a line that changes,
+# elsewhere a line every half minute.
+show_progress() {
+	local nap='' start=$SECONDS text
+	set +e
+	trap '[[ -z $nap ]] || kill "$nap" 2>/dev/null; exit' TERM
+	while kill -0 $$ 2>/dev/null; do
+		sleep "$PROGRESS_PAUSE" &
+		nap=$!
+		wait "$nap"
+		text=$("$@" $((SECONDS - start)))
+		if [[ -n $lane ]]; then
+			printf '%s\n' "$text" >"$logs/$lane.progress"
+		elif [[ -t 1 ]]; then
+			printf '%s%s\r' "$text" "$LINE_END"
+		else
+			printf '%s ...\n' "$text"
+		fi
+	done
+}
+
+hide_progress() {
+	kill "$1" 2>/dev/null || true
+	wait "$1" 2>/dev/null || true
+}
+
 # part NAME COUNT COMMAND...
 part() {
-	local name=$1 how=$2 log rc p f s start=$SECONDS
+	local name=$1 how=$2 log rc p f s start=$SECONDS follower
 	shift 2
 	new_part "$name"
-	[[ ! -t 1 || -n $lane ]] || printf '%-36s ...\r' "$name"
+	[[ ! -t 1 || -n $lane ]] || printf '%-36s ...%s\r' "$name" "$LINE_END"
+	export FLEXSC_PROGRESS=$log.progress
+	: >"$log"
+	show_progress how_far "$name" "$FLEXSC_PROGRESS" &
+	follower=$!
 	set +e
 	(
 		set -e
@@ -78,6 +117,8 @@ part() {
 	) >"$log" 2>&1 </dev/null
 	rc=$?
 	set -e
+	hide_progress "$follower"
+	rm -f "$FLEXSC_PROGRESS" ${lane:+"$logs/$lane.progress"}
 	case $how in
 	one) read -r p f s <<<"$((rc == 0)) $((rc != 0)) 0" ;;
 	*) read -r p f s < <("count_$how" "$log") || true ;;
@@ -90,7 +131,7 @@ part() {
 	((f == 0)) || part_result=failed
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	{
-		printf '%-36s %5d s  %s\n' "$name" $((SECONDS - start)) "$(sums "$p" "$f" "$s")"
+		printf '%-36s %5d s  %s%s\n' "$name" $((SECONDS - start)) "$(sums "$p" "$f" "$s")" "$LINE_END"
 		if ((f)); then
 			((rc == 0)) || printf '    | exit code %d\n' "$rc"
 			explain "$log"
@@ -127,12 +168,20 @@ stop_lanes() {
 	done
 }
 
+# How far a lane's part is.
+lane_progress() {
+	cat "$logs/$1.progress" 2>/dev/null
+}
+
 # join_lanes: waits for them, and adds up.
 join_lanes() {
-	local pid name p f s
+	local pid name p f s follower
 	while ((${#lanes[@]})); do
 		pid=${lanes[0]} name=${lanes[1]}
+		show_progress lane_progress "$name" &
+		follower=$!
 		wait "$pid" || true
+		hide_progress "$follower"
 		lanes=("${lanes[@]:2}")
 		if ! read -r p f s 2>/dev/null <"$logs/$name.lane"; then
 			p=0 f=1 s=0
