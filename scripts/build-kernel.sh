@@ -94,11 +94,17 @@ grafting() {
 	[[ $config != nopatch && -e $ROOT/kernel/patches/graft.patch ]]
 }
 
+# Configurations that differ from perf in FlexSC only.
+like_perf() {
+	[[ $config == perf || $config == off || $config == nopatch ]]
+}
+more_kconfig=kernel/configs/Kconfig.perf
+
 # The lines that are asked of this configuration; of two lines for one symbol
 # the later one counts.
 wanted_config() {
 	local set=$config
-	[[ $set == off || $set == nopatch ]] && set=perf
+	! like_perf || set=perf
 	cat "$ROOT/kernel/configs/base.config" "$ROOT/kernel/configs/$set.config" |
 		case $config in
 		off) sed 's/^CONFIG_FLEXSC=.*/# CONFIG_FLEXSC is not set/' ;;
@@ -120,6 +126,7 @@ result_key() {
 		wanted_config
 		mapfile -t files < <(
 			echo scripts/build-kernel.sh
+			! like_perf || echo "$more_kconfig"
 			patch_files
 			if grafting; then
 				echo kernel/patches/graft.patch
@@ -219,7 +226,7 @@ kmake() {
 		KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970' \
 		make -C "$from" O="$obj" LLVM="$LLVM" RUSTC="$KERNEL_RUSTC" HOSTRUSTC="$KERNEL_RUSTC" \
 		RUSTDOC="$KERNEL_RUSTDOC" CLIPPY_DRIVER="$(dirname "$KERNEL_RUSTC")/clippy-driver" \
-		BINDGEN="$BINDGEN" "$@"
+		BINDGEN="$BINDGEN" ${kconfig:+KBUILD_KCONFIG="$kconfig"} "$@"
 }
 
 # missing_symbols CONFIG WANTED: lines of WANTED that CONFIG does not honour.
@@ -232,13 +239,20 @@ missing_symbols() {
 		"$1" "$2"
 }
 
+# write_if_changed FILE: what comes in, unless it is there already; make looks at the time.
+write_if_changed() {
+	cat >"$1.new"
+	if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+
 # config: everything off but what the fragments say; then hold it to that.
 do_config() {
 	local want=$obj/.flexsc-wanted stamp=$obj/.flexsc-config new lost
 	mkdir -p "$obj"
 	wanted_config >"$want"
+	[[ -z $kconfig ]] || cat "$from/Kconfig" "$ROOT/$more_kconfig" | write_if_changed "$kconfig"
 	new=$({
-		cat "$want"
+		cat "$want" ${kconfig:+"$kconfig"}
 		echo "$tools"
 		[[ $config == nopatch ]] || (cd "$tree" && grep Kconfig "$tree.files" | xargs -r cat)
 	} | sha256sum)
@@ -257,8 +271,40 @@ do_config() {
 	echo "note: $(wc -l <"$want") symbols verified"
 }
 
+# What the build compiles, line by line: objects of C, assembler and Rust.
+compiled() {
+	grep -cE '^  (CC|AS|RUSTC)( \[M\]| L| P)? ' "$1" || true
+}
+
+# build_progress LOG SECONDS: how far it is.  How much there is to do is known only where nothing
+# had been built, from the last time, or else from a list in the clone.
+build_progress() {
+	local n total
+	n=$(compiled "$1")
+	if [[ -e $obj/vmlinux ]]; then
+		printf '%d objects built' "$n"
+		return
+	fi
+	total=$(($(cat "$obj.objects" 2>/dev/null || awk -v c="$config" '$1 == c { print $2 }' "$ROOT/scripts/objects") - there))
+	printf '%d of %d objects built%s' "$n" $((total > n ? total : n)) "$(minutes_left "$2" "$n" "$total")"
+}
+
 do_build() {
+	rm -f "$obj/.flexsc-compiled"
 	kmake -j"$(nproc)" bzImage modules
+}
+
+# count_objects LOG: keeps, if all was built at once, how much that was; and how much the kernel
+# that is there was linked from.
+count_objects() {
+	if ((fresh)); then
+		compiled "$1" >"$obj.objects"
+		printf 'compiled %d\nof these C %d\n' "$(cat "$obj.objects")" "$(grep -c '^  CC ' "$1")" >"$obj/.flexsc-compiled"
+	fi
+	{
+		cat "$obj/.flexsc-compiled" 2>/dev/null || true
+		printf 'linked %d\n' "$("llvm-ar$LLVM" t "$obj/vmlinux.a" | wc -l)"
+	} >"$obj/.flexsc-objects"
 }
 
 do_install() {
@@ -271,6 +317,7 @@ do_install() {
 		cp "$obj/drivers/flexsc/flexsc.ko" "$tmp/"
 	fi
 	printf '%s\n' "$version" "$tools" >"$tmp/built-from"
+	cp "$obj/.flexsc-objects" "$tmp/objects"
 	rm -rf "$out"
 	mv "$tmp" "$out"
 	# shellcheck disable=SC2012
@@ -298,6 +345,8 @@ obj=$FLEXSC_CACHE/obj/$config
 overlay=$FLEXSC_CACHE/tree/.overlay
 from=$tree
 [[ $config != nopatch ]] || from=$src
+kconfig=
+! like_perf || kconfig=$obj/Kconfig.top
 mkdir -p "$FLEXSC_CACHE"/{src,tree,obj,out}
 
 # Another source version or another tool chain starts from scratch.
@@ -329,7 +378,11 @@ if [[ ! -d $obj ]]; then
 	echo "$stamp" >"$obj/.flexsc-stamp"
 fi
 stage config do_config
-stage build do_build
+# Objects that an interrupted build has left.
+there=$(find "$obj" -name '*.o' ! -path "$obj/tools/*" | wc -l)
+fresh=$((there == 0))
+STAGE_FOLLOW=build_progress stage build do_build
+count_objects "$FLEXSC_LOGS/${STAGE_PREFIX}build.log"
 stage install do_install
 link_result "$out"
 say "$config: built in $((SECONDS - started)) s"

@@ -14,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export STAGE_PREFIX=demo-
 
 TREES="fs include"	# of the kernel source: 8,700 files, 90 MB
-IMAGE_FORMAT=1		# to be raised when do_tree() changes
+IMAGE_FORMAT=2		# to be raised when do_tree() changes
 
 usage() {
 	cat <<END
@@ -72,7 +72,7 @@ do_tree() {
 	((files >= 2000 && bytes >= 40000000)) ||
 		die "the tree to copy is too small ($files files, $bytes bytes): remove $from and build the kernel again."
 	# A file takes at most one block more than its size; directories and tables come on top.
-	mke2fs -q -t ext4 -b 4096 -m 0 -O ^has_journal,^resize_inode -E root_owner=0:0 \
+	mke2fs -q -t ext2 -b 4096 -m 0 -O ^resize_inode -E root_owner=0:0 \
 		-N $((files * 11 / 10 + 1000)) -d "$work/tree" "$work/image" \
 		$((bytes / 1024 + files * 5 + 8192))k
 	mv "$work/image" "$image"
@@ -85,7 +85,7 @@ do_tree() {
 
 version=$(dpkg-query -W -f '${Version}' linux-source-6.12 2>/dev/null) ||
 	die "the package linux-source-6.12 is not installed: run scripts/setup.sh."
-image=$FLEXSC_CACHE/demo/tree-$(sha256sum <<<"$version $TREES $IMAGE_FORMAT" | cut -c 1-16).ext4
+image=$FLEXSC_CACHE/demo/tree-$(sha256sum <<<"$version $TREES $IMAGE_FORMAT" | cut -c 1-16).ext2
 work=$FLEXSC_CACHE/demo/.new
 [[ -r $image ]] || stage tree do_tree
 

@@ -210,6 +210,7 @@ if [[ -z $filter ]]; then
 fi
 part 'kernel perf' one "$ROOT/scripts/build-kernel.sh" -c perf
 perf=$part_result
+part_if "$perf" 'objects of kernel perf' one "$ROOT/scripts/test/objects.sh" perf
 [[ -n $quick ]] || beside debug lane_debug
 if [[ -z $filter ]]; then
 	part_if "$perf" 'harness, with planted faults' lines do_harness

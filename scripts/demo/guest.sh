@@ -7,7 +7,7 @@
 #
 # guest.sh ROUNDS PROGRESS: ROUNDS timed runs each; PROGRESS 1 shows a counter.
 #
-# The tree is a read-only ext4 file system on a virtual disk, the copy goes to
+# The tree is a read-only ext2 file system on a virtual disk, the copy goes to
 # memory.  Counted runs begin with cold caches, so that calls block; timed runs
 # have warm ones, no tracing, and alternate.
 
@@ -111,11 +111,11 @@ remove() {
 }
 
 mkdir -p $out $source
-mount -t ext4 -o ro /dev/vda $source || die "the disk with the tree cannot be mounted"
+mount -t ext2 -o ro /dev/vda $source || die "the disk with the tree cannot be mounted"
 mkdir -p $base/memory
 mount -t tmpfs demo $base/memory || die "there is no memory for the copy"
 
-echo "The module is loaded; the tree is on /dev/vda (ext4), its copies go to memory."
+echo "The module is loaded; the tree is on /dev/vda (ext2), its copies go to memory."
 echo "First with cold caches, counted by the kernel:"
 step "copy through syscall pages" counted flexsc --flexsc
 step "compare byte by byte" verify flexsc
