@@ -33,6 +33,7 @@ mod specialise;
 mod spin;
 mod starving;
 mod supervise;
+mod tools;
 
 use std::process::exit;
 use std::sync::atomic::Ordering;
@@ -115,6 +116,7 @@ const GROUPS: &[&[registry::Test]] = &[
     faults::threads::TESTS,
     lasting::TESTS,
     soak::TESTS,
+    tools::TESTS,
     module::TESTS,
 ];
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs `flexsc` as a user would.
 
+use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn flexsc(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_flexsc"))
@@ -34,6 +35,35 @@ fn stat_fails_where_there_is_nothing_to_show() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("has no engine open"), "{text}");
     assert_eq!(flexsc(&["stat", "4294967295"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_full_standard_output_is_one_sentence() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_flexsc"))
+        .arg("doctor")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.starts_with("flexsc: cannot write to standard output"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_full_standard_error_is_no_panic() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_flexsc"))
+        .args(["stat", "4294967295"])
+        .stderr(full)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
 }
 
 #[test]

@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `flexsc doctor`: one line for each thing that a program needs, and what to do
-//! where it is missing.
-
-#![expect(unsafe_code, reason = "posts a call")]
+//! if it is missing.
 
 use std::env::consts::ARCH;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
 
-use flexsc::{DEVICE, Engine, Error, Pages, Reason, Wait, calls};
+use flexsc::{DEVICE, abi};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
+use crate::out::Out;
+use crate::ways;
+
 const MODULE: &str = "/sys/module/flexsc";
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found out about one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
+pub enum Finding {
     Good,
     /// Works, but not as well as it could.
     Fair,
@@ -27,52 +26,62 @@ enum Finding {
 }
 
 /// Prints the findings and remembers the worst.
-struct Report {
-    worst: Finding,
+pub struct Report<'a> {
+    pub out: &'a mut Out,
+    pub worst: Finding,
 }
 
-impl Report {
-    fn say(&mut self, finding: Finding, what: &str, text: impl std::fmt::Display) {
+impl Report<'_> {
+    pub fn say(&mut self, finding: Finding, what: &str, text: impl std::fmt::Display) {
         let mark = match finding {
             Finding::Good => "ok",
             Finding::Fair => "note",
             Finding::Bad => "FAIL",
         };
-        println!("{mark:<5}{what:<11}{text}");
+        self.out.line(format_args!("{mark:<5}{what:<11}{text}"));
+        self.count(finding);
+    }
+
+    pub fn count(&mut self, finding: Finding) {
         if finding == Finding::Bad || self.worst == Finding::Good {
             self.worst = finding;
         }
     }
 
-    fn good(&mut self, what: &str, text: impl std::fmt::Display) {
+    pub fn good(&mut self, what: &str, text: impl std::fmt::Display) {
         self.say(Finding::Good, what, text);
     }
 
-    fn fair(&mut self, what: &str, text: impl std::fmt::Display) {
+    pub fn fair(&mut self, what: &str, text: impl std::fmt::Display) {
         self.say(Finding::Fair, what, text);
     }
 
-    fn bad(&mut self, what: &str, text: impl std::fmt::Display) {
+    pub fn bad(&mut self, what: &str, text: impl std::fmt::Display) {
         self.say(Finding::Bad, what, text);
     }
 }
 
 /// Examines the machine; says whether FlexSC can be used.
-pub fn examine() -> bool {
+pub fn examine(out: &mut Out) -> bool {
     let mut report = Report {
+        out,
         worst: Finding::Good,
     };
     let patched = kernel(&mut report);
     module(&mut report, patched);
     device(&mut report);
     limits(&mut report);
-    engine(&mut report);
-    match report.worst {
-        Finding::Good => println!("FlexSC can be used here."),
-        Finding::Fair => println!("FlexSC can be used here; see the notes."),
-        Finding::Bad => println!("FlexSC cannot be used here; see FAIL above."),
-    }
-    report.worst != Finding::Bad
+    ways::try_all(&mut report);
+    let worst = report.worst;
+    out.line(format_args!(
+        "{}",
+        match worst {
+            Finding::Good => "FlexSC can be used here.",
+            Finding::Fair => "FlexSC can be used here; see the notes.",
+            Finding::Bad => "FlexSC cannot be used here; see FAIL above.",
+        }
+    ));
+    worst != Finding::Bad
 }
 
 /// The first line of a small file, without white space around it.
@@ -164,9 +173,18 @@ fn device(report: &mut Report) {
     );
 }
 
+/// Bytes of memory that count as locked for a registration: its syscall pages, and their control
+/// blocks, which fill whole pages too.
+const fn locked(pages: u32) -> u64 {
+    let page = abi::FLEXSC_PAGE_SIZE as u64;
+    let blocks = pages as u64 * size_of::<abi::flexsc_ctrl>() as u64;
+    pages as u64 * page + blocks.next_multiple_of(page)
+}
+
 fn limits(report: &mut Report) {
     // One thread with all the pages that it can have at once.
-    let wanted = u64::from(flexsc::abi::FLEXSC_MAX_PAGES * flexsc::abi::FLEXSC_PAGE_SIZE);
+    let wanted = locked(abi::FLEXSC_MAX_PAGES);
+    let calls = abi::FLEXSC_MAX_PAGES * abi::FLEXSC_PAGE_ENTRIES;
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok((RLIM_INFINITY, _)) => report.good("memory", "may be locked without limit"),
         Ok((soft, _)) if soft >= wanted => {
@@ -175,7 +193,7 @@ fn limits(report: &mut Report) {
         Ok((soft, _)) => report.fair(
             "memory",
             format!(
-                "only {} KiB may be locked: `ulimit -l {}` is enough for 4096 calls in flight",
+                "only {} KiB may be locked: `ulimit -l {}` is enough for {calls} calls in flight",
                 soft >> 10,
                 wanted >> 10
             ),
@@ -192,71 +210,15 @@ fn limits(report: &mut Report) {
     }
 }
 
-fn engine(report: &mut Report) {
-    let engine = match Engine::open() {
-        Ok(engine) => engine,
-        Err(error) => return report.bad("open", error),
-    };
-    match engine.register(1) {
-        Ok(mut pages) => {
-            report.good(
-                "register",
-                format!("ABI version {}", flexsc::abi::FLEXSC_ABI_VERSION),
-            );
-            call(report, &mut pages);
-        }
-        Err(error) => report.bad("register", error),
-    }
-}
-
-/// Makes one call through a page.
-fn call(report: &mut Report, pages: &mut Pages) {
-    // SAFETY: getpid() touches no memory.
-    unsafe { pages.post(calls::getpid()) };
-    let answer = pages
-        .wait(Wait::all().timeout(PATIENCE))
-        .map(|_| pages.poll());
-    match answer {
-        Ok(Some(done)) if done.result == i64::from(std::process::id()) => {
-            report.good(
-                "call",
-                "getpid() through a syscall page gives the right answer",
-            );
-        }
-        Ok(Some(done)) if done.reason == Reason::Guarded => report.fair(
-            "call",
-            "refused: seccomp, ptrace or user dispatch decide over this program's calls; \
-             such programs make plain calls",
-        ),
-        Ok(Some(done)) => report.bad(
-            "call",
-            format!(
-                "getpid() through a syscall page gave {} ({}): please report this",
-                done.result, done.reason
-            ),
-        ),
-        Err(Error::TimedOut) => report.bad(
-            "call",
-            format!(
-                "no answer within {} s: see the kernel log with `dmesg`",
-                PATIENCE.as_secs()
-            ),
-        ),
-        Err(error) => report.bad("call", error),
-        Ok(None) => report.bad(
-            "call",
-            "no result where one was announced: please report this",
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_worst_finding_counts() {
+        let mut out = Out::new();
         let mut report = Report {
+            out: &mut out,
             worst: Finding::Good,
         };
         report.fair("test", "fair");
@@ -266,5 +228,11 @@ mod tests {
         report.fair("test", "fair");
         report.good("test", "good");
         assert_eq!(report.worst, Finding::Bad);
+    }
+
+    #[test]
+    fn control_blocks_count() {
+        assert_eq!(locked(1), 8 << 10);
+        assert_eq!(locked(64), 264 << 10);
     }
 }

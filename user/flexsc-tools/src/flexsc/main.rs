@@ -4,7 +4,9 @@
 #![deny(unsafe_code)]
 
 mod doctor;
+mod out;
 mod stat;
+mod ways;
 
 use std::process::ExitCode;
 
@@ -30,11 +32,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let mut out = out::Out::new();
     let fine = match Options::parse().command {
-        Command::Doctor => doctor::examine(),
-        Command::Stat { pid } => stat::print(pid),
+        Command::Doctor => doctor::examine(&mut out),
+        Command::Stat { pid } => stat::print(&mut out, pid),
     };
-    if fine {
+    if out.finish() && fine {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use flexsc::DEVICE;
 
+use crate::out::{Out, complain};
+
 /// What the names of the module's lines begin with.
 const PREFIX: &str = "flexsc-";
 
@@ -18,39 +20,41 @@ struct Found {
 }
 
 /// Prints the counters; says whether there were any.
-pub fn print(pid: Option<u32>) -> bool {
+pub fn print(out: &mut Out, pid: Option<u32>) -> bool {
     match pid {
-        Some(pid) => print_one(pid),
-        None => print_all(),
+        Some(pid) => print_one(out, pid),
+        None => print_all(out),
     }
 }
 
-fn print_one(pid: u32) -> bool {
+fn print_one(out: &mut Out, pid: u32) -> bool {
     match engines(pid) {
         Ok(found) if found.is_empty() => {
-            eprintln!("flexsc: process {pid} has no engine open");
+            complain(format_args!("process {pid} has no engine open"));
             false
         }
         Ok(found) => {
-            show(pid, &found);
+            show(out, pid, &found);
             true
         }
         Err(why) if why.kind() == ErrorKind::NotFound => {
-            eprintln!("flexsc: there is no process {pid}");
+            complain(format_args!("there is no process {pid}"));
             false
         }
         Err(why) => {
-            eprintln!("flexsc: cannot look at process {pid}: {why}; try as root");
+            complain(format_args!(
+                "cannot look at process {pid}: {why}; try as root"
+            ));
             false
         }
     }
 }
 
-fn print_all() -> bool {
+fn print_all(out: &mut Out) -> bool {
     let processes = match fs::read_dir("/proc") {
         Ok(processes) => processes,
         Err(why) => {
-            eprintln!("flexsc: cannot read /proc: {why}");
+            complain(format_args!("cannot read /proc: {why}"));
             return false;
         }
     };
@@ -61,7 +65,7 @@ fn print_all() -> bool {
         };
         match engines(pid) {
             Ok(found) if !found.is_empty() => {
-                show(pid, &found);
+                show(out, pid, &found);
                 any = true;
             }
             Ok(_) => {}
@@ -74,7 +78,7 @@ fn print_all() -> bool {
         } else {
             ""
         };
-        eprintln!("flexsc: no process has an engine open{more}");
+        complain(format_args!("no process has an engine open{more}"));
     }
     any
 }
@@ -123,12 +127,12 @@ fn line(key: &str, value: &str) -> String {
     }
 }
 
-fn show(pid: u32, found: &[Found]) {
+fn show(out: &mut Out, pid: u32, found: &[Found]) {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     for Found { fd, lines } in found {
-        println!("{pid} {} fd {fd}", name.trim());
+        out.line(format_args!("{pid} {} fd {fd}", name.trim()));
         for (key, value) in lines {
-            println!("{}", line(key, value));
+            out.line(format_args!("{}", line(key, value)));
         }
     }
 }

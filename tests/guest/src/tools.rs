@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `flexsc doctor` and `flexsc stat` with the module, and what people see of an engine in /proc.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::check::{Check, skip};
+use crate::kit::abi::Param;
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::mode::Mode;
+use crate::kit::seccomp::{self, Action};
+use crate::kit::trace::Trace;
+use crate::kit::{debug, process, until};
+
+tests! { "tools":
+    doctor_fine => "flexsc doctor goes each way and finds nothing wrong";
+    doctor_refused => "flexsc doctor fails where a filter has its posted calls refused";
+    doctor_killed => "flexsc doctor says so if a filter kills who calls flexsc_wait(2)";
+    full => "flexsc doctor and stat say in one sentence that standard output is full";
+    names => "header, fdinfo and flexsc stat have the same counters with the same values";
+    events_of_calls => "flexsc_invoke and flexsc_complete fire once for each executed entry";
+    threads => "names of syscall threads say engine and pool, wchan where they sleep";
+}
+
+const PROGRAM: &str = "/bin/flexsc";
+const HEADER: &str = include_str!("../../../kernel/include/uapi/linux/flexsc.h");
+
+fn program() -> Check<Command> {
+    if !Path::new(PROGRAM).exists() {
+        return skip(format!("needs {PROGRAM}"));
+    }
+    Ok(Command::new(PROGRAM))
+}
+
+/// What `flexsc doctor` prints, and whether it is content, with a filter for `nr` if there is one.
+fn doctor(filter: Option<(i64, Action)>) -> Check<(String, bool)> {
+    let mut command = program()?;
+    command.arg("doctor");
+    if let Some((nr, action)) = filter {
+        #[expect(unsafe_code, reason = "pre_exec is unsafe")]
+        // SAFETY: the closure makes system calls and nothing else.
+        unsafe {
+            command.pre_exec(move || {
+                seccomp::install(nr, action, false)?;
+                Ok(())
+            });
+        }
+    }
+    let output = ok!("flexsc doctor", command.output());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for line in text.lines() {
+        println!("# {line}");
+    }
+    Ok((text, output.status.success()))
+}
+
+fn has_line(text: &str, begin: &str, words: &str) -> bool {
+    text.lines()
+        .any(|line| line.starts_with(begin) && line.contains(words))
+}
+
+fn doctor_fine() -> Check {
+    let (text, fine) = doctor(None)?;
+    check!(fine, "{text}");
+    for way in [
+        "register", "ioctl", "wait", "thread", "kick", "poll", "eventfd",
+    ] {
+        check!(has_line(&text, &format!("ok   {way} "), ""), "{way}");
+    }
+    Ok(())
+}
+
+fn doctor_refused() -> Check {
+    // Filters that say something about a call that doctor does not make.
+    let (text, fine) = doctor(Some((libc::SYS_swapon, Action::Errno(libc::EPERM))))?;
+    check!(!fine, "doctor is content");
+    check!(
+        has_line(&text, "FAIL ioctl ", "a posted call was refused"),
+        "{text}"
+    );
+    check!(has_line(&text, "FlexSC cannot be used here", ""), "{text}");
+    Ok(())
+}
+
+fn doctor_killed() -> Check {
+    for action in [Action::KillThread, Action::KillProcess, Action::Trap] {
+        let (text, fine) = doctor(Some((548, action)))?;
+        check!(!fine, "{action:?}: doctor is content");
+        check!(has_line(&text, "FAIL wait ", "killed by SIGSYS"), "{text}");
+        check!(has_line(&text, "FlexSC cannot be used here", ""), "{text}");
+    }
+    Ok(())
+}
+
+fn full() -> Check {
+    let engine = Engine::open()?;
+    let pid = std::process::id().to_string();
+    for args in [vec!["doctor"], vec!["stat"], vec!["stat", &pid]] {
+        let mut command = program()?;
+        let full = ok!("/dev/full", File::options().write(true).open("/dev/full"));
+        let output = ok!(
+            "flexsc",
+            command
+                .args(&args)
+                .stdout(full)
+                .stderr(Stdio::piped())
+                .output()
+        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        check_eq!(format!("{args:?}: {said}"), output.status.code(), Some(1));
+        check_eq!(format!("{args:?}: {said}"), said.lines().count(), 1);
+        check!(said.contains("cannot write to standard output"), "{said}");
+    }
+    drop(engine);
+    Ok(())
+}
+
+/// The counters that a struct of the header has, in order.
+fn header_names(name: &str) -> Vec<&'static str> {
+    let begin = format!("struct {name} {{");
+    let body = HEADER.split_once(&begin).map_or("", |(_, rest)| rest);
+    let body = body.split_once('}').map_or("", |(body, _)| body);
+    let fields = body.lines().filter_map(|line| {
+        let (kind, field) = line.trim().trim_end_matches(';').split_once('\t')?;
+        (kind == "__u64").then_some(field.trim())
+    });
+    fields.collect()
+}
+
+/// Names and values of lines `PREFIXname: value`, those of pools apart.
+fn pairs(text: &str, prefix: &str, colon: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter_map(|line| {
+        let (name, value) = line.strip_prefix(prefix)?.split_once(colon)?;
+        Some((name.to_owned(), value.trim().to_owned()))
+    });
+    lines
+        .filter(|(name, _)| !name.starts_with("pool-"))
+        .collect()
+}
+
+fn names() -> Check {
+    let wanted = header_names("flexsc_stats");
+    check!(
+        wanted.len() >= 25 && wanted.contains(&"cancels"),
+        "{wanted:?}"
+    );
+    let (engine, mut ring) = Mode::Async.start(1)?;
+    engine.set(Param::RetireMs, 60_000)?;
+    ring.run_all(&[call!(SYS_getpid); 3])?;
+    engine.until_pool(0, "idle threads", |pool| pool.threads_idle == pool.threads)?;
+    let path = format!("/proc/self/fdinfo/{}", engine.fd());
+    let text = ok!("fdinfo", fs::read_to_string(path));
+    let fdinfo = pairs(&text, "flexsc-", ":\t");
+    let names: Vec<&str> = fdinfo.iter().map(|(name, _)| name.as_str()).collect();
+    check_eq!("names in fdinfo", names, wanted);
+
+    let pid = std::process::id().to_string();
+    let output = ok!("flexsc stat", program()?.args(["stat", &pid]).output());
+    let stat = String::from_utf8_lossy(&output.stdout).into_owned();
+    check_eq!("flexsc stat", pairs(&stat, "  ", " "), fdinfo);
+
+    let stats = engine.stats()?;
+    let value = |name: &str| {
+        let found = fdinfo.iter().find(|(n, _)| n == name);
+        found.and_then(|(_, value)| value.parse::<u64>().ok())
+    };
+    for (name, queried) in [
+        ("posted", stats.posted),
+        ("thread_done", stats.thread_done),
+        ("cancels", stats.cancels),
+        ("loop_rounds", stats.loop_rounds),
+        ("pools", stats.pools),
+    ] {
+        check_eq!(name, value(name), Some(queried));
+    }
+
+    let wanted = header_names("flexsc_pool_stats");
+    let pool = text
+        .lines()
+        .find_map(|line| line.strip_prefix("flexsc-pool-0:\t"));
+    let words: Vec<&str> = pool.unwrap_or_default().split(' ').collect();
+    let mut names: Vec<&str> = words.iter().step_by(2).copied().collect();
+    let mut wanted = wanted;
+    names.sort_unstable();
+    wanted.sort_unstable();
+    check_eq!("names in the pool's line", names, wanted);
+    Ok(())
+}
+
+fn events_of_calls() -> Check {
+    let trace = Trace::start(&["flexsc_invoke", "flexsc_complete"])?;
+    let mut expected = 0;
+    for mode in Mode::ALL {
+        let (_engine, mut ring) = mode.start(1)?;
+        let (from, to) = pipe()?;
+        ring.run_all(&[call!(SYS_getpgrp); 64])?;
+        expected += 64;
+        // Those that the owner leaves to a thread as they may block, and that do.
+        let reads = BlockedReads::new(&from, 4);
+        let slots = ring.post_blocked(&reads.calls())?;
+        reads.release(&to)?;
+        ring.finish(&slots)?;
+        expected += 4;
+        let events = trace.events()?;
+        for name in ["flexsc_invoke", "flexsc_complete"] {
+            let seen = events.iter().filter(|event| event.name == name).count();
+            check_eq!(format!("{mode:?}: {name}"), seen, expected);
+        }
+    }
+    Ok(())
+}
+
+fn threads() -> Check {
+    let engine = Engine::open()?;
+    engine.set_pool(3, Param::PoolActive, 0)?;
+    let ring = engine.ring(1)?;
+    let files = debug::files()?;
+    check_eq!("engines", files.len(), 1);
+    let number = files[0]
+        .rsplit_once('-')
+        .map(|(_, number)| number.to_owned());
+    let number: u64 = ok!("number", number.unwrap_or_default().parse::<u64>());
+    for pool in [0, 3] {
+        let name = format!("flexsc-{}:{pool}", number % 100_000);
+        let pid = std::process::id() as i32;
+        let tasks = process::tasks(pid);
+        let found = tasks.into_iter().find(|task| task.name == name);
+        let Some(task) = found else {
+            fail!("no thread {name}");
+        };
+        until("an idle thread's wchan", || {
+            let path = format!("/proc/{pid}/task/{}/wchan", task.tid);
+            fs::read_to_string(path).is_ok_and(|at| at == "flexsc_sleep")
+        })?;
+    }
+    drop(ring);
+    Ok(())
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Each way in which a program talks to the kernel about posted calls, tried in a process of its
+//! own: a seccomp filter may kill who tries, or refuse what others may.
+
+#![expect(unsafe_code, reason = "posts calls, forks")]
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use flexsc::{Call, Completion, Engine, Error, Pages, Reason, Wait, abi, calls};
+
+use crate::doctor::{Finding, Report};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is tried, the name of its line, and what a filter must let through.
+struct Way {
+    name: &'static str,
+    needs: &'static str,
+    /// Good news, or why it does not work.
+    attempt: fn() -> Result<String, Bad>,
+}
+
+/// Why a way cannot be gone, or should not, as a sentence.
+struct Bad(Finding, String);
+
+impl<T: Display> From<T> for Bad {
+    fn from(why: T) -> Bad {
+        Bad(Finding::Bad, why.to_string())
+    }
+}
+
+const WAYS: [Way; 7] = [
+    Way {
+        name: "register",
+        needs: "ioctl(2) and mmap(2) of the device",
+        attempt: register,
+    },
+    Way {
+        name: "ioctl",
+        needs: "ioctl(2) of the device",
+        attempt: by_ioctl,
+    },
+    Way {
+        name: "wait",
+        needs: "system call 548, flexsc_wait(2), or have programs wait by the ioctl \
+                (Pages::set_wait_by_ioctl)",
+        attempt: by_number,
+    },
+    Way {
+        name: "thread",
+        needs: "ioctl(2) of the device",
+        attempt: by_thread,
+    },
+    Way {
+        name: "kick",
+        needs: "ioctl(2) of the device",
+        attempt: by_kick,
+    },
+    Way {
+        name: "poll",
+        needs: "poll(2)",
+        attempt: by_poll,
+    },
+    Way {
+        name: "eventfd",
+        needs: "eventfd2(2)",
+        attempt: by_eventfd,
+    },
+];
+
+/// Opens the device, and if that succeeds tries all else.
+pub fn try_all(report: &mut Report<'_>) {
+    if let Err(error) = Engine::open() {
+        return report.bad("open", error);
+    }
+    report.good("open", "the device can be opened");
+    for way in &WAYS {
+        try_one(report, way);
+    }
+}
+
+/// Tries one way in a child, which says what it has found.
+fn try_one(report: &mut Report<'_>, way: &Way) {
+    let _ = io::stdout().flush();
+    // SAFETY: this process has one thread, so that the child may do what it likes.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        let why = io::Error::last_os_error();
+        return report.bad(way.name, format_args!("fork: {why}"));
+    }
+    if child == 0 {
+        // Twice as long as it waits for anything.
+        // SAFETY: takes a number.
+        unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
+        report.worst = Finding::Good;
+        match (way.attempt)() {
+            Ok(news) => report.good(way.name, news),
+            Err(Bad(finding, why)) => report.say(finding, way.name, why),
+        }
+        let _ = io::stdout().flush();
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(report.worst as i32) };
+    }
+    match end_of(child) {
+        Ok(status) if libc::WIFEXITED(status) => match libc::WEXITSTATUS(status) {
+            0 => {}
+            n if n == Finding::Fair as i32 => report.count(Finding::Fair),
+            _ => report.count(Finding::Bad),
+        },
+        Ok(status) if libc::WTERMSIG(status) == libc::SIGALRM => report.bad(
+            way.name,
+            format_args!(
+                "no answer within {} s: see the kernel log with `dmesg`",
+                2 * PATIENCE.as_secs()
+            ),
+        ),
+        Ok(status) if libc::WTERMSIG(status) == libc::SIGSYS => report.bad(
+            way.name,
+            format_args!(
+                "killed by SIGSYS: a seccomp filter kills who tries; it has to allow {}",
+                way.needs
+            ),
+        ),
+        Ok(status) => report.bad(
+            way.name,
+            format_args!("killed by signal {}", libc::WTERMSIG(status)),
+        ),
+        Err(why) => report.bad(way.name, format_args!("waitpid: {why}")),
+    }
+}
+
+fn end_of(child: libc::pid_t) -> io::Result<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: writes one number.
+        if unsafe { libc::waitpid(child, &raw mut status, 0) } == child {
+            return Ok(status);
+        }
+        let why = io::Error::last_os_error();
+        if why.kind() != io::ErrorKind::Interrupted {
+            return Err(why);
+        }
+    }
+}
+
+fn start() -> Result<(Engine, Pages), Bad> {
+    let engine = Engine::open()?;
+    let mut pages = engine.register(1)?;
+    // A plain call in place of a refused one would say nothing about the engine.
+    pages.set_fallback(false);
+    Ok((engine, pages))
+}
+
+/// getpid() has no pointers, and everybody knows its result.
+fn post(pages: &mut Pages, call: Call) {
+    // SAFETY: getpid() touches no memory.
+    let _slot = unsafe { pages.post(call) };
+}
+
+fn judge(done: Option<Completion>) -> Result<(), Bad> {
+    let done = done.ok_or("no result although one was announced: please report this")?;
+    match done.reason {
+        Reason::None if done.result == i64::from(std::process::id()) => Ok(()),
+        Reason::None => Err(format!(
+            "getpid() through a syscall page gave {}: please report this",
+            done.result
+        )
+        .into()),
+        Reason::Guarded => Err(
+            "a posted call was refused: seccomp, ptrace or user dispatch \
+            decide over this program's calls; such programs make plain calls"
+                .into(),
+        ),
+        reason => Err(format!("a posted call was refused: {reason}").into()),
+    }
+}
+
+fn wait(pages: &mut Pages) -> Result<(), Bad> {
+    match pages.wait(Wait::all().timeout(PATIENCE)) {
+        Ok(_) => judge(pages.poll()),
+        Err(Error::TimedOut) => Err(late()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn late() -> Bad {
+    format!(
+        "no answer within {} s: see the kernel log with `dmesg`",
+        PATIENCE.as_secs()
+    )
+    .into()
+}
+
+fn register() -> Result<String, Bad> {
+    start()?;
+    Ok(format!("ABI version {}", abi::FLEXSC_ABI_VERSION))
+}
+
+fn by_ioctl() -> Result<String, Bad> {
+    let (_engine, mut pages) = start()?;
+    pages.set_wait_by_ioctl(true);
+    post(&mut pages, calls::getpid());
+    wait(&mut pages)?;
+    Ok("getpid() through a syscall page gives the right answer".to_owned())
+}
+
+fn by_number() -> Result<String, Bad> {
+    let (_engine, mut pages) = start()?;
+    // SAFETY: takes numbers, no memory.
+    let result = unsafe { libc::syscall(i64::from(abi::FLEXSC_NR_WAIT), -1, 0) };
+    let why = io::Error::last_os_error();
+    if result != -1 || why.raw_os_error() != Some(libc::EBADF) {
+        let number = abi::FLEXSC_NR_WAIT;
+        let text = format!(
+            "flexsc_wait(2), system call {number}, is refused: {why}; programs wait by the ioctl, \
+             which takes longer"
+        );
+        return Err(Bad(Finding::Fair, text));
+    }
+    post(&mut pages, calls::getpid());
+    pages.wait(Wait::all())?;
+    judge(pages.poll())?;
+    Ok("flexsc_wait(2) executes what is posted".to_owned())
+}
+
+fn by_thread() -> Result<String, Bad> {
+    let (_engine, mut pages) = start()?;
+    post(&mut pages, calls::getpid().asynchronous());
+    wait(&mut pages)?;
+    Ok("a syscall thread executes what is posted".to_owned())
+}
+
+fn by_kick() -> Result<String, Bad> {
+    let (_engine, mut pages) = start()?;
+    post(&mut pages, calls::getpid());
+    pages.kick()?;
+    let end = Instant::now() + PATIENCE;
+    while !pages.has_result() {
+        if Instant::now() > end {
+            return Err(late());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    judge(pages.poll())?;
+    Ok("KICK has it executed while the program does something else".to_owned())
+}
+
+/// Waits until `fd` can be read.
+fn readable(fd: i32) -> Result<(), Bad> {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one structure, which outlives the call.
+    match unsafe { libc::poll(&raw mut poll, 1, PATIENCE.as_millis() as i32) } {
+        1 if poll.revents & libc::POLLIN != 0 => Ok(()),
+        0 => Err(late()),
+        1 => Err(format!("poll() gives {:#x}", poll.revents).into()),
+        _ => Err(io::Error::last_os_error().into()),
+    }
+}
+
+fn by_poll() -> Result<String, Bad> {
+    let (engine, mut pages) = start()?;
+    post(&mut pages, calls::getpid().asynchronous());
+    pages.kick()?;
+    readable(engine.as_fd().as_raw_fd())?;
+    judge(pages.poll())?;
+    Ok("poll() tells of results".to_owned())
+}
+
+fn by_eventfd() -> Result<String, Bad> {
+    const SET: libc::Ioctl =
+        nix::request_code_write!(abi::FLEXSC_IOC_MAGIC, 5, size_of::<abi::flexsc_param>())
+            as libc::Ioctl;
+    let (engine, mut pages) = start()?;
+    // SAFETY: takes numbers, no memory.
+    let event = unsafe { libc::eventfd(0, 0) };
+    if event < 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    let arg = abi::flexsc_param {
+        size: size_of::<abi::flexsc_param>() as u32,
+        param: abi::FLEXSC_PARAM_EVENTFD,
+        value: event as u64,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads `size` bytes of `arg`.
+    if unsafe { libc::ioctl(engine.as_fd().as_raw_fd(), SET, &raw const arg) } != 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    post(&mut pages, calls::getpid().asynchronous());
+    pages.kick()?;
+    readable(event)?;
+    judge(pages.poll())?;
+    Ok("an eventfd tells of results".to_owned())
+}
