@@ -145,8 +145,13 @@ do_crate() {
 		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
 }
 
+# On the kernel with FlexSC first: a name that is nowhere would be missed nowhere.
 do_off() {
-	ktest -c off --no-module --add "$ROOT/scripts/test/guest-off.sh:/test.sh" --run 'sh /test.sh'
+	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh
+	sed -n 's/^+EXPORT_SYMBOL_NS_GPL(\(syscall_[a-z0-9_]*\), SYSCALL_THREADS);/\1/p' \
+		"$ROOT"/kernel/patches/0*.patch >"$symbols"
+	ktest -c perf --no-module --add "$symbols:/symbols" --add "$test:/test.sh" --run 'sh /test.sh present'
+	ktest -c off --no-module --add "$symbols:/symbols" --add "$test:/test.sh" --run 'sh /test.sh'
 }
 
 do_foreign() {
