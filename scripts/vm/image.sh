@@ -25,7 +25,7 @@ tree=$(mktemp -d "${TMPDIR:-/tmp}/ktest-image.XXXXXX")
 trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree"/{bin,ktest,lib/modules,root,tmp,etc}
 cp "$box" "$tree/bin/busybox"
-cp "$ROOT"/tests/guest-init/{run-tests.sh,watchdog.sh,splats.ere} "$tree/ktest/"
+cp "$ROOT"/tests/guest-init/{run-tests.sh,watchdog.sh,speed.sh,splats.ere} "$tree/ktest/"
 cp "$ROOT/tests/guest-init/init" "$tree/init"
 cp "$conf" "$tree/ktest/conf"
 

@@ -6,7 +6,7 @@
 # Plain sh, for busybox and for a full system.  /ktest/conf or the environment:
 #   KT_BIN          test program: `KT_BIN --list`, `KT_BIN run NAME`
 #   KT_FILTER       substring or glob of test names, several separated by spaces
-#   KT_TEST_LIMIT   seconds per test
+#   KT_TEST_LIMIT   seconds per test, on a machine of the usual speed
 #   KT_MODULE       module to load first and to unload last (empty: none)
 #   KT_MODULE_ARGS  its parameters
 #   KT_KMEMLEAK     "must": the leak scan is part of the plan; "no": it is not
@@ -23,6 +23,11 @@ if [ -z "$KT_HERE" ] && [ -r /ktest/conf ]; then
 fi
 export KT_HERE
 : "${KT_TEST_LIMIT:=30}"
+# How slow the machine is, in percent of the usual one; a test at its limit looks once more.
+export FLEXSC_TEST_SPEED="$dir/speed.sh"
+[ -n "$FLEXSC_TEST_SLOW" ] || FLEXSC_TEST_SLOW=$(sh "$FLEXSC_TEST_SPEED")
+export FLEXSC_TEST_SLOW
+limit=$((KT_TEST_LIMIT * FLEXSC_TEST_SLOW / 100))
 
 only_list=
 while getopts k:lh opt; do
@@ -77,15 +82,15 @@ run_test() {
 	"$KT_BIN" run "$1" < /dev/null > "$out" 2>&1 &
 	pid=$!
 	read -r now _ < /proc/uptime
-	echo "$pid $((${now%.*} + KT_TEST_LIMIT))" > "$tmp/watched"
+	echo "$pid $((${now%.*} + limit))" > "$tmp/watched"
 	wait "$pid" 2>/dev/null
 	rc=$?
 	: > "$tmp/watched"
-	[ ! -e "$tmp/late" ] || { rc=124; rm -f "$tmp/late"; }
+	[ ! -e "$tmp/late" ] || { rc=124; read -r hit < "$tmp/late"; rm -f "$tmp/late"; }
 	kill -KILL "-$pid" 2>/dev/null
 	case $rc in
 	0 | 77) why= ;;
-	124) why="limit of $KT_TEST_LIMIT s hit" ;;
+	124) why="limit of $hit s hit" ;;
 	12[6-7]) why="exit code $rc, cannot run $KT_BIN" ;;
 	1[3-9]?) why="ended by signal $((rc - 128))" ;;
 	*) why="exit code $rc" ;;
@@ -169,7 +174,7 @@ entry() {
 
 out=$tmp/out
 : > "$tmp/watched"
-setsid sh "$dir/watchdog.sh" "$tmp" "$KT_TEST_LIMIT" > /dev/null 2>&1 &
+setsid sh "$dir/watchdog.sh" "$tmp" "$KT_TEST_LIMIT" "$limit" > /dev/null 2>&1 &
 dog=$!
 if ! "$KT_BIN" --list > "$tmp/all"; then
 	echo "Bail out! '$KT_BIN --list' failed"

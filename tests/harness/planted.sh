@@ -10,7 +10,7 @@ list=$(ls -d /tmp/ktest.*/list 2>/dev/null | tail -n 1)
 case $1 in
 --list)
 	echo good_one good_two skipped failing noisy_failing hang crash warn oops_line no_exit_code \
-		short_plan kill_runner reboot stop_runner panic never_reached | tr ' ' '\n'
+		short_plan kill_runner reboot stop_runner panic never_reached work | tr ' ' '\n'
 	;;
 run)
 	case $2 in
@@ -19,6 +19,8 @@ run)
 	failing) echo "# expected 1, got 2"; exit 1 ;;
 	noisy_failing) printf 'not ok 1 good_one\n1..9\nKTAP version 1\n'; exit 3 ;;
 	hang) exec sleep 1000 ;;
+	# So much work that it takes 2 s on a machine of the usual speed.
+	work) for _ in 1 2 3 4; do sh /ktest/speed.sh; done ;;
 	crash) kill -SEGV $$ ;;
 	warn) echo '<4>WARNING: CPU: 0 PID: 1 at planted.c:1 planted+0x1/0x2' > /dev/kmsg ;;
 	oops_line) echo '<0>rust_kernel: panicked at planted.rs:1:1' > /dev/kmsg; exit 77 ;;

@@ -25,12 +25,14 @@ trap 'rm -rf "$KTEST_WORK"' EXIT
 
 passed=0 failed=0 case='' output='' code=0 begun=0 bad=''
 
-# start NAME ARGUMENT...: one run of ktest.sh; its output and exit code are kept.
+# start NAME ARGUMENT...: one run of ktest.sh; its output and exit code are kept.  With slow=1
+# before it: on an emulated machine that stands still for four fifths of the time.
 start() {
+	local accel=${slow:+tcg}
 	case=$1 begun=$SECONDS bad=''
 	shift
 	set +e
-	output=$("$ROOT/scripts/ktest.sh" --no-build --no-module --kernel "$kernel" \
+	output=$(PATH=${slow:+$here/slow:}$PATH FLEXSC_ACCEL=${accel:-${FLEXSC_ACCEL:-}} "$ROOT/scripts/ktest.sh" --no-build --no-module --kernel "$kernel" \
 		--bin "$here/planted.sh" "$@" 2>"$KTEST_WORK/stderr")
 	code=$?
 	set -e
@@ -78,7 +80,7 @@ start 'failures, splats, a hang, a panic' --limit 2 \
 	-k 'good_one skipped failing hang crash warn oops_line panic never'
 says 'FAILED failing: exit code 1'
 says 'FAILED noisy_failing: exit code 3'
-says 'FAILED hang: limit of 2 s hit'
+says 'FAILED hang: limit of [0-9]+ s hit'
 says 'FAILED crash: ended by signal 11'
 says 'FAILED warn: kernel log: WARNING: .*'
 says 'FAILED oops_line: kernel log: rust_kernel: panicked .*'
@@ -114,8 +116,17 @@ says 'FAILED stop_runner: the machine hangs: limit per test .*'
 ends 1
 finish
 
+# The limits are for a machine of the usual speed, so here they are longer; what hangs is still seen.
+slow=1 start 'a slow machine' --limit 4 -k 'work hang'
+says '  ok +work +[0-9.]+ s'
+says 'FAILED hang: limit of ([5-9]|[1-9][0-9]+) s hit'
+says '1 passed, 1 failed'
+errs '.*: [0-9.]+ times as slow as usual, so are the limits'
+ends 1
+finish
+
 start 'no boot' --boot-limit 5 --append 'panic=0 rdinit=/nonexistent root=/dev/none'
-says 'FAILED boot: limit for the boot of 5 s hit'
+says 'FAILED boot: limit for the boot of [0-9]+ s hit'
 says 'FAILED vm: no KTAP plan; no end marker; no exit code'
 ends 1
 finish
@@ -136,7 +147,7 @@ finish
 
 start 'a command without end' --total-limit 8 --run 'echo on; sleep 1000'
 says on
-errs 'FAILED vm: total limit of 8 s hit'
+errs 'FAILED vm: total limit of [0-9]+ s hit'
 ends 1
 finish
 

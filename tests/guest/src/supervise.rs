@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::check::{Check, Failure};
 use crate::kit::child::{EXIT_SKIP, End, exit_code, reap, spawn};
-use crate::kit::{limits, process, rounds};
+use crate::kit::{limits, process, rounds, speed};
 use crate::registry::Test;
 
-/// Less than the harness's own limit, which says nothing about the threads.
-fn time_limit() -> Duration {
+/// Less than the harness's own limit, which says nothing about the threads; on a machine of the
+/// usual speed.
+fn usual_limit() -> Duration {
     let seconds = std::env::var("FLEXSC_TEST_LIMIT").ok();
     let usual = if limits::slow_kernel() { 160 } else { 50 };
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(usual);
@@ -24,15 +25,22 @@ pub fn run(test: &Test) -> i32 {
 fn supervise(test: &Test) -> Check {
     let base = process::refcnt();
     plain!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    let end = Instant::now() + time_limit();
+    let begin = Instant::now();
+    let mut limit = speed::scaled(usual_limit());
     let child = spawn(|_| (test.run)())?;
     let outcome = loop {
         match reap(child.pid, 0) {
             Some(outcome) => break outcome,
-            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            None if begin.elapsed() < limit => std::thread::sleep(Duration::from_millis(2)),
             None => {
+                // It may have become slower than it was at the start.
+                let now = usual_limit() * speed::slow_now() / 100;
+                if now > limit {
+                    limit = now;
+                    continue;
+                }
                 process::print_threads(child.pid);
-                fail!("not at its end after {} s", time_limit().as_secs());
+                fail!("not at its end after {} s", limit.as_secs());
             }
         }
     };

@@ -10,7 +10,7 @@ use crate::kit::abi::{Policy, Wait};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::ring::Ring;
-use crate::kit::sys;
+use crate::kit::{speed, sys};
 
 tests! { "wait":
     none_executes => "NONE executes what is posted and returns the number of results";
@@ -71,13 +71,15 @@ fn start() -> Check<(Engine, Ring)> {
 }
 
 /// How much longer than asked for a WAIT may take on an emulated machine.
-const LATE: Duration = Duration::from_secs(8);
+fn late() -> Duration {
+    speed::scaled(Duration::from_secs(8))
+}
 
 fn check_time(what: &str, start: Instant, at_least: Duration) -> Check {
     let took = start.elapsed();
     check!(took >= at_least, "{what} took {took:?}, not {at_least:?}");
     check!(
-        took < at_least + LATE,
+        took < at_least + late(),
         "{what} took {took:?}, far more than {at_least:?}"
     );
     Ok(())
@@ -145,12 +147,12 @@ fn any_of_nothing() -> Check {
         check_eq!("ANY", ring.wait(Policy::Any), Err(Errno::EDEADLK));
         check_eq!(
             "SOME(1)",
-            ring.wait_for(Policy::Some, 1, LATE),
+            ring.wait_for(Policy::Some, 1, late()),
             Err(Errno::EDEADLK)
         );
         check_eq!(
             "SOME(64)",
-            ring.wait_for(Policy::Some, 64, LATE),
+            ring.wait_for(Policy::Some, 64, late()),
             Err(Errno::EDEADLK)
         );
         check_eq!(
@@ -204,11 +206,11 @@ fn some_waits_for_min() -> Check {
         blocked.release_one()?;
         check_eq!(
             "SOME",
-            ring.wait_for(Policy::Some, there + 1, LATE),
+            ring.wait_for(Policy::Some, there + 1, late()),
             Ok(u64::from(there) + 1)
         );
     }
-    check_eq!("SOME(4)", ring.wait_for(Policy::Some, 4, LATE), Ok(4));
+    check_eq!("SOME(4)", ring.wait_for(Policy::Some, 4, late()), Ok(4));
     // Two reads are left; `end` writes enough for all.
     blocked.end(&mut ring)
 }
@@ -220,7 +222,7 @@ fn some_impossible() -> Check {
     check_eq!("WAIT", ring.wait(Policy::None), Ok(1));
     check_eq!(
         "SOME(4) of 3",
-        ring.wait_for(Policy::Some, 4, LATE),
+        ring.wait_for(Policy::Some, 4, late()),
         Err(Errno::EDEADLK)
     );
     let short = Duration::from_millis(20);
@@ -252,11 +254,11 @@ fn some_lingers() -> Check {
     let linger = Duration::from_millis(60);
     ring.post_all(&[call!(SYS_getpid); 2]);
     let begin = Instant::now();
-    check_eq!("SOME(5)", some_with_linger(&ring, 5, linger, LATE), Ok(2));
+    check_eq!("SOME(5)", some_with_linger(&ring, 5, linger, late()), Ok(2));
     check_time("SOME(5) with linger", begin, linger)?;
     // Enough results: no reason to linger.
     let long = Duration::from_secs(3600);
-    check_eq!("SOME(2)", some_with_linger(&ring, 2, long, LATE), Ok(2));
+    check_eq!("SOME(2)", some_with_linger(&ring, 2, long, late()), Ok(2));
     ring.poll();
     ring.poll();
     blocked.end(&mut ring)

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::limits::slow_kernel;
+use super::speed;
 use crate::check::Check;
 
 /// How soon: within 100 ms.
@@ -20,7 +21,15 @@ fn at_last() -> Duration {
     if clock_is_exact() {
         return SOON;
     }
-    SOON * if slow_kernel() { 50 } else { 10 }
+    speed::scaled(SOON * if slow_kernel() { 50 } else { 10 })
+}
+
+/// [`SOON`] on this machine.
+fn soon() -> Duration {
+    if clock_is_exact() {
+        return SOON;
+    }
+    speed::scaled(SOON)
 }
 
 /// How long each of many took, from cause to end.
@@ -51,7 +60,7 @@ impl Latency {
     pub fn check(self, what: &str) -> Check {
         let most = self.print(what);
         check!(
-            most.is_some_and(|most| most <= SOON),
+            most.is_some_and(|most| most <= soon()),
             "nine of ten within {most:?}"
         );
         Ok(())

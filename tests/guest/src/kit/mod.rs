@@ -27,6 +27,7 @@ pub mod ring;
 pub mod scm;
 pub mod seccomp;
 pub mod signals;
+pub mod speed;
 pub mod sys;
 pub mod trace;
 pub mod trap;
@@ -49,7 +50,11 @@ pub fn rounds(usual: u32) -> u32 {
 /// How long to wait for something that should happen at once: long enough for
 /// an emulated machine with a kernel full of checks.
 pub fn patience() -> Duration {
-    Duration::from_secs(if limits::slow_kernel() { 60 } else { 15 })
+    speed::scaled(Duration::from_secs(if limits::slow_kernel() {
+        60
+    } else {
+        15
+    }))
 }
 
 /// Waits until `condition` holds; fails with `what` when patience is at an end.

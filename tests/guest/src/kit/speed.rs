@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How slow the machine is: time limits are made on one that `speed.sh` calls 100.
+
+use std::process::Command;
+use std::time::Duration;
+
+/// A limit longer than these makes no sense on any machine.
+const MOST: u32 = 1000;
+
+fn percent(text: &str) -> u32 {
+    text.trim().parse().map_or(100, |n: u32| n.clamp(100, MOST))
+}
+
+/// In percent of that machine, as it was when the tests began; at least 100.
+pub fn slow() -> u32 {
+    std::env::var("FLEXSC_TEST_SLOW").map_or(100, |text| percent(&text))
+}
+
+/// As [`slow`], now: a host may have got other work since then. That takes half a second.
+pub fn slow_now() -> u32 {
+    let Some(script) = std::env::var_os("FLEXSC_TEST_SPEED") else {
+        return slow();
+    };
+    let output = Command::new("sh").arg(script).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    percent(&String::from_utf8_lossy(&text)).max(slow())
+}
+
+/// A time that is long enough on that machine, on this one.
+pub fn scaled(usual: Duration) -> Duration {
+    usual * slow() / 100
+}
