@@ -5,7 +5,7 @@
 //! Building is safe, posting is not: the kernel follows the pointers when it
 //! executes the call, not before.
 
-use libc::{c_char, c_int, c_uint, c_void, mode_t, off_t, size_t};
+use libc::{c_char, c_int, c_uint, c_void, gid_t, mode_t, off_t, size_t, uid_t};
 
 use crate::Call;
 
@@ -122,6 +122,26 @@ calls! {
     fchmod(fd: c_int, mode: mode_t) = SYS_fchmod;
     /// fchmodat(2), without flags
     fchmodat(dirfd: c_int, path: *const c_char, mode: mode_t) = SYS_fchmodat;
+    /// fchmodat2(2)
+    fchmodat2(dirfd: c_int, path: *const c_char, mode: mode_t, flags: c_int) = SYS_fchmodat2;
+    /// fchown(2)
+    fchown(fd: c_int, uid: uid_t, gid: gid_t) = SYS_fchown;
+    /// fchownat(2)
+    fchownat(dirfd: c_int, path: *const c_char, uid: uid_t, gid: gid_t, flags: c_int) = SYS_fchownat;
+    /// faccessat2(2)
+    faccessat2(dirfd: c_int, path: *const c_char, mode: c_int, flags: c_int) = SYS_faccessat2;
+    /// mknodat(2); the device number is that of the kernel, in 32 bits
+    mknodat(dirfd: c_int, path: *const c_char, mode: mode_t, dev: c_uint) = SYS_mknodat;
+    /// openat2(2); `len` is the size of `how`
+    openat2(dirfd: c_int, path: *const c_char, how: *const libc::open_how, len: size_t) = SYS_openat2;
+    /// flistxattr(2)
+    flistxattr(fd: c_int, list: *mut c_char, len: size_t) = SYS_flistxattr;
+    /// fgetxattr(2)
+    fgetxattr(fd: c_int, name: *const c_char, value: *mut c_void, len: size_t) = SYS_fgetxattr;
+    /// fsetxattr(2)
+    fsetxattr(fd: c_int, name: *const c_char, value: *const c_void, len: size_t, flags: c_int) = SYS_fsetxattr;
+    /// fremovexattr(2)
+    fremovexattr(fd: c_int, name: *const c_char) = SYS_fremovexattr;
     /// utimensat(2)
     utimensat(dirfd: c_int, path: *const c_char, times: *const libc::timespec, flags: c_int) = SYS_utimensat;
 
