@@ -26,9 +26,12 @@ MIN_GONE = 0.99
 
 # The calls the program makes; all others are traps of its start and end.
 NUMBERS = {
-    "read": 0, "write": 1, "close": 3, "pread64": 17, "pwrite64": 18, "getdents64": 217,
-    "openat": 257, "mkdirat": 258, "symlinkat": 266, "readlinkat": 267, "fchmodat": 268,
-    "statx": 332,
+    "read": 0, "write": 1, "lseek": 8, "pread64": 17, "pwrite64": 18, "close": 3, "ftruncate": 77,
+    "fchmod": 91, "fchown": 93, "fsetxattr": 190, "fgetxattr": 193, "flistxattr": 196,
+    "fremovexattr": 199, "getdents64": 217, "openat": 257, "mkdirat": 258, "mknodat": 259,
+    "fchownat": 260, "unlinkat": 263, "linkat": 265, "symlinkat": 266, "readlinkat": 267,
+    "utimensat": 280, "renameat2": 316, "statx": 332, "openat2": 437, "faccessat2": 439,
+    "fchmodat2": 452,
 }
 # WAIT by either of them: flexsc_wait() where the kernel has it.
 NR_IOCTL, NR_FLEXSC_WAIT = 16, 548

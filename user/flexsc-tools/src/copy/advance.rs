@@ -1,18 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What follows on a result: the state machine of a job.
+//! What follows on a result: files, symbolic links, special files, hard links.
 //!
-//! file: Stat → OpenSource → OpenTarget → (Read → Write)… → CloseSource →
-//! CloseTarget; link: ReadLink → MakeLink; directory: Stat → MakeDir → OpenDir
-//! → (List → Listed)… → CloseSource.
+//! file: OpenSource → StatSource → ProbeAttrs → OpenTarget → (Read → Write)… →
+//! the last steps. With holes: (SeekData → SeekHole → (Read → Write)…)…
+//! symbolic link: Stat → ReadLink → MakeLink → the last steps. FIFO, socket,
+//! device: Stat → MakeNode → the last steps. Another name of a file:
+//! OpenLinked → Link → the last steps.
+//!
+//! If the target's name is taken: StatTarget, and for a file MayWrite; then it
+//! is made under a temporary name and renamed at the end.
 //!
 //! A file larger than the buffer is shared: free jobs take parts of it, and
-//! its own job reads on from where it should end when all are through.
+//! its own job goes on when all are through.
 
 use nix::errno::Errno;
 
+use crate::arena::Name;
 use crate::backend::Backend;
-use crate::copier::{Copier, identity, to_result};
+use crate::complaint::reason;
+use crate::copier::{Copier, Stop, to_result};
 use crate::job::{Job, Step, What};
+use crate::links::{Claim, Place};
+use crate::meta::{Meta, kind_name};
+
+/// How often to try again if the target changes meanwhile.
+const TRIES: u32 = 16;
 
 impl<B: Backend> Copier<'_, B> {
     /// Takes the result of a job's call and goes on.
@@ -21,132 +33,367 @@ impl<B: Backend> Copier<'_, B> {
         let step = self.jobs[id].step;
         match to_result(result) {
             Ok(value) => self.succeeded(id, step, value),
+            // A descriptor is gone even if close was interrupted.
+            Err(Errno::EINTR) if matches!(step, Step::CloseSource | Step::CloseTarget) => {
+                self.succeeded(id, step, 0);
+            }
             Err(Errno::EINTR) => self.go_on(id, step),
-            Err(errno) => self.failed(id, step, errno),
+            Err(errno) => self.refused(id, step, errno),
         }
     }
 
     fn succeeded(&mut self, id: usize, step: Step, value: i64) {
         match step {
             Step::Stat => self.examined(id),
-            Step::ReadLink => self.link_read(id, value as usize),
-            Step::MakeLink => {
-                self.counts.links += 1;
-                self.end(id);
-            }
-            Step::MakeDir => self.go_on(id, Step::OpenDir),
-            Step::OpenDir => {
-                self.jobs[id].source = value as i32;
-                self.go_on(id, Step::List);
-            }
-            Step::List if value == 0 => self.go_on(id, Step::CloseSource),
-            Step::List => {
-                let job = &mut self.jobs[id];
-                (job.from, job.to) = (0, value as usize);
-                job.step = Step::Listed;
-                self.listed.push(id);
-            }
             Step::OpenSource => {
                 self.jobs[id].source = value as i32;
-                self.go_on(id, Step::OpenTarget);
+                self.go_on(id, Step::StatSource);
+            }
+            Step::StatSource => self.source_examined(id),
+            Step::ProbeAttrs => {
+                self.jobs[id].attrs = value > 0;
+                self.make_file(id);
             }
             Step::OpenTarget => self.opened(id, value as i32),
-            Step::Read if value == 0 => self.part_done(id),
-            Step::Read => {
-                let job = &mut self.jobs[id];
-                (job.from, job.to) = (0, value as usize);
-                self.go_on(id, Step::Write);
+            Step::StatTarget => self.taken(id),
+            Step::MayWrite => {
+                self.name_beside(id);
+                self.make(id);
             }
-            Step::Write if value == 0 => self.failed(id, step, Errno::EIO),
+            Step::SeekData => {
+                self.jobs[id].offset = value as u64;
+                self.go_on(id, Step::SeekHole);
+            }
+            Step::SeekHole => {
+                self.jobs[id].end = value as u64;
+                self.go_on(id, Step::Read);
+            }
+            Step::Read | Step::Write if self.is_interrupted() => self.give_up(id),
+            Step::Read => self.read(id, value as usize),
+            Step::Write if value == 0 => self.refused(id, step, Errno::EIO),
             Step::Write => self.written(id, value as usize),
-            Step::CloseSource => self.source_closed(id),
-            Step::CloseTarget => self.target_closed(id),
-            Step::SetMode => self.end(id),
-            Step::Free | Step::Listed | Step::Shared => unreachable!("no call in flight"),
+            Step::ReadLink => self.link_read(id, value as usize),
+            Step::MakeLink | Step::MakeNode | Step::Link => {
+                self.jobs[id].made = true;
+                self.last(id);
+            }
+            Step::OpenLinked => {
+                self.jobs[id].source = value as i32;
+                self.go_on(id, Step::Link);
+            }
+            Step::OpenDir
+            | Step::StatDir
+            | Step::MakeDir
+            | Step::OpenTargetDir
+            | Step::StatTargetDir
+            | Step::MakeWritable
+            | Step::LookForAcl
+            | Step::List => self.dir_succeeded(id, step, value),
+            _ => self.last_succeeded(id, step, value),
         }
     }
 
-    fn failed(&mut self, id: usize, step: Step, errno: Errno) {
-        if step == Step::MakeDir && errno == Errno::EEXIST {
-            return self.go_on(id, Step::OpenDir);
-        }
-        let owner = self.jobs[id].owner;
-        let what = match step {
-            Step::Stat => "examine",
-            Step::ReadLink => "read the link",
-            Step::MakeLink => "make the link",
-            Step::MakeDir => "make the directory",
-            Step::OpenDir | Step::OpenSource => "open",
-            Step::OpenTarget => "make",
-            Step::List | Step::Read => "read",
-            Step::Write => "write",
-            Step::CloseSource | Step::CloseTarget => "close",
-            Step::SetMode => "set the mode of",
-            Step::Free | Step::Listed | Step::Shared => unreachable!("no call in flight"),
-        };
-        let path = self.arena.path(owner).to_owned();
-        self.complain(what, &path, errno);
-        self.jobs[owner].failed = true;
-        match step {
-            Step::List | Step::OpenTarget => self.go_on(id, Step::CloseSource),
-            Step::Read | Step::Write => {
-                // No more parts, and no tail.
-                self.jobs[owner].next = self.jobs[owner].size;
-                self.part_done(id);
+    /// A call has failed: another way, or the end of this file.
+    fn refused(&mut self, id: usize, step: Step, errno: Errno) {
+        let job = &mut self.jobs[id];
+        match (step, errno) {
+            (Step::ProbeAttrs, Errno::EOPNOTSUPP) => {
+                self.no_attrs = Some((job.meta.id.0, job.meta.id.1));
+                self.make_file(id);
             }
-            // A descriptor is gone even where close fails.
-            Step::CloseSource => self.source_closed(id),
-            Step::CloseTarget => self.target_closed(id),
-            _ => self.end(id),
+            (Step::OpenTarget | Step::MakeLink | Step::MakeNode | Step::Link, Errno::EEXIST)
+                if job.tries < TRIES =>
+            {
+                job.tries += 1;
+                if job.beside {
+                    self.name_beside(id);
+                    self.go_on(id, step);
+                } else {
+                    self.go_on(id, Step::StatTarget);
+                }
+            }
+            // It has vanished meanwhile.
+            (Step::StatTarget, Errno::ENOENT) => self.make(id),
+            (Step::MayWrite, Errno::EACCES) => {
+                let path = self.shown_job(id, true);
+                self.fail(
+                    id,
+                    format!("{path} is read-only; make it writable or remove it"),
+                );
+            }
+            // No more data, up to the end.
+            (Step::SeekData, Errno::ENXIO) => {
+                let job = &mut self.jobs[id];
+                job.next = job.meta.size.max(job.offset);
+                self.last(id);
+            }
+            // This file system does not tell.
+            (Step::SeekData | Step::SeekHole, Errno::EINVAL | Errno::EOPNOTSUPP) => {
+                self.jobs[id].sparse = false;
+                self.begin_content(id);
+            }
+            (
+                Step::OpenDir
+                | Step::StatDir
+                | Step::MakeDir
+                | Step::OpenTargetDir
+                | Step::StatTargetDir
+                | Step::MakeWritable
+                | Step::LookForAcl
+                | Step::List,
+                _,
+            ) => self.dir_refused(id, step, errno),
+            _ => self.last_refused(id, step, errno),
         }
+    }
+
+    /// Says what has failed, and ends the job.
+    pub(crate) fn failed(&mut self, id: usize, step: Step, errno: Errno) {
+        let owner = self.jobs[id].owner;
+        let full = matches!(errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS);
+        let (what, copy) = step.what();
+        if full && copy {
+            // The same would be said of each file that follows.
+            if self.stop.is_some() {
+                return self.give_up(id);
+            }
+            self.stop = Some(Stop::Full(errno));
+        }
+        let path = self.shown_job(owner, copy);
+        let hint = match (step, errno) {
+            (Step::MakeNode, Errno::EPERM) => "; only root can make device nodes",
+            _ => "",
+        };
+        self.fail(id, format!("cannot {what} {path}: {}{hint}", reason(errno)));
+    }
+
+    /// Ends the job with a message, if there was none yet about its file.
+    pub(crate) fn fail(&mut self, id: usize, message: String) {
+        let owner = self.jobs[id].owner;
+        if !self.jobs[owner].failed {
+            self.error(message);
+        }
+        self.abandon(id);
+    }
+
+    /// Ends the job because the whole copy ends.
+    fn give_up(&mut self, id: usize) {
+        let owner = self.jobs[id].owner;
+        if !self.jobs[owner].failed {
+            self.counts.left += 1;
+        }
+        self.abandon(id);
+    }
+
+    /// No more parts; then it is closed and removed.
+    fn abandon(&mut self, id: usize) {
+        let (step, owner) = (self.jobs[id].step, self.jobs[id].owner);
+        self.jobs[owner].failed = true;
+        if matches!(step, Step::Read | Step::Write) && !self.jobs[id].alone {
+            self.jobs[owner].next = self.jobs[owner].meta.size;
+            self.stop_sharing(owner);
+            self.part_done(id);
+        } else {
+            self.last(id);
+        }
+    }
+
+    /// A shared file whose parts are not to be started any more.
+    pub(crate) fn give_up_parts(&mut self, owner: usize) {
+        if !self.jobs[owner].failed {
+            self.counts.left += 1;
+            self.jobs[owner].failed = true;
+        }
+        self.jobs[owner].next = self.jobs[owner].meta.size;
     }
 
     /// Frees a job.
-    fn end(&mut self, id: usize) {
-        if self.jobs[id].what == What::Dir && self.jobs[id].step != Step::SetMode {
-            self.dirs -= 1;
-        }
+    pub(crate) fn end(&mut self, id: usize) {
+        let job = self.jobs[id];
         self.jobs[id] = Job::FREE;
         self.free.push(id);
+        if job.what == What::Dir {
+            self.dirs -= 1;
+        }
+        if job.what != What::Part && !job.handed_on {
+            self.child_done(job.node);
+        }
     }
 
-    /// statx has said what it is.
+    /// statx by name has said what it is.
     fn examined(&mut self, id: usize) {
-        let statx = self.arena.statx(id);
-        let mode = u32::from(statx.stx_mode);
-        let job = &mut self.jobs[id];
-        job.mode = mode & 0o777;
-        match (mode & libc::S_IFMT, job.what) {
-            (libc::S_IFREG, What::File | What::Unknown) => {
-                job.what = What::File;
-                job.size = statx.stx_size;
+        let meta = Meta::from(&self.arena.statx(id));
+        self.jobs[id].meta = meta;
+        self.jobs[id].set_owner = self.must_set_owner(id);
+        match meta.kind() {
+            libc::S_IFREG if meta.links > 1 && self.links.first(meta.id).is_some() => {
+                self.jobs[id].what = What::HardLink;
+                self.open_linked(id);
+            }
+            libc::S_IFREG => {
+                self.jobs[id].what = What::File;
                 self.go_on(id, Step::OpenSource);
             }
-            (libc::S_IFLNK, What::File | What::Unknown) => {
-                job.what = What::File;
-                self.go_on(id, Step::ReadLink);
-            }
-            (libc::S_IFDIR, What::Dir) if identity(&statx) == self.target_id => {
-                let path = self.arena.path(id).to_owned();
-                self.complain("copy the target into itself:", &path, Errno::ELOOP);
+            libc::S_IFDIR => {
+                let place = self.hand_on(id);
+                self.push_dir(place);
                 self.end(id);
             }
-            (libc::S_IFDIR, What::Dir) => {
-                if mode & 0o700 != 0o700 {
-                    let path = self.arena.path(id).into();
-                    self.modes.push((path, mode & 0o777));
+            libc::S_IFLNK => {
+                self.jobs[id].what = What::SymLink;
+                if self.is_first(id) {
+                    self.go_on(id, Step::ReadLink);
                 }
-                self.go_on(id, Step::MakeDir);
-            }
-            (libc::S_IFDIR, What::Unknown) => {
-                let path = self.arena.path(id).to_owned();
-                self.push_dir(&path);
-                self.end(id);
             }
             _ => {
-                self.counts.skipped += 1;
-                self.end(id);
+                self.jobs[id].what = What::Special;
+                // What mknodat makes has the right permissions otherwise.
+                let acl = self.nodes.get(self.jobs[id].node).acl;
+                self.jobs[id].set_mode = acl || meta.mode & 0o7000 != 0;
+                if self.is_first(id) {
+                    self.go_on(id, Step::MakeNode);
+                }
             }
+        }
+    }
+
+    /// The job's name, which something else will go on with.
+    fn hand_on(&mut self, id: usize) -> Place {
+        self.jobs[id].handed_on = true;
+        Place {
+            node: self.jobs[id].node,
+            name: self.arena.name(id, Name::Own).into(),
+        }
+    }
+
+    /// Returns true if the job is to copy the file. Otherwise its content is
+    /// known under another name, and a link is made, now or later.
+    fn is_first(&mut self, id: usize) -> bool {
+        let Job { meta, node, .. } = self.jobs[id];
+        if meta.links < 2 {
+            return true;
+        }
+        let name = self.arena.name(id, Name::Own);
+        let place = || Place {
+            node,
+            name: name.into(),
+        };
+        let claim = self.links.claim(meta.id, place);
+        if claim == Claim::Copy {
+            return true;
+        }
+        let open = self.jobs[id].source >= 0;
+        if claim == Claim::Link && open {
+            let place = self.hand_on(id);
+            self.push_later(vec![place]);
+        }
+        self.jobs[id].what = What::HardLink;
+        self.jobs[id].handed_on = claim == Claim::Wait || open;
+        if self.jobs[id].handed_on {
+            self.last(id);
+        } else {
+            self.open_linked(id);
+        }
+        false
+    }
+
+    /// Looks for the copy of the first name.
+    pub(crate) fn open_linked(&mut self, id: usize) {
+        let file = self.jobs[id].meta.id;
+        let first = self.links.first(file).expect("it was copied");
+        let room = self.arena.data_mut(id);
+        let (dir, name) = (first.dir.len(), first.name.len());
+        if dir >= libc::PATH_MAX as usize || dir + name + 2 > room.len() {
+            return self.failed(id, Step::OpenLinked, Errno::ENAMETOOLONG);
+        }
+        room[..dir].copy_from_slice(&first.dir);
+        room[dir] = 0;
+        room[dir + 1..][..name].copy_from_slice(&first.name);
+        room[dir + 1 + name] = 0;
+        self.jobs[id].from = dir + 1;
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+        self.arena.set_how(id, flags, resolve);
+        self.go_on(id, Step::OpenLinked);
+    }
+
+    /// The source is open, and what it is.
+    fn source_examined(&mut self, id: usize) {
+        let meta = Meta::from(&self.arena.statx(id));
+        let job = &mut self.jobs[id];
+        job.meta = meta;
+        if meta.kind() != libc::S_IFREG {
+            let path = self.shown_job(id, false);
+            return self.fail(
+                id,
+                format!("{path} was replaced while it was being copied; try again"),
+            );
+        }
+        self.jobs[id].set_owner = self.must_set_owner(id);
+        if !self.is_first(id) {
+            return;
+        }
+        if self.no_attrs == Some((meta.id.0, meta.id.1)) {
+            self.make_file(id);
+        } else {
+            self.go_on(id, Step::ProbeAttrs);
+        }
+    }
+
+    /// Begins with the target of a file.
+    fn make_file(&mut self, id: usize) {
+        let node = self.nodes.get(self.jobs[id].node);
+        let job = &mut self.jobs[id];
+        job.sparse = job.meta.has_holes();
+        // Until all is there it is ours alone, unless nothing will change.
+        job.set_mode =
+            job.set_owner || job.attrs || node.acl || node.foreign || job.meta.mode & 0o7000 != 0;
+        self.go_on(id, Step::OpenTarget);
+    }
+
+    /// Makes the target under the name that the job has for it now.
+    fn make(&mut self, id: usize) {
+        let step = match self.jobs[id].what {
+            What::SymLink => Step::MakeLink,
+            What::Special => Step::MakeNode,
+            What::HardLink => Step::Link,
+            _ => Step::OpenTarget,
+        };
+        self.go_on(id, step);
+    }
+
+    /// The target's name is taken, by what statx says.
+    fn taken(&mut self, id: usize) {
+        let there = Meta::from(&self.arena.statx(id));
+        let Job { what, meta, .. } = self.jobs[id];
+        if what == What::HardLink && self.links.first(meta.id).is_some_and(|f| f.id == there.id) {
+            // Linked already.
+            return self.last(id);
+        }
+        if there.id == meta.id {
+            let (ours, theirs) = (self.shown_job(id, false), self.shown_job(id, true));
+            return self.fail(id, format!("{ours} and {theirs} are the same file"));
+        }
+        // The same for each name of a file: which is the first is by chance.
+        let regular = meta.kind() == libc::S_IFREG;
+        let replaces = if regular {
+            there.kind() == libc::S_IFREG
+        } else {
+            there.kind() != libc::S_IFDIR
+        };
+        if !replaces {
+            let path = self.shown_job(id, true);
+            let (is, should) = (kind_name(there.mode), kind_name(meta.mode));
+            return self.fail(
+                id,
+                format!("{path} is {is}, its source {should}; remove it first"),
+            );
+        }
+        if regular {
+            self.go_on(id, Step::MayWrite);
+        } else {
+            self.name_beside(id);
+            self.make(id);
         }
     }
 
@@ -164,105 +411,11 @@ impl<B: Backend> Copier<'_, B> {
     fn opened(&mut self, id: usize, target: i32) {
         let job = &mut self.jobs[id];
         job.target = target;
-        if job.size > self.arena.data_len() as u64 {
-            self.sharing.push(id);
-            self.next_part(id);
+        job.made = true;
+        if self.is_interrupted() {
+            self.give_up(id);
         } else {
-            self.tail(id, 0);
+            self.begin_content(id);
         }
-    }
-
-    /// Reads on from there, alone, until there is nothing more.
-    fn tail(&mut self, id: usize, offset: u64) {
-        let job = &mut self.jobs[id];
-        (job.offset, job.end) = (offset, u64::MAX);
-        job.tail = true;
-        self.go_on(id, Step::Read);
-    }
-
-    /// Takes the next part of a shared file, which has one.
-    pub(crate) fn next_part(&mut self, id: usize) {
-        let len = self.arena.data_len() as u64;
-        let owner_id = self.jobs[id].owner;
-        let owner = &mut self.jobs[owner_id];
-        let offset = owner.next;
-        let end = offset.saturating_add(len).min(owner.size);
-        owner.next = end;
-        let last = end == owner.size;
-        let job = &mut self.jobs[id];
-        (job.offset, job.end) = (offset, end);
-        if last {
-            self.stop_sharing(owner_id);
-        }
-        self.go_on(id, Step::Read);
-    }
-
-    fn stop_sharing(&mut self, owner: usize) {
-        self.sharing.retain(|&other| other != owner);
-    }
-
-    fn written(&mut self, id: usize, len: usize) {
-        self.counts.bytes += len as u64;
-        let job = &mut self.jobs[id];
-        job.from += len;
-        job.offset += len as u64;
-        if job.from < job.to {
-            self.go_on(id, Step::Write);
-        } else if job.offset < job.end {
-            self.go_on(id, Step::Read);
-        } else {
-            self.part_done(id);
-        }
-    }
-
-    /// A part, or the whole of the file, is read and written, or failed.
-    fn part_done(&mut self, id: usize) {
-        let owner = self.jobs[id].owner;
-        let Job {
-            next, size, failed, ..
-        } = self.jobs[owner];
-        if self.jobs[id].tail {
-            self.go_on(id, Step::CloseSource);
-        } else if next < size {
-            self.next_part(id);
-        } else {
-            if failed {
-                self.stop_sharing(owner);
-            }
-            if id == owner {
-                self.jobs[id].step = Step::Shared;
-            } else {
-                self.jobs[owner].helpers -= 1;
-                self.end(id);
-            }
-            if self.jobs[owner].step == Step::Shared && self.jobs[owner].helpers == 0 {
-                self.all_parts_done(owner);
-            }
-        }
-    }
-
-    fn all_parts_done(&mut self, id: usize) {
-        if self.jobs[id].failed {
-            self.go_on(id, Step::CloseSource);
-        } else {
-            self.tail(id, self.jobs[id].size);
-        }
-    }
-
-    fn source_closed(&mut self, id: usize) {
-        let job = self.jobs[id];
-        if job.what == What::Dir {
-            self.counts.dirs += u64::from(!job.failed);
-            self.end(id);
-        } else if job.target >= 0 {
-            self.go_on(id, Step::CloseTarget);
-        } else {
-            self.end(id);
-        }
-    }
-
-    fn target_closed(&mut self, id: usize) {
-        self.counts.files += u64::from(!self.jobs[id].failed);
-        self.end(id);
     }
 }

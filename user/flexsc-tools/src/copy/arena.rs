@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The memory that calls point to: for each job a path, a `statx` and a
-//! buffer, allocated once.
+//! The memory that calls point to: for each job a `statx`, arguments, two names
+//! and a buffer, allocated once.
 
 #![expect(unsafe_code, reason = "memory shared with calls in flight")]
 
@@ -9,15 +9,51 @@ use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 use std::slice;
 
-/// Room for a path, its final zero included.
-pub const PATH_MAX: usize = libc::PATH_MAX as usize;
+/// Room for a name, its final zero included. Names have up to 255 characters,
+/// which some file systems store in 16 bits each.
+pub const NAME_MAX: usize = 1024;
 
 /// Offsets in the memory of one job.
 const STATX: usize = 0;
-const PATH: usize = 256;
-const DATA: usize = PATH + PATH_MAX;
+const ARGS: usize = 256;
+const NAME: usize = 320;
+const OTHER: usize = NAME + NAME_MAX;
+const DATA: usize = OTHER + NAME_MAX;
 const ALIGN: usize = 64;
-const _: () = assert!(size_of::<libc::statx>() <= PATH);
+const _: () = assert!(size_of::<libc::statx>() <= ARGS);
+const _: () = assert!(size_of::<Args>() <= NAME - ARGS);
+
+/// Arguments that are passed by reference.
+#[repr(C)]
+#[derive(Clone, Copy)]
+union Args {
+    /// Of utimensat: access, modification.
+    times: [libc::timespec; 2],
+    /// Of openat2: flags, mode, resolve.
+    how: [u64; HOW_WORDS],
+}
+
+const HOW_WORDS: usize = 3;
+/// Size of openat2's argument.
+pub const HOW_LEN: usize = size_of::<[u64; HOW_WORDS]>();
+
+/// The two names that a job can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// That of the file in its directory.
+    Own,
+    /// A temporary one, or that of another link to the file.
+    Other,
+}
+
+impl Name {
+    fn offset(self) -> usize {
+        match self {
+            Name::Own => NAME,
+            Name::Other => OTHER,
+        }
+    }
+}
 
 /// The memory of all jobs.
 ///
@@ -84,9 +120,34 @@ impl Arena {
         self.at(job, STATX).cast()
     }
 
-    /// Where the path is.
-    pub fn path_ptr(&self, job: usize) -> *const c_char {
-        self.at(job, PATH).cast()
+    /// Where a name is.
+    pub fn name_ptr(&self, job: usize, which: Name) -> *const c_char {
+        self.at(job, which.offset()).cast()
+    }
+
+    /// Where the times for utimensat are.
+    pub fn times_ptr(&self, job: usize) -> *const libc::timespec {
+        self.at(job, ARGS).cast()
+    }
+
+    /// Sets the times for utimensat.
+    pub fn set_times(&mut self, job: usize, times: [libc::timespec; 2]) {
+        assert!(!self.lent[job]);
+        // SAFETY: not lent, aligned, and `self` is borrowed mutably.
+        unsafe { self.at(job, ARGS).cast::<Args>().write(Args { times }) };
+    }
+
+    /// Where the argument of openat2 is.
+    pub fn how_ptr(&self, job: usize) -> *const libc::open_how {
+        self.at(job, ARGS).cast()
+    }
+
+    /// Sets the argument of openat2.
+    pub fn set_how(&mut self, job: usize, flags: i32, resolve: u64) {
+        assert!(!self.lent[job]);
+        let how = [flags as u64, 0, resolve];
+        // SAFETY: not lent, aligned, and `self` is borrowed mutably.
+        unsafe { self.at(job, ARGS).cast::<Args>().write(Args { how }) };
     }
 
     /// Where the buffer is, from `offset` on.
@@ -102,24 +163,24 @@ impl Arena {
         unsafe { self.statx_ptr(job).read() }
     }
 
-    /// The path, without its final zero.
-    pub fn path(&self, job: usize) -> &[u8] {
+    /// A name, without its final zero.
+    pub fn name(&self, job: usize, which: Name) -> &[u8] {
         // SAFETY: inside the allocation; the kernel only ever reads it, and
         // safe code writes it only with `&mut self`.
-        let room = unsafe { slice::from_raw_parts(self.at(job, PATH), PATH_MAX) };
+        let room = unsafe { slice::from_raw_parts(self.at(job, which.offset()), NAME_MAX) };
         room.split(|&byte| byte == 0).next().unwrap_or(&[])
     }
 
-    /// Sets the path. False where it is too long.
-    pub fn set_path(&mut self, job: usize, path: &[u8]) -> bool {
+    /// Sets a name. Returns false if it is too long.
+    pub fn set_name(&mut self, job: usize, which: Name, name: &[u8]) -> bool {
         assert!(!self.lent[job]);
-        if path.len() >= PATH_MAX {
+        if name.len() >= NAME_MAX {
             return false;
         }
         // SAFETY: not lent, inside the allocation, and `self` is borrowed mutably.
-        let room = unsafe { slice::from_raw_parts_mut(self.at(job, PATH), PATH_MAX) };
-        room[..path.len()].copy_from_slice(path);
-        room[path.len()] = 0;
+        let room = unsafe { slice::from_raw_parts_mut(self.at(job, which.offset()), NAME_MAX) };
+        room[..name.len()].copy_from_slice(name);
+        room[name.len()] = 0;
         true
     }
 
@@ -152,19 +213,27 @@ impl Drop for Arena {
 mod tests {
     use super::*;
 
+    const TIME: libc::timespec = libc::timespec {
+        tv_sec: i64::MAX,
+        tv_nsec: i64::MAX,
+    };
+
     #[test]
     fn jobs_have_memory_of_their_own() {
         let mut arena = Arena::new(3, 100);
         for job in 0..3 {
-            assert!(arena.set_path(job, &[b'a' + job as u8; 10]));
+            assert!(arena.set_name(job, Name::Own, &[b'a' + job as u8; 10]));
+            assert!(arena.set_name(job, Name::Other, b"other"));
+            arena.set_times(job, [TIME; 2]);
             arena.data_mut(job).fill(job as u8);
         }
         for job in 0..3 {
-            assert_eq!(arena.path(job), [b'a' + job as u8; 10]);
+            assert_eq!(arena.name(job, Name::Own), [b'a' + job as u8; 10]);
+            assert_eq!(arena.name(job, Name::Other), b"other");
             assert!(arena.data(job).iter().all(|&byte| byte == job as u8));
             assert_eq!(arena.statx_ptr(job) as usize % ALIGN, 0);
         }
-        assert!(!arena.set_path(0, &[b'x'; PATH_MAX]));
+        assert!(!arena.set_name(0, Name::Own, &[b'x'; NAME_MAX]));
     }
 
     #[test]

@@ -1,26 +1,50 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Copies a tree with many calls in flight: starts jobs, makes their calls.
-//! What follows on a result is in `advance.rs`.
+//! What follows on a result is in `advance.rs`, `directory.rs` and `last.rs`.
 
 #![expect(unsafe_code, reason = "submitting is a promise about memory")]
 
-use std::ffi::CString;
+use std::collections::VecDeque;
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 
-use flexsc::{Call, calls};
+use flexsc::calls;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Name};
 use crate::backend::Backend;
-use crate::counts::{Counts, Kind, Progress};
+use crate::call;
+use crate::complaint::{complain, reason, shown};
+use crate::counts::{Counts, Progress};
 use crate::dents;
-use crate::job::{self, Job, Roots, Step, What};
+use crate::interrupt;
+use crate::job::{Job, Step, What};
+use crate::limits::Limits;
+use crate::links::{Links, Place};
+use crate::meta::{Id, Meta};
+use crate::node::{Node, Nodes, ROOT};
+use crate::roots::Roots;
 
-/// Tokens of calls that belong to no job.
+/// The token of the call that belongs to no job.
 const PROGRESS: u32 = u32::MAX;
-const SINGLE: u32 = u32::MAX - 1;
+
+/// Why no more is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// This signal came.
+    Signal(i32),
+    /// The copy has no more room, or cannot be written to.
+    Full(Errno),
+}
+
+/// Who copies: what is to be done to files that belong to others.
+#[derive(Clone, Copy, Debug)]
+pub struct Ourselves {
+    pub uid: u32,
+    pub gid: u32,
+}
 
 /// A copy in progress.
 ///
@@ -29,78 +53,80 @@ const SINGLE: u32 = u32::MAX - 1;
 /// Every job that is not free, listed or shared has exactly one call in
 /// flight, and its memory is lent. One entry is kept for the progress line, so
 /// there are fewer jobs than the backend has capacity.
+///
+/// A directory stays open while its `pending` is not 0. Each job, each name
+/// that waits and each directory below counts there.
 pub struct Copier<'a, B> {
     pub(crate) backend: B,
     pub(crate) arena: Arena,
     pub(crate) jobs: Vec<Job>,
     pub(crate) free: Vec<usize>,
-    /// Directories with entries that were not started.
+    pub(crate) nodes: Nodes,
+    /// Directories that were not opened.
+    waiting: Vec<Place>,
+    /// Names that have to be looked at (again).
+    later: Vec<Place>,
+    /// Jobs of directories with entries that were not started.
     pub(crate) listed: Vec<usize>,
     /// Large files with parts that were not started.
     pub(crate) sharing: Vec<usize>,
-    /// Directories that were not started: paths, each ended by its length.
-    waiting: Vec<u8>,
-    /// Jobs that are directories. Limited, so that files can always go on.
+    /// Directories that are complete but for themselves.
+    pub(crate) complete: VecDeque<usize>,
+    pub(crate) links: Links,
+    /// Jobs that list directories. Limited, so that files can always go on.
     pub(crate) dirs: usize,
     dirs_max: usize,
-    pub(crate) roots: Roots,
-    /// Device and inode of the target, which must not be copied into itself.
-    pub(crate) target_id: (u32, u32, u64),
-    /// Directories whose mode has to be set when they are complete.
-    pub(crate) modes: Vec<(Box<[u8]>, u32)>,
-    path: Vec<u8>,
+    nodes_max: usize,
+    /// The two given directories, which must not meet.
+    pub(crate) source_id: Id,
+    pub(crate) target_id: Id,
+    root_target: i32,
+    pub(crate) ours: Ourselves,
+    pub(crate) stop: Option<Stop>,
+    /// A device whose files have no extended attributes.
+    pub(crate) no_attrs: Option<(u32, u32)>,
+    /// Temporary names that were given out.
+    names: u64,
     pub(crate) counts: Counts,
     progress: Progress,
     source: &'a Path,
     target: &'a Path,
 }
 
-/// Why the copy as a whole failed.
-#[derive(Debug)]
-pub enum Failure {
-    /// A call on one of the two given directories.
-    Root(&'static str, PathBuf, Errno),
-    /// The engine.
-    Engine(flexsc::Error),
-}
-
-impl From<flexsc::Error> for Failure {
-    fn from(error: flexsc::Error) -> Self {
-        Failure::Engine(error)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Failure::Root(what, path, errno) => {
-                write!(f, "cannot {what} {}: {}", path.display(), errno.desc())
-            }
-            Failure::Engine(error) => error.fmt(f),
-        }
-    }
-}
-
 impl<'a, B: Backend> Copier<'a, B> {
-    /// With `jobs` jobs, at most as many as the backend can take.
-    pub fn new(backend: B, source: &'a Path, target: &'a Path, jobs: usize, data: usize) -> Self {
-        let jobs = jobs.min(backend.capacity() - 1).max(2);
+    /// With as many jobs as the limits and the backend allow.
+    pub fn new(
+        backend: B,
+        source: &'a Path,
+        target: &'a Path,
+        limits: Limits,
+        data: usize,
+    ) -> Self {
+        let jobs = limits.jobs.min(backend.capacity() - 1).max(2);
         Copier {
             arena: Arena::new(jobs, data),
             jobs: vec![Job::FREE; jobs],
             free: (0..jobs).rev().collect(),
+            nodes: Nodes::default(),
+            waiting: Vec::with_capacity(1024),
+            later: Vec::new(),
             listed: Vec::with_capacity(jobs),
             sharing: Vec::with_capacity(jobs),
-            waiting: Vec::with_capacity(1 << 20),
+            complete: VecDeque::with_capacity(jobs),
+            links: Links::default(),
             dirs: 0,
             dirs_max: (jobs / 8).max(1),
-            roots: Roots {
-                source: -1,
-                target: -1,
+            nodes_max: limits.dirs,
+            source_id: Meta::NONE.id,
+            target_id: Meta::NONE.id,
+            root_target: -1,
+            ours: Ourselves {
+                uid: nix::unistd::geteuid().as_raw(),
+                gid: nix::unistd::getegid().as_raw(),
             },
-            target_id: (0, 0, 0),
-            modes: Vec::new(),
-            path: Vec::with_capacity(2 * crate::arena::PATH_MAX),
+            stop: None,
+            no_attrs: None,
+            names: 0,
             counts: Counts::default(),
             progress: Progress::new(false),
             backend,
@@ -115,31 +141,45 @@ impl<'a, B: Backend> Copier<'a, B> {
     }
 
     /// Copies the tree. Errors of single files are printed and counted.
-    pub fn run(&mut self) -> Result<(), Failure> {
-        let (source, target) = (self.source, self.target);
-        let mode = self.open_roots(source, target)?;
-        self.push_dir(b".");
-        self.go()?;
-        if mode & 0o700 != 0o700 {
-            self.modes.push((Box::from(&b"."[..]), mode));
-        }
-        // The innermost last: their parents may not let us through afterwards.
-        self.modes.sort_by(|a, b| a.0.cmp(&b.0));
-        while let Some((path, mode)) = self.modes.pop() {
-            self.set_mode(&path, mode);
-            self.go()?;
-        }
-        for root in [self.roots.source, self.roots.target] {
-            if let Err(errno) = self.single(Kind::Close, calls::close(root))? {
-                self.complain("close", b".", errno);
-            }
+    /// Returns why it stopped early, if it did.
+    pub fn run(&mut self, roots: Roots) -> Result<Option<Stop>, flexsc::Error> {
+        let Roots {
+            source,
+            target,
+            source_meta,
+            target_meta,
+            acl,
+        } = roots;
+        (self.source_id, self.target_id) = (source_meta.id, target_meta.id);
+        self.root_target = target.into_raw_fd();
+        let root = self.nodes.add(Node {
+            parent: ROOT,
+            name: Box::default(),
+            source: source.into_raw_fd(),
+            target: self.root_target,
+            meta: source_meta,
+            pending: 1,
+            foreign: self.is_foreign(&target_meta),
+            acl,
+            failed: false,
+        });
+        debug_assert_eq!(root, ROOT);
+        let id = self.take(What::Dir, ROOT);
+        self.arena.set_name(id, Name::Own, b"");
+        self.dirs += 1;
+        self.go_on(id, Step::List);
+        let done = self.go();
+        if done.is_err() {
+            self.remove_incomplete();
         }
         self.progress.finish(&self.counts);
-        Ok(())
+        // It may have been through when the signal came.
+        let complete = self.counts.left == 0 && self.counts.errors == 0;
+        done.map(|()| self.stop.filter(|_| !complete))
     }
 
-    /// Goes on until nothing is in flight.
-    fn go(&mut self) -> Result<(), Failure> {
+    /// Goes on until nothing is left.
+    fn go(&mut self) -> Result<(), flexsc::Error> {
         loop {
             while let Some((token, result)) = self.backend.ready() {
                 match token {
@@ -147,10 +187,17 @@ impl<'a, B: Backend> Copier<'a, B> {
                     job => self.completed(job as usize, result),
                 }
             }
+            if let (None, Some(signal)) = (self.stop, interrupt::came()) {
+                self.stop = Some(Stop::Signal(signal));
+            }
+            if self.stop.is_some() {
+                self.drop_the_rest();
+            }
             self.fill();
             self.report_progress();
             if self.backend.in_flight() == 0 {
                 debug_assert_eq!(self.free.len(), self.jobs.len());
+                debug_assert_eq!(self.nodes.open(), 0);
                 return Ok(());
             }
             self.backend.wait()?;
@@ -159,7 +206,7 @@ impl<'a, B: Backend> Copier<'a, B> {
 
     fn report_progress(&mut self) {
         if let Some((text, len)) = self.progress.due(&self.counts) {
-            self.counts.call(Kind::Progress);
+            self.counts.call(crate::counts::Kind::Progress);
             // SAFETY: the text stays as it is until `written`; one entry is
             // kept for this call.
             unsafe {
@@ -172,10 +219,18 @@ impl<'a, B: Backend> Copier<'a, B> {
     /// Starts jobs while there is room and work.
     fn fill(&mut self) {
         while !self.free.is_empty() {
-            if let Some(&owner) = self.sharing.last() {
+            // Files that have begun before others, and what gives back
+            // descriptors before what needs some.
+            if let Some(dir) = self.complete.pop_front() {
+                self.start_finish(dir);
+            } else if let Some(&owner) = self.sharing.last() {
                 self.start_part(owner);
-            } else if self.dirs < self.dirs_max && !self.waiting.is_empty() {
-                self.start_dir();
+            } else if let Some(Place { node, name }) = self.later.pop() {
+                self.start(What::Unknown, Step::Stat, node, &name);
+            } else if self.may_open_dir() {
+                let Place { node, name } = self.waiting.pop().expect("one waits");
+                self.dirs += 1;
+                self.start(What::Dir, Step::OpenDir, node, &name);
             } else if let Some(&dir) = self.listed.last() {
                 self.start_entry(dir);
             } else {
@@ -184,11 +239,21 @@ impl<'a, B: Backend> Copier<'a, B> {
         }
     }
 
+    /// Whether to begin with another directory. If too many are open, only if
+    /// nothing else is left that would close some.
+    fn may_open_dir(&self) -> bool {
+        let idle = self.free.len() == self.jobs.len();
+        !self.waiting.is_empty()
+            && self.dirs < self.dirs_max
+            && (self.nodes.open() + self.dirs < self.nodes_max || idle)
+    }
+
     /// Begins a new job.
-    fn take(&mut self, what: What) -> usize {
+    pub(crate) fn take(&mut self, what: What, node: usize) -> usize {
         let id = self.free.pop().expect("the caller has looked");
         self.jobs[id] = Job {
             what,
+            node,
             owner: id,
             ..Job::FREE
         };
@@ -196,39 +261,15 @@ impl<'a, B: Backend> Copier<'a, B> {
     }
 
     fn start_part(&mut self, owner: usize) {
-        let id = self.take(What::Part);
+        let id = self.take(What::Part, self.jobs[owner].node);
         self.jobs[id].owner = owner;
         self.jobs[owner].helpers += 1;
         self.next_part(id);
     }
 
-    /// Remembers a directory that is to be copied.
-    pub(crate) fn push_dir(&mut self, path: &[u8]) {
-        self.waiting.extend_from_slice(path);
-        self.waiting
-            .extend_from_slice(&(path.len() as u32).to_ne_bytes());
-    }
-
-    fn start_dir(&mut self) {
-        let (rest, len) = self
-            .waiting
-            .split_last_chunk()
-            .expect("every path is followed by its length");
-        let start = rest.len() - u32::from_ne_bytes(*len) as usize;
-        self.path.clear();
-        self.path.extend_from_slice(&rest[start..]);
-        self.waiting.truncate(start);
-        let id = self.take(What::Dir);
-        self.dirs += 1;
-        let fits = self.arena.set_path(id, &self.path);
-        assert!(fits, "it was checked before it was remembered");
-        let root = self.path == b".";
-        self.go_on(id, if root { Step::OpenDir } else { Step::Stat });
-    }
-
     /// Starts the next entry of a listed directory.
     fn start_entry(&mut self, dir: usize) {
-        let Job { from, to, .. } = self.jobs[dir];
+        let Job { from, to, node, .. } = self.jobs[dir];
         let Some(entry) = dents::first(&self.arena.data(dir)[from..to]) else {
             self.listed.pop();
             self.go_on(dir, Step::List);
@@ -238,54 +279,81 @@ impl<'a, B: Backend> Copier<'a, B> {
         if entry.name == b"." || entry.name == b".." {
             return;
         }
-        self.path.clear();
-        self.path.extend_from_slice(self.arena.path(dir));
-        self.path.push(b'/');
-        self.path.extend_from_slice(entry.name);
-        let kind = entry.kind;
-        if self.path.len() >= crate::arena::PATH_MAX {
-            self.complain("copy", &self.path.clone(), Errno::ENAMETOOLONG);
-            return;
+        let name: Box<[u8]> = entry.name.into();
+        self.nodes.get_mut(node).pending += 1;
+        match entry.kind {
+            libc::DT_DIR => self.waiting.push(Place { node, name }),
+            libc::DT_REG => self.start(What::File, Step::OpenSource, node, &name),
+            _ => self.start(What::Unknown, Step::Stat, node, &name),
         }
-        match kind {
-            libc::DT_DIR => {
-                let path = std::mem::take(&mut self.path);
-                self.push_dir(&path);
-                self.path = path;
+    }
+
+    /// Remembers a directory that is to be copied.
+    pub(crate) fn push_dir(&mut self, place: Place) {
+        self.waiting.push(place);
+    }
+
+    /// Remembers names that are to be looked at.
+    pub(crate) fn push_later(&mut self, places: Vec<Place>) {
+        self.later.extend(places);
+    }
+
+    /// Starts a job for a name in a directory, which counts it already.
+    fn start(&mut self, what: What, step: Step, node: usize, name: &[u8]) {
+        let id = self.take(what, node);
+        if self.arena.set_name(id, Name::Own, name) {
+            self.go_on(id, step);
+        } else {
+            let path = self.shown(node, name, false);
+            self.error(format!(
+                "cannot copy {path}: {}",
+                reason(Errno::ENAMETOOLONG)
+            ));
+            self.end(id);
+        }
+    }
+
+    /// Whether what was begun is to be given up. If there is no more room, what
+    /// has found some goes on.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self.stop, Some(Stop::Signal(_)))
+    }
+
+    /// Nothing else is begun.
+    fn drop_the_rest(&mut self) {
+        let mut places = std::mem::take(&mut self.waiting);
+        places.append(&mut self.later);
+        self.counts.left += places.len() as u64;
+        for place in places {
+            self.child_done(place.node);
+        }
+        for id in std::mem::take(&mut self.listed) {
+            self.counts.left += 1;
+            self.end(id);
+        }
+        if self.is_interrupted() {
+            for owner in std::mem::take(&mut self.sharing) {
+                self.give_up_parts(owner);
             }
-            libc::DT_REG => self.start(What::File, Step::Stat),
-            libc::DT_LNK => self.start(What::File, Step::ReadLink),
-            libc::DT_UNKNOWN => self.start(What::Unknown, Step::Stat),
-            _ => self.counts.skipped += 1,
         }
     }
 
-    /// Starts a job for the path in `self.path`.
-    fn start(&mut self, what: What, step: Step) {
-        let id = self.take(what);
-        self.arena.set_path(id, &self.path);
-        self.go_on(id, step);
-    }
-
-    fn set_mode(&mut self, path: &[u8], mode: u32) {
-        let id = self.take(What::Dir);
-        self.jobs[id].mode = mode;
-        self.arena.set_path(id, path);
-        self.go_on(id, Step::SetMode);
+    /// Gives a job another temporary name.
+    pub(crate) fn name_beside(&mut self, id: usize) {
+        let name = format!(".flexsc-copy-{}-{}", std::process::id(), self.names);
+        self.names += 1;
+        let fits = self.arena.set_name(id, Name::Other, name.as_bytes());
+        debug_assert!(fits);
+        self.jobs[id].beside = true;
     }
 
     /// Makes the call of the next step.
     pub(crate) fn go_on(&mut self, id: usize, step: Step) {
-        let job = &mut self.jobs[id];
-        job.step = step;
-        let owner = job.owner;
-        let (kind, call) = job::call(
-            id,
-            &self.jobs[id],
-            &self.jobs[owner],
-            self.roots,
-            &self.arena,
-        );
+        self.jobs[id].step = step;
+        let job = &self.jobs[id];
+        let dir = self.nodes.get(job.node);
+        let owner = &self.jobs[job.owner];
+        let (kind, call) = call::of(id, job, owner, dir, self.root_target, &self.arena);
         self.counts.call(kind);
         self.arena.lend(id);
         // SAFETY: the call points to this job's memory alone, which is lent
@@ -294,79 +362,67 @@ impl<'a, B: Backend> Copier<'a, B> {
     }
 
     /// Prints and counts an error.
-    pub(crate) fn complain(&mut self, what: &str, path: &[u8], errno: Errno) {
-        let path = path.strip_prefix(b"./").unwrap_or(path);
-        let path = String::from_utf8_lossy(path);
-        eprintln!("flexsc-copy: cannot {what} {path}: {}", errno.desc());
+    pub(crate) fn error(&mut self, what: String) {
+        complain(&what);
         self.counts.errors += 1;
     }
 
-    /// Makes one call and waits for it.
-    fn single(&mut self, kind: Kind, call: Call) -> Result<Result<i64, Errno>, Failure> {
-        self.counts.call(kind);
-        // SAFETY: the callers' memory outlives this function, which waits.
-        unsafe { self.backend.submit(SINGLE, call) };
-        loop {
-            match self.backend.ready() {
-                Some((SINGLE, result)) => return Ok(to_result(result)),
-                Some(_) => self.progress.written(),
-                None => self.backend.wait()?,
+    /// The path of something in a directory, in the source or in the copy.
+    pub(crate) fn shown(&self, node: usize, name: &[u8], copy: bool) -> String {
+        let root = if copy { self.target } else { self.source };
+        let mut path = root.as_os_str().as_bytes().to_vec();
+        let below = if name.is_empty() {
+            self.nodes.path(node)
+        } else {
+            self.nodes.path_of(node, name)
+        };
+        if below != b"." {
+            if path.last() != Some(&b'/') {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&below);
+        }
+        shown(&path)
+    }
+
+    /// The path of a job's file, in the source or in the copy.
+    pub(crate) fn shown_job(&self, id: usize, copy: bool) -> String {
+        let Job { owner, node, .. } = self.jobs[id];
+        self.shown(node, self.arena.name(owner, Name::Own), copy)
+    }
+
+    /// The engine has failed: removes with plain calls what is half-written.
+    fn remove_incomplete(&mut self) {
+        // Some calls may have made something, and their results are there.
+        while let Some((token, result)) = self.backend.ready() {
+            if let (Some(job), true) = (self.jobs.get_mut(token as usize), result >= 0) {
+                job.made = job.step.leaves_incomplete(job.made);
+            }
+        }
+        for id in 0..self.jobs.len() {
+            let job = self.jobs[id];
+            if !job.made {
+                continue;
+            }
+            let dir = self.nodes.get(job.node).target;
+            let name = self.arena.name_ptr(id, job.made_name());
+            let call = calls::unlinkat(dir, name, job.remove_flags());
+            // SAFETY: the name is that job's, and nobody writes to it.
+            let result = unsafe { call.make() };
+            let path = self.shown_job(id, true);
+            if result < 0 {
+                let why = reason(Errno::from_raw(-result as i32));
+                self.error(format!("{path} is incomplete and cannot be removed: {why}"));
+            } else {
+                self.counts.left += 1;
             }
         }
     }
 
-    /// Opens the source, makes and opens the target; returns the source's mode.
-    fn open_roots(&mut self, source: &Path, target: &Path) -> Result<u32, Failure> {
-        let fail = |what, path: &Path, errno| Failure::Root(what, path.to_owned(), errno);
-        let text = |path: &Path| {
-            CString::new(path.as_os_str().as_bytes()).map_err(|_| fail("use", path, Errno::EINVAL))
-        };
-        let (from, to) = (text(source)?, text(target)?);
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        let here = libc::AT_FDCWD;
-
-        let call = calls::openat(here, from.as_ptr(), flags, 0);
-        let opened = self.single(Kind::Openat, call)?;
-        self.roots.source = opened.map_err(|errno| fail("open", source, errno))? as i32;
-        let (mode, _) = self.identity(self.roots.source, source)?;
-
-        let call = calls::mkdirat(here, to.as_ptr(), mode | 0o700);
-        match self.single(Kind::Mkdirat, call)? {
-            Ok(_) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(fail("make", target, errno)),
-        }
-        let call = calls::openat(here, to.as_ptr(), flags, 0);
-        let opened = self.single(Kind::Openat, call)?;
-        self.roots.target = opened.map_err(|errno| fail("open", target, errno))? as i32;
-        (_, self.target_id) = self.identity(self.roots.target, target)?;
-        Ok(mode)
-    }
-
-    /// Mode and identity of an open directory.
-    fn identity(&mut self, fd: i32, path: &Path) -> Result<(u32, (u32, u32, u64)), Failure> {
-        // The memory of a job that has not begun.
-        let id = *self.free.last().expect("no job has begun");
-        self.arena.set_path(id, b"");
-        self.arena.lend(id);
-        let (name, statx) = (self.arena.path_ptr(id), self.arena.statx_ptr(id));
-        let mask = libc::STATX_MODE | libc::STATX_INO;
-        let call = calls::statx(fd, name, libc::AT_EMPTY_PATH, mask, statx);
-        let result = self.single(Kind::Statx, call)?;
-        self.arena.take_back(id);
-        result.map_err(|errno| Failure::Root("examine", path.to_owned(), errno))?;
-        let statx = self.arena.statx(id);
-        Ok((u32::from(statx.stx_mode) & 0o777, identity(&statx)))
-    }
-
-    /// Writes what is left to say into the report.
+    /// Gives back what is left to report.
     pub fn finish(self) -> (B, Counts) {
         (self.backend, self.counts)
     }
-}
-
-/// Device and inode.
-pub(crate) fn identity(statx: &libc::statx) -> (u32, u32, u64) {
-    (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino)
 }
 
 /// What the kernel returned, as number or errno.

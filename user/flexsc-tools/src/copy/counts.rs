@@ -22,12 +22,28 @@ pub enum Kind {
     Close,
     Readlinkat,
     Symlinkat,
-    Fchmodat,
+    Mknodat,
+    Linkat,
+    Renameat2,
+    Unlinkat,
+    Openat2,
+    Lseek,
+    Ftruncate,
+    Faccessat2,
+    Fchown,
+    Fchownat,
+    Fchmod,
+    Fchmodat2,
+    Utimensat,
+    Flistxattr,
+    Fgetxattr,
+    Fsetxattr,
+    Fremovexattr,
     /// Of the progress line.
     Progress,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 29] = [
     "openat",
     "statx",
     "getdents64",
@@ -39,7 +55,23 @@ const NAMES: [&str; 13] = [
     "close",
     "readlinkat",
     "symlinkat",
-    "fchmodat",
+    "mknodat",
+    "linkat",
+    "renameat2",
+    "unlinkat",
+    "openat2",
+    "lseek",
+    "ftruncate",
+    "faccessat2",
+    "fchown",
+    "fchownat",
+    "fchmod",
+    "fchmodat2",
+    "utimensat",
+    "flistxattr",
+    "fgetxattr",
+    "fsetxattr",
+    "fremovexattr",
     "progress",
 ];
 
@@ -50,10 +82,19 @@ pub struct Counts {
     calls: [u64; NAMES.len()],
     pub files: u64,
     pub dirs: u64,
+    /// Symbolic links.
     pub links: u64,
+    /// FIFOs, sockets and devices.
+    pub special: u64,
+    /// Further names of files that were copied already.
+    pub hard_links: u64,
     pub bytes: u64,
-    /// Devices, sockets, pipes.
-    pub skipped: u64,
+    /// Files that belong to us, as only root can give files away.
+    pub kept_owner: u64,
+    /// Attributes that only root can set, or that mean nothing there.
+    pub attributes_left: u64,
+    /// Files and directories that were not begun or given up by a stop.
+    pub left: u64,
     pub errors: u64,
 }
 
@@ -76,7 +117,11 @@ impl Counts {
         writeln!(out, "dirs={}", self.dirs)?;
         writeln!(out, "links={}", self.links)?;
         writeln!(out, "bytes={}", self.bytes)?;
-        writeln!(out, "skipped={}", self.skipped)?;
+        writeln!(out, "special={}", self.special)?;
+        writeln!(out, "hard_links={}", self.hard_links)?;
+        writeln!(out, "kept_owner={}", self.kept_owner)?;
+        writeln!(out, "attributes_left={}", self.attributes_left)?;
+        writeln!(out, "left={}", self.left)?;
         writeln!(out, "errors={}", self.errors)
     }
 }

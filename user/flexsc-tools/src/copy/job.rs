@@ -1,37 +1,145 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One job: a file, a part of a large file, a directory or a symbolic link, and
-//! the call that it is at.
+//! One job: a file, a part of a large file, a directory, another name of a file,
+//! and the call that it is at.
 
-use flexsc::{Call, calls};
-
-use crate::arena::Arena;
-use crate::counts::Kind;
+use crate::arena::Name;
+use crate::meta::{Id, Meta};
+use crate::node::ROOT;
 
 /// The call that a job is at, or what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Not in use.
     Free,
-    /// statx of the source.
+    /// statx of the source, by name.
     Stat,
-    ReadLink,
-    MakeLink,
-    MakeDir,
-    OpenDir,
-    /// getdents64.
-    List,
-    /// No call: its entries are being started.
-    Listed,
     OpenSource,
+    /// statx of the open source.
+    StatSource,
+    /// flistxattr, only to learn whether there are any.
+    ProbeAttrs,
+    /// Of a new file.
     OpenTarget,
+    /// statx of what is there already under the target's name.
+    StatTarget,
+    /// faccessat2 of a file that is to be replaced.
+    MayWrite,
+    SeekData,
+    SeekHole,
     Read,
     Write,
     /// No call: other jobs are still at parts of this file.
     Shared,
+
+    ReadLink,
+    /// symlinkat.
+    MakeLink,
+    /// mknodat.
+    MakeNode,
+
+    /// openat2 of the directory that the first name of a file is in.
+    OpenLinked,
+    Link,
+
+    OpenDir,
+    /// statx of the open source.
+    StatDir,
+    MakeDir,
+    OpenTargetDir,
+    /// statx of a target that was there.
+    StatTargetDir,
+    /// fchmod of a target that was there and cannot be written to.
+    MakeWritable,
+    /// fgetxattr of a target that was there.
+    LookForAcl,
+    /// getdents64.
+    List,
+    /// No call: its entries are being started.
+    Listed,
+
+    /// What follows when the content is there, in this order; each only if it
+    /// is needed, see [`Step::LAST`].
+    Truncate,
+    SetOwner,
+    DropAcl,
+    DropDefaultAcl,
+    ListAttrs,
+    SetMode,
+    SetTimes,
+    /// statx of a file that has other names.
+    StatMade,
     CloseSource,
     CloseTarget,
-    /// fchmodat of a directory, at the very end.
-    SetMode,
+    /// renameat2 to the target's name.
+    Replace,
+    /// unlinkat of what is incomplete.
+    Remove,
+
+    /// fchown of the group alone, after `SetOwner` was refused.
+    SetGroup,
+    /// fgetxattr and fsetxattr, after `ListAttrs`.
+    GetAttr,
+    SetAttr,
+}
+
+impl Step {
+    /// The steps at the end, in their order.
+    pub const LAST: [Step; 12] = [
+        Step::Truncate,
+        Step::SetOwner,
+        Step::DropAcl,
+        Step::DropDefaultAcl,
+        Step::ListAttrs,
+        Step::SetMode,
+        Step::SetTimes,
+        Step::StatMade,
+        Step::CloseSource,
+        Step::CloseTarget,
+        Step::Replace,
+        Step::Remove,
+    ];
+
+    /// Whether there is something incomplete after this step, if it succeeds.
+    pub fn leaves_incomplete(self, before: bool) -> bool {
+        match self {
+            Step::OpenTarget | Step::MakeLink | Step::MakeNode | Step::Link | Step::MakeDir => true,
+            Step::Replace | Step::Remove => false,
+            _ => before,
+        }
+    }
+
+    /// For messages: what cannot be done, and whether to the copy.
+    pub fn what(self) -> (&'static str, bool) {
+        match self {
+            Step::Stat | Step::StatSource | Step::StatDir => ("examine", false),
+            Step::OpenSource | Step::OpenDir => ("open", false),
+            Step::ReadLink => ("read the symbolic link", false),
+            Step::Read | Step::SeekData | Step::SeekHole => ("read", false),
+            Step::List => ("list", false),
+            Step::ProbeAttrs | Step::ListAttrs | Step::GetAttr => {
+                ("read the extended attributes of", false)
+            }
+            Step::CloseSource => ("close", false),
+            Step::StatTarget | Step::StatTargetDir | Step::StatMade | Step::LookForAcl => {
+                ("examine", true)
+            }
+            Step::OpenTarget | Step::MakeLink | Step::MakeNode => ("make", true),
+            Step::MayWrite => ("replace", true),
+            Step::MakeDir => ("make the directory", true),
+            Step::OpenTargetDir | Step::OpenLinked => ("open", true),
+            Step::Link => ("make the hard link", true),
+            Step::Write | Step::Truncate => ("write", true),
+            Step::SetOwner | Step::SetGroup => ("set the owner of", true),
+            Step::DropAcl | Step::DropDefaultAcl => ("remove the access control list of", true),
+            Step::SetAttr => ("set the extended attributes of", true),
+            Step::SetMode | Step::MakeWritable => ("set the permissions of", true),
+            Step::SetTimes => ("set the times of", true),
+            Step::CloseTarget => ("close", true),
+            Step::Replace => ("replace", true),
+            Step::Remove => ("remove the incomplete", true),
+            Step::Free | Step::Listed | Step::Shared => unreachable!("{self:?} has no call"),
+        }
+    }
 }
 
 /// What a job is about.
@@ -39,37 +147,67 @@ pub enum Step {
 pub enum What {
     /// To be found out by statx.
     Unknown,
+    /// A directory, until it is listed.
     Dir,
+    /// A directory, when all below it is copied.
+    Finish,
     File,
     /// A part of the file of another job, the owner.
     Part,
+    SymLink,
+    /// A FIFO, socket or device.
+    Special,
+    /// Another name of a file that was copied.
+    HardLink,
 }
 
-/// A job. Its memory is in the [`Arena`], under the same number.
+/// A job. Its memory is in the [`Arena`](crate::arena::Arena), under the same
+/// number.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     pub step: Step,
     pub what: What,
     /// The job that has the file open: itself, but for a part.
     pub owner: usize,
+    /// The directory that it is in; of a directory that is open: itself.
+    pub node: usize,
     pub source: i32,
     pub target: i32,
-    pub mode: u32,
-    pub size: u64,
+    pub meta: Meta,
     /// Where the next read begins, and where reading ends.
     pub offset: u64,
     pub end: u64,
     /// Read and to be written: these bytes of the buffer. Of a directory: the
-    /// entries that were not started.
+    /// entries that were not started. Of attributes: the names that are left.
     pub from: usize,
     pub to: usize,
-    /// Of a large file: where the next part begins.
+    /// Of a large file: where the next part begins. Of one with holes: its
+    /// final size.
     pub next: u64,
     /// Of a large file: how many other jobs are at parts of it.
     pub helpers: usize,
-    /// At the end of the file, and alone: reading goes on until it brings nothing.
-    pub tail: bool,
+    /// No other job takes parts of the file.
+    pub alone: bool,
+    /// Has holes, which are left out.
+    pub sparse: bool,
     pub failed: bool,
+    /// There is something incomplete, to be removed after a failure.
+    pub made: bool,
+    /// It is made under a temporary name, as something else has the name.
+    pub beside: bool,
+    /// Of a directory: it was there before.
+    pub existed: bool,
+    /// There are extended attributes.
+    pub attrs: bool,
+    /// The owner is to be set; the permissions are.
+    pub set_owner: bool,
+    pub set_mode: bool,
+    /// Something else goes on in its place.
+    pub handed_on: bool,
+    /// What was made, if other names are to be linked to it.
+    pub made_id: Id,
+    /// Times that its target vanished or its temporary name was taken.
+    pub tries: u32,
 }
 
 impl Job {
@@ -77,93 +215,41 @@ impl Job {
         step: Step::Free,
         what: What::Unknown,
         owner: 0,
+        node: ROOT,
         source: -1,
         target: -1,
-        mode: 0,
-        size: 0,
+        meta: Meta::NONE,
         offset: 0,
         end: 0,
         from: 0,
         to: 0,
         next: 0,
         helpers: 0,
-        tail: false,
+        alone: false,
+        sparse: false,
         failed: false,
+        made: false,
+        beside: false,
+        existed: false,
+        attrs: false,
+        set_owner: false,
+        set_mode: false,
+        handed_on: false,
+        made_id: Meta::NONE.id,
+        tries: 0,
     };
-}
 
-/// The two directories that all paths begin at.
-#[derive(Clone, Copy, Debug)]
-pub struct Roots {
-    pub source: i32,
-    pub target: i32,
-}
+    /// The name that the copy has until it is complete.
+    pub fn made_name(&self) -> Name {
+        if self.beside { Name::Other } else { Name::Own }
+    }
 
-const STATX_MASK: u32 = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_SIZE | libc::STATX_INO;
-
-/// The call of a step. All it points to is memory of that job.
-///
-/// `owner` is the job that has the file open.
-pub fn call(id: usize, job: &Job, owner: &Job, roots: Roots, arena: &Arena) -> (Kind, Call) {
-    let path = arena.path_ptr(id);
-    let data = |offset| arena.data_ptr(id, offset);
-    let len = arena.data_len();
-    let mode = job.mode & 0o777;
-    let small = owner.size <= len as u64;
-    match job.step {
-        Step::Stat => {
-            let (flags, statx) = (libc::AT_SYMLINK_NOFOLLOW, arena.statx_ptr(id));
-            let call = calls::statx(roots.source, path, flags, STATX_MASK, statx);
-            (Kind::Statx, call)
+    /// For unlinkat of what is incomplete.
+    pub fn remove_flags(&self) -> i32 {
+        if self.what == What::Dir {
+            libc::AT_REMOVEDIR
+        } else {
+            0
         }
-        Step::ReadLink => (
-            Kind::Readlinkat,
-            calls::readlinkat(roots.source, path, data(0).cast(), len),
-        ),
-        Step::MakeLink => (
-            Kind::Symlinkat,
-            calls::symlinkat(data(0).cast(), roots.target, path),
-        ),
-        // Writable while it is being filled.
-        Step::MakeDir => (
-            Kind::Mkdirat,
-            calls::mkdirat(roots.target, path, mode | 0o700),
-        ),
-        Step::OpenDir => {
-            let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-            (Kind::Openat, calls::openat(roots.source, path, flags, 0))
-        }
-        Step::List => (
-            Kind::Getdents64,
-            calls::getdents64(job.source, data(0), len),
-        ),
-        Step::OpenSource => {
-            let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-            (Kind::Openat, calls::openat(roots.source, path, flags, 0))
-        }
-        Step::OpenTarget => {
-            let flags =
-                libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-            (Kind::Openat, calls::openat(roots.target, path, flags, mode))
-        }
-        Step::Read if small => (Kind::Read, calls::read(owner.source, data(0), len)),
-        Step::Read => {
-            let want = (job.end - job.offset).min(len as u64) as usize;
-            let call = calls::pread64(owner.source, data(0), want, job.offset as i64);
-            (Kind::Pread64, call)
-        }
-        Step::Write if small => {
-            let call = calls::write(owner.target, data(job.from), job.to - job.from);
-            (Kind::Write, call)
-        }
-        Step::Write => {
-            let (buf, len) = (data(job.from), job.to - job.from);
-            let call = calls::pwrite64(owner.target, buf, len, job.offset as i64);
-            (Kind::Pwrite64, call)
-        }
-        Step::CloseSource => (Kind::Close, calls::close(job.source)),
-        Step::CloseTarget => (Kind::Close, calls::close(job.target)),
-        Step::SetMode => (Kind::Fchmodat, calls::fchmodat(roots.target, path, mode)),
-        Step::Free | Step::Listed | Step::Shared => unreachable!("{:?} has no call", job.step),
     }
 }

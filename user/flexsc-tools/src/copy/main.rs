@@ -7,10 +7,21 @@
 mod advance;
 mod arena;
 mod backend;
+mod call;
+mod complaint;
+mod content;
 mod copier;
 mod counts;
 mod dents;
+mod directory;
+mod interrupt;
 mod job;
+mod last;
+mod limits;
+mod links;
+mod meta;
+mod node;
+mod roots;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -22,22 +33,27 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
 use backend::{Backend, Flexsc, Plain};
-use copier::Copier;
+use complaint::{complain, io_error, reason, say, shown_path};
+use copier::{Copier, Stop};
 use counts::Counts;
+use roots::Roots;
 use verify::Verdict;
 
-/// Copies a directory tree: files, directories, symbolic links, permissions.
+/// Copies a directory tree: all kinds of files, with permissions, owners, times,
+/// extended attributes, hard links and holes, as "cp -aT" does.
+///
+/// What is in the way in the target is replaced if it is of the same kind and
+/// not read-only; nothing is removed that is not in the source.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
     /// Directory to copy
     source: PathBuf,
-    /// Copy; made if it is not there
+    /// Copy, not a directory to put it into; made if it is not there
     target: PathBuf,
     /// Make plain system calls
     #[arg(long, conflicts_with = "flexsc")]
@@ -57,7 +73,8 @@ struct Options {
     /// Mask of the CPUs that execute calls without being asked, 0: none
     #[arg(long, default_value = "0", value_parser = mask)]
     spin_cpus: u64,
-    /// Do not copy: compare the two trees byte by byte
+    /// Do not copy: compare the two trees, byte by byte and in all that is copied
+    /// but for access times and holes
     #[arg(long)]
     verify: bool,
     /// Write the figures to this file, as key=value lines
@@ -78,32 +95,34 @@ fn mask(text: &str) -> Result<u64, String> {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(usage) => {
+            let code = u8::try_from(usage.exit_code()).unwrap_or(2);
+            // The text that was asked for, or what is wrong.
+            return match usage.print() {
+                Err(why) if !usage.use_stderr() => {
+                    let why = io_error(&why);
+                    complain(&format_args!("cannot write to the standard output: {why}"));
+                    ExitCode::FAILURE
+                }
+                _ => code.into(),
+            };
+        }
+    };
     let done = if options.verify {
+        limits::reserve(0);
         verify(&options)
     } else {
-        reserve_descriptors(&options);
         begin(&options)
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
-            eprintln!("flexsc-copy: {why}");
+            complain(&why);
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Grows the table of descriptors to what the copy needs, while nobody shares
-/// it: later, with syscall threads, each growth would wait for all of them.
-fn reserve_descriptors(options: &Options) {
-    let entries = options.pages * flexsc::abi::FLEXSC_PAGE_ENTRIES;
-    let wanted = options.in_flight.unwrap_or(entries) as usize;
-    let last = i32::try_from(2 * jobs(wanted)).unwrap_or(1024);
-    // Where it fails the table grows when it has to.
-    if let Ok(fd) = fcntl(std::io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(last)) {
-        let _ = nix::unistd::close(fd);
     }
 }
 
@@ -112,6 +131,9 @@ fn begin(options: &Options) -> Result<bool, String> {
     if options.plain {
         return copy(options, Plain::new(options.pages));
     }
+    // Before syscall threads share the table of descriptors.
+    let entries = options.pages * flexsc::abi::FLEXSC_PAGE_ENTRIES;
+    limits::reserve(options.in_flight.unwrap_or(entries) as usize);
     let backend = Flexsc::new(options.pages, options.spin_cpus)
         .map_err(|error| format!("{error}; or copy with --plain"))?;
     copy(options, backend)
@@ -119,33 +141,28 @@ fn begin(options: &Options) -> Result<bool, String> {
 
 /// Compares; says whether the trees are equal.
 fn verify(options: &Options) -> Result<bool, String> {
-    let verdict = Verdict::of(&options.source, &options.target)
-        .map_err(|why| format!("cannot compare: {why}"))?;
+    let verdict = Verdict::of(&options.source, &options.target)?;
     for difference in &verdict.differences {
-        eprintln!("flexsc-copy: {difference}");
+        complain(difference);
     }
-    println!(
-        "compared {} files, {} directories, {} links, {} bytes: {} differences",
+    let special = extra(verdict.special, "special files");
+    say(&format_args!(
+        "compared {} files, {} directories, {} links{special}, {} bytes: {} differences",
         verdict.files,
         verdict.dirs,
         verdict.links,
         verdict.bytes,
         verdict.differences.len()
-    );
+    ))?;
     Ok(verdict.differences.is_empty())
 }
 
-/// How many jobs there may be: each needs two descriptors.
-fn jobs(wanted: usize) -> usize {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    // Standard streams, engine, the two roots, and some to spare.
-    let needed = 2 * wanted as u64 + 16;
-    if soft >= needed {
-        return wanted;
+/// A part of a list, if there is any of it.
+fn extra(count: u64, what: &str) -> String {
+    match count {
+        0 => String::new(),
+        _ => format!(", {count} {what}"),
     }
-    let have = needed.min(hard);
-    let have = setrlimit(Resource::RLIMIT_NOFILE, have, hard).map_or(soft, |()| have);
-    (have.saturating_sub(16) / 2) as usize
 }
 
 /// Copies; says whether all went well.
@@ -153,36 +170,83 @@ fn copy(options: &Options, backend: impl Backend) -> Result<bool, String> {
     let wanted = options
         .in_flight
         .map_or(backend.capacity() - 1, |jobs| jobs as usize);
+    let limits = limits::reserve(wanted);
     // The copy has the modes of the source.
-    umask(Mode::empty());
+    let mask = umask(Mode::empty());
+    let roots = Roots::open(&options.source, &options.target)?;
+    interrupt::note_signals();
     let data = options.buffer as usize * 1024;
     let (source, target) = (&options.source, &options.target);
-    let mut copier = Copier::new(backend, source, target, jobs(wanted), data);
+    let mut copier = Copier::new(backend, source, target, limits, data);
     if options.progress {
         copier.show_progress();
     }
     let start = Instant::now();
-    copier.run().map_err(|failure| failure.to_string())?;
+    let stopped = copier.run(roots);
     let took = start.elapsed();
+    umask(mask);
     let (backend, counts) = copier.finish();
-    println!(
-        "copied {} files, {} directories, {} links, {} bytes in {:.3} s: {} calls, {} waits",
-        counts.files,
-        counts.dirs,
-        counts.links,
-        counts.bytes,
-        took.as_secs_f64(),
-        counts.calls(),
-        backend.waits()
-    );
-    if counts.errors > 0 {
-        eprintln!("flexsc-copy: {} errors", counts.errors);
+    let stopped = stopped.map_err(|error| {
+        format!("{error}; the copy is not complete: run it again, or with --plain")
+    })?;
+    match stopped {
+        Some(Stop::Signal(signal)) => {
+            complain(&format_args!(
+                "interrupted: the copy is not complete, its files are; run it again"
+            ));
+            interrupt::end_by(signal);
+            return Ok(false);
+        }
+        Some(Stop::Full(errno)) => {
+            let make = match errno {
+                Errno::EROFS => "make it writable",
+                _ => "make room",
+            };
+            complain(&format_args!(
+                "stopped ({}): the copy is not complete, its files are; {make} and run it again",
+                reason(errno)
+            ));
+        }
+        None if counts.errors > 0 => complain(&format_args!(
+            "errors: {}; what they name was not copied, all else was",
+            counts.errors
+        )),
+        None => {}
     }
+    notes(&counts);
     if let Some(path) = &options.report {
         let text = report(options, &backend, &counts, took)?;
         write_report(path, &text)?;
     }
-    Ok(counts.errors == 0)
+    say(&format_args!(
+        "copied {} files, {} directories, {} links{}{}, {} bytes in {:.3} s: {} calls, {} waits",
+        counts.files,
+        counts.dirs,
+        counts.links,
+        extra(counts.hard_links, "hard links"),
+        extra(counts.special, "special files"),
+        counts.bytes,
+        took.as_secs_f64(),
+        counts.calls(),
+        backend.waits()
+    ))?;
+    Ok(counts.errors == 0 && stopped.is_none())
+}
+
+/// What a user who is not root cannot copy is no error, but no secret either.
+fn notes(counts: &Counts) {
+    if counts.kept_owner > 0 {
+        complain(&format_args!(
+            "note: {} files belong to you in the copy, as only root gives files away",
+            counts.kept_owner
+        ));
+    }
+    if counts.attributes_left > 0 {
+        complain(&format_args!(
+            "note: {} security or system attributes were left out, as they cannot be set there",
+            counts.attributes_left
+        ));
+    }
 }
 
 fn report(
@@ -212,6 +276,8 @@ fn report(
 }
 
 fn write_report(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text)
-        .map_err(|why| format!("cannot write the report {}: {why}", path.display()))
+    fs::write(path, text).map_err(|why| {
+        let (path, why) = (shown_path(path), io_error(&why));
+        format!("cannot write the report {path}: {why}")
+    })
 }

@@ -12,6 +12,8 @@ use flexsc::{Call, Error, Stats};
 use crate::backend::Backend;
 use crate::copier::Copier;
 use crate::counts::Counts;
+use crate::limits::Limits;
+use crate::roots::Roots;
 use crate::verify::Verdict;
 
 /// Makes calls late and in a random order, and interrupts some.
@@ -136,6 +138,48 @@ impl Backend for Batch {
     }
 }
 
+/// Does something else after each wait.
+struct Beside<F> {
+    batch: Batch,
+    then: F,
+}
+
+impl<F: FnMut(u64) -> Result<(), Error>> Backend for Beside<F> {
+    fn capacity(&self) -> usize {
+        16
+    }
+
+    unsafe fn submit(&mut self, token: u32, call: Call) {
+        // SAFETY: the same promise.
+        unsafe { self.batch.submit(token, call) };
+    }
+
+    fn ready(&mut self) -> Option<(u32, i64)> {
+        self.batch.ready()
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        self.batch.wait()?;
+        (self.then)(self.batch.waits)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.batch.in_flight()
+    }
+
+    fn waits(&self) -> u64 {
+        self.batch.waits
+    }
+
+    fn stats(&self) -> Result<Option<Stats>, Error> {
+        Ok(None)
+    }
+
+    fn fallbacks(&self) -> u64 {
+        0
+    }
+}
+
 /// A directory of its own for each test, removed at its end.
 struct Scratch(PathBuf);
 
@@ -188,9 +232,18 @@ fn plant(root: &Path) {
 }
 
 fn copy(source: &Path, target: &Path, backend: impl Backend) -> Counts {
-    let mut copier = Copier::new(backend, source, target, 4096, 4096);
-    copier.run().unwrap();
-    copier.finish().1
+    copy_with(source, target, backend, 4096).1
+}
+
+fn copy_with<B: Backend>(source: &Path, target: &Path, backend: B, data: usize) -> (B, Counts) {
+    let limits = Limits {
+        jobs: 4096,
+        dirs: 1024,
+    };
+    let roots = Roots::open(source, target).unwrap();
+    let mut copier = Copier::new(backend, source, target, limits, data);
+    assert_eq!(copier.run(roots).unwrap(), None);
+    copier.finish()
 }
 
 #[test]
@@ -224,9 +277,7 @@ fn hundreds_of_calls_share_a_wait() {
     }
     fs::write(source.join("0/large"), text(2 << 20)).unwrap();
     let target = scratch.at("target");
-    let mut copier = Copier::new(Batch::default(), &source, &target, 511, 32 << 10);
-    copier.run().unwrap();
-    let (backend, counts) = copier.finish();
+    let (backend, counts) = copy_with(&source, &target, Batch::default(), 32 << 10);
     assert_eq!(counts.files, 2081);
     let per_wait = counts.calls() / backend.waits();
     assert!(per_wait >= 150, "{per_wait} calls per wait");
@@ -237,14 +288,85 @@ fn errors_are_counted_and_the_rest_is_copied() {
     let scratch = Scratch::new("errors");
     let (source, target) = (scratch.at("source"), scratch.at("target"));
     plant(&source);
-    // In the way of a file, of a large file and of a link.
+    // In the way of a file and of a large file; what is in the way of a link is
+    // replaced.
     fs::create_dir_all(target.join("one")).unwrap();
     fs::create_dir_all(target.join("deep/large")).unwrap();
     fs::write(target.join("link"), "").unwrap();
     let counts = copy(&source, &target, Shuffled::new(64, 9));
-    assert_eq!((counts.errors, counts.files), (3, 305));
+    assert_eq!((counts.errors, counts.files, counts.links), (2, 305, 2));
     let verdict = Verdict::of(&source, &target).unwrap();
-    assert_eq!(verdict.differences.len(), 3);
+    assert_eq!(verdict.differences.len(), 2, "{:?}", verdict.differences);
+}
+
+#[test]
+fn nothing_half_written_is_left_if_the_engine_fails() {
+    let scratch = Scratch::new("broken");
+    let source = scratch.at("source");
+    plant(&source);
+    let mut kept = 0;
+    for waits in 1..60 {
+        let target = scratch.at(&format!("target{waits}"));
+        let limits = Limits { jobs: 15, dirs: 64 };
+        let roots = Roots::open(&source, &target).unwrap();
+        let backend = Beside {
+            batch: Batch::default(),
+            then: |now| {
+                if now == waits {
+                    return Err(Error::TimedOut);
+                }
+                Ok(())
+            },
+        };
+        let mut copier = Copier::new(backend, &source, &target, limits, 4096);
+        copier.run(roots).unwrap_err();
+        kept += assert_complete(&source, &target);
+    }
+    assert!(kept > 60, "{kept} files were complete");
+}
+
+#[test]
+fn a_link_that_takes_the_place_of_a_directory_is_not_followed() {
+    let scratch = Scratch::new("swap");
+    let (source, target, out) = (scratch.at("a"), scratch.at("b"), scratch.at("out"));
+    plant(&source);
+    fs::create_dir_all(out.join("er/and/deeper")).unwrap();
+    let (deep, moved) = (target.join("deep"), target.join("moved"));
+    let mut swapped = false;
+    let backend = Beside {
+        batch: Batch::default(),
+        then: |_| {
+            // It is open, and files are being made in it.
+            if !swapped && deep.join("file0").exists() {
+                fs::rename(&deep, &moved).unwrap();
+                symlink(&out, &deep).unwrap();
+                swapped = true;
+            }
+            Ok(())
+        },
+    };
+    copy_with(&source, &target, backend, 4096);
+    assert!(swapped);
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(out.join("er")).unwrap().count(), 1);
+    let verdict = Verdict::of(&source.join("deep"), &moved).unwrap();
+    assert_eq!(verdict.differences, Vec::<String>::new());
+}
+
+/// All files of the copy are as in the source; returns how many there are.
+fn assert_complete(source: &Path, target: &Path) -> usize {
+    let mut files = 0;
+    for entry in fs::read_dir(target).unwrap().flatten() {
+        let (from, to) = (source.join(entry.file_name()), entry.path());
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files += assert_complete(&from, &to);
+        } else if kind.is_file() {
+            assert!(fs::read(from).unwrap() == fs::read(&to).unwrap(), "{to:?}");
+            files += 1;
+        }
+    }
+    files
 }
 
 #[test]
@@ -267,23 +389,48 @@ fn a_file_that_ends_early_is_no_error() {
 }
 
 #[test]
-fn the_target_is_not_copied_into_itself() {
+fn names_of_one_file_stay_together() {
+    let scratch = Scratch::new("links");
+    let source = scratch.at("source");
+    fs::create_dir_all(source.join("a/b/c")).unwrap();
+    fs::write(source.join("a/b/first"), text(70_000)).unwrap();
+    for n in 0..40 {
+        let dir = ["", "a", "a/b", "a/b/c"][n % 4];
+        let name = source.join(dir).join(format!("name{n}"));
+        fs::hard_link(source.join("a/b/first"), name).unwrap();
+    }
+    for (capacity, seed) in [(3, 1), (17, 2), (512, 3)] {
+        let target = scratch.at(&format!("target{capacity}"));
+        // The second time over what is there.
+        for again in 0..2 {
+            let counts = copy(&source, &target, Shuffled::new(capacity, seed + again));
+            assert_eq!((counts.errors, counts.files, counts.hard_links), (0, 1, 40));
+            let verdict = Verdict::of(&source, &target).unwrap();
+            assert_eq!(verdict.differences, Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn nothing_is_made_in_the_source() {
     let scratch = Scratch::new("itself");
     let source = scratch.at("source");
     plant(&source);
-    let counts = copy(&source, &source.join("deep/copy"), Shuffled::new(64, 3));
-    assert_eq!(counts.errors, 1);
+    for target in ["source/deep/copy", "source/deep", "source"] {
+        let target = scratch.at(target);
+        let existed = target.exists();
+        let message = Roots::open(&source, &target).unwrap_err();
+        let reasons = ["into itself", "are the same directory"];
+        assert!(reasons.iter().any(|why| message.contains(why)), "{message}");
+        assert_eq!(target.exists(), existed);
+    }
 }
 
 #[test]
 fn a_missing_source_is_named() {
     let scratch = Scratch::new("missing");
     let (source, target) = (scratch.at("source"), scratch.at("target"));
-    let backend = Shuffled::new(64, 1);
-    let failure = Copier::new(backend, &source, &target, 64, 4096)
-        .run()
-        .unwrap_err();
-    let message = failure.to_string();
+    let message = Roots::open(&source, &target).unwrap_err();
     assert!(message.starts_with("cannot open "), "{message}");
     assert!(!target.exists());
 }

@@ -1,115 +1,290 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compares two trees, byte by byte, with plain calls of the standard library.
+//! Compares two trees with plain calls, and with nothing of the code that
+//! copies: bytes, types, permissions, owners, times, attributes, hard links.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, StatxFlags};
+
+use crate::complaint::{io_error, shown, shown_path};
+use crate::meta::{Id, Meta, kind_name};
+use crate::roots::open_given;
+
 /// What was compared, and what differs.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Verdict {
     pub files: u64,
     pub dirs: u64,
     pub links: u64,
+    pub special: u64,
     pub bytes: u64,
+    /// A sentence for each; what cannot be compared counts as different.
     pub differences: Vec<String>,
+    /// Files with several names: what they are on the other side, and where
+    /// that was first seen.
+    pairs: HashMap<Id, (Id, String)>,
+    back: HashMap<Id, Id>,
+}
+
+/// One file on both sides.
+struct Pair<'a> {
+    ours: Meta,
+    theirs: Meta,
+    left: BorrowedFd<'a>,
+    right: BorrowedFd<'a>,
+    name: &'a CStr,
+    /// For messages.
+    path: String,
 }
 
 const BUFFER: usize = 256 << 10;
+const OPEN: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+const OPEN_DIR: OFlags = OPEN.union(OFlags::DIRECTORY);
+
+type Buffers = (Vec<u8>, Vec<u8>);
 
 impl Verdict {
-    /// Compares the trees at `left` and `right`.
-    pub fn of(left: &Path, right: &Path) -> io::Result<Self> {
+    /// Compares the trees at `left`, the source, and `right`, the copy. Fails
+    /// only if one of them cannot be opened.
+    pub fn of(left: &Path, right: &Path) -> Result<Self, String> {
         let mut verdict = Verdict::default();
         let mut buffers = (vec![0; BUFFER], vec![0; BUFFER]);
-        verdict.dir(left, right, &mut buffers)?;
+        let path = shown_path(left);
+        let ((left, ours), (right, theirs)) = (open_given(left)?, open_given(right)?);
+        verdict.same_meta(&path, &ours, &theirs);
+        verdict.dir(left, right, &path, &mut buffers);
         Ok(verdict)
     }
 
-    fn differ(&mut self, path: &Path, how: &str) {
-        self.differences.push(format!("{}: {how}", path.display()));
+    fn differ(&mut self, path: &str, how: &str) {
+        self.differences.push(format!("{path} {how}"));
     }
 
-    fn dir(
-        &mut self,
-        left: &Path,
-        right: &Path,
-        buffers: &mut (Vec<u8>, Vec<u8>),
-    ) -> io::Result<()> {
+    fn not_compared(&mut self, path: &str, why: &io::Error) {
+        let why = io_error(why);
+        self.differences
+            .push(format!("{path} cannot be compared: {why}"));
+    }
+
+    fn dir(&mut self, left: OwnedFd, right: OwnedFd, path: &str, buffers: &mut Buffers) {
         self.dirs += 1;
-        let (ours, mut theirs) = (list(left)?, list(right)?);
-        for (name, meta) in ours {
-            let (left, right) = (left.join(&name), right.join(&name));
-            let kind = meta.file_type();
-            if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
-                continue; // Not copied.
-            }
-            let Some(other) = theirs.remove(&name) else {
-                self.differ(&left, "is missing in the copy");
-                continue;
-            };
-            if kind != other.file_type() {
-                self.differ(&left, "is of another kind in the copy");
+        self.same_attributes(&left, &right, path);
+        let lists = names(&left).and_then(|ours| Ok((ours, names(&right)?)));
+        let (ours, mut theirs) = match lists {
+            Ok(lists) => lists,
+            Err(why) => return self.not_compared(path, &why),
+        };
+        for name in ours {
+            let path = format!("{path}/{}", shown(name.to_bytes()));
+            if !theirs.remove(&name) {
+                self.differ(&path, "is missing in the copy");
                 continue;
             }
-            if !kind.is_symlink()
-                && (meta.permissions().mode() ^ other.permissions().mode()) & 0o777 != 0
-            {
-                self.differ(&left, "has another mode in the copy");
-            }
-            if kind.is_dir() {
-                self.dir(&left, &right, buffers)?;
-            } else if kind.is_symlink() {
-                self.links += 1;
-                if fs::read_link(&left)? != fs::read_link(&right)? {
-                    self.differ(&left, "points elsewhere in the copy");
+            let examined = examine(&left, &name).and_then(|a| Ok((a, examine(&right, &name)?)));
+            match examined {
+                Ok((ours, theirs)) => {
+                    let pair = Pair {
+                        ours,
+                        theirs,
+                        left: left.as_fd(),
+                        right: right.as_fd(),
+                        name: &name,
+                        path,
+                    };
+                    self.pair(&pair, buffers);
                 }
-            } else {
-                self.file(&left, &right, buffers)?;
+                Err(why) => self.not_compared(&path, &why),
             }
         }
-        for name in theirs.keys() {
-            self.differ(&right.join(name), "is not in the source");
+        for name in theirs {
+            let path = format!("{path}/{}", shown(name.to_bytes()));
+            self.differ(&path, "is in the copy and not in the source");
+        }
+    }
+
+    fn pair(&mut self, pair: &Pair<'_>, buffers: &mut Buffers) {
+        let Pair {
+            ours, theirs, path, ..
+        } = pair;
+        if ours.kind() != theirs.kind() {
+            let (is, should) = (kind_name(theirs.mode), kind_name(ours.mode));
+            self.differ(path, &format!("is {should}, in the copy {is}"));
+            return;
+        }
+        self.same_meta(path, ours, theirs);
+        if ours.kind() != libc::S_IFDIR {
+            self.same_links(path, ours, theirs);
+        }
+        let compared = match ours.kind() {
+            libc::S_IFDIR => pair.open(OPEN_DIR).map(|(left, right)| {
+                self.dir(left, right, path, buffers);
+            }),
+            libc::S_IFREG => self.file(pair, buffers),
+            libc::S_IFLNK => self.symlink(pair),
+            _ => {
+                self.special += 1;
+                if ours.device != theirs.device {
+                    self.differ(path, "is another device in the copy");
+                }
+                Ok(())
+            }
+        };
+        if let Err(why) = compared {
+            self.not_compared(path, &why);
+        }
+    }
+
+    /// Permissions, owner, time.
+    fn same_meta(&mut self, path: &str, ours: &Meta, theirs: &Meta) {
+        let (a, b) = (ours.permissions(), theirs.permissions());
+        if a != b && ours.kind() != libc::S_IFLNK {
+            self.differ(path, &format!("has mode {a:04o}, in the copy {b:04o}"));
+        }
+        let (a, b) = ((ours.uid, ours.gid), (theirs.uid, theirs.gid));
+        if a != b {
+            let (a, b) = (format!("{}:{}", a.0, a.1), format!("{}:{}", b.0, b.1));
+            self.differ(path, &format!("belongs to {a}, in the copy to {b}"));
+        }
+        let (a, b) = (ours.modified, theirs.modified);
+        if (a.tv_sec, a.tv_nsec) != (b.tv_sec, b.tv_nsec) {
+            self.differ(path, "has another modification time in the copy");
+        }
+    }
+
+    /// Names of one file on one side have to be that on the other.
+    fn same_links(&mut self, path: &str, ours: &Meta, theirs: &Meta) {
+        if ours.links < 2 && theirs.links < 2 {
+            return;
+        }
+        let seen = self
+            .pairs
+            .entry(ours.id)
+            .or_insert_with(|| (theirs.id, path.to_owned()));
+        if seen.0 != theirs.id {
+            let how = format!("is the same file as {}, in the copy another one", seen.1);
+            self.differ(path, &how);
+        } else if *self.back.entry(theirs.id).or_insert(ours.id) != ours.id {
+            self.differ(path, "is one file with another one in the copy");
+        }
+    }
+
+    fn symlink(&mut self, pair: &Pair<'_>) -> io::Result<()> {
+        self.links += 1;
+        let ours = rustix::fs::readlinkat(pair.left, pair.name, Vec::new())?;
+        if ours != rustix::fs::readlinkat(pair.right, pair.name, Vec::new())? {
+            self.differ(&pair.path, "points elsewhere in the copy");
         }
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        left: &Path,
-        right: &Path,
-        (a, b): &mut (Vec<u8>, Vec<u8>),
-    ) -> io::Result<()> {
-        self.files += 1;
-        let (mut ours, mut theirs) = (File::open(left)?, File::open(right)?);
+    fn file(&mut self, pair: &Pair<'_>, (a, b): &mut Buffers) -> io::Result<()> {
+        let (left, right) = pair.open(OPEN)?;
+        self.same_attributes(&left, &right, &pair.path);
+        let (mut ours, mut theirs) = (File::from(left), File::from(right));
         let mut at = 0;
         loop {
             let (m, n) = (read_full(&mut ours, a)?, read_full(&mut theirs, b)?);
             if a[..m] != b[..n] {
                 let same = a[..m].iter().zip(&b[..n]).take_while(|(a, b)| a == b);
                 let first = at + same.count() as u64;
-                self.differ(left, &format!("differs in the copy from byte {first} on"));
-                return Ok(());
+                let how = format!("differs in the copy from byte {first} on");
+                self.differ(&pair.path, &how);
+                break;
             }
             if m == 0 {
-                self.bytes += at;
-                return Ok(());
+                break;
             }
             at += m as u64;
+        }
+        self.files += 1;
+        self.bytes += at;
+        Ok(())
+    }
+
+    /// Extended attributes, access control lists among them.
+    fn same_attributes(&mut self, left: &OwnedFd, right: &OwnedFd, path: &str) {
+        let lists = attributes(left).and_then(|ours| Ok((ours, attributes(right)?)));
+        let (ours, mut theirs) = match lists {
+            Ok(lists) => lists,
+            Err(why) => return self.not_compared(path, &why),
+        };
+        for name in ours {
+            let shown = shown(name.to_bytes());
+            if !theirs.remove(&name) {
+                self.differ(path, &format!("lacks the attribute {shown} in the copy"));
+                continue;
+            }
+            let same = attribute(left, &name).and_then(|a| Ok(a == attribute(right, &name)?));
+            match same {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.differ(path, &format!("has another attribute {shown} in the copy"));
+                }
+                Err(why) => self.not_compared(path, &why),
+            }
+        }
+        for name in theirs {
+            let shown = shown(name.to_bytes());
+            self.differ(path, &format!("has the attribute {shown} only in the copy"));
         }
     }
 }
 
-fn list(dir: &Path) -> io::Result<BTreeMap<OsString, Metadata>> {
-    fs::read_dir(dir)?
-        .map(|entry| {
-            let entry = entry?;
-            Ok((entry.file_name(), entry.metadata()?))
-        })
-        .collect()
+impl Pair<'_> {
+    fn open(&self, flags: OFlags) -> io::Result<(OwnedFd, OwnedFd)> {
+        let open = |dir| rustix::fs::openat(dir, self.name, flags, Mode::empty());
+        Ok((open(self.left)?, open(self.right)?))
+    }
+}
+
+fn names(dir: &OwnedFd) -> io::Result<BTreeSet<CString>> {
+    let mut names = BTreeSet::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_owned();
+        if name.as_c_str() != c"." && name.as_c_str() != c".." {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+fn examine(dir: &OwnedFd, name: &CStr) -> io::Result<Meta> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let statx = rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?;
+    Ok(Meta::from(&statx))
+}
+
+/// The names of a file's attributes.
+fn attributes(fd: &OwnedFd) -> io::Result<BTreeSet<CString>> {
+    let room = match rustix::fs::flistxattr_query(fd) {
+        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        room => room?,
+    };
+    if room == 0 {
+        return Ok(BTreeSet::new());
+    }
+    let mut list = vec![0; room];
+    let len = rustix::fs::flistxattr(fd, &mut list[..])?;
+    let names = list[..len].split(|&byte| byte == 0);
+    Ok(names
+        .filter(|name| !name.is_empty())
+        .filter_map(|name| CString::new(name).ok())
+        .collect())
+}
+
+fn attribute(fd: &OwnedFd, name: &CStr) -> io::Result<Vec<u8>> {
+    let mut value = vec![0; 64 << 10];
+    let len = rustix::fs::fgetxattr(fd, name, &mut value[..])?;
+    value.truncate(len);
+    Ok(value)
 }
 
 /// Reads until the buffer is full or the file at its end.

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The call of each step of a job. All that it points to is memory of that job.
+
+use flexsc::{Call, calls};
+
+use crate::arena::{Arena, HOW_LEN, Name};
+use crate::counts::Kind;
+use crate::job::{Job, Step};
+use crate::meta;
+use crate::node::Node;
+
+/// Names of the access control lists that a file inherits.
+const ACL: &std::ffi::CStr = c"system.posix_acl_access";
+const DEFAULT_ACL: &std::ffi::CStr = c"system.posix_acl_default";
+
+/// Permissions of what is not complete: nobody else's business.
+const PRIVATE: libc::mode_t = 0o600;
+const PRIVATE_DIR: libc::mode_t = 0o700;
+
+const OPEN_DIR: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+
+/// The call of the step that a job is at.
+///
+/// `owner` is the job that has the file open, `dir` the directory that it is
+/// in, `root` the directory of the whole copy.
+pub fn of(id: usize, job: &Job, owner: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Call) {
+    match job.step {
+        Step::Stat | Step::StatSource | Step::StatDir | Step::StatTarget => {
+            statx(id, job, dir, arena)
+        }
+        Step::StatTargetDir | Step::StatMade => statx(id, job, dir, arena),
+        Step::SeekData | Step::SeekHole | Step::Read | Step::Write | Step::Truncate => {
+            content(id, job, owner, arena)
+        }
+        Step::OpenDir | Step::MakeDir | Step::OpenTargetDir | Step::List => {
+            directory(id, job, dir, arena)
+        }
+        Step::SetOwner | Step::SetGroup | Step::SetMode | Step::SetTimes | Step::MakeWritable => {
+            permissions(id, job, dir, arena)
+        }
+        Step::ProbeAttrs
+        | Step::ListAttrs
+        | Step::GetAttr
+        | Step::SetAttr
+        | Step::LookForAcl
+        | Step::DropAcl
+        | Step::DropDefaultAcl => attribute(id, job, arena),
+        _ => name(id, job, dir, root, arena),
+    }
+}
+
+fn statx(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) {
+    let by_fd = |fd| (fd, c"".as_ptr(), libc::AT_EMPTY_PATH);
+    let by_name = |fd, name| (fd, arena.name_ptr(id, name), libc::AT_SYMLINK_NOFOLLOW);
+    let (fd, path, flags) = match job.step {
+        Step::Stat => by_name(dir.source, Name::Own),
+        Step::StatSource | Step::StatDir => by_fd(job.source),
+        Step::StatTarget => by_name(dir.target, Name::Own),
+        Step::StatTargetDir => by_fd(job.target),
+        _ if job.target >= 0 => by_fd(job.target),
+        _ => by_name(dir.target, job.made_name()),
+    };
+    let call = calls::statx(fd, path, flags, meta::MASK, arena.statx_ptr(id));
+    (Kind::Statx, call)
+}
+
+fn content(id: usize, job: &Job, owner: &Job, arena: &Arena) -> (Kind, Call) {
+    let data = |offset| arena.data_ptr(id, offset);
+    let len = arena.data_len();
+    let (source, target) = (owner.source, owner.target);
+    let small = owner.meta.size <= len as u64 && !owner.sparse;
+    let offset = job.offset as i64;
+    match job.step {
+        Step::SeekData => (Kind::Lseek, calls::lseek(source, offset, libc::SEEK_DATA)),
+        Step::SeekHole => (Kind::Lseek, calls::lseek(source, offset, libc::SEEK_HOLE)),
+        Step::Truncate => (Kind::Ftruncate, calls::ftruncate(target, job.next as i64)),
+        Step::Read if small => (Kind::Read, calls::read(source, data(0), len)),
+        Step::Read => {
+            let want = (job.end - job.offset).min(len as u64) as usize;
+            let call = calls::pread64(source, data(0), want, offset);
+            (Kind::Pread64, call)
+        }
+        _ => {
+            let (from, len) = (data(job.from), job.to - job.from);
+            if small {
+                (Kind::Write, calls::write(target, from, len))
+            } else {
+                (Kind::Pwrite64, calls::pwrite64(target, from, len, offset))
+            }
+        }
+    }
+}
+
+fn directory(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) {
+    let name = arena.name_ptr(id, Name::Own);
+    match job.step {
+        Step::OpenDir => (Kind::Openat, calls::openat(dir.source, name, OPEN_DIR, 0)),
+        Step::OpenTargetDir => (Kind::Openat, calls::openat(dir.target, name, OPEN_DIR, 0)),
+        Step::MakeDir => (Kind::Mkdirat, calls::mkdirat(dir.target, name, PRIVATE_DIR)),
+        _ => {
+            let (data, len) = (arena.data_ptr(id, 0), arena.data_len());
+            (Kind::Getdents64, calls::getdents64(dir.source, data, len))
+        }
+    }
+}
+
+fn permissions(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) {
+    let name = arena.name_ptr(id, job.made_name());
+    let nofollow = libc::AT_SYMLINK_NOFOLLOW;
+    let open = job.target >= 0;
+    let (uid, gid) = match job.step {
+        Step::SetGroup => (u32::MAX, job.meta.gid),
+        _ => (job.meta.uid, job.meta.gid),
+    };
+    let mode = job.meta.permissions();
+    match job.step {
+        Step::SetOwner | Step::SetGroup if open => {
+            (Kind::Fchown, calls::fchown(job.target, uid, gid))
+        }
+        Step::SetOwner | Step::SetGroup => (
+            Kind::Fchownat,
+            calls::fchownat(dir.target, name, uid, gid, nofollow),
+        ),
+        Step::MakeWritable => (
+            Kind::Fchmod,
+            calls::fchmod(job.target, job.end as u32 | PRIVATE_DIR),
+        ),
+        Step::SetMode if open => (Kind::Fchmod, calls::fchmod(job.target, mode)),
+        Step::SetMode => (
+            Kind::Fchmodat2,
+            calls::fchmodat2(dir.target, name, mode, nofollow),
+        ),
+        _ => {
+            let times = arena.times_ptr(id);
+            let call = if open {
+                calls::utimensat(job.target, std::ptr::null(), times, 0)
+            } else {
+                calls::utimensat(dir.target, name, times, nofollow)
+            };
+            (Kind::Utimensat, call)
+        }
+    }
+}
+
+fn attribute(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
+    let data = |offset| arena.data_ptr(id, offset);
+    let len = arena.data_len();
+    match job.step {
+        Step::GetAttr => {
+            let (name, value) = (data(job.from).cast_const().cast(), data(job.to));
+            let call = calls::fgetxattr(job.source, name, value, len - job.to);
+            (Kind::Fgetxattr, call)
+        }
+        Step::SetAttr => {
+            let (name, value) = (data(job.from).cast_const().cast(), data(job.to));
+            let call = calls::fsetxattr(job.target, name, value, job.offset as usize, 0);
+            (Kind::Fsetxattr, call)
+        }
+        Step::LookForAcl => (
+            Kind::Fgetxattr,
+            calls::fgetxattr(job.target, DEFAULT_ACL.as_ptr(), data(0), 0),
+        ),
+        Step::DropAcl => (
+            Kind::Fremovexattr,
+            calls::fremovexattr(job.target, ACL.as_ptr()),
+        ),
+        Step::DropDefaultAcl => (
+            Kind::Fremovexattr,
+            calls::fremovexattr(job.target, DEFAULT_ACL.as_ptr()),
+        ),
+        _ => (
+            Kind::Flistxattr,
+            calls::flistxattr(job.source, data(0).cast(), len),
+        ),
+    }
+}
+
+fn name(id: usize, job: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Call) {
+    let name = |which| arena.name_ptr(id, which);
+    let made = name(job.made_name());
+    let data = |offset| arena.data_ptr(id, offset);
+    match job.step {
+        // A FIFO that has taken the file's place is not waited for.
+        Step::OpenSource => {
+            let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+            let call = calls::openat(dir.source, name(Name::Own), flags, 0);
+            (Kind::Openat, call)
+        }
+        Step::OpenTarget => {
+            let flags =
+                libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+            let mode = if job.set_mode {
+                PRIVATE
+            } else {
+                job.meta.permissions()
+            };
+            (Kind::Openat, calls::openat(dir.target, made, flags, mode))
+        }
+        Step::MayWrite => {
+            let flags = libc::AT_EACCESS | libc::AT_SYMLINK_NOFOLLOW;
+            let call = calls::faccessat2(dir.target, name(Name::Own), libc::W_OK, flags);
+            (Kind::Faccessat2, call)
+        }
+        Step::ReadLink => (
+            Kind::Readlinkat,
+            calls::readlinkat(
+                dir.source,
+                name(Name::Own),
+                data(0).cast(),
+                arena.data_len(),
+            ),
+        ),
+        Step::MakeLink => (
+            Kind::Symlinkat,
+            calls::symlinkat(data(0).cast_const().cast(), dir.target, made),
+        ),
+        Step::MakeNode => (
+            Kind::Mknodat,
+            calls::mknodat(dir.target, made, job.meta.mode, job.meta.device),
+        ),
+        Step::OpenLinked => (
+            Kind::Openat2,
+            calls::openat2(
+                root,
+                data(0).cast_const().cast(),
+                arena.how_ptr(id),
+                HOW_LEN,
+            ),
+        ),
+        Step::Link => (
+            Kind::Linkat,
+            calls::linkat(
+                job.source,
+                data(job.from).cast_const().cast(),
+                dir.target,
+                made,
+                0,
+            ),
+        ),
+        Step::CloseSource => (Kind::Close, calls::close(job.source)),
+        Step::CloseTarget => (Kind::Close, calls::close(job.target)),
+        Step::Replace => (
+            Kind::Renameat2,
+            calls::renameat2(
+                dir.target,
+                name(Name::Other),
+                dir.target,
+                name(Name::Own),
+                0,
+            ),
+        ),
+        Step::Remove => (
+            Kind::Unlinkat,
+            calls::unlinkat(dir.target, made, job.remove_flags()),
+        ),
+        step => unreachable!("{step:?} has no call"),
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The bytes of files: small ones at once, large ones in parts by several jobs,
+//! those with holes without these.
+
+use crate::backend::Backend;
+use crate::copier::Copier;
+use crate::job::{Job, Step};
+
+impl<B: Backend> Copier<'_, B> {
+    pub(crate) fn begin_content(&mut self, id: usize) {
+        let len = self.arena.data_len() as u64;
+        let job = &mut self.jobs[id];
+        if job.sparse {
+            // Alone, from one piece of data to the next.
+            (job.offset, job.alone) = (0, true);
+            job.next = job.meta.size;
+            self.go_on(id, Step::SeekData);
+        } else if job.meta.size > len {
+            job.alone = false;
+            self.sharing.push(id);
+            self.next_part(id);
+        } else {
+            // Alone, to its end.
+            (job.offset, job.end) = (0, u64::MAX);
+            job.alone = true;
+            self.go_on(id, Step::Read);
+        }
+    }
+
+    /// Takes the next part of a shared file, which has one.
+    pub(crate) fn next_part(&mut self, id: usize) {
+        let len = self.arena.data_len() as u64;
+        let owner_id = self.jobs[id].owner;
+        let owner = &mut self.jobs[owner_id];
+        let offset = owner.next;
+        let end = offset.saturating_add(len).min(owner.meta.size);
+        owner.next = end;
+        let last = end == owner.meta.size;
+        let job = &mut self.jobs[id];
+        (job.offset, job.end) = (offset, end);
+        if last {
+            self.stop_sharing(owner_id);
+        }
+        self.go_on(id, Step::Read);
+    }
+
+    pub(crate) fn stop_sharing(&mut self, owner: usize) {
+        self.sharing.retain(|&other| other != owner);
+    }
+
+    pub(crate) fn read(&mut self, id: usize, len: usize) {
+        if len > 0 {
+            let job = &mut self.jobs[id];
+            (job.from, job.to) = (0, len);
+            self.go_on(id, Step::Write);
+        } else if self.jobs[id].sparse {
+            // It has become shorter.
+            self.jobs[id].next = self.jobs[id].offset;
+            self.last(id);
+        } else {
+            self.part_done(id);
+        }
+    }
+
+    pub(crate) fn written(&mut self, id: usize, len: usize) {
+        self.counts.bytes += len as u64;
+        let job = &mut self.jobs[id];
+        job.from += len;
+        job.offset += len as u64;
+        if job.from < job.to {
+            self.go_on(id, Step::Write);
+        } else if job.alone && !job.sparse && job.offset == job.meta.size {
+            // All that was there when it was examined. Files that say they are
+            // empty, as in /proc, are read to their end.
+            self.last(id);
+        } else if job.offset < job.end {
+            self.go_on(id, Step::Read);
+        } else if job.sparse {
+            self.go_on(id, Step::SeekData);
+        } else {
+            self.part_done(id);
+        }
+    }
+
+    /// A part, or the whole of the file, is read and written, or failed.
+    pub(crate) fn part_done(&mut self, id: usize) {
+        let owner = self.jobs[id].owner;
+        let Job { next, meta, .. } = self.jobs[owner];
+        if self.jobs[id].alone {
+            self.last(id);
+        } else if next < meta.size {
+            self.next_part(id);
+        } else {
+            if id == owner {
+                self.jobs[id].step = Step::Shared;
+            } else {
+                self.jobs[owner].helpers -= 1;
+                self.end(id);
+            }
+            if self.jobs[owner].step == Step::Shared && self.jobs[owner].helpers == 0 {
+                self.last(owner);
+            }
+        }
+    }
+}

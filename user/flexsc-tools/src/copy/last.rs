@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The last steps of all that is made: owner, attributes, permissions, times;
+//! closing, and putting it in its place or removing it.
+
+use nix::errno::Errno;
+
+use crate::arena::Name;
+use crate::backend::Backend;
+use crate::complaint::{reason, shown};
+use crate::copier::Copier;
+use crate::job::{Job, Step, What};
+use crate::links::First;
+use crate::meta::Meta;
+
+impl<B: Backend> Copier<'_, B> {
+    /// Whether the owner of a copy has to be set.
+    pub(crate) fn must_set_owner(&self, id: usize) -> bool {
+        let Job { meta, node, .. } = self.jobs[id];
+        self.nodes.get(node).foreign || meta.uid != self.ours.uid || meta.gid != self.ours.gid
+    }
+
+    /// Goes on with the first of the last steps that is needed.
+    pub(crate) fn last(&mut self, id: usize) {
+        self.last_from(id, 0);
+    }
+
+    /// Goes on with the first of the last steps after this one that is needed.
+    fn last_after(&mut self, id: usize, step: Step) {
+        let at = Step::LAST.iter().position(|&other| other == step);
+        self.last_from(id, at.map_or(0, |at| at + 1));
+    }
+
+    fn last_from(&mut self, id: usize, from: usize) {
+        let needed = |&&step: &&Step| self.is_needed(id, step);
+        let Some(&step) = Step::LAST[from..].iter().find(needed) else {
+            return self.is_through(id);
+        };
+        if step == Step::SetTimes {
+            let Meta {
+                accessed, modified, ..
+            } = self.jobs[id].meta;
+            self.arena.set_times(id, [accessed, modified]);
+        }
+        self.go_on(id, step);
+    }
+
+    fn is_needed(&self, id: usize, step: Step) -> bool {
+        let job = &self.jobs[id];
+        let finish = job.what == What::Finish;
+        // Only of what is complete; a directory goes through all of them.
+        let good = finish || (job.made && !job.failed);
+        let own = good && job.what != What::HardLink;
+        let acl = |open: bool| open && self.nodes.get(job.node).acl;
+        match step {
+            Step::Truncate => own && job.sparse,
+            Step::SetOwner => own && job.set_owner,
+            Step::DropAcl => own && acl(job.target >= 0),
+            Step::DropDefaultAcl => own && acl(finish),
+            Step::ListAttrs => own && job.attrs,
+            Step::SetMode => own && job.set_mode,
+            Step::SetTimes => own,
+            Step::StatMade => good && !finish && job.meta.links > 1,
+            Step::CloseSource => job.source >= 0,
+            Step::CloseTarget => job.target >= 0,
+            Step::Replace => good && job.beside,
+            Step::Remove => job.failed && job.made,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn last_succeeded(&mut self, id: usize, step: Step, value: i64) {
+        match step {
+            Step::ListAttrs => {
+                let job = &mut self.jobs[id];
+                (job.from, job.to) = (0, value as usize);
+                return self.next_attr(id);
+            }
+            Step::GetAttr => {
+                self.jobs[id].offset = value as u64;
+                return self.go_on(id, Step::SetAttr);
+            }
+            Step::SetAttr => return self.attr_done(id),
+            Step::SetGroup => return self.last_after(id, Step::SetOwner),
+            Step::StatMade => return self.made_examined(id),
+            Step::CloseSource => self.jobs[id].source = -1,
+            Step::CloseTarget => self.jobs[id].target = -1,
+            Step::Replace | Step::Remove => self.jobs[id].made = step == Step::Replace,
+            _ => {}
+        }
+        self.last_after(id, step);
+    }
+
+    pub(crate) fn last_refused(&mut self, id: usize, step: Step, errno: Errno) {
+        match (step, errno) {
+            // Only root gives files away: then they are ours, and no program
+            // runs with our rights that had those of somebody else.
+            (Step::SetOwner, Errno::EPERM | Errno::EINVAL) if self.ours.uid != 0 => {
+                self.jobs[id].meta.mode &= !0o7000;
+                self.counts.kept_owner += 1;
+                self.go_on(id, Step::SetGroup);
+            }
+            (Step::SetGroup, Errno::EPERM | Errno::EINVAL) => self.last_after(id, Step::SetOwner),
+            (Step::DropAcl | Step::DropDefaultAcl, Errno::ENODATA | Errno::EOPNOTSUPP) => {
+                self.last_after(id, step);
+            }
+            (Step::ListAttrs, Errno::EOPNOTSUPP) => self.last_after(id, step),
+            (Step::GetAttr, Errno::ENODATA) => self.attr_done(id),
+            (Step::ListAttrs | Step::GetAttr, Errno::ERANGE | Errno::E2BIG) => {
+                let path = self.shown_job(id, false);
+                let message = format!(
+                    "the extended attributes of {path} are larger than the buffer; raise --buffer"
+                );
+                self.last_failed(id, step, message);
+            }
+            (Step::SetAttr, Errno::EPERM | Errno::EOPNOTSUPP) if !self.is_users_attr(id) => {
+                self.counts.attributes_left += 1;
+                self.attr_done(id);
+            }
+            (Step::SetAttr, _) => {
+                let path = self.shown_job(id, true);
+                let (name, why) = (shown(self.attr_name(id)), reason(errno));
+                let message = format!("cannot set the attribute {name} of {path}: {why}");
+                self.last_failed(id, Step::ListAttrs, message);
+            }
+            // Nothing was written to it.
+            (Step::CloseSource, _) => self.last_succeeded(id, step, 0),
+            // The descriptor is gone all the same.
+            (Step::CloseTarget, _) => {
+                self.jobs[id].target = -1;
+                self.last_step_failed(id, step, errno);
+            }
+            (Step::Remove, _) => {
+                let (path, why) = (self.shown_made(id), reason(errno));
+                self.error(format!("{path} is incomplete and cannot be removed: {why}"));
+                self.jobs[id].made = false;
+                self.last_after(id, step);
+            }
+            _ => self.last_step_failed(id, step, errno),
+        }
+    }
+
+    fn last_step_failed(&mut self, id: usize, step: Step, errno: Errno) {
+        if self.jobs[id].what != What::Finish {
+            return self.failed(id, step, errno);
+        }
+        let (what, copy) = step.what();
+        let (path, why) = (self.shown_job(id, copy), reason(errno));
+        self.last_failed(id, step, format!("cannot {what} {path}: {why}"));
+    }
+
+    /// A file ends here; a directory has its other steps all the same.
+    fn last_failed(&mut self, id: usize, step: Step, message: String) {
+        if self.jobs[id].what != What::Finish {
+            return self.fail(id, message);
+        }
+        let node = self.jobs[id].node;
+        self.nodes.get_mut(node).failed = true;
+        self.error(message);
+        self.last_after(
+            id,
+            if step == Step::GetAttr {
+                Step::ListAttrs
+            } else {
+                step
+            },
+        );
+    }
+
+    /// The path of what is incomplete.
+    fn shown_made(&self, id: usize) -> String {
+        let job = &self.jobs[id];
+        self.shown(job.node, self.arena.name(id, job.made_name()), true)
+    }
+
+    /// Goes on with the next attribute of the list.
+    fn next_attr(&mut self, id: usize) {
+        let Job { from, to, .. } = self.jobs[id];
+        if from < to {
+            self.go_on(id, Step::GetAttr);
+        } else {
+            self.last_after(id, Step::ListAttrs);
+        }
+    }
+
+    fn attr_done(&mut self, id: usize) {
+        let len = self.attr_name(id).len() + 1;
+        self.jobs[id].from += len;
+        self.next_attr(id);
+    }
+
+    fn attr_name(&self, id: usize) -> &[u8] {
+        let Job { from, to, .. } = self.jobs[id];
+        let names = &self.arena.data(id)[from..to];
+        names.split(|&byte| byte == 0).next().unwrap_or(names)
+    }
+
+    /// Whether it is one that every user can set on files of his own.
+    fn is_users_attr(&self, id: usize) -> bool {
+        let name = self.attr_name(id);
+        name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_")
+    }
+
+    /// statx has said what was made of a file with several names.
+    fn made_examined(&mut self, id: usize) {
+        let made = Meta::from(&self.arena.statx(id)).id;
+        let Job { what, meta, .. } = self.jobs[id];
+        if what == What::HardLink {
+            if self
+                .links
+                .first(meta.id)
+                .is_none_or(|first| first.id != made)
+            {
+                let path = self.shown_job(id, true);
+                return self.fail(
+                    id,
+                    format!("the file that {path} should be a link to was replaced; try again"),
+                );
+            }
+        } else {
+            self.jobs[id].made_id = made;
+        }
+        self.last_after(id, Step::StatMade);
+    }
+
+    /// All steps are through, or as many as were possible.
+    fn is_through(&mut self, id: usize) {
+        let job = self.jobs[id];
+        if job.what == What::Finish {
+            return self.dir_closed(id);
+        }
+        if job.handed_on {
+            return self.end(id);
+        }
+        let good = !job.failed;
+        match job.what {
+            What::File => self.counts.files += u64::from(good),
+            What::SymLink => self.counts.links += u64::from(good),
+            What::Special => self.counts.special += u64::from(good),
+            What::HardLink => self.counts.hard_links += u64::from(good),
+            What::Unknown | What::Dir | What::Part | What::Finish => {}
+        }
+        if matches!(job.what, What::File | What::SymLink | What::Special) && job.meta.links > 1 {
+            let first = good.then(|| First {
+                dir: self.nodes.path(job.node).into(),
+                name: self.arena.name(id, Name::Own).into(),
+                id: job.made_id,
+            });
+            let waiting = self.links.finished(job.meta.id, first);
+            self.push_later(waiting);
+        }
+        self.end(id);
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What statx says about a file, as far as a copy needs it.
+
+/// Which file it is: device, major and minor, and inode.
+pub type Id = (u32, u32, u64);
+
+/// What a call of statx asks for.
+pub const MASK: u32 = libc::STATX_BASIC_STATS;
+
+/// Type, permissions, owner, size and times.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    pub id: Id,
+    /// Type and permissions.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub links: u32,
+    pub size: u64,
+    /// Of 512 bytes each.
+    pub blocks: u64,
+    /// Of a device node, as mknodat wants it.
+    pub device: u32,
+    pub accessed: libc::timespec,
+    pub modified: libc::timespec,
+}
+
+const NEVER: libc::timespec = libc::timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+impl Meta {
+    /// Of nothing.
+    pub const NONE: Meta = Meta {
+        id: (0, 0, 0),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        links: 0,
+        size: 0,
+        blocks: 0,
+        device: 0,
+        accessed: NEVER,
+        modified: NEVER,
+    };
+
+    /// S_IF*
+    pub fn kind(&self) -> u32 {
+        self.mode & libc::S_IFMT
+    }
+
+    pub fn permissions(&self) -> u32 {
+        self.mode & 0o7777
+    }
+
+    /// Returns true if the file takes fewer blocks than its size needs.
+    pub fn has_holes(&self) -> bool {
+        self.blocks < self.size / 512
+    }
+}
+
+impl From<&libc::statx> for Meta {
+    fn from(statx: &libc::statx) -> Self {
+        let time = |time: libc::statx_timestamp| libc::timespec {
+            tv_sec: time.tv_sec,
+            tv_nsec: time.tv_nsec.into(),
+        };
+        Meta {
+            id: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
+            mode: statx.stx_mode.into(),
+            uid: statx.stx_uid,
+            gid: statx.stx_gid,
+            links: statx.stx_nlink,
+            size: statx.stx_size,
+            blocks: statx.stx_blocks,
+            // The kernel's numbers have 12 and 20 bits, which these 32 hold.
+            device: libc::makedev(statx.stx_rdev_major, statx.stx_rdev_minor) as u32,
+            accessed: time(statx.stx_atime),
+            modified: time(statx.stx_mtime),
+        }
+    }
+}
+
+impl From<&rustix::fs::Statx> for Meta {
+    fn from(statx: &rustix::fs::Statx) -> Self {
+        let time = |time: rustix::fs::StatxTimestamp| libc::timespec {
+            tv_sec: time.tv_sec,
+            tv_nsec: time.tv_nsec.into(),
+        };
+        Meta {
+            id: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
+            mode: statx.stx_mode.into(),
+            uid: statx.stx_uid,
+            gid: statx.stx_gid,
+            links: statx.stx_nlink,
+            size: statx.stx_size,
+            blocks: statx.stx_blocks,
+            device: libc::makedev(statx.stx_rdev_major, statx.stx_rdev_minor) as u32,
+            accessed: time(statx.stx_atime),
+            modified: time(statx.stx_mtime),
+        }
+    }
+}
+
+/// The name of a type in messages.
+pub fn kind_name(kind: u32) -> &'static str {
+    match kind & libc::S_IFMT {
+        libc::S_IFREG => "a regular file",
+        libc::S_IFDIR => "a directory",
+        libc::S_IFLNK => "a symbolic link",
+        libc::S_IFIFO => "a FIFO",
+        libc::S_IFSOCK => "a socket",
+        libc::S_IFBLK => "a block device",
+        libc::S_IFCHR => "a character device",
+        _ => "of an unknown type",
+    }
+}
