@@ -145,6 +145,17 @@ do_crate() {
 		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
 }
 
+# What flexsc-copy does with odd trees, through the module.
+do_copy() {
+	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
+	RUSTFLAGS=$STATIC "$CARGO" test --release --locked -p flexsc-tools \
+		--target "$target" --target-dir "$dir" --test table --no-run --message-format=json >"$logs/copy.json"
+	test=$(sed -n '/"name":"table"/s/.*"executable":"\([^"]*\)".*/\1/p' "$logs/copy.json" | tail -n 1)
+	[[ -x $test ]] || die "cargo does not name the test program of flexsc-copy."
+	ktest -c perf --add "$test:/copy/table" --add "$ROOT/scripts/test/guest-copy.sh:/copy/run.sh" \
+		--run 'sh /copy/run.sh'
+}
+
 # On the kernel with FlexSC first: a name that is nowhere would be missed nowhere.
 do_off() {
 	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh
@@ -228,6 +239,7 @@ if [[ -z $filter ]]; then
 		part_if "$perf" "guest tests, processors: $cpus" lines do_processors "$cpus"
 	done
 	part_if "$perf" 'crate and example in the machine' cargo do_crate
+	part_if "$perf" 'flexsc-copy in the machine' cargo do_copy
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi
 if [[ -z $quick && -z $filter ]]; then
