@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "posting is a promise about memory")]
 
 pub mod requests;
+pub mod rings;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ fn stage(pages: &mut Pages, call: Call) -> Slot {
 }
 
 fn from_kit(call: &crate::kit::ring::Call) -> Call {
-    Call::new(call.nr, call.args)
+    Call::new(call.nr.into(), call.args)
 }
 
 fn reads_of(reads: &BlockedReads) -> Vec<Call> {
@@ -293,7 +294,8 @@ fn fallback() -> Check {
 fn refused() -> Check {
     let engine = open()?;
     let mut pages = register(&engine, 1)?;
-    let done = one(&mut pages, Call::new(libc::SYS_fork as u16, [0; 6]))?;
+    pages.set_fallback(false);
+    let done = one(&mut pages, Call::new(libc::SYS_fork, [0; 6]))?;
     check_ret!("fork", done.result, -libc::EOPNOTSUPP);
     check_eq!("reason", done.reason, Reason::Life);
     let done = one(&mut pages, calls::getpid().pool(9))?;
@@ -312,6 +314,7 @@ fn after_fork() -> Check {
     let mut pages = register(&engine, 1)?;
     let done = one(&mut pages, calls::getpid())?;
     check_ret!("getpid", done.result, std::process::id());
+    let raw = pages.raw();
     in_child(|| {
         check_eq!(
             "register",
@@ -320,10 +323,56 @@ fn after_fork() -> Check {
         );
         check_eq!("stats", engine.stats().map(|_| ()), Err(Error::NotTheOwner));
         check_eq!("kick", pages.kick(), Err(Error::NotTheOwner));
+        // First nothing lies there, then something of the child's own.
+        no_pages(&mut pages)?;
+        let (prot, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        let fixed = flags | libc::MAP_FIXED_NOREPLACE;
+        let at = plain!(SYS_mmap, raw.base, raw.len, prot, fixed, -1, 0);
+        check_ret!("mmap in the pages' place", at, raw.base as i64);
+        no_pages(&mut pages)?;
+        // SAFETY: just mapped, and nobody else's.
+        let bytes = unsafe { std::slice::from_raw_parts(raw.base.cast::<u8>(), raw.len) };
+        check!(
+            bytes.iter().all(|&byte| byte == 0),
+            "the child's memory was written to"
+        );
         Ok(())
+    })?;
+    // A child in a PID namespace whose first process it is, as this one may be.
+    in_child(|| {
+        let first = plain!(SYS_unshare, libc::CLONE_NEWPID);
+        if first != 0 {
+            return crate::check::skip("needs PID namespaces");
+        }
+        in_child(|| {
+            let engine = open()?;
+            let mut pages = register(&engine, 1)?;
+            check_eq!("pid", std::process::id(), 1);
+            check_ret!("unshare", plain!(SYS_unshare, libc::CLONE_NEWPID), 0);
+            in_child(|| {
+                check_eq!("pid", std::process::id(), 1);
+                no_pages(&mut pages)
+            })
+        })
     })?;
     let done = one(&mut pages, calls::getpid())?;
     check_ret!("getpid", done.result, std::process::id());
+    Ok(())
+}
+
+/// What a child after fork finds.
+fn no_pages(pages: &mut Pages) -> Check {
+    check_eq!("wait", pages.wait(Wait::all()), Err(Error::NotTheOwner));
+    // SAFETY: it is not staged.
+    let slot = unsafe { pages.stage(calls::getpid()) };
+    check_eq!("stage", slot, None);
+    pages.ring();
+    check_eq!("poll", pages.poll(), None);
+    check_eq!("drain", pages.drain().count(), 0);
+    check!(!pages.has_result() && !pages.needs_kick(), "it has pages");
     Ok(())
 }
 

@@ -108,6 +108,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::terminal::TESTS,
     library::TESTS,
     library::requests::TESTS,
+    library::rings::TESTS,
     hostile::scribble::TESTS,
     hostile::ioctls::TESTS,
     hostile::leaks::TESTS,

@@ -3,12 +3,12 @@
 //! tests say so and pass.
 
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use flexsc::ops::{Read, Sync, Write};
-use flexsc::{Engine, Error, Param, Reason, Ring, Wait, abi, calls};
+use flexsc::ops::{Fsync, Read, Write};
+use flexsc::{Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 
 /// An engine, or an end of the test.
 macro_rules! engine {
@@ -101,8 +101,8 @@ fn a_kick_is_enough_where_nobody_waits() {
 fn refused_calls_are_made_plainly_if_wanted() {
     let engine = engine!();
     let mut pages = engine.register(1).unwrap();
-    let gettid = flexsc::Call::new(libc::SYS_gettid as u16, [0; 6]);
-    let exit = flexsc::Call::new(libc::SYS_exit as u16, [0; 6]);
+    let gettid = flexsc::Call::new(libc::SYS_gettid, [0; 6]);
+    let exit = flexsc::Call::new(libc::SYS_exit, [0; 6]);
     let unknown = calls::getppid().raw_flags(0x80);
     pages.set_fallback(true);
     let mut results = Vec::new();
@@ -192,13 +192,14 @@ fn a_ring_owns_what_is_in_flight() {
     let (mut near, far) = UnixStream::pair().unwrap();
     let pages = engine.register(1).unwrap();
     let mut ring = Ring::new(pages).unwrap();
+    let far = Fd::from(far);
     for token in 0..8 {
-        let read = Read::new(far.as_fd(), vec![0; 4]);
+        let read = Read::new(&far, vec![0; 4]);
         ring.submit(read, token).unwrap();
     }
-    let hello = Write::new(far.as_fd(), b"hello".to_vec());
+    let hello = Write::new(&far, b"hello".to_vec());
     ring.submit(hello, 100).unwrap();
-    assert!(ring.submit(Sync::new(far.as_fd()), 101).is_ok());
+    assert!(ring.submit(Fsync::new(&far), 101).is_ok());
     for _ in 0..2 {
         let done = ring.next_or_wait().unwrap().unwrap();
         match done.token {
@@ -211,23 +212,23 @@ fn a_ring_owns_what_is_in_flight() {
     let mut text = [0; 5];
     near.read_exact(&mut text).unwrap();
     assert_eq!(&text, b"hello");
-    // Ends the reads, for which the drop waits.
-    let helper = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
-        drop(near);
-    });
+    // Nobody ends the reads: the drop does, and closes what they own.
+    let begin = Instant::now();
     drop(ring);
-    helper.join().unwrap();
+    drop(far);
+    assert!(begin.elapsed() < PATIENCE);
+    assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    assert_eq!(engine.stats().unwrap().cancels, 8);
 }
 
 #[test]
 fn a_thousand_reads_by_a_ring() {
-    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let file = Fd::from(std::fs::File::open("/proc/self/exe").unwrap());
     let mut ring = Ring::open(4).unwrap();
     let (mut sent, mut seen) = (0, 0);
     while seen < 1000 {
         while sent < 1000 && ring.free() > 0 {
-            let read = Read::new(file.as_fd(), vec![0; 64]).at(0);
+            let read = Read::new(&file, vec![0; 64]).at(0);
             ring.submit(read, sent).unwrap();
             sent += 1;
         }

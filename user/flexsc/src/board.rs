@@ -2,13 +2,13 @@
 //! All pages of one registration taken together: where the next call goes, and
 //! where the next result comes from. Knows the memory, not the device.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::call::{Call, Slot};
 use crate::chain::{Chain, Slots};
-use crate::doorbell::{self, ENTRIES, Poster, Reaper};
+use crate::doorbell::{self, ENTRIES, Flags, Poster, Reaper, Word};
 use crate::sys::abi::FLEXSC_MAX_PAGES;
-use crate::sys::region::{Answer, Region};
+use crate::sys::region::{Answer, Ctrl, Region, Request};
 
 /// One bit for each page.
 type PageSet = u64;
@@ -16,18 +16,44 @@ type PageSet = u64;
 const MAX: usize = FLEXSC_MAX_PAGES as usize;
 const _: () = assert!(MAX == PageSet::BITS as usize);
 
+/// Syscall pages in memory, one of them at hand to be filled and one to be
+/// reaped: a [`Region`], or what the loom model has in its place.
+pub(crate) trait Memory {
+    /// A doorbell word.
+    type Word: Word;
+    /// The flags of a control block.
+    type Flags: Flags;
+
+    /// How many pages there are.
+    fn pages(&self) -> usize;
+    /// From now on [`Memory::write`] is for that page.
+    fn turn_fill(&mut self, page: usize);
+    /// From now on [`Memory::take`] is for that page.
+    fn turn_reap(&mut self, page: usize);
+    /// The control block of a page.
+    fn ctrl(&self, page: usize) -> Ctrl<'_, Self::Word, Self::Flags>;
+    /// The control block of the page that is being filled.
+    fn fill_ctrl(&self) -> Ctrl<'_, Self::Word, Self::Flags>;
+    /// The control block of the page that is being reaped.
+    fn reap_ctrl(&self) -> Ctrl<'_, Self::Word, Self::Flags>;
+    /// Writes an entry of the page that is being filled.
+    fn write(&self, bit: u32, request: &Request);
+    /// Reads the answer of an entry of the page that is being reaped.
+    fn take(&self, bit: u32) -> Answer;
+}
+
 /// # Invariants
 ///
 /// `fill` and `reap` are the halves of the pages `filling` and `reaping`, on
 /// which the region's windows lie; what `rest` has for those is out of date.
 /// The kernel was told of all results taken on pages other than `reaping`.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct Board<M = Region> {
     /// The page that is being filled.
     fill: Poster,
     /// The page that is being reaped.
     reap: Reaper,
-    region: Region,
+    region: M,
     /// Index of the first entry of the page that is being filled.
     fill_base: u16,
     /// Index of the first entry of the page that is being reaped.
@@ -53,8 +79,6 @@ pub(crate) struct Board {
 struct Halves {
     poster: Poster,
     reaper: Reaper,
-    /// Entries that were staged as part of a chain, until they are free again.
-    chained: u64,
 }
 
 /// The set of one page.
@@ -78,15 +102,14 @@ fn each_after(page: usize, set: PageSet) -> impl Iterator<Item = usize> {
     each(set & later).chain(each(set & !later))
 }
 
-impl Board {
+impl<M: Memory> Board<M> {
     /// For fresh pages.
-    pub(crate) fn new(region: Region) -> Self {
+    pub(crate) fn new(region: M) -> Self {
         let pages = region.pages();
         assert!((1..=MAX).contains(&pages));
         let fresh = Halves {
             poster: Poster::new(0),
             reaper: Reaper::new(0),
-            chained: 0,
         };
         Board {
             fill: fresh.poster,
@@ -103,10 +126,6 @@ impl Board {
             told: 0,
             rest: Box::new([fresh; MAX]),
         }
-    }
-
-    pub(crate) fn region(&self) -> &Region {
-        &self.region
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -167,7 +186,6 @@ impl Board {
         };
         for (bit, call) in (first..).zip(chain.calls()) {
             self.region.write(bit, call.request());
-            self.rest[self.filling].chained |= 1 << bit;
         }
         Some(Slots::new(Slot::new(self.fill_base, first), chain.len()))
     }
@@ -187,7 +205,6 @@ impl Board {
                 self.tell();
             }
             self.fill.refill(reaped);
-            self.rest[page].chained &= !doorbell::free(self.fill.next(), reaped);
             if let Some(bit) = stage(&mut self.fill) {
                 return Some(bit);
             }
@@ -294,12 +311,11 @@ impl Board {
         for page in each_after(self.reaping, *set) {
             *set &= !only(page);
             let rung = self.poster(page).rung();
-            let done = self.region.ctrl(page).done;
-            if self.reaper(page).results(done, rung) != 0 {
+            if self.results(page) != 0 {
                 if page != self.reaping {
                     self.turn_reap(page);
                 }
-                self.reap.look(done_of(&self.region), rung);
+                self.reap.look(self.region.reap_ctrl().done, rung);
                 return true;
             }
             if rung == self.reaped(page) {
@@ -353,23 +369,27 @@ impl Board {
             doorbell::needs_kick(self.poster(page).rung(), ctrl.taken, ctrl.flags)
         })
     }
+}
+
+impl Board {
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
 
     pub(crate) fn status(&self, slot: Slot) -> u8 {
         self.region.status(slot.index())
     }
 
-    /// The call in that entry, as far as nobody changed it since; `None` where
-    /// it is part of a chain.
-    pub(crate) fn single_call(&self, slot: Slot) -> Option<Call> {
-        let chained = self.rest[slot.page()].chained;
-        let single = chained & (1 << slot.entry()) == 0;
-        single.then(|| Call::from_request(self.region.request(slot.index())))
+    /// The answer in that entry, if it is there and was not taken.
+    pub(crate) fn peek(&self, slot: Slot) -> Option<Answer> {
+        let there = self.results(slot.page()) & (1 << slot.entry()) != 0;
+        there.then(|| self.region.answer(slot.index()))
     }
-}
 
-/// `done` of the page that is being reaped.
-fn done_of(region: &Region) -> &AtomicU64 {
-    region.reap_ctrl().done
+    /// The call in that entry, as far as nobody changed it since.
+    pub(crate) fn call(&self, slot: Slot) -> Call {
+        Call::from_request(self.region.request(slot.index()))
+    }
 }
 
 /// What [`Board::look`] saw.
@@ -380,5 +400,7 @@ pub(crate) struct Look {
     pub(crate) pending: bool,
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

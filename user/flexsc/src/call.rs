@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use libc::c_long;
+
 use crate::doorbell::ENTRIES;
 use crate::sys::abi;
 use crate::sys::plain;
@@ -21,17 +23,31 @@ pub struct Call {
 
 impl Call {
     /// The call with this number (`libc::SYS_…`) and these arguments; unused
-    /// ones are zero. Signed arguments are sign-extended.
+    /// ones are zero. Signed arguments are sign-extended; pointers have their
+    /// provenance exposed ([`pointer::expose_provenance`]).
+    ///
+    /// # Panics
+    ///
+    /// `nr` is not in 0 to 65535, which is what an entry has room for; in a
+    /// constant that is an error of the compiler.
     #[inline]
-    pub const fn new(nr: u16, args: [u64; 6]) -> Call {
+    pub const fn new(nr: c_long, args: [u64; 6]) -> Call {
         Call::with_args(nr, args)
     }
 
     /// As [`Call::new`] with as many arguments as the call has, at most six:
     /// only those are written.
+    ///
+    /// # Panics
+    ///
+    /// As [`Call::new`].
     #[inline]
-    pub const fn with_args<const N: usize>(nr: u16, given: [u64; N]) -> Call {
+    pub const fn with_args<const N: usize>(nr: c_long, given: [u64; N]) -> Call {
         const { assert!(N <= 6, "no system call has more than six arguments") };
+        assert!(
+            nr >= 0 && nr <= u16::MAX as c_long,
+            "numbers of system calls are 0 to 65535"
+        );
         let mut args = [0; 6];
         let mut nth = 0;
         while nth < N {
@@ -39,7 +55,7 @@ impl Call {
             nth += 1;
         }
         Call::from_request(Request {
-            nr,
+            nr: nr as u16,
             flags: 0,
             pool: 0,
             take: [0; 2],
@@ -97,7 +113,9 @@ impl Call {
         self
     }
 
-    /// Replaces all flags. The kernel answers unknown ones with EINVAL.
+    /// Replaces all flags. The kernel answers unknown ones with EINVAL. For
+    /// chains use [`Chain`](crate::Chain): calls that are linked by hand and
+    /// then refused are never made plainly.
     #[inline]
     pub const fn raw_flags(mut self, flags: u8) -> Call {
         self.request.flags = flags;
@@ -109,11 +127,31 @@ impl Call {
         self.request.flags
     }
 
+    /// Whether it is a link of a chain that others depend on, or depends on
+    /// others itself: on its own it means something else.
+    pub(crate) const fn is_linked(&self) -> bool {
+        const LINKED: u32 = abi::FLEXSC_ENTRY_LINK | abi::FLEXSC_ENTRY_LOOP | abi::FLEXSC_ENTRY_SUM;
+        let [first, second] = self.request.take;
+        self.request.flags & LINKED as u8 != 0 || first != 0 || second != 0
+    }
+
+    /// Whether the call behind it depends on it.
+    pub(crate) const fn has_link(&self) -> bool {
+        self.request.flags & abi::FLEXSC_ENTRY_LINK as u8 != 0
+    }
+
+    /// Whether it is part of a loop.
+    pub(crate) const fn is_repeated(&self) -> bool {
+        self.request.flags & abi::FLEXSC_ENTRY_LOOP as u8 != 0
+    }
+
     /// Which arguments are taken from where: `(arg, back)`.
     pub(crate) fn taken(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let taken = |take: u8| (usize::from(take & 7) - 1, usize::from(take >> 3) + 1);
-        let given = self.request.take.into_iter().filter(|&take| take & 7 != 0);
-        given.map(taken)
+        let taken = |take: u8| {
+            let arg = usize::from(take & 7).checked_sub(1)?;
+            Some((arg, usize::from(take >> 3) + 1))
+        };
+        self.request.take.into_iter().filter_map(taken)
     }
 
     /// The call with its taken arguments put in; `before` are the results of
@@ -228,7 +266,19 @@ pub enum Reason {
     /// [`Param::LoopMax`](crate::Param::LoopMax) rounds were over.
     Bound,
     /// One that this version of the crate does not know.
-    Other(u8),
+    Other(UnknownReason),
+}
+
+/// A reason that this version of the crate does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UnknownReason(u8);
+
+impl UnknownReason {
+    /// `flexsc_entry.reason`.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self.0
+    }
 }
 
 impl Reason {
@@ -247,7 +297,7 @@ impl Reason {
             abi::FLEXSC_REASON_CHAIN => Reason::Chain,
             abi::FLEXSC_REASON_CANCELLED => Reason::Cancelled,
             abi::FLEXSC_REASON_BOUND => Reason::Bound,
-            _ => Reason::Other(reason),
+            _ => Reason::Other(UnknownReason(reason)),
         }
     }
 }
@@ -269,13 +319,16 @@ impl fmt::Display for Reason {
             Reason::Bound => {
                 "executed; the loop ended because its greatest number of rounds is over"
             }
-            Reason::Other(code) => return write!(f, "reason {code}, unknown to this program"),
+            Reason::Other(unknown) => {
+                return write!(f, "reason {}, unknown to this program", unknown.code());
+            }
         })
     }
 }
 
 /// A finished call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Completion {
     /// Where it was; free from now on.
     pub slot: Slot,
@@ -293,11 +346,16 @@ impl Completion {
     ///
     /// The call's own errno, as [`io::Error::from_raw_os_error`].
     pub fn io(&self) -> io::Result<i64> {
-        if (-4095..0).contains(&self.result) {
-            Err(io::Error::from_raw_os_error(-self.result as i32))
-        } else {
-            Ok(self.result)
-        }
+        to_io(self.result)
+    }
+}
+
+/// What the kernel returned, as the standard library has it.
+pub(crate) fn to_io(result: i64) -> io::Result<i64> {
+    if (-4095..0).contains(&result) {
+        Err(io::Error::from_raw_os_error(-result as i32))
+    } else {
+        Ok(result)
     }
 }
 
@@ -333,7 +391,9 @@ mod tests {
         assert_eq!(Reason::from_raw(0), Reason::None);
         assert_eq!(Reason::from_raw(6), Reason::Starved);
         assert_eq!(Reason::from_raw(9), Reason::Bound);
-        assert_eq!(Reason::from_raw(200), Reason::Other(200));
+        let unknown = Reason::from_raw(200);
+        assert_eq!(unknown, Reason::Other(UnknownReason(200)));
+        assert!(unknown.to_string().contains("200"));
     }
 
     #[test]
@@ -342,5 +402,24 @@ mod tests {
         assert_eq!(call.request().take, [1, (31 << 3) | 6]);
         assert_eq!(call.taken().collect::<Vec<_>>(), [(0, 1), (5, 32)]);
         assert_eq!(call.request().used, 6);
+    }
+
+    #[test]
+    fn numbers_are_checked() {
+        const LAST: Call = Call::new(0xffff, [0; 6]);
+        assert_eq!(LAST.nr(), 0xffff);
+        for nr in [-1, 0x1_0000, c_long::MAX, c_long::MIN] {
+            let made = std::panic::catch_unwind(|| Call::new(nr, [0; 6]).nr());
+            assert!(made.is_err(), "{nr} became {made:?}");
+        }
+    }
+
+    #[test]
+    fn calls_know_whether_they_stand_alone() {
+        let call = Call::with_args(1, [7]);
+        assert!(!call.is_linked() && !call.asynchronous().pool(3).is_linked());
+        assert!(call.take(0, 1).is_linked());
+        assert!(call.sum().is_linked());
+        assert!(call.raw_flags(abi::FLEXSC_ENTRY_LINK as u8).is_linked());
     }
 }

@@ -32,15 +32,17 @@ impl Arg for usize {
     }
 }
 
+// The kernel makes a pointer of it again: its provenance must be exposed, or the
+// compiler may take it that nobody reads or writes there.
 impl<T> Arg for *const T {
     fn arg(self) -> u64 {
-        self.addr() as u64
+        self.expose_provenance() as u64
     }
 }
 
 impl<T> Arg for *mut T {
     fn arg(self) -> u64 {
-        self.addr() as u64
+        self.expose_provenance() as u64
     }
 }
 
@@ -51,7 +53,7 @@ macro_rules! calls {
             $(#[$doc])*
             #[inline]
             pub fn $name($($arg: $type),*) -> Call {
-                Call::with_args(libc::$nr as u16, [$(Arg::arg($arg)),*])
+                Call::with_args(libc::$nr, [$(Arg::arg($arg)),*])
             }
         )*
     };
@@ -83,6 +85,8 @@ calls! {
     readv(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_readv;
     /// writev(2)
     writev(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_writev;
+    /// pwritev2(2), as the kernel has it: `offset_high` counts on 32-bit machines only
+    pwritev2(fd: c_int, iov: *const libc::iovec, count: c_int, offset: off_t, offset_high: off_t, flags: c_int) = SYS_pwritev2;
     /// lseek(2)
     lseek(fd: c_int, offset: off_t, whence: c_int) = SYS_lseek;
     /// fsync(2)

@@ -151,7 +151,8 @@ impl Chain {
             let failed = (-4095..0).contains(&result);
             let adds = round > 1 && call.flags() & SUM != 0 && !failed;
             results[index] = if adds {
-                results[index] + result
+                // As the kernel's sums do.
+                results[index].wrapping_add(result)
             } else {
                 result
             };
@@ -298,6 +299,19 @@ mod tests {
         // SAFETY: as above.
         unsafe { summed.make(&mut zero, 5) }.unwrap();
         assert_eq!(zero, [5.min(size)]);
+    }
+
+    #[test]
+    fn sums_wrap_as_the_kernels_do() {
+        // Its position may be any.
+        let zero = std::fs::File::open("/proc/self/mem").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&zero);
+        let far = i64::MAX;
+        let chain = Chain::new().repeat(calls::lseek(fd, far, libc::SEEK_SET).sum());
+        let mut sum = [0];
+        // SAFETY: no memory is involved.
+        unsafe { chain.make(&mut sum, 3) }.unwrap();
+        assert_eq!(sum, [far.wrapping_mul(3)]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use nix::sys::stat::Mode;
 
 use crate::sys::abi;
 use crate::sys::device;
+use crate::sys::guard::ForkGuard;
+use crate::sys::plain;
 use crate::sys::region::Region;
 use crate::{Error, Pages, PoolStats, Stats};
 
@@ -35,11 +37,34 @@ pub(crate) struct Shared {
     pub(crate) fd: OwnedFd,
     /// flexsc_wait(2) does not work here: WAIT_FAST is used instead.
     pub(crate) by_ioctl: AtomicBool,
+    guard: ForkGuard,
+}
+
+impl Shared {
+    /// False in a child after fork, whose engine it is not.
+    pub(crate) fn is_here(&self) -> bool {
+        self.guard.is_here()
+    }
+
+    /// What an errno means that any call of the device can have. The module
+    /// refuses whoever is not the owner; a filter refuses the owner, too.
+    pub(crate) fn error(&self, doing: &'static str, errno: Errno) -> Error {
+        match errno {
+            Errno::EPERM | Errno::EACCES | Errno::ENOSYS if self.is_here() => {
+                Error::refused(doing, errno)
+            }
+            Errno::EPERM => Error::NotTheOwner,
+            Errno::ENOENT => Error::Unknown,
+            Errno::ENOTTY => Error::NotTheDevice,
+            errno => Error::other(doing, errno),
+        }
+    }
 }
 
 /// A parameter of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Param {
     /// Mask of the CPUs on which syscall threads poll the doorbells; 0, the
     /// default: none, calls are executed when their owner waits.
@@ -62,6 +87,7 @@ pub enum Param {
 /// A parameter of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum PoolParam {
     /// Mask of the CPUs that the pool's threads run on; 0, the default: those
     /// of the thread that opened the engine.
@@ -77,6 +103,7 @@ pub enum PoolParam {
 /// In which order the calls of a batch are begun ([`Param::Order`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
+#[non_exhaustive]
 pub enum Order {
     /// In that of posting.
     Posted = abi::FLEXSC_ORDER_POSTED as u64,
@@ -105,8 +132,14 @@ impl Engine {
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
         match open(path, flags, Mode::empty()) {
             Ok(fd) => {
-                let by_ioctl = AtomicBool::new(false);
-                let shared = Arc::new(Shared { fd, by_ioctl });
+                let guard = ForkGuard::new()
+                    .map_err(|errno| Error::refused("guard the engine against fork", errno))?;
+                let shared = Arc::new(Shared {
+                    fd,
+                    // A filter that does not know flexsc_wait(2) may kill for it.
+                    by_ioctl: AtomicBool::new(plain::is_filtered()),
+                    guard,
+                });
                 Ok(Engine { shared })
             }
             Err(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => {
@@ -124,38 +157,60 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::PageCount`], [`Error::LockedMemory`], [`Error::TooManyPages`],
-    /// [`Error::NoThreads`], [`Error::Version`], [`Error::NotTheOwner`] in a
-    /// child after fork.
+    /// [`Error::NoThreads`], [`Error::Version`], [`Error::Filtered`],
+    /// [`Error::NotTheOwner`] in a child after fork.
     pub fn register(&self, pages: u32) -> Result<Pages, Error> {
         if !(1..=abi::FLEXSC_MAX_PAGES).contains(&pages) {
             return Err(Error::PageCount(pages));
         }
         let made = device::register(self.as_fd(), pages)
-            .map_err(|errno| Self::register_error(errno, pages))?;
+            .map_err(|errno| self.register_error(errno, pages))?;
         match Region::map(self.as_fd(), &made) {
             Ok(region) => Ok(Pages::new(Arc::clone(&self.shared), made.id, region)),
             Err(errno) => {
                 // Nothing was posted, so it goes; the error that counts is the other.
                 let _ = device::unregister(self.as_fd(), made.id);
-                Err(Error::other("map the syscall pages", errno))
+                Err(match errno {
+                    // As mmap(2) says that a limit on locked memory is exceeded.
+                    Errno::EAGAIN => Self::locked_memory(pages),
+                    errno => self.shared.error("map the syscall pages", errno),
+                })
             }
         }
     }
 
-    fn register_error(errno: Errno, pages: u32) -> Error {
+    /// Pages without a kernel behind them.
+    #[cfg(test)]
+    pub(crate) fn register_nowhere(&self, pages: usize) -> Pages {
+        Pages::new(Arc::clone(&self.shared), 1, Region::anonymous(pages))
+    }
+
+    fn register_error(&self, errno: Errno, pages: u32) -> Error {
         match errno {
-            Errno::ENOTTY => Error::NotTheDevice,
             Errno::EPROTO => Error::Version,
             Errno::EINVAL => Error::PageCount(pages),
-            Errno::EPERM => Error::NotTheOwner,
             Errno::ENOSPC => Error::TooManyPages,
             Errno::EAGAIN => Error::NoThreads,
-            Errno::ENOMEM => Error::LockedMemory {
-                needed: u64::from(pages) * u64::from(abi::FLEXSC_PAGE_SIZE),
-                limit: getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft),
-            },
-            errno => Error::other("register syscall pages", errno),
+            Errno::ENOMEM => Self::locked_memory(pages),
+            errno => self.shared.error("register syscall pages", errno),
         }
+    }
+
+    fn locked_memory(pages: u32) -> Error {
+        Error::LockedMemory {
+            needed: Self::locked_bytes(pages),
+            limit: getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft),
+        }
+    }
+
+    /// How many bytes a registration of so many pages locks in memory: its pages
+    /// and, rounded up to whole pages, its control blocks.
+    #[must_use]
+    pub const fn locked_bytes(pages: u32) -> u64 {
+        let pages = pages as u64;
+        let control = pages * size_of::<abi::flexsc_ctrl>() as u64;
+        let page = abi::FLEXSC_PAGE_SIZE as u64;
+        pages * page + control.next_multiple_of(page)
     }
 
     /// Sets a parameter.
@@ -166,7 +221,7 @@ impl Engine {
     pub fn set(&self, param: Param, value: u64) -> Result<(), Error> {
         device::set(self.as_fd(), 0, param as u32, value).map_err(|errno| match errno {
             Errno::EINVAL => Error::BadValue { param, value },
-            errno => Self::any_error("set a parameter", errno),
+            errno => self.shared.error("set a parameter", errno),
         })
     }
 
@@ -177,7 +232,7 @@ impl Engine {
     /// [`Error::NotTheOwner`].
     pub fn get(&self, param: Param) -> Result<u64, Error> {
         device::get(self.as_fd(), 0, param as u32)
-            .map_err(|errno| Self::any_error("read a parameter", errno))
+            .map_err(|errno| self.shared.error("read a parameter", errno))
     }
 
     /// Sets in which order the calls of a batch are begun.
@@ -199,12 +254,12 @@ impl Engine {
     pub fn set_pool(&self, pool: u8, param: PoolParam, value: u64) -> Result<(), Error> {
         device::set(self.as_fd(), pool, param as u32, value).map_err(|errno| match errno {
             Errno::EINVAL => Error::BadPool { pool, param, value },
-            Errno::EACCES => Error::NotSoNice {
+            Errno::EACCES if matches!(param, PoolParam::Nice) => Error::NotSoNice {
                 pool,
                 nice: value as i64,
             },
             Errno::EAGAIN => Error::NoThreads,
-            errno => Self::any_error("set a parameter of a pool", errno),
+            errno => self.shared.error("set a parameter of a pool", errno),
         })
     }
 
@@ -215,7 +270,7 @@ impl Engine {
     /// [`Error::NoPool`], [`Error::NotTheOwner`].
     pub fn pool(&self, pool: u8, param: PoolParam) -> Result<u64, Error> {
         device::get(self.as_fd(), pool, param as u32)
-            .map_err(|errno| Self::pool_error("read a parameter of a pool", pool, errno))
+            .map_err(|errno| self.pool_error("read a parameter of a pool", pool, errno))
     }
 
     /// Reads the counters of a pool.
@@ -225,14 +280,14 @@ impl Engine {
     /// [`Error::NoPool`], [`Error::NotTheOwner`].
     pub fn pool_stats(&self, pool: u8) -> Result<PoolStats, Error> {
         let raw = device::query_pool(self.as_fd(), pool)
-            .map_err(|errno| Self::pool_error("read the counters of a pool", pool, errno))?;
+            .map_err(|errno| self.pool_error("read the counters of a pool", pool, errno))?;
         Ok(PoolStats::from_raw(&raw))
     }
 
-    fn pool_error(doing: &'static str, pool: u8, errno: Errno) -> Error {
+    fn pool_error(&self, doing: &'static str, pool: u8, errno: Errno) -> Error {
         match errno {
             Errno::ENOENT | Errno::EINVAL => Error::NoPool(pool),
-            errno => Self::any_error(doing, errno),
+            errno => self.shared.error(doing, errno),
         }
     }
 
@@ -243,16 +298,8 @@ impl Engine {
     /// [`Error::NotTheOwner`].
     pub fn stats(&self) -> Result<Stats, Error> {
         let raw = device::query(self.as_fd())
-            .map_err(|errno| Self::any_error("read the counters", errno))?;
+            .map_err(|errno| self.shared.error("read the counters", errno))?;
         Ok(Stats::from_raw(&raw))
-    }
-
-    fn any_error(doing: &'static str, errno: Errno) -> Error {
-        match errno {
-            Errno::EPERM => Error::NotTheOwner,
-            Errno::ENOTTY => Error::NotTheDevice,
-            errno => Error::other(doing, errno),
-        }
     }
 }
 
@@ -292,6 +339,13 @@ mod tests {
         let engine = Engine::open_path(Path::new("/dev/null")).unwrap();
         assert_eq!(engine.register(0).unwrap_err(), Error::PageCount(0));
         assert_eq!(engine.register(65).unwrap_err(), Error::PageCount(65));
+    }
+
+    #[test]
+    fn what_is_locked_includes_the_control_blocks() {
+        assert_eq!(Engine::locked_bytes(1), 2 * 4096);
+        // 4096 calls in flight.
+        assert_eq!(Engine::locked_bytes(64), 264 << 10);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use nix::errno::Errno;
 use crate::sys::abi::{FLEXSC_ABI_VERSION, FLEXSC_MAX_PAGES, FLEXSC_POOLS};
 
 /// Why a call of the device failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its `Debug` is the sentence of its `Display`: that is what a program shows
+/// whose `main` returns it.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no device (ENOENT, ENXIO, ENODEV).
@@ -21,6 +24,14 @@ pub enum Error {
     NoPermission(PathBuf),
     /// The administrator has switched the module off, for this user or for all (EPERM).
     SwitchedOff,
+    /// A call of the device was refused to the process that owns it: by a seccomp
+    /// filter or a security module (EPERM, EACCES, ENOSYS).
+    Filtered {
+        /// What was tried.
+        doing: &'static str,
+        /// How it failed.
+        errno: i32,
+    },
     /// The file is not the FlexSC device (ENOTTY).
     NotTheDevice,
     /// Module and program speak different versions of the ABI (EPROTO).
@@ -29,7 +40,7 @@ pub enum Error {
     PageCount(u32),
     /// The limit on locked memory is exceeded (ENOMEM).
     LockedMemory {
-        /// Bytes that the pages need.
+        /// Bytes that the pages need, with their control blocks.
         needed: u64,
         /// The soft limit, RLIMIT_MEMLOCK, in bytes.
         limit: u64,
@@ -99,6 +110,18 @@ impl Error {
         }
     }
 
+    /// The same where the caller has every right to do it: a filter's refusal is
+    /// told from other failures.
+    pub(crate) fn refused(doing: &'static str, errno: Errno) -> Error {
+        match errno {
+            Errno::EPERM | Errno::EACCES | Errno::ENOSYS => Error::Filtered {
+                doing,
+                errno: errno as i32,
+            },
+            errno => Error::other(doing, errno),
+        }
+    }
+
     /// The errno behind it.
     #[must_use]
     pub const fn errno(&self) -> i32 {
@@ -119,7 +142,34 @@ impl Error {
             Error::TimedOut => libc::ETIME,
             Error::Interrupted => libc::EINTR,
             Error::NothingToWaitFor => libc::EDEADLK,
-            Error::Other { errno, .. } => *errno,
+            Error::Other { errno, .. } | Error::Filtered { errno, .. } => *errno,
+        }
+    }
+
+    /// Which kind of [`io::Error`] it is: never one without a name, but for
+    /// [`Error::Other`], whose kind is that of its errno.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Error::NotLoaded(_) | Error::Unknown | Error::NoPool(_) => io::ErrorKind::NotFound,
+            Error::NoPermission(_)
+            | Error::NotSoNice { .. }
+            | Error::SwitchedOff
+            | Error::Filtered { .. }
+            | Error::NotTheOwner => io::ErrorKind::PermissionDenied,
+            Error::NotTheDevice | Error::TooOld(_) | Error::Version => io::ErrorKind::Unsupported,
+            Error::PageCount(_)
+            | Error::BadValue { .. }
+            | Error::BadPool { .. }
+            | Error::BadChain(_) => io::ErrorKind::InvalidInput,
+            Error::LockedMemory { .. } => io::ErrorKind::OutOfMemory,
+            Error::TooManyPages => io::ErrorKind::QuotaExceeded,
+            Error::NoThreads | Error::NoRoom(_) => io::ErrorKind::WouldBlock,
+            Error::Busy => io::ErrorKind::ResourceBusy,
+            Error::TimedOut => io::ErrorKind::TimedOut,
+            Error::Interrupted => io::ErrorKind::Interrupted,
+            Error::NothingToWaitFor => io::ErrorKind::Deadlock,
+            Error::Other { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
         }
     }
 
@@ -132,6 +182,7 @@ impl Error {
             Error::NotLoaded(_)
                 | Error::NoPermission(_)
                 | Error::SwitchedOff
+                | Error::Filtered { .. }
                 | Error::NotTheDevice
                 | Error::Version
                 | Error::LockedMemory { .. }
@@ -161,6 +212,12 @@ impl fmt::Display for Error {
                  `echo 0 > /sys/module/flexsc/parameters/enable` (0 everyone, \
                  1 only CAP_SYS_ADMIN, 2 nobody)",
             ),
+            Error::Filtered { doing, errno } => write!(
+                f,
+                "cannot {doing}: {}: a seccomp filter or security module keeps this program \
+                 from the device's calls; allow ioctl and mmap of /dev/flexsc, or make plain calls",
+                Errno::from_raw(*errno).desc()
+            ),
             Error::NotTheDevice => {
                 f.write_str("the file is not the FlexSC device: open /dev/flexsc")
             }
@@ -176,7 +233,7 @@ impl fmt::Display for Error {
             ),
             Error::LockedMemory { needed, limit } => write!(
                 f,
-                "{needed} bytes of syscall pages exceed what this user may lock in memory \
+                "{needed} bytes of syscall pages and control blocks exceed what this user may lock in memory \
                  ({limit} bytes): ask for fewer pages, or raise the limit with `ulimit -l`"
             ),
             Error::TooManyPages => f.write_str(
@@ -234,12 +291,17 @@ impl fmt::Display for Error {
     }
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl error::Error for Error {}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
-        let kind = io::Error::from_raw_os_error(error.errno()).kind();
-        io::Error::new(kind, error)
+        io::Error::new(error.kind(), error)
     }
 }
 
@@ -262,8 +324,39 @@ mod tests {
     }
 
     #[test]
-    fn they_become_io_errors() {
-        let error: io::Error = Error::Interrupted.into();
-        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+    fn debug_is_the_sentence_that_a_main_shows() {
+        let absent = Error::NotLoaded("/dev/flexsc".into());
+        assert_eq!(format!("{absent:?}"), absent.to_string());
+    }
+
+    #[test]
+    fn they_become_io_errors_that_have_a_kind() {
+        let error: io::Error = Error::TimedOut.into();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let all = [
+            Error::NotLoaded("x".into()),
+            Error::NoPermission("x".into()),
+            Error::SwitchedOff,
+            Error::NotTheDevice,
+            Error::Version,
+            Error::PageCount(0),
+            Error::TooManyPages,
+            Error::NoThreads,
+            Error::NotTheOwner,
+            Error::Unknown,
+            Error::Busy,
+            Error::Interrupted,
+            Error::NothingToWaitFor,
+            Error::NoPool(1),
+            Error::BadChain("x"),
+            Error::NoRoom(1),
+            Error::TooOld("x"),
+        ];
+        // What the standard library says of an errno that it has no kind for.
+        let nameless = io::Error::from_raw_os_error(libc::ETIME).kind();
+        for error in all {
+            assert_ne!(error.kind(), nameless, "{error}");
+            assert_ne!(error.kind(), io::ErrorKind::Other, "{error}");
+        }
     }
 }

@@ -15,39 +15,54 @@
 #![doc = include_str!("../examples/hello.rs")]
 //! ```
 //!
-//! On top of it, [`Ring`] is the safe layer: it owns buffers until their
-//! operation has finished, and makes plain calls where there is no engine.
+//! On top of it, [`Ring`] is the safe layer: it owns buffers and descriptors
+//! until their operation has finished, and makes plain calls where there is no
+//! engine.
 //!
-//! What it does not do: schedule, allocate while it posts or polls, start
-//! threads, print. Posting is `unsafe` because the kernel follows the call's
-//! pointers later.
+//! Tracing and debugging: strace and gdb see only the waits of a program, since
+//! posted calls make no trap; and as long as a thread is traced, the kernel
+//! refuses what it posts, so that no call escapes the tracer. Both layers then
+//! make the plain call instead, which the tracer sees, and count it
+//! ([`Pages::fallbacks`], [`Ring::plain_calls`]). The same holds under a seccomp
+//! filter. The raw refusal is there on request: [`Pages::set_fallback`].
+//!
+//! What the thin layer does not do: schedule, allocate while it posts or polls,
+//! start threads, print. Posting is `unsafe` because the kernel follows the
+//! call's pointers later.
+//!
+//! The feature `abi` adds the C header as Rust.
 
 #![deny(unsafe_code)]
 
 pub mod calls;
-pub mod doorbell;
 pub mod ops;
 
 mod board;
 mod call;
 mod cancel;
 mod chain;
+mod doorbell;
 mod engine;
 mod error;
 mod fallback;
+mod fd;
 mod pages;
 mod ring;
 mod stats;
 mod sys;
 mod wait;
 
-pub use call::{Call, Completion, Reason, Slot};
+pub use call::{Call, Completion, Reason, Slot, UnknownReason};
 pub use cancel::Canceller;
 pub use chain::{Chain, Slots};
 pub use engine::{DEVICE, Engine, Order, Param, PoolParam};
 pub use error::Error;
-pub use pages::{Drain, Pages, RawPages};
+pub use fd::Fd;
+#[cfg(feature = "abi")]
+pub use pages::RawPages;
+pub use pages::{Drain, Pages};
 pub use ring::{Done, Ring};
 pub use stats::{PoolStats, Stats};
+#[cfg(feature = "abi")]
 pub use sys::abi;
 pub use wait::Wait;

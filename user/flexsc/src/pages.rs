@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Registered syscall pages: post, poll, wait.
+//! Registered syscall pages: post and poll; `waiting` waits.
 
 #![expect(unsafe_code, reason = "posting is a promise about memory")]
 
@@ -12,39 +12,57 @@ use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
+use crate::Error;
 use crate::board::Board;
 use crate::call::{Call, Completion, Reason, Slot};
-use crate::cancel::Canceller;
+use crate::cancel::{Canceller, Registration};
 use crate::chain::{Chain, Slots};
+#[cfg(feature = "abi")]
+use crate::doorbell::ENTRIES;
 use crate::engine::Shared;
+#[cfg(feature = "abi")]
 use crate::sys::abi::{flexsc_ctrl, flexsc_entry};
 use crate::sys::device;
 use crate::sys::region::{Answer, Region};
-use crate::{Error, Wait, fallback, wait};
 
-/// Syscall pages of the thread that registered them, and of no other.
+mod refused;
+mod waiting;
+
+/// Syscall pages of the thread that registered them; not `Send`, because the
+/// kernel serves them to no other thread.
 ///
 /// The pages go when the value is dropped, unless calls are in flight: those
 /// keep them in the kernel until the engine ends.
+///
+/// A call that the kernel refuses to execute (the thread is traced or has a
+/// seccomp filter, the call acts on the thread itself, …: see [`Reason`]) is made
+/// plainly when its result is taken, and counted:
+/// [`set_fallback`](Self::set_fallback).
+///
+/// In a child after fork there are no pages: no call can be staged, no result
+/// comes, and [`wait`](Self::wait) fails with [`Error::NotTheOwner`].
 pub struct Pages {
     // Dropped in this order: the mapping, then the engine.
     board: Board,
-    engine: Arc<Shared>,
-    id: u32,
+    registration: Arc<Registration>,
     /// That of the engine, at hand.
     fd: RawFd,
     /// flexsc_wait(2) works here, as far as is known.
     by_call: bool,
     fallback: bool,
     fallbacks: u64,
+    /// Results of links that were made plainly, until they are taken.
+    made: Vec<(Slot, i64)>,
     /// Neither `Send` nor `Sync`: the kernel knows the owner.
     _owner: PhantomData<*mut ()>,
 }
 
 /// Where the pages lie, for tests and for other languages.
 ///
-/// Good as long as the [`Pages`] are.
+/// Good as long as the [`Pages`] are, and in no child after fork.
+#[cfg(feature = "abi")]
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RawPages {
     /// The control blocks, one for each page.
     pub ctrl: *mut flexsc_ctrl,
@@ -68,10 +86,10 @@ impl Pages {
             board: Board::new(region),
             fd: engine.fd.as_raw_fd(),
             by_call,
-            engine,
-            id,
-            fallback: false,
+            registration: Arc::new(Registration::new(engine, id)),
+            fallback: true,
             fallbacks: 0,
+            made: Vec::new(),
             _owner: PhantomData,
         }
     }
@@ -79,7 +97,11 @@ impl Pages {
     /// The kernel's number of this registration.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.id
+        self.registration.id
+    }
+
+    fn engine(&self) -> &Shared {
+        &self.registration.engine
     }
 
     /// How many calls can be in flight.
@@ -100,9 +122,16 @@ impl Pages {
         self.capacity() - self.in_flight()
     }
 
-    /// Whether [`Pages::poll`] makes a plain call where the kernel refuses a
-    /// posted one. Off at first. Calls that begin, end or replace a thread or
-    /// process are never made so.
+    /// Whether a plain call is made in place of a posted one that the kernel has
+    /// refused: by the thread that takes the result, as it takes it, so that
+    /// [`poll`](Self::poll) may block as the plain call does. On at first. Off:
+    /// the completion has the kernel's own EOPNOTSUPP or EAGAIN. With both it
+    /// has the reason.
+    ///
+    /// A chain is made plainly as a whole if the kernel has refused its first
+    /// call, when the result of that is taken; links that were refused later are
+    /// not, nor are loops ([`Chain::make`] makes those). Never made plainly are
+    /// calls that begin, end or replace a thread or process.
     pub fn set_fallback(&mut self, on: bool) {
         self.fallback = on;
     }
@@ -114,7 +143,7 @@ impl Pages {
     }
 
     /// Writes the call into a free entry, without ringing the doorbell. `None`
-    /// when no entry is free.
+    /// when no entry is free, or in a child after fork.
     ///
     /// # Safety
     ///
@@ -123,24 +152,30 @@ impl Pages {
     /// of the call was taken; for ever if it never is. The call itself must be
     /// as good as a plain one would be, at any moment in between.
     #[inline(always)]
+    #[must_use = "the slot tells whether the call was staged, and which result is its"]
     pub unsafe fn stage(&mut self, call: Call) -> Option<Slot> {
+        if !self.is_ours() {
+            return None;
+        }
         self.board.stage(&call)
     }
 
     /// Writes the calls of a chain into entries side by side, without ringing
-    /// the doorbell. Each call has a result of its own. Calls of chains that
-    /// the kernel refuses are not made plainly: [`Chain::make`] does that.
+    /// the doorbell. Each call has a result of its own.
     ///
     /// # Errors
     ///
-    /// [`Error::BadChain`]; [`Error::NoRoom`] where no page has enough free
-    /// entries side by side.
+    /// [`Error::BadChain`]; [`Error::NoRoom`] if no page has enough free
+    /// entries side by side; [`Error::NotTheOwner`] in a child after fork.
     ///
     /// # Safety
     ///
     /// As for [`stage`](Self::stage), with each of its calls.
     pub unsafe fn stage_chain(&mut self, chain: &Chain) -> Result<Slots, Error> {
         chain.check()?;
+        if !self.is_ours() {
+            return Err(Error::NotTheOwner);
+        }
         let slots = self.board.stage_chain(chain);
         slots.ok_or(Error::NoRoom(chain.len()))
     }
@@ -148,7 +183,9 @@ impl Pages {
     /// Posts all that is staged, with one store for each page touched.
     #[inline(always)]
     pub fn ring(&mut self) {
-        self.board.ring();
+        if self.is_ours() {
+            self.board.ring();
+        }
     }
 
     /// [`stage`](Self::stage) and [`ring`](Self::ring) in one.
@@ -157,7 +194,11 @@ impl Pages {
     ///
     /// As for [`stage`](Self::stage).
     #[inline(always)]
+    #[must_use = "the slot tells whether the call was posted, and which result is its"]
     pub unsafe fn post(&mut self, call: Call) -> Option<Slot> {
+        if !self.is_ours() {
+            return None;
+        }
         let slot = self.board.stage(&call)?;
         self.board.ring();
         Some(slot)
@@ -168,6 +209,9 @@ impl Pages {
     /// taken when there are no more, and with the next wait.
     #[inline(always)]
     pub fn poll(&mut self) -> Option<Completion> {
+        if !self.is_ours() {
+            return None;
+        }
         let (slot, answer) = self.board.poll()?;
         Some(self.completion(slot, answer))
     }
@@ -177,7 +221,11 @@ impl Pages {
     /// stay.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
-        let rest = self.board.look_here();
+        let rest = if self.is_ours() {
+            self.board.look_here()
+        } else {
+            0
+        };
         Drain { pages: self, rest }
     }
 
@@ -194,125 +242,10 @@ impl Pages {
         self.refused(slot, result, reason)
     }
 
-    /// Makes a plain call in place of a refused one, if that is wanted.
-    #[cold]
-    #[inline(never)]
-    fn refused(&mut self, slot: Slot, mut result: i64, reason: u8) -> Completion {
-        let reason = Reason::from_raw(reason);
-        if self.fallback && fallback::applies(result, reason) {
-            if let Some(call) = self.board.single_call(slot) {
-                self.fallbacks += 1;
-                // SAFETY: whoever posted it has promised that it is good until
-                // its completion is taken, which is now.
-                result = unsafe { fallback::make(&call) };
-            }
-        }
-        Completion {
-            slot,
-            result,
-            reason,
-        }
-    }
-
     /// Whether a result is there to be taken. Reads memory, no trap.
     #[must_use]
     pub fn has_result(&self) -> bool {
-        self.board.has_result()
-    }
-
-    /// Posts what is staged, has the kernel execute it, and sleeps until the
-    /// policy is satisfied. Returns how many results there are to take. Costs
-    /// one trap, and none where nothing was staged, the results are there
-    /// already and nothing is left to execute.
-    ///
-    /// The trap is flexsc_wait(2), and the ioctl where the kernel or a seccomp
-    /// filter refuses that call with an error; a filter that kills must be told
-    /// of it ([`set_wait_by_ioctl`](Self::set_wait_by_ioctl)).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::NothingToWaitFor`],
-    /// [`Error::NotTheOwner`] in a child after fork.
-    #[inline(always)]
-    pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
-        let rang = self.board.ring();
-        self.board.tell();
-        if !rang {
-            return self.wait_idle(wait.parts());
-        }
-        if !(self.by_call && wait.is_timeless()) {
-            return self.wait_by_ioctl(wait.parts());
-        }
-        let there = device::wait_call(self.fd, wait.fast(self.id));
-        if there >= 0 {
-            return Ok(there as usize);
-        }
-        self.wait_failed(wait.parts(), there)
-    }
-
-    /// Nothing was staged: a trap is needed only where the results that are
-    /// there are not enough, or something is left to execute.
-    #[cold]
-    #[inline(never)]
-    fn wait_idle(&mut self, wait: wait::Parts) -> Result<usize, Error> {
-        let look = self.board.look();
-        let full = Wait::from_parts(wait);
-        if !look.pending && full.satisfied(look.finished, look.all) {
-            return Ok(look.finished);
-        }
-        if !(self.by_call && full.is_timeless()) {
-            return self.wait_by_ioctl(wait);
-        }
-        let there = device::wait_call(self.fd, full.fast(self.id));
-        usize::try_from(there).or_else(|_| self.wait_failed(wait, there))
-    }
-
-    /// flexsc_wait(2) has failed.
-    #[cold]
-    #[inline(never)]
-    fn wait_failed(&mut self, wait: wait::Parts, result: i64) -> Result<usize, Error> {
-        let errno = Errno::from_raw(-result as i32);
-        // ENOSYS: no such call; ENOTTY: the module does not serve it; EPERM: a
-        // filter, or the caller is not the owner.
-        if !matches!(errno, Errno::ENOSYS | Errno::ENOTTY | Errno::EPERM) {
-            return Err(Self::wait_error(errno));
-        }
-        let result = self.wait_by_ioctl(wait);
-        let same = matches!(&result, Err(error) if error.errno() == errno as i32);
-        if !same {
-            self.engine.by_ioctl.store(true, Ordering::Relaxed);
-            self.by_call = false;
-        }
-        result
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wait_by_ioctl(&mut self, wait: wait::Parts) -> Result<usize, Error> {
-        let wait = Wait::from_parts(wait);
-        let fd = self.engine.fd.as_fd();
-        let result = if wait.is_timeless() && self.id <= 0xffff {
-            device::wait_fast(fd, wait.fast(self.id))
-        } else {
-            device::wait(fd, wait.full(self.id))
-        };
-        result.map_err(Self::wait_error)
-    }
-
-    fn wait_error(errno: Errno) -> Error {
-        match errno {
-            Errno::ETIME => Error::TimedOut,
-            Errno::EINTR => Error::Interrupted,
-            Errno::EDEADLK => Error::NothingToWaitFor,
-            errno => Self::any_error("wait", errno),
-        }
-    }
-
-    /// Whether [`wait`](Self::wait) uses the ioctl alone: for programs under a
-    /// seccomp filter that kills who makes a call that it does not know, and
-    /// for comparisons. It does by itself where flexsc_wait(2) fails.
-    pub fn set_wait_by_ioctl(&mut self, on: bool) {
-        self.by_call = !on && self.id <= 0xffff;
+        self.is_ours() && self.board.has_result()
     }
 
     /// Ends a posted call as a signal would end a plain one: with EINTR or a
@@ -322,7 +255,7 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// [`Error::NotTheOwner`], [`Error::TooOld`].
+    /// [`Error::NotTheOwner`], [`Error::Filtered`], [`Error::TooOld`].
     pub fn cancel(&self, slot: Slot) -> Result<bool, Error> {
         self.canceller().cancel(slot)
     }
@@ -331,7 +264,7 @@ impl Pages {
     /// waits.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        Canceller::new(Arc::clone(&self.engine), self.id)
+        Canceller::new(Arc::clone(&self.registration))
     }
 
     /// Wakes the kernel: it takes what is posted.
@@ -340,15 +273,15 @@ impl Pages {
     ///
     /// [`Error::NotTheOwner`] in a child after fork.
     pub fn kick(&self) -> Result<(), Error> {
-        device::kick(self.engine.fd.as_fd(), self.id)
-            .map_err(|errno| Self::any_error("kick", errno))
+        device::kick(self.engine().fd.as_fd(), self.id())
+            .map_err(|errno| self.engine().error("kick", errno))
     }
 
     /// Whether posted calls need a [`kick`](Self::kick) or a
     /// [`wait`](Self::wait) because nobody polls the doorbells.
     #[must_use]
     pub fn needs_kick(&self) -> bool {
-        self.board.needs_kick()
+        self.is_ours() && self.board.needs_kick()
     }
 
     /// Gives the pages back to the kernel.
@@ -358,7 +291,7 @@ impl Pages {
     /// The pages, to be used again, and [`Error::Busy`] while calls are in flight.
     #[expect(clippy::result_large_err, reason = "the pages go back to the caller")]
     pub fn unregister(self) -> Result<(), (Pages, Error)> {
-        match device::unregister(self.engine.fd.as_fd(), self.id) {
+        match self.registration.unregister() {
             Ok(()) => {
                 self.forget_registration();
                 Ok(())
@@ -366,7 +299,7 @@ impl Pages {
             Err(errno) => {
                 let error = match errno {
                     Errno::EBUSY => Error::Busy,
-                    errno => Self::any_error("unregister", errno),
+                    errno => self.engine().error("unregister", errno),
                 };
                 Err((self, error))
             }
@@ -379,40 +312,48 @@ impl Pages {
         // SAFETY: `pages` is not used again, and never dropped.
         unsafe { std::ptr::drop_in_place(&mut pages.board) };
         // SAFETY: as above.
-        unsafe { std::ptr::drop_in_place(&mut pages.engine) };
+        unsafe { std::ptr::drop_in_place(&mut pages.registration) };
     }
 
-    /// The status byte of an entry, `FLEXSC_FREE` to `FLEXSC_DONE`.
+    /// The status byte of an entry, `FLEXSC_FREE` to `FLEXSC_DONE`; free in a
+    /// child after fork.
+    ///
+    /// # Panics
+    ///
+    /// The slot is not one of these pages.
     #[must_use]
     pub fn entry_status(&self, slot: Slot) -> u8 {
-        self.board.status(slot)
+        if self.is_ours() {
+            self.board.status(slot)
+        } else {
+            0
+        }
     }
 
     /// Where the pages lie.
+    #[cfg(feature = "abi")]
     #[must_use]
     pub fn raw(&self) -> RawPages {
         let region = self.board.region();
         RawPages {
             ctrl: region.ctrl_ptr().as_ptr(),
             entries: region.entries_ptr().as_ptr(),
-            pages: region.pages(),
+            pages: self.capacity() / ENTRIES as usize,
             count: self.capacity(),
             base: region.map_ref().base().as_ptr(),
             len: region.map_ref().len(),
         }
     }
 
-    /// False in a child after fork, which has no pages.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.board.region().map_ref().is_ours()
+    #[cfg(test)]
+    pub(crate) fn region(&self) -> &Region {
+        self.board.region()
     }
 
-    pub(crate) fn any_error(doing: &'static str, errno: Errno) -> Error {
-        match errno {
-            Errno::EPERM => Error::NotTheOwner,
-            Errno::ENOENT => Error::Unknown,
-            errno => Error::other(doing, errno),
-        }
+    /// False in a child after fork, which has no pages.
+    #[inline(always)]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.board.region().is_ours()
     }
 }
 
@@ -430,6 +371,9 @@ impl Iterator for Drain<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Completion> {
+        if !self.pages.is_ours() {
+            return None;
+        }
         loop {
             let board = &mut self.pages.board;
             if let Some((slot, answer)) = board.poll_seen() {
@@ -451,7 +395,7 @@ impl Drop for Pages {
         if self.is_ours() {
             // With calls in flight the kernel keeps the registration until
             // the engine ends; there is nobody to tell.
-            let _ = device::unregister(self.engine.fd.as_fd(), self.id);
+            let _ = self.registration.unregister();
         }
     }
 }
@@ -459,7 +403,7 @@ impl Drop for Pages {
 /// The engine's descriptor: it polls readable while results are there.
 impl AsFd for Pages {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.engine.fd.as_fd()
+        self.engine().fd.as_fd()
     }
 }
 
@@ -472,9 +416,12 @@ impl AsRawFd for Pages {
 impl fmt::Debug for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pages")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("capacity", &self.capacity())
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

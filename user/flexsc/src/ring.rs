@@ -1,33 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The safe layer: buffers are owned until their operation has finished, and
-//! what the kernel cannot or will not execute is done by plain calls.
+//! The safe layer: buffers and descriptors are owned until their operation has
+//! finished, and what the kernel cannot or will not execute is done by plain
+//! calls.
 
 #![expect(unsafe_code, reason = "posts calls on buffers that it owns")]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::call::Completion;
+use crate::call;
 use crate::ops::Operation;
-use crate::sys::abi::FLEXSC_PAGE_ENTRIES;
-use crate::{Engine, Error, Pages, Reason, Slot, Wait};
+use crate::ops::private::Parts;
+use crate::sys::abi::{FLEXSC_MAX_PAGES, FLEXSC_PAGE_ENTRIES};
+use crate::sys::poll;
+use crate::{Engine, Error, Pages, Reason, Slot, fallback};
 
-/// Operations in flight on files that live for `'fd`.
+use plain::{Helpers, Job};
+
+mod end;
+mod plain;
+mod waiting;
+
+/// Operations in flight, executed by the kernel from syscall pages or, if it
+/// cannot or will not do that, by plain calls. Not `Send`, because [`Pages`] are
+/// not.
 ///
 /// ```
 /// use std::fs::File;
-/// use std::os::fd::AsFd;
-/// use flexsc::{Ring, Wait, ops::Read};
+/// use flexsc::{Fd, Ring, Wait, ops::Read};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let file = File::open("/proc/self/stat")?;
+/// let file: Fd = File::open("/proc/self/stat")?.into();
 /// let mut ring = Ring::open(1)?; // plain calls where there is no engine
 /// for part in 0..4 {
-///     let read = Read::new(file.as_fd(), vec![0; 16]).at(part * 16);
+///     let read = Read::new(&file, vec![0; 16]).at(part * 16);
 ///     ring.submit(read, part as u64).expect("64 fit into a page");
 /// }
 /// ring.wait(Wait::all())?;
@@ -38,305 +47,424 @@ use crate::{Engine, Error, Pages, Reason, Slot, Wait};
 /// # }
 /// ```
 ///
-/// Dropping it waits for what is in flight, as the plain calls would have.
-/// Forgetting it leaks the buffers, and nothing worse.
-pub struct Ring<'fd> {
-    backend: Backend,
-    /// What is in flight, by slot.
+/// # Plain calls
+///
+/// Without an engine ([`Error::is_absent`]), and for each operation that the
+/// kernel refuses (the thread is traced or has a seccomp filter, no syscall
+/// thread can be made, …), the plain call is made instead, and counted
+/// ([`plain_calls`](Self::plain_calls)). It behaves as the engine does: no
+/// operation holds up another, timeouts are kept, [`cancel`](Self::cancel)
+/// works. For that the ring makes threads, never more than operations are in
+/// flight, that end when their calls have. What they cost an operation that
+/// does not block is more than the plain call alone.
+///
+/// # Forgetting, dropping, forking
+///
+/// Forgetting a ring leaks buffers and descriptors, and nothing worse. Dropping
+/// it ends what is in flight: see its [`Drop`]. In a child after fork it is
+/// empty and full at once: nothing can be submitted, and waiting fails with
+/// [`Error::NotTheOwner`].
+pub struct Ring {
+    pages: Option<Pages>,
+    /// Why the device cannot be used any more, if a filter says so: what is in
+    /// pages stays there, and what is new is done by plain calls.
+    closed: Option<Error>,
+    helpers: Helpers,
+    /// What is in flight.
     flights: Vec<Option<Flight>>,
-    /// How many those are.
-    flying: usize,
-    plain: u64,
-    _files: PhantomData<BorrowedFd<'fd>>,
+    /// Which of these are free.
+    free: Vec<u32>,
+    /// Which flight each slot is for.
+    by_slot: Vec<u32>,
+    submitted: VecDeque<u32>,
+    /// How many flights are in pages.
+    posted: usize,
+    ready: VecDeque<Done>,
+    /// The kernel has refused the last operation that it had an answer for.
+    refusing: bool,
+    /// Readable when either the engine or the helpers have results.
+    either: Option<OwnedFd>,
+    /// Somebody has asked for the descriptor.
+    watched: Cell<bool>,
+    _owner: PhantomData<*mut ()>,
 }
 
-enum Backend {
-    Pages(Pages),
-    /// Results of calls that were made at once.
-    Plain(VecDeque<Done>),
-}
-
-/// Keeps the memory of a call until it has finished.
+/// Keeps the memory and the descriptor of a call until it has finished.
 struct Flight {
     token: u64,
-    buf: Vec<u8>,
+    parts: Parts,
+    at: At,
+    /// It is to end, and whoever executes it has been told.
+    cancelled: bool,
+    /// Why the kernel refused it, if it did.
+    reason: Reason,
+}
+
+/// Where a flight is.
+#[derive(Clone, Copy)]
+enum At {
+    Submitted,
+    Posted(Slot),
+    Helper,
 }
 
 /// A finished operation.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Done {
     /// The number that it was submitted with.
     pub token: u64,
     /// How many bytes were read or written.
     pub result: io::Result<usize>,
+    /// Why the kernel refused it, if it did and the plain call was made instead;
+    /// [`Reason::Cancelled`] if it was cancelled before it had begun.
+    pub reason: Reason,
     /// Its buffer.
     pub buf: Vec<u8>,
 }
 
-impl<'fd> Ring<'fd> {
+impl Ring {
     /// On these pages, which must have nothing in flight.
     ///
     /// # Errors
     ///
-    /// The pages, where calls are in flight.
+    /// The pages, and [`Error::Busy`] if calls are in flight; [`Error::Other`]
+    /// if there are no more descriptors.
     #[expect(clippy::result_large_err, reason = "the pages go back to the caller")]
-    pub fn new(mut pages: Pages) -> Result<Self, Pages> {
+    pub fn new(mut pages: Pages) -> Result<Self, (Pages, Error)> {
         if pages.in_flight() > 0 {
-            return Err(pages);
+            return Err((pages, Error::Busy));
         }
-        pages.set_fallback(true);
-        let capacity = pages.capacity();
-        Ok(Self::with(Backend::Pages(pages), capacity))
+        let made = Self::plain_with(pages.capacity()).and_then(|ring| {
+            let either = poll::either([ring.helpers.bell(), pages.as_fd()])
+                .map_err(|errno| Error::other("make an epoll instance", errno))?;
+            Ok((ring, either))
+        });
+        match made {
+            Ok((mut ring, either)) => {
+                // What was refused is begun again without blocking.
+                pages.set_fallback(false);
+                ring.by_slot = vec![0; pages.capacity()];
+                ring.either = Some(either);
+                ring.pages = Some(pages);
+                Ok(ring)
+            }
+            Err(error) => Err((pages, error)),
+        }
     }
 
-    /// On so many pages of an engine of its own; with plain calls, where the
-    /// machine has no engine for this program ([`Error::is_absent`]).
+    /// On so many pages (1 to 64) of an engine of its own; with plain calls, if
+    /// the machine has no engine for this program ([`Error::is_absent`]).
     ///
     /// # Errors
     ///
-    /// As [`Engine::open`] and [`Engine::register`], but for those.
+    /// As [`Engine::open`] and [`Engine::register`], but for those; as
+    /// [`Ring::new`].
     pub fn open(pages: u32) -> Result<Self, Error> {
+        Self::check(pages)?;
         match Engine::open().and_then(|engine| engine.register(pages)) {
-            Ok(pages) => Ok(Self::new(pages).expect("nothing was posted")),
-            Err(error) if error.is_absent() => Ok(Self::plain(pages)),
+            Ok(pages) => Self::new(pages).map_err(|(_, error)| error),
+            Err(error) if error.is_absent() => Self::plain(pages),
             Err(error) => Err(error),
         }
     }
 
-    /// With plain calls; as many in flight as so many pages hold.
-    #[must_use]
-    pub fn plain(pages: u32) -> Self {
-        let capacity = (pages * FLEXSC_PAGE_ENTRIES) as usize;
-        Self::with(Backend::Plain(VecDeque::with_capacity(capacity)), capacity)
+    /// With plain calls; as many in flight as so many pages (1 to 64) hold.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PageCount`]; [`Error::Other`] if there are no more descriptors.
+    pub fn plain(pages: u32) -> Result<Self, Error> {
+        Self::check(pages)?;
+        Self::plain_with((pages * FLEXSC_PAGE_ENTRIES) as usize)
     }
 
-    fn with(backend: Backend, capacity: usize) -> Self {
-        Ring {
-            backend,
-            flights: (0..capacity).map(|_| None).collect(),
-            flying: 0,
-            plain: 0,
-            _files: PhantomData,
+    fn check(pages: u32) -> Result<(), Error> {
+        if (1..=FLEXSC_MAX_PAGES).contains(&pages) {
+            Ok(())
+        } else {
+            Err(Error::PageCount(pages))
         }
     }
 
-    /// Whether there is no engine behind it.
+    fn plain_with(capacity: usize) -> Result<Self, Error> {
+        let helpers = Helpers::new().map_err(|errno| Error::other("make an eventfd", errno))?;
+        Ok(Ring {
+            pages: None,
+            closed: None,
+            helpers,
+            flights: (0..capacity).map(|_| None).collect(),
+            free: (0..capacity as u32).rev().collect(),
+            by_slot: Vec::new(),
+            submitted: VecDeque::new(),
+            posted: 0,
+            ready: VecDeque::new(),
+            refusing: false,
+            either: None,
+            watched: Cell::new(false),
+            _owner: PhantomData,
+        })
+    }
+
+    /// Gives the pages back, to be used without the ring; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// The ring, while operations are in flight or results are not taken.
+    #[expect(clippy::result_large_err, reason = "the ring goes back to the caller")]
+    pub fn into_pages(mut self) -> Result<Option<Pages>, Ring> {
+        if self.in_flight() > 0 || !self.is_here() {
+            return Err(self);
+        }
+        let mut pages = self.pages.take();
+        if let Some(pages) = &mut pages {
+            pages.set_fallback(true);
+        }
+        Ok(pages)
+    }
+
+    /// Whether operations are executed by plain calls: there is no engine behind
+    /// the ring, or the kernel has refused the last operation that it had an
+    /// answer for.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        matches!(self.backend, Backend::Plain(_))
+        self.pages.is_none() || self.closed.is_some() || self.refusing
     }
 
     /// How many plain calls were made, for want of an engine or in place of
     /// refused ones.
     #[must_use]
     pub fn plain_calls(&self) -> u64 {
-        match &self.backend {
-            Backend::Pages(pages) => pages.fallbacks(),
-            Backend::Plain(_) => self.plain,
-        }
+        self.helpers.made()
     }
 
     /// How many operations are in flight, their results not taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        match &self.backend {
-            Backend::Pages(_) => self.flying,
-            Backend::Plain(results) => results.len(),
+        self.unfinished() + self.ready.len()
+    }
+
+    /// Those of them that have no result yet, as far as is known.
+    fn unfinished(&self) -> usize {
+        self.flights.len() - self.free.len()
+    }
+
+    /// How many more can be; none in a child after fork.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        if self.is_here() {
+            self.flights.len() - self.in_flight()
+        } else {
+            0
         }
     }
 
-    /// How many more can be.
-    #[must_use]
-    pub fn free(&self) -> usize {
-        self.flights.len() - self.in_flight()
+    /// False in a child after fork.
+    fn is_here(&self) -> bool {
+        self.helpers.is_here()
     }
 
-    /// Writes an operation into a page; [`ring`](Self::ring) or
-    /// [`wait`](Self::wait) posts it. `token` comes back with its result.
+    /// Takes an operation over; [`ring`](Self::ring) or [`wait`](Self::wait)
+    /// begins it. `token` comes back with its result.
     ///
     /// # Errors
     ///
-    /// The operation, where none is free.
-    pub fn submit<O: Operation<'fd>>(&mut self, operation: O, token: u64) -> Result<(), O> {
+    /// The operation, if there is no room for it, as in a child after fork.
+    pub fn submit<O: Operation>(&mut self, operation: O, token: u64) -> Result<(), O> {
         if self.free() == 0 {
             return Err(operation);
         }
-        let (call, buf) = operation.into_parts();
-        match &mut self.backend {
-            Backend::Pages(pages) => {
-                // SAFETY: the call points to `buf` alone, which is kept in
-                // `flights` until its completion was taken, and never freed
-                // otherwise; the file is open for `'fd`.
-                let slot = unsafe { pages.stage(call) }.expect("one is free");
-                self.flights[slot.index()] = Some(Flight { token, buf });
-                self.flying += 1;
-            }
-            Backend::Plain(results) => {
-                // SAFETY: `buf` and the file are there.
-                let result = unsafe { call.make() };
-                self.plain += 1;
-                results.push_back(done(Flight { token, buf }, result));
-            }
-        }
+        let index = self
+            .free
+            .pop()
+            .expect("fewer are in flight than there can be");
+        self.flights[index as usize] = Some(Flight {
+            token,
+            parts: operation.into_parts(),
+            at: At::Submitted,
+            cancelled: false,
+            reason: Reason::None,
+        });
+        self.submitted.push_back(index);
         Ok(())
     }
 
-    /// Posts what was submitted.
+    /// Begins what was submitted. Costs no trap with an engine, whose calls begin
+    /// with the next [`wait`](Self::wait) or [`next`](Self::next) unless a kernel
+    /// core polls.
     pub fn ring(&mut self) {
-        if let Backend::Pages(pages) = &mut self.backend {
+        if self.is_here() {
+            self.post();
+        }
+    }
+
+    fn post(&mut self) {
+        while let Some(index) = self.submitted.pop_front() {
+            if !self.stage(index) {
+                self.push(index, false);
+            }
+        }
+        if let Some(pages) = &mut self.pages {
             pages.ring();
         }
+        self.helpers.begin();
     }
 
-    /// Posts what was submitted and waits; returns how many results there are.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pages::wait`].
-    pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
-        match &mut self.backend {
-            Backend::Pages(pages) => pages.wait(wait),
-            Backend::Plain(results) if wait.satisfied(results.len(), true) => Ok(results.len()),
-            Backend::Plain(_) => Err(Error::NothingToWaitFor),
-        }
-    }
-
-    /// Takes the next result, if there is one. No trap, unless the kernel has
-    /// refused the call and a plain one is made in its place.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "more may come after None, and a loop over it would keep the ring borrowed"
-    )]
-    pub fn next(&mut self) -> Option<Done> {
-        match &mut self.backend {
-            Backend::Pages(pages) => {
-                let Completion { slot, result, .. } = pages.poll()?;
-                let flight = self.flights[slot.index()].take();
-                self.flying -= 1;
-                Some(done(flight.expect("one for each call in flight"), result))
-            }
-            Backend::Plain(results) => results.pop_front(),
-        }
-    }
-
-    /// Takes the next result; waits for it if need be. `None` when nothing is
-    /// in flight.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pages::wait`], but a signal does not end it.
-    pub fn next_or_wait(&mut self) -> Result<Option<Done>, Error> {
-        loop {
-            if let Some(done) = self.next() {
-                return Ok(Some(done));
-            }
-            if self.in_flight() == 0 {
-                return Ok(None);
-            }
-            match self.wait(Wait::any()) {
-                Ok(_) | Err(Error::Interrupted) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-fn done(flight: Flight, result: i64) -> Done {
-    let completion = Completion {
-        slot: Slot::new(0, 0),
-        result,
-        reason: Reason::None,
-    };
-    Done {
-        token: flight.token,
-        result: completion.io().map(|len| len as usize),
-        buf: flight.buf,
-    }
-}
-
-impl Drop for Ring<'_> {
-    fn drop(&mut self) {
-        let inherited = match &self.backend {
-            Backend::Pages(pages) => !pages.is_ours(),
-            Backend::Plain(_) => return,
+    /// Writes a flight into a page, if there is one.
+    fn stage(&mut self, index: u32) -> bool {
+        let Some(pages) = self.pages.as_mut().filter(|_| self.closed.is_none()) else {
+            return false;
         };
-        let left = if inherited {
-            // A child after fork: nothing is in flight here.
-            Ok(None)
+        let flight = self.flights[index as usize].as_mut();
+        let flight = flight.expect("it was submitted");
+        // SAFETY: the call points to memory of `flight` alone, which owns it, and
+        // names a descriptor that it owns or shares. It stays in `flights` until
+        // the completion of the call was taken, and is leaked otherwise.
+        let Some(slot) = (unsafe { pages.stage(flight.parts.call) }) else {
+            return false;
+        };
+        flight.at = At::Posted(slot);
+        self.by_slot[slot.index()] = index;
+        self.posted += 1;
+        true
+    }
+
+    /// Has the plain call made: by a helper, or by this thread alone.
+    fn push(&mut self, index: u32, own: bool) {
+        let flight = self.flights[index as usize].as_mut();
+        let flight = flight.expect("it is in flight");
+        flight.at = At::Helper;
+        flight.cancelled = false;
+        let parts = &flight.parts;
+        let job = Job {
+            flight: index,
+            call: parts.call,
+            fd: std::os::fd::AsRawFd::as_raw_fd(&parts.fd),
+            readiness: parts.readiness,
+        };
+        if own {
+            // SAFETY: as in `stage`.
+            unsafe { self.helpers.push_own(job) };
         } else {
-            loop {
-                match self.next_or_wait() {
-                    Ok(Some(_)) => {}
-                    end => break end,
+            // SAFETY: as in `stage`.
+            unsafe { self.helpers.push(job) };
+        }
+    }
+
+    /// Takes all results that are there into `ready`; what the kernel has
+    /// refused is begun as a plain call. Whether something came of it.
+    fn absorb(&mut self) -> bool {
+        let before = self.ready.len();
+        if self.watched.get() && before == 0 {
+            self.helpers.clear();
+        }
+        while let Some(done) = self.pages.as_mut().and_then(Pages::poll) {
+            let index = self.by_slot[done.slot.index()];
+            self.posted -= 1;
+            self.refusing = fallback::applies(done.result, done.reason);
+            if self.refusing {
+                if let Some(flight) = &mut self.flights[index as usize] {
+                    flight.reason = done.reason;
                 }
+                self.push(index, done.reason == Reason::Thread);
+            } else {
+                self.finish(index, done.result, done.reason);
             }
-        };
-        if left.is_err() {
-            // The kernel may still use the buffers: they are not ours to free.
-            mem::forget(mem::take(&mut self.flights));
+        }
+        self.helpers.begin();
+        for (index, result, reason) in self.helpers.take() {
+            self.finish(index, result, reason);
+        }
+        self.show();
+        self.ready.len() > before
+    }
+
+    /// Makes the descriptor readable if there are results, for whoever polls it.
+    fn show(&self) {
+        if self.watched.get() && !self.ready.is_empty() {
+            self.helpers.ring();
+        }
+    }
+
+    /// A flight has a result.
+    fn finish(&mut self, index: u32, result: i64, reason: Reason) {
+        let flight = self.flights[index as usize].take();
+        self.free.push(index);
+        let flight = flight.expect("there is one for each call in flight");
+        let Parts { mut buf, grows, .. } = flight.parts;
+        let result = call::to_io(result).map(|len| len as usize);
+        if let (true, Ok(len)) = (grows, &result) {
+            let len = (*len).min(buf.capacity());
+            // SAFETY: the call has written so many bytes from the beginning on,
+            // and there is room for them.
+            unsafe { buf.set_len(len) };
+        }
+        self.ready.push_back(Done {
+            token: flight.token,
+            result,
+            reason: match reason {
+                Reason::None => flight.reason,
+                other => other,
+            },
+            buf,
+        });
+    }
+
+    /// Ends an operation as a signal would end its call: with EINTR or a partial
+    /// result; with ECANCELED and [`Reason::Cancelled`] if it has not begun; with
+    /// its result if it is too late. The result comes as ever. Whether an
+    /// operation with that token was found unfinished; all of them, if they are
+    /// several.
+    ///
+    /// A plain call is interrupted while it waits for its file to become ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pages::cancel`].
+    pub fn cancel(&mut self, token: u64) -> Result<bool, Error> {
+        if !self.is_here() {
+            return Err(Error::NotTheOwner);
+        }
+        let mut found = false;
+        for index in 0..self.flights.len() as u32 {
+            let flight = self.flights[index as usize].as_ref();
+            if let Some(at) = flight.filter(|flight| flight.token == token).map(|f| f.at) {
+                found |= self.cancel_flight(index, at)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn cancel_flight(&mut self, index: u32, at: At) -> Result<bool, Error> {
+        match at {
+            At::Submitted => {
+                self.submitted.retain(|&other| other != index);
+                self.finish(index, -i64::from(libc::ECANCELED), Reason::Cancelled);
+                self.show();
+                Ok(true)
+            }
+            At::Posted(slot) => match &self.pages {
+                Some(pages) => pages.cancel(slot),
+                None => Ok(false),
+            },
+            At::Helper => Ok(self.helpers.cancel(index)),
         }
     }
 }
 
-impl fmt::Debug for Ring<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring")
-            .field("plain", &self.is_plain())
-            .field("capacity", &self.flights.len())
-            .field("in_flight", &self.in_flight())
-            .finish_non_exhaustive()
+/// Polls readable while results are there, for poll(2), epoll(7) and event
+/// loops: take them with [`Ring::next`] until it says `None`.
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        if !self.watched.replace(true) {
+            self.show();
+        }
+        match &self.either {
+            Some(either) => either.as_fd(),
+            None => self.helpers.bell(),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::{Read, Sync, Write};
-    use std::fs::File;
-    use std::io::Read as _;
-    use std::os::fd::AsFd;
-    use std::os::unix::net::UnixStream;
-
-    #[test]
-    fn without_an_engine_it_makes_plain_calls() {
-        let (mut reader, writer) = UnixStream::pair().unwrap();
-        let mut ring = Ring::plain(1);
-        let text = b"through a pipe".to_vec();
-        ring.submit(Write::new(writer.as_fd(), text.clone()), 7)
-            .unwrap();
-        assert_eq!((ring.in_flight(), ring.plain_calls()), (1, 1));
-        let done = ring.next_or_wait().unwrap().unwrap();
-        assert_eq!((done.token, done.result.unwrap()), (7, text.len()));
-        assert_eq!(done.buf, text);
-        assert!(ring.next_or_wait().unwrap().is_none());
-        assert_eq!(ring.wait(Wait::any()), Err(Error::NothingToWaitFor));
-        drop(ring);
-        drop(writer);
-        let mut back = Vec::new();
-        reader.read_to_end(&mut back).unwrap();
-        assert_eq!(back, text);
-    }
-
-    #[test]
-    fn a_full_ring_hands_the_operation_back() {
-        let null = File::open("/dev/null").unwrap();
-        let mut ring = Ring::plain(1);
-        for token in 0..64 {
-            let read = Read::new(null.as_fd(), vec![0; 8]).at(0);
-            ring.submit(read, token).unwrap();
-        }
-        assert!(ring.submit(Sync::new(null.as_fd()), 64).is_err());
-        assert_eq!(ring.wait(Wait::all()), Ok(64));
-        assert_eq!(ring.next().unwrap().result.unwrap(), 0);
-        assert_eq!(ring.free(), 1);
-    }
-
-    #[test]
-    fn errors_are_the_calls_own() {
-        let null = File::open("/dev/null").unwrap();
-        let mut ring = Ring::plain(1);
-        ring.submit(Write::new(null.as_fd(), vec![1]), 0).unwrap();
-        let error = ring.next().unwrap().result.unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
-    }
-}
+mod tests;

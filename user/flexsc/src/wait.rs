@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Wait policies: how many results a wait is for, and how long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -112,6 +112,45 @@ impl Wait {
             abi::FLEXSC_WAIT_ADAPTIVE => finished > 0 && all,
             _ => all,
         }
+    }
+
+    /// Whether there can ever be enough if there are `most` results at most.
+    pub(crate) const fn possible(&self, most: usize) -> bool {
+        match self.policy {
+            abi::FLEXSC_WAIT_NONE | abi::FLEXSC_WAIT_ALL => true,
+            abi::FLEXSC_WAIT_SOME if self.linger.is_zero() => most > 0 && most >= self.min as usize,
+            _ => most > 0,
+        }
+    }
+
+    /// The same for someone who has `there` results already.
+    pub(crate) const fn less(mut self, there: usize) -> Wait {
+        if there > 0 {
+            match self.policy {
+                abi::FLEXSC_WAIT_SOME if (self.min as usize) > there => self.min -= there as u32,
+                abi::FLEXSC_WAIT_ALL => {}
+                _ => self.policy = abi::FLEXSC_WAIT_NONE,
+            }
+        }
+        self
+    }
+
+    /// When to be content with what is there if the first result came `first`.
+    pub(crate) fn linger_end(&self, first: Instant) -> Option<Instant> {
+        (!self.linger.is_zero())
+            .then(|| first.checked_add(self.linger))
+            .flatten()
+    }
+
+    /// The moment of the timeout, counted from now.
+    pub(crate) fn end(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.timeout?)
+    }
+
+    /// With so much time, instead of what it has.
+    pub(crate) const fn within(mut self, timeout: Option<Duration>) -> Wait {
+        self.timeout = timeout;
+        self
     }
 
     #[inline(always)]

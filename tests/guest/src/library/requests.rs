@@ -24,6 +24,7 @@ tests! { "library":
     chain_loop => "a loop ends with 0 or after LOOP_MAX rounds, with sums";
     chain_refused => "wrong chains are refused by crate and kernel alike";
     cancel => "a blocked read ends with EINTR, one that had not begun with ECANCELED";
+    cancel_stale => "a canceller of pages that are gone reaches nobody else";
     cancel_by_another => "another thread cancels what the owner waits for";
     pools => "pools have parameters and counters, and execute what names them";
     orders => "every order gives the same results";
@@ -237,6 +238,32 @@ fn cancel() -> Check {
         (ECANCELED, Reason::Cancelled)
     );
     check_eq!("cancels", ok!("stats", engine.stats()).cancels, 2);
+    Ok(())
+}
+
+fn cancel_stale() -> Check {
+    let engine = open()?;
+    let gone = register(&engine, 1)?;
+    let (id, canceller) = (gone.id(), gone.canceller());
+    let mut others = register(&engine, 1)?;
+    let slot = stage(&mut others, calls::getpid());
+    drain(&mut others);
+    drop(others);
+    let left = gone.unregister().map_err(|failure| failure.1);
+    check_eq!("unregister", left, Ok(()));
+    // The number is given away again.
+    let (from, to) = pipe()?;
+    let mut pages = register(&engine, 1)?;
+    check_eq!("id", pages.id(), id);
+    let mut byte = 0_u8;
+    let read = calls::read(from.as_raw_fd(), (&raw mut byte).cast(), 1);
+    check_eq!("slot", stage(&mut pages, read), slot);
+    check_eq!("none", pages.wait(Wait::none()), Ok(0));
+    blocked(&engine, 1)?;
+    check_eq!("cancel", canceller.cancel(slot), Ok(false));
+    write_all(&to, b"x")?;
+    check_eq!("all", pages.wait(Wait::all().timeout(patience())), Ok(1));
+    check_ret!("read", drain(&mut pages)[0].result, 1);
     Ok(())
 }
 

@@ -43,7 +43,6 @@ const ENTRIES: usize = flexsc::abi::FLEXSC_PAGE_ENTRIES as usize;
 pub fn call_of(request: Request) -> Call {
     let Raw { nr, args, used } = request.raw();
     let [a, b, c, d, _, _] = args;
-    let nr = nr as u16;
     match used {
         0 => Call::with_args(nr, []),
         1 => Call::with_args(nr, [a]),

@@ -236,7 +236,7 @@ fn refill(backend: &mut Flexsc, batch: usize, expected: i64, ahead: &mut usize) 
         if taken * PART >= batch {
             for _ in 0..taken {
                 // SAFETY: getppid() touches no memory.
-                unsafe { pages.stage(call_of(Request::Getppid)) };
+                unsafe { pages.stage(call_of(Request::Getppid)) }.expect("a free entry");
             }
             pages.ring();
             *ahead = taken.saturating_sub(left);

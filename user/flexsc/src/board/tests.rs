@@ -31,7 +31,7 @@ fn a_call_goes_there_and_back() {
         .asynchronous()
         .pool(3);
     let slot = board.stage(&call).unwrap();
-    assert_eq!(board.single_call(slot), Some(call));
+    assert_eq!(board.call(slot), call);
     assert_eq!(board.status(slot), FLEXSC_SUBMITTED as u8);
     assert_eq!(board.poll(), None);
     board.ring();
@@ -158,7 +158,8 @@ proptest! {
                         prop_assert_eq!((slots.len(), slots.first().page()), (len, slots.last().page()));
                         for slot in slots.iter() {
                             prop_assert!(used.insert(slot));
-                            prop_assert_eq!(board.single_call(slot), None);
+                            let last = slot == slots.last();
+                            prop_assert_eq!(board.call(slot).has_link(), !last);
                         }
                     }
                 },
@@ -204,7 +205,7 @@ fn what_a_call_does_not_have_is_not_written() {
     execute(&board, 0, u64::MAX);
     while board.poll().is_some() {}
     let slot = board.stage(&Call::with_args(2, [5, 6])).unwrap();
-    let call = board.single_call(slot).unwrap();
+    let call = board.call(slot);
     assert_eq!((call.nr(), call.args()), (2, [5, 6, 9, 9, 9, 9]));
 }
 
@@ -217,7 +218,7 @@ fn a_chain_lies_on_one_page() {
     assert_eq!(first.first(), slot_of(0, 0));
     assert_eq!(second.first(), slot_of(1, 0));
     assert_eq!(board.stage_chain(&chain), None);
-    assert_eq!(board.single_call(first.last()), None);
+    assert!(board.call(first.first()).is_linked());
     assert!(board.ring());
     assert_eq!(
         board
@@ -244,7 +245,7 @@ fn a_chain_lies_on_one_page() {
     while let Some(staged) = board.stage(&calls::getpid()) {
         slot = (staged.page() == 0).then_some(staged).or(slot);
     }
-    assert!(board.single_call(slot.unwrap()).is_some());
+    assert!(!board.call(slot.unwrap()).is_linked());
 }
 
 #[test]

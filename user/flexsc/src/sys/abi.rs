@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ABI: what bindgen made of `linux/flexsc.h`, pinned field by field.
 
-#![expect(
-    missing_docs,
-    non_camel_case_types,
-    clippy::pub_underscore_fields,
-    reason = "generated; the header documents it"
-)]
+mod bindings;
 
-include!(concat!(env!("OUT_DIR"), "/abi.rs"));
+pub use bindings::*;
 
 /// Asserts size, alignment and the offset of every field at compile time.
 macro_rules! layout {

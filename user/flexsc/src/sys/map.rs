@@ -6,23 +6,24 @@
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
-use std::process;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, ProtFlags};
 
+use super::guard::ForkGuard;
+
 /// A mapping of `len` bytes at `base`.
 ///
 /// # Invariants
 ///
-/// In the process `pid` the mapping is there, readable and writable, until the
-/// value is dropped. In its children it never was (VM_DONTCOPY).
+/// Where `guard` is true the mapping is there, readable and writable, until the
+/// value is dropped. In children it never was (VM_DONTCOPY).
 #[derive(Debug)]
 pub(crate) struct Map {
     base: NonNull<c_void>,
     len: NonZeroUsize,
-    pid: u32,
+    guard: ForkGuard,
 }
 
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
@@ -34,26 +35,20 @@ impl Map {
         len: NonZeroUsize,
         offset: i64,
     ) -> Result<Self, Errno> {
+        let guard = ForkGuard::new()?;
         // SAFETY: a new mapping at an address that the kernel chooses takes
         // nothing away from anybody.
         let base = unsafe { mman::mmap(None, len, READ_WRITE, MapFlags::MAP_SHARED, fd, offset) }?;
-        Ok(Map::own(base, len))
+        Ok(Map { base, len, guard })
     }
 
     /// Maps `len` bytes of zeroes, for tests without the device.
     #[cfg(test)]
     pub(crate) fn anonymous(len: NonZeroUsize) -> Result<Self, Errno> {
+        let guard = ForkGuard::new()?;
         // SAFETY: as above.
         let base = unsafe { mman::mmap_anonymous(None, len, READ_WRITE, MapFlags::MAP_SHARED) }?;
-        Ok(Map::own(base, len))
-    }
-
-    fn own(base: NonNull<c_void>, len: NonZeroUsize) -> Self {
-        Map {
-            base,
-            len,
-            pid: process::id(),
-        }
+        Ok(Map { base, len, guard })
     }
 
     pub(crate) fn base(&self) -> NonNull<c_void> {
@@ -65,8 +60,9 @@ impl Map {
     }
 
     /// Whether this process made the mapping; a forked child must not touch it.
+    #[inline(always)]
     pub(crate) fn is_ours(&self) -> bool {
-        self.pid == process::id()
+        self.guard.is_here()
     }
 }
 

@@ -4,6 +4,8 @@
 
 pub mod abi;
 pub(crate) mod device;
+pub(crate) mod guard;
 pub(crate) mod map;
 pub(crate) mod plain;
+pub(crate) mod poll;
 pub(crate) mod region;

@@ -21,3 +21,9 @@ pub(crate) unsafe fn call(nr: u16, args: [u64; 6]) -> i64 {
         result
     }
 }
+
+/// Whether a seccomp filter decides over this thread's calls.
+pub(crate) fn is_filtered() -> bool {
+    // SAFETY: takes a number, no memory.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
+}

@@ -19,6 +19,7 @@ use super::abi::{
     FLEXSC_FREE, FLEXSC_PAGE_ENTRIES, FLEXSC_SUBMITTED, flexsc_ctrl, flexsc_entry, flexsc_register,
 };
 use super::map::Map;
+use crate::board::Memory;
 
 const PER_PAGE: usize = FLEXSC_PAGE_ENTRIES as usize;
 const ARGS: usize = offset_of!(flexsc_entry, args);
@@ -38,9 +39,9 @@ pub(crate) struct Region {
     map: Map,
     entries: NonNull<flexsc_entry>,
     pages: usize,
-    /// The page that [`Region::write`] writes to.
+    /// The page that [`Memory::write`] writes to.
     fill: Window,
-    /// The page that [`Region::take`] reads from.
+    /// The page that [`Memory::take`] reads from.
     reap: Window,
 }
 
@@ -52,12 +53,12 @@ struct Window {
 }
 
 /// The words of one control block.
-pub(crate) struct Ctrl<'a> {
-    pub(crate) posted: &'a AtomicU64,
-    pub(crate) reaped: &'a AtomicU64,
-    pub(crate) taken: &'a AtomicU64,
-    pub(crate) done: &'a AtomicU64,
-    pub(crate) flags: &'a AtomicU32,
+pub(crate) struct Ctrl<'a, W = AtomicU64, F = AtomicU32> {
+    pub(crate) posted: &'a W,
+    pub(crate) reaped: &'a W,
+    pub(crate) taken: &'a W,
+    pub(crate) done: &'a W,
+    pub(crate) flags: &'a F,
 }
 
 /// What the program writes into an entry.
@@ -122,10 +123,13 @@ impl Region {
         })
     }
 
-    pub(crate) fn pages(&self) -> usize {
-        self.pages
+    /// False in a child after fork: nothing of it may be accessed there.
+    #[inline(always)]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.map.is_ours()
     }
 
+    #[cfg(feature = "abi")]
     pub(crate) fn map_ref(&self) -> &Map {
         &self.map
     }
@@ -134,6 +138,7 @@ impl Region {
         self.map.base().cast()
     }
 
+    #[cfg(feature = "abi")]
     pub(crate) fn entries_ptr(&self) -> NonNull<flexsc_entry> {
         self.entries
     }
@@ -148,35 +153,8 @@ impl Region {
         }
     }
 
-    /// From now on [`Region::write`] is for that page.
-    pub(crate) fn turn_fill(&mut self, page: usize) {
-        self.fill = self.window(page);
-    }
-
-    /// From now on [`Region::take`] is for that page.
-    pub(crate) fn turn_reap(&mut self, page: usize) {
-        self.reap = self.window(page);
-    }
-
-    /// The control block of a page.
-    pub(crate) fn ctrl(&self, page: usize) -> Ctrl<'_> {
-        self.words(self.window(page))
-    }
-
-    /// The control block of the page that is being filled.
     #[inline(always)]
-    pub(crate) fn fill_ctrl(&self) -> Ctrl<'_> {
-        self.words(self.fill)
-    }
-
-    /// The control block of the page that is being reaped.
-    #[inline(always)]
-    pub(crate) fn reap_ctrl(&self) -> Ctrl<'_> {
-        self.words(self.reap)
-    }
-
-    #[inline(always)]
-    fn words(&self, page: Window) -> Ctrl<'_> {
+    fn words(&self, page: Window) -> Ctrl<'_, AtomicU64, AtomicU32> {
         let ctrl = page.ctrl.as_ptr();
         let flags = ctrl.wrapping_byte_add(offset_of!(flexsc_ctrl, flags));
         Ctrl {
@@ -220,10 +198,81 @@ impl Region {
         self.entry(self.window(index / PER_PAGE), index as u32)
     }
 
-    /// Writes an entry of the page that is being filled; the caller rings its
-    /// doorbell later. Arguments that the call does not have stay as they were.
+    /// What the program wrote, as far as nobody changed it since.
+    pub(crate) fn request(&self, index: usize) -> Request {
+        let entry = self.at(index);
+        let head = self.word(entry, 0).load(Ordering::Relaxed).to_ne_bytes();
+        let arg = |arg| self.word(entry, ARGS + arg * size_of::<u64>());
+        Request {
+            nr: u16::from_ne_bytes([head[0], head[1]]),
+            flags: head[2],
+            pool: head[3],
+            take: [head[4], head[5]],
+            used: 6,
+            args: std::array::from_fn(|nth| arg(nth).load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The answer in an entry.
+    pub(crate) fn answer(&self, index: usize) -> Answer {
+        let entry = self.at(index);
+        Answer {
+            result: self.word(entry, RESULT).load(Ordering::Relaxed) as i64,
+            reason: self.byte(entry, REASON).load(Ordering::Relaxed),
+        }
+    }
+
+    /// Plays the kernel: this entry has finished.
+    #[cfg(test)]
+    pub(crate) fn finish(&self, index: usize, answer: Answer) {
+        let entry = self.at(index);
+        let result = answer.result as u64;
+        self.word(entry, RESULT).store(result, Ordering::Relaxed);
+        self.byte(entry, REASON)
+            .store(answer.reason, Ordering::Relaxed);
+        let done = self.ctrl(index / PER_PAGE).done;
+        done.fetch_xor(1 << (index % PER_PAGE), Ordering::Release);
+    }
+
+    /// The status byte of an entry.
+    pub(crate) fn status(&self, index: usize) -> u8 {
+        self.byte(self.at(index), STATUS).load(Ordering::Relaxed)
+    }
+}
+
+impl Memory for Region {
+    type Word = AtomicU64;
+    type Flags = AtomicU32;
+
+    fn pages(&self) -> usize {
+        self.pages
+    }
+
+    fn turn_fill(&mut self, page: usize) {
+        self.fill = self.window(page);
+    }
+
+    fn turn_reap(&mut self, page: usize) {
+        self.reap = self.window(page);
+    }
+
+    fn ctrl(&self, page: usize) -> Ctrl<'_> {
+        self.words(self.window(page))
+    }
+
     #[inline(always)]
-    pub(crate) fn write(&self, bit: u32, request: &Request) {
+    fn fill_ctrl(&self) -> Ctrl<'_> {
+        self.words(self.fill)
+    }
+
+    #[inline(always)]
+    fn reap_ctrl(&self) -> Ctrl<'_> {
+        self.words(self.reap)
+    }
+
+    /// The caller rings the page's doorbell later. Arguments that the call does not have stay as they were.
+    #[inline(always)]
+    fn write(&self, bit: u32, request: &Request) {
         let entry = self.entry(self.fill, bit);
         // The first eight bytes at once, as they lie in memory.
         let [nr0, nr1] = request.nr.to_ne_bytes();
@@ -248,25 +297,9 @@ impl Region {
         }
     }
 
-    /// What the program wrote, as far as nobody changed it since.
-    pub(crate) fn request(&self, index: usize) -> Request {
-        let entry = self.at(index);
-        let head = self.word(entry, 0).load(Ordering::Relaxed).to_ne_bytes();
-        let arg = |arg| self.word(entry, ARGS + arg * size_of::<u64>());
-        Request {
-            nr: u16::from_ne_bytes([head[0], head[1]]),
-            flags: head[2],
-            pool: head[3],
-            take: [head[4], head[5]],
-            used: 6,
-            args: std::array::from_fn(|nth| arg(nth).load(Ordering::Relaxed)),
-        }
-    }
-
-    /// Reads the answer of a finished entry of the page that is being reaped,
-    /// and marks the entry free.
+    /// Marks the entry free, too.
     #[inline(always)]
-    pub(crate) fn take(&self, bit: u32) -> Answer {
+    fn take(&self, bit: u32) -> Answer {
         let entry = self.entry(self.reap, bit);
         let answer = Answer {
             result: self.word(entry, RESULT).load(Ordering::Relaxed) as i64,
@@ -275,10 +308,5 @@ impl Region {
         self.byte(entry, STATUS)
             .store(FLEXSC_FREE as u8, Ordering::Relaxed);
         answer
-    }
-
-    /// The status byte of an entry.
-    pub(crate) fn status(&self, index: usize) -> u8 {
-        self.byte(self.at(index), STATUS).load(Ordering::Relaxed)
     }
 }

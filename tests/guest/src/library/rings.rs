@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `flexsc::Ring` on the real device: with the module, under a seccomp filter,
+//! traced, and short of threads it does the same.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use flexsc::ops::{Read, Write};
+use flexsc::{Done, Engine, Error, Fd, Param, Reason, Ring, Wait, abi};
+
+use super::{open, register};
+use crate::check::Check;
+use crate::kit::child::{End, in_child, reap, spawn};
+use crate::kit::files::{pipe, readable, write_all};
+use crate::kit::{patience, process, seccomp, sys, until};
+
+tests! { "library":
+    ring => "reads that block hold up no write; timeouts; next without a wait";
+    ring_drop => "dropping a ring with a read in flight ends it and leaves nothing";
+    ring_descriptor => "a ring's descriptor is readable while results are there";
+    ring_filtered => "under a filter a ring makes plain calls, which block nobody";
+    ring_no_ioctl => "a filter that refuses the device's calls is no engine";
+    ring_closed => "a ring goes on with plain calls when a filter takes the device away";
+    ring_traced => "a traced owner's ring makes plain calls, and posts again later";
+    ring_starved => "calls for which there is no syscall thread are made plainly";
+}
+
+const SHORT: Duration = Duration::from_millis(40);
+
+fn ring_on(engine: &Engine) -> Check<Ring> {
+    let pages = register(engine, 1)?;
+    Ok(ok!(
+        "Ring::new",
+        Ring::new(pages).map_err(|failed| failed.1)
+    ))
+}
+
+/// A pipe for operations.
+fn pipe_of_ring() -> Check<(Fd, Fd)> {
+    let (from, to) = pipe()?;
+    Ok((from.into(), to.into()))
+}
+
+fn submit_read(ring: &mut Ring, fd: &Fd, token: u64) -> Check {
+    let full = ring.submit(Read::new(fd, vec![0; 1]), token).is_err();
+    check!(!full, "no room for read {token}");
+    Ok(())
+}
+
+fn submit_write(ring: &mut Ring, fd: &Fd, len: usize, token: u64) -> Check {
+    let full = ring.submit(Write::new(fd, vec![7; len]), token).is_err();
+    check!(!full, "no room for write {token}");
+    Ok(())
+}
+
+/// Ten reads and, behind them, the write that they wait for; first a timeout.
+/// Returns the reasons.
+fn pass_bytes(ring: &mut Ring) -> Check<Vec<Reason>> {
+    let (from, to) = pipe_of_ring()?;
+    for token in 0..10 {
+        submit_read(ring, &from, token)?;
+    }
+    let begin = Instant::now();
+    let early = ring.wait(Wait::any().timeout(SHORT));
+    check_eq!("nothing there", early, Err(Error::TimedOut));
+    check!(begin.elapsed() >= SHORT, "after {:?}", begin.elapsed());
+    submit_write(ring, &to, 10, 10)?;
+    check_eq!("all", ring.wait(Wait::all().timeout(patience())), Ok(11));
+    let done: Vec<Done> = std::iter::from_fn(|| ring.next()).collect();
+    check_eq!("results", done.len(), 11);
+    for done in &done {
+        let len = if done.token == 10 { 10 } else { 1 };
+        check_eq!("length", done.result.as_ref().ok(), Some(&len));
+        check_eq!("bytes", done.buf, vec![7; len]);
+    }
+    Ok(done.into_iter().map(|done| done.reason).collect())
+}
+
+fn all_are(reasons: &[Reason], wanted: Reason) -> Check {
+    let right = reasons.iter().all(|&reason| reason == wanted);
+    check!(right, "reasons: {reasons:?}");
+    Ok(())
+}
+
+fn next_without_wait(ring: &mut Ring) -> Check<Done> {
+    let end = Instant::now() + patience();
+    loop {
+        if let Some(done) = ring.next() {
+            return Ok(done);
+        }
+        check!(Instant::now() < end, "no result by next alone");
+        sys::yield_now();
+    }
+}
+
+fn ring() -> Check {
+    let engine = open()?;
+    let mut ring = ring_on(&engine)?;
+    all_are(&pass_bytes(&mut ring)?, Reason::None)?;
+    let (from, to) = pipe_of_ring()?;
+    submit_read(&mut ring, &from, 1)?;
+    submit_write(&mut ring, &to, 1, 2)?;
+    ring.ring();
+    next_without_wait(&mut ring)?;
+    next_without_wait(&mut ring)?;
+    check_eq!(
+        "plain calls",
+        (ring.plain_calls(), ring.is_plain()),
+        (0, false)
+    );
+    let pages = ring.into_pages().map_err(|ring| ring.in_flight());
+    check!(matches!(pages, Ok(Some(_))), "pages do not come back");
+    Ok(())
+}
+
+fn ring_drop() -> Check {
+    let base = process::refcnt();
+    let (from, _to) = pipe()?;
+    let number = from.as_raw_fd();
+    let from = Fd::from(from);
+    let engine = open()?;
+    let mut ring = ring_on(&engine)?;
+    for token in 0..5 {
+        submit_read(&mut ring, &from, token)?;
+    }
+    drop(from);
+    check_eq!("none", ring.wait(Wait::none()), Ok(0));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _ring = ring;
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    check!(panicked.is_err(), "no panic");
+    check_eq!("cancels", ok!("stats", engine.stats()).cancels, 5);
+    check_ret!(
+        "the descriptor",
+        plain!(SYS_fcntl, number, libc::F_GETFD),
+        -libc::EBADF
+    );
+    drop(engine);
+    process::until_refcnt(base)
+}
+
+fn ring_descriptor() -> Check {
+    let engine = open()?;
+    let mut ring = ring_on(&engine)?;
+    let (from, to) = pipe()?;
+    submit_read(&mut ring, &from.into(), 1)?;
+    check_eq!("none", ring.wait(Wait::none()), Ok(0));
+    let fd = ok!("dup", ring.as_fd().try_clone_to_owned());
+    check!(
+        !readable(&fd, Duration::ZERO),
+        "readable, and nothing is there"
+    );
+    write_all(&to, b"x")?;
+    check!(readable(&fd, patience()), "not readable after the write");
+    check_eq!("all", ring.wait(Wait::all()), Ok(1));
+    check!(readable(&fd, Duration::ZERO), "not readable after a wait");
+    check!(ring.next().is_some(), "no result");
+    check!(ring.next().is_none(), "two results");
+    check!(!readable(&fd, Duration::ZERO), "readable, and all is taken");
+    Ok(())
+}
+
+fn ring_filtered() -> Check {
+    in_child(|| {
+        let engine = open()?;
+        let mut ring = ring_on(&engine)?;
+        all_are(&pass_bytes(&mut ring)?, Reason::None)?;
+        check!(!ring.is_plain(), "plain without a filter");
+        ok!("seccomp", seccomp::refuse(libc::SYS_mkdirat, false));
+        all_are(&pass_bytes(&mut ring)?, Reason::Guarded)?;
+        check_eq!(
+            "plain calls",
+            (ring.plain_calls(), ring.is_plain()),
+            (11, true)
+        );
+        // The helpers' calls meet the filter that the owner has by then.
+        ok!("seccomp", seccomp::refuse(libc::SYS_write, false));
+        let (_from, to) = pipe_of_ring()?;
+        submit_write(&mut ring, &to, 1, 0)?;
+        check_eq!("all", ring.wait(Wait::all().timeout(patience())), Ok(1));
+        let done = ring.next().and_then(|done| done.result.err());
+        let errno = done.and_then(|error| error.raw_os_error());
+        check_eq!("write", errno, Some(seccomp::FILTERED));
+        Ok(())
+    })
+}
+
+fn ring_no_ioctl() -> Check {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        in_child(|| {
+            ok!(
+                "seccomp",
+                seccomp::refuse_with(libc::SYS_ioctl, errno, false)
+            );
+            match open()?.register(1).map(drop) {
+                Err(error @ Error::Filtered { .. }) => {
+                    check!(error.is_absent(), "{error}: not absent");
+                }
+                other => fail!("register under a filter: {other:?}"),
+            }
+            let mut ring = ok!("Ring::open", Ring::open(1));
+            check!(ring.is_plain(), "not plain");
+            all_are(&pass_bytes(&mut ring)?, Reason::None)
+        })?;
+    }
+    Ok(())
+}
+
+fn ring_closed() -> Check {
+    in_child(|| {
+        let engine = open()?;
+        let mut ring = ring_on(&engine)?;
+        all_are(&pass_bytes(&mut ring)?, Reason::None)?;
+        for nr in [libc::SYS_ioctl, abi::FLEXSC_NR_WAIT.into()] {
+            ok!("seccomp", seccomp::refuse_with(nr, libc::EPERM, false));
+        }
+        let (from, to) = pipe_of_ring()?;
+        submit_write(&mut ring, &to, 1, 0)?;
+        match ring.wait(Wait::all()) {
+            Err(Error::Filtered { .. }) => {}
+            other => fail!("wait under a filter: {other:?}"),
+        }
+        submit_write(&mut ring, &to, 1, 1)?;
+        check_eq!("any", ring.wait(Wait::any().timeout(patience())), Ok(1));
+        check_eq!("token", ring.next().map(|done| done.token), Some(1));
+        check!(ring.is_plain(), "not plain");
+        drop(from);
+        Ok(())
+    })
+}
+
+fn ring_traced() -> Check {
+    let mut child = spawn(|link| {
+        let engine = open()?;
+        let mut ring = ring_on(&engine)?;
+        all_are(&pass_bytes(&mut ring)?, Reason::None)?;
+        link.ready();
+        link.wait_go()?;
+        all_are(&pass_bytes(&mut ring)?, Reason::Guarded)?;
+        check!(ring.is_plain(), "not plain while traced");
+        // The thin layer likewise, unless it is told otherwise.
+        let mut pages = register(&engine, 1)?;
+        let done = super::one(&mut pages, flexsc::calls::getpid())?;
+        check_ret!("getpid", done.result, std::process::id());
+        check_eq!("reason", done.reason, Reason::Guarded);
+        pages.set_fallback(false);
+        let done = super::one(&mut pages, flexsc::calls::getpid())?;
+        check_ret!("getpid", done.result, -libc::EOPNOTSUPP);
+        Ok(())
+    })?;
+    child.wait_ready()?;
+    let pid = child.pid;
+    let trace = |request: u32| plain!(SYS_ptrace, request, pid, 0, 0);
+    check_ret!("PTRACE_ATTACH", trace(libc::PTRACE_ATTACH), 0);
+    let mut end = None;
+    until("a stop for the tracer", || {
+        end = reap(pid, libc::__WALL);
+        end.is_some()
+    })?;
+    check_eq!("state", end, Some(End::Stopped(libc::SIGSTOP)));
+    check_ret!("PTRACE_SYSCALL", trace(libc::PTRACE_SYSCALL), 0);
+    child.go();
+    until("the end of the traced child", || {
+        end = reap(pid, libc::__WALL);
+        if let Some(End::Stopped(_)) = end {
+            trace(libc::PTRACE_SYSCALL);
+        }
+        matches!(end, Some(End::Exit(_) | End::Signal { .. }))
+    })?;
+    child.set_reaped();
+    check_eq!("end of the child", end, Some(End::Exit(0)));
+    Ok(())
+}
+
+fn ring_starved() -> Check {
+    let engine = open()?;
+    ok!("set", engine.set(Param::MaxThreads, 2));
+    let mut ring = ring_on(&engine)?;
+    let reasons = pass_bytes(&mut ring)?;
+    let starved = reasons.iter().filter(|&&reason| reason == Reason::Starved);
+    check_eq!("plain calls", ring.plain_calls(), starved.count() as u64);
+    check!(ring.plain_calls() > 0, "nothing was starved: {reasons:?}");
+    Ok(())
+}

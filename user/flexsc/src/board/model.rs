@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! All interleavings of program and kernel on one page, under the memory model:
+//! the program's half is the [`Board`] that ships, the kernel's half is what
+//! `linux/flexsc.h` promises. Loom runs its threads one at a time on a single
+//! thread of ours, so that `Rc` will do.
+
+#![expect(unsafe_code, reason = "loom's cells")]
+
+use std::rc::Rc;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Notify;
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use loom::thread;
+
+use super::*;
+use crate::calls;
+use crate::doorbell::NEED_WAKEUP;
+
+struct Bell(AtomicU64);
+
+impl Word for Bell {
+    fn load(&self, order: Ordering) -> u64 {
+        self.0.load(order)
+    }
+
+    fn store(&self, value: u64, order: Ordering) {
+        self.0.store(value, order);
+    }
+}
+
+struct FlagWord(AtomicU32);
+
+impl Flags for FlagWord {
+    fn load(&self, order: Ordering) -> u32 {
+        self.0.load(order)
+    }
+
+    fn fence(&self, order: Ordering) {
+        fence(order);
+    }
+}
+
+/// Leaves the barrier out.
+struct NoFence(AtomicU32);
+
+impl Flags for NoFence {
+    fn load(&self, order: Ordering) -> u32 {
+        self.0.load(order)
+    }
+
+    fn fence(&self, _: Ordering) {}
+}
+
+/// What of the flags only the kernel does.
+trait KernelFlags: Flags + 'static {
+    fn new() -> Self;
+    fn set(&self, value: u32);
+}
+
+impl KernelFlags for FlagWord {
+    fn new() -> Self {
+        FlagWord(AtomicU32::new(0))
+    }
+
+    fn set(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl KernelFlags for NoFence {
+    fn new() -> Self {
+        NoFence(AtomicU32::new(0))
+    }
+
+    fn set(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// All interleavings with at most so many switches at a moment of loom's own
+/// choosing: more find nothing new and take minutes.
+fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(model);
+}
+
+const PREEMPTIONS: usize = 4;
+
+/// Entries that are used. The others are in flight from the start and never
+/// finish, so that an entry comes again soon.
+const USED: usize = 2;
+const FIRST: u32 = ENTRIES - USED as u32;
+const STUCK: u64 = u64::MAX >> USED;
+
+/// What both sides share. Loom fails the test if one side touches a cell
+/// while the other may.
+struct Shared<F> {
+    posted: Bell,
+    reaped: Bell,
+    taken: Bell,
+    done: Bell,
+    flags: F,
+    arg: [UnsafeCell<u64>; USED],
+    result: [UnsafeCell<u64>; USED],
+    kick: Notify,
+}
+
+impl<F: KernelFlags> Shared<F> {
+    fn new() -> Rc<Self> {
+        let bell = |word| Bell(AtomicU64::new(word));
+        Rc::new(Shared {
+            posted: bell(0),
+            reaped: bell(0),
+            taken: bell(STUCK),
+            done: bell(0),
+            flags: F::new(),
+            arg: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            result: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            kick: Notify::new(),
+        })
+    }
+}
+
+/// The one page of a board.
+struct Page<F>(Rc<Shared<F>>);
+
+impl<F: KernelFlags> Memory for Page<F> {
+    type Word = Bell;
+    type Flags = F;
+
+    fn pages(&self) -> usize {
+        1
+    }
+
+    fn turn_fill(&mut self, _: usize) {}
+
+    fn turn_reap(&mut self, _: usize) {}
+
+    fn ctrl(&self, _: usize) -> Ctrl<'_, Bell, F> {
+        Ctrl {
+            posted: &self.0.posted,
+            reaped: &self.0.reaped,
+            taken: &self.0.taken,
+            done: &self.0.done,
+            flags: &self.0.flags,
+        }
+    }
+
+    fn fill_ctrl(&self) -> Ctrl<'_, Bell, F> {
+        self.ctrl(0)
+    }
+
+    fn reap_ctrl(&self) -> Ctrl<'_, Bell, F> {
+        self.ctrl(0)
+    }
+
+    fn write(&self, bit: u32, request: &Request) {
+        if let Some(nth) = bit.checked_sub(FIRST) {
+            // SAFETY: loom checks that the kernel does not read it.
+            self.0.arg[nth as usize].with_mut(|arg| unsafe { *arg = request.args[0] });
+        }
+    }
+
+    fn take(&self, bit: u32) -> Answer {
+        let nth = (bit - FIRST) as usize;
+        // SAFETY: loom checks that the kernel does not write it.
+        let result = self.0.result[nth].with(|result| unsafe { *result });
+        Answer {
+            result: result as i64,
+            reason: 0,
+        }
+    }
+}
+
+/// The kernel's half: its own copies of its words.
+struct Kernel {
+    taken: u64,
+    done: u64,
+}
+
+impl Kernel {
+    fn new() -> Self {
+        Kernel {
+            taken: STUCK,
+            done: 0,
+        }
+    }
+
+    /// Takes and executes what is posted; returns how much that was.
+    fn drain<F>(&mut self, shared: &Shared<F>) -> u32 {
+        // ORDERING: acquire, pairs with the program's release.
+        let posted = shared.posted.0.load(Ordering::Acquire);
+        let pending = doorbell::pending(posted, self.taken);
+        self.taken ^= pending;
+        shared.taken.0.store(self.taken, Ordering::Relaxed);
+        for nth in (0..USED).filter(|nth| pending & (1 << (FIRST as usize + nth)) != 0) {
+            // SAFETY: loom checks that nobody writes it.
+            let arg = shared.arg[nth].with(|arg| unsafe { *arg });
+            // SAFETY: loom checks that nobody else touches it.
+            shared.result[nth].with_mut(|result| unsafe { *result = arg + 1 });
+            self.done ^= 1 << (FIRST as usize + nth);
+            // ORDERING: release, pairs with the program's acquire.
+            shared.done.0.store(self.done, Ordering::Release);
+        }
+        pending.count_ones()
+    }
+
+    /// Before it sleeps: whether it may.
+    fn may_sleep<F: KernelFlags>(&self, shared: &Shared<F>) -> bool {
+        shared.flags.set(NEED_WAKEUP);
+        fence(Ordering::SeqCst);
+        shared.posted.0.load(Ordering::Acquire) == self.taken
+    }
+}
+
+/// A kernel that looks again and again until it has executed `count`.
+fn busy_kernel<F>(shared: &Shared<F>, count: u32) {
+    let mut kernel = Kernel::new();
+    let mut left = count;
+    while left > 0 {
+        match kernel.drain(shared) {
+            0 => thread::yield_now(),
+            some => left -= some,
+        }
+    }
+}
+
+/// A kernel core that looks, sleeps and is kicked, until it has executed `count`.
+fn sleeping_kernel<F: KernelFlags>(shared: &Shared<F>, count: u32) {
+    let mut kernel = Kernel::new();
+    let mut left = count;
+    while left > 0 {
+        left -= kernel.drain(shared);
+        if left > 0 && kernel.may_sleep(shared) {
+            // Loom fails the test if nobody ever comes.
+            shared.kick.wait();
+        }
+        shared.flags.set(0);
+    }
+}
+
+struct Program<F: KernelFlags> {
+    board: Board<Page<F>>,
+    next: i32,
+    shared: Rc<Shared<F>>,
+}
+
+impl<F: KernelFlags> Program<F> {
+    fn new(shared: &Rc<Shared<F>>) -> Self {
+        let mut board = Board::new(Page(Rc::clone(shared)));
+        for _ in 0..FIRST {
+            board.stage(&calls::getppid()).unwrap();
+        }
+        board.ring();
+        Program {
+            board,
+            next: 0,
+            shared: Rc::clone(shared),
+        }
+    }
+
+    /// Stages the call that has the next number; returns its entry.
+    fn stage(&mut self) -> Slot {
+        self.next += 1;
+        self.board.stage(&calls::close(self.next)).unwrap()
+    }
+
+    fn kick_if_needed(&self) {
+        if self.board.needs_kick() {
+            self.shared.kick.notify();
+        }
+    }
+
+    /// Takes all results that are there; returns how many. They come in the
+    /// order of posting, since no more than a round of entries is in flight.
+    fn reap(&mut self, seen: &mut i64) -> u32 {
+        let mut count = 0;
+        while let Some((_, answer)) = self.board.poll() {
+            *seen += answer.result;
+            count += 1;
+        }
+        count
+    }
+
+    /// Waits for so many results; returns their sum.
+    fn reap_all(&mut self, count: u32) -> i64 {
+        let (mut left, mut sum) = (count, 0);
+        while left > 0 {
+            match self.reap(&mut sum) {
+                0 => thread::yield_now(),
+                some => left -= some,
+            }
+        }
+        sum
+    }
+}
+
+#[test]
+fn entries_and_results_are_never_shared() {
+    explore(|| {
+        let shared = Shared::<FlagWord>::new();
+        let mut program = Program::new(&shared);
+        let theirs = Rc::clone(&shared);
+        let kernel = thread::spawn(move || busy_kernel(&theirs, 2));
+        program.stage();
+        program.stage();
+        program.board.ring();
+        assert_eq!(program.reap_all(2), 2 + 3);
+        kernel.join().unwrap();
+    });
+}
+
+#[test]
+fn an_entry_is_used_again_only_after_its_result_was_read() {
+    explore(|| {
+        let shared = Shared::<FlagWord>::new();
+        let mut program = Program::new(&shared);
+        let theirs = Rc::clone(&shared);
+        let kernel = thread::spawn(move || busy_kernel(&theirs, 3));
+        let mut slots = Vec::new();
+        for number in 1..=3 {
+            slots.push(program.stage());
+            program.board.ring();
+            assert_eq!(program.reap_all(1), number + 1);
+        }
+        // The model is about entries that come again.
+        assert_eq!(slots[0], slots[2]);
+        kernel.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleeping_kernel_is_kicked() {
+    explore(|| {
+        let shared = Shared::<FlagWord>::new();
+        let mut program = Program::new(&shared);
+        let theirs = Rc::clone(&shared);
+        let kernel = thread::spawn(move || sleeping_kernel(&theirs, 2));
+        for _ in 0..2 {
+            program.stage();
+            program.board.ring();
+            program.kick_if_needed();
+        }
+        kernel.join().unwrap();
+        assert_eq!(program.reap_all(2), 2 + 3);
+    });
+}
+
+#[test]
+fn an_entry_used_again_kicks_as_well() {
+    explore(|| {
+        let shared = Shared::<FlagWord>::new();
+        let mut program = Program::new(&shared);
+        let theirs = Rc::clone(&shared);
+        let kernel = thread::spawn(move || sleeping_kernel(&theirs, 3));
+        for _ in 0..3 {
+            program.stage();
+            program.board.ring();
+            program.kick_if_needed();
+            program.reap_all(1);
+        }
+        kernel.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn the_model_sees_a_missing_barrier() {
+    explore(|| {
+        let shared = Shared::<NoFence>::new();
+        let mut program = Program::new(&shared);
+        let theirs = Rc::clone(&shared);
+        let kernel = thread::spawn(move || sleeping_kernel(&theirs, 1));
+        program.stage();
+        program.board.ring();
+        program.kick_if_needed();
+        kernel.join().unwrap();
+    });
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Descriptors that stay open for as long as an operation may use them.
+
+use std::any::Any;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::sync::Arc;
+
+/// A descriptor that is owned or shared, so that its number belongs to the same
+/// file until the last operation on it has finished, whatever becomes of the
+/// [`Ring`](crate::Ring).
+///
+/// Made from an [`OwnedFd`], a `File`, a socket, an `Arc` of one of these, or
+/// from a descriptor that is borrowed for ever (standard input, say); of any
+/// other [`Fd::duplicate`] makes one. Cloning it is cheap and opens nothing.
+///
+/// ```
+/// use std::fs::File;
+/// use flexsc::{Fd, ops::Read};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file: Fd = File::open("/proc/self/stat")?.into();
+/// let first = Read::new(&file, vec![0; 16]).at(0);
+/// let second = Read::new(&file, vec![0; 16]).at(16);
+/// # let _ = (first, second);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Fd {
+    /// # Invariants
+    ///
+    /// Open as long as `keeper` is there.
+    raw: RawFd,
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    keeper: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Fd {
+    /// Another descriptor of the same open file (dup), for what can only be
+    /// borrowed.
+    ///
+    /// # Errors
+    ///
+    /// Those of fcntl(2), F_DUPFD_CLOEXEC: EMFILE.
+    pub fn duplicate(fd: impl AsFd) -> io::Result<Fd> {
+        Ok(fd.as_fd().try_clone_to_owned()?.into())
+    }
+}
+
+/// From a type whose descriptor nobody can close while a reference to it lives.
+macro_rules! keepers {
+    ($($type:ty),* $(,)?) => {
+        $(
+            impl From<$type> for Fd {
+                fn from(owner: $type) -> Fd {
+                    Arc::new(owner).into()
+                }
+            }
+
+            impl From<Arc<$type>> for Fd {
+                fn from(owner: Arc<$type>) -> Fd {
+                    // INVARIANT: the type closes its descriptor when it is
+                    // dropped, and `keeper` keeps that from happening.
+                    Fd { raw: owner.as_raw_fd(), keeper: Some(owner) }
+                }
+            }
+        )*
+    };
+}
+
+keepers!(
+    OwnedFd,
+    File,
+    TcpListener,
+    TcpStream,
+    UdpSocket,
+    UnixDatagram,
+    UnixListener,
+    UnixStream,
+    ChildStderr,
+    ChildStdin,
+    ChildStdout,
+);
+
+impl From<BorrowedFd<'static>> for Fd {
+    fn from(fd: BorrowedFd<'static>) -> Fd {
+        // INVARIANT: open for ever.
+        Fd {
+            raw: fd.as_raw_fd(),
+            keeper: None,
+        }
+    }
+}
+
+impl From<&Fd> for Fd {
+    fn from(fd: &Fd) -> Fd {
+        fd.clone()
+    }
+}
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.raw
+    }
+}
+
+impl fmt::Debug for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fd").field(&self.raw).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_open(fd: RawFd) -> bool {
+        std::fs::exists(format!("/proc/self/fd/{fd}")).unwrap()
+    }
+
+    #[test]
+    fn it_is_open_until_the_last_one_is_gone() {
+        let file = Arc::new(File::open("/dev/null").unwrap());
+        let raw = file.as_raw_fd();
+        let fd: Fd = file.into();
+        let other = Fd::from(&fd);
+        drop(fd);
+        assert!(is_open(raw));
+        assert_eq!(other.as_raw_fd(), raw);
+    }
+
+    #[test]
+    fn what_is_only_borrowed_is_duplicated() {
+        let file = File::open("/dev/null").unwrap();
+        let fd = Fd::duplicate(&file).unwrap();
+        assert_ne!(fd.as_raw_fd(), file.as_raw_fd());
+        drop(file);
+        assert!(is_open(fd.as_raw_fd()));
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waiting for results: flexsc_wait(2), the ioctl, or no trap at all.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+
+use super::Pages;
+use crate::sys::device;
+use crate::{Error, Wait, wait};
+
+impl Pages {
+    /// Posts what is staged, has the kernel execute it, and sleeps until the
+    /// policy is satisfied. Returns how many results there are to take. Costs
+    /// one trap, and none where nothing was staged, the results are there
+    /// already and nothing is left to execute.
+    ///
+    /// The trap is flexsc_wait(2), and the ioctl where the kernel or a seccomp
+    /// filter refuses that call with an error; a filter that kills must be told
+    /// of it ([`set_wait_by_ioctl`](Self::set_wait_by_ioctl)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::NothingToWaitFor`],
+    /// [`Error::Filtered`], [`Error::NotTheOwner`] in a child after fork.
+    #[inline(always)]
+    pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
+        if !self.is_ours() {
+            return Err(Error::NotTheOwner);
+        }
+        let rang = self.board.ring();
+        self.board.tell();
+        if !rang {
+            return self.wait_idle(wait.parts());
+        }
+        if !(self.by_call && wait.is_timeless()) {
+            return self.wait_by_ioctl(wait.parts());
+        }
+        let there = device::wait_call(self.fd, wait.fast(self.id()));
+        if there >= 0 {
+            return Ok(there as usize);
+        }
+        self.wait_failed(wait.parts(), there)
+    }
+
+    /// Nothing was staged: a trap is needed only where the results that are
+    /// there are not enough, or something is left to execute.
+    #[cold]
+    #[inline(never)]
+    fn wait_idle(&mut self, wait: wait::Parts) -> Result<usize, Error> {
+        let look = self.board.look();
+        let full = Wait::from_parts(wait);
+        if !look.pending && full.satisfied(look.finished, look.all) {
+            return Ok(look.finished);
+        }
+        if !(self.by_call && full.is_timeless()) {
+            return self.wait_by_ioctl(wait);
+        }
+        let there = device::wait_call(self.fd, full.fast(self.id()));
+        usize::try_from(there).or_else(|_| self.wait_failed(wait, there))
+    }
+
+    /// flexsc_wait(2) has failed.
+    #[cold]
+    #[inline(never)]
+    fn wait_failed(&mut self, wait: wait::Parts, result: i64) -> Result<usize, Error> {
+        let errno = Errno::from_raw(-result as i32);
+        // ENOSYS: no such call; ENOTTY: the module does not serve it; EPERM: a
+        // filter, or the caller is not the owner.
+        if !matches!(errno, Errno::ENOSYS | Errno::ENOTTY | Errno::EPERM) {
+            return Err(self.wait_error(errno));
+        }
+        let result = self.wait_by_ioctl(wait);
+        let same = matches!(&result, Err(error) if error.errno() == errno as i32);
+        if !same {
+            self.engine().by_ioctl.store(true, Ordering::Relaxed);
+            self.by_call = false;
+        }
+        result
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_by_ioctl(&mut self, wait: wait::Parts) -> Result<usize, Error> {
+        let wait = Wait::from_parts(wait);
+        let fd = self.engine().fd.as_fd();
+        let result = if wait.is_timeless() && self.id() <= 0xffff {
+            device::wait_fast(fd, wait.fast(self.id()))
+        } else {
+            device::wait(fd, wait.full(self.id()))
+        };
+        result.map_err(|errno| self.wait_error(errno))
+    }
+
+    fn wait_error(&self, errno: Errno) -> Error {
+        match errno {
+            Errno::ETIME => Error::TimedOut,
+            Errno::EINTR => Error::Interrupted,
+            Errno::EDEADLK => Error::NothingToWaitFor,
+            errno => self.engine().error("wait", errno),
+        }
+    }
+
+    /// Whether [`wait`](Self::wait) uses the ioctl alone: for programs under a
+    /// seccomp filter that kills who makes a call that it does not know, and
+    /// for comparisons. It does by itself where flexsc_wait(2) fails.
+    pub fn set_wait_by_ioctl(&mut self, on: bool) {
+        self.by_call = !on && self.id() <= 0xffff;
+    }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The end of a ring.
+
+use std::fmt;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::Ring;
+use crate::{Error, Wait};
+
+/// How long a drop waits for cancelled calls.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Ring {
+    /// Cancels all that is in flight and waits for its end.
+    fn end_all(&mut self) -> Result<(), Error> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.ready.clear();
+            self.absorb();
+            // Once more each time: what was refused by now is with a helper.
+            for index in 0..self.flights.len() as u32 {
+                let flight = self.flights[index as usize].as_mut();
+                let at = flight.filter(|flight| !flight.cancelled).map(|flight| {
+                    flight.cancelled = true;
+                    flight.at
+                });
+                if let Some(at) = at {
+                    self.cancel_flight(index, at)?;
+                }
+            }
+            self.ready.clear();
+            if self.flights.iter().all(Option::is_none) {
+                return Ok(());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::TimedOut);
+            }
+            match self.wait(Wait::any().timeout(left)) {
+                Ok(_) | Err(Error::Interrupted | Error::TimedOut) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Cancels what is in flight and waits for it, two seconds at most; operations
+/// that were not begun are not. What does not end in that time (a disk may take
+/// long) keeps its buffer and its descriptor: they are leaked.
+///
+/// To lose nothing, take all results first.
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if !self.is_here() {
+            // A child after fork: nothing is in flight here, and what the
+            // helpers of the parent were about to change is in pieces.
+            self.helpers.abandon();
+            return;
+        }
+        if self.flights.iter().any(Option::is_some) && self.end_all().is_err() {
+            // Calls may still use the buffers: they are not ours to free.
+            mem::forget(mem::take(&mut self.flights));
+        }
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("plain", &self.is_plain())
+            .field("capacity", &self.flights.len())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waiting for operations of a ring, wherever they are executed.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::{Done, Ring};
+use crate::sys::poll::{self, Readiness};
+use crate::{Error, Wait};
+
+/// For so long nobody looks at an engine that says it has results, and has none
+/// for this ring.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// For so long nobody asks the kernel, while plain calls are in flight beside
+/// entries in pages, whether there is a syscall thread for these: only a wait that
+/// sleeps is told.
+const ASK: Duration = Duration::from_millis(20);
+
+/// So long is slept at most while plain calls are in flight: a seccomp filter may
+/// keep a helper from saying that it has a result.
+const DEAF: Duration = Duration::from_secs(1);
+
+/// What one wait has to keep in mind.
+struct Course {
+    wait: Wait,
+    /// When to give up.
+    end: Option<Instant>,
+    /// When to be content with what is there.
+    linger: Option<Instant>,
+    /// The engine's results were those of other threads.
+    others: bool,
+    /// Nothing has come for a while.
+    quiet: bool,
+}
+
+impl Course {
+    /// How long to sleep at most: nothing, when it is time.
+    fn left(&self) -> Option<Duration> {
+        let until = [self.end, self.linger].into_iter().flatten().min();
+        until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// The same while plain calls are in flight, and maybe entries in pages.
+    fn left_beside(&self, posted: bool) -> Duration {
+        let most = match posted {
+            true if self.others => PAUSE,
+            true => ASK,
+            false => DEAF,
+        };
+        self.left().map_or(most, |left| left.min(most))
+    }
+}
+
+impl Ring {
+    /// Begins what was submitted and waits; returns how many results there are.
+    ///
+    /// [`Wait::adaptive`] is as [`Wait::any`] while plain calls are made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pages::wait`](crate::Pages::wait).
+    pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
+        if !self.is_here() {
+            return Err(Error::NotTheOwner);
+        }
+        self.post();
+        let mut course = Course {
+            wait,
+            end: wait.end(),
+            linger: None,
+            others: false,
+            quiet: false,
+        };
+        let mut entered = false;
+        loop {
+            self.absorb();
+            if let Some(result) = self.judge(&mut course, entered) {
+                return result;
+            }
+            let waited = if self.helpers.outstanding() == 0 {
+                self.wait_for_engine(&mut course)
+            } else {
+                self.wait_for_both(&mut course, entered)
+            };
+            if let Err(error) = waited {
+                self.absorb();
+                if matches!(error, Error::Filtered { .. }) {
+                    self.closed = Some(error.clone());
+                }
+                return Err(error);
+            }
+            entered = true;
+        }
+    }
+
+    /// Whether the wait is over. Every wait lets the kernel execute what is
+    /// posted: with `entered` it has.
+    fn judge(&self, course: &mut Course, entered: bool) -> Option<Result<usize, Error>> {
+        let (there, left) = (self.ready.len(), self.unfinished());
+        let now = Instant::now();
+        if there > 0 && course.linger.is_none() {
+            course.linger = course.wait.linger_end(now);
+        }
+        if left > 0 && !entered {
+            return None;
+        }
+        if course.wait.satisfied(there, left == 0) {
+            return Some(Ok(there));
+        }
+        if !course.wait.possible(there + left) {
+            return Some(Err(Error::NothingToWaitFor));
+        }
+        if there > 0 && course.linger.is_some_and(|end| end <= now || left == 0) {
+            return Some(Ok(there));
+        }
+        if course.end.is_some_and(|end| end <= now) {
+            return Some(Err(Error::TimedOut));
+        }
+        None
+    }
+
+    /// All that is in flight is in pages.
+    fn wait_for_engine(&mut self, course: &mut Course) -> Result<(), Error> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        course.others = false;
+        let there = self.ready.len();
+        let mut wait = course.wait.less(there);
+        if course.linger.is_some() && !wait.satisfied(0, false) {
+            // The kernel would count the time from the next result on.
+            wait = Wait::any();
+        }
+        if !wait.possible(self.posted) {
+            wait = Wait::none();
+        }
+        let wait = wait.within(course.left());
+        let Some(pages) = &mut self.pages else {
+            return Ok(());
+        };
+        match pages.wait(wait) {
+            Ok(_) => {
+                if self.absorb() && there == 0 {
+                    // The kernel has waited for it already.
+                    course.linger = course
+                        .wait
+                        .linger_end(Instant::now())
+                        .map(|_| Instant::now());
+                }
+                Ok(())
+            }
+            // Whether it is time is seen next.
+            Err(Error::TimedOut) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Plain calls are in flight, and maybe entries in pages. Does not sleep the
+    /// first time: what has been there before may be enough.
+    fn wait_for_both(&mut self, course: &mut Course, entered: bool) -> Result<(), Error> {
+        if self.posted > 0 && self.closed.is_none() {
+            if let Some(pages) = &mut self.pages {
+                let wait = if course.quiet {
+                    Wait::any().timeout(PAUSE)
+                } else {
+                    Wait::none()
+                };
+                match pages.wait(wait) {
+                    Ok(_) | Err(Error::TimedOut | Error::NothingToWaitFor) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.helpers.make_ready();
+        if self.absorb() {
+            course.others = false;
+            return Ok(());
+        }
+        if !entered {
+            return Ok(());
+        }
+        let mut fds = self.helpers.wanted();
+        let engine = self.pages.as_ref().filter(|_| self.posted > 0);
+        if let Some(pages) = engine.filter(|_| !course.others) {
+            let fd = pages.as_fd().as_raw_fd();
+            fds.push(poll::wanted(fd, Readiness::Readable));
+        }
+        let time = course.left_beside(self.posted > 0);
+        match poll::poll(&mut fds, Some(time)) {
+            Ok(ready) => {
+                course.quiet = ready == 0;
+                let rung = fds[..fds.len() - 1].iter().any(|fd| fd.revents != 0);
+                let last = fds.last().is_some_and(|fd| fd.revents != 0);
+                let looked = engine.is_some() && !course.others;
+                course.others = looked && last && !rung && !self.absorb();
+                Ok(())
+            }
+            Err(Errno::EINTR) => Err(Error::Interrupted),
+            Err(errno) => Err(Error::other("poll", errno)),
+        }
+    }
+
+    /// Takes the next result, if there is one. No trap, but to have begun what
+    /// nobody has begun yet, and while plain calls are made.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "more may come after None, and a loop over it would keep the ring borrowed"
+    )]
+    pub fn next(&mut self) -> Option<Done> {
+        if !self.is_here() {
+            return None;
+        }
+        if self.ready.is_empty() {
+            self.absorb();
+        }
+        if self.ready.is_empty() {
+            self.go_on();
+        }
+        self.ready.pop_front()
+    }
+
+    /// Without a wait, too, what was begun comes to an end.
+    fn go_on(&mut self) {
+        if self.posted > 0 {
+            if let Some(pages) = self.pages.as_ref().filter(|pages| pages.needs_kick()) {
+                // The next wait has the same error to tell.
+                let _ = pages.kick();
+            }
+        }
+        if self.helpers.outstanding() > 0 {
+            self.helpers.make_ready();
+            self.absorb();
+        }
+    }
+
+    /// Takes the next result; waits for it if need be. `None` when nothing is
+    /// in flight.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pages::wait`](crate::Pages::wait), but a signal does not end it.
+    pub fn next_or_wait(&mut self) -> Result<Option<Done>, Error> {
+        if !self.is_here() {
+            return Err(Error::NotTheOwner);
+        }
+        loop {
+            if let Some(done) = self.next() {
+                return Ok(Some(done));
+            }
+            if self.in_flight() == 0 {
+                return Ok(None);
+            }
+            match self.wait(Wait::any()) {
+                Ok(_) | Err(Error::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

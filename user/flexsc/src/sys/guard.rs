@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tells a process from the children that fork and clone make of it.
+//!
+//! A process number would not do: the first process of a PID namespace has the
+//! same number as the first one of a namespace inside it, and asking for it is a
+//! system call. A page that the kernel clears in every child is neither.
+
+#![expect(unsafe_code, reason = "mmap")]
+
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
+
+/// True in the process that made it, false in its children.
+///
+/// # Invariants
+///
+/// `word` lies at the base of a private mapping of [`LEN`] bytes that is there
+/// until the value is dropped, here and in children. The kernel clears it in a
+/// child (MADV_WIPEONFORK); here it is not zero.
+#[derive(Debug)]
+pub(crate) struct ForkGuard {
+    word: NonNull<AtomicU32>,
+}
+
+const LEN: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+// SAFETY: the word is atomic, and the mapping belongs to no thread.
+unsafe impl Send for ForkGuard {}
+// SAFETY: as above.
+unsafe impl Sync for ForkGuard {}
+
+impl ForkGuard {
+    /// For this process.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2) and madvise(2): ENOMEM, or what a seccomp filter says.
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the kernel chooses takes
+        // nothing away from anybody.
+        let base = unsafe { mman::mmap_anonymous(None, LEN, prot, MapFlags::MAP_PRIVATE) }?;
+        // The value unmaps it if one of the next steps fails.
+        let guard = ForkGuard { word: base.cast() };
+        // SAFETY: the mapping is ours, and children are not to see what is in it.
+        unsafe { mman::madvise(base, LEN.get(), MmapAdvise::MADV_WIPEONFORK) }?;
+        guard.word().store(1, Ordering::Relaxed);
+        Ok(guard)
+    }
+
+    /// Whether this is the process that made it. One load.
+    #[inline(always)]
+    pub(crate) fn is_here(&self) -> bool {
+        // ORDERING: relaxed: fork copies one thread and all that it did before.
+        self.word().load(Ordering::Relaxed) != 0
+    }
+
+    #[inline(always)]
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: by the invariant it is mapped, readable and writable, aligned,
+        // and every access is atomic.
+        unsafe { self.word.as_ref() }
+    }
+}
+
+impl Drop for ForkGuard {
+    fn drop(&mut self) {
+        // SAFETY: by the invariant it is mapped, in a child as well, and nobody
+        // borrows it any more.
+        let unmapped = unsafe { mman::munmap(self.word.cast(), LEN.get()) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::process;
+
+    /// Runs `check` in a child: by fork(3), or with `flags` by a bare clone(2),
+    /// which runs no handler of the C library. Returns its answer, `None` if
+    /// there cannot be such a child.
+    pub(crate) fn in_child_of(flags: libc::c_int, check: impl FnOnce() -> bool) -> Option<bool> {
+        let child = if flags == 0 {
+            // SAFETY: the child has memory of its own, waits for no other thread
+            // and ends without returning.
+            libc::c_long::from(unsafe { libc::fork() })
+        } else {
+            let flags = flags | libc::SIGCHLD;
+            // SAFETY: as above, and it needs no lock of the C library.
+            unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) }
+        };
+        if child == 0 {
+            let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+            let code = match answer {
+                Ok(true) => 0,
+                Ok(false) => 1,
+                Err(_) => 2,
+            };
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(code) };
+        }
+        let child = libc::pid_t::try_from(child).ok().filter(|&pid| pid > 0)?;
+        let mut status = 0;
+        // SAFETY: `status` is there.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(waited, child);
+        assert!(libc::WIFEXITED(status), "the child died: {status:#x}");
+        Some(libc::WEXITSTATUS(status) == 0)
+    }
+
+    #[test]
+    fn a_child_is_somebody_else() {
+        let guard = ForkGuard::new().unwrap();
+        assert!(guard.is_here());
+        assert_eq!(in_child_of(0, || !guard.is_here()), Some(true));
+        assert!(guard.is_here());
+    }
+
+    #[test]
+    fn the_same_process_number_in_another_namespace_is_somebody_else() {
+        // Number 1 makes the guard, and its child is number 1, too.
+        let space = libc::CLONE_NEWPID;
+        let nested = in_child_of(space, || {
+            let guard = ForkGuard::new().unwrap();
+            let number = process::id();
+            in_child_of(space, || number == process::id() && !guard.is_here()) == Some(true)
+        });
+        match nested {
+            Some(right) => assert!(right),
+            None => eprintln!("skipped: no PID namespaces for this user"),
+        }
+    }
+
+    #[test]
+    fn a_child_has_guards_of_its_own() {
+        let guard = ForkGuard::new().unwrap();
+        let right = in_child_of(0, || {
+            let own = ForkGuard::new().unwrap();
+            own.is_here() && !guard.is_here()
+        });
+        assert_eq!(right, Some(true));
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the fallback needs to wait without blocking: poll(2), an eventfd, and
+//! threads without signals.
+
+#![expect(unsafe_code, reason = "system calls")]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// What a file must be ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// There is something to read.
+    Readable,
+    /// There is room to write.
+    Writable,
+    /// The call does not wait for others.
+    Always,
+}
+
+/// For [`poll`].
+pub(crate) fn wanted(fd: RawFd, readiness: Readiness) -> libc::pollfd {
+    let events = match readiness {
+        Readiness::Readable => libc::POLLIN,
+        Readiness::Writable => libc::POLLOUT,
+        Readiness::Always => 0,
+    };
+    libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    }
+}
+
+/// ppoll(2): how many are ready. For ever without a timeout.
+pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<usize, Errno> {
+    let time = timeout.map(|time| libc::timespec {
+        tv_sec: time.as_secs().min(i64::MAX as u64) as libc::time_t,
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let count = fds.len() as libc::nfds_t;
+    // SAFETY: the slice and the time are there until it returns.
+    let ready = unsafe { libc::ppoll(fds.as_mut_ptr(), count, time, ptr::null()) };
+    Errno::result(ready).map(|ready| ready as usize)
+}
+
+/// Whether the call would not wait for others now, or not beyond a time of its
+/// own: the descriptor is non-blocking, a socket with a timeout, or a terminal.
+pub(crate) fn is_ready(fd: RawFd, readiness: Readiness) -> bool {
+    if readiness == Readiness::Always {
+        return true;
+    }
+    match poll(&mut [wanted(fd, readiness)], Some(Duration::ZERO)) {
+        Ok(0) => {}
+        // An error is the call's to tell.
+        _ => return true,
+    }
+    // SAFETY: takes numbers, no memory.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags < 0 || flags & libc::O_NONBLOCK != 0 || has_own_time(fd, readiness)
+}
+
+/// Whether the file ends a call by itself, after a while.
+fn has_own_time(fd: RawFd, readiness: Readiness) -> bool {
+    let option = match readiness {
+        Readiness::Readable => libc::SO_RCVTIMEO,
+        _ => libc::SO_SNDTIMEO,
+    };
+    let mut time = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 0,
+    };
+    let mut len = size_of::<libc::timeval>() as libc::socklen_t;
+    let to = (&raw mut time).cast();
+    // SAFETY: `time` has room for `len` bytes.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, to, &raw mut len) };
+    if got == 0 {
+        return time.tv_sec != 0 || time.tv_usec != 0;
+    }
+    // SAFETY: takes a number; fails for what is no terminal.
+    unsafe { libc::isatty(fd) == 1 }
+}
+
+/// An eventfd: readable from a ring on until it is cleared.
+#[derive(Debug)]
+pub(crate) struct Bell(OwnedFd);
+
+impl Bell {
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE, ENOMEM.
+    pub(crate) fn new() -> Result<Self, Errno> {
+        // SAFETY: takes numbers, no memory.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        let fd = Errno::result(fd)?;
+        // SAFETY: just made, and nobody else's.
+        Ok(Bell(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub(crate) fn ring(&self) {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: eight bytes are there. It fails only if it is rung already
+        // 2^64 - 2 times.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    pub(crate) fn clear(&self) {
+        let mut count = [0_u8; 8];
+        // SAFETY: eight bytes are there. It fails if it was not rung.
+        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A descriptor that is readable while one of `fds` is.
+pub(crate) fn either(fds: [BorrowedFd<'_>; 2]) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes a number, no memory.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    let epoll = Errno::result(epoll)?;
+    // SAFETY: just made, and nobody else's.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    for fd in fds {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 0,
+        };
+        let (add, fd) = (libc::EPOLL_CTL_ADD, fd.as_raw_fd());
+        // SAFETY: the event is there.
+        let added = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), add, fd, &raw mut event) };
+        Errno::result(added)?;
+    }
+    Ok(epoll)
+}
+
+/// Runs `start` with all signals blocked, so that threads that it makes get none:
+/// handlers run in the program's own threads.
+pub(crate) fn without_signals<R>(start: impl FnOnce() -> R) -> R {
+    // SAFETY: a set of signals is plain memory.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is there.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: both sets are there.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    let result = start();
+    // SAFETY: as above; what was blocked before is blocked again.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    result
+}
