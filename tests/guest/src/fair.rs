@@ -79,18 +79,32 @@ fn refill(engine: &Engine, pool: u8, stop: &AtomicBool, tell: fn(&Ring) -> Check
     Ok(())
 }
 
-/// Runs `work` while another registration is kept filled.
+/// So many pages of others may be executed before an entry that waits. It is one, or two; but a
+/// busy machine lets this thread see the result late.
+const TURNS: u64 = 40;
+
+/// Runs `work`, which has `waits` entries executed, while another registration is kept filled.
 fn beside_refills(
     engine: &Engine,
     pool: u8,
     tell: fn(&Ring) -> Check,
-    work: impl FnOnce() -> Check,
+    waits: u32,
+    mut work: impl FnMut() -> Check,
 ) -> Check {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| refill(engine, pool, &stop, tell));
         let begun = engine.until_stats("entries executed", |s| s.thread_done > 100);
-        let worked = begun.and_then(|_| work());
+        let worked = begun.and_then(|begin| {
+            for _ in 0..waits {
+                work()?;
+            }
+            let done = engine.stats()?.thread_done - begin.thread_done;
+            let turns = done / PAGE_ENTRIES as u64 / u64::from(waits);
+            println!("# {turns} pages executed before each entry");
+            check!(turns < TURNS, "{turns} pages executed before each entry");
+            Ok(())
+        });
         stop.store(true, Ordering::Relaxed);
         let other = other.join().unwrap_or_else(|_| fail!("a panic"));
         worked.and(other)
@@ -102,14 +116,12 @@ fn refilled() -> Check {
     let engine = Engine::open()?;
     engine.set_pool(1, Param::PoolActive, 1)?;
     let mut ring = engine.ring(1)?;
-    beside_refills(&engine, 1, Ring::kicked, || {
-        for _ in 0..rounds(10) {
-            let slot = ring.post(call!(SYS_getpid).in_pool(1));
-            ring.kicked()?;
-            // Asleep: the processors are for the other two.
-            until("getpid", || ring.is_done(slot))?;
-            check_ret!("getpid", ring.reap(slot).result, std::process::id());
-        }
+    beside_refills(&engine, 1, Ring::kicked, rounds(10), || {
+        let slot = ring.post(call!(SYS_getpid).in_pool(1));
+        ring.kicked()?;
+        // Asleep: the processors are for the other two.
+        until("getpid", || ring.is_done(slot))?;
+        check_ret!("getpid", ring.reap(slot).result, std::process::id());
         Ok(())
     })
 }
@@ -126,12 +138,10 @@ fn refilled_for_core() -> Check {
         ok!("WAIT", ring.wait(Policy::None));
         Ok(())
     };
-    beside_refills(&engine, 0, offload, || {
-        for _ in 0..rounds(10) {
-            let slot = ring.post(call!(SYS_getpid));
-            until("getpid", || ring.is_done(slot))?;
-            check_ret!("getpid", ring.reap(slot).result, std::process::id());
-        }
+    beside_refills(&engine, 0, offload, rounds(10), || {
+        let slot = ring.post(call!(SYS_getpid));
+        until("getpid", || ring.is_done(slot))?;
+        check_ret!("getpid", ring.reap(slot).result, std::process::id());
         Ok(())
     })
 }
@@ -203,15 +213,15 @@ fn wait_for_loop() -> Check<Duration> {
 fn loop_gives_way() -> Check {
     need_two_cpus()?;
     ok!("sched_setaffinity", sys::pin(1 - spin_cpu()));
-    let mut took = Vec::new();
-    for _ in 0..11 {
-        took.push(wait_for_loop()?);
+    const TIMES: u32 = 11;
+    let mut sum = Duration::ZERO;
+    for _ in 0..TIMES {
+        sum += wait_for_loop()?;
     }
-    took.sort_unstable();
-    println!("# {took:?}");
-    // Four milliseconds are a loop's turn. A machine with other work may have some outliers.
+    // Four milliseconds are a loop's turn. What else goes on on its CPU ends it in a hundred or so.
+    let mean = sum / TIMES;
+    println!("# {mean:?}");
     let most = if limits::slow_kernel() { 400 } else { 40 };
-    let median = took[took.len() / 2];
-    check!(median.as_millis() < most, "another entry waited {median:?}");
+    check!(mean.as_millis() < most, "another entry waited {mean:?}");
     Ok(())
 }
