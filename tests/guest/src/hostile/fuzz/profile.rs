@@ -25,8 +25,8 @@ const ENTRIES: u64 = 300_000;
 const ENTRIES_SLOW: u64 = 60_000;
 
 /// Lives that a run of another profile has to have.
-const LIVES: u64 = 90;
-const LIVES_SLOW: u64 = 24;
+const LIVES: u64 = 60;
+const LIVES_SLOW: u64 = 12;
 
 /// A longer run of the fuzzer has so many times more entries for each time more of such lives.
 const SHARE: u64 = 8;
