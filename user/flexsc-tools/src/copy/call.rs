@@ -160,6 +160,11 @@ fn attribute(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
             Kind::Fgetxattr,
             calls::fgetxattr(job.target, DEFAULT_ACL.as_ptr(), data(0), 0),
         ),
+        // For a list the kernel allocates as much as there is room.
+        Step::ProbeAttrs => (
+            Kind::Flistxattr,
+            calls::flistxattr(job.source, data(0).cast(), 0),
+        ),
         Step::DropAcl => (
             Kind::Fremovexattr,
             calls::fremovexattr(job.target, ACL.as_ptr()),
