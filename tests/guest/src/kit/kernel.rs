@@ -8,7 +8,7 @@ use crate::check::Check;
 
 /// Bits of /proc/sys/kernel/tainted that a fault of the running kernel sets: bad page (KASAN's
 /// too), oops, warning, soft lockup.
-const FAULTS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14;
+const FAULTS: u64 = (1 << 5) | (1 << 7) | (1 << 9) | (1 << 14);
 
 /// Looks at the kernel; also from a root directory where its files are missing.
 pub struct Watch {

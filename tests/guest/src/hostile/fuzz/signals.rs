@@ -21,7 +21,7 @@ const BUFFER: usize = 64 * 1024;
 fn mask() -> u64 {
     TAKEN
         .iter()
-        .fold(0, |mask, signal| mask | 1 << (signal - 1))
+        .fold(0, |mask, signal| mask | (1 << (signal - 1)))
 }
 
 /// What the threads of a life share.
@@ -64,7 +64,7 @@ fn create_timer(random: &mut Random) -> Option<i32> {
     let how = how[random.below(3) as usize] as u64;
     // struct sigevent: value, signal, way, thread.
     let mut event = [0u64; 8];
-    event[1] = signal | how << 32;
+    event[1] = signal | (how << 32);
     event[2] = sys::gettid() as u64;
     let clock = [
         libc::CLOCK_MONOTONIC,
