@@ -14,10 +14,14 @@ use crate::sys::abi;
 const LINK: u8 = abi::FLEXSC_ENTRY_LINK as u8;
 const LOOP: u8 = abi::FLEXSC_ENTRY_LOOP as u8;
 const SUM: u8 = abi::FLEXSC_ENTRY_SUM as u8;
+const ALWAYS: u8 = abi::FLEXSC_ENTRY_ALWAYS as u8;
+const ECANCELED: i64 = -(libc::ECANCELED as i64);
 
 /// Calls that are executed one after the other, each when the one before it has
 /// succeeded, that is, returned something else than `-errno`. When one fails,
-/// those behind it get ECANCELED, [`Reason::Chain`](crate::Reason::Chain).
+/// those behind it get ECANCELED, [`Reason::Chain`](crate::Reason::Chain), but for
+/// a close(2): that one is made if and only if there is something to close, so
+/// that no descriptor is left open ([`Chain::then_always`]).
 ///
 /// ```
 /// use flexsc::{Chain, calls};
@@ -48,9 +52,20 @@ impl Chain {
         Chain { calls: Vec::new() }
     }
 
-    /// Adds a call behind the others.
+    /// Adds a call behind the others. A close(2) is added as by
+    /// [`Chain::then_always`].
     pub fn then(self, call: Call) -> Chain {
+        if i64::from(call.nr()) == libc::SYS_close {
+            return self.then_always(call);
+        }
         let flags = call.flags() & !LOOP;
+        self.add(call.raw_flags(flags))
+    }
+
+    /// Adds a call that is made even if one before it has failed, unless it takes
+    /// the result of one that has failed or was not made.
+    pub fn then_always(self, call: Call) -> Chain {
+        let flags = call.flags() & !LOOP | ALWAYS;
         self.add(call.raw_flags(flags))
     }
 
@@ -58,6 +73,11 @@ impl Chain {
     pub fn repeat(self, call: Call) -> Chain {
         let flags = call.flags() | LOOP;
         self.add(call.raw_flags(flags))
+    }
+
+    /// Adds a call with the flags that it has.
+    pub(crate) fn then_as_it_is(self, call: Call) -> Chain {
+        self.add(call)
     }
 
     fn add(mut self, call: Call) -> Chain {
@@ -113,6 +133,16 @@ impl Chain {
         Ok(())
     }
 
+    /// Whether a call is made although one before it has failed.
+    fn starts_after_failure(&self, index: usize, last: &[i64]) -> bool {
+        let call = &self.calls[index];
+        let missing = |(_, back): (usize, usize)| {
+            let from = index.checked_sub(back).and_then(|from| last.get(from));
+            from.is_some_and(|&result| is_failure(result))
+        };
+        call.flags() & ALWAYS != 0 && !call.taken().any(missing)
+    }
+
     /// Indices of the first calls that are in a loop together.
     fn looped(&self) -> Range<usize> {
         let looped = |call: &Call| call.flags() & LOOP != 0;
@@ -138,28 +168,30 @@ impl Chain {
         if results.len() != self.len() {
             return Err(Error::BadChain("there must be a result for each call"));
         }
-        results.fill(-i64::from(libc::ECANCELED));
-        let mut last = vec![0; self.len()];
+        results.fill(ECANCELED);
+        let mut last = vec![ECANCELED; self.len()];
         let looped = self.looped();
         let mut round = 1;
         let mut index = 0;
+        let mut failed = false;
         while index < self.len() {
+            if failed && !self.starts_after_failure(index, &last) {
+                index += 1;
+                continue;
+            }
             let call = self.calls[index].with_results(&last[..index]);
             // SAFETY: the caller's promise.
             let result = unsafe { call.make() };
             last[index] = result;
-            let failed = (-4095..0).contains(&result);
-            let adds = round > 1 && call.flags() & SUM != 0 && !failed;
+            let adds = round > 1 && call.flags() & SUM != 0 && !is_failure(result);
             results[index] = if adds {
                 // As the kernel's sums do.
                 results[index].wrapping_add(result)
             } else {
                 result
             };
-            if failed {
-                break;
-            }
-            index = if !looped.contains(&index) {
+            failed |= is_failure(result);
+            index = if failed || !looped.contains(&index) {
                 index + 1
             } else if result == 0 {
                 looped.end
@@ -172,6 +204,10 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+fn is_failure(result: i64) -> bool {
+    (-4095..0).contains(&result)
 }
 
 /// The slots of a chain: side by side, in the order of its calls.
@@ -275,6 +311,29 @@ mod tests {
             results,
             [-i64::from(libc::EBADF), -i64::from(libc::ECANCELED)]
         );
+    }
+
+    #[test]
+    fn what_was_opened_is_closed_whatever_fails() {
+        let open = |path: &'static std::ffi::CStr| {
+            calls::openat(libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY, 0)
+        };
+        let chain = |path| {
+            Chain::new()
+                .then(open(path))
+                .then(calls::fsync(-1))
+                .then(calls::getpid())
+                .then(calls::close(-1).take(0, 3))
+        };
+        let (bad, none) = (-i64::from(libc::EBADF), -i64::from(libc::ENOENT));
+        let mut results = [0; 4];
+        // SAFETY: the path is there.
+        unsafe { chain(c"/dev/zero").make(&mut results, 1) }.unwrap();
+        assert!(results[0] > 2);
+        assert_eq!(results[1..], [bad, ECANCELED, 0]);
+        // SAFETY: as above.
+        unsafe { chain(c"/nowhere").make(&mut results, 1) }.unwrap();
+        assert_eq!(results, [none, ECANCELED, ECANCELED, ECANCELED]);
     }
 
     #[test]

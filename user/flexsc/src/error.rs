@@ -87,6 +87,8 @@ pub enum Error {
     },
     /// The engine has no such pool (ENOENT).
     NoPool(u8),
+    /// The descriptor is not an eventfd (EBADF, EINVAL).
+    BadEventFd,
     /// The chain cannot be posted (EINVAL).
     BadChain(&'static str),
     /// No page has so many free entries side by side (EAGAIN).
@@ -134,6 +136,7 @@ impl Error {
             Error::PageCount(_)
             | Error::BadValue { .. }
             | Error::BadPool { .. }
+            | Error::BadEventFd
             | Error::BadChain(_) => libc::EINVAL,
             Error::LockedMemory { .. } => libc::ENOMEM,
             Error::TooManyPages => libc::ENOSPC,
@@ -161,6 +164,7 @@ impl Error {
             Error::PageCount(_)
             | Error::BadValue { .. }
             | Error::BadPool { .. }
+            | Error::BadEventFd
             | Error::BadChain(_) => io::ErrorKind::InvalidInput,
             Error::LockedMemory { .. } => io::ErrorKind::OutOfMemory,
             Error::TooManyPages => io::ErrorKind::QuotaExceeded,
@@ -274,6 +278,9 @@ impl fmt::Display for Error {
                 f,
                 "the engine has no pool {pool}: make it by setting one of its parameters"
             ),
+            Error::BadEventFd => {
+                f.write_str("the descriptor is no eventfd: make one with eventfd(2)")
+            }
             Error::BadChain(why) => write!(f, "the chain cannot be posted: {why}"),
             Error::NoRoom(len) => write!(
                 f,
@@ -348,6 +355,7 @@ mod tests {
             Error::Interrupted,
             Error::NothingToWaitFor,
             Error::NoPool(1),
+            Error::BadEventFd,
             Error::BadChain("x"),
             Error::NoRoom(1),
             Error::TooOld("x"),

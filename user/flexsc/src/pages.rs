@@ -400,7 +400,8 @@ impl Drop for Pages {
     }
 }
 
-/// The engine's descriptor: it polls readable while results are there.
+/// The engine's descriptor: it polls readable while results of the thread that
+/// polls are there; [`Pages::set_eventfd`] has a descriptor for these pages alone.
 impl AsFd for Pages {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.engine().fd.as_fd()

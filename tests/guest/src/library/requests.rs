@@ -4,7 +4,8 @@
 #![expect(unsafe_code, reason = "posting is a promise about memory")]
 
 use std::ffi::CStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use flexsc::{
     Chain, Completion, Engine, Error, Order, Pages, Param, PoolParam, Reason, Slots, Wait, abi,
@@ -14,13 +15,14 @@ use flexsc::{
 use super::{drain, one, open, register, stage};
 use crate::check::Check;
 use crate::kit::child::in_child;
-use crate::kit::files::{memory_file, pipe, write_all};
+use crate::kit::files::{memory_file, pipe, readable, write_all};
 use crate::kit::limits::need_root;
 use crate::kit::{patience, rounds, seccomp, until};
 
 tests! { "library":
     chain => "open, read and close as one chain, inline and by a syscall thread";
     chain_fails => "a failed call cancels those behind it, and says so";
+    chain_closes => "what a chain has opened it closes, whatever fails in between";
     chain_loop => "a loop ends with 0 or after LOOP_MAX rounds, with sums";
     chain_refused => "wrong chains are refused by crate and kernel alike";
     cancel => "a blocked read ends with EINTR, one that had not begun with ECANCELED";
@@ -30,6 +32,7 @@ tests! { "library":
     orders => "every order gives the same results";
     both_waits => "flexsc_wait(2) and the ioctl do the same";
     filtered_wait => "where a filter refuses flexsc_wait(2), the ioctl is used";
+    eventfd => "an eventfd of pages tells of their results, and of no others'";
     adaptive => "an adaptive wait returns with a result";
     drain_all => "drain takes what is there, once, from all pages";
 }
@@ -133,6 +136,35 @@ fn chain_fails() -> Check {
         pid.map(|done| done.result),
         Some(i64::from(std::process::id()))
     );
+    Ok(())
+}
+
+fn chain_closes() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    let path = c"/dev/zero".as_ptr();
+    for asynchronous in [false, true] {
+        let mut first = calls::openat(libc::AT_FDCWD, path, libc::O_RDONLY, 0);
+        if asynchronous {
+            first = first.asynchronous();
+        }
+        let chain = Chain::new()
+            .then(first)
+            .then(calls::fsync(-1))
+            .then(calls::getpid())
+            .then(calls::close(-1).take(0, 3));
+        let results = execute(&mut pages, &chain)?;
+        let fd = results[0].0;
+        check!(fd > 2, "open: {fd}");
+        let bad = (-i64::from(libc::EBADF), Reason::None);
+        let cancelled = (ECANCELED, Reason::Chain);
+        check_eq!("results", results[1..], [bad, cancelled, (0, Reason::None)]);
+        check_ret!(
+            "the descriptor",
+            plain!(SYS_fcntl, fd, libc::F_GETFD),
+            -libc::EBADF
+        );
+    }
     Ok(())
 }
 
@@ -403,6 +435,31 @@ fn filtered_wait() -> Check {
             Ok(())
         })?;
     }
+    Ok(())
+}
+
+fn eventfd() -> Check {
+    let engine = open()?;
+    let mut pages = register(&engine, 1)?;
+    let mut others = register(&engine, 1)?;
+    let fd = plain!(SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) as i32;
+    check!(fd >= 0, "eventfd: {fd}");
+    // SAFETY: just made.
+    let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+    ok!("set_eventfd", pages.set_eventfd(Some(fd.as_fd())));
+    let (from, _to) = pipe()?;
+    check_eq!(
+        "a pipe",
+        pages.set_eventfd(Some(from.as_fd())),
+        Err(Error::BadEventFd)
+    );
+    stage(&mut others, calls::getpid().asynchronous());
+    ok!("all", others.wait(Wait::all().timeout(patience())));
+    check!(!readable(&fd, Duration::ZERO), "told of others' results");
+    stage(&mut pages, calls::getpid().asynchronous());
+    ok!("all", pages.wait(Wait::all().timeout(patience())));
+    check!(readable(&fd, patience()), "not told of a result");
+    ok!("none", pages.set_eventfd(None));
     Ok(())
 }
 

@@ -74,7 +74,7 @@ impl Pages {
                 return None;
             }
             let last = !call.has_link();
-            chain = chain.then(call);
+            chain = chain.then_as_it_is(call);
             if last {
                 return chain.check().is_ok().then_some(chain);
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Waiting for results: flexsc_wait(2), the ioctl, or no trap at all.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
@@ -100,6 +100,22 @@ impl Pages {
             Errno::EDEADLK => Error::NothingToWaitFor,
             errno => self.engine().error("wait", errno),
         }
+    }
+
+    /// Has this eventfd(2) signalled when results of these pages are there; `None`:
+    /// none any more. The kernel keeps it open by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadEventFd`] if it is not one, [`Error::NotTheOwner`],
+    /// [`Error::Filtered`], [`Error::TooOld`].
+    pub fn set_eventfd(&self, eventfd: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+        let fd = self.engine().fd.as_fd();
+        device::eventfd(fd, self.id(), eventfd).map_err(|errno| match errno {
+            Errno::EBADF | Errno::EINVAL => Error::BadEventFd,
+            Errno::ENOTTY => Error::TooOld("eventfds of registrations"),
+            errno => self.engine().error("set an eventfd", errno),
+        })
     }
 
     /// Whether [`wait`](Self::wait) uses the ioctl alone: for programs under a

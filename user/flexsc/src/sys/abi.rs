@@ -46,6 +46,7 @@ layout!(flexsc_pool_stats, 128, 8, {
     threads: 48, threads_idle: 56, threads_created: 64, threads_retired: 72, create_failed: 80,
     max_active: 88, max_blocked: 96, active: 104, blocked: 112, queued: 120,
 });
+layout!(flexsc_eventfd, 16, 4, { size: 0, id: 4, fd: 8, flags: 12 });
 layout!(flexsc_cancel, 16, 4, { size: 0, id: 4, index: 8, flags: 12 });
 
 const _: () = {

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::abi::{
-    FLEXSC_ABI_VERSION, FLEXSC_IOC_MAGIC, FLEXSC_NR_WAIT, flexsc_cancel, flexsc_param,
-    flexsc_pool_stats, flexsc_register, flexsc_stats, flexsc_wait,
+    FLEXSC_ABI_VERSION, FLEXSC_IOC_MAGIC, FLEXSC_NR_WAIT, flexsc_cancel, flexsc_eventfd,
+    flexsc_param, flexsc_pool_stats, flexsc_register, flexsc_stats, flexsc_wait,
 };
 
 const MAGIC: u8 = FLEXSC_IOC_MAGIC as u8;
@@ -24,6 +24,7 @@ nix::ioctl_readwrite!(ioc_get, MAGIC, 6, flexsc_param);
 nix::ioctl_readwrite!(ioc_query, MAGIC, 7, flexsc_stats);
 nix::ioctl_write_ptr!(ioc_cancel, MAGIC, 8, flexsc_cancel);
 nix::ioctl_readwrite!(ioc_query_pool, MAGIC, 9, flexsc_pool_stats);
+nix::ioctl_write_ptr!(ioc_eventfd, MAGIC, 10, flexsc_eventfd);
 
 /// `sizeof` as the ABI's `size` fields want it.
 const fn size<T>() -> u32 {
@@ -137,6 +138,23 @@ pub(crate) fn cancel(fd: BorrowedFd<'_>, id: u32, index: u32) -> Result<(), Errn
     };
     // SAFETY: the kernel reads `size` bytes of `arg`.
     unsafe { ioc_cancel(fd.as_raw_fd(), &arg) }.map(drop)
+}
+
+/// EVENTFD: none takes away what was set.
+pub(crate) fn eventfd(
+    fd: BorrowedFd<'_>,
+    id: u32,
+    eventfd: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    let arg = flexsc_eventfd {
+        size: size::<flexsc_eventfd>(),
+        id,
+        fd: eventfd.map_or(-1, |eventfd| eventfd.as_raw_fd()),
+        flags: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes of `arg`, and keeps the eventfd by a
+    // reference of its own.
+    unsafe { ioc_eventfd(fd.as_raw_fd(), &arg) }.map(drop)
 }
 
 /// QUERY.

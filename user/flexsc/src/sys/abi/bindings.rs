@@ -22,11 +22,15 @@ pub const FLEXSC_ENTRY_ASYNC: u32 = 1;
 pub const FLEXSC_ENTRY_LINK: u32 = 2;
 pub const FLEXSC_ENTRY_LOOP: u32 = 4;
 pub const FLEXSC_ENTRY_SUM: u32 = 8;
-pub const FLEXSC_ENTRY_FLAGS: u32 = 15;
+pub const FLEXSC_ENTRY_ALWAYS: u32 = 16;
+pub const FLEXSC_ENTRY_FLAGS: u32 = 31;
 pub const FLEXSC_CTRL_NEED_WAKEUP: u32 = 1;
+pub const FLEXSC_MAX_IDLE_NS: u64 = 3600000000000;
+pub const FLEXSC_MAX_ROUNDS: u64 = 4294967296;
 pub const FLEXSC_IOC_MAGIC: u32 = 245;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
+pub type __s32 = ::core::ffi::c_int;
 pub type __u32 = ::core::ffi::c_uint;
 pub type __s64 = ::core::ffi::c_longlong;
 pub type __u64 = ::core::ffi::c_ulonglong;
@@ -132,6 +136,14 @@ pub struct flexsc_cancel {
     pub size: __u32,
     pub id: __u32,
     pub index: __u32,
+    pub flags: __u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct flexsc_eventfd {
+    pub size: __u32,
+    pub id: __u32,
+    pub fd: __s32,
     pub flags: __u32,
 }
 #[repr(C)]
