@@ -27,6 +27,7 @@ static_assert!(size_of::<uapi::flexsc_stats>() == 208);
 static_assert!(size_of::<uapi::flexsc_pool_stats>() == 128);
 
 static_assert!(size_of::<uapi::flexsc_cancel>() == 16);
+static_assert!(size_of::<uapi::flexsc_eventfd>() == 16);
 
 // SAFETY: Integers only; the size above is the sum of theirs.
 unsafe impl Plain for uapi::flexsc_register {}
@@ -38,6 +39,8 @@ unsafe impl Plain for uapi::flexsc_param {}
 unsafe impl Plain for uapi::flexsc_stats {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::flexsc_cancel {}
+// SAFETY: As above.
+unsafe impl Plain for uapi::flexsc_eventfd {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::flexsc_pool_stats {}
 
