@@ -198,12 +198,11 @@ impl Device for Engine {
     }
 
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool> {
-        let current = Current::get();
-        if !this.is_of(current) {
+        if !this.is_of(Current::get()) {
             return Err(EPERM);
         }
         poll.wait_on(this.notifier());
-        Ok(this.is_ready_for(current))
+        Ok(this.is_ready_for_caller())
     }
 
     fn show(this: ArcBorrow<'_, Self>, lines: &Lines) {

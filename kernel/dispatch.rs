@@ -22,6 +22,8 @@ pub(crate) enum Outcome {
     Done(Verdict),
     /// A syscall thread of this pool has to execute it.
     Offload(u8),
+    /// As `Offload` to the first pool: a signal for its owner has interrupted the call.
+    Interrupted,
     /// Only the owner can execute it, which has left it to others by chance.
     Return,
 }
@@ -144,7 +146,7 @@ fn by_owner(
             if class == Class::OwnThread || batch.is_cancelled(index) {
                 Outcome::Done((number(EINTR), NONE))
             } else {
-                Outcome::Offload(0)
+                Outcome::Interrupted
             }
         }
         Ok(result) => Outcome::Done((result, NONE)),
@@ -161,7 +163,7 @@ fn by_worker(
     start: Start,
 ) -> Outcome {
     if class == Class::OwnThread {
-        return if comes_back(batch, index, e, class) {
+        return if comes_back(batch, index, e, true) {
             Outcome::Return
         } else {
             Outcome::Done(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD))
@@ -173,7 +175,11 @@ fn by_worker(
     }
     match until_done(batch, frame, index, e) {
         Ok(verdict) => Outcome::Done(verdict),
-        Err(Refusal::Context | Refusal::OwnerOnly) if comes_back(batch, index, e, class) => {
+        // With tables of its own the owner looks at other files, so only what waits for none.
+        Err(Refusal::Context) if comes_back(batch, index, e, class == Class::Inline) => {
+            Outcome::Return
+        }
+        Err(Refusal::OwnerOnly) if comes_back(batch, index, e, runs_inline(class)) => {
             Outcome::Return
         }
         Err(why) => Outcome::Done(refusal(why)),
@@ -186,11 +192,10 @@ fn is_for_threads(e: &Entry) -> bool {
 }
 
 /// An entry that a syscall thread can not execute: has the owner left it by chance only, and is it
-/// going to execute it for sure?
+/// going to execute it itself, `inline`?
 #[cold]
-fn comes_back(batch: &Batch<'_>, index: u32, e: &Entry, class: Class) -> bool {
-    let for_owner = matches!(class, Class::Inline | Class::OwnThread) && !is_for_threads(e);
-    for_owner && batch.is_owners(index)
+fn comes_back(batch: &Batch<'_>, index: u32, e: &Entry, inline: bool) -> bool {
+    inline && !is_for_threads(e) && batch.is_owners(index)
 }
 
 fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Result<Verdict, Refusal> {

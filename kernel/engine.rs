@@ -115,15 +115,19 @@ impl Engine {
         &self.notifier
     }
 
-    /// Does the current task find a result that was not reaped, or something that waits for the
-    /// owner of a registration? It looks at its own registrations, at all if it has none.
-    pub(crate) fn is_ready_for(&self, current: Current) -> bool {
+    /// Does the thread whose call this is find a result that was not reaped, or entries that wait
+    /// for it? It looks at its own registrations, at the results of all if it has none.
+    pub(crate) fn is_ready_for_caller(&self) -> bool {
         let (mut has_own, mut own, mut any) = (false, false, false);
         self.for_each(|pages| {
-            let ready = pages.count().ready != 0 || pages.has_returned();
-            let is_own = pages.owner().is(current);
-            has_own |= is_own;
-            own |= is_own && ready;
+            if pages.has_returned() && pages.owner().is_exiting() {
+                pages.fail_returned();
+            }
+            let ready = pages.count().ready != 0;
+            if pages.owner().is_caller() {
+                has_own = true;
+                own |= ready || pages.has_returned();
+            }
             any |= ready;
         });
         if has_own {

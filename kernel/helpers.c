@@ -133,6 +133,12 @@ struct task_struct *flexsc_current(void)
 	return current;
 }
 
+/* Does the current task execute a call of @task's, or is it @task itself? */
+bool flexsc_is_caller(const struct task_struct *task)
+{
+	return task == syscall_caller();
+}
+
 struct mm_struct *flexsc_current_mm(void)
 {
 	return current->mm;

@@ -25,6 +25,7 @@ void flexsc_lock(raw_spinlock_t *lock);
 void flexsc_unlock(raw_spinlock_t *lock);
 
 struct task_struct *flexsc_current(void);
+bool flexsc_is_caller(const struct task_struct *task);
 struct mm_struct *flexsc_current_mm(void);
 struct pid *flexsc_current_tgid(void);
 bool flexsc_signal_pending(void);

@@ -580,6 +580,7 @@ impl<'a> Batch<'a> {
             match dispatch::execute(self, frame, index, &e, start) {
                 Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
                 Outcome::Offload(pool) => self.give(pool, 1 << index, false),
+                Outcome::Interrupted => self.give(0, 1 << index, true),
                 Outcome::Return => self.give_back(1 << index),
             }
         }

@@ -86,7 +86,7 @@ fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
         }
         match Worker::spawn(engine, pool) {
             // Not the end of the limits: a signal.
-            Err(EINTR) => return false,
+            Err(EINTR) if process::signal_pending() => return false,
             Err(_) if engine.pools.is_stuck(pool) => pages.fail_starved(pool),
             _ => (),
         }

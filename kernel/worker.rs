@@ -84,7 +84,8 @@ impl Worker {
         if self.pool().has_spare() || self.pool().is_stopping() {
             return true;
         }
-        Worker::spawn(self.engine.as_arc_borrow(), self.pool) != Err(EINTR)
+        let spawned = Worker::spawn(self.engine.as_arc_borrow(), self.pool);
+        spawned != Err(EINTR) || !process::signal_pending()
     }
 
     /// Handles a signal where one is pending; true where the thread has to end.

@@ -35,6 +35,10 @@ impl Engine {
         if ns >= grace && pool.is_stuck() {
             // Whoever waits, and how ever: these entries have no other end.
             for _ in 0..pool.counters().queued {
+                // One may be on its way back meanwhile.
+                if !pool.is_stuck() {
+                    break;
+                }
                 if let Some(pages) = pool.dequeue_starved() {
                     if pages.attend() {
                         let pools = pages.offload_unattended(self.pools.set());

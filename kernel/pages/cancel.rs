@@ -146,6 +146,7 @@ impl Pages {
             let chain = self.chain_from(page, index, returned);
             if !self.any_always(page, chain & !bit) {
                 words.returned.fetch_and(!chain, Ordering::Relaxed);
+                self.note_returned();
                 return Some(chain);
             }
         }

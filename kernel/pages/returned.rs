@@ -43,6 +43,10 @@ impl Pages {
             self.owner.wake();
         }
         drop(inner);
+        // Such an owner does not come back for them.
+        if self.owner.is_exiting() {
+            return self.fail_returned();
+        }
         // Those who wait by poll() have to call WAIT.
         self.notify();
     }
@@ -59,14 +63,19 @@ impl Pages {
     #[cold]
     pub(crate) fn take_returned(&self) -> Option<(u32, u64)> {
         let _inner = self.inner.lock();
-        for (page, words) in (0..).zip(self.words.iter()) {
-            let bits = words.returned.swap(0, Ordering::Relaxed);
-            if bits != 0 {
-                return Some((page, bits));
-            }
-        }
-        self.any_returned.store(false, Ordering::Relaxed);
-        None
+        let found = (0..)
+            .zip(self.words.iter())
+            .map(|(page, words)| (page, words.returned.swap(0, Ordering::Relaxed)))
+            .find(|(_, bits)| *bits != 0);
+        self.note_returned();
+        found
+    }
+
+    /// Something was taken from what was given back. The caller holds the lock.
+    pub(super) fn note_returned(&self) {
+        let any = |words: &Words| words.returned.load(Ordering::Relaxed) != 0;
+        self.any_returned
+            .store(self.words.iter().any(any), Ordering::Relaxed);
     }
 
     /// Answers what was given back to an owner that has ended.

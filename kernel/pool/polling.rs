@@ -120,11 +120,14 @@ impl Pool {
         }
     }
 
-    /// Thread `i` no longer polls on `cpu`. False where nobody polls any more and programs have to
-    /// be told.
+    /// Thread `i` no longer polls on `cpu`, unless another one has taken that over. False where
+    /// nobody polls any more and programs have to be told.
     pub(crate) fn spin_end(&self, i: u32, cpu: u32) -> bool {
         let mut inner = self.lock();
-        inner.end_spinning(cpu);
+        // A thread that dies in a call has been succeeded when it blocked there.
+        if matches!(inner.state(i), State::Polling | State::SpinSleep(_)) {
+            inner.end_spinning(cpu);
+        }
         inner.set_state(i, State::Active);
         !inner.lost_poller()
     }

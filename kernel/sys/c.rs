@@ -39,6 +39,7 @@ extern "C" {
     pub(super) fn flexsc_unlock(lock: *mut raw_spinlock_t);
 
     pub(super) fn flexsc_current() -> *mut task_struct;
+    pub(super) fn flexsc_is_caller(task: *const task_struct) -> bool;
     pub(super) fn flexsc_current_mm() -> *mut mm_struct;
     pub(super) fn flexsc_current_tgid() -> *mut pid;
     pub(super) fn flexsc_signal_pending() -> bool;

@@ -43,8 +43,10 @@ impl Thread {
         self.0 == Current::get().0
     }
 
-    pub(crate) fn is(&self, current: Current) -> bool {
-        self.0 == current.0
+    /// Is it the current task or, in a posted call, the one that has posted it?
+    pub(crate) fn is_caller(&self) -> bool {
+        // SAFETY: By the invariant the task is valid; it is compared only.
+        unsafe { c::flexsc_is_caller(self.0.as_ptr()) }
     }
 
     /// Wakes it up where it sleeps.

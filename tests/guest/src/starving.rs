@@ -202,12 +202,16 @@ fn failed_creation() -> Check {
         let engine = Engine::open()?;
         let mut ring = engine.ring(1)?;
         let (from, to) = pipe()?;
+        // While one looks, the other must not end: a syscall thread could take its place.
+        let both = std::sync::Barrier::new(2);
         let ran = std::thread::scope(|scope| {
             let (go, wait) = std::sync::mpsc::channel::<()>();
-            let engine = &engine;
+            let (engine, both) = (&engine, &both);
             let other = scope.spawn(move || {
                 let _ = wait.recv();
-                in_vain(engine)
+                let ran = in_vain(engine);
+                both.wait();
+                ran
             });
             // From here on there is not one thread more.
             group.write("pids.max", 4)?;
@@ -217,6 +221,7 @@ fn failed_creation() -> Check {
             engine.until_pool(0, "two blocked threads", |s| s.blocked == 2)?;
             drop(go);
             let ran = in_vain(engine);
+            both.wait();
             let other = other.join().unwrap_or_else(|_| fail!("a panic"));
             reads.release(&to)?;
             ring.finish(&blocked)?;
