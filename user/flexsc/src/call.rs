@@ -24,7 +24,7 @@ pub struct Call {
 impl Call {
     /// The call with this number (`libc::SYS_…`) and these arguments; unused
     /// ones are zero. Signed arguments are sign-extended; pointers have their
-    /// provenance exposed ([`pointer::expose_provenance`]).
+    /// provenance exposed (`pointer::expose_provenance`).
     ///
     /// # Panics
     ///

@@ -9,13 +9,13 @@ use crate::kit::abi::{ENTRY_ASYNC, Policy, REASON_CANCELLED, REASON_NONE, REASON
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::TempDir;
 use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{rounds, sys, until};
+use crate::kit::{rounds, sys};
 
 tests! { "blocking":
     own_calls_come_back => "calls of the owner's own, behind one in which it blocks, are made by the owner";
     own_calls_in_chains => "so are those in a chain that a syscall thread has gone on with";
     own_calls_asynchronous => "a call of the owner's own with ASYNC is refused with THREAD, always";
-    own_calls_cancelled => "CANCEL finds a call that waits for its owner, and poll() tells of it";
+    own_calls_cancelled => "CANCEL finds a call that waits for its owner";
 }
 
 /// A FIFO of which nobody has an end: an open of it blocks whoever makes the call.
@@ -153,27 +153,21 @@ fn own_calls_cancelled() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     let (fd, id) = (engine.fd(), ring.id);
-    let slots = behind_a_block(&engine, &mut ring, &[own_call(); 2], |slots| {
-        // No result is there: what can be read is that both wait for their owner.
-        until("a readable engine", || is_readable(fd))?;
-        check_eq!("CANCEL", engine::cancel(fd, id, slots[1]), Ok(0));
+    let calls = [own_call(), own_call(), call!(SYS_getpid)];
+    let slots = behind_a_block(&engine, &mut ring, &calls, |slots| {
+        // A thread has looked at the first two before it came to the third.
+        engine.until_stats("a call by a thread", |stats| stats.thread_done >= 1)?;
+        check_eq!("CANCEL", engine::cancel(fd, id, slots[2]), Ok(0));
         Ok(())
     })?;
     let cancelled = -i64::from(libc::ECANCELED);
+    let pid = i64::from(std::process::id());
+    check_done("gettid", ring.reap(slots[0]), tid(), REASON_NONE)?;
     check_done(
         "cancelled",
-        ring.reap(slots[0]),
+        ring.reap(slots[1]),
         cancelled,
         REASON_CANCELLED,
     )?;
-    check_done("gettid", ring.reap(slots[1]), tid(), REASON_NONE)
-}
-
-fn is_readable(fd: i32) -> bool {
-    let mut poll = libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    plain!(SYS_poll, std::ptr::from_mut(&mut poll), 1, 0) == 1
+    check_done("getpid", ring.reap(slots[2]), pid, REASON_NONE)
 }

@@ -35,7 +35,7 @@ fn threads() -> Vec<i32> {
 fn threads_of(pid: i32) -> Vec<i32> {
     let tasks = process::tasks(pid).into_iter();
     tasks
-        .filter(|task| task.name == "flexsc")
+        .filter(|task| task.name.starts_with("flexsc-"))
         .map(|task| task.tid)
         .collect()
 }
