@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal as set_action};
 use nix::unistd::Pid;
 
 use crate::tree::{Tree, age, file, text};
@@ -184,6 +184,10 @@ fn interrupted() {
     let all = Tree::of(&case.a).files().count();
     // It may be through before the signal comes; not each time.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // A shell starts what runs in the background with SIGINT ignored, and so does nohup with
+        // SIGHUP. The program inherits that and rightly leaves it so.
+        // SAFETY: The default action; no handler is replaced.
+        unsafe { set_action(signal, SigHandler::SigDfl) }.unwrap();
         let interrupted = (0..20).any(|_| {
             let _ = fs::remove_dir_all(&case.b);
             let mut command = case.copying(&["a", "b"]);
