@@ -2,6 +2,7 @@
 //! What /proc and /sys tell about processes and about the module.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::until;
 use crate::check::Check;
@@ -15,15 +16,44 @@ pub struct Task {
     pub name: String,
 }
 
+/// How many threads the kernel counts in a process; 0 if it has ended.
+fn thread_count(pid: i32) -> usize {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("Threads:"));
+    count
+        .and_then(|count| count.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// The directories of a process's threads.
+///
+/// The kernel ends a listing early if the thread at which it stands ends meanwhile: threads that
+/// still run are missing then. So the listing is repeated until it is as long as the count before
+/// and after it, but not for ever.
+fn task_dirs(pid: i32) -> Vec<PathBuf> {
+    let list = || -> Vec<PathBuf> {
+        let dir = fs::read_dir(format!("/proc/{pid}/task"));
+        let entries = dir.into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let mut dirs = Vec::new();
+    for _ in 0..100 {
+        let before = thread_count(pid);
+        dirs = list();
+        if before == 0 || [dirs.len(), thread_count(pid)] == [before; 2] {
+            break;
+        }
+    }
+    dirs
+}
+
 /// The threads of a process, syscall threads included.
 pub fn tasks(pid: i32) -> Vec<Task> {
-    let Ok(dir) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    dir.flatten()
-        .filter_map(|entry| {
-            let tid = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+    task_dirs(pid)
+        .into_iter()
+        .filter_map(|dir| {
+            let tid = dir.file_name()?.to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(dir.join("stat")).ok()?;
             let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
             Some(Task {
                 tid,
@@ -80,11 +110,9 @@ pub fn pinned_kib() -> Option<u64> {
 
 /// The processes that a process has started and not yet seen ending.
 pub fn children(pid: i32) -> Vec<i32> {
-    let Ok(dir) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    dir.flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+    task_dirs(pid)
+        .into_iter()
+        .filter_map(|dir| fs::read_to_string(dir.join("children")).ok())
         .flat_map(|list| {
             list.split_whitespace()
                 .map(str::to_owned)
