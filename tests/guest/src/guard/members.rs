@@ -253,16 +253,23 @@ fn filter_of_maker() -> Check {
 /// It does not keep the descriptor `engine`.
 fn mourner(engine: RawFd) -> Check<(i32, OwnedFd)> {
     let (from, to) = pipe()?;
+    let (ready, announce) = pipe()?;
     let pid = plain!(SYS_fork) as i32;
     if pid == 0 {
         plain!(SYS_close, engine);
         plain!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGUSR1, 0, 0, 0);
+        plain!(SYS_write, &announce, b"x".as_ptr(), 1);
         let mut byte = 0u8;
         while plain!(SYS_read, &from, std::ptr::from_mut(&mut byte), 1) == -i64::from(libc::EINTR) {
         }
         sys::exit_now(signals::counted() as i32);
     }
     check!(pid > 0, "fork: {}", Ret(pid.into()));
+    // Not before it has asked for a signal may its parent end.
+    drop(announce);
+    let mut byte = 0u8;
+    let told = plain!(SYS_read, &ready, std::ptr::from_mut(&mut byte), 1);
+    check_ret!("word of the child", told, 1);
     Ok((pid, to))
 }
 
