@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The documents, tested: their Rust code is compiled as the documentation tests of this crate,
+//! `code.rs` compiles their C code, and `names.rs` looks for what they name.
+
+/// The code of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
+/// The code of docs/tutorial.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/tutorial.md")]
+pub struct Tutorial;
