@@ -241,6 +241,19 @@ fn names_of_others_are_used() {
     );
 }
 
+#[test]
+fn all_areas_of_guest_tests_are_listed() {
+    let repository = Repository::load();
+    let document = repository.read("docs/testing.md");
+    let (_, list) = document.split_once("\nAreas: ").expect("the list is there");
+    let list = list.split("\n\n").next().unwrap_or(list);
+    let mut listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    let mut areas: Vec<&str> = repository.areas().into_iter().collect();
+    listed.sort_unstable();
+    areas.sort_unstable();
+    assert_eq!(listed, areas);
+}
+
 /// Every kind of wrong name is found, and the right one beside it is not.
 #[test]
 fn planted_names_are_found() {
