@@ -11,80 +11,75 @@ const HEAD: &str = "\
 
 # Which system calls go through a page
 
-The policy of the module has a row for every system call of x86-64 in Linux 6.12. A row gives the
-call's class, for some calls after a look at the arguments. The rows are in
-`kernel/policy/table.rs`, the rules for arguments in `kernel/policy.rs`.
+The module's policy has a row for every system call of x86-64 in Linux 6.12. A row gives the call's class, for some
+calls after a look at the arguments. The rows are in `kernel/policy/table.rs`, the rules for arguments in
+`kernel/policy.rs`.
 
-A program must not be able to tell from a result that somebody else executed its call. The owner
-of a page who executes an entry in WAIT gives the right answer to everything that does not begin,
-end or replace a thread. A syscall thread shares the owner's address space, files, working
-directory, umask, signal handlers, process ids, limits, namespaces, I/O context and semaphore undo
-list, and takes over its credentials and execution domain before each call. Where a file asks
-which thread makes a call (signalfd, `/proc/thread-self`, a terminal, cgroups) it is the owner. It
-has its own thread id, signal mask, pending signals, priority, CPUs, memory policy and processor
-state.
+A program must not be able to tell from a result that another thread has executed its call. If the owner of a page
+executes an entry in WAIT, the answer is right for every call that does not begin, end or replace a thread. A syscall
+thread shares the owner's address space, files, working directory, umask, signal handlers, process ids, limits,
+namespaces, I/O context and semaphore undo list, and takes over its credentials and execution domain before each call.
+If a file asks which thread makes a call (signalfd, `/proc/thread-self`, a terminal, cgroups), it is the owner. A syscall
+thread has its own thread id, signal mask, pending signals, priority, CPUs, memory policy and processor state.
 
 ## Classes
 
 | class | meaning | owner in WAIT | syscall thread |
 |---|---|---|---|
-| inline | any thread gives the same answer, none waits for an event | executes it | executes it |
+| inline | any thread gives the same answer, and the call waits for no event | executes it | executes it |
 | by file | as inline, but a file may keep the call waiting | executes it if no file of the call \
 can wait; else gives it to a syscall thread | executes it |
-| may block | any thread gives the same answer, the call may wait without a bound | gives it to a \
+| may block | any thread gives the same answer, and the call may wait without a bound | gives it to a \
 syscall thread | executes it |
 | own thread | only the owner gives the right answer | executes it | does not: THREAD |
-| refused (LIFE) | begins, ends or replaces a thread or process | refuses it | refuses it |
-| refused (THREAD) | acts on the calling thread and waits, or on its registers | refuses it | \
+| refused (LIFE) | the call begins, ends or replaces a thread or process | refuses it | refuses it |
+| refused (THREAD) | the call acts on the calling thread and waits, or on its registers | refuses it | \
 refuses it |
 
-*By file*: a file can keep a call waiting if it has a `poll` operation (pipe, socket, terminal,
-eventfd, FUSE) and O_NONBLOCK is not set. Regular files, directories and block devices of ordinary
-file systems have none: disks answer.
+*By file*: a file can keep a call waiting if it has a `poll` operation (pipe, socket, terminal, eventfd, FUSE) and
+O_NONBLOCK is not set. Regular files, directories and block devices of ordinary file systems have none: a disk answers.
 
-*Syscall thread* stands for all that happens outside of WAIT: after KICK, on a kernel core that
-polls the doorbells, for an entry with FLEXSC_ENTRY_ASYNC, and after an inline call has blocked
-and its successors were handed on. An *own thread* entry that is met there is refused. Only if the
-owner has claimed it in WAIT, without ASYNC or a pool, and a syscall thread has met it by chance, the
-thread gives it back: the owner executes it in this WAIT or in the next one, and poll() tells of it.
+*Syscall thread* stands for every execution outside of WAIT: after KICK, on a poller, of an entry with
+FLEXSC_ENTRY_ASYNC, and of the entries behind an inline call that has blocked. A syscall thread refuses an *own thread*
+entry. There is one exception: if the owner has claimed the entry in WAIT, without ASYNC or a pool, and it has reached a
+syscall thread by chance, the thread gives it back. The owner executes it in this WAIT or in the next one, and poll()
+tells of it.
 
-A refused entry has the result -EOPNOTSUPP and the reason in `reason`; make the call plainly.
-EOPNOTSUPP with reason 0 is the call's own answer. A number without a call gives -ENOSYS. These
-reasons come before the policy is asked: seccomp, ptrace or user dispatch decide over the owner's
-calls (GUARDED); the owner has unshared tables, and a syscall thread would use others, or the process
-has memory protection keys (CONTEXT).
+A refused entry has the result -EOPNOTSUPP and a reason in `reason`: make the call plainly. EOPNOTSUPP with reason 0 is
+the call's own answer. A number without a call gives -ENOSYS. Two reasons come before the policy: seccomp, ptrace or user
+dispatch decide over the owner's calls (GUARDED); the owner has unshared tables, so that a syscall thread would use
+others, or the process has memory protection keys (CONTEXT).
 
-*Inline* and *own thread* calls may still sleep: for the disk, for a lock in the kernel, for a driver.
-The entries behind them are then handed on, but WAIT itself returns only after they have, whatever
-its policy and its timeout are. Nothing bounds the sleep of some of them: of ioctls that wait for a
-device (TIOCMIWAIT, KVM_RUN, FIFREEZE), and of calls with a path or a file on FUSE, autofs, NFS or a
-frozen file system. Give the latter ASYNC; make the former plainly, from a thread that may wait.
+*Inline* and *own thread* calls may still sleep: for the disk, for a lock in the kernel, for a driver. The entries behind
+such a call are then handed on, but WAIT itself returns only after the call, whatever its policy and its timeout are.
+Nothing bounds the sleep of some of them: ioctls that wait for a device (TIOCMIWAIT, KVM_RUN, FIFREEZE), and calls with
+a path or a file on FUSE, autofs, NFS or a frozen file system. Give the latter ASYNC; make the former plainly, from a
+thread that may wait.
 
 ## What numbers and arguments do not tell
 
-- **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a
-  file under a lease for its holder. Opening is inline all the same, for speed. Where such a file
-  is possible and the program relies on WAIT to return, set FLEXSC_ENTRY_ASYNC.
-- **Positional I/O.** pread64, pwrite64, preadv and pwritev are inline without a look at the file:
-  pipes, sockets, terminals and events have no position and answer ESPIPE at once. The few drivers
-  that have both a position and a wait (`/dev/kmsg`) block the owner in WAIT; entries behind them
-  are handed on. Set FLEXSC_ENTRY_ASYNC for those.
-- **Files that ask who calls.** `/proc/thread-self` is the owner, also on a syscall thread; so is a
-  task number of 0 written to `cgroup.threads`. A signalfd shows read, poll and epoll the signals of
-  the process and those sent to the owner's thread. Writes to `loginuid` and `attr/*` in the owner's
-  directory of `/proc` set its credentials: a syscall thread refuses them with THREAD.
-- **Background jobs.** A background job that reads from its terminal is sent SIGTTIN unless the
-  owner blocks or ignores it; where it has a handler without SA_RESTART the call ends with EINTR.
-  The same holds for writes and SIGTTOU. The signal goes to any thread of the process that takes it.
-- **Memory protection keys.** The rights of a key are in a register of each thread. As long as a
-  process has a key allocated (pkey_alloc(2)), syscall threads refuse all its calls with CONTEXT; the
-  owner in WAIT executes what is inline. Rights set for keys that were not allocated are not seen.
-- **Where memory comes from.** Memory policy and CPU set of the executing thread decide over the
-  node of pages that a call allocates. No result shows it.
-- **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the thread that
-  executes; so does a userfaultfd that reports threads. The process id is the owner's.
-- **More than one thread.** A process with an engine has syscall threads, so calls that demand a
-  single thread fail as in any threaded process: unshare(CLONE_NEWUSER), setns to a user namespace.
+- **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a file under a lease
+  for its holder. Opening is inline all the same, for speed. If such a file is possible and the program relies on
+  WAIT to return, set FLEXSC_ENTRY_ASYNC.
+- **Positional I/O.** pread64, pwrite64, preadv and pwritev are inline without a look at the file: pipes, sockets,
+  terminals and events have no position and answer ESPIPE at once. The few drivers that have both a position and a
+  wait (`/dev/kmsg`) block the owner in WAIT, and the entries behind are handed on. Set FLEXSC_ENTRY_ASYNC for these.
+- **Files that ask who calls.** `/proc/thread-self` is the owner, also on a syscall thread; so is a task number of 0
+  written to `cgroup.threads`. A signalfd shows read, poll and epoll the signals of the process and those sent to the
+  owner's thread. Writes to `loginuid` and `attr/*` in the owner's directory of `/proc` set its credentials: a syscall
+  thread refuses them with THREAD.
+- **Background jobs.** A background job that reads from its terminal gets SIGTTIN unless the owner blocks or ignores
+  it. If it has a handler without SA_RESTART, the call ends with EINTR. The same holds for writes and SIGTTOU. The
+  signal goes to any thread of the process that takes it.
+- **Memory protection keys.** The rights of a key are in a register of each thread. As long as a process has a key
+  allocated (pkey_alloc(2)), syscall threads refuse all its calls with CONTEXT; the owner in WAIT executes inline calls.
+  Rights set for keys that were not allocated are not seen.
+- **Where memory comes from.** Memory policy and CPU set of the executing thread decide over the node of pages that a
+  call allocates. No result shows it.
+- **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the thread that executes; so does a
+  userfaultfd that reports threads. The process id is the owner's.
+- **More than one thread.** A process with an engine has syscall threads, so calls that demand a single thread fail as
+  in any threaded process: unshare(CLONE_NEWUSER), setns to a user namespace.
 
 ";
 
@@ -115,7 +110,7 @@ pub(crate) fn document() -> String {
 
     let _ = writeln!(
         out,
-        "## All {} calls\n\nWhere several classes stand, the arguments decide; the usual one comes \
+        "## All {} calls\n\nIf a call has several classes, the arguments decide; the usual class comes \
          first.\n\"The caller\" is the thread that executes the call.\n",
         ROWS.len()
     );
