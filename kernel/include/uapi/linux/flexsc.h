@@ -2,10 +2,11 @@
 /*
  * FlexSC: exception-less system calls. A program writes calls into syscall
  * pages that it shares with the kernel; the kernel executes them and writes
- * the results back.
+ * the results back. flexsc(4) describes the operations, docs/abi.md how to use
+ * the shared memory.
  *
- * Everything here is little or big endian as the machine is. All reserved
- * fields must be zero. Unknown flags are refused with EINVAL.
+ * Integers have the machine's byte order. All reserved fields must be zero.
+ * Unknown flags are refused with EINVAL.
  */
 #ifndef _UAPI_LINUX_FLEXSC_H
 #define _UAPI_LINUX_FLEXSC_H
@@ -23,16 +24,16 @@
 /*
  * Number of flexsc_wait(2) on x86-64: long flexsc_wait(unsigned int fd, u64 arg),
  * with the argument of FLEXSC_IOC_WAIT_FAST. Does what that ioctl does with
- * fewer instructions. ENOSYS where the kernel has no FlexSC.
+ * fewer instructions. ENOSYS if the kernel has no FlexSC.
  */
 #define FLEXSC_NR_WAIT		548
 
 /*
  * The state of an entry. The program owns it while it is free or done, the
  * kernel from the moment its bit in flexsc_ctrl.posted is toggled until its
- * bit in flexsc_ctrl.done is. The doorbell words are what counts; the state
- * is for people, debuggers and programs that look at one entry only. The
- * program writes FREE and SUBMITTED, the kernel BUSY and DONE.
+ * bit in flexsc_ctrl.done is toggled. The doorbell words decide; the state is
+ * for people, debuggers and programs that look at one entry only. The program
+ * writes FREE and SUBMITTED, the kernel BUSY and DONE.
  */
 enum flexsc_status {
 	FLEXSC_FREE		= 0,
@@ -41,23 +42,23 @@ enum flexsc_status {
 	FLEXSC_DONE		= 3,
 };
 
-/* Why a call was refused (flexsc_entry.reason, where result is -EOPNOTSUPP) */
+/* Why a call was not executed (flexsc_entry.reason); result is -EOPNOTSUPP unless said otherwise */
 enum flexsc_reason {
-	FLEXSC_REASON_NONE	= 0,	/* it was not refused */
-	FLEXSC_REASON_LIFE	= 1,	/* begins, ends or replaces a thread or process */
-	FLEXSC_REASON_THREAD	= 2,	/* acts on the calling thread's own state */
+	FLEXSC_REASON_NONE	= 0,	/* it was executed, or result says why not */
+	FLEXSC_REASON_LIFE	= 1,	/* the call begins, ends or replaces a thread or process */
+	FLEXSC_REASON_THREAD	= 2,	/* the call acts on the calling thread's own state */
 	FLEXSC_REASON_GUARDED	= 3,	/* seccomp, ptrace or user dispatch decide over the owner's calls */
 	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces, or has protection keys */
-	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or reserved field in the entry (result -EINVAL) */
-	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread is free or could be made (result -EAGAIN) */
+	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or pool, or a take that leads out of the chain (result -EINVAL) */
+	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread is free or could be created (result -EAGAIN) */
 	FLEXSC_REASON_CHAIN	= 7,	/* an entry before it in its chain failed (result -ECANCELED) */
 	FLEXSC_REASON_CANCELLED	= 8,	/* CANCEL came before it was started (result -ECANCELED) */
-	FLEXSC_REASON_BOUND	= 9,	/* LOOP_MAX rounds are over; the call was executed, result is its last */
+	FLEXSC_REASON_BOUND	= 9,	/* the loop ended after LOOP_MAX rounds; the call was executed, result is its last one */
 };
 
 /* flexsc_entry.flags */
-#define FLEXSC_ENTRY_ASYNC	(1U << 0)	/* always by a syscall thread, never inline */
-#define FLEXSC_ENTRY_LINK	(1U << 1)	/* the entry behind it starts when it has succeeded */
+#define FLEXSC_ENTRY_ASYNC	(1U << 0)	/* executed by a syscall thread, never inline */
+#define FLEXSC_ENTRY_LINK	(1U << 1)	/* the next entry starts when this one has succeeded */
 #define FLEXSC_ENTRY_LOOP	(1U << 2)	/* part of the loop of its chain */
 #define FLEXSC_ENTRY_SUM	(1U << 3)	/* in a loop: result is the sum over all rounds */
 #define FLEXSC_ENTRY_ALWAYS	(1U << 4)	/* in a chain: starts even if an entry before it has failed */
@@ -66,42 +67,42 @@ enum flexsc_reason {
 				 FLEXSC_ENTRY_ALWAYS)
 
 /*
- * flexsc_entry.take: argument @arg (0 to 5) is replaced by the result of the
- * entry @back (1 to 32) places before it in the same chain. 0: nothing is taken.
+ * flexsc_entry.take: replaces argument @arg (0 to 5) by the result of the entry
+ * @back (1 to 32) places before this one in the same chain. 0: nothing is taken.
  */
 #define FLEXSC_TAKE(arg, back)	((__u8)((((back) - 1) << 3) | ((arg) + 1)))
 
 /*
- * Chains. Entries of one page that lie side by side and are posted together,
- * each but the last with FLEXSC_ENTRY_LINK, are a chain: each starts when the
- * one before it has succeeded, that is, returned something else than -errno.
- * When one fails, those behind it get -ECANCELED, reason CHAIN. All results of
- * a chain are published together, at its end.
+ * Chains. Neighbours in one page that are posted together, each but the last
+ * with FLEXSC_ENTRY_LINK, are a chain: each entry starts when the one before it
+ * has succeeded, that is, returned something else than -errno. If one fails,
+ * the entries after it get -ECANCELED, reason CHAIN. All results of a chain are
+ * published together, at its end.
  *
  * An entry with FLEXSC_ENTRY_ALWAYS starts even if an entry before it has
  * failed or was cancelled, so that a close() at the end of a chain is not
- * skipped. It is skipped like the others if it takes a result that is not there:
- * that of an entry which failed or was skipped itself.
+ * skipped. It is skipped if it takes the result of an entry that has failed or
+ * was skipped itself.
  *
- * Neighbours in a chain that have FLEXSC_ENTRY_LOOP are its loop, one for each
- * chain: they are repeated until one of them returns 0, then the chain goes on
- * behind the loop, or until one fails. The others keep the results of the round
- * before, or get -ECANCELED, reason CHAIN, where there was none. After
- * FLEXSC_PARAM_LOOP_MAX rounds the loop ends too, and its last entry says so
- * with reason BOUND. A chain with a loop is executed by a syscall thread.
+ * Neighbours in a chain that have FLEXSC_ENTRY_LOOP are its loop; a chain has at
+ * most one. They are repeated until one of them returns 0, and then the chain
+ * goes on behind the loop, or until one fails. The other entries keep the results
+ * of the round before; if there was none, they get -ECANCELED, reason CHAIN.
+ * After FLEXSC_PARAM_LOOP_MAX rounds the loop ends too, and its last entry has
+ * reason BOUND. A syscall thread executes a chain with a loop.
  *
  * The pool of a chain is that of its first entry, and FLEXSC_ENTRY_ASYNC there
- * holds for all of it.
+ * holds for the whole chain.
  */
 
 /**
  * struct flexsc_entry - one posted system call, one cache line
  * @nr: number of the system call (program)
  * @flags: FLEXSC_ENTRY_* (program)
- * @pool: pool that executes the call; 0: the waiting thread may, too (program)
+ * @pool: pool that executes the call; 0: the waiting thread may execute it, too (program)
  * @take: FLEXSC_TAKE() or 0, for up to two arguments (program)
  * @reason: enum flexsc_reason (kernel)
- * @status: enum flexsc_status (both, see there)
+ * @status: enum flexsc_status (both)
  * @args: arguments (program)
  * @result: what the call returned, -errno on failure (kernel)
  */
@@ -117,25 +118,22 @@ struct flexsc_entry {
 } __attribute__((aligned(64)));
 
 /* flexsc_ctrl.flags */
-#define FLEXSC_CTRL_NEED_WAKEUP	(1U << 0)	/* nobody polls: KICK or WAIT after posting */
+#define FLEXSC_CTRL_NEED_WAKEUP	(1U << 0)	/* no poller is awake: KICK or WAIT after posting */
 
 /**
  * struct flexsc_ctrl - control block of one syscall page, two cache lines
  * @posted: doorbell, one bit for each entry, toggled to post it (program)
- * @reaped: one bit for each entry, toggled when its result was taken (program)
- * @taken: one bit for each entry, toggled when it was accepted (kernel)
+ * @reaped: one bit for each entry, toggled when the program has its result (program)
+ * @taken: one bit for each entry, toggled when the kernel has accepted it (kernel)
  * @done: one bit for each entry, toggled when its result is there (kernel)
  * @flags: FLEXSC_CTRL_* (kernel)
  *
  * Posted and not yet accepted: posted ^ taken. Finished and not yet reaped:
  * done ^ reaped. Free: not (posted ^ reaped).
  *
- * Ordering. The program writes the entry, then stores posted with release; the
- * kernel loads posted with acquire, then reads the entry. The kernel writes
- * the result, then stores done with release; the program loads done with
- * acquire, then reads the result. Before it sleeps the kernel sets
- * NEED_WAKEUP, executes a full barrier and loads posted again; the program
- * stores posted, executes a full barrier and loads flags.
+ * Both sides store their words with release and load the other side's with
+ * acquire. After storing posted, and while polling done in vain, the program
+ * looks at NEED_WAKEUP: see "Ordering" in docs/abi.md.
  *
  * The kernel never reads back taken, done and flags.
  */
@@ -153,7 +151,7 @@ struct flexsc_ctrl {
 /**
  * struct flexsc_register - argument of FLEXSC_IOC_REGISTER
  * @size: sizeof(struct flexsc_register) (in)
- * @abi: FLEXSC_ABI_VERSION (in); EPROTO where the kernel has another one
+ * @abi: FLEXSC_ABI_VERSION (in); EPROTO if the kernel has another one
  * @flags: 0 (in)
  * @pages: number of syscall pages, 1 to FLEXSC_MAX_PAGES (in)
  * @id: of the registration (out)
@@ -163,8 +161,8 @@ struct flexsc_ctrl {
  * @__reserved: 0 (in)
  *
  * Makes syscall pages that belong to the calling thread. The mapping begins
- * with the control blocks, one for each page, and goes on at ctrl_len with
- * the pages themselves. Both parts are multiples of the page size.
+ * with the control blocks, one for each page; the pages follow at ctrl_len.
+ * Both parts are multiples of the page size.
  */
 struct flexsc_register {
 	__u32	size;
@@ -184,7 +182,7 @@ enum flexsc_policy {
 	FLEXSC_WAIT_ANY		= 1,	/* until one result is there */
 	FLEXSC_WAIT_SOME	= 2,	/* until min results, or linger_ns after the first */
 	FLEXSC_WAIT_ALL		= 3,	/* until nothing posted is unfinished */
-	FLEXSC_WAIT_ADAPTIVE	= 4,	/* SOME, with numbers that follow the rate of completions */
+	FLEXSC_WAIT_ADAPTIVE	= 4,	/* as SOME, with numbers that follow the rate of completions */
 };
 
 /**
@@ -195,12 +193,10 @@ enum flexsc_policy {
  * @min: number of results that FLEXSC_WAIT_SOME waits for
  * @timeout_ns: CLOCK_MONOTONIC time, as the caller sees it, at which to give up
  *	with ETIME, 0: never
- * @linger_ns: for FLEXSC_WAIT_SOME: time from the first result on after which
- *	       fewer than min will do, 0: wait for all of min
+ * @linger_ns: for FLEXSC_WAIT_SOME: fewer than min results suffice when this
+ *	       time has passed since the first, 0: wait for all of min
  *
- * The ioctl returns the number of results that are there and not reaped. It
- * fails with ETIME, EINTR (a signal; call again), EDEADLK (nothing is posted
- * that could satisfy the policy).
+ * The ioctl returns the number of results that are there and not reaped.
  */
 struct flexsc_wait {
 	__u32	size;
@@ -220,17 +216,17 @@ struct flexsc_wait {
 	(((__u64)(min) << 32) | ((__u64)(policy) << 16) | (__u64)(id))
 
 /*
- * Parameters (FLEXSC_IOC_SET, FLEXSC_IOC_GET). Those of the engine want
- * flexsc_param.pool to be 0; POOL_* are those of one pool. SET of any POOL_* of
- * a pool that does not exist makes it; GET of one is ENOENT.
+ * Parameters (FLEXSC_IOC_SET, FLEXSC_IOC_GET). POOL_* are parameters of one
+ * pool, the others of the engine, with flexsc_param.pool 0. SET of a POOL_*
+ * parameter makes a pool that does not exist; GET fails with ENOENT.
  */
 enum flexsc_param_id {
 	FLEXSC_PARAM_SPIN_CPUS	= 0,	/* mask of CPUs that poll the doorbells, 0: none (default) */
-	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a kernel core polls in vain before it sleeps, up to FLEXSC_MAX_IDLE_NS; 0: it never spins */
+	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a poller finds nothing before it sleeps, up to FLEXSC_MAX_IDLE_NS; 0: one round */
 	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads, all pools together */
 	FLEXSC_PARAM_RETIRE_MS	= 3,	/* how long an idle syscall thread stays */
 	FLEXSC_PARAM_EVENTFD	= 4,	/* SET only: eventfd to signal when results are there, -1: none */
-	FLEXSC_PARAM_SPIN_AUTO	= 5,	/* kernel cores that may be recruited besides SPIN_CPUS, 0: none (default) */
+	FLEXSC_PARAM_SPIN_AUTO	= 5,	/* pollers that may be recruited beside SPIN_CPUS, 0: none (default) */
 	FLEXSC_PARAM_ORDER	= 6,	/* enum flexsc_order */
 	FLEXSC_PARAM_LOOP_MAX	= 7,	/* rounds of a chain's loop, 1 to FLEXSC_MAX_ROUNDS */
 	FLEXSC_PARAM_POOL_CPUS	= 8,	/* mask of CPUs that the pool's threads run on, 0: those of the opener (default) */
@@ -246,7 +242,7 @@ enum flexsc_param_id {
 
 /* FLEXSC_PARAM_ORDER: in which order the entries of a batch are begun. */
 enum flexsc_order {
-	FLEXSC_ORDER_POSTED	= 0,	/* by index, round the page: the order of posting if entries are used in turn */
+	FLEXSC_ORDER_POSTED	= 0,	/* by index, around the page: the order of posting if entries are used in turn */
 	FLEXSC_ORDER_NUMBER	= 1,	/* grouped by the number of the call */
 	FLEXSC_ORDER_IO_FIRST	= 2,	/* first those that go to syscall threads */
 };
@@ -274,10 +270,8 @@ struct flexsc_param {
  * @index: page times FLEXSC_PAGE_ENTRIES plus number of the entry
  * @flags: 0
  *
- * Ends a posted call as a signal would end a plain one: with EINTR or a partial
- * result; with -ECANCELED, reason CANCELLED, if it has not started; with its
- * result if it is too late. Returns at once: the result comes as ever. ENOENT:
- * nothing is posted there, or its result is there already.
+ * Ends a posted call as a signal would end a plain one. Returns at once; the
+ * result comes as usual.
  */
 struct flexsc_cancel {
 	__u32	size;
@@ -293,7 +287,7 @@ struct flexsc_cancel {
  * @fd: eventfd to signal when results of this registration are there, -1: none
  * @flags: 0
  *
- * As FLEXSC_PARAM_EVENTFD, which is signalled for all registrations, beside it.
+ * Signalled beside FLEXSC_PARAM_EVENTFD, which is for all registrations.
  */
 struct flexsc_eventfd {
 	__u32	size;
@@ -311,27 +305,27 @@ struct flexsc_eventfd {
  * @inline_done: entries executed by the waiting thread itself
  * @thread_done: entries executed by syscall threads
  * @refused: entries refused (EOPNOTSUPP, or EINVAL for the entry itself)
- * @handoffs: times that an executing thread blocked and another went on
+ * @handoffs: times that an executing thread blocked and another one took over
  * @kicks: KICK calls
  * @waits: WAIT calls
  * @sleeps: times that a WAIT call had to sleep
- * @spin_rounds: polls of the doorbells by kernel cores that found nothing
- * @spin_sleeps: times that a kernel core gave up polling and slept
+ * @spin_rounds: rounds in which a poller found nothing
+ * @spin_sleeps: times that a poller went to sleep
  * @threads: syscall threads now
- * @threads_idle: of these, idle
+ * @threads_idle: idle ones among them
  * @threads_created: syscall threads created so far
  * @threads_retired: syscall threads that ended for want of work
  * @create_failed: syscall threads that could not be created
- * @max_active: most syscall threads that were ever taking entries at once;
- *		those that blocked in a call, or finish one, are not counted
+ * @max_active: most syscall threads that ever took entries at once, without
+ *		threads that were blocked in a call or finished one
  * @max_blocked: most calls that were ever blocked at once
  * @pages: syscall pages now
  * @cancels: CANCEL calls that found their entry
  * @chains: chains executed to their end or failure
  * @loop_rounds: rounds of loops, the first of each not counted
  * @spin_cpus: CPUs that poll now, awake or not
- * @recruited: times that a kernel core was recruited for a backlog
- * @released: times that a recruited core was given back
+ * @recruited: times that a poller was recruited for a backlog
+ * @released: times that a recruited poller gave its CPU back
  * @pools: pools now
  */
 struct flexsc_stats {
