@@ -261,12 +261,12 @@ impl fmt::Display for Error {
             }
             Error::BadValue { param, value } => write!(
                 f,
-                "the kernel refuses {value} for {param:?}: see the limits in docs/abi.md"
+                "the kernel refuses {value} for {param:?}: see the limits in flexsc(4)"
             ),
             Error::BadPool { pool, param, value } => write!(
                 f,
                 "the kernel refuses {value} for {param:?} of pool {pool}: pools have numbers \
-                 0 to {}; see the limits in docs/abi.md",
+                 0 to {}; see the limits in flexsc(4)",
                 FLEXSC_POOLS - 1
             ),
             Error::NotSoNice { pool, nice } => write!(
