@@ -16,6 +16,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use text::{Quote, Quoted};
 
 /// Documents about the kernel side.
@@ -32,6 +33,12 @@ const HISTORY: &[&str] = &["CHANGELOG.md"];
 
 /// A table of another project's names, which `flexsc-policy-tests` compares with that project.
 const TASK_TABLE: &str = "### What a call reads of its caller";
+
+/// Read once for all tests.
+fn repository() -> &'static Repository {
+    static REPOSITORY: LazyLock<Repository> = LazyLock::new(Repository::load);
+    &REPOSITORY
+}
 
 /// All that is wrong in a text, with line numbers.
 fn check_text(
@@ -114,15 +121,15 @@ fn assert_none(wrong: &[String]) {
 
 #[test]
 fn documents_name_what_exists() {
-    let repository = Repository::load();
-    let (documents, _) = documents(&repository);
+    let repository = repository();
+    let (documents, _) = documents(repository);
     assert!(documents.len() > 8, "{documents:?}");
     let mut wrong = Vec::new();
     for path in documents {
         let content = repository.read(&path);
         report(
             &path,
-            check_document(&repository, &path, &content),
+            check_document(repository, &path, &content),
             &mut wrong,
         );
     }
@@ -131,15 +138,15 @@ fn documents_name_what_exists() {
 
 #[test]
 fn man_pages_name_what_exists() {
-    let repository = Repository::load();
-    let (_, pages) = documents(&repository);
+    let repository = repository();
+    let (_, pages) = documents(repository);
     assert!(pages.len() > 2, "{pages:?}");
     let mut wrong = Vec::new();
     for path in pages {
         let quotes = text::man(&repository.read(&path));
         report(
             &path,
-            check_text(&repository, Text::Document, "", &quotes),
+            check_text(repository, Text::Document, "", &quotes),
             &mut wrong,
         );
     }
@@ -148,7 +155,7 @@ fn man_pages_name_what_exists() {
 
 #[test]
 fn comments_name_what_exists() {
-    let repository = Repository::load();
+    let repository = repository();
     assert!(repository.sources.len() > 100);
     let mut wrong = Vec::new();
     for (path, source) in &repository.sources {
@@ -163,7 +170,7 @@ fn comments_name_what_exists() {
                 .map(|(line, quote)| (comment.line + line - 1, quote))
                 .collect();
             let text = Text::Comment(source, names);
-            report(path, check_text(&repository, text, "", &quotes), &mut wrong);
+            report(path, check_text(repository, text, "", &quotes), &mut wrong);
         }
     }
     assert_none(&wrong);
@@ -188,7 +195,7 @@ fn kernels() -> Vec<PathBuf> {
 
 #[test]
 fn names_of_the_kernel_are_there() {
-    let repository = Repository::load();
+    let repository = repository();
     let kernels = kernels();
     if kernels.is_empty() {
         // Not by eprintln!, which the test harness swallows.
@@ -216,8 +223,8 @@ fn names_of_the_kernel_are_there() {
 
 #[test]
 fn names_of_others_are_used() {
-    let repository = Repository::load();
-    let (documents, pages) = documents(&repository);
+    let repository = repository();
+    let (documents, pages) = documents(repository);
     let texts = documents
         .iter()
         .chain(&pages)
@@ -243,7 +250,7 @@ fn names_of_others_are_used() {
 
 #[test]
 fn all_areas_of_guest_tests_are_listed() {
-    let repository = Repository::load();
+    let repository = repository();
     let document = repository.read("docs/testing.md");
     let (_, list) = document.split_once("\nAreas: ").expect("the list is there");
     let list = list.split("\n\n").next().unwrap_or(list);
@@ -257,7 +264,7 @@ fn all_areas_of_guest_tests_are_listed() {
 /// Every kind of wrong name is found, and the right one beside it is not.
 #[test]
 fn planted_names_are_found() {
-    let repository = Repository::load();
+    let repository = repository();
     for (kind, right, wrong) in [
         ("method", "`Engine::close`", "`Engine::shut`"),
         ("type", "`OwnedTable::remove`", "`SharedTable::remove`"),
@@ -349,23 +356,23 @@ fn planted_names_are_found() {
             "`Engine::shut\n`",
         ),
     ] {
-        let found = check_document(&repository, "docs/internals.md", right);
+        let found = check_document(repository, "docs/internals.md", right);
         assert!(found.is_empty(), "{kind}: {found:?}");
-        let found = check_document(&repository, "docs/internals.md", wrong);
+        let found = check_document(repository, "docs/internals.md", wrong);
         assert_eq!(found.len(), 1, "{kind}: {wrong}: {found:?}");
     }
 }
 
 #[test]
 fn planted_names_in_man_pages_are_found() {
-    let repository = Repository::load();
+    let repository = repository();
     for (right, wrong) in [
         (".I ctrl_len", ".I ctrl_size"),
         (".BI \\-\\-buffer \" kib\"", ".BI \\-\\-bluffer \" kib\""),
         (".B FLEXSC_IOC_KICK", ".B FLEXSC_IOC_PUSH"),
         ("see docs/abi.md.", "see docs/api.md."),
     ] {
-        let check = |content| check_text(&repository, Text::Document, "", &text::man(content));
+        let check = |content| check_text(repository, Text::Document, "", &text::man(content));
         assert_eq!(check(right), BTreeSet::new());
         assert!(!check(wrong).is_empty(), "{wrong}");
     }
@@ -373,12 +380,12 @@ fn planted_names_in_man_pages_are_found() {
 
 #[test]
 fn planted_names_in_comments_are_found() {
-    let repository = Repository::load();
+    let repository = repository();
     let code = "/// Calls [`Self::run`] with `bits`.\nimpl Worker { fn serve(bits: u64) {} }";
     let source = source::Source::new(code, source::Language::Rust);
     let check = |content| {
         check_text(
-            &repository,
+            repository,
             Text::Comment(&source, &repository.kernel),
             "",
             &text::comment(content),
