@@ -12,8 +12,8 @@ pub(crate) enum Text<'a> {
     Document,
     /// A document about the kernel side, where names mean those of the module.
     KernelDocument,
-    /// A comment in this file, under one of the roots.
-    Comment(&'a Source, &'a Names),
+    /// A comment in this file, which may use these roots' names.
+    Comment(&'a Source, &'a [&'a Names]),
 }
 
 /// Extensions of files.
@@ -49,7 +49,7 @@ impl Repository {
         match text {
             Text::Document => vec![&self.kernel, &self.user, &self.tests, &self.scripts],
             Text::KernelDocument => vec![&self.kernel],
-            Text::Comment(_, names) => vec![names],
+            Text::Comment(_, names) => names.to_vec(),
         }
     }
 
@@ -382,7 +382,7 @@ impl Repository {
             return Vec::new();
         }
         let known = self.roots(text).iter().any(|names| match *owner {
-            "crate" | "super" | "self" => names.declared.contains(*member),
+            "crate" | "super" | "self" | "flexsc" => names.declared.contains(*member),
             "Self" => match text {
                 Text::Comment(source, _) => {
                     let types = source.implemented();

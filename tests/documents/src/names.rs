@@ -11,6 +11,7 @@ mod text;
 
 use check::Text;
 use repository::Repository;
+use source::{Names, Source};
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -159,10 +160,11 @@ fn comments_name_what_exists() {
     assert!(repository.sources.len() > 100);
     let mut wrong = Vec::new();
     for (path, source) in &repository.sources {
-        let names = if path.starts_with("kernel/") {
-            &repository.kernel
-        } else {
-            &repository.user
+        let (kernel, user, tests) = (&repository.kernel, &repository.user, &repository.tests);
+        let names: &[&Names] = match path.split('/').next() {
+            Some("kernel") => &[kernel],
+            Some("user") => &[user],
+            _ => &[tests, kernel, user],
         };
         for comment in &source.comments {
             let quotes: Vec<Quoted> = text::comment(&comment.text)
@@ -172,6 +174,24 @@ fn comments_name_what_exists() {
             let text = Text::Comment(source, names);
             report(path, check_text(repository, text, "", &quotes), &mut wrong);
         }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn messages_of_patches_name_what_exists() {
+    let repository = repository();
+    assert!(repository.messages.len() > 8);
+    let no_code = Source::default();
+    let kernel = [&repository.kernel];
+    let text = Text::Comment(&no_code, &kernel);
+    let mut wrong = Vec::new();
+    for (path, message) in &repository.messages {
+        report(
+            path,
+            check_text(repository, text, "", &text::comment(message)),
+            &mut wrong,
+        );
     }
     assert_none(&wrong);
 }
@@ -386,7 +406,7 @@ fn planted_names_in_comments_are_found() {
     let check = |content| {
         check_text(
             repository,
-            Text::Comment(&source, &repository.kernel),
+            Text::Comment(&source, &[&repository.kernel]),
             "",
             &text::comment(content),
         )
@@ -397,6 +417,7 @@ fn planted_names_in_comments_are_found() {
         "[x](crate::engine::Engine::close)",
         "see `engine.rs`",
         "as syscall_invoke_self() does",
+        " * @bits: entries",
     ] {
         assert_eq!(check(right), BTreeSet::new(), "{right}");
     }
@@ -406,6 +427,7 @@ fn planted_names_in_comments_are_found() {
         "[x](crate::engine::Engine::shut)",
         "see `motor.rs`",
         "as syscall_invoke() does",
+        " * @bats: entries",
     ] {
         assert!(!check(wrong).is_empty(), "{wrong}");
     }

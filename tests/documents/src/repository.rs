@@ -28,6 +28,8 @@ pub(crate) struct Repository {
     pub(crate) targets: BTreeSet<String>,
     /// Names that others define.
     pub(crate) outside: HashMap<String, String>,
+    /// The messages of the patches, by path.
+    pub(crate) messages: BTreeMap<String, String>,
     /// Rust and C files with comments to check, by path.
     pub(crate) sources: BTreeMap<String, Source>,
 }
@@ -96,6 +98,8 @@ impl Repository {
             ("kernel", "patch") => {
                 let text = self.read(path);
                 self.kernel.add_words(&patched(&text));
+                let message = text.split("\n---\n").next().unwrap_or_default();
+                self.messages.insert(path.to_owned(), message.to_owned());
                 // Files of the patched kernel.
                 let files = text.lines().filter_map(|line| line.strip_prefix("+++ b/"));
                 self.paths.extend(files.map(str::to_owned));
@@ -133,9 +137,7 @@ impl Repository {
             names.add_words(&source.code);
         }
         self.add_guest_tests(&source.code);
-        if dir != "tests" {
-            self.sources.insert(path.to_owned(), source);
-        }
+        self.sources.insert(path.to_owned(), source);
     }
 
     /// The names in `tests! { "area": name => …; … }`.

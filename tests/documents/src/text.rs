@@ -98,8 +98,8 @@ pub(crate) fn comment(text: &str) -> Vec<Quoted> {
         }
     }
     for (line, content) in text.lines().enumerate() {
-        for call in calls(content) {
-            found.push((line + 1, Quote::Code(call.to_owned())));
+        for name in calls(content).into_iter().chain(fields(content)) {
+            found.push((line + 1, Quote::Code(name.to_owned())));
         }
     }
     found
@@ -114,6 +114,21 @@ fn calls(line: &str) -> Vec<&str> {
             .map_or(0, |i| i + 1);
         if end - begin > 2 && !line[..begin].ends_with(['.', '>', '`']) {
             found.push(&line[begin..end + 2]);
+        }
+    }
+    found
+}
+
+/// `@name` in a line: a field or an argument, in the kernel's comments.
+fn fields(line: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices('@') {
+        let rest = &line[at + 1..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let name = &rest[..end.unwrap_or(rest.len())];
+        // In an address it stands behind a word.
+        if !name.is_empty() && !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric()) {
+            found.push(name);
         }
     }
     found

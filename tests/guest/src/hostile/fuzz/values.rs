@@ -194,7 +194,7 @@ impl Values {
         }
     }
 
-    /// Any word, but an address of the kernel only such as `leaks::is_own` knows.
+    /// Any word; [`mark`] marks it if it looks like an address of the kernel.
     pub fn word(&self, random: &mut Random) -> u64 {
         mark(random.word())
     }
