@@ -100,6 +100,11 @@ hide_progress() {
 	wait "$1" 2>/dev/null || true
 }
 
+# cpu_seconds FILE: the processor time in what "times" has printed: "0m1.500s 0m0.250s", two such lines.
+cpu_seconds() {
+	{ cat "$1" 2>/dev/null || true; } | awk -F "[ms ]+" '{ s += $1 * 60 + $2 + $3 * 60 + $4 } END { printf "%.0f", s }'
+}
+
 # part NAME COUNT COMMAND...
 part() {
 	local name=$1 how=$2 log rc p f s start=$SECONDS follower
@@ -112,13 +117,15 @@ part() {
 	follower=$!
 	set +e
 	(
+		trap 'times >"$log.cpu"' EXIT
 		set -e
 		"$@"
 	) >"$log" 2>&1 </dev/null
 	rc=$?
 	set -e
 	hide_progress "$follower"
-	rm -f "$FLEXSC_PROGRESS" ${lane:+"$logs/$lane.progress"}
+	printf '%6d s  %6d s of CPU time  %s\n' $((SECONDS - start)) "$(cpu_seconds "$log.cpu")" "$name" >>"$logs/times"
+	rm -f "$log.cpu" "$FLEXSC_PROGRESS" ${lane:+"$logs/$lane.progress"}
 	case $how in
 	one) read -r p f s <<<"$((rc == 0)) $((rc != 0)) 0" ;;
 	*) read -r p f s < <("count_$how" "$log") || true ;;
@@ -216,7 +223,8 @@ sums() {
 
 # finish: the last line, and the exit code.
 finish() {
-	printf '\nlogs in %s, %d s\n%s\n' "$logs" $((SECONDS - begun)) "$(sums $passed $failed $skipped)"
+	printf '\nlogs in %s, %d s, %d s of CPU time\n%s\n' "$logs" $((SECONDS - begun)) \
+		"$(awk '{ s += $3 } END { print s + 0 }' "$logs/times")" "$(sums $passed $failed $skipped)"
 	((failed == 0 && passed > 0)) || exit 1
 	exit 0
 }

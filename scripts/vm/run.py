@@ -45,11 +45,24 @@ class Tail:
         return [ln.decode(errors="replace").rstrip("\r") for ln in lines]
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process and its threads have used so far."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    utime, stime = stat.rpartition(")")[2].split()[11:13]
+    return (int(utime) + int(stime)) / os.sysconf("SC_CLK_TCK")
+
+
 class Progress:
     """One line per test while it runs."""
 
-    def __init__(self, out) -> None:
+    def __init__(self, out, cpu=None) -> None:
         self.out = out
+        # Returns the processor time of the machine, if there is one of our own.
+        self.cpu = cpu
+        self.cpu_since = 0.0
         self.test: str | None = None
         self.since = 0.0
         self.reason = ""
@@ -73,6 +86,7 @@ class Progress:
             self.planned, self.begun = int(plan[1]), time.monotonic()
         if line.startswith("# begin "):
             self.test, self.since = line[8:], time.monotonic()
+            self.cpu_since = self.cpu() if self.cpu else 0.0
             self.reason, self.diag = "", []
             if self.out.isatty():
                 print(f"  ...     {self.test}", end="\r", file=self.out, flush=True)
@@ -90,7 +104,8 @@ class Progress:
         self.results += 1
         self.tell()
         took = time.monotonic() - self.since
-        print(f"  {status:7} {match[2]:40} {took:6.1f} s  {self.reason}".rstrip(), file=self.out)
+        used = f"{self.cpu() - self.cpu_since:6.1f} s of CPU time" if self.cpu else ""
+        print(f"  {status:7} {match[2]:40} {took:6.1f} s  {used}  {self.reason}".rstrip(), file=self.out)
         if status == "FAILED":
             for diag in self.diag[-20:]:
                 print(f"            {diag}", file=self.out)
@@ -115,11 +130,12 @@ class Machine:
         self.slow = 1.0  # how many times slower than the machine that the limits are for
         self.boot_seconds = 0.0
         self.ended_by_us = False
-        self.progress = Progress(sys.stdout)
+        self.child: subprocess.Popen | None = None
+        self.progress = Progress(sys.stdout, lambda: cpu_seconds(self.child.pid))
 
     def run(self, command: list[str]) -> None:
         log = (self.work / "emulator.log").open("wb")
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        child = self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         start, parent = time.monotonic(), os.getppid()
         try:
             while True:

@@ -69,7 +69,7 @@ fi
 printf '  judge: %s unit tests passed, %s failed\n' "$passed" "$failed"
 
 start 'a good run' -k good
-says '  ok +good_one +[0-9.]+ s'
+says '  ok +good_one +[0-9.]+ s +[0-9.]+ s of CPU time'
 says 'ktest-result: .* passed=2 failed=0 skipped=0 .*'
 says '2 passed, 0 failed'
 ends 0
@@ -118,7 +118,7 @@ finish
 
 # The limits are for a machine of the usual speed, so here they are longer; what hangs is still seen.
 slow=1 start 'a slow machine' --limit 4 -k 'work hang'
-says '  ok +work +[0-9.]+ s'
+says '  ok +work +[0-9.]+ s +[0-9.]+ s of CPU time'
 says 'FAILED hang: limit of ([5-9]|[1-9][0-9]+) s hit'
 says '1 passed, 1 failed'
 errs '.*: [0-9.]+ times as slow as usual, so are the limits'
