@@ -3,6 +3,7 @@
 
 import io
 import os
+import re
 import sys
 import unittest
 from pathlib import Path
@@ -45,12 +46,20 @@ FAULTS = """\
 [    2.5] general protection fault, probably for non-canonical address 0xdead000000000100
 [    2.5] KASAN: null-ptr-deref in range [0x10-0x17]
 [    2.5] KCSAN: data-race in a / b
+[    2.5] BUG: KFENCE: use-after-free read in flexsc_close+0x1/0x2
+[    2.5] double fault: 0000 [#1] SMP
+[    2.5] PANIC: double fault, error_code: 0x0
+[    2.5] traps: PANIC: double fault, error_code: 0x0
 [    2.5] UBSAN: array-index-out-of-bounds in drivers/flexsc/x.c:1:2
 [    2.5] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
 [    2.5] rcu: INFO: rcu_preempt self-detected stall on CPU
 [    2.5] rcu: INFO: rcu_sched detected expedited stalls on CPUs/tasks: { 1-... }
 [    2.5] rcu: rcu_preempt kthread starved for 5250 jiffies! g1 f0x0
 [    2.5] INFO: task flexsc-tests:77 blocked for more than 120 seconds.
+[    2.5] INFO: rcu_sched detected stalls on CPUs/tasks:
+[    2.5] INFO: lockdep is turned off.
+[    2.5] kobject: kobject (00000000c0ffee00): tried to init an initialized object, something is seriously wrong.
+[    2.5] VFS: Busy inodes after unmount of tmpfs (tmpfs)
 [    2.5] INFO: trying to register non-static key.
 [    2.5] watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [flexsc:77]
 [    2.5] watchdog: CPU0: Watchdog detected hard LOCKUP on cpu 0
@@ -158,6 +167,13 @@ class Judge(unittest.TestCase):
             with self.subTest(line):
                 verdict = judge(ktap("a", "b"), BOOT + mark("a", line + "\n") + mark("b") + END)
                 self.assertEqual(list(self.failures(verdict)), ["a"])
+
+    def test_every_pattern_sees_a_fault(self):
+        lines = [rules.TIMESTAMP.sub("", line) for line in FAULTS.splitlines()]
+        patterns = (rules.GUEST / "splats.ere").read_text().splitlines()
+        for pattern in (line for line in patterns if line[0] != "#"):
+            with self.subTest(pattern):
+                self.assertTrue(any(re.search(pattern, line) for line in lines), "no fault of FAULTS looks like this")
 
     def test_harmless_lines(self):
         verdict = judge(ktap("a"), BOOT + mark("a", HARMLESS) + END)
