@@ -123,6 +123,9 @@ if [[ -n $build && -z $bin ]]; then
 	[[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
 	STAGE_FOLLOW=programs_progress stage programs build_programs >&2
 fi
+# What our own tests may skip is known.
+may_skip=''
+[[ -n $bin ]] || may_skip=1
 bin=${bin:-$PROGRAMS/flexsc-tests}
 [[ $mode == run || $mode == shell || -x $bin ]] ||
 	die "the test program '$bin' is missing or not executable; --no-build is only for what is built already."
@@ -256,7 +259,7 @@ run=(--work "$work" --mode "$mode" --lock "${KTEST_LOCK:-$FLEXSC_CACHE/vm.lock}"
 [[ $accel != tcg ]] || run+=(--emulated)
 if [[ $mode == tests ]]; then
 	kunit=$(find_kunit)
-	run+=(--kunit "$kunit")
+	run+=(--kunit "$kunit" ${may_skip:+--may-skip "$smp"})
 fi
 set +e
 python3 "$ROOT/scripts/vm/run.py" "${run[@]}" -- "${QEMU[@]}"

@@ -38,6 +38,22 @@ def load_splats(path: Path = GUEST / "splats.ere") -> re.Pattern[str]:
 SPLAT = load_splats()
 
 
+@dataclass(frozen=True)
+class Skips:
+    """Why a test may skip itself in one kind of machine; None where any reason will do."""
+
+    reasons: tuple[str, ...] | None = None
+
+    @classmethod
+    def load(cls, config: str, cpus: int, path: Path = GUEST / "skips") -> Skips:
+        rows = [line.split(None, 2) for line in path.read_text().splitlines() if line and line[0] != "#"]
+        rows = [row for row in rows if row[0] == config]
+        return cls(tuple(row[2] for row in rows if row[1] in ("*", str(cpus))) if rows else None)
+
+    def allow(self, reason: str) -> bool:
+        return self.reasons is None or reason.startswith(self.reasons)
+
+
 def load_parser(kunit_dir: Path):
     """The KTAP parser of the kernel source, made silent; its errors are collected."""
     sys.dont_write_bytecode = True
@@ -150,12 +166,14 @@ def judge(
     limit: tuple[str, str] | None,
     parser,
     need_exit: bool = True,
+    may_skip: Skips = Skips(),
 ) -> Verdict:
     """Judges one run.
 
     `limit` names the test (or "boot", "vm") that hit a time limit, and says
     which.  `need_exit` is off on a machine that is not ours to end: there the
-    exit code is the runner's and no end marker is written.
+    exit code is the runner's and no end marker is written.  A skip that
+    `may_skip` does not allow is a failure.
     """
     verdict = Verdict()
     con = read_console(console)
@@ -190,6 +208,9 @@ def judge(
         if test.counts.errors:
             verdict.fail(name, "its result line is out of order")
     all_ok = not verdict.failures
+    for result in list(verdict.results.values()):
+        if result.status == "skipped" and not may_skip.allow(result.reasons[0]):
+            verdict.fail(result.name, f"skipped, but this machine should have it: {result.reasons[0]}")
 
     if limit:
         verdict.fail(*limit)

@@ -252,6 +252,8 @@ def main() -> int:
     ap.add_argument("--lock", type=Path)
     ap.add_argument("--title", default="")
     ap.add_argument("--config", default="")
+    ap.add_argument("--may-skip", type=int, metavar="CPUS",
+                    help="only what tests/guest-init/skips allows for --config and so many processors")
     ap.add_argument("--boot-limit", type=float, default=60)
     ap.add_argument("--test-limit", type=float, default=60)
     ap.add_argument("--total-limit", type=float, default=900)
@@ -290,8 +292,9 @@ def main() -> int:
 
     if args.mode == "tests":
         parser = rules.load_parser(args.kunit)
+        may_skip = rules.Skips.load(args.config, args.may_skip) if args.may_skip else rules.Skips()
         verdict = rules.judge(text(args.work / "out"), console, machine.exit_code,
-                              machine.limit, parser)
+                              machine.limit, parser, may_skip=may_skip)
         rules.report(verdict, args.config, time.monotonic() - begun)
         return 1 if verdict.failures else 0
 

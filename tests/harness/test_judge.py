@@ -130,6 +130,21 @@ class Judge(unittest.TestCase):
         self.assertEqual([verdict.count(s) for s in ("ok", "skipped")], [1, 1])
         self.assertEqual(verdict.results["b"].reasons, ["no device"])
 
+    def test_skips(self):
+        def skipped(reason, config, cpus=2):
+            may_skip = rules.Skips.load(config, cpus)
+            verdict = judge(ktap("a", f"b # SKIP {reason}"), BOOT + mark("a") + mark("b") + END, may_skip=may_skip)
+            return self.failures(verdict)
+
+        lacks = "needs a kernel with failure injection (the debug kernel)"
+        self.assertEqual(skipped(lacks, "perf"), {})
+        self.assertIn("should have it: needs a kernel", skipped(lacks, "debug")["b"])
+        self.assertEqual(skipped("needs two processors", "perf", 1), {})
+        self.assertIn("b", skipped("needs two processors", "perf", 2))
+        self.assertIn("b", skipped("needs tracefs at /sys/kernel/tracing", "perf"))
+        self.assertIn("b", skipped("", "perf"))
+        self.assertEqual(skipped("needs tracefs", "somebody's own"), {})
+
     def test_races(self):
         theirs = race("data-race in pipe_read / pipe_write", f"write|pipe_write+0x1/0x2|vfs_write+0x1/0x2|{CALLERS}",
                       f"read|pipe_read+0x1/0x2|vfs_read+0x1/0x2|{CALLERS}")
