@@ -52,16 +52,20 @@ LINE_END=''
 [[ ! -t 1 ]] || PROGRESS_PAUSE=1 LINE_END=$'\e[K'
 [[ -z ${FLEXSC_PROGRESS:-} ]] || PROGRESS_PAUSE=2
 
+# nap SECONDS: without a process, which whoever ends this shell would leave behind, holding all that the
+# shell has open: a pipe that somebody reads to its end, or a lock.
+nap() {
+	[[ -n ${NAP_FD:-} ]] || exec {NAP_FD}<> <(:)
+	read -r -t "$1" -u "$NAP_FD" _ || true
+}
+
 # follow NAME FUNCTION...: until it is ended, or its script is, what FUNCTION SECONDS prints.
 follow() {
-	local name=$1 start=$SECONDS text nap=''
+	local name=$1 start=$SECONDS text
 	shift
 	set +e
-	trap '[[ -z $nap ]] || kill "$nap" 2>/dev/null; exit' TERM
 	while kill -0 $$ 2>/dev/null; do
-		sleep "$PROGRESS_PAUSE" &
-		nap=$!
-		wait "$nap"
+		nap "$PROGRESS_PAUSE"
 		text=$("$@" $((SECONDS - start))) || continue
 		if [[ -n ${FLEXSC_PROGRESS:-} ]]; then
 			printf '%s\n' "$name: $text" >"$FLEXSC_PROGRESS"

@@ -77,13 +77,10 @@ how_far() {
 # show_progress FUNCTION...: until it is ended: on a terminal each second, in a line that changes,
 # elsewhere a line every half minute.
 show_progress() {
-	local nap='' start=$SECONDS text
+	local start=$SECONDS text
 	set +e
-	trap '[[ -z $nap ]] || kill "$nap" 2>/dev/null; exit' TERM
 	while kill -0 $$ 2>/dev/null; do
-		sleep "$PROGRESS_PAUSE" &
-		nap=$!
-		wait "$nap"
+		nap "$PROGRESS_PAUSE"
 		text=$("$@" $((SECONDS - start)))
 		if [[ -n $lane ]]; then
 			printf '%s\n' "$text" >"$logs/$lane.progress"
