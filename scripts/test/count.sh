@@ -115,6 +115,7 @@ part() {
 	set +e
 	(
 		trap 'times >"$log.cpu"' EXIT
+		FLEXSC_ERR=2
 		set -e
 		"$@"
 	) >"$log" 2>&1 </dev/null

@@ -68,6 +68,50 @@ if ((failed)); then
 fi
 printf '  judge: %s unit tests passed, %s failed\n' "$passed" "$failed"
 
+# parts NAME CODE LINE SCRIPT: SCRIPT, which uses scripts/test/count.sh, ends with CODE and this last line.
+parts() {
+	case=$1 begun=$SECONDS bad=''
+	set +e
+	# shellcheck disable=SC2016  # for the other shell
+	output=$(bash -c 'set -euo pipefail; source "$1/scripts/lib.sh"; source "$1/scripts/test/count.sh"
+		start_counting "$2"; eval "$3"; finish' count "$ROOT" "$KTEST_WORK/parts" "$4" 2>"$KTEST_WORK/stderr")
+	code=$?
+	set -e
+	says "$3"
+	ends "$2"
+	finish
+}
+
+parts 'parts that pass' 0 '4 passed, 0 failed, 1 skipped' \
+	'part a one true; part b lines echo "3 passed, 0 failed, 1 skipped"'
+parts 'a part that fails' 1 '1 passed, 1 failed' 'part a one true; part b one false'
+parts 'a part that fails and counts no failure' 1 '2 passed, 1 failed' \
+	'f() { echo 2 passed, 0 failed; return 1; }; part a lines f'
+parts 'a part that counts nothing' 1 '0 passed, 1 failed' 'part a lines true'
+parts 'a part whose program failed' 1 '1 passed, 2 failed' \
+	'part a cargo echo "test result: FAILED. 1 passed; 2 failed; 0 ignored"'
+parts 'a part that needs another' 1 '0 passed, 2 failed' "part a one false; part_if \"\$part_result\" b one true"
+parts 'a lane that dies' 1 '1 passed, 1 failed' \
+	"f() { part b one true; kill -KILL \$BASHPID; }; lane l f; part a one true; join_lanes"
+parts 'no part at all' 1 '0 passed, 0 failed' :
+
+# objects NAME CODE COUNTS: what scripts/test/objects.sh says of a kernel with these counts.
+objects() {
+	case=$1 begun=$SECONDS bad=''
+	printf '%b' "$3" >"$KTEST_WORK/objects"
+	set +e
+	output=$("$ROOT/scripts/test/objects.sh" perf "$KTEST_WORK/objects" 2>"$KTEST_WORK/stderr")
+	code=$?
+	set -e
+	ends "$2"
+	finish
+}
+
+objects 'a kernel with few objects' 0 'of these C 1000\nlinked 1000\n'
+objects 'a kernel that compiles too many' 1 'of these C 9000\nlinked 1000\n'
+objects 'a kernel that links too many' 1 'of these C 1000\nlinked 9000\n'
+objects 'a kernel whose objects are unknown' 1 'of these C 1000\n'
+
 start 'a good run' -k good
 says '  ok +good_one +[0-9.]+ s +[0-9.]+ s of CPU time'
 says 'ktest-result: .* passed=2 failed=0 skipped=0 .*'
@@ -88,6 +132,16 @@ says 'FAILED panic: kernel log: Kernel panic - not syncing: .*'
 says 'FAILED never_reached: did not run'
 says 'FAILED vm: .*no end marker; no exit code'
 says '1 passed, 9 failed, 1 skipped'
+ends 1
+finish
+
+# On a machine that is not ours the runner itself looks at the kernel log.  The log of this one is judged
+# by the host too, so the command fails.
+start 'the runner looks at the kernel log' --run \
+	'KT_HERE=1 KT_BIN=/ktest/tests KT_FILTER="good_one warn" KT_MODULE= sh /ktest/run-tests.sh'
+says 'ok 1 good_one'
+says '# reason: kernel log: WARNING: .*'
+says 'not ok 2 warn'
 ends 1
 finish
 
