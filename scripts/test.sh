@@ -61,9 +61,11 @@ do_scripts() {
 	local file
 	local -a shell=() python=()
 	while read -r file; do
-		case $(head -n 2 "$file") in
-		'#!'*python3*) python+=("$file") ;;
-		'#!'*sh* | *'shellcheck shell='*) shell+=("$file") ;;
+		case $file:$(head -n 2 "$file") in
+		*.py:* | *:'#!'*python3*) python+=("$file") ;;
+		*:'#!'*sh* | *'shellcheck shell='*) shell+=("$file") ;;
+		Makefile:* | scripts/objects:* | tests/guest-init/skips:* | *.ere:*) ;;
+		*) die "$file is neither a shell script nor Python: make known to this test what it is." ;;
 		esac
 	done < <(find Makefile .ci scripts tests -type f ! -name '*.rs' ! -name '*.toml')
 	for file in "${shell[@]}"; do
@@ -79,10 +81,14 @@ do_scripts() {
 }
 
 do_fmt() {
-	local rc=0
+	local rc=0 seen all
 	echo 'these files are not as rustfmt writes them:'
 	"$CARGO" fmt --all --check -- -l || rc=1
 	rustfmt --check --edition 2021 -l kernel/flexsc_main.rs || rc=1
+	# It finds the files by the modules' names.
+	seen=$(rustfmt --check --edition 2021 -v kernel/flexsc_main.rs | grep -c '^Formatting ') || true
+	all=$(find kernel -name '*.rs' | wc -l)
+	[[ $seen == "$all" ]] || die "rustfmt has looked at $seen of the $all Rust files of the kernel."
 	return "$rc"
 }
 
@@ -158,10 +164,13 @@ do_copy() {
 
 # On the kernel with FlexSC first: a name that is nowhere would be missed nowhere.
 do_off() {
-	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh
+	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh exports
 	sed -n 's/^+EXPORT_SYMBOL_NS_GPL(\(syscall_[a-z0-9_]*\), SYSCALL_THREADS);/\1/p' \
 		"$ROOT"/kernel/patches/0*.patch >"$symbols"
-	ktest -c perf --no-module --add "$symbols:/symbols" --add "$test:/test.sh" --run 'sh /test.sh present'
+	exports=$(cat "$ROOT"/kernel/patches/0*.patch | grep -c '^+EXPORT_SYMBOL')
+	[[ $(wc -l <"$symbols") == "$exports" ]] ||
+		die "the patches have $exports exports, $(wc -l <"$symbols") of which this test can read."
+	ktest -c perf --add "$symbols:/symbols" --add "$test:/test.sh" --run 'sh /test.sh present'
 	ktest -c off --no-module --add "$symbols:/symbols" --add "$test:/test.sh" --run 'sh /test.sh'
 }
 

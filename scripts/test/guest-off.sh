@@ -2,34 +2,34 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # guest-off.sh: a kernel that has the patches and FlexSC switched off boots and
-# has no trace of it: none of /symbols, which the patches export.  flexsc-copy
-# still copies with plain calls and says why not otherwise.
-# guest-off.sh present: a kernel with FlexSC has each of them.
+# has no trace of it: none of /symbols, which the patches export, no option, no
+# device.  flexsc-copy still copies with plain calls and says why not otherwise.
+# guest-off.sh present: the same looks find all of it in a kernel with FlexSC.
 
 fail() {
 	echo "FAILED off: $*"
 	exit 1
 }
 
-# What the kernel has of a symbol.
+# has SYMBOL: does the kernel itself have it?  Behind a module's own stands the module's name.
 has() { grep -q " [A-Za-z] $1\$" /proc/kallsyms; }
+options() { zcat /proc/config.gz | grep '^CONFIG_\(FLEXSC\|SYSCALL_THREADS\)='; }
 
 [ -s /symbols ] || fail 'the patches export nothing'
-while read -r symbol; do
-	if [ "$1" = present ]; then
-		has "$symbol" || fail "$symbol, which a patch exports, is not in the kernel"
-	elif has "$symbol"; then
-		fail "$symbol, core code of FlexSC, is in this kernel"
-	fi
-done < /symbols
 if [ "$1" = present ]; then
-	echo "the kernel has all $(wc -l < /symbols) symbols of the patches"
+	while read -r symbol; do
+		has "$symbol" || fail "$symbol, which a patch exports, is not in the kernel"
+	done < /symbols
+	[ "$(options | wc -l)" = 2 ] || fail 'the options are not in /proc/config.gz'
+	[ -e /dev/flexsc ] || fail 'there is no /dev/flexsc'
+	[ -d /sys/module/flexsc ] || fail 'there is no module'
+	echo "the kernel has all $(wc -l < /symbols) symbols of the patches, the options, the device"
 	exit 0
 fi
-
-if zcat /proc/config.gz | grep '^CONFIG_\(FLEXSC\|SYSCALL_THREADS\)='; then
-	fail 'this kernel is configured with FlexSC'
-fi
+while read -r symbol; do
+	! has "$symbol" || fail "$symbol, core code of FlexSC, is in this kernel"
+done < /symbols
+! options || fail 'this kernel is configured with FlexSC'
 [ ! -e /dev/flexsc ] || fail 'there is a /dev/flexsc'
 mkdir -p /tmp/tree/a/b
 echo text > /tmp/tree/a/b/file
