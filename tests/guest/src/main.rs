@@ -14,6 +14,7 @@ mod blocking;
 mod calls;
 mod cancel;
 mod chains;
+mod checks;
 mod differential;
 mod ends;
 mod entries;
@@ -118,6 +119,7 @@ const GROUPS: &[&[registry::Test]] = &[
     lasting::TESTS,
     soak::TESTS,
     tools::TESTS,
+    checks::TESTS,
     module::TESTS,
 ];
 

@@ -58,13 +58,18 @@ impl Module {
         Ok(Module { path, params })
     }
 
-    pub fn load(&self) -> Check {
+    /// What finit_module(2) returns.
+    fn try_load(&self) -> Check<i64> {
         let path = CString::new(self.path.as_encoded_bytes()).expect("no zero byte");
         let file = ok!(
             "open the module's file",
             sys::open(&path, libc::O_RDONLY, 0)
         );
-        let ret = plain!(SYS_finit_module, &file, self.params.as_c_str(), 0);
+        Ok(plain!(SYS_finit_module, &file, self.params.as_c_str(), 0))
+    }
+
+    pub fn load(&self) -> Check {
+        let ret = self.try_load()?;
         check!(
             ret == 0,
             "finit_module with {:?}: {}",
@@ -272,7 +277,7 @@ fn off_switch_values() -> Check {
         path: module.path.clone(),
         params: c"enable=7".into(),
     };
-    check!(bad.load().is_err(), "insmod takes enable=7");
+    check_ret!("insmod with enable=7", bad.try_load()?, -libc::EINVAL);
     module.load()
 }
 

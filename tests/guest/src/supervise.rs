@@ -22,7 +22,8 @@ pub fn run(test: &Test) -> i32 {
     exit_code(supervise(test))
 }
 
-fn supervise(test: &Test) -> Check {
+/// Runs a test in a process of its own, and demands that it leaves nothing behind.
+pub fn supervise(test: &Test) -> Check {
     let base = process::refcnt();
     plain!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     let begin = Instant::now();

@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::check::{Check, Failure, skip};
-use crate::kit::abi::REASON_ENTRY;
 use crate::kit::child::{EXIT_SKIP, End, spawn};
 use crate::kit::limits::{cpus, slow_kernel};
 use crate::kit::mode::Mode;
@@ -169,25 +168,15 @@ fn wants(number: u32) -> Wants {
     }
 }
 
-/// The ways that this module knows.
-fn ways() -> Check<Vec<Way>> {
-    let mut ways: Vec<Way> = Mode::ALL.map(Way::Paged).into();
-    let (_engine, mut ring) = Mode::Inline.start(1)?;
-    let call = call!(SYS_getpid);
-    let chained = crate::kit::ring::linked(call);
-    let slots = ring.post_all(&[chained, call]);
-    if ring
-        .finish(&slots)?
-        .iter()
-        .all(|done| done.reason != REASON_ENTRY)
-    {
-        ways.push(Way::Chain);
-    }
-    if sandbox::engine(Way::Pool).is_ok() {
-        ways.push(Way::Pool);
-    }
-    Ok(ways)
-}
+/// All ways.
+const WAYS: [Way; 6] = [
+    Way::Paged(Mode::Inline),
+    Way::Paged(Mode::Async),
+    Way::Paged(Mode::Kick),
+    Way::Paged(Mode::Spin),
+    Way::Chain,
+    Way::Pool,
+];
 
 fn plain_twice() -> Check {
     let bench = Bench::new()?;
@@ -262,24 +251,14 @@ fn usual(sequences: u32) -> u32 {
 }
 
 fn all_ways() -> Check {
-    compare(&ways()?, usual(3), wants)
-}
-
-/// Compares them in those of these ways that the module knows.
-fn compare_known(known: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check {
-    let mut these = ways()?;
-    these.retain(|way| known.contains(way));
-    if these.is_empty() {
-        return skip(format!("this module knows none of {known:?}"));
-    }
-    compare(&these, usual(sequences), wants)
+    compare(&WAYS, usual(3), wants)
 }
 
 /// By the owner.
 const BY_OWNER: [Way; 2] = [Way::Paged(Mode::Inline), Way::Chain];
 
 fn inline() -> Check {
-    compare_known(&BY_OWNER, 52, wants)
+    compare(&BY_OWNER, usual(52), wants)
 }
 
 fn without_rights() -> Check {
@@ -287,7 +266,7 @@ fn without_rights() -> Check {
         network: false,
         nobody: true,
     };
-    compare_known(&BY_OWNER, 10, wants)
+    compare(&BY_OWNER, usual(10), wants)
 }
 
 fn with_network() -> Check {
@@ -295,16 +274,16 @@ fn with_network() -> Check {
         network: true,
         nobody: false,
     };
-    compare_known(&BY_OWNER, 10, wants)
+    compare(&BY_OWNER, usual(10), wants)
 }
 
 fn by_threads() -> Check {
     let ways = [Way::Paged(Mode::Async), Way::Paged(Mode::Kick), Way::Pool];
-    compare_known(&ways, 17, wants)
+    compare(&ways, usual(17), wants)
 }
 
 fn spinning() -> Check {
-    compare_known(&[Way::Paged(Mode::Spin)], 3, wants)
+    compare(&[Way::Paged(Mode::Spin)], usual(3), wants)
 }
 
 fn numbers() -> Check {

@@ -13,7 +13,7 @@ pub mod thread;
 pub mod traces;
 
 use crate::check::{Check, Ret};
-use crate::kit::abi::{self, ENTRY_LINK, Param, REASON_CHAIN, REASON_ENTRY, REASON_GUARDED};
+use crate::kit::abi::{self, ENTRY_LINK, Param, REASON_CHAIN, REASON_GUARDED};
 use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
 use crate::kit::mode::Mode;
@@ -31,30 +31,17 @@ pub enum Path {
 }
 
 impl Path {
-    /// All that this module knows.
-    pub fn all() -> Check<Vec<Path>> {
-        let mut all: Vec<Path> = Mode::ALL.map(Path::Mode).into();
-        for path in [
-            Path::Chain(Mode::Inline),
-            Path::Chain(Mode::Kick),
-            Path::Pool(Mode::Inline),
-            Path::Pool(Mode::Kick),
-        ] {
-            if path.is_known()? {
-                all.push(path);
-            }
-        }
-        Ok(all)
-    }
-
-    fn is_known(self) -> Check<bool> {
-        let (engine, mut ring) = self.mode().start(1)?;
-        if matches!(self, Path::Pool(_)) && make_pool(&engine).is_err() {
-            return Ok(false);
-        }
-        let done = self.run(&mut ring, call!(SYS_getpid))?;
-        Ok(done.iter().all(|done| done.reason != REASON_ENTRY))
-    }
+    /// All of them.
+    pub const ALL: [Path; 8] = [
+        Path::Mode(Mode::Inline),
+        Path::Mode(Mode::Async),
+        Path::Mode(Mode::Kick),
+        Path::Mode(Mode::Spin),
+        Path::Chain(Mode::Inline),
+        Path::Chain(Mode::Kick),
+        Path::Pool(Mode::Inline),
+        Path::Pool(Mode::Kick),
+    ];
 
     pub fn mode(self) -> Mode {
         match self {
@@ -106,7 +93,7 @@ pub fn on_each_path(test: impl Fn(Path) -> Check) -> Check {
 
 /// Runs a test on the paths whose place in the list is wanted, each in a process of its own.
 pub fn on_paths(wanted: impl Fn(usize) -> bool, test: impl Fn(Path) -> Check) -> Check {
-    for (place, path) in Path::all()?.into_iter().enumerate() {
+    for (place, path) in Path::ALL.into_iter().enumerate() {
         if !wanted(place) {
             continue;
         }

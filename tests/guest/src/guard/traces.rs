@@ -38,10 +38,10 @@ impl Tracer {
         self.write(&format!("events/{event}/enable"), "1")
     }
 
-    fn lines(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.0.join("trace")).unwrap_or_default();
+    fn lines(&self) -> Check<Vec<String>> {
+        let text = ok!("trace", fs::read_to_string(self.0.join("trace")));
         let lines = text.lines().filter(|line| !line.starts_with('#'));
-        lines.map(str::to_owned).collect()
+        Ok(lines.map(str::to_owned).collect())
     }
 }
 
@@ -70,7 +70,7 @@ fn traced(tracer: &Tracer, enter: &str, exit: &str) -> Check {
                 made += 1;
             }
         }
-        let lines = tracer.lines();
+        let lines = tracer.lines()?;
         for (what, word) in [("entry", enter), ("exit", exit)] {
             let seen = lines.iter().filter(|line| line.contains(word)).count();
             check_eq!(format!("traces of the {what} of {made} calls"), seen, made);
@@ -88,7 +88,7 @@ fn refused_leaves_none(tracer: &Tracer, ring: &mut Ring) -> Check {
     check!(done.reason != REASON_NONE, "a bad entry was executed");
     check_eq!(
         "traces of a refused call",
-        tracer.lines(),
+        tracer.lines()?,
         Vec::<String>::new()
     );
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::target::Target;
 use crate::check::Check;
-use crate::kit::abi::{CTRL_NEED_WAKEUP, Policy};
+use crate::kit::abi::{CTRL_NEED_WAKEUP, PAGE_ENTRIES, Policy};
 use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
 use crate::kit::memory;
@@ -15,6 +15,7 @@ use crate::kit::{limits, rounds};
 
 tests! { "hostile":
     fresh_pages_zero => "a new registration is all zeros, also where a pattern of another process was";
+    looks_find => "the looks at pages find a word, an address of the kernel, a reserved word";
     own_words_only => "after work in all modes the pages hold results and nothing else of the kernel";
 }
 
@@ -101,6 +102,31 @@ fn fresh_pages_zero() -> Check {
             rings.push(ring);
         }
     }
+    Ok(())
+}
+
+/// What the other tests here look for in vain.
+fn looks_find() -> Check {
+    let engine = Engine::open()?;
+    let registered = ok!("REGISTER", engine.register(3));
+    let ring = Ring::map(engine.fd(), &registered)?;
+    let target = Target::new(ring.base().0, &registered);
+    let entry = ring.entry(2 * PAGE_ENTRIES + 5);
+    check_eq!("a word before", first_not_zero(target), None);
+    let address = 0xffff_8881_0000_1000;
+    entry.args[3].store(address, Ordering::Relaxed);
+    let found = first_not_zero(target);
+    check_eq!("a word", found.map(|(_, word)| word), Some(address));
+    check_eq!("an address", first_kernel_address(target), found);
+    entry.args[3].store(mark(address), Ordering::Relaxed);
+    check_eq!("a marked address", first_kernel_address(target), None);
+    for error in [-1i64, -4095] {
+        entry.args[3].store(error as u64, Ordering::Relaxed);
+        check_eq!("an error", first_kernel_address(target), None);
+    }
+    check_eq!("reserved words before", reserved_words(target), 0);
+    ring.ctrl(2).kernel_reserved[4].store(1, Ordering::Relaxed);
+    check_eq!("reserved words", reserved_words(target), 1);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ pub struct Watch {
     tainted: File,
     areas: File,
     log: Option<File>,
-    before: u64,
+    before: Option<u64>,
     held_before: u64,
 }
 
@@ -29,25 +29,34 @@ fn text(mut file: &File) -> String {
 impl Watch {
     /// From now on.
     pub fn new() -> Check<Watch> {
+        Self::of(ok!("tainted", File::open("/proc/sys/kernel/tainted")))
+    }
+
+    /// With this file instead of the kernel's taint word.
+    pub fn of(tainted: File) -> Check<Watch> {
         let mut watch = Watch {
-            tainted: ok!("tainted", File::open("/proc/sys/kernel/tainted")),
+            tainted,
             areas: ok!("vmallocinfo", File::open("/proc/vmallocinfo")),
             log: OpenOptions::new().write(true).open("/dev/kmsg").ok(),
-            before: 0,
+            before: None,
             held_before: 0,
         };
         watch.before = watch.faults();
+        check!(watch.before.is_some(), "the taint word is no number");
         watch.held_before = watch.area_pages();
         Ok(watch)
     }
 
-    fn faults(&self) -> u64 {
-        text(&self.tainted).trim().parse::<u64>().unwrap_or(0) & FAULTS
+    fn faults(&self) -> Option<u64> {
+        Some(text(&self.tainted).trim().parse::<u64>().ok()? & FAULTS)
     }
 
     /// A fault that the kernel has reported since [`Watch::new`].
     pub fn fault(&self) -> Option<&'static str> {
-        let new = self.faults() & !self.before;
+        let (Some(now), Some(before)) = (self.faults(), self.before) else {
+            return Some("no taint word");
+        };
+        let new = now & !before;
         let words = [
             (1 << 7, "an oops"),
             (1 << 5, "a bad access to memory"),

@@ -70,10 +70,26 @@ impl Trace {
         Ok(())
     }
 
+    /// Another size for what is logged from now on.
+    pub fn set_size(&self, kib: u32) -> Check {
+        self.write("buffer_size_kb", &kib.to_string())
+    }
+
     /// What was logged so far, in order.
     pub fn events(&self) -> Check<Vec<Event>> {
         let text = ok!("trace", fs::read_to_string(self.dir.join("trace")));
-        check!(!text.contains("LOST"), "the log has lost events");
+        // New events take the place of old ones without a word, except in the head of the log.
+        let counts = text
+            .lines()
+            .find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: "))
+            .and_then(|rest| rest.split_whitespace().next()?.split_once('/'));
+        let Some((kept, written)) = counts else {
+            fail!("the log does not say how many events it has: {text}");
+        };
+        check!(
+            kept == written && !text.contains("LOST"),
+            "the log has lost events: {kept} of {written} are left"
+        );
         Ok(text.lines().filter_map(parse).collect())
     }
 }
