@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{SigHandler, Signal, kill, signal as set_action};
 use nix::unistd::Pid;
 
@@ -170,9 +171,20 @@ fn wrong_arguments() {
     assert!(said.out.contains("Usage: "), "{said:#?}");
 }
 
+/// Keeps this thread, and what it starts, on one CPU: neither gets far while the other does not run.
+fn share_a_cpu() {
+    let me = Pid::from_raw(0);
+    let allowed = sched_getaffinity(me).unwrap();
+    let first = (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu).unwrap());
+    let mut one = CpuSet::new();
+    one.set(first.unwrap()).unwrap();
+    sched_setaffinity(me, &one).unwrap();
+}
+
 #[test]
 fn interrupted() {
     let case = Case::new("interrupted");
+    share_a_cpu();
     for n in 0..60 {
         let dir = case.a.join(format!("{n}"));
         fs::create_dir(&dir).unwrap();
