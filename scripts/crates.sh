@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
 #
-# Building the programs for test machines; and what cargo has made of other people's crates, kept in
-# the cache, half the work of a build in a fresh clone.  Sourced after env.sh.
+# Builds the programs for test machines, and keeps the compiled dependencies in the cache: they are
+# half the work of a build in a fresh clone.  Sourced after env.sh.
 #
-# An entry is for one set of manifests, one lock file, one compiler and its flags.  Cargo looks at
-# each crate by itself and makes again what does not fit, so an entry that lacks something costs time
-# and nothing else.
+# An entry belongs to one set of manifests, one lock file, one compiler and its flags.  Cargo checks
+# each crate itself and rebuilds those that do not fit, so an incomplete entry only costs time.
 
 CRATES=$FLEXSC_CACHE/crates
-# So many entries stay: four trees' worth.
+# The number of entries that are kept: enough for four trees.
 CRATES_KEPT=8
 
-# crates_key NAME: of the build NAME with what is in the environment now.
+# crates_key NAME: prints the key of the build NAME in the present environment.
 crates_key() {
 	(
 		cd "$ROOT" || exit
@@ -23,7 +22,7 @@ crates_key() {
 	) | sha256sum | cut -c 1-16
 }
 
-# crates_restore NAME DIR: fills the target directory DIR where it is not there yet.
+# crates_restore NAME DIR: fills the target directory DIR from the cache if it does not exist.
 crates_restore() {
 	local entry lock
 	[[ -d $2 ]] && return 0
@@ -41,7 +40,7 @@ crates_restore() {
 	exec {lock}>&-
 }
 
-# crates_keep NAME DIR: keeps what is in DIR, but for our own crates, where there is no entry yet.
+# crates_keep NAME DIR: copies DIR, without our own crates, to the cache if it has no such entry.
 crates_keep() {
 	local entry lock old
 	entry=$CRATES/$1-$(crates_key "$1")
@@ -65,12 +64,12 @@ crates_keep() {
 	exec {lock}>&-
 }
 
-# programs_progress LOG: how far build_programs is.
+# programs_progress LOG: prints the progress of build_programs.
 programs_progress() {
 	printf '%d crates built' "$(grep -c '^ *Compiling ' "$1")"
 }
 
-# The static programs for test machines: PROGRAMS.
+# build_programs: builds the static programs for test machines, in $PROGRAMS.
 build_programs() {
 	cd "$ROOT" || return
 	export RUSTFLAGS=$STATIC

@@ -2,19 +2,19 @@
 # shellcheck shell=bash
 #
 # Finds the tools and names them in variables; sourced after lib.sh.  It never
-# stops and changes nothing: a tool that was not found leaves its variable
-# empty, and who needs it says so.
+# fails and installs nothing: if a tool is not found, its variable stays empty,
+# and the script that needs it reports that.
 #
 #   LLVM           suffix of clang, ld.lld, llvm-*, for the kernel's make
-#   KERNEL_RUSTC   Rust compiler for the kernel; yours wins if you set it
+#   KERNEL_RUSTC   Rust compiler for the kernel, unless you set it
 #   KERNEL_RUSTDOC, RUST_LIB_SRC
-#                  what belongs to that compiler
-#   BINDGEN        bindgen for the kernel; yours wins
-#   LIBCLANG_PATH  for bindgen, matching LLVM
-#   CARGO          cargo for the user-space crates; yours wins
+#                  the rustdoc and library source of that compiler
+#   BINDGEN        bindgen for the kernel, unless you set it
+#   LIBCLANG_PATH  libclang for bindgen, of the same release as LLVM
+#   CARGO          cargo for the user-space crates, unless you set it
 
 RUST_PINNED=1.85	# the release that Debian 12 (1.85.0) and Debian 13 (1.85.1) both carry
-RUST_KERNEL_MIN=1.83.0	# KASAN with return thunks in Rust needs it
+RUST_KERNEL_MIN=1.83.0	# for KASAN with return thunks in Rust
 RUST_USER_MIN=1.85.0
 BINDGEN_PINNED=0.71.1
 BINDGEN_MIN=0.69.5	# earlier ones mishandle libclang 19
@@ -23,7 +23,7 @@ BINDGEN_HOME=$FLEXSC_CACHE/tools/bindgen-$BINDGEN_PINNED
 LLVM=-19
 export LIBCLANG_PATH=${LIBCLANG_PATH:-/usr/lib/llvm-19/lib}
 
-# rust_for_kernel RUSTC: is it new enough, and is its library source there?
+# rust_for_kernel RUSTC: succeeds if RUSTC is new enough and its library source exists.
 rust_for_kernel() {
 	local src
 	version_ge "$(tool_version "$1" --version)" "$RUST_KERNEL_MIN" || return 1
@@ -39,8 +39,8 @@ find_kernel_rustc() {
 		return 0
 	fi
 	try=$(command -v rustc) || return 0
-	# Behind rustup's proxy, take the compiler itself: the build must not
-	# change when a toolchain file is met on the way.
+	# Take the compiler itself instead of rustup's proxy: a toolchain file in
+	# some directory must not change the build.
 	if have rustup; then
 		try=$(cd / && rustup which rustc 2>/dev/null) || return 0
 	fi
@@ -60,7 +60,7 @@ find_bindgen() {
 	return 0
 }
 
-# The pinned one where it is there: the same lints, and the same programs for the machines, everywhere.
+# The pinned cargo if it is installed, so that lints and programs are the same on all hosts.
 find_cargo() {
 	[[ -n ${CARGO:-} ]] && return 0
 	if [[ -x $RUST_HOME/bin/cargo ]]; then
@@ -78,7 +78,7 @@ find_cargo
 KERNEL_RUSTDOC=${KERNEL_RUSTDOC:-${KERNEL_RUSTC:+$(dirname "$KERNEL_RUSTC")/rustdoc}}
 export LLVM KERNEL_RUSTC KERNEL_RUSTDOC BINDGEN CARGO
 
-# RUSTFLAGS of programs for test machines. Nothing has to be moved when they start: on a kernel full
-# of checks that takes as long as the start itself.
+# RUSTFLAGS of programs for test machines.  They need no relocation, which on a debug kernel takes as
+# long as everything else at their start.
 # shellcheck disable=SC2034  # for those who source this file
 STATIC='-C target-feature=+crt-static -C relocation-model=static'

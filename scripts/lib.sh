@@ -31,9 +31,9 @@ have() {
 	command -v "$1" >/dev/null 2>&1
 }
 
-# apart COMMAND...: starts it in the background, in a process group of its own, whose number is $!.
-# Ctrl-C does not reach what a script has in the background, and a shell that is killed leaves what
-# it waits for: end_apart ends the whole group.
+# apart COMMAND...: starts COMMAND in the background, in a process group of its own with the number $!.
+# Ctrl-C does not reach background processes, and a shell that is killed leaves its children running;
+# end_apart ends the whole group.
 apart() {
 	set -m
 	"$@" &
@@ -44,22 +44,22 @@ end_apart() {
 	kill -- "-$1" 2>/dev/null || true
 }
 
-# Long steps say how far they are: on a terminal in a line that changes, elsewhere in a line every
-# thirty seconds.  A script whose output goes into a log finds in FLEXSC_PROGRESS a file instead, of
-# which whoever runs it shows the last line.
+# Long steps show their progress: on a terminal in a line that changes, elsewhere in a line every
+# thirty seconds.  If a script's output goes to a log, FLEXSC_PROGRESS names a file for the progress,
+# whose last line the caller shows.
 PROGRESS_PAUSE=${FLEXSC_PROGRESS_PAUSE:-30}
 LINE_END=''
 [[ ! -t 1 ]] || PROGRESS_PAUSE=1 LINE_END=$'\e[K'
 [[ -z ${FLEXSC_PROGRESS:-} ]] || PROGRESS_PAUSE=2
 
-# nap SECONDS: without a process, which whoever ends this shell would leave behind, holding all that the
-# shell has open: a pipe that somebody reads to its end, or a lock.
+# nap SECONDS: sleeps without a child process.  If this shell were killed, the child would stay and
+# hold everything that the shell has open: a pipe that somebody reads to its end, or a lock.
 nap() {
 	[[ -n ${NAP_FD:-} ]] || exec {NAP_FD}<> <(:)
 	read -r -t "$1" -u "$NAP_FD" _ || true
 }
 
-# follow NAME FUNCTION...: until it is ended, or its script is, what FUNCTION SECONDS prints.
+# follow NAME FUNCTION...: shows what FUNCTION SECONDS prints, until it or its script is ended.
 follow() {
 	local name=$1 start=$SECONDS text
 	shift
@@ -77,12 +77,12 @@ follow() {
 	done
 }
 
-# last_line LOG: as much of it as fits.
+# last_line LOG: prints as much of the last line as fits.
 last_line() {
 	tail -n 1 "$1" | tr -dc '[:print:]' | cut -c 1-60
 }
 
-# minutes_left SECONDS DONE TOTAL: a guess from what is done, once that is enough to go by.
+# minutes_left SECONDS DONE TOTAL: prints an estimate once enough is done for one.
 minutes_left() {
 	local left
 	(($2 > 9 && $2 < $3)) || return 0
@@ -98,7 +98,7 @@ minutes_left() {
 # line with the seconds it took.  On failure: the log's path, its last lines,
 # exit 1.  COMMAND may be a shell function; variables it sets are lost.
 # STAGE_FOLLOW=FUNCTION before it: FUNCTION LOG SECONDS prints how far it is,
-# otherwise the last line of the log has to do.
+# otherwise the last line of the log is shown.
 # Never call stage in a condition: the shell would then ignore "set -e".
 stage() {
 	local name=$1 log rc start=$SECONDS follower
@@ -130,8 +130,8 @@ stage() {
 	exit 1
 }
 
-# show_failure NAME LOG: the last lines, and before them the first error if a
-# parallel make has gone on for a while after it.
+# show_failure NAME LOG: prints the last lines of LOG, preceded by the first error
+# if a parallel make went on long after it.
 show_failure() {
 	local total first
 	printf '%s: stage "%s" failed; the log is %s\n' "$PROG" "$1" "$2"
@@ -149,7 +149,7 @@ show_failure() {
 # last line of its log.
 stage_note() {
 	local last
-	# Another stage of the same name may write there as well: then it has holes.
+	# If another stage of the same name writes there too, the log has holes.
 	last=$(tail -n 1 "$1" | tr -d '\0')
 	[[ $last == "note: "* ]] && printf '  %s' "${last#note: }"
 	return 0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Runs all tests, part by part, and adds up what they count.  See usage().
-# The last line is "N passed, N failed", with ", N skipped" where some were.
+# The last line is "N passed, N failed", with ", N skipped" if there were any.
 
 # shellcheck disable=SC2317  # functions that "part" calls
 
@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/test/count.sh
 source "$ROOT/scripts/test/count.sh"
 export CARGO_TERM_COLOR=never
-# Each part builds once.
+# Nothing is built twice in one run.
 export CARGO_INCREMENTAL=0
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 
@@ -56,7 +56,7 @@ cargo_host() {
 	"$CARGO" "$1" --target-dir "$host" --locked --workspace "${@:2}"
 }
 
-# Needs nothing but the clone: syntax of all scripts, and what shellcheck says.
+# Needs only the clone: checks the syntax of all scripts and runs shellcheck.
 do_scripts() {
 	local file
 	local -a shell=() python=()
@@ -71,7 +71,7 @@ do_scripts() {
 	for file in "${shell[@]}"; do
 		bash -n "$file"
 	done
-	# Ash is checked as dash, which is what is meant.
+	# There is no ash for shellcheck; dash is the nearest.
 	shellcheck -x -e SC2187 "${shell[@]}"
 	python3 - "${python[@]}" <<-'END'
 		import sys
@@ -100,7 +100,7 @@ do_doc() {
 	RUSTDOCFLAGS='-D warnings' cargo_host doc --no-deps
 }
 
-# Examples, README's among them, are compiled here too.
+# Compiles the examples as well, README's among them.
 do_unit() {
 	local table
 	table=$(find "$FLEXSC_CACHE/src" -path '*/arch/x86/entry/syscalls/syscall_64.tbl' | head -n 1)
@@ -125,11 +125,11 @@ do_guest() {
 	fi
 }
 
-# What depends on the number of processors: all tests run with two.
+# Tests that depend on the number of processors.  All tests run with two.
 several='spin. specialise. pools.gate blocking.one chains.loop cancel.running ends.cpu_unplug soak.'
 
-# One processor, whose clock counts instructions: what has to end within 100 ms does, whatever else
-# the host has to do.
+# One processor with a clock that counts instructions: only here can a test demand that everything
+# ends within 100 ms, because other work of the host does not count.
 do_one_processor() {
 	ktest -c perf --icount -k "$several cancel. ends."
 }
@@ -138,7 +138,7 @@ do_processors() {
 	ktest -c perf --smp "$1" -k "$several"
 }
 
-# The crate's own tests and example against the module.
+# Runs the crate's own tests and its example against the module.
 do_crate() {
 	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
 	RUSTFLAGS=$STATIC "$CARGO" test --release --locked -p flexsc-live-tests \
@@ -151,7 +151,7 @@ do_crate() {
 		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
 }
 
-# What flexsc-copy does with odd trees, through the module.
+# Copies odd trees with flexsc-copy through the module.
 do_copy() {
 	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
 	RUSTFLAGS=$STATIC "$CARGO" test --release --locked -p flexsc-tools \
@@ -162,7 +162,7 @@ do_copy() {
 		--run 'sh /copy/run.sh'
 }
 
-# On the kernel with FlexSC first: a name that is nowhere would be missed nowhere.
+# Runs on the kernel with FlexSC first, where the same check has to find every symbol.
 do_off() {
 	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh exports
 	sed -n 's/^+EXPORT_SYMBOL_NS_GPL(\(syscall_[a-z0-9_]*\), SYSCALL_THREADS);/\1/p' \
@@ -179,13 +179,13 @@ do_foreign() {
 		--add "$ROOT/scripts/test/guest-foreign.sh:/test.sh" --run 'sh /test.sh'
 }
 
-# A kernel is built beside a machine with what that leaves of the processors.
+# Builds a kernel with the processor time that the test machines leave.
 build_gently() {
 	nice -n 19 "$ROOT/scripts/build-kernel.sh" -c "$1"
 }
 
-# Lanes, which run beside each other: a machine with two processors keeps one of them busy, on the
-# whole. Where there is only one, they run one after the other.
+# Lanes run at the same time, because a test machine with two processors keeps only one of the host's
+# busy on average.  On a host with one processor they run one after the other.
 lane_host() {
 	renice -n 19 "$BASHPID" >/dev/null
 	crates_restore host "$host"
@@ -209,7 +209,7 @@ beside() {
 	(($(nproc) >= 2)) || join_lanes
 }
 
-# A part that ends in its own way on Ctrl-C shall not be the reason to go on.
+# Stop on Ctrl-C even if the part that is running handles it.
 trap 'printf "\n%s: interrupted\n" "$PROG" >&2; exit 130' INT TERM
 trap stop_lanes EXIT
 

@@ -2,23 +2,23 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # part_result is for test.sh
 #
-# Parts of a test run: one line for each, and the sums.  Sourced by test.sh,
+# Prints one line for each part of a test run, and the sums.  Sourced by test.sh,
 # after lib.sh.
 #
-# A part is a command whose output goes to a log of its own.  How it is counted:
-#   one    by its exit code: one test
+# A part is a command with a log of its own.  Its tests are counted in one of three ways:
+#   one    one test, by its exit code
 #   lines  by its last line, "N passed, N failed" with or without ", N skipped"
 #   cargo  by the "test result:" lines of Rust's test programs
-# A part that fails without a failure that it counts, or that counts nothing at
-# all, is one failure.
+# A part counts as one failure if its command fails without counting a failure,
+# or if it counts nothing at all.
 
 passed=0 failed=0 skipped=0
 part_number=0
-lane=''	# in a lane: its name
-lanes=()	# process and name of each
-part_result=''	# of the last part: "ok" or "failed"
+lane=''	# the name of this lane, if it is one
+lanes=()	# process and name of each lane
+part_result=''	# result of the last part: "ok" or "failed"
 
-# start_counting DIRECTORY: for the logs.
+# start_counting DIRECTORY: the logs go to DIRECTORY.
 start_counting() {
 	logs=$1
 	rm -rf "$logs"
@@ -30,8 +30,8 @@ count_lines() {
 	tail -n 5 "$1" | sed -n -E 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' | tail -n 1
 }
 
-# The tests in live.rs need the module and count where they have it; a test
-# that says SKIPPED counts as skipped.
+# The tests in live.rs need the module: on the host they are not counted.  A test
+# that prints SKIPPED counts as skipped.
 count_cargo() {
 	awk '
 		/^ +Running / { elsewhere = /live\.rs/ }
@@ -41,8 +41,8 @@ count_cargo() {
 		END { print p + 0, f + 0, s + 0 }' "$1"
 }
 
-# explain LOG: what one looks for first in the log of a failure: failed tests
-# with what they said, or errors, or else the last lines.
+# explain LOG: prints the failed tests in LOG with their messages, or the errors,
+# or else the last lines.
 explain() {
 	local line found
 	found=$(awk '
@@ -65,8 +65,8 @@ new_part() {
 	log=$logs/$(printf '%s%02d-%s.log' "${lane:+$lane-}" $part_number "${1//[^a-z0-9]/-}")
 }
 
-# how_far NAME FILE SECONDS: what the part has left in FILE about how far it is, or else the last
-# line of its log.  In a lane there is nobody to tell but join_lanes, which is told the name, too.
+# how_far NAME FILE SECONDS: prints the progress that the part has written to FILE, or else the last
+# line of its log.
 how_far() {
 	local text
 	text=$(tail -n 1 "$2" 2>/dev/null)
@@ -74,8 +74,8 @@ how_far() {
 	printf '%-36s %5d s  %.60s' "$1" "$3" "$text"
 }
 
-# show_progress FUNCTION...: until it is ended: on a terminal each second, in a line that changes,
-# elsewhere a line every half minute.
+# show_progress FUNCTION...: prints the output of FUNCTION until it is killed: each second in a line
+# that changes on a terminal, elsewhere a line every half minute.
 show_progress() {
 	local start=$SECONDS text
 	set +e
@@ -97,7 +97,8 @@ hide_progress() {
 	wait "$1" 2>/dev/null || true
 }
 
-# cpu_seconds FILE: the processor time in what "times" has printed: "0m1.500s 0m0.250s", two such lines.
+# cpu_seconds FILE: adds up the processor time that the builtin "times" has written to FILE: two lines
+# such as "0m1.500s 0m0.250s".
 cpu_seconds() {
 	{ cat "$1" 2>/dev/null || true; } | awk -F "[ms ]+" '{ s += $1 * 60 + $2 + $3 * 60 + $4 } END { printf "%.0f", s }'
 }
@@ -144,15 +145,15 @@ part() {
 	} | one_write
 }
 
-# What several lanes print shall not be mixed line by line.
+# Writes all at once, so that the output of lanes is not mixed line by line.
 one_write() {
 	local text
 	text=$(cat)
 	printf '%s\n' "$text"
 }
 
-# lane NAME FUNCTION...: a function whose parts run one after the other, beside all else. Its parts
-# print their lines themselves; join_lanes adds up what they have counted.
+# lane NAME FUNCTION...: runs FUNCTION in the background.  Its parts run one after the other and print
+# their own lines; join_lanes adds up what they have counted.
 lane() {
 	apart run_lane "$@"
 	lanes+=($! "$1")
@@ -165,7 +166,7 @@ run_lane() {
 	echo "$passed $failed $skipped" >"$logs/$lane.lane"
 }
 
-# stop_lanes: ends them with all that they have started.
+# stop_lanes: ends all lanes and the processes that they have started.
 stop_lanes() {
 	while ((${#lanes[@]})); do
 		end_apart "${lanes[0]}"
@@ -173,12 +174,12 @@ stop_lanes() {
 	done
 }
 
-# How far a lane's part is.
+# lane_progress NAME: prints the progress of the part that runs in lane NAME.
 lane_progress() {
 	cat "$logs/$1.progress" 2>/dev/null
 }
 
-# join_lanes: waits for them, and adds up.
+# join_lanes: waits for all lanes and adds up what they have counted.
 join_lanes() {
 	local pid name p f s follower
 	while ((${#lanes[@]})); do
@@ -190,14 +191,14 @@ join_lanes() {
 		lanes=("${lanes[@]:2}")
 		if ! read -r p f s 2>/dev/null <"$logs/$name.lane"; then
 			p=0 f=1 s=0
-			printf '%-36s          ended before it was through\n' "$name"
+			printf '%-36s          ended early\n' "$name"
 		fi
 		rm -f "$logs/$name.lane"
 		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	done
 }
 
-# part_if RESULT NAME COUNT COMMAND...: RESULT of a part that this one needs.
+# part_if RESULT NAME COUNT COMMAND...: runs the part only if RESULT, that of another part, is "ok".
 part_if() {
 	if [[ $1 == ok ]]; then
 		part "${@:2}"
@@ -205,7 +206,7 @@ part_if() {
 	fi
 	failed=$((failed + 1))
 	part_result=failed
-	printf '%-36s %5d s  %s\n' "$2" 0 "not run: what it needs has failed"
+	printf '%-36s %5d s  %s\n' "$2" 0 "not run: a part that it needs has failed"
 }
 
 # skip NAME REASON

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The table of odd trees of flexsc-copy, in the test machine: through syscall
-# pages, as root, in memory. There is no GNU cp; the host has compared with it.
+# Runs flexsc-copy's table of odd trees in the test machine: through syscall
+# pages, as root, in memory.  There is no GNU cp here; the host compares with it.
 
 mkdir -p /run/table
 mount -t tmpfs table /run/table || exit 1
@@ -10,7 +10,7 @@ chmod 1777 /run/table
 cd /run/table || exit 1
 export TMPDIR=/run/table FLEXSC_COPY=/bin/flexsc-copy FLEXSC_COPY_WAY=--flexsc
 /copy/table || exit 1
-# They were made through pages indeed.
+# The copies have been made through pages.
 mkdir source
 echo text > source/file
 flexsc-copy --report /run/report source target || exit 1

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The crate's own tests and its example, in the test machine with the module.
+# Runs the crate's own tests and its example in the test machine with the module.
 
 cd /tmp || exit 1
 rc=0

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# A kernel that somebody else has built refuses flexsc.ko in one clear line of its
-# log and goes on as if nothing had happened; our programs say what is missing.
+# A kernel of another origin refuses flexsc.ko with one clear line in its log and
+# keeps working; our programs say what is missing.
 
 fail() {
 	echo "FAILED foreign: $*"
@@ -16,14 +16,14 @@ for i in 1 2; do
 	fi
 	cat /tmp/said
 done
-# Another release or configuration is seen first, missing symbols after that.
+# The kernel checks the release and the configuration first, then the symbols.
 dmesg | grep 'flexsc: version magic\|flexsc: Unknown symbol' > /tmp/reasons || {
 	dmesg | tail -n 20
 	fail 'no reason in the kernel log'
 }
 head -n 1 /tmp/reasons
 if [ -d /sys/module/flexsc ] || [ -e /dev/flexsc ]; then
-	fail 'something of the module is left'
+	fail 'part of the module is left'
 fi
 
 if flexsc doctor > /tmp/said 2>&1; then
@@ -41,12 +41,12 @@ cat /tmp/said
 flexsc-copy --plain /tmp/tree /tmp/plain || fail 'flexsc-copy cannot copy with plain calls'
 diff -r /tmp/tree /tmp/plain || fail 'the plain copy differs'
 
-# It goes on: processes, files, modules' list.
+# Processes, files and the list of modules still work.
 i=0
 while [ $i -lt 50 ]; do
 	cat /proc/modules > /tmp/modules || fail 'the machine does not go on'
 	i=$((i + 1))
 done
-[ "$(wc -l < /tmp/modules)" = "$modules" ] || fail 'the list of modules is another one'
+[ "$(wc -l < /tmp/modules)" = "$modules" ] || fail 'the list of modules has changed'
 [ "$(cat /proc/sys/kernel/tainted)" = 0 ] || echo "note: taint is $(cat /proc/sys/kernel/tainted)"
-echo "the kernel $(uname -r) refuses the module and goes on"
+echo "the kernel $(uname -r) refuses the module and keeps working"

@@ -4,14 +4,14 @@
 # guest-off.sh: a kernel that has the patches and FlexSC switched off boots and
 # has no trace of it: none of /symbols, which the patches export, no option, no
 # device.  flexsc-copy still copies with plain calls and says why not otherwise.
-# guest-off.sh present: the same looks find all of it in a kernel with FlexSC.
+# guest-off.sh present: the same checks find all of these on a kernel with FlexSC.
 
 fail() {
 	echo "FAILED off: $*"
 	exit 1
 }
 
-# has SYMBOL: does the kernel itself have it?  Behind a module's own stands the module's name.
+# has SYMBOL: succeeds if the kernel itself has it.  The symbols of modules end with the module's name.
 has() { grep -q " [A-Za-z] $1\$" /proc/kallsyms; }
 options() { zcat /proc/config.gz | grep '^CONFIG_\(FLEXSC\|SYSCALL_THREADS\)='; }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# objects.sh CONFIG: the kernel CONFIG in build/ has no more objects than
-# scripts/objects allows, so that its build does not become longer by and by.
+# objects.sh CONFIG [COUNTS]: checks that the kernel CONFIG in build/ has no more
+# objects than scripts/objects allows, so that its build stays short.
 
 set -euo pipefail
 export PROG=objects
@@ -15,7 +15,7 @@ counts=${2:-$ROOT/build/kernel-$config/objects}
 read -r _ _ most_c most_linked < <(grep "^$config " "$ROOT/scripts/objects") ||
 	die "scripts/objects does not know $config."
 linked=$(sed -n 's/^linked //p' "$counts")
-# Known only of a build from scratch.
+# Known only if the kernel was built from scratch.
 c=$(sed -n 's/^of these C //p' "$counts")
 [[ -n $linked ]] || die "$counts does not say how many objects are in the kernel."
 say "$config: ${c:-an unknown number of} C objects compiled ($most_c at most), $linked linked ($most_linked at most)"

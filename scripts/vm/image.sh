@@ -4,8 +4,8 @@
 # image.sh OUT CONF [--cmd FILE] [--add HOSTPATH:GUESTPATH]...
 #
 # Builds the initramfs OUT of the test machine: busybox, tests/guest-init, CONF
-# as /ktest/conf, FILE as /ktest/cmd, and what is added (a file or a directory).
-# Needs no root: the kernel itself brings /dev/console.
+# as /ktest/conf, FILE as /ktest/cmd, and the files or directories to add.
+# Needs no root, because the kernel provides /dev/console.
 
 set -euo pipefail
 export PROG=ktest
@@ -48,7 +48,7 @@ while (($#)); do
 	esac
 	shift 2
 done
-# The same content is the same image: how long a machine takes to unpack it is the same then, too.
+# The same content gives the same image, and takes a machine the same time to unpack.
 find "$tree" -exec touch -h -d @0 {} +
 (cd "$tree" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
 	cpio --null --quiet --reproducible -o -H newc --owner=0:0) >"$out" ||

@@ -31,7 +31,7 @@ RESULT = re.compile(r"^(not ok|ok) \d+ (?:- )?([^#]*?)(?: # SKIP ?(.*))?$")
 
 
 def load_splats(path: Path = GUEST / "splats.ere") -> re.Pattern[str]:
-    """One pattern of the lines that the guest runner uses as well."""
+    """Returns one pattern for all lines of splats.ere, which the guest runner uses too."""
     return re.compile("|".join(f"(?:{line})" for line in path.read_text().splitlines() if line[0] != "#"))
 
 
@@ -40,7 +40,7 @@ SPLAT = load_splats()
 
 @dataclass(frozen=True)
 class Skips:
-    """Why a test may skip itself in one kind of machine; None where any reason will do."""
+    """The reasons for which tests may skip themselves on one kind of machine; None allows any."""
 
     reasons: tuple[str, ...] | None = None
 
@@ -55,7 +55,7 @@ class Skips:
 
 
 def load_parser(kunit_dir: Path):
-    """The KTAP parser of the kernel source, made silent; its errors are collected."""
+    """Loads the KTAP parser of the kernel source with its output redirected."""
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(kunit_dir))
     parser = importlib.import_module("kunit_parser")
@@ -65,7 +65,7 @@ def load_parser(kunit_dir: Path):
 
 @dataclass
 class Result:
-    """One name of the report."""
+    """The result for one name of the report."""
 
     name: str
     status: str  # "ok", "skipped", "FAILED"
@@ -74,10 +74,10 @@ class Result:
 
 @dataclass
 class Verdict:
-    """All results, in the order of the plan; what belongs to no test comes last."""
+    """All results in the order of the plan, then those that belong to no test."""
 
     results: dict[str, Result] = field(default_factory=dict)
-    # Data races of the rest of the kernel, by KCSAN's title.
+    # KCSAN's titles of data races in the rest of the kernel.
     races: list[str] = field(default_factory=list)
 
     def fail(self, name: str, reason: str) -> None:
@@ -97,8 +97,8 @@ class Verdict:
 
 @dataclass
 class Console:
-    """What the kernel log says: faults by test, the panic, where it stopped,
-    and data races that are not ours."""
+    """The contents of a kernel log: faults by test, the panic, the test that was
+    running at the end, and data races of the rest of the kernel."""
 
     faults: list[tuple[str, str]] = field(default_factory=list)
     panic: str | None = None
@@ -129,15 +129,15 @@ def read_console(text: str, first: str = "boot") -> Console:
 
 
 def is_stale_breakpoint(console: str) -> bool:
-    """Did a processor stop at a breakpoint that is not in memory?
+    """Returns true if a processor stopped at a breakpoint that is not in memory.
 
-    The kernel changes its own code (tracepoints and other static keys) behind
-    breakpoints, which it takes away when no processor can be at them any more.
-    QEMU before 8.1 may keep the translation of one for ever: it does not lock
-    the page between translating an instruction and noting that it has done so.
-    The kernel can not know the breakpoint, and stops.  Its dump shows the bytes
-    around: the one in front of the instruction pointer is no breakpoint (0xcc).
-    Only the first fault of a run can be such a stop: what came before it counts.
+    The kernel patches its own code (tracepoints and other static keys) behind
+    breakpoints, which it removes when no processor can be at them any more.
+    QEMU before 8.1 may keep the translation of such a breakpoint for ever,
+    because it does not lock the page between translating an instruction and
+    recording that.  The kernel does not know the breakpoint and stops.  Its
+    dump shows the code in memory: the byte before the instruction pointer is
+    no breakpoint (0xcc).  Only the first fault of a run can be such a stop.
     """
     lines = [TIMESTAMP.sub("", line) for line in console.replace("\r", "").split("\n")]
     first = next((at for at, line in enumerate(lines) if SPLAT.search(line)), None)
@@ -148,7 +148,7 @@ def is_stale_breakpoint(console: str) -> bool:
 
 
 def judge_console(con: Console, verdict: Verdict) -> None:
-    """At most three faults are shown per name; the first says most."""
+    """Records the faults, at most three per name, as the first says most."""
     verdict.races = con.races
     shown: dict[str, int] = {}
     for name, line in con.faults:
@@ -244,7 +244,7 @@ def judge(
 
 
 def report(verdict: Verdict, config: str, seconds: float, out=sys.stdout) -> None:
-    """The failures by name, the line for programs, the line for people."""
+    """Prints the failures by name, a line for programs, and a line for people."""
     for result in verdict.failures:
         for reason in result.reasons:
             print(f"FAILED {result.name}: {reason}", file=out)

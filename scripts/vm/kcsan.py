@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Which data races in a kernel log are ours.
+"""Finds the data races in a kernel log that are ours.
 
-Linux has data races that it lives with, so KCSAN reports some in every run.
-One is ours if an access of it is made by the module or by the core code that
-the patches add: by the function on top of its stack or by the one that called
-it, as small helpers (a copy, a bit operation) are functions of their own.
+Linux has data races that it tolerates, so KCSAN reports some in every run.  A
+race is ours if the module, or core code that the patches add, makes one of its
+accesses: in the function on top of the stack or in its caller, because small
+helpers (a copy, a bit operation) are functions of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REACH = 200
 
 
 def is_ours(report: list[str]) -> bool:
-    """Is one of the accesses made by our code? Where no stack can be read, too."""
+    """Returns true if our code makes one of the accesses, or if no stack can be read."""
     accesses = 0
     frames = 2
     for line in report:
@@ -37,7 +37,7 @@ def is_ours(report: list[str]) -> bool:
 
 
 def others(lines: list[str]) -> dict[int, str]:
-    """The lines (by index) that report somebody else's race, with its title."""
+    """Returns the title of each race that is not ours, by the index of its line."""
     found = {}
     for at, line in enumerate(lines):
         head = HEAD.match(line)

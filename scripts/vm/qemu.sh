@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
 #
-# The emulator: which accelerator works, and the command line.  Sourced.
+# Chooses the accelerator and sets the emulator's command line.  Sourced.
 
-# The processor has the virtualisation flag and /dev/kvm can be opened.
+# Succeeds if the processor has the virtualisation flag and /dev/kvm can be opened.
 kvm_promised() {
 	grep -q -E '^flags.*\b(vmx|svm)\b' "${FLEXSC_CPUINFO:-/proc/cpuinfo}" &&
 		[[ -r /dev/kvm && -w /dev/kvm ]]
@@ -47,9 +47,9 @@ vm_accel() {
 vm_qemu() {
 	local kernel=$1 accel=$2 cpus=$3 mem=$4 work=$5 out=file:$5/out start=''
 	[[ -z ${VM_STDIO:-} ]] || out=mon:stdio
-	# A host that is busy holds back an emulated timer, in which the kernel would see a broken
-	# one; and the kernel perf, which has no ACPI, is told where the PM timer is, without which
-	# it can not measure a processor's clock there.
+	# A busy host delays the emulated timer, which the kernel would take for a broken one.  The
+	# kernel perf has no ACPI: it is told where the PM timer is, which it needs to measure the
+	# processor's clock.
 	[[ $accel == kvm ]] || start='no_timer_check tsc=nowatchdog pmtmr=0x608 '
 	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none
 		-nic none -no-reboot -smp "$cpus" -m "$mem"
@@ -59,8 +59,9 @@ vm_qemu() {
 		-serial "file:$work/control" -serial "file:$work/files.tar")
 	case $accel in
 	kvm) QEMU+=(-accel kvm -cpu host) ;;
-	# Nothing of the host reaches this machine: a sleeping processor's clock jumps to its next timer,
-	# the clock of the day starts at a date of ours and goes with it, random numbers are the same.
+	# The host has no influence on this machine: the clock of a sleeping processor jumps to its next
+	# timer, the time of day starts at a fixed date and follows that clock, the random numbers are
+	# always the same.
 	icount) QEMU+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -cpu max
 		-rtc "base=2026-01-01T00:00:00,clock=vm" -seed 1) ;;
 	*) QEMU+=(-accel "tcg,thread=multi" -cpu max) ;;

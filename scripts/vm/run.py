@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Runs the test machine, shows progress, keeps the time limits, has it judged.
+"""Runs the test machine, shows progress, enforces the time limits and judges the run.
 
 run.py OPTIONS -- COMMAND...   (called by ktest.sh, which describes the options)
 
@@ -25,8 +25,8 @@ sys.dont_write_bytecode = True
 import judge as rules  # noqa: E402
 
 POLL = 0.03
-USUAL = 0.035  # seconds that the loop of host_slow() takes
-GRACE = 20  # the guest's own limit per test comes first; then ours
+USUAL = 0.035  # seconds that the loop of host_slow() takes on an idle host of 2.6 GHz
+GRACE = 20  # seconds after the guest's own limit per test before ours ends the machine
 
 
 class Tail:
@@ -46,7 +46,7 @@ class Tail:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process and its threads have used so far."""
+    """CPU time that a process and its threads have used so far."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -56,18 +56,18 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Progress:
-    """One line per test while it runs."""
+    """Prints one line per test."""
 
     def __init__(self, out, cpu=None) -> None:
         self.out = out
-        # Returns the processor time of the machine, if there is one of our own.
+        # Returns the CPU time of the machine, if it is ours.
         self.cpu = cpu
         self.cpu_since = 0.0
         self.test: str | None = None
         self.since = 0.0
         self.reason = ""
         self.diag: list[str] = []
-        # Where whoever runs this looks for how far it is.
+        # The file in which our caller looks for progress.
         self.told = os.environ.get("FLEXSC_PROGRESS")
         self.begun = time.monotonic()
         self.planned = self.results = 0
@@ -127,7 +127,7 @@ class Machine:
         self.exit_at = 0.0
         self.panic_at = 0.0
         self.limit: tuple[str, str] | None = None
-        self.slow = 1.0  # how many times slower than the machine that the limits are for
+        self.slow = 1.0  # how many times as slow as the machine that the limits are for
         self.boot_seconds = 0.0
         self.ended_by_us = False
         self.child: subprocess.Popen | None = None
@@ -140,7 +140,7 @@ class Machine:
         try:
             while True:
                 if os.getppid() != parent:
-                    raise KeyboardInterrupt  # who started us is gone
+                    raise KeyboardInterrupt  # our parent is gone
                 ended = child.poll() is not None
                 self.read(time.monotonic() - start)
                 if ended:
@@ -182,10 +182,10 @@ class Machine:
                 self.panic_at = time.monotonic()
 
     def over(self, now: float, start: float) -> bool:
-        """Is it time to end the machine?  Says why in self.limit."""
+        """Returns true if the machine must be ended, with the reason in self.limit."""
         args, test = self.args, self.progress.test
         if self.exit_at and now - self.exit_at > 15:
-            return True  # all is said, it merely does not go away
+            return True  # the run is complete, but the emulator does not exit
         if self.panic_at and now - self.panic_at > 15:
             return True
         if args.no_limits:
@@ -208,7 +208,7 @@ def text(path: Path) -> str:
 
 
 def here(args: argparse.Namespace, command: list[str]) -> rules.Verdict:
-    """The tests on this very machine; the kernel log is read from its start marker."""
+    """Runs the tests on this machine, and reads the kernel log from a start marker."""
     start = f"flexsc-ktest: here {os.getpid()} {time.time():.0f}"
     with open("/dev/kmsg", "w", encoding="utf-8") as kmsg:
         kmsg.write(f"<5>{start}\n")
@@ -225,8 +225,8 @@ def here(args: argparse.Namespace, command: list[str]) -> rules.Verdict:
 
 
 def host_slow() -> float:
-    """How many times slower the host is now than an idle one of 2.6 GHz: the machine says so
-    itself once it is up, but the boot has a limit too."""
+    """Returns how many times as slow as an idle host of 2.6 GHz this one is now.  This is for the
+    limit of the boot; once the machine is up, it measures itself."""
     begun = time.monotonic()
     for _ in range(3):
         sum(range(1_000_000))
@@ -234,7 +234,7 @@ def host_slow() -> float:
 
 
 def one_at_a_time(path: Path):
-    """Two machines on two cores spoil each other's time limits: wait for the other."""
+    """Waits for another test machine to end: two on two cores would exceed their time limits."""
     lock = path.open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -253,7 +253,8 @@ def main() -> int:
     ap.add_argument("--title", default="")
     ap.add_argument("--config", default="")
     ap.add_argument("--may-skip", type=int, metavar="CPUS",
-                    help="only what tests/guest-init/skips allows for --config and so many processors")
+                    help="fail tests that skip themselves unless tests/guest-init/skips allows it for --config "
+                         "with this number of processors")
     ap.add_argument("--boot-limit", type=float, default=60)
     ap.add_argument("--test-limit", type=float, default=60)
     ap.add_argument("--total-limit", type=float, default=900)
@@ -277,8 +278,8 @@ def main() -> int:
     console = text(args.work / "console.log")
     failed_before = "\nnot ok " in text(args.work / "out").replace("\r", "")
     if args.emulated and not failed_before and rules.is_stale_breakpoint(console):
-        print("The emulator stopped at a breakpoint that is not in memory (a fault of QEMU before "
-              "8.1): once more.", file=sys.stderr, flush=True)
+        print("The emulator stopped at a breakpoint that is not in memory (a bug of QEMU before "
+              "8.1); running it again.", file=sys.stderr, flush=True)
         (args.work / "console.log").rename(args.work / "console.stale.log")
         for name in ("out", "control", "files.tar"):
             (args.work / name).unlink(missing_ok=True)

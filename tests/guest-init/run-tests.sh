@@ -12,9 +12,9 @@
 #   KT_KMEMLEAK     "must": the leak scan is part of the plan; "no": it is not
 #   KT_HERE         not empty: not our own machine, change nothing but the tests
 #
-# Around every test a marker goes to the kernel log, and every line that looks
-# like a kernel fault (splats.ere) after the marker fails the test.  Programs are
-# slow to start on a kernel full of checks: there are few of them for each test.
+# Before and after each test a marker goes to the kernel log.  A line between them
+# that looks like a kernel fault (splats.ere) fails the test.  Few programs are
+# started for each test, because a debug kernel starts them slowly.
 
 dir=$(cd "$(dirname "$0")" && pwd) || exit 2
 if [ -z "$KT_HERE" ] && [ -r /ktest/conf ]; then
@@ -23,7 +23,7 @@ if [ -z "$KT_HERE" ] && [ -r /ktest/conf ]; then
 fi
 export KT_HERE
 : "${KT_TEST_LIMIT:=30}"
-# How slow the machine is, in percent of the usual one; a test at its limit looks once more.
+# How slow the machine is, in percent of the usual one; a test at its limit measures it again.
 export FLEXSC_TEST_SPEED="$dir/speed.sh"
 [ -n "$FLEXSC_TEST_SLOW" ] || FLEXSC_TEST_SLOW=$(sh "$FLEXSC_TEST_SPEED")
 export FLEXSC_TEST_SLOW
@@ -49,7 +49,7 @@ tmp=$(mktemp -d /tmp/ktest.XXXXXX) || exit 2
 dog=
 trap '[ -z "$dog" ] || kill "$dog"; rm -rf "$tmp"' EXIT
 
-# Is this name asked for?
+# wanted NAME: succeeds if the filter selects this test.
 wanted() {
 	[ -n "$KT_FILTER" ] || return 0
 	set -f
@@ -63,7 +63,7 @@ wanted() {
 
 mark() { echo "<5>flexsc-ktest: $1 $2" > /dev/kmsg; }
 
-# First kernel fault in the log after the last "begin" marker of this test.
+# splat_after NAME: prints the first kernel fault in the log after the last "begin" marker of NAME.
 splat_after() {
 	dmesg | awk -v begin="flexsc-ktest: begin $1" -v patterns="$dir/splats.ere" '
 		BEGIN {
@@ -77,7 +77,7 @@ splat_after() {
 		END { if (first != "") print first }'
 }
 
-# run_test NAME: one test, which makes a session of its own; exit code, $out, $why.
+# run_test NAME: runs one test, in a session of its own; sets $why, fills $out, returns the exit code.
 run_test() {
 	"$KT_BIN" run "$1" < /dev/null > "$out" 2>&1 &
 	pid=$!
@@ -113,8 +113,8 @@ run_rmmod() {
 	return $rc
 }
 
-# Objects younger than five seconds are never reported, and one scan may miss
-# what moved during it: wait, then scan twice.
+# The scanner never reports objects younger than five seconds, and a scan may miss
+# objects whose pointers move meanwhile: wait, then scan twice.
 run_kmemleak() {
 	leaks=/sys/kernel/debug/kmemleak
 	sleep 6
@@ -128,8 +128,8 @@ run_kmemleak() {
 	return 1
 }
 
-# Prints what a test has written as comments, 400 lines at most. A few lines are not
-# worth two programs.
+# Prints a test's output as comments, at most 400 lines.  A few lines are printed
+# without starting programs for it.
 comment() {
 	lines=0
 	while [ $lines -lt 10 ] && { IFS= read -r line || [ -n "$line" ]; }; do
@@ -151,7 +151,7 @@ entry() {
 	mark begin "$2"
 	"run_$1" "$2"
 	rc=$?
-	# In the test machine the host judges the kernel log, by the same markers and lines.
+	# On the test machine the host judges the kernel log, by the same markers and patterns.
 	splat=
 	[ -z "$KT_HERE" ] || splat=$(splat_after "$2")
 	mark end "$2"

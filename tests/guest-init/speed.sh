@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# speed.sh: prints how slow this machine is, in percent of the one that the time
-# limits were made on: 100 there and on all that are faster, 1000 at most.
+# speed.sh: prints how slow this machine is, in percent: 100 for the machine that
+# the time limits are made for and for faster ones, at most 1000.
 #
-# The same piece of work on two processors at once, where there are two: an
-# emulator shares the host's with all that it has to do besides.
+# It does the same work on two processors at once, if there are two, because an
+# emulator shares the host's processors with other programs.
 
-# What one piece takes, in hundredths of a second, on two idle processors of
-# 2.6 GHz that emulate (QEMU 7.2).
+# Hundredths of a second that the work takes in QEMU 7.2 on two idle processors
+# of 2.6 GHz.
 usual=40
 
 piece() {
@@ -18,7 +18,7 @@ piece() {
 
 now() {
 	read -r up _ < /proc/uptime
-	# Not with zeros in front: those are octal numbers.
+	# The leading 1 keeps "08" from being read as an octal number.
 	echo $((${up%.*} * 100 + 1${up#*.} - 100))
 }
 

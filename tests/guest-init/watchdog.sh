@@ -1,24 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# watchdog.sh DIR USUAL LIMIT: ends tests that take more than LIMIT seconds: USUAL
-# ones on a machine as slow as this one was at the start.  It may have become
-# slower since; so at the limit it is measured once more.
+# watchdog.sh DIR USUAL LIMIT: kills tests that take more than LIMIT seconds.  LIMIT
+# is USUAL scaled by the speed of the machine at the start.  The machine may have
+# become slower since, so its speed is measured again at the limit.
 #
-# DIR/watched names the process group of the test that runs, and the second of
-# the up-time that is its last.  The file DIR/late is the sign that the limit was
-# hit, and says which; in the test machine the stacks of blocked tasks go to the kernel log
-# first.  A group that outlives SIGKILL is stuck in the kernel: its stacks go to
+# DIR/watched names the process group of the running test and the second of the
+# up-time at which its limit ends.  When a test is killed, its limit is written to
+# DIR/late; on the test machine, the stacks of blocked tasks go to the kernel log
+# first.  A group that survives SIGKILL is stuck in the kernel: its stacks go to
 # the log again, and the host's own limit ends the machine.
 
 more=0 more_for=
 pause=3
 [ "$2" -gt 10 ] || pause=1
 
-# A process that begins and ends all the time would disturb tests that count what the kernel has
-# allocated: where the shell can, it waits for what never comes.
+# Processes that start and end all the time would disturb tests that count kernel objects.  If the
+# shell can, it waits with a timeout for input that never comes.
 nap() { sleep $pause; }
-# shellcheck disable=SC3045  # not in every shell, hence the question
+# shellcheck disable=SC3045  # not every shell has -t, so it is tried first
 if (echo | read -t 1 -r _) 2>/dev/null && mkfifo "$1/tick" && exec 3<>"$1/tick"; then
 	nap() { read -t $pause -r _ <&3 || :; }
 fi
@@ -38,7 +38,7 @@ while nap && [ -d "$1" ]; do
 		continue
 	fi
 	[ -n "$KT_HERE" ] || echo w > /proc/sysrq-trigger
-	# Is it still that one?
+	# Is it still the same test?
 	read -r again _ < "$1/watched"
 	[ "$again" = "$pid" ] || continue
 	echo $(($3 + more)) > "$1/late"

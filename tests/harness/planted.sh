@@ -19,7 +19,7 @@ run)
 	failing) echo "# expected 1, got 2"; exit 1 ;;
 	noisy_failing) printf 'not ok 1 good_one\n1..9\nKTAP version 1\n'; exit 3 ;;
 	hang) exec sleep 1000 ;;
-	# So much work that it takes 2 s on a machine of the usual speed.
+	# Takes 2 s on a machine of the usual speed.
 	work) for _ in 1 2 3 4; do sh /ktest/speed.sh; done ;;
 	crash) kill -SEGV $$ ;;
 	warn) echo '<4>WARNING: CPU: 0 PID: 1 at planted.c:1 planted+0x1/0x2' > /dev/kmsg ;;
