@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::check::{Check, Failure};
-use crate::kit::child::{EXIT_SKIP, End, exit_code, reap, spawn};
+use crate::kit::child::{EXIT_SKIP, End, exit_code, reap, sleep_until_end, spawn};
 use crate::kit::{limits, process, rounds, speed};
 use crate::registry::Test;
 
@@ -32,7 +32,9 @@ pub fn supervise(test: &Test) -> Check {
     let outcome = loop {
         match reap(child.pid, 0) {
             Some(outcome) => break outcome,
-            None if begin.elapsed() < limit => std::thread::sleep(Duration::from_millis(2)),
+            None if begin.elapsed() < limit => {
+                sleep_until_end(child.pid, limit.saturating_sub(begin.elapsed()));
+            }
             None => {
                 // It may have become slower than it was at the start.
                 let now = usual_limit() * speed::slow_now() / 100;

@@ -2,6 +2,7 @@
 //! Child processes of a test.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use super::files::{pipe, read_byte, readable};
 use super::{patience, sys, until};
@@ -39,6 +40,15 @@ pub fn reap(pid: i32, options: i32) -> Option<End> {
     let status_at = std::ptr::from_mut(&mut status);
     let ret = plain!(SYS_wait4, pid, status_at, options | libc::WNOHANG, 0);
     (ret > 0).then(|| End::from_status(status))
+}
+
+/// Sleeps until a child has ended, for so long at most. Looking again and again would take as much
+/// processor time, on a kernel full of checks, as the child.
+pub fn sleep_until_end(pid: i32, limit: Duration) {
+    match sys::result(plain!(SYS_pidfd_open, pid, 0)) {
+        Ok(fd) => drop(readable(&sys::own(fd as i32), limit)),
+        Err(_) => std::thread::sleep(limit.min(Duration::from_millis(1))),
+    }
 }
 
 /// As [`reap`], of whichever child has ended or stopped.
@@ -167,17 +177,19 @@ impl Child {
 
     /// Waits for the end.
     pub fn end(&mut self) -> Check<End> {
-        let mut end = None;
-        let waited = until("the end of a child", || {
-            end = reap(self.pid, 0);
-            end.is_some()
-        });
-        if let Err(failure) = waited {
-            super::process::print_threads(self.pid);
-            return Err(failure);
+        let last = Instant::now() + patience();
+        loop {
+            if let Some(end) = reap(self.pid, 0) {
+                self.reaped = true;
+                return Ok(end);
+            }
+            let left = last.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                super::process::print_threads(self.pid);
+                fail!("a child has not ended within {} s", patience().as_secs());
+            }
+            sleep_until_end(self.pid, left);
         }
-        self.reaped = true;
-        Ok(end.expect("until() has seen it"))
     }
 
     /// Waits for a successful end.

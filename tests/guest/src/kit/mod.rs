@@ -59,14 +59,17 @@ pub fn patience() -> Duration {
 
 /// Waits until `condition` holds; fails with `what` when patience is at an end.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
-    let end = Instant::now() + patience();
+    let begin = Instant::now();
     while !condition() {
+        let took = begin.elapsed();
         check!(
-            Instant::now() < end,
+            took < patience(),
             "{what}: not seen within {} s",
             patience().as_secs()
         );
-        std::thread::sleep(Duration::from_millis(1));
+        // Less often as time passes: a look costs processor time, of which others may have need.
+        let pause = (took / 20).clamp(Duration::from_millis(1), Duration::from_millis(10));
+        std::thread::sleep(pause);
     }
     Ok(())
 }
