@@ -92,12 +92,42 @@ do_fmt() {
 	return "$rc"
 }
 
+# once NAME COMMAND...: runs COMMAND unless it has passed before with the same crates and compiler.
+# For clippy and rustdoc, whose output depends on nothing else.  The key covers every file that the
+# crates can read.
+once() {
+	local name=$1 key stamp old
+	shift
+	key=$(
+		{
+			printf '%s\n' "$@" "${RUSTDOCFLAGS:-}" "${RUSTFLAGS:-}"
+			"$CARGO" --version
+			"${RUSTC:-rustc}" -vV
+			"$CARGO" clippy --version 2>/dev/null || true
+			find Cargo.lock Cargo.toml README.md docs user tests kernel -type f -print0 |
+				LC_ALL=C sort -z | xargs -0 sha256sum
+		} | sha256sum | cut -c 1-16
+	)
+	stamp=$FLEXSC_CACHE/passed/$name-$key
+	if [[ -e $stamp ]]; then
+		touch "$stamp"
+		say "passed before, with the same crates and compiler: $stamp"
+		return
+	fi
+	"$@"
+	mkdir -p "$FLEXSC_CACHE/passed"
+	: >"$stamp"
+	# shellcheck disable=SC2012
+	ls -t "$FLEXSC_CACHE/passed/$name"-* | tail -n +9 | while read -r old; do rm -f "$old"; done
+}
+
 do_clippy() {
-	cargo_host clippy --all-targets -- -D warnings
+	once clippy cargo_host clippy --all-targets -- -D warnings
 }
 
 do_doc() {
-	RUSTDOCFLAGS='-D warnings' cargo_host doc --no-deps
+	export RUSTDOCFLAGS='-D warnings'
+	once doc cargo_host doc --no-deps
 }
 
 # Compiles the examples as well, README's among them.
