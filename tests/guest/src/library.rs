@@ -13,7 +13,7 @@ use flexsc::{Call, Completion, Engine, Error, Pages, Param, Reason, Slot, Wait, 
 use crate::check::Check;
 use crate::kit::child::in_child;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{NOBODY, drop_rights, need_root, set_limit, spin_cpu};
+use crate::kit::limits::{NOBODY, drop_rights, many, need_root, set_limit, spin_cpu};
 use crate::kit::{patience, process, rounds, seccomp, sys, until};
 
 tests! { "library":
@@ -253,7 +253,7 @@ fn dropped_in_flight() -> Check {
     let base = process::refcnt();
     let (from, _to) = pipe()?;
     for _ in 0..rounds(5) {
-        let reads = BlockedReads::new(&from, 40);
+        let reads = BlockedReads::new(&from, many(40));
         let engine = open()?;
         let mut pages = register(&engine, 1)?;
         for call in reads_of(&reads) {

@@ -14,7 +14,7 @@ use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::memory;
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::Ring;
-use crate::kit::{patience, process, rounds, sys};
+use crate::kit::{chances, patience, process, rounds, sys};
 
 tests! { "notify":
     poll_levels => "the device is readable while results are there that were not reaped";
@@ -253,7 +253,7 @@ fn eventfd_outlives_descriptor() -> Check {
 
 fn never_lost() -> Check {
     let (engine, mut ring) = Mode::Kick.start(1)?;
-    for _ in 0..rounds(500) {
+    for _ in 0..chances(500) {
         let slot = ring.post(call!(SYS_getpid));
         ring.kicked()?;
         check_eq!("events", events(engine.fd(), patience())?, libc::POLLIN);

@@ -11,7 +11,7 @@ use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{self, need_two_cpus, spin_cpu};
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{patience, process, rounds, sys, trace, until};
+use crate::kit::{chances, patience, process, rounds, sys, trace, until};
 
 tests! { "spin":
     no_device_call => "results appear without any call of the device";
@@ -139,7 +139,7 @@ fn never_lost() -> Check {
     let (engine, mut ring) = start(1)?;
     engine.set(Param::IdleNs, 20_000)?;
     let mut kicks = 0;
-    for round in 0..rounds(1500) {
+    for round in 0..chances(1500) {
         let slot = ring.post(call!(SYS_getpid));
         if ring.needs_kick() {
             ring.kicked()?;

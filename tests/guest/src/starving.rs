@@ -14,7 +14,7 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::limits::{need_two_cpus, spin_cpu};
 use crate::kit::ring::{Done, Ring};
-use crate::kit::{patience, rounds, sys, until};
+use crate::kit::{chances, patience, rounds, sys, until};
 use crate::notify::{events, new_eventfd};
 
 tests! { "starving":
@@ -186,7 +186,7 @@ fn core_blocks() -> Check {
 /// Posts calls for threads that nobody can make, and waits for their end.
 fn in_vain(engine: &Engine) -> Check {
     let mut ring = engine.ring(1)?;
-    for _ in 0..rounds(400) {
+    for _ in 0..chances(400) {
         let slot = ring.post(call!(SYS_getpid).asynchronous());
         check_eq!("WAIT", ring.wait(Policy::Any), Ok(1));
         check_starved(ring.reap(slot))?;
@@ -257,7 +257,7 @@ fn spare_sleeps() -> Check {
     };
     let count = || sleeps(spare).map_or_else(|| fail!("no status of thread {spare}"), Ok);
     let (begin, before) = (Instant::now(), count()?);
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_millis(500));
     let (took, slept) = (begin.elapsed().as_secs_f64(), count()? - before);
     println!("# {slept} sleeps in {took:.1} s");
     check!(

@@ -7,9 +7,10 @@ use crate::check::Check;
 use crate::kit::abi::{ENTRY_ASYNC, Policy};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
+use crate::kit::limits::{self, many};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{limits, process, rounds};
+use crate::kit::{chances, process, rounds};
 
 tests! { "blocking":
     pipe_read_among_63 => "63 calls finish while a pipe read between them blocks";
@@ -127,7 +128,7 @@ fn many_blocked(pages: u32, count: usize) -> Check {
 }
 
 fn hundred_blocked() -> Check {
-    many_blocked(2, 100)
+    many_blocked(2, many(100))
 }
 
 fn thousand_blocked() -> Check {
@@ -135,11 +136,12 @@ fn thousand_blocked() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(16)?;
     let (from, to) = pipe()?;
-    let reads = BlockedReads::new(&from, 1000);
+    let count = many(1000);
+    let reads = BlockedReads::new(&from, count);
     let slots = ring.post_all(&reads.calls());
     check_eq!("WAIT without sleeping", ring.wait(Policy::None), Ok(0));
     ring.until_taken(&slots)?;
-    engine.until_stats("1,000 blocked calls", |s| s.max_blocked >= 1000)?;
+    engine.until_stats("all calls blocked", |s| s.max_blocked >= count as u64)?;
     for _ in 0..4 {
         check_getpid(&mut ring, 24)?;
     }
@@ -149,7 +151,10 @@ fn thousand_blocked() -> Check {
     }
     reads.check()?;
     let created = engine.stats()?.threads_created;
-    check!(created >= 1000, "{created} threads for 1,000 blocked calls");
+    check!(
+        created >= count as u64,
+        "{created} threads for {count} blocked calls"
+    );
     drop(ring);
     drop(engine);
     process::until_tasks(1)
@@ -268,7 +273,7 @@ fn async_calls() -> Check {
 fn blocked_again_and_again() -> Check {
     in_modes(1, |_, ring| {
         let (from, to) = pipe()?;
-        for round in 0..rounds(60) {
+        for round in 0..chances(60) {
             let reads = BlockedReads::new(&from, 1 + round as usize % 9);
             let slots = ring.post_all(&reads.calls());
             check_getpid(ring, 20)?;
@@ -287,7 +292,7 @@ fn one_active_per_core() -> Check {
         let (engine, mut ring) = mode.start(4)?;
         let (from, to) = pipe()?;
         for _ in 0..rounds(5) {
-            let reads = BlockedReads::new(&from, 100);
+            let reads = BlockedReads::new(&from, many(100));
             let slots = ring.post_all(&reads.calls());
             check_getpid(&mut ring, 100)?;
             reads.release(&to)?;

@@ -20,10 +20,10 @@ use crate::kit::child::in_child;
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::{BlockedReads, TempDir, pipe, readable, socket_pair, write_all};
 use crate::kit::latency::Latency;
-use crate::kit::limits::slow_kernel;
+use crate::kit::limits::{many, slow_kernel};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Done, Ring, check_done};
-use crate::kit::{rounds, sys, until};
+use crate::kit::{chances, rounds, sys, until};
 
 tests! { "cancel":
     posted => "an entry that nobody has taken is ECANCELED and not executed";
@@ -193,7 +193,7 @@ fn all_blocked() -> Check {
     let mut latency = Latency::default();
     in_modes(1, |_, ring| {
         let (from, to) = pipe()?;
-        let reads = BlockedReads::new(&from, 60);
+        let reads = BlockedReads::new(&from, many(60));
         let slots = ring.post_blocked(&reads.calls())?;
         for &slot in slots.iter().step_by(3) {
             let done = cancel(ring, &mut latency, slot)?;
@@ -204,7 +204,7 @@ fn all_blocked() -> Check {
                 check_interrupted("read", done)?;
             }
         }
-        write_all(&to, &[1; 80])?;
+        write_all(&to, &vec![1; 2 * (slots.len() - slots.len().div_ceil(3))])?;
         for (number, &slot) in slots.iter().enumerate() {
             if number % 3 != 0 {
                 check_ret!("read beside", ring.finish(&[slot])?[0].result, 2);
@@ -449,7 +449,7 @@ fn slot_used_again() -> Check {
     in_modes(1, |engine, ring| {
         let (from, _to) = pipe()?;
         let reads = BlockedReads::new(&from, 1);
-        for _ in 0..rounds(60) {
+        for _ in 0..chances(60) {
             ring.post_at(5, &reads.calls()[0]);
             ring.kicked()?;
             ring.until_taken(&[5])?;

@@ -47,6 +47,16 @@ pub fn rounds(usual: u32) -> u32 {
     usual.saturating_mul(ROUNDS.load(Ordering::Relaxed))
 }
 
+/// As [`rounds`], where each round is a chance to meet a rare moment: a third of them on a kernel full
+/// of checks, but not in a soak.
+pub fn chances(usual: u32) -> u32 {
+    if limits::slow_kernel() && rounds(1) == 1 {
+        usual.div_ceil(3)
+    } else {
+        rounds(usual)
+    }
+}
+
 /// How long to wait for something that should happen at once: long enough for
 /// an emulated machine with a kernel full of checks.
 pub fn patience() -> Duration {

@@ -13,7 +13,7 @@ use crate::kit::engine::{self, DEVICE, Engine};
 use crate::kit::files::{BlockedReads, TempDir, memory_file, pipe, socket_pair};
 use crate::kit::limits::need_root;
 use crate::kit::ring::{Call, Ring, linked};
-use crate::kit::{process, rounds, scm, sys, until};
+use crate::kit::{chances, process, rounds, scm, sys, until};
 
 tests! { "borrowed":
     closed_inside => "entries that close, replace or close a range with the last descriptor, in each WAIT";
@@ -347,7 +347,7 @@ fn same_number() -> Check {
         ok!("REGISTER", engine.register(1));
     }
     let mut ended = 0;
-    for round in 0..rounds(300) {
+    for round in 0..chances(300) {
         let id = std::thread::scope(|scope| {
             let owner = scope.spawn(|| engine.register(1).map(|given| given.id));
             owner.join().expect("no panic")

@@ -11,9 +11,9 @@ use crate::kit::cgroup::Cgroup;
 use crate::kit::child::spawn;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{NOBODY, need_root, set_limit};
+use crate::kit::limits::{NOBODY, many, need_root, set_limit};
 use crate::kit::mode::Mode;
-use crate::kit::{process, rounds, until};
+use crate::kit::{chances, process, rounds, until};
 
 tests! { "charges":
     queue_holds_nothing => "pages that were ended leave a pool's queue: their memory is freed";
@@ -155,7 +155,7 @@ fn at_limit(work: impl Fn(Mode) -> Check) -> Check {
 
 fn reopened_at_once() -> Check {
     at_limit(|mode| {
-        for round in 0..rounds(25) {
+        for round in 0..chances(25) {
             let (engine, mut ring) = mode
                 .start(1)
                 .map_err(|failure| failure.within(format_args!("engine {round}")))?;
@@ -316,9 +316,12 @@ fn many_threads() -> Check {
         let engine = Engine::open()?;
         let mut ring = engine.ring(4)?;
         let (from, to) = pipe()?;
-        let reads = BlockedReads::new(&from, 200);
+        let count = many(200);
+        let reads = BlockedReads::new(&from, count);
         ring.post_blocked(&reads.calls())?;
-        engine.until_stats("200 calls blocked", |stats| stats.max_blocked >= 200)?;
+        engine.until_stats("all calls blocked", |stats| {
+            stats.max_blocked >= count as u64
+        })?;
         ok!("munmap", ring.unmap());
         drop(engine);
         process::until_tasks(1)?;

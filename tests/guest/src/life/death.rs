@@ -11,7 +11,7 @@ use crate::kit::child::{Child, End, Link, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, TempDir, pipe};
 use crate::kit::mode::Mode;
-use crate::kit::{limits, memory, process, rounds, signals, sys, until};
+use crate::kit::{chances, limits, memory, process, rounds, signals, sys, until};
 
 use super::Busy;
 
@@ -178,7 +178,7 @@ fn owner_thread_ends() -> Check {
 
 fn thread_after_thread() -> Check {
     let engine = Engine::open()?;
-    for round in 0..rounds(40) {
+    for round in 0..chances(40) {
         std::thread::scope(|scope| {
             let owner = scope.spawn(|| -> Check {
                 let mut ring = engine.ring(1)?;

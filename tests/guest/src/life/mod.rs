@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use crate::check::Check;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::limits::many;
 use crate::kit::mode::Mode;
 use crate::kit::ring::Ring;
 
@@ -34,11 +35,11 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// 60 blocked reads of a pipe, in a page with four free entries.
+    /// 60 blocked reads of a pipe, in a page with four free entries; fewer on a slow kernel.
     pub fn start(mode: Mode) -> Check<Busy> {
         let (engine, mut ring) = mode.start(1)?;
         let (from, to) = pipe()?;
-        let reads = BlockedReads::new(&from, 60);
+        let reads = BlockedReads::new(&from, many(60));
         let slots = ring.post_blocked(&reads.calls())?;
         Ok(Busy {
             engine,

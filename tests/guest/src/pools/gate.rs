@@ -5,7 +5,7 @@ use crate::check::Check;
 use crate::kit::abi::Param;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
-use crate::kit::limits::{self, need_two_cpus};
+use crate::kit::limits::{self, many, need_two_cpus};
 use crate::kit::ring::{Call, Ring};
 use crate::kit::trace::{Trace, most_active};
 use crate::kit::{rounds, sys};
@@ -110,11 +110,12 @@ fn gate_after_block() -> Check {
     let mut buffer = vec![0u8; 2000];
     let mut rings = rings(&engine, 4)?;
     let (from, to) = pipe()?;
+    let count = many(60);
     for _ in 0..rounds(3) {
-        let reads = BlockedReads::new(&from, 60);
+        let reads = BlockedReads::new(&from, count);
         let reading: Vec<Call> = reads.calls().iter().map(|c| c.in_pool(1)).collect();
         let blocked = rings[0].post_blocked(&reading)?;
-        engine.until_pool(1, "60 blocked threads", |s| s.blocked == 60)?;
+        engine.until_pool(1, "all threads blocked", |s| s.blocked == count as u64)?;
         let mut slots = Vec::new();
         for ring in &mut rings[1..] {
             slots.push(ring.post_all(&busy(&mut buffer, 1, 40)));
@@ -135,7 +136,7 @@ fn gate_after_block() -> Check {
     check_eq!("most active threads in the log", most, 1);
     let stats = engine.pool(1)?;
     check_eq!("most active by the module's count", stats.max_active, 1);
-    check!(stats.max_blocked >= 60, "{stats:?}");
+    check!(stats.max_blocked >= count as u64, "{stats:?}");
     Ok(())
 }
 

@@ -7,10 +7,10 @@ use crate::check::Check;
 use crate::kit::abi::{Param, Policy, REASON_STARVED};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
-use crate::kit::limits::{need_two_cpus, spin_cpu};
+use crate::kit::limits::{many, need_two_cpus, spin_cpu};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{process, rounds, sys};
+use crate::kit::{chances, process, rounds, sys};
 
 tests! { "pools":
     by_threads => "entries of pool 1 are executed by its threads, in every mode, never inline";
@@ -211,15 +211,17 @@ fn accepting_server() -> Check {
 fn thousand_blocked() -> Check {
     let (engine, mut ring) = start(2, 17)?;
     let (from, to) = pipe()?;
-    let reads = BlockedReads::new(&from, 1000);
+    let count = many(1000);
+    let reads = BlockedReads::new(&from, count);
     let slots = ring.post_all(&in_pool(reads.calls(), 1));
     check_eq!("WAIT without sleeping", ring.wait(Policy::None), Ok(0));
-    engine.until_pool(1, "1,000 blocked threads", |s| s.blocked == 1000)?;
+    let count = count as u64;
+    engine.until_pool(1, "all threads blocked", |s| s.blocked == count)?;
     for pool in [0, 1, 2, 0, 1, 2] {
         check_getpid(&mut ring, pool, 80)?;
     }
-    check_eq!("blocked", engine.pool(1)?.blocked, 1000);
-    check_eq!("blocked in all", engine.stats()?.max_blocked, 1000);
+    check_eq!("blocked", engine.pool(1)?.blocked, count);
+    check_eq!("blocked in all", engine.stats()?.max_blocked, count);
     check!(
         engine.pool(2)?.threads < 10,
         "pool 2 has {} threads",
@@ -353,13 +355,15 @@ fn removed_with_engine() -> Check {
     for _ in 0..rounds(3) {
         let (engine, mut ring) = start(15, 2)?;
         let (from, _to) = pipe()?;
-        let reads = BlockedReads::new(&from, 90);
+        // More than one in a pool.
+        let count = many(90);
+        let reads = BlockedReads::new(&from, count);
         let calls: Vec<Call> = (0..)
             .zip(reads.calls())
             .map(|(n, call)| call.in_pool(n % 16))
             .collect();
         ring.post_blocked(&calls)?;
-        engine.until_stats("90 blocked calls", |s| s.max_blocked >= 90)?;
+        engine.until_stats("all calls blocked", |s| s.max_blocked >= count as u64)?;
         drop(ring);
         drop(engine);
         process::until_tasks(1)?;
@@ -371,7 +375,7 @@ fn removed_with_engine() -> Check {
 fn set_under_load() -> Check {
     let (engine, mut ring) = start(3, 2)?;
     let (from, to) = pipe()?;
-    for round in 0..i64::from(rounds(40)) {
+    for round in 0..i64::from(chances(40)) {
         let reads = BlockedReads::new(&from, 30);
         let mut calls: Vec<Call> = (0..)
             .zip(reads.calls())
