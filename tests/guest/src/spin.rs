@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Kernel cores that poll the doorbells.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::check::Check;
 use crate::entries::states::{check_echoes, echo};
@@ -11,7 +11,7 @@ use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{self, need_two_cpus, spin_cpu};
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{chances, patience, process, rounds, sys, trace, until};
+use crate::kit::{chances, patience, process, rounds, speed, sys, trace, until};
 
 tests! { "spin":
     no_device_call => "results appear without any call of the device";
@@ -307,7 +307,7 @@ fn shared_core() -> Check {
     let took = begin.elapsed();
     let most = if limits::slow_kernel() { 40 } else { 10 };
     check!(
-        took.as_secs() < most * u64::from(rounds(1)),
+        took < speed::scaled(Duration::from_secs(most)) * rounds(1),
         "30 batches on one CPU took {took:?}"
     );
     Ok(())

@@ -10,7 +10,7 @@ use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{self, many};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{chances, process, rounds};
+use crate::kit::{chances, process, rounds, speed};
 
 tests! { "blocking":
     pipe_read_among_63 => "63 calls finish while a pipe read between them blocks";
@@ -203,22 +203,21 @@ fn mixed_blockers() -> Check {
 }
 
 fn sleeps_overlap() -> Check {
-    let nap = [0i64, 100_000_000];
+    // What one after the other would take is 64 naps, on a slow machine too.
+    let nap_time = speed::scaled(Duration::from_millis(100));
+    let nap = [
+        nap_time.as_secs() as i64,
+        i64::from(nap_time.subsec_nanos()),
+    ];
     in_modes(1, |_, ring| {
         let start = Instant::now();
         for done in ring.run_all(&[call!(SYS_nanosleep, nap.as_ptr(), 0); 64])? {
             check_ret!("nanosleep", done.result, 0);
         }
         let took = start.elapsed();
-        check!(
-            took >= Duration::from_millis(100),
-            "64 sleeps took only {took:?}"
-        );
-        let most = if limits::slow_kernel() { 5000 } else { 2500 };
-        check!(
-            took < Duration::from_millis(most),
-            "64 sleeps took {took:?}"
-        );
+        check!(took >= nap_time, "64 sleeps took only {took:?}");
+        let most = if limits::slow_kernel() { 50 } else { 25 };
+        check!(took < nap_time * most, "64 sleeps took {took:?}");
         Ok(())
     })
 }

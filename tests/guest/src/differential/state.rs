@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::normal::Norm;
 use super::sandbox::{ARENA_PAGES, ROOT, Sandbox};
-use crate::kit::sys;
+use crate::kit::{speed, sys};
 
 /// Everything, a line for each thing.
 pub fn of(sandbox: &Sandbox) -> String {
@@ -283,7 +283,7 @@ fn steady_info(info: &str) -> String {
 
 /// Waits a moment until what TCP has to send has arrived, as far as there is room for it.
 fn delivered(open: &[i32]) {
-    let end = Instant::now() + Duration::from_millis(300);
+    let end = Instant::now() + speed::scaled(Duration::from_millis(300));
     let unsent = |&fd: &i32| {
         let (mut protocol, mut len, mut bytes) = (0i32, 4u32, 0i32);
         let (to, size) = (&raw mut protocol, &raw mut len);

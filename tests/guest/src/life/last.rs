@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The process ends with its last thread that runs in user space, as if it had no syscall threads.
 
-use std::time::Duration;
-
 use super::Busy;
 use super::death::die;
 use crate::check::Check;
@@ -10,7 +8,7 @@ use crate::kit::abi::Param;
 use crate::kit::child::{Child, End, Link};
 use crate::kit::files::readable;
 use crate::kit::mode::Mode;
-use crate::kit::{process, rounds, sys, until, userfault};
+use crate::kit::{patience, process, rounds, sys, until, userfault};
 
 tests! { "life":
     last_thread_exits => "the last thread ends by exit(2), not exit_group(2), calls in flight";
@@ -91,7 +89,7 @@ fn last_thread_fault() -> Check {
             let (faults, page) = userfault::missing_page()?;
             ring.post(call!(SYS_uname, page).asynchronous());
             ring.kicked()?;
-            let blocked = readable(&faults, Duration::from_secs(10));
+            let blocked = readable(&faults, patience());
             check!(blocked, "the call does not wait for the page");
             link.ready();
             sys::exit_thread(29);
