@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a test returns, and the macros that compare values and say which differ.
+//! The outcome of a test, and macros that compare values and report the difference.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What other tests look for in vain is found if it is there.
+//! The checks for absence that other tests use find what they look for.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,10 +20,10 @@ tests! { "checks":
     test_that_fails => "so is a test that fails, panics or is killed";
     engine_in_use => "an engine in use shows in the reference count and in the module's memory";
     kernel_fault => "a fault that the kernel has reported is found";
-    lost_events => "events that the log has lost are missed";
+    lost_events => "a log that has lost events is an error";
 }
 
-/// What the supervisor says of a test.
+/// Returns what the supervisor says about a test.
 fn verdict(run: fn() -> Check) -> Check<String> {
     let about = "planted";
     match supervise(&Test {

@@ -13,9 +13,9 @@ use crate::kit::ring::{Call, Ring};
 use crate::kit::{rounds, speed, sys, until};
 
 tests! { "fair":
-    loop_on_core => "a loop that a kernel core finds in the queue strands nothing of the other pages";
+    loop_on_core => "a loop that a kernel core takes from the queue strands no entry of other pages";
     refilled => "a registration that is always filled again does not hold up another one's entries";
-    refilled_for_core => "nor do its entries in the queue hold up a kernel core's doorbells";
+    refilled_for_core => "its entries in the queue do not hold up a kernel core's doorbells either";
     pages_by_turns => "a page that is always filled again does not hold up the other pages";
     loop_gives_way => "an endless loop lets others have the only active thread of its pool";
 }

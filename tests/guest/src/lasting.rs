@@ -17,8 +17,8 @@ use crate::kit::{patience, signals, speed, until};
 
 tests! { "lasting":
     tracers_detach => "ftrace and kprobes attach and detach while a core polls and a loop runs";
-    profiled => "ITIMER_PROF of a process ticks while its core polls in vain";
-    profiled_in_loop => "and while a loop runs";
+    profiled => "ITIMER_PROF of a process ticks while its core polls an empty page";
+    profiled_in_loop => "ITIMER_PROF of a process ticks while a loop runs";
 }
 
 const TRACING: &str = "/sys/kernel/tracing";

@@ -15,7 +15,7 @@ use crate::kit::{patience, rounds, sys};
 use crate::notify::{events, new_eventfd, take_count};
 
 tests! { "notify":
-    poll_of_own => "a thread with pages is told of its own results, one without of all";
+    poll_of_own => "poll tells a thread with pages of its own results, one without of all";
     eventfd_of_own => "the eventfd of a registration is signalled for its results only, in every mode";
     eventfd_of_own_bad => "EVENTFD with a wrong size, flag, registration or descriptor";
 }

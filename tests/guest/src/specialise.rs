@@ -18,16 +18,16 @@ use crate::kit::ring::Ring;
 use crate::kit::{rounds, sys, until};
 
 tests! { "specialise":
-    never_spins => "with IDLE_NS 0 a kernel core sleeps after each round in vain";
+    never_spins => "with IDLE_NS 0 a kernel core sleeps after each round that finds nothing";
     keeps_spinning => "within IDLE_NS a kernel core does not sleep";
     outside_cpuset => "SPIN_CPUS outside of the cpuset is EINVAL, within it a core polls";
-    cpuset_shrinks => "a core that falls out of the cpuset stops, and polls again when back";
+    cpuset_shrinks => "a core that leaves the cpuset stops, and polls again when it returns";
     comes_back => "a CPU that was unplugged rejoins SPIN_CPUS by itself";
     comes_back_under_load => "unplugging and replugging the only core under load, no call lost";
-    one_of_two_goes => "one of two cores is unplugged, the other one goes on";
-    back_while_away => "SPIN_CPUS set to 0 while the CPU is away: it does not poll when it is back";
+    one_of_two_goes => "one of two cores is unplugged, the other one keeps polling";
+    back_while_away => "SPIN_CPUS set to 0 while the CPU is unplugged: the CPU does not poll afterwards";
     auto_off => "without SPIN_AUTO no core is ever recruited";
-    recruited => "a backlog recruits a core, which executes it; idle, it is given back";
+    recruited => "a backlog recruits a core, which executes it and is released when idle";
     never_the_last => "with one CPU for the program none is recruited";
     auto_ends => "SPIN_AUTO 0 gives recruited cores back";
 }

@@ -15,16 +15,16 @@ use crate::kit::{chances, patience, process, rounds, speed, sys, trace, until};
 
 tests! { "spin":
     no_device_call => "results appear without any call of the device";
-    without_traps => "a million calls, posted and reaped by the owner, take not one trap";
+    without_traps => "a million calls, posted and reaped by the owner, take no trap";
     many_batches => "hundreds of batches, never a lost or wrong result";
-    sleeps_and_wakes => "after IDLE_NS in vain NEED_WAKEUP is set; KICK, and WAIT, wake the core";
+    sleeps_and_wakes => "a core idle for IDLE_NS sets NEED_WAKEUP and sleeps; KICK and WAIT wake it";
     never_lost => "posts around the moment of falling asleep are never lost";
     idle_zero => "with IDLE_NS 0 calls are done after a kick";
     blocked_call => "a call that blocks on the core does not stop the others";
     waiting_owner => "WAIT works while a core polls";
-    two_cpus => "two kernel cores, owner and all";
+    two_cpus => "two kernel cores, one of them on the owner's CPU";
     several_registrations => "one core serves several registrations, also new ones";
-    stop => "setting SPIN_CPUS to 0 ends it: same-core mode again, nothing lost";
+    stop => "SPIN_CPUS 0 ends polling: the owner executes calls again, none is lost";
     start_stop_under_load => "switching on and off while calls are in flight";
     shared_core => "a core that polls yields to the program on the same CPU";
     ends_with_engine => "closing the engine ends its kernel cores";

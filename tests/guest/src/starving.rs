@@ -19,11 +19,11 @@ use crate::notify::{events, new_eventfd};
 
 tests! { "starving":
     every_way => "at MAX_THREADS poll, an eventfd, the done words and WAIT NONE see STARVED";
-    not_for_long => "who waits shortly for a thread that comes back is not STARVED";
+    not_for_long => "an entry that waits only briefly for a thread is not STARVED";
     behind_loops => "entries behind an endless loop in the only thread are STARVED";
     other_core => "a core that blocks without a spare wakes one that sleeps";
-    core_blocks => "what was posted for the last core, which blocks, is seen by poll";
-    failed_creation => "owners that count on a thread whose creation fails are told";
+    core_blocks => "poll reports entries posted for the last core if that core blocks";
+    failed_creation => "owners that wait for a thread whose creation fails get STARVED";
     spare_sleeps => "with RETIRE_MS 0 the spare sleeps";
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs one test in a process of its own and looks at what it leaves behind.
+//! Runs one test in a process of its own and checks that it leaves nothing behind.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use crate::kit::child::{EXIT_SKIP, End, exit_code, reap, sleep_until_end, spawn}
 use crate::kit::{limits, process, rounds, speed};
 use crate::registry::Test;
 
-/// Less than the harness's own limit, which says nothing about the threads; on a machine of the
-/// usual speed.
+/// The limit on a machine of the usual speed. It is less than the harness's own limit, at which nothing
+/// is printed about threads.
 fn usual_limit() -> Duration {
     let seconds = std::env::var("FLEXSC_TEST_LIMIT").ok();
     let usual = if limits::slow_kernel() { 160 } else { 50 };
@@ -36,7 +36,7 @@ pub fn supervise(test: &Test) -> Check {
                 sleep_until_end(child.pid, limit.saturating_sub(begin.elapsed()));
             }
             None => {
-                // It may have become slower than it was at the start.
+                // The machine may have become slower since the start.
                 let now = usual_limit() * speed::slow_now() / 100;
                 if now > limit {
                     limit = now;

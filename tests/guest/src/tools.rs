@@ -16,9 +16,9 @@ use crate::kit::trace::Trace;
 use crate::kit::{debug, process, until};
 
 tests! { "tools":
-    doctor_fine => "flexsc doctor goes each way and finds nothing wrong";
-    doctor_refused => "flexsc doctor fails where a filter has its posted calls refused";
-    doctor_killed => "flexsc doctor says so if a filter kills who calls flexsc_wait(2)";
+    doctor_fine => "flexsc doctor tries every way and finds nothing wrong";
+    doctor_refused => "flexsc doctor fails if a filter makes the kernel refuse its posted calls";
+    doctor_killed => "flexsc doctor reports a filter that kills the caller of flexsc_wait(2)";
     full => "flexsc doctor and stat say in one sentence that standard output is full";
     names => "header, fdinfo and flexsc stat have the same counters with the same values";
     events_of_calls => "flexsc_invoke and flexsc_complete fire once for each executed entry";

@@ -12,9 +12,9 @@ use crate::kit::ring::{Call, Ring, check_done, linked};
 use crate::kit::{rounds, sys};
 
 tests! { "blocking":
-    own_calls_come_back => "calls of the owner's own, behind one in which it blocks, are made by the owner";
-    own_calls_in_chains => "so are those in a chain that a syscall thread has gone on with";
-    own_calls_asynchronous => "a call of the owner's own with ASYNC is refused with THREAD, always";
+    own_calls_come_back => "calls that only the owner can make, behind one that blocks it, are made by it";
+    own_calls_in_chains => "so are such calls in a chain that a syscall thread has continued";
+    own_calls_asynchronous => "a call that only the owner can make is refused with THREAD if it has ASYNC";
     own_calls_cancelled => "CANCEL finds a call that waits for its owner";
 }
 

@@ -16,7 +16,7 @@ tests! { "calls":
     identity => "pid, parent, users, groups, session are those of the process, in every mode";
     thread_identity => "gettid is the owner's or refused, never a syscall thread's";
     second_thread_identity => "calls of a second thread have its identity";
-    change_directory => "chdir through an entry moves the process, and paths follow plain chdir";
+    change_directory => "chdir through an entry moves the process, and entries follow a plain chdir";
     change_umask => "umask through an entry is the process's";
     limits_and_names => "rlimits, uname and sysinfo are the process's";
     memory_map => "mmap, mprotect, madvise and munmap through entries act on the process";

@@ -10,7 +10,7 @@ use crate::kit::ring::check_done;
 use crate::kit::sys;
 
 tests! { "calls":
-    like_restart_codes => "a result that has the number of a restart code is shown as by a plain call";
+    like_restart_codes => "a result that equals a restart code is the same as that of a plain call";
 }
 
 /// Numbers by which the kernel tells itself to restart a call or that only the poster can make it,

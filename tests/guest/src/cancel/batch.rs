@@ -13,7 +13,7 @@ use crate::kit::ring::{Call, Ring, check_done};
 use crate::kit::{memory, sys};
 
 tests! { "cancel":
-    claimed => "an entry that its batch has not come to is ECANCELED, whoever executes the batch";
+    claimed => "a claimed entry that has not begun is ECANCELED, whoever executes its batch";
     claimed_used_again => "a slot that was cancelled in its batch serves the next call";
 }
 

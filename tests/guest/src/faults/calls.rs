@@ -20,7 +20,7 @@ tests! { "faults":
     register_more => "a further REGISTER: nothing stays behind when it fails";
     map => "mmap of the pages";
     unregister_and_close => "UNREGISTER and close succeed without memory";
-    wait_inline => "WAIT, which executes calls inline: only the calls' own results tell";
+    wait_inline => "WAIT with inline calls: a failure shows only in the results of calls";
     wait_async => "WAIT and KICK with calls for syscall threads";
     set => "SET of each parameter: it works or leaves everything as it was";
     get => "GET, QUERY, QUERY_POOL, CANCEL, poll, fdinfo";

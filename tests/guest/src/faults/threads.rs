@@ -17,10 +17,10 @@ use crate::kit::ring::{Done, Ring};
 use crate::kit::{process, rounds, until};
 
 tests! { "faults":
-    entries => "posted calls on a syscall thread, each failure within: an error of that call only";
+    entries => "posted calls on a syscall thread: a failure is an error of that call only";
     spare_threads => "a syscall thread that fails to make the next one: progress or STARVED";
     polling_core => "a polling core without memory for its list: programs are told to kick";
-    rain => "allocations fail at random in all threads at once: no hang, no loss, all well later";
+    rain => "allocations fail at random in all threads: no hang, no loss, and recovery";
 }
 
 /// The syscall threads of this process.

@@ -24,7 +24,7 @@ tests! { "guard":
     limit_of_new_user => "after setuid threads are made within the new user's RLIMIT_NPROC";
     filter_of_maker => "threads made by a filtered thread serve others, and TSYNC passes them by";
     orphans => "a child is told of its parent's end once, whatever becomes of syscall threads";
-    traced_thread => "a debugger of a syscall thread cannot make it lose calls";
+    traced_thread => "a debugger cannot make a syscall thread lose calls";
 }
 
 /// The numbers of this process's syscall threads.

@@ -42,8 +42,8 @@ pub fn reap(pid: i32, options: i32) -> Option<End> {
     (ret > 0).then(|| End::from_status(status))
 }
 
-/// Sleeps until a child has ended, for so long at most. Looking again and again would take as much
-/// processor time, on a kernel full of checks, as the child.
+/// Sleeps until a child has ended, at most for `limit`. To look again and again would take much CPU time
+/// on a slow kernel.
 pub fn sleep_until_end(pid: i32, limit: Duration) {
     match sys::result(plain!(SYS_pidfd_open, pid, 0)) {
         Ok(fd) => drop(readable(&sys::own(fd as i32), limit)),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Has the kernel found a fault in itself meanwhile?
+//! Detects faults that the kernel reports while a test runs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use crate::check::Check;
 /// too), oops, warning, soft lockup.
 const FAULTS: u64 = (1 << 5) | (1 << 7) | (1 << 9) | (1 << 14);
 
-/// Looks at the kernel; also from a root directory where its files are missing.
+/// Keeps the kernel's files open, so that they can be read from any root directory.
 pub struct Watch {
     tainted: File,
     areas: File,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How soon something comes to its end.
+//! Measures how soon something ends.
 
 use std::time::{Duration, Instant};
 

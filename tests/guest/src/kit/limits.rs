@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the machine has, and limits of processes.
+//! Properties of the machine, and limits of processes.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::check::{Check, skip};
 /// A user without rights ("nobody" nearly everywhere).
 pub const NOBODY: u32 = 65534;
 
-/// Whether the kernel has checks built in that make it many times slower.
+/// Returns true if the kernel has checks built in that make it many times slower.
 pub fn slow_kernel() -> bool {
     static SLOW: OnceLock<bool> = OnceLock::new();
     *SLOW.get_or_init(|| {
@@ -22,8 +22,8 @@ pub fn slow_kernel() -> bool {
     })
 }
 
-/// How many of something, usually so many, a test takes that wants many of them but no certain number.
-/// A slow kernel needs 15 ms to make a thread; there it takes a fifth of them, but all in a soak.
+/// Returns a number for tests that need many threads, but not a certain number: `usual`, or a fifth of it
+/// on a slow kernel, which takes 15 ms to make a thread. In a soak it is `usual` on each kernel.
 pub fn many(usual: usize) -> usize {
     if slow_kernel() && rounds(1) == 1 {
         usual.div_ceil(5)

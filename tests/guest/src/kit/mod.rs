@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests are built from.
+//! The building blocks of the tests.
 //!
-//! The tests use the ABI by themselves, not through the `flexsc` crate: they
-//! need entries and doorbells that the crate would never write, and a mistake
-//! in the crate must not hide one in the module.
+//! The tests use the ABI directly instead of the `flexsc` crate: they need entries
+//! and doorbells that the crate would never write, and a mistake in the crate must
+//! not hide one in the module.
 
 #[macro_use]
 mod macros;
@@ -42,13 +42,13 @@ use crate::check::Check;
 /// The argument of `--rounds`.
 pub static ROUNDS: AtomicU32 = AtomicU32::new(1);
 
-/// `usual` rounds, more in a soak.
+/// Returns the number of rounds: `usual`, and a multiple in a soak.
 pub fn rounds(usual: u32) -> u32 {
     usual.saturating_mul(ROUNDS.load(Ordering::Relaxed))
 }
 
-/// As [`rounds`], where each round is a chance to meet a rare moment: a third of them on a kernel full
-/// of checks, but not in a soak.
+/// As [`rounds`], for tests in which each round may hit a rare moment: a third of them on a slow kernel,
+/// but not in a soak.
 pub fn chances(usual: u32) -> u32 {
     if limits::slow_kernel() && rounds(1) == 1 {
         usual.div_ceil(3)
@@ -57,8 +57,8 @@ pub fn chances(usual: u32) -> u32 {
     }
 }
 
-/// How long to wait for something that should happen at once: long enough for
-/// an emulated machine with a kernel full of checks.
+/// Returns how long to wait for something that should happen at once: long enough
+/// for the debug kernel on an emulated machine.
 pub fn patience() -> Duration {
     speed::scaled(Duration::from_secs(if limits::slow_kernel() {
         60
@@ -77,7 +77,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
             "{what}: not seen within {} s",
             patience().as_secs()
         );
-        // Less often as time passes: a look costs processor time, of which others may have need.
+        // Look less often as time passes, because each look takes CPU time from others.
         let pause = (took / 20).clamp(Duration::from_millis(1), Duration::from_millis(10));
         std::thread::sleep(pause);
     }

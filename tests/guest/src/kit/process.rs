@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What /proc and /sys tell about processes and about the module.
+//! Reads /proc and /sys: processes and the module.
 
 use std::fs;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ pub fn until_tasks(count: usize) -> Check {
     seen
 }
 
-/// The module's reference count; `None` where it is not loaded.
+/// The module's reference count; `None` if it is not loaded.
 pub fn refcnt() -> Option<i64> {
     let text = fs::read_to_string("/sys/module/flexsc/refcnt").ok()?;
     text.trim().parse().ok()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How slow the machine is: time limits are made on one that `speed.sh` calls 100.
+//! The speed of the machine: time limits are for one for which `speed.sh` prints 100.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,12 +11,12 @@ fn percent(text: &str) -> u32 {
     text.trim().parse().map_or(100, |n: u32| n.clamp(100, MOST))
 }
 
-/// In percent of that machine, as it was when the tests began; at least 100.
+/// Returns how slow the machine was when the tests began, in percent; at least 100.
 pub fn slow() -> u32 {
     std::env::var("FLEXSC_TEST_SLOW").map_or(100, |text| percent(&text))
 }
 
-/// As [`slow`], now: a host may have got other work since then. That takes half a second.
+/// As [`slow`], but measured now, which takes half a second: the host may have got other work since.
 pub fn slow_now() -> u32 {
     let Some(script) = std::env::var_os("FLEXSC_TEST_SPEED") else {
         return slow();
@@ -26,7 +26,7 @@ pub fn slow_now() -> u32 {
     percent(&String::from_utf8_lossy(&text)).max(slow())
 }
 
-/// A time that is long enough on that machine, on this one.
+/// Scales a time that is long enough on a machine of the usual speed to this one.
 pub fn scaled(usual: Duration) -> Duration {
     usual * slow() / 100
 }

@@ -22,7 +22,7 @@ use crate::kit::{patience, rounds, seccomp, until};
 tests! { "library":
     chain => "open, read and close as one chain, inline and by a syscall thread";
     chain_fails => "a failed call cancels those behind it, and says so";
-    chain_closes => "what a chain has opened it closes, whatever fails in between";
+    chain_closes => "a chain closes what it has opened, whatever fails in between";
     chain_loop => "a loop ends with 0 or after LOOP_MAX rounds, with sums";
     chain_refused => "wrong chains are refused by crate and kernel alike";
     cancel => "a blocked read ends with EINTR, one that had not begun with ECANCELED";
@@ -31,10 +31,10 @@ tests! { "library":
     pools => "pools have parameters and counters, and execute what names them";
     orders => "every order gives the same results";
     both_waits => "flexsc_wait(2) and the ioctl do the same";
-    filtered_wait => "where a filter refuses flexsc_wait(2), the ioctl is used";
-    eventfd => "an eventfd of pages tells of their results, and of no others'";
+    filtered_wait => "if a filter refuses flexsc_wait(2), the ioctl is used";
+    eventfd => "an eventfd of pages is signalled for their results only";
     adaptive => "an adaptive wait returns with a result";
-    drain_all => "drain takes what is there, once, from all pages";
+    drain_all => "drain takes each result once, from all pages";
 }
 
 const ECANCELED: i64 = -(libc::ECANCELED as i64);

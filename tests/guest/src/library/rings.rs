@@ -19,7 +19,7 @@ tests! { "library":
     ring_drop => "dropping a ring with a read in flight ends it and leaves nothing";
     ring_descriptor => "a ring's descriptor is readable while results are there";
     ring_filtered => "under a filter a ring makes plain calls, which block nobody";
-    ring_no_ioctl => "a filter that refuses the device's calls is no engine";
+    ring_no_ioctl => "under a filter that refuses the device's calls there is no engine";
     ring_closed => "a ring goes on with plain calls when a filter takes the device away";
     ring_traced => "a traced owner's ring makes plain calls, and posts again later";
     ring_starved => "calls for which there is no syscall thread are made plainly";

@@ -16,7 +16,7 @@ tests! { "watch":
     debug_file => "debugfs has one file for each engine, with its registrations and threads";
     debug_file_of_many => "reading the file while threads come, block and go";
     events => "posts, hand-offs, waits and kicks are in the event log, with the process";
-    events_off => "nothing is logged that nobody has asked for";
+    events_off => "events that are not enabled are not logged";
 }
 
 fn fdinfo() -> Check {
