@@ -12,7 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::check::Check;
-use crate::kit::{patience, process};
+use crate::kit::limits::slow_kernel;
+use crate::kit::{patience, process, rounds};
 
 /// Objects that come and go by themselves.
 const NOISE: i64 = 6;
@@ -93,16 +94,32 @@ fn counts(caches: &[Cache]) -> Vec<(&'static str, i64)> {
 }
 
 impl Baseline {
-    pub fn take() -> Check<Baseline> {
-        let caches: Vec<Cache> = CACHES.into_iter().filter_map(Cache::open).collect();
-        let baseline = Baseline {
+    /// Only what is exact.
+    pub fn exact() -> Baseline {
+        Baseline {
             refcnt: process::refcnt(),
             areas: process::areas(),
+            caches: Vec::new(),
+            counts: Vec::new(),
+        }
+    }
+
+    pub fn take() -> Check<Baseline> {
+        // Shrinking a cache on the debug kernel means to go through all of KASAN's quarantine. There each
+        // test looks at a third of the caches, which depends on its number.
+        let (parts, part) = match slow_kernel() && rounds(1) == 1 {
+            true => (3, std::process::id() as usize % 3),
+            false => (1, 0),
+        };
+        let names = CACHES.into_iter().skip(part).step_by(parts);
+        let caches: Vec<Cache> = names.filter_map(Cache::open).collect();
+        let baseline = Baseline {
             counts: counts(&caches),
             caches,
+            ..Baseline::exact()
         };
         check!(
-            baseline.counts.len() > 8,
+            baseline.counts.len() > 8 / parts,
             "too few of the kernel's caches can be counted: {:?}",
             baseline.counts
         );
