@@ -51,18 +51,22 @@ impl Trace {
     /// Logs these events of this process.
     pub fn start(events: &[&str]) -> Check<Trace> {
         let trace = Trace::new()?;
-        let pid = std::process::id();
         // One order of events for all processors.
         trace.write("trace_clock", "counter")?;
-        trace.write("buffer_size_kb", "8192")?;
-        for event in events {
-            trace.write(
-                &format!("events/flexsc/{event}/filter"),
-                &format!("tgid=={pid}"),
-            )?;
-            trace.write(&format!("events/flexsc/{event}/enable"), "1")?;
-        }
+        // Enough for all tests. It consists of single pages, which the debug kernel is slow to make.
+        trace.set_size(2048)?;
+        events.iter().try_for_each(|event| trace.enable(event))?;
         Ok(trace)
+    }
+
+    /// Logs this event of this process, too.
+    pub fn enable(&self, event: &str) -> Check {
+        let pid = std::process::id();
+        self.write(
+            &format!("events/flexsc/{event}/filter"),
+            &format!("tgid=={pid}"),
+        )?;
+        self.write(&format!("events/flexsc/{event}/enable"), "1")
     }
 
     fn write(&self, file: &str, value: &str) -> Check {
