@@ -21,15 +21,12 @@ fn at_last() -> Duration {
     if clock_is_exact() {
         return SOON;
     }
-    speed::scaled(SOON * if slow_kernel() { 50 } else { 10 })
+    SOON * if slow_kernel() { 50 } else { 10 }
 }
 
-/// [`SOON`] on this machine.
-fn soon() -> Duration {
-    if clock_is_exact() {
-        return SOON;
-    }
-    speed::scaled(SOON)
+/// Whether this was soon enough on this machine.
+fn is_within(took: Duration, usual: Duration) -> bool {
+    took < usual || !clock_is_exact() && speed::is_within(took, usual)
 }
 
 /// How long each of many took, from cause to end.
@@ -40,7 +37,11 @@ impl Latency {
     /// What began then has come to its end now.
     pub fn add(&mut self, begin: Instant) -> Check {
         let took = begin.elapsed();
-        check!(took < at_last(), "it took {took:?}, not {:?}", at_last());
+        check!(
+            is_within(took, at_last()),
+            "it took {took:?}, not {:?}",
+            at_last()
+        );
         self.0.push(took);
         Ok(())
     }
@@ -60,7 +61,7 @@ impl Latency {
     pub fn check(self, what: &str) -> Check {
         let most = self.print(what);
         check!(
-            most.is_some_and(|most| most <= soon()),
+            most.is_some_and(|most| is_within(most, SOON)),
             "nine of ten within {most:?}"
         );
         Ok(())

@@ -30,3 +30,9 @@ pub fn slow_now() -> u32 {
 pub fn scaled(usual: Duration) -> Duration {
     usual * slow() / 100
 }
+
+/// Returns true if this was fast enough, for a limit of a machine of the usual speed. What took too long
+/// gets the limit of the machine as it is now.
+pub fn is_within(took: Duration, usual: Duration) -> bool {
+    took < scaled(usual) || took < usual * slow_now() / 100
+}
