@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall threads that run for long without sleeping, and those who wait for them meanwhile.
+//! Syscall threads that run for long without sleeping do not hold up tracers and CPU timers.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whose results poll() and an eventfd tell of.
+//! poll() and eventfds report the results of one registration or of all.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Entries for which there is no thread: however their program learns of results, it learns of
-//! theirs.
+//! Entries for which there is no thread: a program learns of their results in every way in which it can
+//! wait for results.
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `flexsc doctor` and `flexsc stat` with the module, and what people see of an engine in /proc.
+//! `flexsc doctor` and `flexsc stat` with the module, and the names of threads in /proc.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;

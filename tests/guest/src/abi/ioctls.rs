@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What every call of the device has in common, and WAIT's and QUERY's errors.
+//! The properties that all calls of the device share, and the errors of WAIT and QUERY.
 
 use nix::errno::Errno;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The times of WAIT are those that the caller's clock shows.
+//! The times of WAIT are times of the caller's clock.
 
 use std::fs;
 use std::time::{Duration, Instant};

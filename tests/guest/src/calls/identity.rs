@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who the calls are made by, and what they change in the process.
+//! Posted calls have the identity of their process, and act on it.
 
 use std::ffi::CString;
 use std::os::fd::AsRawFd;

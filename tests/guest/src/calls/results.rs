@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Results that look like something else.
+//! Results that look like restart codes.
 
 use std::os::fd::OwnedFd;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CANCEL: what becomes of a call in each of its states.
+//! CANCEL of a call in each of its states.
 
 pub mod batch;
 pub mod chains;

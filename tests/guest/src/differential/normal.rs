@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What may differ between two runs of the same calls, and why. All else has to be the same.
+//! Normalises what may differ between two runs of the same calls. All else has to be the same.
 
 /// How a buffer is compared after the call; where that has failed, byte by byte but for `Nothing`.
 #[derive(Clone, Copy, Debug, PartialEq)]

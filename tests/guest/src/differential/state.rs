@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a run leaves behind: descriptors, files, memory, contents of pipes and queues, as text.
+//! Describes as text what a run leaves behind: descriptors, files, memory, contents of pipes and queues.
 
 use std::ffi::CString;
 use std::fmt::Write;

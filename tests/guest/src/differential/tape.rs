@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a run tells the test that has started it, through a file in memory.
+//! Passes traces and verdicts from a run to its test, through a file in memory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel has allocated, before and after many endings.
+//! Compares the kernel's allocations before and after many endings.
 //!
 //! Exact: the module's reference count, and the memory areas of registrations. With a tolerance:
 //! threads and slab objects of the whole machine, because other processes begin and end meanwhile,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Descriptor and mapping go; the process lives on.
+//! The descriptor and the mapping are closed while the process lives on.
 
 use std::os::fd::AsRawFd;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is in flight when something ends, and who executes it.
+//! The calls that are in flight when something ends, and the threads that execute them.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;

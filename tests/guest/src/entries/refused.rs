@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that are not made: bad entries, bad numbers, refused calls, bad pointers.
+//! Calls that are refused: bad entries, bad numbers, forbidden calls, bad pointers.
 
 use std::os::fd::AsRawFd;
 

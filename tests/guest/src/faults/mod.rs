@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Failure injection: whatever can fail does, once each.
+//! Failure injection: each operation that can fail fails once.
 
 pub mod calls;
 pub mod threads;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ABI as the UAPI header states it, written down a second time.
+//! A second copy of the ABI in the UAPI header.
 //!
 //! Shared words are atomics: the kernel and, in the hostile tests, other
 //! threads change them at any time.

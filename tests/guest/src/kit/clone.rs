@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tasks that share memory but not everything else: as after vfork, and threads with tables of
-//! their own.
+//! Tasks that share memory but not everything else: vfork children, and threads with tables of their
+//! own.
 #![expect(unsafe_code, reason = "clone with shared memory is unsafe")]
 
 use super::child::{End, reap};

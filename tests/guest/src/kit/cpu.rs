@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CPUs: one that goes away, and where threads run.
+//! CPUs: unplugging one, and the CPUs and nice values of threads.
 
 use std::fs;
 use std::path::Path;

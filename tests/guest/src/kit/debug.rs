@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What debugfs shows of this process's engines.
+//! Reads the files of this process's engines in debugfs.
 
 use std::fs;
 use std::path::Path;

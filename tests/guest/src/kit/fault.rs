@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Failure injection: the nth allocation or copy from and to the program fails.
 //!
-//! See the kernel's Documentation/fault-injection. What can fail: allocations from slabs and of
-//! pages, and accesses to the program's memory.
+//! See the kernel's Documentation/fault-injection. Allocations from slabs and of pages can fail, and
+//! accesses to the program's memory.
 
 use std::fs;
 use std::os::fd::OwnedFd;

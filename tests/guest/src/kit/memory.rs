@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory at addresses that calls returned, and memory shared with children.
+//! Access to memory at addresses that calls return, and memory shared with children.
 #![expect(unsafe_code, reason = "raw memory is what this module is for")]
 
 use std::ops::Deref;

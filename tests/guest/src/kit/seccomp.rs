@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! seccomp filters that decide over one call.
+//! seccomp filters that apply to one call number.
 
 use std::os::fd::OwnedFd;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Plain system calls: what posted calls are compared with, and the raw ioctls.
+//! Plain system calls, to compare posted calls with, and raw ioctls.
 #![expect(unsafe_code, reason = "this is the border to the kernel")]
 
 use std::ffi::CStr;

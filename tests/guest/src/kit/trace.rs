@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's event log, for this process: what the module's tracepoints say.
+//! The events of the module's tracepoints for this process.
 
 use std::collections::HashSet;
 use std::fs;

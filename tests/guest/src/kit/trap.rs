@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A program that goes on where memory was taken from under it.
+//! Lets a program continue after a fault in memory that was unmapped while it was used.
 #![expect(unsafe_code, reason = "handling SIGSEGV is unsafe")]
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Slow memory: faults that another thread resolves when it likes (userfaultfd). When it is
-//! dropped it becomes plain memory, and who waits for it goes on.
+//! Slow memory: another thread resolves its faults at any time (userfaultfd). When dropped, it becomes
+//! plain memory, and threads that wait for it continue.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What tells of events: eventfd, timerfd, signalfd, inotify, epoll, poll and its kin, signals.
+//! Events: eventfd, timerfd, signalfd, inotify, epoll, poll and its kin, signals.
 
 use super::{Gen, reg};
 use crate::differential::normal::{Norm, SIGINFO, SIGNALFD};

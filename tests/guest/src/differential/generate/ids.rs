@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who and where the process is, what it may, how it is scheduled.
+//! The process's identity, directory, limits and scheduling.
 
 use super::{Gen, reg};
 use crate::differential::normal::{Norm, PID, SYSINFO};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pipes, and what moves bytes between them and files.
+//! Pipes, and calls that move bytes between pipes and files.
 
 use super::{Gen, reg};
 use crate::differential::op::{Buf, Reg, Val};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Numbers of calls and arguments: random, and often such that something happens.
+//! Random call numbers and arguments, chosen so that many calls have an effect.
 
 use crate::hostile::leaks::mark;
 use crate::kit::{Random, abi, memory, sys};
