@@ -146,6 +146,14 @@ calls! {
     fsetxattr(fd: c_int, name: *const c_char, value: *const c_void, len: size_t, flags: c_int) = SYS_fsetxattr;
     /// fremovexattr(2)
     fremovexattr(fd: c_int, name: *const c_char) = SYS_fremovexattr;
+    /// llistxattr(2)
+    llistxattr(path: *const c_char, list: *mut c_char, len: size_t) = SYS_llistxattr;
+    /// lgetxattr(2)
+    lgetxattr(path: *const c_char, name: *const c_char, value: *mut c_void, len: size_t) = SYS_lgetxattr;
+    /// lsetxattr(2)
+    lsetxattr(path: *const c_char, name: *const c_char, value: *const c_void, len: size_t, flags: c_int) = SYS_lsetxattr;
+    /// lremovexattr(2)
+    lremovexattr(path: *const c_char, name: *const c_char) = SYS_lremovexattr;
     /// utimensat(2)
     utimensat(dirfd: c_int, path: *const c_char, times: *const libc::timespec, flags: c_int) = SYS_utimensat;
 

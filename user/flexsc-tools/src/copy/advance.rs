@@ -3,8 +3,8 @@
 //!
 //! file: OpenSource → StatSource → ProbeAttrs → OpenTarget → (Read → Write)… →
 //! the last steps. With holes: (SeekData → SeekHole → (Read → Write)…)…
-//! symbolic link: Stat → ReadLink → MakeLink → the last steps. FIFO, socket,
-//! device: Stat → MakeNode → the last steps. Another name of a file:
+//! symbolic link: Stat → ProbeAttrs → ReadLink → MakeLink → the last steps. FIFO, socket,
+//! device: Stat → ProbeAttrs → MakeNode → the last steps. Another name of a file:
 //! OpenLinked → Link → the last steps.
 //!
 //! If the target's name is taken: StatTarget, and for a file MayWrite; then it
@@ -50,10 +50,7 @@ impl<B: Backend> Copier<'_, B> {
                 self.go_on(id, Step::StatSource);
             }
             Step::StatSource => self.source_examined(id),
-            Step::ProbeAttrs => {
-                self.jobs[id].attrs = value > 0;
-                self.make_file(id);
-            }
+            Step::ProbeAttrs => self.attrs_probed(id, value > 0),
             Step::OpenTarget => self.opened(id, value as i32),
             Step::StatTarget => self.taken(id),
             Step::MayWrite => {
@@ -97,10 +94,7 @@ impl<B: Backend> Copier<'_, B> {
     fn refused(&mut self, id: usize, step: Step, errno: Errno) {
         let job = &mut self.jobs[id];
         match (step, errno) {
-            (Step::ProbeAttrs, Errno::EOPNOTSUPP) => {
-                self.no_attrs = Some((job.meta.id.0, job.meta.id.1));
-                self.make_file(id);
-            }
+            (Step::ProbeAttrs, _) => self.probe_refused(id, errno),
             (Step::OpenTarget | Step::MakeLink | Step::MakeNode | Step::Link, Errno::EEXIST)
                 if job.tries < TRIES =>
             {
@@ -242,16 +236,13 @@ impl<B: Backend> Copier<'_, B> {
             libc::S_IFLNK => {
                 self.jobs[id].what = What::SymLink;
                 if self.is_first(id) {
-                    self.go_on(id, Step::ReadLink);
+                    self.probe_attrs(id);
                 }
             }
             _ => {
                 self.jobs[id].what = What::Special;
-                // What mknodat makes has the right permissions otherwise.
-                let acl = self.nodes.get(self.jobs[id].node).acl;
-                self.jobs[id].set_mode = acl || meta.mode & 0o7000 != 0;
                 if self.is_first(id) {
-                    self.go_on(id, Step::MakeNode);
+                    self.probe_attrs(id);
                 }
             }
         }
@@ -330,25 +321,24 @@ impl<B: Backend> Copier<'_, B> {
             );
         }
         self.jobs[id].set_owner = self.must_set_owner(id);
-        if !self.is_first(id) {
-            return;
-        }
-        if self.no_attrs == Some((meta.id.0, meta.id.1)) {
-            self.make_file(id);
-        } else {
-            self.go_on(id, Step::ProbeAttrs);
+        if self.is_first(id) {
+            self.probe_attrs(id);
         }
     }
 
     /// Begins with the target of a file.
-    fn make_file(&mut self, id: usize) {
-        let node = self.nodes.get(self.jobs[id].node);
-        let job = &mut self.jobs[id];
-        job.sparse = job.meta.has_holes();
-        // Until all is there it is ours alone, unless nothing will change.
-        job.set_mode =
-            job.set_owner || job.attrs || node.acl || node.foreign || job.meta.mode & 0o7000 != 0;
+    pub(crate) fn make_file(&mut self, id: usize) {
+        self.jobs[id].sparse = self.jobs[id].meta.has_holes();
+        self.jobs[id].set_mode = self.must_set_mode(id);
         self.go_on(id, Step::OpenTarget);
+    }
+
+    /// Returns true if something about the copy changes after it is made. Until its
+    /// permissions are set at the end, nobody else may use it.
+    pub(crate) fn must_set_mode(&self, id: usize) -> bool {
+        let job = &self.jobs[id];
+        let node = self.nodes.get(job.node);
+        job.set_owner || job.attrs || node.acl || node.foreign || job.meta.mode & 0o7000 != 0
     }
 
     /// Makes the target under the name that the job has for it now.

@@ -13,12 +13,19 @@ use std::slice;
 /// which some file systems store in 16 bits each.
 pub const NAME_MAX: usize = 1024;
 
+/// Room for [`Arena::set_path`]: the path of a descriptor in /proc, a name and a zero.
+const PATH_LEN: usize = NAME_MAX + 64;
+
+/// The directory of this process's open files.
+pub const OPEN_FILES: &str = "/proc/self/fd";
+
 /// Offsets in the memory of one job.
 const STATX: usize = 0;
 const ARGS: usize = 256;
 const NAME: usize = 320;
 const OTHER: usize = NAME + NAME_MAX;
-const DATA: usize = OTHER + NAME_MAX;
+const PATH: usize = OTHER + NAME_MAX;
+const DATA: usize = PATH + PATH_LEN;
 const ALIGN: usize = 64;
 const _: () = assert!(size_of::<libc::statx>() <= ARGS);
 const _: () = assert!(size_of::<Args>() <= NAME - ARGS);
@@ -125,6 +132,23 @@ impl Arena {
         self.at(job, which.offset()).cast()
     }
 
+    /// The path that [`Arena::set_path`] has set.
+    pub fn path_ptr(&self, job: usize) -> *const c_char {
+        self.at(job, PATH).cast()
+    }
+
+    /// Sets the path of a name in an open directory, for calls that take neither a
+    /// directory nor an open file. Only the last component can be a symbolic link.
+    pub fn set_path(&mut self, job: usize, dir: i32, which: Name) {
+        assert!(!self.lent[job]);
+        let mut path = format!("{OPEN_FILES}/{dir}/").into_bytes();
+        path.extend_from_slice(self.name(job, which));
+        path.push(0);
+        // SAFETY: not lent, inside the allocation, and `self` is borrowed mutably.
+        let room = unsafe { slice::from_raw_parts_mut(self.at(job, PATH), PATH_LEN) };
+        room[..path.len()].copy_from_slice(&path);
+    }
+
     /// Where the times for utimensat are.
     pub fn times_ptr(&self, job: usize) -> *const libc::timespec {
         self.at(job, ARGS).cast()
@@ -212,6 +236,7 @@ impl Drop for Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CStr;
 
     const TIME: libc::timespec = libc::timespec {
         tv_sec: i64::MAX,
@@ -234,6 +259,13 @@ mod tests {
             assert_eq!(arena.statx_ptr(job) as usize % ALIGN, 0);
         }
         assert!(!arena.set_name(0, Name::Own, &[b'x'; NAME_MAX]));
+        assert!(arena.set_name(0, Name::Own, &[b'x'; NAME_MAX - 1]));
+        arena.set_path(0, i32::MAX, Name::Own);
+        arena.set_path(1, 7, Name::Other);
+        assert_eq!(arena.data(0), [0; 100]);
+        // SAFETY: `set_path` ends the path with a zero.
+        let path = unsafe { CStr::from_ptr(arena.path_ptr(1)) };
+        assert_eq!(path, c"/proc/self/fd/7/other");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The call of each step of a job. All that it points to is memory of that job.
 
+use std::ffi::CStr;
+
 use flexsc::{Call, calls};
 
 use crate::arena::{Arena, HOW_LEN, Name};
@@ -10,8 +12,8 @@ use crate::meta;
 use crate::node::Node;
 
 /// Names of the access control lists that a file inherits.
-const ACL: &std::ffi::CStr = c"system.posix_acl_access";
-const DEFAULT_ACL: &std::ffi::CStr = c"system.posix_acl_default";
+const ACL: &CStr = c"system.posix_acl_access";
+const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
 
 /// Permissions of what is not complete: nobody else's business.
 const PRIVATE: libc::mode_t = 0o600;
@@ -142,41 +144,66 @@ fn permissions(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) 
     }
 }
 
+/// Calls for extended attributes: by descriptor if the file is open, otherwise by the
+/// path that the arena has for the job.
 fn attribute(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
     let data = |offset| arena.data_ptr(id, offset);
-    let len = arena.data_len();
-    match job.step {
-        Step::GetAttr => {
-            let (name, value) = (data(job.from).cast_const().cast(), data(job.to));
-            let call = calls::fgetxattr(job.source, name, value, len - job.to);
-            (Kind::Fgetxattr, call)
-        }
-        Step::SetAttr => {
-            let (name, value) = (data(job.from).cast_const().cast(), data(job.to));
-            let call = calls::fsetxattr(job.target, name, value, job.offset as usize, 0);
-            (Kind::Fsetxattr, call)
-        }
-        Step::LookForAcl => (
-            Kind::Fgetxattr,
-            calls::fgetxattr(job.target, DEFAULT_ACL.as_ptr(), data(0), 0),
-        ),
-        // For a list the kernel allocates as much as there is room.
-        Step::ProbeAttrs => (
+    let path = arena.path_ptr(id);
+    let (source, target) = (job.source, job.target);
+    let list = |len| match source {
+        0.. => (
             Kind::Flistxattr,
-            calls::flistxattr(job.source, data(0).cast(), 0),
-        ),
-        Step::DropAcl => (
-            Kind::Fremovexattr,
-            calls::fremovexattr(job.target, ACL.as_ptr()),
-        ),
-        Step::DropDefaultAcl => (
-            Kind::Fremovexattr,
-            calls::fremovexattr(job.target, DEFAULT_ACL.as_ptr()),
+            calls::flistxattr(source, data(0).cast(), len),
         ),
         _ => (
-            Kind::Flistxattr,
-            calls::flistxattr(job.source, data(0).cast(), len),
+            Kind::Llistxattr,
+            calls::llistxattr(path, data(0).cast(), len),
         ),
+    };
+    let remove = |name: &CStr| match target {
+        0.. => (
+            Kind::Fremovexattr,
+            calls::fremovexattr(target, name.as_ptr()),
+        ),
+        _ => (Kind::Lremovexattr, calls::lremovexattr(path, name.as_ptr())),
+    };
+    match job.step {
+        Step::GetAttr | Step::SetAttr => attribute_value(id, job, arena),
+        Step::LookForAcl => (
+            Kind::Fgetxattr,
+            calls::fgetxattr(target, DEFAULT_ACL.as_ptr(), data(0), 0),
+        ),
+        Step::DropAcl => remove(ACL),
+        Step::DropDefaultAcl => remove(DEFAULT_ACL),
+        // The kernel allocates a buffer of the length that it is given.
+        Step::ProbeAttrs => list(0),
+        _ => list(arena.data_len()),
+    }
+}
+
+/// Reads or sets the attribute whose name the job is at. Its value is behind the names.
+fn attribute_value(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
+    let name = arena.data_ptr(id, job.from).cast_const().cast();
+    let value = arena.data_ptr(id, job.to);
+    let path = arena.path_ptr(id);
+    let (room, len) = (arena.data_len() - job.to, job.offset as usize);
+    match (job.step, job.source, job.target) {
+        (Step::GetAttr, fd @ 0.., _) => {
+            let call = calls::fgetxattr(fd, name, value, room);
+            (Kind::Fgetxattr, call)
+        }
+        (Step::GetAttr, ..) => {
+            let call = calls::lgetxattr(path, name, value, room);
+            (Kind::Lgetxattr, call)
+        }
+        (_, _, fd @ 0..) => {
+            let call = calls::fsetxattr(fd, name, value, len, 0);
+            (Kind::Fsetxattr, call)
+        }
+        _ => {
+            let call = calls::lsetxattr(path, name, value, len, 0);
+            (Kind::Lsetxattr, call)
+        }
     }
 }
 
@@ -219,10 +246,15 @@ fn name(id: usize, job: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Ca
             Kind::Symlinkat,
             calls::symlinkat(data(0).cast_const().cast(), dir.target, made),
         ),
-        Step::MakeNode => (
-            Kind::Mknodat,
-            calls::mknodat(dir.target, made, job.meta.mode, job.meta.device),
-        ),
+        Step::MakeNode => {
+            let mode = if job.set_mode {
+                job.meta.kind() | PRIVATE
+            } else {
+                job.meta.mode
+            };
+            let call = calls::mknodat(dir.target, made, mode, job.meta.device);
+            (Kind::Mknodat, call)
+        }
         Step::OpenLinked => (
             Kind::Openat2,
             calls::openat2(

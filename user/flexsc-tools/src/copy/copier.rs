@@ -85,6 +85,8 @@ pub struct Copier<'a, B> {
     pub(crate) stop: Option<Stop>,
     /// A device whose files have no extended attributes.
     pub(crate) no_attrs: Option<(u32, u32)>,
+    /// /proc is not mounted, which was said.
+    pub(crate) without_proc: bool,
     /// Temporary names that were given out.
     names: u64,
     pub(crate) counts: Counts,
@@ -126,6 +128,7 @@ impl<'a, B: Backend> Copier<'a, B> {
             },
             stop: None,
             no_attrs: None,
+            without_proc: false,
             names: 0,
             counts: Counts::default(),
             progress: Progress::new(false),

@@ -39,11 +39,15 @@ pub enum Kind {
     Fgetxattr,
     Fsetxattr,
     Fremovexattr,
+    Llistxattr,
+    Lgetxattr,
+    Lsetxattr,
+    Lremovexattr,
     /// Of the progress line.
     Progress,
 }
 
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 33] = [
     "openat",
     "statx",
     "getdents64",
@@ -72,14 +76,28 @@ const NAMES: [&str; 29] = [
     "fgetxattr",
     "fsetxattr",
     "fremovexattr",
+    "llistxattr",
+    "lgetxattr",
+    "lsetxattr",
+    "lremovexattr",
     "progress",
 ];
+
+/// A counter for each [`Kind`].
+#[derive(Clone, Copy, Debug)]
+struct Calls([u64; NAMES.len()]);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Calls([0; NAMES.len()])
+    }
+}
 
 /// Counters of one copy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// By [`Kind`].
-    calls: [u64; NAMES.len()],
+    calls: Calls,
     pub files: u64,
     pub dirs: u64,
     /// Symbolic links.
@@ -100,17 +118,17 @@ pub struct Counts {
 
 impl Counts {
     pub fn call(&mut self, kind: Kind) {
-        self.calls[kind as usize] += 1;
+        self.calls.0[kind as usize] += 1;
     }
 
     pub fn calls(&self) -> u64 {
-        self.calls.iter().sum()
+        self.calls.0.iter().sum()
     }
 
     /// The report's lines about calls and files.
     pub fn report(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "calls={}", self.calls())?;
-        for (name, calls) in NAMES.iter().zip(self.calls) {
+        for (name, calls) in NAMES.iter().zip(self.calls.0) {
             writeln!(out, "calls_{name}={calls}")?;
         }
         writeln!(out, "files={}", self.files)?;

@@ -99,6 +99,17 @@ impl Step {
         Step::Remove,
     ];
 
+    /// Where a step is in [`Step::LAST`]. A step that belongs to another one is where that
+    /// one is.
+    pub fn place_in_last(self) -> Option<usize> {
+        let step = match self {
+            Step::SetGroup => Step::SetOwner,
+            Step::GetAttr | Step::SetAttr => Step::ListAttrs,
+            step => step,
+        };
+        Step::LAST.iter().position(|&other| other == step)
+    }
+
     /// Whether there is something incomplete after this step, if it succeeds.
     pub fn leaves_incomplete(self, before: bool) -> bool {
         match self {
@@ -251,5 +262,24 @@ impl Job {
         } else {
             0
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_step_begins_the_last_ones_again() {
+        // A group that cannot be set comes after the owner, not before all else.
+        assert_eq!(
+            Step::SetGroup.place_in_last(),
+            Step::SetOwner.place_in_last()
+        );
+        for step in [Step::GetAttr, Step::SetAttr] {
+            assert_eq!(step.place_in_last(), Step::ListAttrs.place_in_last());
+        }
+        assert!(Step::LAST.iter().all(|step| step.place_in_last().is_some()));
+        assert_eq!(Step::Read.place_in_last(), None);
     }
 }

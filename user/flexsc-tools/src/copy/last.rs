@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::arena::Name;
 use crate::backend::Backend;
-use crate::complaint::{reason, shown};
+use crate::complaint::reason;
 use crate::copier::Copier;
 use crate::job::{Job, Step, What};
 use crate::links::First;
@@ -25,9 +25,9 @@ impl<B: Backend> Copier<'_, B> {
     }
 
     /// Goes on with the first of the last steps after this one that is needed.
-    fn last_after(&mut self, id: usize, step: Step) {
-        let at = Step::LAST.iter().position(|&other| other == step);
-        self.last_from(id, at.map_or(0, |at| at + 1));
+    pub(crate) fn last_after(&mut self, id: usize, step: Step) {
+        let at = step.place_in_last();
+        self.last_from(id, at.expect("it is one of the last steps") + 1);
     }
 
     fn last_from(&mut self, id: usize, from: usize) {
@@ -41,7 +41,10 @@ impl<B: Backend> Copier<'_, B> {
             } = self.jobs[id].meta;
             self.arena.set_times(id, [accessed, modified]);
         }
-        self.go_on(id, step);
+        match step {
+            Step::DropAcl | Step::DropDefaultAcl | Step::ListAttrs => self.attr_step(id, step),
+            _ => self.go_on(id, step),
+        }
     }
 
     fn is_needed(&self, id: usize, step: Step) -> bool {
@@ -50,11 +53,11 @@ impl<B: Backend> Copier<'_, B> {
         // Only of what is complete; a directory goes through all of them.
         let good = finish || (job.made && !job.failed);
         let own = good && job.what != What::HardLink;
-        let acl = |open: bool| open && self.nodes.get(job.node).acl;
+        let acl = |may: bool| may && self.nodes.get(job.node).acl;
         match step {
             Step::Truncate => own && job.sparse,
             Step::SetOwner => own && job.set_owner,
-            Step::DropAcl => own && acl(job.target >= 0),
+            Step::DropAcl => own && acl(job.what != What::SymLink),
             Step::DropDefaultAcl => own && acl(finish),
             Step::ListAttrs => own && job.attrs,
             Step::SetMode => own && job.set_mode,
@@ -70,15 +73,8 @@ impl<B: Backend> Copier<'_, B> {
 
     pub(crate) fn last_succeeded(&mut self, id: usize, step: Step, value: i64) {
         match step {
-            Step::ListAttrs => {
-                let job = &mut self.jobs[id];
-                (job.from, job.to) = (0, value as usize);
-                return self.next_attr(id);
-            }
-            Step::GetAttr => {
-                self.jobs[id].offset = value as u64;
-                return self.go_on(id, Step::SetAttr);
-            }
+            Step::ListAttrs => return self.attrs_listed(id, value as usize),
+            Step::GetAttr => return self.attr_read(id, value as usize),
             Step::SetAttr => return self.attr_done(id),
             Step::SetGroup => return self.last_after(id, Step::SetOwner),
             Step::StatMade => return self.made_examined(id),
@@ -103,24 +99,8 @@ impl<B: Backend> Copier<'_, B> {
             (Step::DropAcl | Step::DropDefaultAcl, Errno::ENODATA | Errno::EOPNOTSUPP) => {
                 self.last_after(id, step);
             }
-            (Step::ListAttrs, Errno::EOPNOTSUPP) => self.last_after(id, step),
-            (Step::GetAttr, Errno::ENODATA) => self.attr_done(id),
-            (Step::ListAttrs | Step::GetAttr, Errno::ERANGE | Errno::E2BIG) => {
-                let path = self.shown_job(id, false);
-                let message = format!(
-                    "the extended attributes of {path} are larger than the buffer; raise --buffer"
-                );
-                self.last_failed(id, step, message);
-            }
-            (Step::SetAttr, Errno::EPERM | Errno::EOPNOTSUPP) if !self.is_users_attr(id) => {
-                self.counts.attributes_left += 1;
-                self.attr_done(id);
-            }
-            (Step::SetAttr, _) => {
-                let path = self.shown_job(id, true);
-                let (name, why) = (shown(self.attr_name(id)), reason(errno));
-                let message = format!("cannot set the attribute {name} of {path}: {why}");
-                self.last_failed(id, Step::ListAttrs, message);
+            (Step::ListAttrs | Step::GetAttr | Step::SetAttr, _) => {
+                self.attr_refused(id, step, errno);
             }
             // Nothing was written to it.
             (Step::CloseSource, _) => self.last_succeeded(id, step, 0),
@@ -139,7 +119,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    fn last_step_failed(&mut self, id: usize, step: Step, errno: Errno) {
+    pub(crate) fn last_step_failed(&mut self, id: usize, step: Step, errno: Errno) {
         if self.jobs[id].what != What::Finish {
             return self.failed(id, step, errno);
         }
@@ -149,55 +129,20 @@ impl<B: Backend> Copier<'_, B> {
     }
 
     /// A file ends here; a directory has its other steps all the same.
-    fn last_failed(&mut self, id: usize, step: Step, message: String) {
+    pub(crate) fn last_failed(&mut self, id: usize, step: Step, message: String) {
         if self.jobs[id].what != What::Finish {
             return self.fail(id, message);
         }
         let node = self.jobs[id].node;
         self.nodes.get_mut(node).failed = true;
         self.error(message);
-        self.last_after(
-            id,
-            if step == Step::GetAttr {
-                Step::ListAttrs
-            } else {
-                step
-            },
-        );
+        self.last_after(id, step);
     }
 
     /// The path of what is incomplete.
     fn shown_made(&self, id: usize) -> String {
         let job = &self.jobs[id];
         self.shown(job.node, self.arena.name(id, job.made_name()), true)
-    }
-
-    /// Goes on with the next attribute of the list.
-    fn next_attr(&mut self, id: usize) {
-        let Job { from, to, .. } = self.jobs[id];
-        if from < to {
-            self.go_on(id, Step::GetAttr);
-        } else {
-            self.last_after(id, Step::ListAttrs);
-        }
-    }
-
-    fn attr_done(&mut self, id: usize) {
-        let len = self.attr_name(id).len() + 1;
-        self.jobs[id].from += len;
-        self.next_attr(id);
-    }
-
-    fn attr_name(&self, id: usize) -> &[u8] {
-        let Job { from, to, .. } = self.jobs[id];
-        let names = &self.arena.data(id)[from..to];
-        names.split(|&byte| byte == 0).next().unwrap_or(names)
-    }
-
-    /// Whether it is one that every user can set on files of his own.
-    fn is_users_attr(&self, id: usize) -> bool {
-        let name = self.attr_name(id);
-        name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_")
     }
 
     /// statx has said what was made of a file with several names.

@@ -6,6 +6,7 @@
 
 mod advance;
 mod arena;
+mod attributes;
 mod backend;
 mod call;
 mod complaint;

@@ -6,11 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, StatxFlags};
 
+use crate::arena::OPEN_FILES;
 use crate::complaint::{io_error, shown, shown_path};
 use crate::meta::{Id, Meta, kind_name};
 use crate::roots::open_given;
@@ -76,7 +77,11 @@ impl Verdict {
 
     fn dir(&mut self, left: OwnedFd, right: OwnedFd, path: &str, buffers: &mut Buffers) {
         self.dirs += 1;
-        self.same_attributes(&left, &right, path);
+        self.same_attributes(
+            &Subject::Open(left.as_fd()),
+            &Subject::Open(right.as_fd()),
+            path,
+        );
         let lists = names(&left).and_then(|ours| Ok((ours, names(&right)?)));
         let (ours, mut theirs) = match lists {
             Ok(lists) => lists,
@@ -122,6 +127,10 @@ impl Verdict {
         self.same_meta(path, ours, theirs);
         if ours.kind() != libc::S_IFDIR {
             self.same_links(path, ours, theirs);
+        }
+        if !matches!(ours.kind(), libc::S_IFDIR | libc::S_IFREG) {
+            let (left, right) = (pair.subject(pair.left), pair.subject(pair.right));
+            self.same_attributes(&left, &right, path);
         }
         let compared = match ours.kind() {
             libc::S_IFDIR => pair.open(OPEN_DIR).map(|(left, right)| {
@@ -187,7 +196,11 @@ impl Verdict {
 
     fn file(&mut self, pair: &Pair<'_>, (a, b): &mut Buffers) -> io::Result<()> {
         let (left, right) = pair.open(OPEN)?;
-        self.same_attributes(&left, &right, &pair.path);
+        self.same_attributes(
+            &Subject::Open(left.as_fd()),
+            &Subject::Open(right.as_fd()),
+            &pair.path,
+        );
         let (mut ours, mut theirs) = (File::from(left), File::from(right));
         let mut at = 0;
         loop {
@@ -210,19 +223,23 @@ impl Verdict {
     }
 
     /// Extended attributes, access control lists among them.
-    fn same_attributes(&mut self, left: &OwnedFd, right: &OwnedFd, path: &str) {
-        let lists = attributes(left).and_then(|ours| Ok((ours, attributes(right)?)));
-        let (ours, mut theirs) = match lists {
+    fn same_attributes(&mut self, ours: &Subject<'_>, theirs: &Subject<'_>, path: &str) {
+        let lists = ours
+            .attributes()
+            .and_then(|a| Ok((a, theirs.attributes()?)));
+        let (names, mut others) = match lists {
             Ok(lists) => lists,
             Err(why) => return self.not_compared(path, &why),
         };
-        for name in ours {
+        for name in names {
             let shown = shown(name.to_bytes());
-            if !theirs.remove(&name) {
+            if !others.remove(&name) {
                 self.differ(path, &format!("lacks the attribute {shown} in the copy"));
                 continue;
             }
-            let same = attribute(left, &name).and_then(|a| Ok(a == attribute(right, &name)?));
+            let same = ours
+                .attribute(&name)
+                .and_then(|a| Ok(a == theirs.attribute(&name)?));
             match same {
                 Ok(true) => {}
                 Ok(false) => {
@@ -231,14 +248,62 @@ impl Verdict {
                 Err(why) => self.not_compared(path, &why),
             }
         }
-        for name in theirs {
+        for name in others {
             let shown = shown(name.to_bytes());
             self.differ(path, &format!("has the attribute {shown} only in the copy"));
         }
     }
 }
 
+/// Whose attributes are read.
+enum Subject<'a> {
+    Open(BorrowedFd<'a>),
+    /// A link or special file, which is not opened: its path in /proc/self/fd.
+    Path(CString),
+}
+
+impl Subject<'_> {
+    fn list(&self, room: &mut [u8]) -> rustix::io::Result<usize> {
+        match self {
+            Subject::Open(fd) => rustix::fs::flistxattr(fd, room),
+            Subject::Path(path) => rustix::fs::llistxattr(path, room),
+        }
+    }
+
+    /// The names of the attributes.
+    fn attributes(&self) -> io::Result<BTreeSet<CString>> {
+        // As long as a list can be (XATTR_LIST_MAX).
+        let mut list = vec![0; 64 << 10];
+        let len = match self.list(&mut list) {
+            Err(rustix::io::Errno::OPNOTSUPP) => 0,
+            len => len?,
+        };
+        let names = list[..len].split(|&byte| byte == 0);
+        Ok(names
+            .filter(|name| !name.is_empty())
+            .filter_map(|name| CString::new(name).ok())
+            .collect())
+    }
+
+    fn attribute(&self, name: &CStr) -> io::Result<Vec<u8>> {
+        let mut value = vec![0; 64 << 10];
+        let len = match self {
+            Subject::Open(fd) => rustix::fs::fgetxattr(fd, name, &mut value[..])?,
+            Subject::Path(path) => rustix::fs::lgetxattr(path, name, &mut value[..])?,
+        };
+        value.truncate(len);
+        Ok(value)
+    }
+}
+
 impl Pair<'_> {
+    /// The link or special file in one of the directories.
+    fn subject(&self, dir: BorrowedFd<'_>) -> Subject<'_> {
+        let mut path = format!("{OPEN_FILES}/{}/", dir.as_raw_fd()).into_bytes();
+        path.extend_from_slice(self.name.to_bytes());
+        Subject::Path(CString::new(path).expect("names have no zeroes"))
+    }
+
     fn open(&self, flags: OFlags) -> io::Result<(OwnedFd, OwnedFd)> {
         let open = |dir| rustix::fs::openat(dir, self.name, flags, Mode::empty());
         Ok((open(self.left)?, open(self.right)?))
@@ -260,31 +325,6 @@ fn examine(dir: &OwnedFd, name: &CStr) -> io::Result<Meta> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let statx = rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?;
     Ok(Meta::from(&statx))
-}
-
-/// The names of a file's attributes.
-fn attributes(fd: &OwnedFd) -> io::Result<BTreeSet<CString>> {
-    let room = match rustix::fs::flistxattr_query(fd) {
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
-        room => room?,
-    };
-    if room == 0 {
-        return Ok(BTreeSet::new());
-    }
-    let mut list = vec![0; room];
-    let len = rustix::fs::flistxattr(fd, &mut list[..])?;
-    let names = list[..len].split(|&byte| byte == 0);
-    Ok(names
-        .filter(|name| !name.is_empty())
-        .filter_map(|name| CString::new(name).ok())
-        .collect())
-}
-
-fn attribute(fd: &OwnedFd, name: &CStr) -> io::Result<Vec<u8>> {
-    let mut value = vec![0; 64 << 10];
-    let len = rustix::fs::fgetxattr(fd, name, &mut value[..])?;
-    value.truncate(len);
-    Ok(value)
 }
 
 /// Reads until the buffer is full or the file at its end.

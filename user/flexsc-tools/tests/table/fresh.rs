@@ -9,7 +9,9 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use crate::tree::{age, attribute, chmod, chown, fifo, file, has_attributes, node, set_time, text};
+use crate::tree::{
+    Tree, age, attribute, chmod, chown, fifo, file, has_attributes, node, set_time, text,
+};
 use crate::{Case, is_root, root_for};
 
 #[test]
@@ -245,6 +247,63 @@ fn attributes() {
     });
 }
 
+#[test]
+fn attributes_of_links_and_special_files() {
+    if !root_for("attributes of links and special files") {
+        return;
+    }
+    let case = Case::new("attributes-of-links");
+    if !has_attributes(&case.a) {
+        println!("note: files there have no attributes, this was left out");
+        return;
+    }
+    case.is_as_cp(|root| {
+        symlink("nowhere", root.join("link")).unwrap();
+        symlink("nowhere", root.join("plain")).unwrap();
+        fs::hard_link(root.join("link"), root.join("link-too")).unwrap();
+        fifo(&root.join("fifo"), 0o640);
+        node(&root.join("socket"), FileType::Socket, 0o755, 0);
+        let null = rustix::fs::makedev(1, 3);
+        node(&root.join("null"), FileType::CharacterDevice, 0o666, null);
+        let long = "l".repeat(255);
+        symlink("to", root.join(&long)).unwrap();
+        for name in ["link", "fifo", "socket", "null", &long] {
+            attribute(&root.join(name), "trusted.one", b"1");
+            attribute(&root.join(name), "trusted.empty", b"");
+            attribute(
+                &root.join(name),
+                "trusted.binary",
+                &[0, 255, 10].repeat(300),
+            );
+        }
+        age(root);
+    });
+}
+
+#[test]
+fn links_without_proc() {
+    if !root_for("a system without /proc") {
+        return;
+    }
+    let case = Case::new("no-proc");
+    for n in 0..3 {
+        symlink("nowhere", case.a.join(format!("link{n}"))).unwrap();
+    }
+    file(&case.a.join("file"), 10);
+    age(&case.a);
+    let probe = case.command(Path::new("unshare"), &["-m", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        println!("note: unshare does not work here, this was left out");
+        return;
+    }
+    let script = format!("umount -l /proc && exec ./program {} a b", crate::way());
+    let mut unshare = case.command(Path::new("unshare"), &["-m", "sh", "-c", &script]);
+    let said = crate::Said::of(unshare.output().unwrap());
+    // All else is copied, and the difference is said, once.
+    said.is_bad(&["/proc is not mounted: symbolic links", "errors: 1;"]);
+    Tree::of(&case.b).assert_is(&Tree::of(&case.a), "the copy");
+}
+
 /// user::rwx user:1:r-- group::r-x mask::rwx other::---, as the kernel keeps it.
 fn access_list() -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
@@ -283,11 +342,11 @@ fn access_control_lists() {
         file(&root.join("inherits"), 10);
         file(&root.join("dir/file"), 10);
         chmod(&root.join("dir/file"), 0o640);
-        attribute(
-            &root.join("dir/file"),
-            "system.posix_acl_access",
-            &access_list(),
-        );
+        fifo(&root.join("dir/fifo"), 0o640);
+        for name in ["dir/file", "dir/fifo"] {
+            let list = "system.posix_acl_access";
+            attribute(&root.join(name), list, &access_list());
+        }
         age(root);
     });
 }
@@ -306,7 +365,8 @@ fn a_list_of_the_target_is_not_inherited() {
             file(&root.join(path), 10);
             chmod(&root.join(path), 0o664);
         }
-        for path in ["dir/file", "file", "dir", ""] {
+        fifo(&root.join("dir/fifo"), 0o664);
+        for path in ["dir/file", "dir/fifo", "file", "dir", ""] {
             for list in ["system.posix_acl_default", "system.posix_acl_access"] {
                 rustix::fs::lremovexattr(root.join(path), list).ok();
             }

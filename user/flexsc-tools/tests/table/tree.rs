@@ -52,7 +52,7 @@ impl Tree {
             size: if kind.is_file() { meta.len() } else { 0 },
             content,
             points_to: links.map_or(Vec::new(), |to| to.as_os_str().as_bytes().to_vec()),
-            attributes: attributes(path, kind.is_file() || kind.is_dir()),
+            attributes: attributes(path),
         };
         let id = if kind.is_dir() {
             (0, 0)
@@ -172,11 +172,8 @@ fn hash(path: &Path) -> u64 {
     }
 }
 
-fn attributes(path: &Path, any: bool) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn attributes(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut names = [0; 4096];
-    if !any {
-        return BTreeMap::new();
-    }
     let len = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0);
     let names = names[..len].split(|&byte| byte == 0);
     names

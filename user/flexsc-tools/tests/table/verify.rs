@@ -172,6 +172,17 @@ fn attributes() {
         "a/dir has the attribute user.new only in the copy",
     ];
     finds("attributes", change, &lines);
+    if is_root() {
+        let change = |b: &Path| {
+            attribute(&b.join("link"), "trusted.new", b"1");
+            attribute(&b.join("fifo"), "trusted.new", b"1");
+        };
+        let lines = [
+            "a/link has the attribute trusted.new only in the copy",
+            "a/fifo has the attribute trusted.new only in the copy",
+        ];
+        finds("attributes-of-links", change, &lines);
+    }
 }
 
 #[test]
