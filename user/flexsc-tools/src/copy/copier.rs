@@ -162,6 +162,7 @@ impl<'a, B: Backend> Copier<'a, B> {
             target: self.root_target,
             meta: source_meta,
             pending: 1,
+            set_owner: !source_meta.has_owner_of(&target_meta),
             foreign: self.is_foreign(&target_meta),
             acl,
             failed: false,

@@ -121,6 +121,11 @@ impl Counts {
         self.calls.0[kind as usize] += 1;
     }
 
+    #[cfg(test)]
+    pub fn calls_of(&self, kind: Kind) -> u64 {
+        self.calls.0[kind as usize]
+    }
+
     pub fn calls(&self) -> u64 {
         self.calls.0.iter().sum()
     }

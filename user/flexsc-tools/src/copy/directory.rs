@@ -41,9 +41,11 @@ impl<B: Backend> Copier<'_, B> {
                 if self.jobs[id].existed {
                     self.go_on(id, Step::StatTargetDir);
                 } else {
-                    // It is ours; what is made in it is as it is itself.
+                    // It belongs to whom all belongs that is made in its parent, and
+                    // what is made in it is as it is itself.
                     let parent = self.nodes.get(self.jobs[id].node);
                     let (foreign, acl) = (parent.foreign, parent.acl);
+                    self.jobs[id].set_owner = self.must_set_owner(id);
                     self.open(id, foreign, acl);
                 }
             }
@@ -109,8 +111,8 @@ impl<B: Backend> Copier<'_, B> {
         }
         let foreign = self.is_foreign(&there);
         let job = &mut self.jobs[id];
-        // Kept until the directory is open.
-        job.set_owner = foreign;
+        job.set_owner = !job.meta.has_owner_of(&there);
+        job.foreign = foreign;
         job.end = there.permissions().into();
         if there.mode & 0o700 == 0o700 {
             self.go_on(id, Step::LookForAcl);
@@ -120,7 +122,7 @@ impl<B: Backend> Copier<'_, B> {
     }
 
     fn open_existing(&mut self, id: usize, acl: bool) {
-        let foreign = self.jobs[id].set_owner;
+        let foreign = self.jobs[id].foreign;
         self.open(id, foreign, acl);
     }
 
@@ -134,6 +136,7 @@ impl<B: Backend> Copier<'_, B> {
             target: job.target,
             meta: job.meta,
             pending: 1,
+            set_owner: job.set_owner,
             foreign,
             acl,
             failed: false,
@@ -163,8 +166,7 @@ impl<B: Backend> Copier<'_, B> {
         let job = &mut self.jobs[id];
         (job.source, job.target, job.meta) = (dir.source, dir.target, meta);
         job.attrs = self.no_attrs != Some((meta.id.0, meta.id.1));
-        // One that was there may belong to anybody.
-        (job.set_owner, job.set_mode) = (true, true);
+        (job.set_owner, job.set_mode) = (dir.set_owner, true);
         self.last(id);
     }
 

@@ -208,6 +208,8 @@ pub struct Job {
     pub beside: bool,
     /// Of a directory: it was there before.
     pub existed: bool,
+    /// Of such a directory: see [`Node::foreign`](crate::node::Node).
+    pub foreign: bool,
     /// There are extended attributes.
     pub attrs: bool,
     /// The owner is to be set; the permissions are.
@@ -242,6 +244,7 @@ impl Job {
         made: false,
         beside: false,
         existed: false,
+        foreign: false,
         attrs: false,
         set_owner: false,
         set_mode: false,

@@ -54,6 +54,10 @@ impl Meta {
         self.mode & 0o7777
     }
 
+    pub fn has_owner_of(&self, other: &Meta) -> bool {
+        (self.uid, self.gid) == (other.uid, other.gid)
+    }
+
     /// Returns true if the file takes fewer blocks than its size needs.
     pub fn has_holes(&self) -> bool {
         self.blocks < self.size / 512

@@ -20,6 +20,8 @@ pub struct Node {
     pub meta: Meta,
     /// What is below and not copied yet, and its own listing.
     pub pending: usize,
+    /// The directory's copy may belong to another user or group than its source.
+    pub set_owner: bool,
     /// What is made in the copy may get another owner or group than ours.
     pub foreign: bool,
     /// What is made in the copy inherits an access control list.
@@ -104,6 +106,7 @@ mod tests {
             target: -1,
             meta: Meta::NONE,
             pending: 1,
+            set_owner: false,
             foreign: false,
             acl: false,
             failed: false,

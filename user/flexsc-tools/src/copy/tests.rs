@@ -11,7 +11,7 @@ use flexsc::{Call, Error, Stats};
 
 use crate::backend::Backend;
 use crate::copier::Copier;
-use crate::counts::Counts;
+use crate::counts::{Counts, Kind};
 use crate::limits::Limits;
 use crate::roots::Roots;
 use crate::verify::Verdict;
@@ -260,6 +260,35 @@ fn any_order_gives_the_same_tree() {
         assert_eq!(verdict.differences, Vec::<String>::new());
         assert_eq!((verdict.files, verdict.bytes), (counts.files, counts.bytes));
     }
+}
+
+#[test]
+fn no_call_is_made_in_vain() {
+    let scratch = Scratch::new("calls");
+    let source = scratch.at("source");
+    for dir in 0..10 {
+        let dir = source.join(format!("{dir}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("file"), text(100)).unwrap();
+        symlink("file", dir.join("link")).unwrap();
+    }
+    for target in ["new", "new"] {
+        let counts = copy(&source, &scratch.at(target), Batch::default());
+        assert_eq!((counts.errors, counts.files), (0, 10));
+        // All belongs to us: nothing is given to us once more.
+        assert_eq!(counts.calls_of(Kind::Fchown), 0);
+        assert_eq!(counts.calls_of(Kind::Fchownat), 0);
+        // Permissions of a new file are those that it is made with.
+        assert_eq!(counts.calls_of(Kind::Fchmod), 11);
+    }
+    let counts = copy(&source, &scratch.at("other"), Batch::default());
+    // For a file: openat, statx, openat, read, write, utimensat, close twice. For a link:
+    // statx, readlinkat, symlinkat, utimensat. For a directory: openat, statx, mkdirat,
+    // openat, getdents64 twice, fchmod, utimensat, close twice. For the root: getdents64
+    // and what follows. Besides, one call for attributes each, if the file system has some.
+    let attributes = counts.calls_of(Kind::Flistxattr) + counts.calls_of(Kind::Llistxattr);
+    assert_eq!(counts.calls() - attributes, 10 * 8 + 10 * 4 + 10 * 10 + 6);
+    assert!(attributes <= 10 + 10 + 10 + 1);
 }
 
 #[test]
