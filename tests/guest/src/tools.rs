@@ -66,7 +66,7 @@ fn doctor_fine() -> Check {
     let (text, fine) = doctor(None)?;
     check!(fine, "{text}");
     for way in [
-        "register", "ioctl", "wait", "thread", "kick", "poll", "eventfd",
+        "register", "ioctl", "wait", "thread", "kick", "poll", "eventfd", "cancel",
     ] {
         check!(has_line(&text, &format!("ok   {way} "), ""), "{way}");
     }

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use flexsc::{DEVICE, abi};
+use flexsc::{DEVICE, Engine, abi};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::out::Out;
@@ -173,17 +173,9 @@ fn device(report: &mut Report) {
     );
 }
 
-/// Bytes of memory that count as locked for a registration: its syscall pages, and their control
-/// blocks, which fill whole pages too.
-const fn locked(pages: u32) -> u64 {
-    let page = abi::FLEXSC_PAGE_SIZE as u64;
-    let blocks = pages as u64 * size_of::<abi::flexsc_ctrl>() as u64;
-    pages as u64 * page + blocks.next_multiple_of(page)
-}
-
 fn limits(report: &mut Report) {
     // One thread with all the pages that it can have at once.
-    let wanted = locked(abi::FLEXSC_MAX_PAGES);
+    let wanted = Engine::locked_bytes(abi::FLEXSC_MAX_PAGES);
     let calls = abi::FLEXSC_MAX_PAGES * abi::FLEXSC_PAGE_ENTRIES;
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok((RLIM_INFINITY, _)) => report.good("memory", "may be locked without limit"),
@@ -228,11 +220,5 @@ mod tests {
         report.fair("test", "fair");
         report.good("test", "good");
         assert_eq!(report.worst, Finding::Bad);
-    }
-
-    #[test]
-    fn control_blocks_count() {
-        assert_eq!(locked(1), 8 << 10);
-        assert_eq!(locked(64), 264 << 10);
     }
 }

@@ -6,7 +6,8 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use flexsc::{Call, Completion, Engine, Error, Pages, Reason, Wait, abi, calls};
@@ -32,7 +33,7 @@ impl<T: Display> From<T> for Bad {
     }
 }
 
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 8] = [
     Way {
         name: "register",
         needs: "ioctl(2) and mmap(2) of the device",
@@ -66,8 +67,13 @@ const WAYS: [Way; 7] = [
     },
     Way {
         name: "eventfd",
-        needs: "eventfd2(2)",
+        needs: "eventfd2(2) and ioctl(2) of the device",
         attempt: by_eventfd,
+    },
+    Way {
+        name: "cancel",
+        needs: "ioctl(2) of the device",
+        attempt: by_cancel,
     },
 ];
 
@@ -274,28 +280,43 @@ fn by_poll() -> Result<String, Bad> {
 }
 
 fn by_eventfd() -> Result<String, Bad> {
-    const SET: libc::Ioctl =
-        nix::request_code_write!(abi::FLEXSC_IOC_MAGIC, 5, size_of::<abi::flexsc_param>())
-            as libc::Ioctl;
-    let (engine, mut pages) = start()?;
+    let (_engine, mut pages) = start()?;
     // SAFETY: takes numbers, no memory.
-    let event = unsafe { libc::eventfd(0, 0) };
+    let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     if event < 0 {
         return Err(io::Error::last_os_error().into());
     }
-    let arg = abi::flexsc_param {
-        size: size_of::<abi::flexsc_param>() as u32,
-        param: abi::FLEXSC_PARAM_EVENTFD,
-        value: event as u64,
-        ..Default::default()
-    };
-    // SAFETY: the kernel reads `size` bytes of `arg`.
-    if unsafe { libc::ioctl(engine.as_fd().as_raw_fd(), SET, &raw const arg) } != 0 {
-        return Err(io::Error::last_os_error().into());
-    }
+    // SAFETY: just made, and nobody else's.
+    let event = unsafe { OwnedFd::from_raw_fd(event) };
+    pages.set_eventfd(Some(event.as_fd()))?;
     post(&mut pages, calls::getpid().asynchronous());
     pages.kick()?;
-    readable(event)?;
+    readable(event.as_raw_fd())?;
     judge(pages.poll())?;
     Ok("an eventfd tells of results".to_owned())
+}
+
+fn by_cancel() -> Result<String, Bad> {
+    let (_engine, mut pages) = start()?;
+    let (from, _to) = nix::unistd::pipe()?;
+    let byte: &'static mut u8 = Box::leak(Box::new(0));
+    let read = calls::read(from.as_raw_fd(), ptr::from_mut(byte).cast(), 1);
+    // SAFETY: the byte stays for ever.
+    let slot = unsafe { pages.post(read.asynchronous()) };
+    pages.kick()?;
+    if !pages.cancel(slot.ok_or("no entry is free: please report this")?)? {
+        return Err("CANCEL does not find a read of an empty pipe: please report this".into());
+    }
+    match pages.wait(Wait::all().timeout(PATIENCE)) {
+        Ok(_) => {}
+        Err(Error::TimedOut) => return Err(late()),
+        Err(error) => return Err(error.into()),
+    }
+    let result = pages.poll().map(|done| done.result);
+    let ended = [libc::EINTR, libc::ECANCELED].map(|errno| Some(-i64::from(errno)));
+    if ended.contains(&result) {
+        Ok("CANCEL ends a read of an empty pipe".to_owned())
+    } else {
+        Err(format!("a read that was cancelled gave {result:?}: please report this").into())
+    }
 }
