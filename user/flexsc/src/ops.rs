@@ -32,9 +32,10 @@ pub(crate) mod private {
         pub(crate) call: Call,
         pub(crate) fd: Fd,
         pub(crate) buf: Vec<u8>,
-        /// The buffer once more, for calls that want it so.
+        /// The buffer once more, for calls that take it in this form. Not a `Box`: that
+        /// may not be moved while somebody else has a pointer to its content.
         #[expect(dead_code, reason = "the kernel reads it")]
-        pub(crate) iov: Option<Box<libc::iovec>>,
+        pub(crate) iov: Vec<libc::iovec>,
         /// What the file must be ready for so that the call does not wait.
         pub(crate) readiness: Readiness,
         /// The buffer was empty, and gets the length of what is read.
@@ -88,7 +89,7 @@ impl private::Sealed for Read {
             call,
             fd: self.fd,
             buf: self.buf,
-            iov: None,
+            iov: Vec::new(),
             readiness: Readiness::Readable,
             grows,
         }
@@ -137,16 +138,15 @@ impl private::Sealed for Write {
     fn into_parts(self) -> Parts {
         let (fd, len) = (self.fd.as_raw_fd(), self.buf.len());
         let buf = self.buf.as_ptr().cast_mut().cast();
-        let iov = self.synced.then(|| {
-            Box::new(libc::iovec {
-                iov_base: buf,
-                iov_len: len,
-            })
-        });
-        let call = match (&iov, self.offset) {
-            (None, None) => calls::write(fd, buf, len),
-            (None, Some(offset)) => calls::pwrite64(fd, buf, len, offset),
-            (Some(iov), offset) => {
+        let iov = libc::iovec {
+            iov_base: buf,
+            iov_len: len,
+        };
+        let iov = if self.synced { vec![iov] } else { Vec::new() };
+        let call = match (iov.as_slice(), self.offset) {
+            ([], None) => calls::write(fd, buf, len),
+            ([], Some(offset)) => calls::pwrite64(fd, buf, len, offset),
+            (iov, offset) => {
                 // The kernel follows the pointer of the iovec: that one is
                 // exposed as those of the other calls are.
                 buf.expose_provenance();
@@ -157,7 +157,7 @@ impl private::Sealed for Write {
                     Some(-1) => i64::MIN,
                     Some(offset) => offset,
                 };
-                calls::pwritev2(fd, &raw const **iov, 1, offset, 0, libc::RWF_SYNC)
+                calls::pwritev2(fd, iov.as_ptr(), 1, offset, 0, libc::RWF_SYNC)
             }
         };
         Parts {
@@ -194,7 +194,7 @@ impl private::Sealed for Fsync {
             call: calls::fsync(self.fd.as_raw_fd()),
             fd: self.fd,
             buf: Vec::new(),
-            iov: None,
+            iov: Vec::new(),
             readiness: Readiness::Always,
             grows: false,
         }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -221,6 +221,64 @@ fn what_does_not_block_by_itself_does_not() {
         let error = ring.next().unwrap().result.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
+}
+
+/// A terminal: what its user types goes to the first, programs have the second.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut user, mut program) = (0, 0);
+    let none = std::ptr::null_mut();
+    // SAFETY: writes two numbers; the name and the settings are optional.
+    let made = unsafe {
+        libc::openpty(
+            &raw mut user,
+            &raw mut program,
+            none,
+            none.cast(),
+            none.cast(),
+        )
+    };
+    assert_eq!(made, 0);
+    let own = |fd| {
+        // SAFETY: just made, and nobody else's.
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    };
+    (own(user), own(program))
+}
+
+#[test]
+fn a_read_of_a_terminal_is_cancelled_too() {
+    let (user, program) = terminal();
+    let (mut user, program) = (File::from(user), Fd::from(program));
+    let mut ring = plain();
+    submit(&mut ring, Read::new(&program, vec![0; 8]), 1);
+    assert_eq!(ring.wait(Wait::any().timeout(SHORT)), Err(Error::TimedOut));
+    assert_eq!(ring.cancel(1), Ok(true));
+    assert_eq!(ring.wait(Wait::any().timeout(PATIENCE)), Ok(1));
+    let error = ring.next().unwrap().result.unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+    // A line that is typed is read.
+    submit(&mut ring, Read::new(&program, vec![0; 8]), 2);
+    ring.ring();
+    user.write_all(b"line\n").unwrap();
+    assert_eq!(ring.wait(Wait::any().timeout(PATIENCE)), Ok(1));
+    assert_eq!(ring.next().unwrap().result.unwrap(), 5);
+}
+
+#[test]
+fn a_terminal_that_does_not_wait_is_not_waited_for() {
+    let (_user, program) = terminal();
+    // SAFETY: a termios is plain memory.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: `settings` is there.
+    unsafe { libc::tcgetattr(program.as_raw_fd(), &raw mut settings) };
+    settings.c_lflag &= !libc::ICANON;
+    (settings.c_cc[libc::VMIN], settings.c_cc[libc::VTIME]) = (0, 0);
+    // SAFETY: as above.
+    unsafe { libc::tcsetattr(program.as_raw_fd(), libc::TCSANOW, &raw const settings) };
+    let mut ring = plain();
+    submit(&mut ring, Read::new(program, vec![0; 8]), 1);
+    assert_eq!(ring.wait(Wait::any().timeout(PATIENCE)), Ok(1));
+    assert_eq!(ring.next().unwrap().result.unwrap(), 0);
 }
 
 #[test]

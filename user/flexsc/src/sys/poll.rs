@@ -49,8 +49,8 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Resul
     Errno::result(ready).map(|ready| ready as usize)
 }
 
-/// Whether the call would not wait for others now, or not beyond a time of its
-/// own: the descriptor is non-blocking, a socket with a timeout, or a terminal.
+/// Returns true if the call would not wait for others, or only for a time of its own: the
+/// descriptor is non-blocking, a socket with a timeout, or a terminal that does not wait.
 pub(crate) fn is_ready(fd: RawFd, readiness: Readiness) -> bool {
     if readiness == Readiness::Always {
         return true;
@@ -65,7 +65,7 @@ pub(crate) fn is_ready(fd: RawFd, readiness: Readiness) -> bool {
     flags < 0 || flags & libc::O_NONBLOCK != 0 || has_own_time(fd, readiness)
 }
 
-/// Whether the file ends a call by itself, after a while.
+/// Returns true if the file itself ends a call, at once or after a while.
 fn has_own_time(fd: RawFd, readiness: Readiness) -> bool {
     let option = match readiness {
         Readiness::Readable => libc::SO_RCVTIMEO,
@@ -82,8 +82,17 @@ fn has_own_time(fd: RawFd, readiness: Readiness) -> bool {
     if got == 0 {
         return time.tv_sec != 0 || time.tv_usec != 0;
     }
-    // SAFETY: takes a number; fails for what is no terminal.
-    unsafe { libc::isatty(fd) == 1 }
+    readiness == Readiness::Readable && is_terminal_that_does_not_wait(fd)
+}
+
+/// Returns true for a terminal that is not read by lines, and from which even no byte at all
+/// is enough: VMIN is 0.
+fn is_terminal_that_does_not_wait(fd: RawFd) -> bool {
+    // SAFETY: a termios is plain memory.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: `settings` has room for it. Fails if the file is not a terminal.
+    let got = unsafe { libc::tcgetattr(fd, &raw mut settings) };
+    got == 0 && settings.c_lflag & libc::ICANON == 0 && settings.c_cc[libc::VMIN] == 0
 }
 
 /// An eventfd: readable from a ring on until it is cleared.
