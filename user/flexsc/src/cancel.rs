@@ -34,7 +34,7 @@ impl Registration {
 
     /// UNREGISTER. On success the number is nobody's any more.
     pub(crate) fn unregister(&self) -> Result<(), Errno> {
-        if !self.engine.is_here() {
+        if !self.engine.in_same_process() {
             // The lock may be held by a thread that only the parent has.
             return Err(Errno::EPERM);
         }
@@ -45,7 +45,7 @@ impl Registration {
     }
 
     fn cancel(&self, slot: Slot) -> Result<bool, Error> {
-        if !self.engine.is_here() {
+        if !self.engine.in_same_process() {
             return Err(Error::NotTheOwner);
         }
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);

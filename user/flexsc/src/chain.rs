@@ -76,7 +76,7 @@ impl Chain {
     }
 
     /// Adds a call with the flags that it has.
-    pub(crate) fn then_as_it_is(self, call: Call) -> Chain {
+    pub(crate) fn then_unchanged(self, call: Call) -> Chain {
         self.add(call)
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Uses `core` alone and knows neither the mapping nor the kernel, so that unit
 //! tests and property tests run this very source, and the loom model in
-//! `board/model.rs` runs it together with the board that drives it.
+//! `page_queue/model.rs` runs it together with the page queue that drives it.
 //!
 //! Four words, one bit for each entry, each *toggled* by its only writer:
 //! `posted` and `reaped` by the program, `taken` and `done` by the kernel. The
@@ -112,7 +112,7 @@ pub struct Poster {
     left: u64,
     base: u64,
     /// `posted` as it was stored last.
-    rung: u64,
+    last_posted: u64,
 }
 
 impl Poster {
@@ -123,7 +123,7 @@ impl Poster {
         Poster {
             left: 0,
             base: word,
-            rung: word,
+            last_posted: word,
         }
     }
 
@@ -175,13 +175,13 @@ impl Poster {
     #[inline]
     pub fn ring(&mut self, posted: &impl Word) -> bool {
         let next = self.next();
-        if next == self.rung {
+        if next == self.last_posted {
             return false;
         }
         // ORDERING: release: pairs with the kernel's acquire load of `posted`;
         // whoever sees the bit sees the entry.
         posted.store(next, Ordering::Release);
-        self.rung = next;
+        self.last_posted = next;
         true
     }
 
@@ -195,15 +195,15 @@ impl Poster {
     /// `posted` as it was stored last.
     #[inline]
     #[must_use]
-    pub const fn rung(&self) -> u64 {
-        self.rung
+    pub const fn last_posted(&self) -> u64 {
+        self.last_posted
     }
 
     /// Entries that are staged and not posted.
     #[inline]
     #[must_use]
     pub const fn staged(&self) -> u64 {
-        self.next() ^ self.rung
+        self.next() ^ self.last_posted
     }
 }
 
@@ -236,21 +236,21 @@ impl Reaper {
         self.base ^ self.ready
     }
 
-    /// Entries whose result is there, of those that were posted; `rung` is
-    /// [`Poster::rung`].
+    /// Entries whose result is there, of those that were posted; `last_posted` is
+    /// [`Poster::last_posted`].
     #[inline]
-    pub fn results(&self, done: &impl Word, rung: u64) -> u64 {
+    pub fn results(&self, done: &impl Word, last_posted: u64) -> u64 {
         // ORDERING: acquire: pairs with the kernel's release store of `done`;
         // a set bit means that the result is there.
         let done = done.load(Ordering::Acquire);
         // Bits of entries that were never posted are noise.
-        finished(done, self.reaped()) & in_flight(rung, self.reaped())
+        finished(done, self.reaped()) & in_flight(last_posted, self.reaped())
     }
 
     /// Looks for results; says how many are ready to be reaped.
     #[inline]
-    pub fn look(&mut self, done: &impl Word, rung: u64) -> u64 {
-        let ready = self.results(done, rung);
+    pub fn look(&mut self, done: &impl Word, last_posted: u64) -> u64 {
+        let ready = self.results(done, last_posted);
         self.base = self.reaped() ^ ready;
         self.ready = ready;
         ready
@@ -272,17 +272,17 @@ impl Reaper {
 }
 
 /// Whether the kernel may be asleep although entries were posted to this page;
-/// `rung` is [`Poster::rung`].
+/// `last_posted` is [`Poster::last_posted`].
 ///
 /// Call it after the ring. At least one of the two sees the other: the kernel
 /// sees the entries when it looks again before it sleeps, or this sees the flag.
-pub fn needs_kick(rung: u64, taken: &impl Word, flags: &impl Flags) -> bool {
+pub fn needs_kick(last_posted: u64, taken: &impl Word, flags: &impl Flags) -> bool {
     // ORDERING: full barrier between the store of `posted` and the load of
     // the flags; pairs with the kernel's between flags and `posted`.
     flags.fence(Ordering::SeqCst);
     // ORDERING: relaxed: `taken` is only a hint, nothing is read because of it.
     let taken = || taken.load(Ordering::Relaxed);
-    flags.load(Ordering::Relaxed) & NEED_WAKEUP != 0 && pending(rung, taken()) != 0
+    flags.load(Ordering::Relaxed) & NEED_WAKEUP != 0 && pending(last_posted, taken()) != 0
 }
 
 #[cfg(test)]

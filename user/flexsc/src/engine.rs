@@ -42,15 +42,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// False in a child after fork, whose engine it is not.
-    pub(crate) fn is_here(&self) -> bool {
-        self.guard.is_here()
+    pub(crate) fn in_same_process(&self) -> bool {
+        self.guard.in_same_process()
     }
 
     /// What an errno means that any call of the device can have. The module
     /// refuses whoever is not the owner; a filter refuses the owner, too.
     pub(crate) fn error(&self, doing: &'static str, errno: Errno) -> Error {
         match errno {
-            Errno::EPERM | Errno::EACCES | Errno::ENOSYS if self.is_here() => {
+            Errno::EPERM | Errno::EACCES | Errno::ENOSYS if self.in_same_process() => {
                 Error::refused(doing, errno)
             }
             Errno::EPERM => Error::NotTheOwner,

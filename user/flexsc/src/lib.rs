@@ -37,7 +37,6 @@
 pub mod calls;
 pub mod ops;
 
-mod board;
 mod call;
 mod cancel;
 mod chain;
@@ -46,6 +45,7 @@ mod engine;
 mod error;
 mod fallback;
 mod fd;
+mod page_queue;
 mod pages;
 mod ring;
 mod stats;

@@ -13,13 +13,13 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 
 use crate::Error;
-use crate::board::Board;
 use crate::call::{Call, Completion, Reason, Slot};
 use crate::cancel::{Canceller, Registration};
 use crate::chain::{Chain, Slots};
 #[cfg(feature = "abi")]
 use crate::doorbell::ENTRIES;
 use crate::engine::Shared;
+use crate::page_queue::PageQueue;
 #[cfg(feature = "abi")]
 use crate::sys::abi::{flexsc_ctrl, flexsc_entry};
 use crate::sys::device;
@@ -43,7 +43,7 @@ mod waiting;
 /// comes, and [`wait`](Self::wait) fails with [`Error::NotTheOwner`].
 pub struct Pages {
     // Dropped in this order: the mapping, then the engine.
-    board: Board,
+    queue: PageQueue,
     registration: Arc<Registration>,
     /// That of the engine, at hand.
     fd: RawFd,
@@ -83,7 +83,7 @@ impl Pages {
         // The fast word has 16 bits for the registration.
         let by_call = id <= 0xffff && !engine.by_ioctl.load(Ordering::Relaxed);
         Pages {
-            board: Board::new(region),
+            queue: PageQueue::new(region),
             fd: engine.fd.as_raw_fd(),
             by_call,
             registration: Arc::new(Registration::new(engine, id)),
@@ -107,13 +107,13 @@ impl Pages {
     /// How many calls can be in flight.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.board.capacity()
+        self.queue.capacity()
     }
 
     /// How many calls are staged or posted, and their results not taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.board.in_flight()
+        self.queue.in_flight()
     }
 
     /// How many calls can be staged now.
@@ -154,10 +154,10 @@ impl Pages {
     #[inline(always)]
     #[must_use = "the slot tells whether the call was staged, and which result is its"]
     pub unsafe fn stage(&mut self, call: Call) -> Option<Slot> {
-        if !self.is_ours() {
+        if !self.in_same_process() {
             return None;
         }
-        self.board.stage(&call)
+        self.queue.stage(&call)
     }
 
     /// Writes the calls of a chain into entries side by side, without ringing
@@ -173,18 +173,18 @@ impl Pages {
     /// As for [`stage`](Self::stage), with each of its calls.
     pub unsafe fn stage_chain(&mut self, chain: &Chain) -> Result<Slots, Error> {
         chain.check()?;
-        if !self.is_ours() {
+        if !self.in_same_process() {
             return Err(Error::NotTheOwner);
         }
-        let slots = self.board.stage_chain(chain);
+        let slots = self.queue.stage_chain(chain);
         slots.ok_or(Error::NoRoom(chain.len()))
     }
 
     /// Posts all that is staged, with one store for each page touched.
     #[inline(always)]
     pub fn ring(&mut self) {
-        if self.is_ours() {
-            self.board.ring();
+        if self.in_same_process() {
+            self.queue.ring();
         }
     }
 
@@ -196,11 +196,11 @@ impl Pages {
     #[inline(always)]
     #[must_use = "the slot tells whether the call was posted, and which result is its"]
     pub unsafe fn post(&mut self, call: Call) -> Option<Slot> {
-        if !self.is_ours() {
+        if !self.in_same_process() {
             return None;
         }
-        let slot = self.board.stage(&call)?;
-        self.board.ring();
+        let slot = self.queue.stage(&call)?;
+        self.queue.ring();
         Some(slot)
     }
 
@@ -209,10 +209,10 @@ impl Pages {
     /// taken when there are no more, and with the next wait.
     #[inline(always)]
     pub fn poll(&mut self) -> Option<Completion> {
-        if !self.is_ours() {
+        if !self.in_same_process() {
             return None;
         }
-        let (slot, answer) = self.board.poll()?;
+        let (slot, answer) = self.queue.poll()?;
         Some(self.completion(slot, answer))
     }
 
@@ -221,8 +221,8 @@ impl Pages {
     /// stay.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
-        let rest = if self.is_ours() {
-            self.board.look_here()
+        let rest = if self.in_same_process() {
+            self.queue.look_here()
         } else {
             0
         };
@@ -245,7 +245,7 @@ impl Pages {
     /// Whether a result is there to be taken. Reads memory, no trap.
     #[must_use]
     pub fn has_result(&self) -> bool {
-        self.is_ours() && self.board.has_result()
+        self.in_same_process() && self.queue.has_result()
     }
 
     /// Ends a posted call as a signal would end a plain one: with EINTR or a
@@ -281,7 +281,7 @@ impl Pages {
     /// [`wait`](Self::wait) because nobody polls the doorbells.
     #[must_use]
     pub fn needs_kick(&self) -> bool {
-        self.is_ours() && self.board.needs_kick()
+        self.in_same_process() && self.queue.needs_kick()
     }
 
     /// Gives the pages back to the kernel.
@@ -310,7 +310,7 @@ impl Pages {
     fn forget_registration(self) {
         let mut pages = mem::ManuallyDrop::new(self);
         // SAFETY: `pages` is not used again, and never dropped.
-        unsafe { std::ptr::drop_in_place(&mut pages.board) };
+        unsafe { std::ptr::drop_in_place(&mut pages.queue) };
         // SAFETY: as above.
         unsafe { std::ptr::drop_in_place(&mut pages.registration) };
     }
@@ -323,8 +323,8 @@ impl Pages {
     /// The slot is not one of these pages.
     #[must_use]
     pub fn entry_status(&self, slot: Slot) -> u8 {
-        if self.is_ours() {
-            self.board.status(slot)
+        if self.in_same_process() {
+            self.queue.status(slot)
         } else {
             0
         }
@@ -334,7 +334,7 @@ impl Pages {
     #[cfg(feature = "abi")]
     #[must_use]
     pub fn raw(&self) -> RawPages {
-        let region = self.board.region();
+        let region = self.queue.region();
         RawPages {
             ctrl: region.ctrl_ptr().as_ptr(),
             entries: region.entries_ptr().as_ptr(),
@@ -347,13 +347,13 @@ impl Pages {
 
     #[cfg(test)]
     pub(crate) fn region(&self) -> &Region {
-        self.board.region()
+        self.queue.region()
     }
 
     /// False in a child after fork, which has no pages.
     #[inline(always)]
-    pub(crate) fn is_ours(&self) -> bool {
-        self.board.region().is_ours()
+    pub(crate) fn in_same_process(&self) -> bool {
+        self.queue.region().in_same_process()
     }
 }
 
@@ -371,19 +371,19 @@ impl Iterator for Drain<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Completion> {
-        if !self.pages.is_ours() {
+        if !self.pages.in_same_process() {
             return None;
         }
         loop {
-            let board = &mut self.pages.board;
-            if let Some((slot, answer)) = board.poll_seen() {
+            let queue = &mut self.pages.queue;
+            if let Some((slot, answer)) = queue.poll_seen() {
                 return Some(self.pages.completion(slot, answer));
             }
             if self.rest == 0 {
-                board.tell();
+                queue.publish_reaped();
                 return None;
             }
-            if !board.look_on(&mut self.rest) {
+            if !queue.look_on(&mut self.rest) {
                 return None;
             }
         }
@@ -392,7 +392,7 @@ impl Iterator for Drain<'_> {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.in_same_process() {
             // With calls in flight the kernel keeps the registration until
             // the engine ends; there is nobody to tell.
             let _ = self.registration.unregister();

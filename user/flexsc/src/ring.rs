@@ -136,7 +136,7 @@ impl Ring {
             return Err((pages, Error::Busy));
         }
         let made = Self::plain_with(pages.capacity()).and_then(|ring| {
-            let either = poll::either([ring.helpers.bell(), pages.as_fd()])
+            let either = poll::either([ring.helpers.eventfd(), pages.as_fd()])
                 .map_err(|errno| Error::other("make an epoll instance", errno))?;
             Ok((ring, either))
         });
@@ -213,7 +213,7 @@ impl Ring {
     /// The ring, while operations are in flight or results are not taken.
     #[expect(clippy::result_large_err, reason = "the ring goes back to the caller")]
     pub fn into_pages(mut self) -> Result<Option<Pages>, Ring> {
-        if self.in_flight() > 0 || !self.is_here() {
+        if self.in_flight() > 0 || !self.in_same_process() {
             return Err(self);
         }
         let mut pages = self.pages.take();
@@ -252,7 +252,7 @@ impl Ring {
     /// How many more can be; none in a child after fork.
     #[must_use]
     pub fn free(&self) -> usize {
-        if self.is_here() {
+        if self.in_same_process() {
             self.flights.len() - self.in_flight()
         } else {
             0
@@ -260,8 +260,8 @@ impl Ring {
     }
 
     /// False in a child after fork.
-    fn is_here(&self) -> bool {
-        self.helpers.is_here()
+    fn in_same_process(&self) -> bool {
+        self.helpers.in_same_process()
     }
 
     /// Takes an operation over; [`ring`](Self::ring) or [`wait`](Self::wait)
@@ -293,7 +293,7 @@ impl Ring {
     /// with the next [`wait`](Self::wait) or [`next`](Self::next) unless a kernel
     /// core polls.
     pub fn ring(&mut self) {
-        if self.is_here() {
+        if self.in_same_process() {
             self.post();
         }
     }
@@ -382,7 +382,7 @@ impl Ring {
     /// Makes the descriptor readable if there are results, for whoever polls it.
     fn show(&self) {
         if self.watched.get() && !self.ready.is_empty() {
-            self.helpers.ring();
+            self.helpers.signal();
         }
     }
 
@@ -422,7 +422,7 @@ impl Ring {
     ///
     /// As [`Pages::cancel`].
     pub fn cancel(&mut self, token: u64) -> Result<bool, Error> {
-        if !self.is_here() {
+        if !self.in_same_process() {
             return Err(Error::NotTheOwner);
         }
         let mut found = false;
@@ -461,7 +461,7 @@ impl AsFd for Ring {
         }
         match &self.either {
             Some(either) => either.as_fd(),
-            None => self.helpers.bell(),
+            None => self.helpers.eventfd(),
         }
     }
 }

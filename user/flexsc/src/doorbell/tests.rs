@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Both halves of one page, put together as the board does.
+/// Both halves of one page, put together as the queue does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Producer {
     /// What is staged and posted.
@@ -58,12 +58,12 @@ impl Producer {
     }
 
     fn refill(&mut self, reaped: &impl Word) {
-        self.tell(reaped);
+        self.publish_reaped(reaped);
         self.poster.refill(self.reaper.reaped());
     }
 
     /// Stores `reaped` where the kernel sees it.
-    pub fn tell(&self, reaped: &impl Word) {
+    pub fn publish_reaped(&self, reaped: &impl Word) {
         // ORDERING: relaxed: see the head of this file.
         reaped.store(self.reaper.reaped(), Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ enum Step {
     Finish(u64),
     Look,
     Reap(u8),
-    Tell,
+    PublishReaped,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -105,7 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
         any::<u64>().prop_map(Step::Finish),
         Just(Step::Look),
         (1..80_u8).prop_map(Step::Reap),
-        Just(Step::Tell),
+        Just(Step::PublishReaped),
     ]
 }
 
@@ -170,8 +170,8 @@ impl Page {
             }
             Step::Ring => {
                 let staged = self.set(&[State::Staged]);
-                let rang = self.producer.poster.ring(&self.posted);
-                assert_eq!(rang, staged != 0);
+                let posted_some = self.producer.poster.ring(&self.posted);
+                assert_eq!(posted_some, staged != 0);
                 self.change(staged, State::Posted);
             }
             Step::Take(wish) => {
@@ -187,8 +187,8 @@ impl Page {
             }
             Step::Look => {
                 let there = self.set(&[State::Done, State::Seen]);
-                let rung = self.producer.poster.rung();
-                assert_eq!(self.producer.reaper.look(&self.done, rung), there);
+                let last_posted = self.producer.poster.last_posted();
+                assert_eq!(self.producer.reaper.look(&self.done, last_posted), there);
                 self.change(there, State::Seen);
             }
             Step::Reap(times) => {
@@ -201,7 +201,7 @@ impl Page {
                     self.change(1 << bit, State::Free);
                 }
             }
-            Step::Tell => self.producer.tell(&self.reaped),
+            Step::PublishReaped => self.producer.publish_reaped(&self.reaped),
         }
     }
 
@@ -210,12 +210,12 @@ impl Page {
         let (posted, reaped) = (self.posted.load(Relaxed), self.reaped.load(Relaxed));
         let there = self.set(&[State::Done, State::Seen]);
         assert_eq!(self.producer.free(), self.set(&[State::Free]));
-        let rung = self.producer.poster.rung();
-        assert_eq!(rung, posted);
+        let last_posted = self.producer.poster.last_posted();
+        assert_eq!(last_posted, posted);
         assert_eq!(self.producer.poster.staged(), self.set(&[State::Staged]));
-        assert_eq!(self.producer.reaper.results(&self.done, rung), there);
+        assert_eq!(self.producer.reaper.results(&self.done, last_posted), there);
         assert_eq!(
-            pending(rung, self.taken.load(Relaxed)),
+            pending(last_posted, self.taken.load(Relaxed)),
             self.set(&[State::Posted])
         );
         // The kernel may hear of reaped entries later, and never too early.
@@ -225,7 +225,7 @@ impl Page {
         assert_eq!(there & !finished(self.done.load(Relaxed), reaped), 0);
         for flags in [0, NEED_WAKEUP] {
             let wanted = flags != 0 && self.set(&[State::Posted]) != 0;
-            let kick = needs_kick(rung, &self.taken, &AtomicU32::new(flags));
+            let kick = needs_kick(last_posted, &self.taken, &AtomicU32::new(flags));
             assert_eq!(kick, wanted);
         }
     }
@@ -259,7 +259,7 @@ proptest! {
             .filter_map(|_| page.stage(&reaped))
             .fold(0, |set, bit| set | (1_u64 << bit));
         page.poster.ring(&posted);
-        page.reaper.look(&AtomicU64::new(lie), page.poster.rung());
+        page.reaper.look(&AtomicU64::new(lie), page.poster.last_posted());
         while let Some(bit) = page.reaper.reap() {
             prop_assert!(ours & (1 << bit) != 0);
         }
@@ -284,11 +284,11 @@ fn staging_is_invisible_until_the_ring() {
     let mut page = Producer::new(0);
     assert_eq!(page.stage(&reaped), Some(0));
     assert_eq!(page.stage(&reaped), Some(1));
-    assert_eq!((page.poster.staged(), page.poster.rung()), (3, 0));
+    assert_eq!((page.poster.staged(), page.poster.last_posted()), (3, 0));
     assert_eq!(posted.load(Ordering::Relaxed), 0);
     assert!(page.poster.ring(&posted));
     assert_eq!(posted.load(Ordering::Relaxed), 3);
-    assert_eq!((page.poster.staged(), page.poster.rung()), (0, 3));
+    assert_eq!((page.poster.staged(), page.poster.last_posted()), (0, 3));
     assert!(!page.poster.ring(&posted));
 }
 
@@ -312,15 +312,15 @@ fn results_are_reaped_once_and_the_kernel_told_when_asked() {
     }
     page.poster.ring(&posted);
     done.store(0b101, Ordering::Relaxed);
-    let rung = page.poster.rung();
-    assert_eq!(page.reaper.look(&done, rung), 0b101);
+    let last_posted = page.poster.last_posted();
+    assert_eq!(page.reaper.look(&done, last_posted), 0b101);
     assert_eq!(page.reaper.reap(), Some(0));
     assert_eq!(page.reaper.reap(), Some(2));
     assert_eq!(page.reaper.reap(), None);
     assert_eq!(reaped.load(Ordering::Relaxed), 0);
-    page.tell(&reaped);
+    page.publish_reaped(&reaped);
     assert_eq!(reaped.load(Ordering::Relaxed), 0b101);
-    assert_eq!(page.reaper.look(&done, rung), 0);
+    assert_eq!(page.reaper.look(&done, last_posted), 0);
     assert_eq!(page.in_flight(), 0b010);
 }
 
@@ -331,7 +331,7 @@ fn an_entry_comes_again_only_when_the_kernel_was_told() {
     while page.stage(&reaped).is_some() {}
     page.poster.ring(&posted);
     done.store(1 << 5, Ordering::Relaxed);
-    page.reaper.look(&done, page.poster.rung());
+    page.reaper.look(&done, page.poster.last_posted());
     assert_eq!(page.reaper.reap(), Some(5));
     assert_eq!(reaped.load(Ordering::Relaxed), 0);
     assert_eq!(page.stage(&reaped), Some(5));
@@ -346,9 +346,9 @@ fn results_of_entries_that_were_not_posted_are_ignored() {
     let mut page = Producer::new(0);
     page.stage(&reaped);
     done.store(u64::MAX, Ordering::Relaxed);
-    assert_eq!(page.reaper.look(&done, page.poster.rung()), 0);
+    assert_eq!(page.reaper.look(&done, page.poster.last_posted()), 0);
     page.poster.ring(&posted);
-    assert_eq!(page.reaper.look(&done, page.poster.rung()), 1);
+    assert_eq!(page.reaper.look(&done, page.poster.last_posted()), 1);
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn runs_lie_side_by_side() {
     page.poster.ring(&posted);
     assert_eq!(posted.load(Ordering::Relaxed), u64::MAX);
     done.store(0b1110_1011, Ordering::Relaxed);
-    page.reaper.look(&done, page.poster.rung());
+    page.reaper.look(&done, page.poster.last_posted());
     while page.reaper.reap().is_some() {}
     assert_eq!(page.stage_run(4, &reaped), None);
     // The lower ones are left out of the round, and come again in the next.
@@ -386,13 +386,13 @@ fn kick_only_while_entries_are_pending() {
     let flags = AtomicU32::new(NEED_WAKEUP);
     let mut page = Producer::new(0);
     page.stage(&reaped);
-    assert!(!needs_kick(page.poster.rung(), &taken, &flags));
+    assert!(!needs_kick(page.poster.last_posted(), &taken, &flags));
     page.poster.ring(&posted);
-    assert!(needs_kick(page.poster.rung(), &taken, &flags));
+    assert!(needs_kick(page.poster.last_posted(), &taken, &flags));
     taken.store(1, Ordering::Relaxed);
-    assert!(!needs_kick(page.poster.rung(), &taken, &flags));
+    assert!(!needs_kick(page.poster.last_posted(), &taken, &flags));
     page.stage(&reaped);
     page.poster.ring(&posted);
     flags.store(0, Ordering::Relaxed);
-    assert!(!needs_kick(page.poster.rung(), &taken, &flags));
+    assert!(!needs_kick(page.poster.last_posted(), &taken, &flags));
 }

@@ -19,7 +19,7 @@ impl Pages {
             // A link of a chain that was made when its first result was taken.
             result = self.made.swap_remove(at).1;
         } else if self.fallback && fallback::applies(result, reason) {
-            let call = self.board.call(slot);
+            let call = self.queue.call(slot);
             if !call.is_linked() {
                 self.fallbacks += 1;
                 // SAFETY: whoever posted it has promised that it is good until
@@ -63,9 +63,9 @@ impl Pages {
         let on_page = (ENTRIES - first.entry()) as usize;
         for nth in 0..on_page {
             let slot = first.plus(nth);
-            let call: Call = self.board.call(slot);
+            let call: Call = self.queue.call(slot);
             let skipped = || {
-                let answer = self.board.peek(slot)?;
+                let answer = self.queue.peek(slot)?;
                 let reason = Reason::from_raw(answer.reason);
                 Some(reason == Reason::Chain || fallback::applies(answer.result, reason))
             };
@@ -74,7 +74,7 @@ impl Pages {
                 return None;
             }
             let last = !call.has_link();
-            chain = chain.then_as_it_is(call);
+            chain = chain.then_unchanged(call);
             if last {
                 return chain.check().is_ok().then_some(chain);
             }

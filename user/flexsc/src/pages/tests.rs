@@ -26,13 +26,13 @@ fn refuse(pages: &Pages, slot: Slot, reason: u32) {
         result: -i64::from(libc::EOPNOTSUPP),
         reason: reason as u8,
     };
-    pages.board.region().finish(slot.index(), answer);
+    pages.queue.region().finish(slot.index(), answer);
 }
 
 /// What the kernel sees of the program: posted and reaped.
 fn words(pages: &Pages) -> [u64; 2] {
-    use crate::board::Memory;
-    let ctrl = pages.board.region().ctrl(0);
+    use crate::page_queue::Memory;
+    let ctrl = pages.queue.region().ctrl(0);
     [ctrl.posted, ctrl.reaped].map(|word| word.load(Ordering::Relaxed))
 }
 
@@ -42,7 +42,7 @@ fn a_child_has_no_pages() {
     let mut pages = pages();
     let done = stage(&mut pages, calls::getppid());
     pages.ring();
-    pages.board.region().finish(
+    pages.queue.region().finish(
         done.index(),
         Answer {
             result: 7,
@@ -81,7 +81,7 @@ fn a_drain_that_a_child_inherits_is_empty() {
     for _ in 0..2 {
         let slot = stage(&mut pages, calls::getppid());
         pages.ring();
-        pages.board.region().finish(
+        pages.queue.region().finish(
             slot.index(),
             Answer {
                 result: 7,
@@ -138,7 +138,7 @@ fn a_link_is_never_made_alone() {
     ];
     for (slot, (result, reason)) in slots.into_iter().zip(answers) {
         let (result, reason) = (result.into(), reason as u8);
-        let region = pages.board.region();
+        let region = pages.queue.region();
         region.finish(slot.index(), Answer { result, reason });
     }
     for (result, _) in answers {
@@ -169,7 +169,7 @@ fn a_chain_that_is_refused_is_made_as_a_whole() {
             result: -i64::from(libc::ECANCELED),
             reason: abi::FLEXSC_REASON_CHAIN as u8,
         };
-        pages.board.region().finish(slot.index(), answer);
+        pages.queue.region().finish(slot.index(), answer);
     }
     let results: Vec<_> = pages.drain().map(|done| done.result).collect();
     let (bad, cancelled) = (-i64::from(libc::EBADF), -i64::from(libc::ECANCELED));

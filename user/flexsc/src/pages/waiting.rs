@@ -26,12 +26,12 @@ impl Pages {
     /// [`Error::Filtered`], [`Error::NotTheOwner`] in a child after fork.
     #[inline(always)]
     pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
-        if !self.is_ours() {
+        if !self.in_same_process() {
             return Err(Error::NotTheOwner);
         }
-        let rang = self.board.ring();
-        self.board.tell();
-        if !rang {
+        let posted_some = self.queue.ring();
+        self.queue.publish_reaped();
+        if !posted_some {
             return self.wait_idle(wait.parts());
         }
         if !(self.by_call && wait.is_timeless()) {
@@ -49,7 +49,7 @@ impl Pages {
     #[cold]
     #[inline(never)]
     fn wait_idle(&mut self, wait: wait::Parts) -> Result<usize, Error> {
-        let look = self.board.look();
+        let look = self.queue.look();
         let full = Wait::from_parts(wait);
         if !look.pending && full.satisfied(look.finished, look.all) {
             return Ok(look.finished);

@@ -9,12 +9,12 @@ use super::Ring;
 use crate::{Error, Wait};
 
 /// How long a drop waits for cancelled calls.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Ring {
     /// Cancels all that is in flight and waits for its end.
     fn end_all(&mut self) -> Result<(), Error> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + DROP_TIMEOUT;
         loop {
             self.ready.clear();
             self.absorb();
@@ -52,7 +52,7 @@ impl Ring {
 /// To lose nothing, take all results first.
 impl Drop for Ring {
     fn drop(&mut self) {
-        if !self.is_here() {
+        if !self.in_same_process() {
             // A child after fork: nothing is in flight here, and what the
             // helpers of the parent were about to change is in pieces.
             self.helpers.abandon();

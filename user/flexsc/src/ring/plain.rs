@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use crate::call::{Call, Reason};
 use crate::fallback;
 use crate::sys::guard::ForkGuard;
-use crate::sys::poll::{self, Bell, Readiness};
+use crate::sys::poll::{self, EventFd, Readiness};
 
 /// One call to be made.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub(super) struct Helpers {
 #[derive(Debug)]
 struct Shared {
     /// Rung when there are answers, or when helpers are short.
-    bell: Bell,
+    eventfd: EventFd,
     state: Mutex<State>,
 }
 
@@ -85,14 +85,14 @@ struct Running {
     flight: u32,
     cancelled: bool,
     /// Wakes the helper while it polls.
-    bell: Option<Arc<Bell>>,
+    eventfd: Option<Arc<EventFd>>,
 }
 
 /// What most helpers need of their stack is a few hundred bytes.
 const STACK: usize = 64 << 10;
 
 /// How often a helper looks whether it is cancelled, for want of an eventfd.
-const LOOK: Duration = Duration::from_millis(50);
+const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
 const EINTR: i64 = -(libc::EINTR as i64);
 const ECANCELED: i64 = -(libc::ECANCELED as i64);
@@ -104,7 +104,7 @@ impl Helpers {
     pub(super) fn new() -> Result<Self, Errno> {
         Ok(Helpers {
             shared: Arc::new(Shared {
-                bell: Bell::new()?,
+                eventfd: EventFd::new()?,
                 state: Mutex::default(),
             }),
             fresh: Vec::new(),
@@ -119,9 +119,9 @@ impl Helpers {
 
     /// False in a child after fork, where no helper works and a lock may be
     /// held for ever.
-    pub(super) fn is_here(&self) -> bool {
+    pub(super) fn in_same_process(&self) -> bool {
         match &self.guard {
-            Some(guard) => guard.is_here(),
+            Some(guard) => guard.in_same_process(),
             None => self.pid == process::id(),
         }
     }
@@ -136,18 +136,18 @@ impl Helpers {
         self.made
     }
 
-    /// Readable while there may be answers, and after [`Helpers::ring`].
-    pub(super) fn bell(&self) -> BorrowedFd<'_> {
-        self.shared.bell.as_fd()
+    /// Readable while there may be answers, and after [`Helpers::signal`].
+    pub(super) fn eventfd(&self) -> BorrowedFd<'_> {
+        self.shared.eventfd.as_fd()
     }
 
-    pub(super) fn ring(&self) {
-        self.shared.bell.ring();
+    pub(super) fn signal(&self) {
+        self.shared.eventfd.signal();
     }
 
-    /// Ends what [`Helpers::ring`] began.
+    /// Ends what [`Helpers::signal`] began.
     pub(super) fn clear(&self) {
-        self.shared.bell.clear();
+        self.shared.eventfd.clear();
     }
 
     /// Adds a call to the next burst.
@@ -221,7 +221,7 @@ impl Helpers {
             return Vec::new();
         }
         // Before the answers are taken: one that comes later rings again.
-        self.shared.bell.clear();
+        self.shared.eventfd.clear();
         let mut state = self.shared.lock();
         state.short &= !state.queue.is_empty();
         let answers = std::mem::take(&mut state.answers);
@@ -232,11 +232,11 @@ impl Helpers {
         answers
     }
 
-    /// What to poll while there are no answers: the bell first, then the files
+    /// What to poll while there are no answers: the eventfd first, then the files
     /// of calls that are the owner's to make.
     pub(super) fn wanted(&self) -> Vec<libc::pollfd> {
-        let bell = poll::wanted(self.bell().as_raw_fd(), Readiness::Readable);
-        let mut wanted = vec![bell];
+        let eventfd = poll::wanted(self.eventfd().as_raw_fd(), Readiness::Readable);
+        let mut wanted = vec![eventfd];
         let mut want = |job: &Job| wanted.push(poll::wanted(job.fd, job.readiness));
         self.own.iter().for_each(&mut want);
         let state = self.shared.lock();
@@ -260,14 +260,14 @@ impl Helpers {
         };
         if withdrawn {
             state.answers.push((flight, ECANCELED, Reason::Cancelled));
-            self.shared.bell.ring();
+            self.shared.eventfd.signal();
             return true;
         }
         let running = state.running.iter_mut().find(|call| call.flight == flight);
         running.is_some_and(|call| {
             call.cancelled = true;
-            if let Some(bell) = &call.bell {
-                bell.ring();
+            if let Some(eventfd) = &call.eventfd {
+                eventfd.signal();
             }
             true
         })
@@ -296,13 +296,13 @@ fn start(shared: &Arc<Shared>, burst: u64) {
         let mut state = shared.lock();
         state.starting.retain(|&other| other != burst);
         state.short = true;
-        shared.bell.ring();
+        shared.eventfd.signal();
     }
 }
 
 /// A helper: makes calls of its burst until there are no more.
 fn help(shared: &Arc<Shared>, burst: u64) {
-    let mut bell = None;
+    let mut eventfd = None;
     let mut state = shared.lock();
     state.starting.retain(|&other| other != burst);
     loop {
@@ -314,7 +314,7 @@ fn help(shared: &Arc<Shared>, burst: u64) {
         state.running.push(Running {
             flight: job.flight,
             cancelled: false,
-            bell: None,
+            eventfd: None,
         });
         // Somebody must be there for the rest if this call blocks.
         let next = state.queue.iter().any(of_burst) && !state.starting.contains(&burst);
@@ -325,7 +325,7 @@ fn help(shared: &Arc<Shared>, burst: u64) {
         if next {
             start(shared, burst);
         }
-        let result = if wait_for(&job, shared, &mut bell) {
+        let result = if wait_for(&job, shared, &mut eventfd) {
             make(&job)
         } else {
             EINTR
@@ -333,43 +333,44 @@ fn help(shared: &Arc<Shared>, burst: u64) {
         state = shared.lock();
         state.running.retain(|call| call.flight != job.flight);
         state.answers.push((job.flight, result, Reason::None));
-        shared.bell.ring();
+        shared.eventfd.signal();
     }
 }
 
 /// Waits until the call would not wait for others. False if it is cancelled.
-fn wait_for(job: &Job, shared: &Shared, bell: &mut Option<Arc<Bell>>) -> bool {
+fn wait_for(job: &Job, shared: &Shared, eventfd: &mut Option<Arc<EventFd>>) -> bool {
     while !poll::is_ready(job.fd, job.readiness) {
-        if bell.is_none() {
-            *bell = Bell::new().ok().map(Arc::new);
+        if eventfd.is_none() {
+            *eventfd = EventFd::new().ok().map(Arc::new);
         }
-        if !announce(job, shared, bell.as_ref()) {
+        if !announce(job, shared, eventfd.as_ref()) {
             return false;
         }
         let mut fds = vec![poll::wanted(job.fd, job.readiness)];
         fds.extend(
-            bell.as_ref()
-                .map(|bell| poll::wanted(bell.as_fd().as_raw_fd(), Readiness::Readable)),
+            eventfd
+                .as_ref()
+                .map(|eventfd| poll::wanted(eventfd.as_fd().as_raw_fd(), Readiness::Readable)),
         );
-        let time = bell.is_none().then_some(LOOK);
+        let time = eventfd.is_none().then_some(CANCEL_CHECK);
         // Why it ends is looked at anew.
         let _ = poll::poll(&mut fds, time);
-        if let Some(bell) = bell {
+        if let Some(eventfd) = eventfd {
             // Before the next look at `cancelled`, which is set before the ring.
-            bell.clear();
+            eventfd.clear();
         }
     }
     true
 }
 
-/// Says by which bell the helper is woken. False if the call is cancelled.
-fn announce(job: &Job, shared: &Shared, bell: Option<&Arc<Bell>>) -> bool {
+/// Says by which eventfd the helper is woken. False if the call is cancelled.
+fn announce(job: &Job, shared: &Shared, eventfd: Option<&Arc<EventFd>>) -> bool {
     let mut state = shared.lock();
     let mut running = state.running.iter_mut();
     let Some(call) = running.find(|call| call.flight == job.flight) else {
         return true;
     };
-    call.bell = bell.cloned();
+    call.eventfd = eventfd.cloned();
     !call.cancelled
 }
 

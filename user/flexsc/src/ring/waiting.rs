@@ -12,45 +12,45 @@ use crate::{Error, Wait};
 
 /// For so long nobody looks at an engine that says it has results, and has none
 /// for this ring.
-const PAUSE: Duration = Duration::from_millis(1);
+const FOREIGN_PAUSE: Duration = Duration::from_millis(1);
 
 /// For so long nobody asks the kernel, while plain calls are in flight beside
 /// entries in pages, whether there is a syscall thread for these: only a wait that
 /// sleeps is told.
-const ASK: Duration = Duration::from_millis(20);
+const STARVED_CHECK: Duration = Duration::from_millis(20);
 
 /// So long is slept at most while plain calls are in flight: a seccomp filter may
 /// keep a helper from saying that it has a result.
-const DEAF: Duration = Duration::from_secs(1);
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// What one wait has to keep in mind.
-struct Course {
+struct WaitState {
     wait: Wait,
     /// When to give up.
     end: Option<Instant>,
     /// When to be content with what is there.
     linger: Option<Instant>,
     /// The engine's results were those of other threads.
-    others: bool,
+    foreign_results: bool,
     /// Nothing has come for a while.
-    quiet: bool,
+    idle: bool,
 }
 
-impl Course {
+impl WaitState {
     /// How long to sleep at most: nothing, when it is time.
-    fn left(&self) -> Option<Duration> {
+    fn remaining(&self) -> Option<Duration> {
         let until = [self.end, self.linger].into_iter().flatten().min();
         until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// The same while plain calls are in flight, and maybe entries in pages.
-    fn left_beside(&self, posted: bool) -> Duration {
+    fn remaining_with_helpers(&self, posted: bool) -> Duration {
         let most = match posted {
-            true if self.others => PAUSE,
-            true => ASK,
-            false => DEAF,
+            true if self.foreign_results => FOREIGN_PAUSE,
+            true => STARVED_CHECK,
+            false => LONGEST_SLEEP,
         };
-        self.left().map_or(most, |left| left.min(most))
+        self.remaining().map_or(most, |left| left.min(most))
     }
 }
 
@@ -63,27 +63,27 @@ impl Ring {
     ///
     /// As [`Pages::wait`](crate::Pages::wait).
     pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
-        if !self.is_here() {
+        if !self.in_same_process() {
             return Err(Error::NotTheOwner);
         }
         self.post();
-        let mut course = Course {
+        let mut state = WaitState {
             wait,
             end: wait.end(),
             linger: None,
-            others: false,
-            quiet: false,
+            foreign_results: false,
+            idle: false,
         };
         let mut entered = false;
         loop {
             self.absorb();
-            if let Some(result) = self.judge(&mut course, entered) {
+            if let Some(result) = self.outcome(&mut state, entered) {
                 return result;
             }
             let waited = if self.helpers.outstanding() == 0 {
-                self.wait_for_engine(&mut course)
+                self.wait_for_engine(&mut state)
             } else {
-                self.wait_for_both(&mut course, entered)
+                self.wait_for_both(&mut state, entered)
             };
             if let Err(error) = waited {
                 self.absorb();
@@ -98,46 +98,46 @@ impl Ring {
 
     /// Whether the wait is over. Every wait lets the kernel execute what is
     /// posted: with `entered` it has.
-    fn judge(&self, course: &mut Course, entered: bool) -> Option<Result<usize, Error>> {
+    fn outcome(&self, state: &mut WaitState, entered: bool) -> Option<Result<usize, Error>> {
         let (there, left) = (self.ready.len(), self.unfinished());
         let now = Instant::now();
-        if there > 0 && course.linger.is_none() {
-            course.linger = course.wait.linger_end(now);
+        if there > 0 && state.linger.is_none() {
+            state.linger = state.wait.linger_end(now);
         }
         if left > 0 && !entered {
             return None;
         }
-        if course.wait.satisfied(there, left == 0) {
+        if state.wait.satisfied(there, left == 0) {
             return Some(Ok(there));
         }
-        if !course.wait.possible(there + left) {
+        if !state.wait.possible(there + left) {
             return Some(Err(Error::NothingToWaitFor));
         }
-        if there > 0 && course.linger.is_some_and(|end| end <= now || left == 0) {
+        if there > 0 && state.linger.is_some_and(|end| end <= now || left == 0) {
             return Some(Ok(there));
         }
-        if course.end.is_some_and(|end| end <= now) {
+        if state.end.is_some_and(|end| end <= now) {
             return Some(Err(Error::TimedOut));
         }
         None
     }
 
     /// All that is in flight is in pages.
-    fn wait_for_engine(&mut self, course: &mut Course) -> Result<(), Error> {
+    fn wait_for_engine(&mut self, state: &mut WaitState) -> Result<(), Error> {
         if let Some(error) = &self.closed {
             return Err(error.clone());
         }
-        course.others = false;
+        state.foreign_results = false;
         let there = self.ready.len();
-        let mut wait = course.wait.less(there);
-        if course.linger.is_some() && !wait.satisfied(0, false) {
+        let mut wait = state.wait.less(there);
+        if state.linger.is_some() && !wait.satisfied(0, false) {
             // The kernel would count the time from the next result on.
             wait = Wait::any();
         }
         if !wait.possible(self.posted) {
             wait = Wait::none();
         }
-        let wait = wait.within(course.left());
+        let wait = wait.within(state.remaining());
         let Some(pages) = &mut self.pages else {
             return Ok(());
         };
@@ -145,7 +145,7 @@ impl Ring {
             Ok(_) => {
                 if self.absorb() && there == 0 {
                     // The kernel has waited for it already.
-                    course.linger = course
+                    state.linger = state
                         .wait
                         .linger_end(Instant::now())
                         .map(|_| Instant::now());
@@ -160,11 +160,11 @@ impl Ring {
 
     /// Plain calls are in flight, and maybe entries in pages. Does not sleep the
     /// first time: what has been there before may be enough.
-    fn wait_for_both(&mut self, course: &mut Course, entered: bool) -> Result<(), Error> {
+    fn wait_for_both(&mut self, state: &mut WaitState, entered: bool) -> Result<(), Error> {
         if self.posted > 0 && self.closed.is_none() {
             if let Some(pages) = &mut self.pages {
-                let wait = if course.quiet {
-                    Wait::any().timeout(PAUSE)
+                let wait = if state.idle {
+                    Wait::any().timeout(FOREIGN_PAUSE)
                 } else {
                     Wait::none()
                 };
@@ -176,7 +176,7 @@ impl Ring {
         }
         self.helpers.make_ready();
         if self.absorb() {
-            course.others = false;
+            state.foreign_results = false;
             return Ok(());
         }
         if !entered {
@@ -184,18 +184,18 @@ impl Ring {
         }
         let mut fds = self.helpers.wanted();
         let engine = self.pages.as_ref().filter(|_| self.posted > 0);
-        if let Some(pages) = engine.filter(|_| !course.others) {
+        if let Some(pages) = engine.filter(|_| !state.foreign_results) {
             let fd = pages.as_fd().as_raw_fd();
             fds.push(poll::wanted(fd, Readiness::Readable));
         }
-        let time = course.left_beside(self.posted > 0);
+        let time = state.remaining_with_helpers(self.posted > 0);
         match poll::poll(&mut fds, Some(time)) {
             Ok(ready) => {
-                course.quiet = ready == 0;
+                state.idle = ready == 0;
                 let rung = fds[..fds.len() - 1].iter().any(|fd| fd.revents != 0);
                 let last = fds.last().is_some_and(|fd| fd.revents != 0);
-                let looked = engine.is_some() && !course.others;
-                course.others = looked && last && !rung && !self.absorb();
+                let looked = engine.is_some() && !state.foreign_results;
+                state.foreign_results = looked && last && !rung && !self.absorb();
                 Ok(())
             }
             Err(Errno::EINTR) => Err(Error::Interrupted),
@@ -210,20 +210,20 @@ impl Ring {
         reason = "more may come after None, and a loop over it would keep the ring borrowed"
     )]
     pub fn next(&mut self) -> Option<Done> {
-        if !self.is_here() {
+        if !self.in_same_process() {
             return None;
         }
         if self.ready.is_empty() {
             self.absorb();
         }
         if self.ready.is_empty() {
-            self.go_on();
+            self.make_progress();
         }
         self.ready.pop_front()
     }
 
     /// Without a wait, too, what was begun comes to an end.
-    fn go_on(&mut self) {
+    fn make_progress(&mut self) {
         if self.posted > 0 {
             if let Some(pages) = self.pages.as_ref().filter(|pages| pages.needs_kick()) {
                 // The next wait has the same error to tell.
@@ -243,7 +243,7 @@ impl Ring {
     ///
     /// As [`Pages::wait`](crate::Pages::wait), but a signal does not end it.
     pub fn next_or_wait(&mut self) -> Result<Option<Done>, Error> {
-        if !self.is_here() {
+        if !self.in_same_process() {
             return Err(Error::NotTheOwner);
         }
         loop {

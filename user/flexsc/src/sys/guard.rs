@@ -54,7 +54,7 @@ impl ForkGuard {
 
     /// Whether this is the process that made it. One load.
     #[inline(always)]
-    pub(crate) fn is_here(&self) -> bool {
+    pub(crate) fn in_same_process(&self) -> bool {
         // ORDERING: relaxed: fork copies one thread and all that it did before.
         self.word().load(Ordering::Relaxed) != 0
     }
@@ -116,9 +116,9 @@ pub(crate) mod tests {
     #[test]
     fn a_child_is_somebody_else() {
         let guard = ForkGuard::new().unwrap();
-        assert!(guard.is_here());
-        assert_eq!(in_child_of(0, || !guard.is_here()), Some(true));
-        assert!(guard.is_here());
+        assert!(guard.in_same_process());
+        assert_eq!(in_child_of(0, || !guard.in_same_process()), Some(true));
+        assert!(guard.in_same_process());
     }
 
     #[test]
@@ -128,7 +128,9 @@ pub(crate) mod tests {
         let nested = in_child_of(space, || {
             let guard = ForkGuard::new().unwrap();
             let number = process::id();
-            in_child_of(space, || number == process::id() && !guard.is_here()) == Some(true)
+            in_child_of(space, || {
+                number == process::id() && !guard.in_same_process()
+            }) == Some(true)
         });
         match nested {
             Some(right) => assert!(right),
@@ -141,7 +143,7 @@ pub(crate) mod tests {
         let guard = ForkGuard::new().unwrap();
         let right = in_child_of(0, || {
             let own = ForkGuard::new().unwrap();
-            own.is_here() && !guard.is_here()
+            own.in_same_process() && !guard.in_same_process()
         });
         assert_eq!(right, Some(true));
     }

@@ -61,14 +61,14 @@ impl Map {
 
     /// Whether this process made the mapping; a forked child must not touch it.
     #[inline(always)]
-    pub(crate) fn is_ours(&self) -> bool {
-        self.guard.is_here()
+    pub(crate) fn in_same_process(&self) -> bool {
+        self.guard.in_same_process()
     }
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.in_same_process() {
             // SAFETY: by the invariant the mapping is there, and whoever
             // accesses it borrows it from `self`.
             let unmapped = unsafe { mman::munmap(self.base, self.len.get()) };

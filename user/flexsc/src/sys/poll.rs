@@ -82,12 +82,12 @@ fn has_own_time(fd: RawFd, readiness: Readiness) -> bool {
     if got == 0 {
         return time.tv_sec != 0 || time.tv_usec != 0;
     }
-    readiness == Readiness::Readable && is_terminal_that_does_not_wait(fd)
+    readiness == Readiness::Readable && is_polled_terminal(fd)
 }
 
 /// Returns true for a terminal that is not read by lines, and from which even no byte at all
 /// is enough: VMIN is 0.
-fn is_terminal_that_does_not_wait(fd: RawFd) -> bool {
+fn is_polled_terminal(fd: RawFd) -> bool {
     // SAFETY: a termios is plain memory.
     let mut settings: libc::termios = unsafe { std::mem::zeroed() };
     // SAFETY: `settings` has room for it. Fails if the file is not a terminal.
@@ -97,9 +97,9 @@ fn is_terminal_that_does_not_wait(fd: RawFd) -> bool {
 
 /// An eventfd: readable from a ring on until it is cleared.
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct EventFd(OwnedFd);
 
-impl Bell {
+impl EventFd {
     /// # Errors
     ///
     /// EMFILE, ENFILE, ENOMEM.
@@ -108,10 +108,10 @@ impl Bell {
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         let fd = Errno::result(fd)?;
         // SAFETY: just made, and nobody else's.
-        Ok(Bell(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    pub(crate) fn ring(&self) {
+    pub(crate) fn signal(&self) {
         let one = 1_u64.to_ne_bytes();
         // SAFETY: eight bytes are there. It fails only if it is rung already
         // 2^64 - 2 times.
@@ -125,7 +125,7 @@ impl Bell {
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -19,7 +19,7 @@ use super::abi::{
     FLEXSC_FREE, FLEXSC_PAGE_ENTRIES, FLEXSC_SUBMITTED, flexsc_ctrl, flexsc_entry, flexsc_register,
 };
 use super::map::Map;
-use crate::board::Memory;
+use crate::page_queue::Memory;
 
 const PER_PAGE: usize = FLEXSC_PAGE_ENTRIES as usize;
 const ARGS: usize = offset_of!(flexsc_entry, args);
@@ -125,8 +125,8 @@ impl Region {
 
     /// False in a child after fork: nothing of it may be accessed there.
     #[inline(always)]
-    pub(crate) fn is_ours(&self) -> bool {
-        self.map.is_ours()
+    pub(crate) fn in_same_process(&self) -> bool {
+        self.map.in_same_process()
     }
 
     #[cfg(feature = "abi")]
@@ -248,11 +248,11 @@ impl Memory for Region {
         self.pages
     }
 
-    fn turn_fill(&mut self, page: usize) {
+    fn set_fill_page(&mut self, page: usize) {
         self.fill = self.window(page);
     }
 
-    fn turn_reap(&mut self, page: usize) {
+    fn set_reap_page(&mut self, page: usize) {
         self.reap = self.window(page);
     }
 

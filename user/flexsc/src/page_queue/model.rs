@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! All interleavings of program and kernel on one page, under the memory model:
-//! the program's half is the [`Board`] that ships, the kernel's half is what
+//! the program's half is the [`PageQueue`] that ships, the kernel's half is what
 //! `linux/flexsc.h` promises. Loom runs its threads one at a time on a single
 //! thread of ours, so that `Rc` will do.
 
@@ -17,9 +17,9 @@ use super::*;
 use crate::calls;
 use crate::doorbell::NEED_WAKEUP;
 
-struct Bell(AtomicU64);
+struct ModelWord(AtomicU64);
 
-impl Word for Bell {
+impl Word for ModelWord {
     fn load(&self, order: Ordering) -> u64 {
         self.0.load(order)
     }
@@ -29,9 +29,9 @@ impl Word for Bell {
     }
 }
 
-struct FlagWord(AtomicU32);
+struct ModelFlags(AtomicU32);
 
-impl Flags for FlagWord {
+impl Flags for ModelFlags {
     fn load(&self, order: Ordering) -> u32 {
         self.0.load(order)
     }
@@ -58,9 +58,9 @@ trait KernelFlags: Flags + 'static {
     fn set(&self, value: u32);
 }
 
-impl KernelFlags for FlagWord {
+impl KernelFlags for ModelFlags {
     fn new() -> Self {
-        FlagWord(AtomicU32::new(0))
+        ModelFlags(AtomicU32::new(0))
     }
 
     fn set(&self, value: u32) {
@@ -97,10 +97,10 @@ const STUCK: u64 = u64::MAX >> USED;
 /// What both sides share. Loom fails the test if one side touches a cell
 /// while the other may.
 struct Shared<F> {
-    posted: Bell,
-    reaped: Bell,
-    taken: Bell,
-    done: Bell,
+    posted: ModelWord,
+    reaped: ModelWord,
+    taken: ModelWord,
+    done: ModelWord,
     flags: F,
     arg: [UnsafeCell<u64>; USED],
     result: [UnsafeCell<u64>; USED],
@@ -109,12 +109,12 @@ struct Shared<F> {
 
 impl<F: KernelFlags> Shared<F> {
     fn new() -> Rc<Self> {
-        let bell = |word| Bell(AtomicU64::new(word));
+        let model_word = |word| ModelWord(AtomicU64::new(word));
         Rc::new(Shared {
-            posted: bell(0),
-            reaped: bell(0),
-            taken: bell(STUCK),
-            done: bell(0),
+            posted: model_word(0),
+            reaped: model_word(0),
+            taken: model_word(STUCK),
+            done: model_word(0),
             flags: F::new(),
             arg: [UnsafeCell::new(0), UnsafeCell::new(0)],
             result: [UnsafeCell::new(0), UnsafeCell::new(0)],
@@ -123,22 +123,22 @@ impl<F: KernelFlags> Shared<F> {
     }
 }
 
-/// The one page of a board.
+/// The one page of a queue.
 struct Page<F>(Rc<Shared<F>>);
 
 impl<F: KernelFlags> Memory for Page<F> {
-    type Word = Bell;
+    type Word = ModelWord;
     type Flags = F;
 
     fn pages(&self) -> usize {
         1
     }
 
-    fn turn_fill(&mut self, _: usize) {}
+    fn set_fill_page(&mut self, _: usize) {}
 
-    fn turn_reap(&mut self, _: usize) {}
+    fn set_reap_page(&mut self, _: usize) {}
 
-    fn ctrl(&self, _: usize) -> Ctrl<'_, Bell, F> {
+    fn ctrl(&self, _: usize) -> Ctrl<'_, ModelWord, F> {
         Ctrl {
             posted: &self.0.posted,
             reaped: &self.0.reaped,
@@ -148,11 +148,11 @@ impl<F: KernelFlags> Memory for Page<F> {
         }
     }
 
-    fn fill_ctrl(&self) -> Ctrl<'_, Bell, F> {
+    fn fill_ctrl(&self) -> Ctrl<'_, ModelWord, F> {
         self.ctrl(0)
     }
 
-    fn reap_ctrl(&self) -> Ctrl<'_, Bell, F> {
+    fn reap_ctrl(&self) -> Ctrl<'_, ModelWord, F> {
         self.ctrl(0)
     }
 
@@ -242,20 +242,20 @@ fn sleeping_kernel<F: KernelFlags>(shared: &Shared<F>, count: u32) {
 }
 
 struct Program<F: KernelFlags> {
-    board: Board<Page<F>>,
+    queue: PageQueue<Page<F>>,
     next: i32,
     shared: Rc<Shared<F>>,
 }
 
 impl<F: KernelFlags> Program<F> {
     fn new(shared: &Rc<Shared<F>>) -> Self {
-        let mut board = Board::new(Page(Rc::clone(shared)));
+        let mut queue = PageQueue::new(Page(Rc::clone(shared)));
         for _ in 0..FIRST {
-            board.stage(&calls::getppid()).unwrap();
+            queue.stage(&calls::getppid()).unwrap();
         }
-        board.ring();
+        queue.ring();
         Program {
-            board,
+            queue,
             next: 0,
             shared: Rc::clone(shared),
         }
@@ -264,11 +264,11 @@ impl<F: KernelFlags> Program<F> {
     /// Stages the call that has the next number; returns its entry.
     fn stage(&mut self) -> Slot {
         self.next += 1;
-        self.board.stage(&calls::close(self.next)).unwrap()
+        self.queue.stage(&calls::close(self.next)).unwrap()
     }
 
     fn kick_if_needed(&self) {
-        if self.board.needs_kick() {
+        if self.queue.needs_kick() {
             self.shared.kick.notify();
         }
     }
@@ -277,7 +277,7 @@ impl<F: KernelFlags> Program<F> {
     /// order of posting, since no more than a round of entries is in flight.
     fn reap(&mut self, seen: &mut i64) -> u32 {
         let mut count = 0;
-        while let Some((_, answer)) = self.board.poll() {
+        while let Some((_, answer)) = self.queue.poll() {
             *seen += answer.result;
             count += 1;
         }
@@ -300,13 +300,13 @@ impl<F: KernelFlags> Program<F> {
 #[test]
 fn entries_and_results_are_never_shared() {
     explore(|| {
-        let shared = Shared::<FlagWord>::new();
+        let shared = Shared::<ModelFlags>::new();
         let mut program = Program::new(&shared);
         let theirs = Rc::clone(&shared);
         let kernel = thread::spawn(move || busy_kernel(&theirs, 2));
         program.stage();
         program.stage();
-        program.board.ring();
+        program.queue.ring();
         assert_eq!(program.reap_all(2), 2 + 3);
         kernel.join().unwrap();
     });
@@ -315,14 +315,14 @@ fn entries_and_results_are_never_shared() {
 #[test]
 fn an_entry_is_used_again_only_after_its_result_was_read() {
     explore(|| {
-        let shared = Shared::<FlagWord>::new();
+        let shared = Shared::<ModelFlags>::new();
         let mut program = Program::new(&shared);
         let theirs = Rc::clone(&shared);
         let kernel = thread::spawn(move || busy_kernel(&theirs, 3));
         let mut slots = Vec::new();
         for number in 1..=3 {
             slots.push(program.stage());
-            program.board.ring();
+            program.queue.ring();
             assert_eq!(program.reap_all(1), number + 1);
         }
         // The model is about entries that come again.
@@ -334,13 +334,13 @@ fn an_entry_is_used_again_only_after_its_result_was_read() {
 #[test]
 fn a_sleeping_kernel_is_kicked() {
     explore(|| {
-        let shared = Shared::<FlagWord>::new();
+        let shared = Shared::<ModelFlags>::new();
         let mut program = Program::new(&shared);
         let theirs = Rc::clone(&shared);
         let kernel = thread::spawn(move || sleeping_kernel(&theirs, 2));
         for _ in 0..2 {
             program.stage();
-            program.board.ring();
+            program.queue.ring();
             program.kick_if_needed();
         }
         kernel.join().unwrap();
@@ -351,13 +351,13 @@ fn a_sleeping_kernel_is_kicked() {
 #[test]
 fn an_entry_used_again_kicks_as_well() {
     explore(|| {
-        let shared = Shared::<FlagWord>::new();
+        let shared = Shared::<ModelFlags>::new();
         let mut program = Program::new(&shared);
         let theirs = Rc::clone(&shared);
         let kernel = thread::spawn(move || sleeping_kernel(&theirs, 3));
         for _ in 0..3 {
             program.stage();
-            program.board.ring();
+            program.queue.ring();
             program.kick_if_needed();
             program.reap_all(1);
         }
@@ -374,7 +374,7 @@ fn the_model_sees_a_missing_barrier() {
         let theirs = Rc::clone(&shared);
         let kernel = thread::spawn(move || sleeping_kernel(&theirs, 1));
         program.stage();
-        program.board.ring();
+        program.queue.ring();
         program.kick_if_needed();
         kernel.join().unwrap();
     });

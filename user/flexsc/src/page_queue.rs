@@ -27,9 +27,9 @@ pub(crate) trait Memory {
     /// How many pages there are.
     fn pages(&self) -> usize;
     /// From now on [`Memory::write`] is for that page.
-    fn turn_fill(&mut self, page: usize);
+    fn set_fill_page(&mut self, page: usize);
     /// From now on [`Memory::take`] is for that page.
-    fn turn_reap(&mut self, page: usize);
+    fn set_reap_page(&mut self, page: usize);
     /// The control block of a page.
     fn ctrl(&self, page: usize) -> Ctrl<'_, Self::Word, Self::Flags>;
     /// The control block of the page that is being filled.
@@ -48,7 +48,7 @@ pub(crate) trait Memory {
 /// which the region's windows lie; what `rest` has for those is out of date.
 /// The kernel was told of all results taken on pages other than `reaping`.
 #[derive(Debug)]
-pub(crate) struct Board<M = Region> {
+pub(crate) struct PageQueue<M = Region> {
     /// The page that is being filled.
     fill: Poster,
     /// The page that is being reaped.
@@ -69,7 +69,7 @@ pub(crate) struct Board<M = Region> {
     /// Pages with a staged entry, other than the one that is being filled.
     touched: PageSet,
     /// `reaped` of the page that is being reaped, as it was stored last.
-    told: u64,
+    last_reaped: u64,
     /// One for each page that there can be, so that an index cannot be wrong.
     rest: Box<[Halves; MAX]>,
 }
@@ -102,7 +102,7 @@ fn each_after(page: usize, set: PageSet) -> impl Iterator<Item = usize> {
     each(set & later).chain(each(set & !later))
 }
 
-impl<M: Memory> Board<M> {
+impl<M: Memory> PageQueue<M> {
     /// For fresh pages.
     pub(crate) fn new(region: M) -> Self {
         let pages = region.pages();
@@ -111,7 +111,7 @@ impl<M: Memory> Board<M> {
             poster: Poster::new(0),
             reaper: Reaper::new(0),
         };
-        Board {
+        PageQueue {
             fill: fresh.poster,
             reap: fresh.reaper,
             region,
@@ -123,7 +123,7 @@ impl<M: Memory> Board<M> {
             reap_set: only(0),
             active: 0,
             touched: 0,
-            told: 0,
+            last_reaped: 0,
             rest: Box::new([fresh; MAX]),
         }
     }
@@ -200,9 +200,9 @@ impl<M: Memory> Board<M> {
             if doorbell::free(self.poster(page).next(), reaped) == 0 {
                 continue;
             }
-            self.turn_fill(page);
+            self.set_fill_page(page);
             if page == self.reaping {
-                self.tell();
+                self.publish_reaped();
             }
             self.fill.refill(reaped);
             if let Some(bit) = stage(&mut self.fill) {
@@ -212,7 +212,7 @@ impl<M: Memory> Board<M> {
         None
     }
 
-    fn turn_fill(&mut self, page: usize) {
+    fn set_fill_page(&mut self, page: usize) {
         if page == self.filling {
             return;
         }
@@ -224,36 +224,36 @@ impl<M: Memory> Board<M> {
         self.filling = page;
         self.fill_set = only(page);
         self.fill_base = Slot::base(page);
-        self.region.turn_fill(page);
+        self.region.set_fill_page(page);
     }
 
-    fn turn_reap(&mut self, page: usize) {
-        self.tell();
+    fn set_reap_page(&mut self, page: usize) {
+        self.publish_reaped();
         self.rest[self.reaping].reaper = self.reap;
         self.reap = self.rest[page].reaper;
-        self.told = self.reap.reaped();
+        self.last_reaped = self.reap.reaped();
         self.reaping = page;
         self.reap_set = only(page);
         self.reap_base = Slot::base(page);
-        self.region.turn_reap(page);
+        self.region.set_reap_page(page);
     }
 
     /// Posts what is staged: one store for each page touched. Says whether
     /// there was anything.
     #[inline(always)]
     pub(crate) fn ring(&mut self) -> bool {
-        let rang = self.fill.ring(self.region.fill_ctrl().posted);
+        let posted_some = self.fill.ring(self.region.fill_ctrl().posted);
         self.active |= self.fill_set;
         if self.touched == 0 {
-            return rang;
+            return posted_some;
         }
-        self.ring_others();
+        self.post_others();
         true
     }
 
     #[cold]
     #[inline(never)]
-    fn ring_others(&mut self) {
+    fn post_others(&mut self) {
         for page in each(self.touched & !self.fill_set) {
             let ctrl = self.region.ctrl(page);
             self.rest[page].poster.ring(ctrl.posted);
@@ -286,19 +286,19 @@ impl<M: Memory> Board<M> {
     /// pages that may have some.
     #[inline(always)]
     pub(crate) fn look_here(&mut self) -> PageSet {
-        let rung = if self.reaping == self.filling {
-            self.fill.rung()
+        let last_posted = if self.reaping == self.filling {
+            self.fill.last_posted()
         } else {
-            self.reap_rung()
+            self.reap_last_posted()
         };
-        self.reap.look(self.region.reap_ctrl().done, rung);
+        self.reap.look(self.region.reap_ctrl().done, last_posted);
         self.active & !self.reap_set
     }
 
     #[cold]
     #[inline(never)]
-    fn reap_rung(&self) -> u64 {
-        self.poster(self.reaping).rung()
+    fn reap_last_posted(&self) -> u64 {
+        self.poster(self.reaping).last_posted()
     }
 
     /// All results that were seen are taken: looks for more on the pages of the
@@ -307,18 +307,18 @@ impl<M: Memory> Board<M> {
     #[cold]
     #[inline(never)]
     pub(crate) fn look_on(&mut self, set: &mut PageSet) -> bool {
-        self.tell();
+        self.publish_reaped();
         for page in each_after(self.reaping, *set) {
             *set &= !only(page);
-            let rung = self.poster(page).rung();
+            let last_posted = self.poster(page).last_posted();
             if self.results(page) != 0 {
                 if page != self.reaping {
-                    self.turn_reap(page);
+                    self.set_reap_page(page);
                 }
-                self.reap.look(self.region.reap_ctrl().done, rung);
+                self.reap.look(self.region.reap_ctrl().done, last_posted);
                 return true;
             }
-            if rung == self.reaped(page) {
+            if last_posted == self.reaped(page) {
                 self.active &= !only(page);
             }
         }
@@ -327,12 +327,12 @@ impl<M: Memory> Board<M> {
 
     /// Tells the kernel of all results that were taken.
     #[inline(always)]
-    pub(crate) fn tell(&mut self) {
+    pub(crate) fn publish_reaped(&mut self) {
         let reaped = self.reap.reaped();
-        if reaped != self.told {
+        if reaped != self.last_reaped {
             // ORDERING: relaxed: see the head of `doorbell`.
             self.region.reap_ctrl().reaped.store(reaped, Relaxed);
-            self.told = reaped;
+            self.last_reaped = reaped;
         }
     }
 
@@ -342,8 +342,9 @@ impl<M: Memory> Board<M> {
     }
 
     fn results(&self, page: usize) -> u64 {
-        let rung = self.poster(page).rung();
-        self.reaper(page).results(self.region.ctrl(page).done, rung)
+        let last_posted = self.poster(page).last_posted();
+        self.reaper(page)
+            .results(self.region.ctrl(page).done, last_posted)
     }
 
     /// How many results are there; whether those are all; whether the kernel
@@ -352,11 +353,11 @@ impl<M: Memory> Board<M> {
         let mut look = Look::default();
         let mut in_flight = 0;
         for page in each(self.active) {
-            let rung = self.poster(page).rung();
+            let last_posted = self.poster(page).last_posted();
             let taken = self.region.ctrl(page).taken.load(Relaxed);
             look.finished += self.results(page).count_ones() as usize;
-            in_flight += doorbell::in_flight(rung, self.reaped(page)).count_ones() as usize;
-            look.pending |= doorbell::pending(rung, taken) != 0;
+            in_flight += doorbell::in_flight(last_posted, self.reaped(page)).count_ones() as usize;
+            look.pending |= doorbell::pending(last_posted, taken) != 0;
         }
         look.all = look.finished == in_flight;
         look
@@ -366,12 +367,12 @@ impl<M: Memory> Board<M> {
     pub(crate) fn needs_kick(&self) -> bool {
         each(self.active).any(|page| {
             let ctrl = self.region.ctrl(page);
-            doorbell::needs_kick(self.poster(page).rung(), ctrl.taken, ctrl.flags)
+            doorbell::needs_kick(self.poster(page).last_posted(), ctrl.taken, ctrl.flags)
         })
     }
 }
 
-impl Board {
+impl PageQueue {
     pub(crate) fn region(&self) -> &Region {
         &self.region
     }
@@ -392,7 +393,7 @@ impl Board {
     }
 }
 
-/// What [`Board::look`] saw.
+/// What [`PageQueue::look`] saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Look {
     pub(crate) finished: usize,
