@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A system call as it goes into an entry, and what comes back.
+//! A system call as it is written into an entry, and its result.
 
 use std::fmt;
 use std::io;
@@ -11,10 +11,10 @@ use crate::sys::abi;
 use crate::sys::plain;
 use crate::sys::region::Request;
 
-/// One system call: its number and arguments, and how it is to be executed.
+/// A system call: its number, its arguments, and how to execute it.
 ///
-/// A plain value; nothing happens until it is posted. [`calls`](crate::calls)
-/// builds the common ones.
+/// A plain value. Nothing happens until it is posted. [`calls`](crate::calls) builds the
+/// common ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a call does nothing until it is posted"]
 pub struct Call {
@@ -22,21 +22,21 @@ pub struct Call {
 }
 
 impl Call {
-    /// The call with this number (`libc::SYS_…`) and these arguments; unused
-    /// ones are zero. Signed arguments are sign-extended; pointers have their
-    /// provenance exposed (`pointer::expose_provenance`).
+    /// Makes a call with this number (`libc::SYS_…`) and these arguments; unused ones are
+    /// zero. Signed arguments are sign-extended. Pointers have their provenance exposed
+    /// (`pointer::expose_provenance`).
     ///
     /// # Panics
     ///
-    /// `nr` is not in 0 to 65535, which is what an entry has room for; in a
-    /// constant that is an error of the compiler.
+    /// Panics if `nr` is not in 0 to 65535, the range that fits into an entry. In a
+    /// constant this is a compile-time error.
     #[inline]
     pub const fn new(nr: c_long, args: [u64; 6]) -> Call {
         Call::with_args(nr, args)
     }
 
-    /// As [`Call::new`] with as many arguments as the call has, at most six:
-    /// only those are written.
+    /// Like [`Call::new`], with as many arguments as the call has, at most six. Only these
+    /// are written into the entry.
     ///
     /// # Panics
     ///
@@ -46,7 +46,7 @@ impl Call {
         const { assert!(N <= 6, "no system call has more than six arguments") };
         assert!(
             nr >= 0 && nr <= u16::MAX as c_long,
-            "numbers of system calls are 0 to 65535"
+            "system call numbers are 0 to 65535"
         );
         let mut args = [0; 6];
         let mut nth = 0;
@@ -69,33 +69,40 @@ impl Call {
         Call { request }
     }
 
-    /// Always executed by a syscall thread, never by the waiting thread.
+    /// Has the call executed by a syscall thread, never by the waiting thread.
     #[inline]
     pub const fn asynchronous(mut self) -> Call {
         self.request.flags |= abi::FLEXSC_ENTRY_ASYNC as u8;
         self
     }
 
-    /// Executed by this pool; 0 is there from the start.
+    /// Has the call executed by this pool. Pool 0 always exists.
     #[inline]
     pub const fn pool(mut self, pool: u8) -> Call {
         self.request.pool = pool;
         self
     }
 
-    /// In a [`Chain`](crate::Chain): argument `arg` (0 to 5) is replaced by the
-    /// result of the call `back` (1 to 32) places before this one. Two
-    /// arguments of a call can be.
+    /// In a [`Chain`](crate::Chain): replaces argument `arg` (0 to 5) by the result of the
+    /// call `back` (1 to 32) positions before this one. At most two arguments of a call can
+    /// be replaced.
     ///
     /// # Panics
     ///
-    /// There is no such argument or place, or two are taken already.
+    /// Panics if there is no such argument or position, or if two arguments are replaced
+    /// already.
     #[inline]
     pub const fn take(mut self, arg: u8, back: u8) -> Call {
         assert!(arg < 6, "a call has arguments 0 to 5");
-        assert!(back >= 1 && back <= 32, "results lie 1 to 32 places back");
+        assert!(
+            back >= 1 && back <= 32,
+            "results are 1 to 32 positions back"
+        );
         let [first, second] = self.request.take;
-        assert!(first == 0 || second == 0, "two arguments are taken already");
+        assert!(
+            first == 0 || second == 0,
+            "two arguments are replaced already"
+        );
         let nth = (first != 0) as usize;
         // FLEXSC_TAKE(arg, back)
         self.request.take[nth] = ((back - 1) << 3) | (arg + 1);
@@ -105,17 +112,17 @@ impl Call {
         self
     }
 
-    /// In the loop of a [`Chain`](crate::Chain): its result is the sum over all
-    /// rounds.
+    /// In the loop of a [`Chain`](crate::Chain): makes the result of this call the sum over
+    /// all rounds.
     #[inline]
     pub const fn sum(mut self) -> Call {
         self.request.flags |= abi::FLEXSC_ENTRY_SUM as u8;
         self
     }
 
-    /// Replaces all flags. The kernel answers unknown ones with EINVAL. For
-    /// chains use [`Chain`](crate::Chain): calls that are linked by hand and
-    /// then refused are never made plainly.
+    /// Replaces all flags. The kernel rejects unknown flags with EINVAL. For chains use
+    /// [`Chain`](crate::Chain): if the kernel refuses calls that were linked by hand, the
+    /// crate makes no plain calls in their place.
     #[inline]
     pub const fn raw_flags(mut self, flags: u8) -> Call {
         self.request.flags = flags;
@@ -127,25 +134,25 @@ impl Call {
         self.request.flags
     }
 
-    /// Whether it is a link of a chain that others depend on, or depends on
-    /// others itself: on its own it means something else.
+    /// Returns true if other calls depend on this one or this one depends on others. Such a
+    /// call must not be made on its own.
     pub(crate) const fn is_linked(&self) -> bool {
         const LINKED: u32 = abi::FLEXSC_ENTRY_LINK | abi::FLEXSC_ENTRY_LOOP | abi::FLEXSC_ENTRY_SUM;
         let [first, second] = self.request.take;
         self.request.flags & LINKED as u8 != 0 || first != 0 || second != 0
     }
 
-    /// Whether the call behind it depends on it.
+    /// Returns true if the next call depends on this one.
     pub(crate) const fn has_link(&self) -> bool {
         self.request.flags & abi::FLEXSC_ENTRY_LINK as u8 != 0
     }
 
-    /// Whether it is part of a loop.
+    /// Returns true if the call is part of a loop.
     pub(crate) const fn is_repeated(&self) -> bool {
         self.request.flags & abi::FLEXSC_ENTRY_LOOP as u8 != 0
     }
 
-    /// Which arguments are taken from where: `(arg, back)`.
+    /// Returns the arguments to replace, and from where: `(arg, back)`.
     pub(crate) fn taken(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let taken = |take: u8| {
             let arg = usize::from(take & 7).checked_sub(1)?;
@@ -154,8 +161,8 @@ impl Call {
         self.request.take.into_iter().filter_map(taken)
     }
 
-    /// The call with its taken arguments put in; `before` are the results of
-    /// those before it in its chain.
+    /// Returns the call with its arguments replaced. `before` are the results of the
+    /// previous calls of its chain.
     pub(crate) fn with_results(mut self, before: &[i64]) -> Call {
         for (arg, back) in self.taken() {
             if let Some(nth) = before.len().checked_sub(back) {
@@ -177,12 +184,11 @@ impl Call {
         self.request.args
     }
 
-    /// Makes the call plainly, now: a trap. Returns what the kernel does,
-    /// `-errno` on failure.
+    /// Makes the call now, as a plain system call. Returns its result, `-errno` on failure.
     ///
     /// # Safety
     ///
-    /// As for the call itself: its arguments must be good for it.
+    /// The arguments must be valid for this system call.
     #[expect(unsafe_code, reason = "system calls by number")]
     #[must_use]
     pub unsafe fn make(&self) -> i64 {
@@ -196,43 +202,44 @@ impl Call {
     }
 }
 
-/// The place of a call in the syscall pages of a registration.
+/// The index of a call's entry in the syscall pages of a registration.
 ///
-/// Free for another call from the moment its completion was taken.
+/// It is free for another call as soon as its completion is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u16);
 
 impl Slot {
-    /// Entry `bit` (0 to 63) of the page that begins at `base`.
+    /// The slot of entry `bit` (0 to 63) of the page whose first index is `base`.
     #[inline(always)]
     pub(crate) const fn new(base: u16, bit: u32) -> Slot {
         Slot(base | bit as u16)
     }
 
-    /// Where a page begins.
+    /// The index of the first entry of a page.
     pub(crate) const fn base(page: usize) -> u16 {
         (page as u16) << ENTRIES.trailing_zeros()
     }
 
-    /// The slot so many places on.
+    /// The slot this many entries further on.
     pub(crate) const fn plus(self, places: usize) -> Slot {
         Slot(self.0 + places as u16)
     }
 
-    /// Page times 64 plus entry: small, dense, good for an index of one's own.
+    /// Page times 64 plus entry: a small, dense number that suits as an index of the
+    /// program's own tables.
     #[inline]
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// The page.
+    /// The number of the page.
     #[must_use]
     pub const fn page(self) -> usize {
         self.index() / ENTRIES as usize
     }
 
-    /// The entry in the page.
+    /// The number of the entry in its page.
     #[must_use]
     pub const fn entry(self) -> u32 {
         self.0 as u32 % ENTRIES
@@ -249,23 +256,23 @@ pub enum Reason {
     Life,
     /// It acts on the calling thread's own state.
     Thread,
-    /// seccomp, ptrace or user dispatch decide over the owner's calls.
+    /// seccomp, ptrace or syscall user dispatch controls the owner's calls.
     Guarded,
     /// The owner has unshared files, file system state or namespaces, or its process has memory
     /// protection keys.
     Context,
-    /// The entry itself is wrong: an unknown flag or pool (EINVAL).
+    /// The entry is malformed: an unknown flag or pool (EINVAL).
     Entry,
-    /// No syscall thread could be made (EAGAIN).
+    /// No syscall thread could be created (EAGAIN).
     Starved,
-    /// A call before it in its chain failed (ECANCELED).
+    /// An earlier call of its chain failed (ECANCELED).
     Chain,
-    /// It was cancelled before it had begun (ECANCELED).
+    /// It was cancelled before it started (ECANCELED).
     Cancelled,
-    /// It was executed, and is the last of a loop that ended because
-    /// [`Param::LoopMax`](crate::Param::LoopMax) rounds were over.
+    /// It was executed, and its loop ended because it reached
+    /// [`Param::LoopMax`](crate::Param::LoopMax) rounds.
     Bound,
-    /// One that this version of the crate does not know.
+    /// A reason that this version of the crate does not know.
     Other(UnknownReason),
 }
 
@@ -308,16 +315,16 @@ impl fmt::Display for Reason {
             Reason::None => "executed",
             Reason::Life => "the call begins, ends or replaces a thread or process",
             Reason::Thread => "the call acts on the calling thread's own state",
-            Reason::Guarded => "seccomp, ptrace or user dispatch decide over this thread's calls",
+            Reason::Guarded => "seccomp, ptrace or syscall user dispatch controls this thread's calls",
             Reason::Context => {
-                "the thread has unshared files, fs or namespaces, or memory protection keys"
+                "the thread has unshared its files, file system state or namespaces, or its process has memory protection keys"
             }
-            Reason::Entry => "the entry has an unknown flag or pool, or its chain is wrong",
-            Reason::Starved => "no syscall thread could be made",
-            Reason::Chain => "a call before it in its chain failed",
-            Reason::Cancelled => "it was cancelled before it had begun",
+            Reason::Entry => "the entry has an unknown flag or pool, or its chain is malformed",
+            Reason::Starved => "no syscall thread could be created",
+            Reason::Chain => "an earlier call of its chain failed",
+            Reason::Cancelled => "it was cancelled before it started",
             Reason::Bound => {
-                "executed; the loop ended because its greatest number of rounds is over"
+                "executed; the loop ended because it reached its maximum number of rounds"
             }
             Reason::Other(unknown) => {
                 return write!(f, "reason {}, unknown to this program", unknown.code());
@@ -330,27 +337,27 @@ impl fmt::Display for Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Completion {
-    /// Where it was; free from now on.
+    /// The call's slot, which is free again.
     pub slot: Slot,
-    /// What the call returned, `-errno` on failure.
+    /// The result of the call, `-errno` on failure.
     pub result: i64,
-    /// Why the kernel did not execute it, if so. When the crate made a plain
-    /// call in its place, `result` is that call's.
+    /// Why the kernel did not execute the call, if it did not. If the crate made a plain
+    /// call instead, `result` is that call's.
     pub reason: Reason,
 }
 
 impl Completion {
-    /// The result as the standard library has it.
+    /// Converts the result to the standard library's type.
     ///
     /// # Errors
     ///
-    /// The call's own errno, as [`io::Error::from_raw_os_error`].
+    /// The errno of the call, as [`io::Error::from_raw_os_error`].
     pub fn io(&self) -> io::Result<i64> {
         to_io(self.result)
     }
 }
 
-/// What the kernel returned, as the standard library has it.
+/// Converts a kernel result to the standard library's type.
 pub(crate) fn to_io(result: i64) -> io::Result<i64> {
     if (-4095..0).contains(&result) {
         Err(io::Error::from_raw_os_error(-result as i32))

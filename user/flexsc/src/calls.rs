@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Builders of common system calls; the arguments are those of section 2 of
-//! the manual.
+//! Builders of common system calls. The arguments are those of section 2 of the manual.
 //!
-//! Building is safe, posting is not: the kernel follows the pointers when it
-//! executes the call, not before.
+//! Building a call is safe, posting it is not: the kernel follows the pointers when it
+//! executes the call.
 
 use libc::{c_char, c_int, c_uint, c_void, gid_t, mode_t, off_t, size_t, uid_t};
 
 use crate::Call;
 
-/// What can stand in a register.
+/// A value that fits into a register.
 trait Arg {
     fn arg(self) -> u64;
 }
@@ -32,8 +31,8 @@ impl Arg for usize {
     }
 }
 
-// The kernel makes a pointer of it again: its provenance must be exposed, or the
-// compiler may take it that nobody reads or writes there.
+// The kernel turns the number back into a pointer. Without exposed provenance the compiler
+// may assume that nobody accesses the memory.
 impl<T> Arg for *const T {
     fn arg(self) -> u64 {
         self.expose_provenance() as u64
@@ -62,7 +61,7 @@ macro_rules! calls {
 calls! {
     /// getpid(2)
     getpid() = SYS_getpid;
-    /// getppid(2): does next to nothing, so that it measures the way there
+    /// getppid(2), which does almost nothing and thus measures the overhead of a call
     getppid() = SYS_getppid;
     /// getuid(2)
     getuid() = SYS_getuid;
@@ -85,7 +84,8 @@ calls! {
     readv(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_readv;
     /// writev(2)
     writev(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_writev;
-    /// pwritev2(2), as the kernel has it: `offset_high` counts on 32-bit machines only
+    /// pwritev2(2) with the kernel's arguments: `offset_high` counts on 32-bit machines
+    /// only
     pwritev2(fd: c_int, iov: *const libc::iovec, count: c_int, offset: off_t, offset_high: off_t, flags: c_int) = SYS_pwritev2;
     /// lseek(2)
     lseek(fd: c_int, offset: off_t, whence: c_int) = SYS_lseek;
@@ -134,7 +134,7 @@ calls! {
     fchownat(dirfd: c_int, path: *const c_char, uid: uid_t, gid: gid_t, flags: c_int) = SYS_fchownat;
     /// faccessat2(2)
     faccessat2(dirfd: c_int, path: *const c_char, mode: c_int, flags: c_int) = SYS_faccessat2;
-    /// mknodat(2); the device number is that of the kernel, in 32 bits
+    /// mknodat(2); `dev` is the kernel's 32-bit device number
     mknodat(dirfd: c_int, path: *const c_char, mode: mode_t, dev: c_uint) = SYS_mknodat;
     /// openat2(2); `len` is the size of `how`
     openat2(dirfd: c_int, path: *const c_char, how: *const libc::open_how, len: size_t) = SYS_openat2;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One registration of an engine, and cancelling what was posted in it.
+//! A registration of an engine, and how its posted calls are cancelled.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +12,14 @@ use crate::engine::Shared;
 use crate::sys::device;
 use crate::{Error, Slot};
 
-/// What `Pages` and their [`Canceller`]s have in common.
+/// State shared by `Pages` and their [`Canceller`]s.
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) engine: Arc<Shared>,
     pub(crate) id: u32,
-    /// The number is that of these pages. The kernel gives it to others once
-    /// they are unregistered: nobody may cancel by it any more. Held while the
-    /// number is used, so that it means the same from beginning to end.
+    /// True while `id` is the number of these pages. After UNREGISTER the kernel may give
+    /// the number to another registration, and nobody may cancel by it. The lock is held
+    /// while the number is used, so that its meaning cannot change in between.
     live: Mutex<bool>,
 }
 
@@ -32,10 +32,10 @@ impl Registration {
         }
     }
 
-    /// UNREGISTER. On success the number is nobody's any more.
+    /// UNREGISTER. On success the number no longer belongs to these pages.
     pub(crate) fn unregister(&self) -> Result<(), Errno> {
         if !self.engine.in_same_process() {
-            // The lock may be held by a thread that only the parent has.
+            // A thread that exists only in the parent may hold the lock.
             return Err(Errno::EPERM);
         }
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,13 +55,13 @@ impl Registration {
         match device::cancel(self.engine.fd.as_fd(), self.id, slot.index() as u32) {
             Ok(()) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
-            Err(Errno::ENOTTY) => Err(Error::TooOld("how to cancel calls")),
+            Err(Errno::ENOTTY) => Err(Error::TooOld("CANCEL")),
             Err(errno) => Err(self.engine.error("cancel a call", errno)),
         }
     }
 }
 
-/// Cancels calls of [`Pages`], from any thread of the process.
+/// Cancels calls of [`Pages`] from any thread of the process.
 #[derive(Clone, Debug)]
 pub struct Canceller {
     registration: Arc<Registration>,
@@ -72,8 +72,8 @@ impl Canceller {
         Canceller { registration }
     }
 
-    /// As [`Pages::cancel`]. If the slot holds another call of the same pages by
-    /// now, that one is cancelled. False when the pages are gone.
+    /// Like [`Pages::cancel`]. If the slot meanwhile holds another call of the same pages,
+    /// that call is cancelled. Returns false if the pages no longer exist.
     ///
     /// # Errors
     ///

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Chains: calls of which each begins when the one before it has succeeded, and
-//! can take its result.
+//! Chains: each call starts when the previous one has succeeded, and can use its result.
 
 #![expect(unsafe_code, reason = "makes the calls of a chain plainly")]
 
@@ -17,11 +16,10 @@ const SUM: u8 = abi::FLEXSC_ENTRY_SUM as u8;
 const ALWAYS: u8 = abi::FLEXSC_ENTRY_ALWAYS as u8;
 const ECANCELED: i64 = -(libc::ECANCELED as i64);
 
-/// Calls that are executed one after the other, each when the one before it has
-/// succeeded, that is, returned something else than `-errno`. When one fails,
-/// those behind it get ECANCELED, [`Reason::Chain`](crate::Reason::Chain), but for
-/// a close(2): that one is made if and only if there is something to close, so
-/// that no descriptor is left open ([`Chain::then_always`]).
+/// Calls that are executed in sequence. Each starts when the previous one has succeeded,
+/// that is, has not returned `-errno`. If one fails, the following ones get ECANCELED and
+/// [`Reason::Chain`](crate::Reason::Chain), except for a close(2): it is made if and only
+/// if there is a descriptor to close, so that none leaks ([`Chain::then_always`]).
 ///
 /// ```
 /// use flexsc::{Chain, calls};
@@ -36,10 +34,9 @@ const ECANCELED: i64 = -(libc::ECANCELED as i64);
 /// chain.check().unwrap();
 /// ```
 ///
-/// Calls added by [`Chain::repeat`] are its loop: they are repeated until one of
-/// them returns 0, with which the loop ends, or fails. A plain value, good for being posted
-/// any number of times. The pool of a chain is that of its first call, and
-/// [`Call::asynchronous`] there holds for all of it.
+/// Calls added by [`Chain::repeat`] form a loop. The loop ends when one of them returns 0
+/// or fails. A chain is a plain value and can be posted any number of times. Its first call
+/// determines the pool of the whole chain, and whether it is [`Call::asynchronous`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "a chain does nothing until it is posted"]
 pub struct Chain {
@@ -47,13 +44,12 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Without calls.
+    /// An empty chain.
     pub const fn new() -> Chain {
         Chain { calls: Vec::new() }
     }
 
-    /// Adds a call behind the others. A close(2) is added as by
-    /// [`Chain::then_always`].
+    /// Appends a call. A close(2) is added as by [`Chain::then_always`].
     pub fn then(self, call: Call) -> Chain {
         if i64::from(call.nr()) == libc::SYS_close {
             return self.then_always(call);
@@ -62,20 +58,20 @@ impl Chain {
         self.add(call.raw_flags(flags))
     }
 
-    /// Adds a call that is made even if one before it has failed, unless it takes
-    /// the result of one that has failed or was not made.
+    /// Appends a call that is made even if an earlier one has failed, unless it uses the
+    /// result of a call that failed or was not made.
     pub fn then_always(self, call: Call) -> Chain {
         let flags = call.flags() & !LOOP | ALWAYS;
         self.add(call.raw_flags(flags))
     }
 
-    /// Adds a call to the loop. All calls of the loop lie side by side.
+    /// Appends a call to the loop. All calls of the loop must be adjacent.
     pub fn repeat(self, call: Call) -> Chain {
         let flags = call.flags() | LOOP;
         self.add(call.raw_flags(flags))
     }
 
-    /// Adds a call with the flags that it has.
+    /// Appends a call without changing its flags.
     pub(crate) fn then_unchanged(self, call: Call) -> Chain {
         self.add(call)
     }
@@ -88,52 +84,50 @@ impl Chain {
         self
     }
 
-    /// How many calls it has.
+    /// Returns the number of calls.
     #[must_use]
     pub fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// Whether it has none.
+    /// Returns true if the chain has no calls.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// Its calls.
+    /// The calls of the chain.
     pub fn calls(&self) -> &[Call] {
         &self.calls
     }
 
-    /// Whether the kernel would take it.
+    /// Checks whether the kernel would accept the chain.
     ///
     /// # Errors
     ///
     /// [`Error::BadChain`] says what is wrong.
     pub fn check(&self) -> Result<(), Error> {
         if !(1..=ENTRIES as usize).contains(&self.len()) {
-            return Err(Error::BadChain("it needs 1 to 64 calls"));
+            return Err(Error::BadChain("it must have 1 to 64 calls"));
         }
         let looped = self.looped();
         for (index, call) in self.calls.iter().enumerate() {
             if (call.flags() & LOOP != 0) != looped.contains(&index) {
-                return Err(Error::BadChain(
-                    "it may have one loop, of calls side by side",
-                ));
+                return Err(Error::BadChain("it may have one loop, of adjacent calls"));
             }
             if !looped.contains(&index) && call.flags() & SUM != 0 {
-                return Err(Error::BadChain("only calls of the loop have sums"));
+                return Err(Error::BadChain("only calls of the loop can have sums"));
             }
             if call.taken().any(|(_, back)| back > index) {
                 return Err(Error::BadChain(
-                    "a call takes a result from before the first one",
+                    "a call uses a result from before the first call",
                 ));
             }
         }
         Ok(())
     }
 
-    /// Whether a call is made although one before it has failed.
+    /// Returns true if a call is made even though an earlier one failed.
     fn starts_after_failure(&self, index: usize, last: &[i64]) -> bool {
         let call = &self.calls[index];
         let missing = |(_, back): (usize, usize)| {
@@ -143,7 +137,7 @@ impl Chain {
         call.flags() & ALWAYS != 0 && !call.taken().any(missing)
     }
 
-    /// Indices of the first calls that are in a loop together.
+    /// Returns the indices of the first contiguous loop.
     fn looped(&self) -> Range<usize> {
         let looped = |call: &Call| call.flags() & LOOP != 0;
         let begin = self.calls.iter().position(looped);
@@ -152,21 +146,24 @@ impl Chain {
         begin..after.map_or(self.len(), |len| begin + len)
     }
 
-    /// Makes the calls plainly, now, in the same way, with at most `rounds`
-    /// rounds of the loop. `results` are those that the entries would have got;
-    /// as many as there are calls.
+    /// Makes the calls now, as plain system calls, with the same semantics and at most
+    /// `rounds` rounds of the loop. `results` receives what the entries would have
+    /// received, one result for each call.
     ///
     /// # Errors
     ///
-    /// As [`Chain::check`]; `results` has another length.
+    /// Like [`Chain::check`]; also if the length of `results` differs from that of the
+    /// chain.
     ///
     /// # Safety
     ///
-    /// As for the calls themselves: their arguments must be good for them.
+    /// The arguments of each call must be valid for it.
     pub unsafe fn make(&self, results: &mut [i64], rounds: u64) -> Result<(), Error> {
         self.check()?;
         if results.len() != self.len() {
-            return Err(Error::BadChain("there must be a result for each call"));
+            return Err(Error::BadChain(
+                "there must be room for one result of each call",
+            ));
         }
         results.fill(ECANCELED);
         let mut last = vec![ECANCELED; self.len()];
@@ -185,7 +182,7 @@ impl Chain {
             last[index] = result;
             let adds = round > 1 && call.flags() & SUM != 0 && !is_failure(result);
             results[index] = if adds {
-                // As the kernel's sums do.
+                // The kernel's sums wrap, too.
                 results[index].wrapping_add(result)
             } else {
                 result
@@ -210,7 +207,7 @@ fn is_failure(result: i64) -> bool {
     (-4095..0).contains(&result)
 }
 
-/// The slots of a chain: side by side, in the order of its calls.
+/// The adjacent slots of a chain, in the order of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
     first: Slot,
@@ -222,33 +219,33 @@ impl Slots {
         Slots { first, len }
     }
 
-    /// How many.
+    /// Returns the number of slots.
     #[expect(clippy::len_without_is_empty, reason = "a chain has at least one call")]
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// That of the first call.
+    /// The slot of the first call.
     #[must_use]
     pub const fn first(&self) -> Slot {
         self.first
     }
 
-    /// That of the last call.
+    /// The slot of the last call.
     #[must_use]
     pub const fn last(&self) -> Slot {
         self.first.plus(self.len - 1)
     }
 
-    /// Which call of the chain was there.
+    /// Returns the index of the call in this slot.
     #[must_use]
     pub fn position(&self, slot: Slot) -> Option<usize> {
         let nth = slot.index().checked_sub(self.first.index())?;
         (nth < self.len).then_some(nth)
     }
 
-    /// All of them.
+    /// Iterates over all slots.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + use<> {
         let first = self.first;
         (0..self.len).map(move |nth| first.plus(nth))
@@ -362,7 +359,7 @@ mod tests {
 
     #[test]
     fn sums_wrap_as_the_kernels_do() {
-        // Its position may be any.
+        // This file accepts any position.
         let zero = std::fs::File::open("/proc/self/mem").unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&zero);
         let far = i64::MAX;

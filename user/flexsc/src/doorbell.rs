@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Doorbell arithmetic: the program's half of the protocol of one syscall page.
+//! The program's half of the doorbell protocol of one syscall page.
 //!
-//! Uses `core` alone and knows neither the mapping nor the kernel, so that unit
-//! tests and property tests run this very source, and the loom model in
-//! `page_queue/model.rs` runs it together with the page queue that drives it.
+//! It uses only `core` and knows neither the mapping nor the kernel. Unit tests and
+//! property tests run this source, and the loom model in `page_queue/model.rs` runs it
+//! together with the page queue that drives it.
 //!
-//! Four words, one bit for each entry, each *toggled* by its only writer:
-//! `posted` and `reaped` by the program, `taken` and `done` by the kernel. The
-//! pairs, and the only orderings that matter:
+//! There are four words with one bit for each entry. Each word has one writer, which
+//! *toggles* bits: the program writes `posted` and `reaped`, the kernel `taken` and `done`.
+//! These are the pairs, and the only orderings that matter:
 //!
 //! * entry written → `posted` stored with release → loaded with acquire by the
 //!   kernel → entry read ([`Poster::ring`]);
@@ -16,16 +16,16 @@
 //! * sleep: the kernel sets NEED_WAKEUP, full barrier, loads `posted`; the
 //!   program stores `posted`, full barrier, loads the flag ([`needs_kick`]).
 //!
-//! `reaped` needs no ordering of its own: an entry is written again only after
-//! a [`Poster::refill`], which comes after `reaped` was stored, and it is posted
-//! by a later release of `posted`.
+//! `reaped` needs no ordering of its own. An entry is written again only after a
+//! [`Poster::refill`], which follows the store of `reaped`, and a later release of `posted`
+//! posts it.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Entries in one syscall page: the bits of a word.
 pub const ENTRIES: u32 = u64::BITS;
 
-/// `flexsc_ctrl.flags`: nobody polls this page, kick after posting.
+/// `flexsc_ctrl.flags`: no poller watches this page, so kick after posting.
 pub const NEED_WAKEUP: u32 = 1;
 
 /// Entries that the program may write: never posted, or posted and reaped.
@@ -46,7 +46,7 @@ pub const fn pending(posted: u64, taken: u64) -> u64 {
     posted ^ taken
 }
 
-/// Entries whose result is there and was not reaped.
+/// Entries that have a result that was not reaped.
 #[must_use]
 pub const fn finished(done: u64, reaped: u64) -> u64 {
     done ^ reaped
@@ -57,7 +57,7 @@ const fn lowest(set: u64) -> u64 {
     set & set.wrapping_neg()
 }
 
-/// A 64-bit word that the other side sees.
+/// A 64-bit word shared with the other side.
 pub trait Word {
     /// As [`AtomicU64::load`].
     fn load(&self, order: Ordering) -> u64;
@@ -65,7 +65,7 @@ pub trait Word {
     fn store(&self, value: u64, order: Ordering);
 }
 
-/// The flags of a control block, and the full barrier that goes before them.
+/// The flags of a control block, and the full barrier before their load.
 pub trait Flags {
     /// As [`AtomicU32::load`].
     fn load(&self, order: Ordering) -> u32;
@@ -97,27 +97,27 @@ impl Flags for AtomicU32 {
     }
 }
 
-/// The posting half of one page: which entries may be written, and `posted`.
+/// The posting half of one page: tracks which entries may be written, and `posted`.
 ///
-/// Free entries are handed out in rounds, each in ascending order: the order of
-/// posting is that of the indices, round the page.
+/// Free entries are handed out in rounds of ascending order, so entries are posted in the
+/// order of their indices, round the page.
 ///
 /// # Invariants
 ///
-/// `base ^ left` is `posted` as it will be after the next ring. The entries of
-/// `left` are free under it, and the kernel knows that they were reaped.
+/// `base ^ left` is `posted` as of the next ring. The entries of `left` are free under it,
+/// and the kernel knows that they were reaped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Poster {
-    /// What is left of the round.
+    /// The entries left in this round.
     left: u64,
     base: u64,
-    /// `posted` as it was stored last.
+    /// The last stored value of `posted`.
     last_posted: u64,
 }
 
 impl Poster {
-    /// For a page whose words are all `word` (zero in a fresh page). The first
-    /// round begins with a [`refill`](Self::refill).
+    /// For a page whose words are all `word` (zero in a fresh page). The first round starts
+    /// with a [`refill`](Self::refill).
     #[must_use]
     pub const fn new(word: u64) -> Self {
         Poster {
@@ -127,8 +127,8 @@ impl Poster {
         }
     }
 
-    /// The lowest entry that is left of the round, staged from now on; the
-    /// caller writes it before the next [`ring`](Self::ring).
+    /// Stages the lowest entry left in the round. The caller must write it before the next
+    /// [`ring`](Self::ring).
     #[inline]
     pub const fn stage(&mut self) -> Option<u32> {
         let left = self.left;
@@ -139,8 +139,8 @@ impl Poster {
         Some(left.trailing_zeros())
     }
 
-    /// As [`stage`](Self::stage), with `len` (1 to 64) entries side by side;
-    /// the first of them. What lies below them is left out of this round.
+    /// Like [`stage`](Self::stage), for `len` (1 to 64) adjacent entries. Returns the first
+    /// of them. The entries below them are skipped in this round.
     pub const fn stage_run(&mut self, len: u32) -> Option<u32> {
         let mut starts = self.left;
         let mut nth = 1;
@@ -154,15 +154,14 @@ impl Poster {
         let first = starts.trailing_zeros();
         let run = (u64::MAX >> (ENTRIES - len)) << first;
         let below = self.left & (lowest(starts) - 1);
-        // INVARIANT: what is left out shall not be posted: it goes from both.
+        // INVARIANT: skipped entries must not be posted, so they leave both words.
         self.base ^= below;
         self.left ^= below | run;
         Some(first)
     }
 
-    /// Begins another round with all entries that are free now, where `reaped`
-    /// is the page's word; the kernel must be told of it before the next ring.
-    /// Says whether there are any.
+    /// Starts another round with all entries that are free now. `reaped` is the page's
+    /// word, which must be stored before the next ring. Returns true if there are any.
     #[inline]
     pub const fn refill(&mut self, reaped: u64) -> bool {
         let next = self.next();
@@ -171,28 +170,28 @@ impl Poster {
         self.left != 0
     }
 
-    /// Posts what is staged with one store. Says whether there was anything.
+    /// Posts what is staged with one store. Returns true if there was anything.
     #[inline]
     pub fn ring(&mut self, posted: &impl Word) -> bool {
         let next = self.next();
         if next == self.last_posted {
             return false;
         }
-        // ORDERING: release: pairs with the kernel's acquire load of `posted`;
-        // whoever sees the bit sees the entry.
+        // ORDERING: release, pairs with the kernel's acquire load of `posted`: a reader
+        // that sees the bit sees the entry.
         posted.store(next, Ordering::Release);
         self.last_posted = next;
         true
     }
 
-    /// `posted` as it will be after the next ring.
+    /// The value that the next ring stores to `posted`.
     #[inline]
     #[must_use]
     pub const fn next(&self) -> u64 {
         self.base ^ self.left
     }
 
-    /// `posted` as it was stored last.
+    /// The last stored value of `posted`.
     #[inline]
     #[must_use]
     pub const fn last_posted(&self) -> u64 {
@@ -207,14 +206,14 @@ impl Poster {
     }
 }
 
-/// The reaping half of one page: results that are there, and `reaped`.
+/// The reaping half of one page: tracks the available results, and `reaped`.
 ///
 /// # Invariants
 ///
 /// `base ^ ready` is `reaped`: toggled for each result that was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reaper {
-    /// Finished entries seen by the last look and not reaped since.
+    /// Finished entries that the last look has seen and that were not reaped since.
     ready: u64,
     base: u64,
 }
@@ -229,25 +228,25 @@ impl Reaper {
         }
     }
 
-    /// Toggled for each result that was taken.
+    /// The value of `reaped`: a bit is toggled for each result that was taken.
     #[inline]
     #[must_use]
     pub const fn reaped(&self) -> u64 {
         self.base ^ self.ready
     }
 
-    /// Entries whose result is there, of those that were posted; `last_posted` is
+    /// Returns the posted entries that have a result. `last_posted` is
     /// [`Poster::last_posted`].
     #[inline]
     pub fn results(&self, done: &impl Word, last_posted: u64) -> u64 {
-        // ORDERING: acquire: pairs with the kernel's release store of `done`;
-        // a set bit means that the result is there.
+        // ORDERING: acquire, pairs with the kernel's release store of `done`: a set bit
+        // means that the result can be read.
         let done = done.load(Ordering::Acquire);
-        // Bits of entries that were never posted are noise.
+        // Bits of entries that were never posted are meaningless.
         finished(done, self.reaped()) & in_flight(last_posted, self.reaped())
     }
 
-    /// Looks for results; says how many are ready to be reaped.
+    /// Looks for results. Returns the entries that can be reaped.
     #[inline]
     pub fn look(&mut self, done: &impl Word, last_posted: u64) -> u64 {
         let ready = self.results(done, last_posted);
@@ -256,10 +255,9 @@ impl Reaper {
         ready
     }
 
-    /// The next result that the last look saw, reaped from now on. The entry
-    /// must be read before the next [`Poster::refill`]. The kernel learns
-    /// of it when `reaped` is stored: its cores read that line too, so better
-    /// once for all of them.
+    /// Reaps the next result that the last look has seen. The entry must be read before the
+    /// next [`Poster::refill`]. The kernel learns of it when `reaped` is stored. Since the
+    /// kernel's CPUs read that line, one store for many results is best.
     #[inline]
     pub const fn reap(&mut self) -> Option<u32> {
         let ready = self.ready;
@@ -271,16 +269,16 @@ impl Reaper {
     }
 }
 
-/// Whether the kernel may be asleep although entries were posted to this page;
+/// Returns true if the kernel may be asleep although entries were posted to this page.
 /// `last_posted` is [`Poster::last_posted`].
 ///
-/// Call it after the ring. At least one of the two sees the other: the kernel
-/// sees the entries when it looks again before it sleeps, or this sees the flag.
+/// Call this after the ring. At least one side sees the other: the kernel sees the entries
+/// when it looks again before it sleeps, or this function sees the flag.
 pub fn needs_kick(last_posted: u64, taken: &impl Word, flags: &impl Flags) -> bool {
-    // ORDERING: full barrier between the store of `posted` and the load of
-    // the flags; pairs with the kernel's between flags and `posted`.
+    // ORDERING: full barrier between the store of `posted` and the load of the flags, pairs
+    // with the kernel's barrier between flags and `posted`.
     flags.fence(Ordering::SeqCst);
-    // ORDERING: relaxed: `taken` is only a hint, nothing is read because of it.
+    // ORDERING: relaxed, `taken` is only a hint; nothing is read because of it.
     let taken = || taken.load(Ordering::Relaxed);
     flags.load(Ordering::Relaxed) & NEED_WAKEUP != 0 && pending(last_posted, taken()) != 0
 }

@@ -21,33 +21,33 @@ use crate::{Error, Pages, PoolStats, Stats};
 /// The device.
 pub const DEVICE: &str = "/dev/flexsc";
 
-/// An open engine. All threads of the process may share it; each registers
-/// syscall pages of its own.
+/// An open engine. All threads of the process can share it; each registers its own syscall
+/// pages.
 ///
-/// The engine ends when this value and all [`Pages`] are gone. A child made by
-/// fork cannot use it.
+/// The engine ends when this value and all its [`Pages`] are dropped. A forked child cannot
+/// use it.
 #[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
 }
 
-/// What an engine and its pages have in common.
+/// State shared by an engine and its pages.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) fd: OwnedFd,
-    /// flexsc_wait(2) does not work here: WAIT_FAST is used instead.
+    /// flexsc_wait(2) does not work here, so waits use the ioctl WAIT_FAST.
     pub(crate) by_ioctl: AtomicBool,
     guard: ForkGuard,
 }
 
 impl Shared {
-    /// False in a child after fork, whose engine it is not.
+    /// Returns false in a forked child, which does not own the engine.
     pub(crate) fn in_same_process(&self) -> bool {
         self.guard.in_same_process()
     }
 
-    /// What an errno means that any call of the device can have. The module
-    /// refuses whoever is not the owner; a filter refuses the owner, too.
+    /// Translates an errno that any call of the device can return. The module refuses every
+    /// caller but the owner; a filter refuses the owner, too.
     pub(crate) fn error(&self, doing: &'static str, errno: Errno) -> Error {
         match errno {
             Errno::EPERM | Errno::EACCES | Errno::ENOSYS if self.in_same_process() => {
@@ -66,21 +66,21 @@ impl Shared {
 #[repr(u32)]
 #[non_exhaustive]
 pub enum Param {
-    /// Mask of the CPUs on which syscall threads poll the doorbells; 0, the
-    /// default: none, calls are executed when their owner waits.
+    /// Mask of the CPUs whose pollers watch the doorbells. Default 0: no CPU is polled, and
+    /// calls are executed when their owner waits.
     SpinCpus = abi::FLEXSC_PARAM_SPIN_CPUS,
-    /// Nanoseconds for which such a CPU polls in vain before it sleeps.
+    /// Nanoseconds without work after which a poller sleeps.
     IdleNs = abi::FLEXSC_PARAM_IDLE_NS,
-    /// Most syscall threads that the engine may have.
+    /// Maximum number of syscall threads of the engine.
     MaxThreads = abi::FLEXSC_PARAM_MAX_THREADS,
-    /// Milliseconds for which an idle syscall thread stays.
+    /// Milliseconds after which an idle syscall thread ends.
     RetireMs = abi::FLEXSC_PARAM_RETIRE_MS,
-    /// Kernel cores that may be recruited for a backlog besides `SpinCpus`; 0,
-    /// the default: none.
+    /// Number of pollers that may be recruited for a backlog, in addition to those of
+    /// `SpinCpus`. Default 0: none.
     SpinAuto = abi::FLEXSC_PARAM_SPIN_AUTO,
-    /// In which order the calls of a batch are begun: an [`Order`].
+    /// The order in which the calls of a batch start: an [`Order`].
     Order = abi::FLEXSC_PARAM_ORDER,
-    /// Most rounds of a chain's loop, at least 1.
+    /// Maximum number of rounds of a chain's loop, at least 1.
     LoopMax = abi::FLEXSC_PARAM_LOOP_MAX,
 }
 
@@ -89,27 +89,27 @@ pub enum Param {
 #[repr(u32)]
 #[non_exhaustive]
 pub enum PoolParam {
-    /// Mask of the CPUs that the pool's threads run on; 0, the default: those
-    /// of the thread that opened the engine.
+    /// Mask of the CPUs that the pool's threads run on. Default 0: the CPUs of the thread
+    /// that opened the engine.
     Cpus = abi::FLEXSC_PARAM_POOL_CPUS,
-    /// Threads of the pool that are active at once; 0, the default: one for
-    /// each of its CPUs.
+    /// Concurrency limit: how many of the pool's threads may run calls at once. Default 0:
+    /// one for each of its CPUs.
     Active = abi::FLEXSC_PARAM_POOL_ACTIVE,
-    /// Nice value of the pool's threads, -20 to 19, as i64. Default: that of the
-    /// thread that made the pool.
+    /// Nice value of the pool's threads, -20 to 19, as an i64. Default: the nice value of
+    /// the thread that created the pool.
     Nice = abi::FLEXSC_PARAM_POOL_NICE,
 }
 
-/// In which order the calls of a batch are begun ([`Param::Order`]).
+/// The order in which the calls of a batch start ([`Param::Order`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 #[non_exhaustive]
 pub enum Order {
-    /// In that of posting.
+    /// The order of posting.
     Posted = abi::FLEXSC_ORDER_POSTED as u64,
     /// Grouped by the number of the call.
     Number = abi::FLEXSC_ORDER_NUMBER as u64,
-    /// First those that go to syscall threads.
+    /// Calls for syscall threads first.
     IoFirst = abi::FLEXSC_ORDER_IO_FIRST as u64,
 }
 
@@ -123,7 +123,7 @@ impl Engine {
         Engine::open_path(Path::new(DEVICE))
     }
 
-    /// Opens the device under another name.
+    /// Opens the device at another path.
     ///
     /// # Errors
     ///
@@ -136,7 +136,8 @@ impl Engine {
                     .map_err(|errno| Error::refused("guard the engine against fork", errno))?;
                 let shared = Arc::new(Shared {
                     fd,
-                    // A filter that does not know flexsc_wait(2) may kill for it.
+                    // A filter that does not know flexsc_wait(2) may kill the thread that
+                    // calls it.
                     by_ioctl: AtomicBool::new(plain::is_filtered()),
                     guard,
                 });
@@ -151,14 +152,14 @@ impl Engine {
         }
     }
 
-    /// Makes `pages` syscall pages (1 to 64) of 64 entries each, which belong
-    /// to the calling thread.
+    /// Registers `pages` syscall pages (1 to 64) of 64 entries each, which belong to the
+    /// calling thread.
     ///
     /// # Errors
     ///
     /// [`Error::PageCount`], [`Error::LockedMemory`], [`Error::TooManyPages`],
     /// [`Error::NoThreads`], [`Error::Version`], [`Error::Filtered`],
-    /// [`Error::NotTheOwner`] in a child after fork.
+    /// [`Error::NotTheOwner`] in a forked child.
     pub fn register(&self, pages: u32) -> Result<Pages, Error> {
         if !(1..=abi::FLEXSC_MAX_PAGES).contains(&pages) {
             return Err(Error::PageCount(pages));
@@ -168,10 +169,11 @@ impl Engine {
         match Region::map(self.as_fd(), &made) {
             Ok(region) => Ok(Pages::new(Arc::clone(&self.shared), made.id, region)),
             Err(errno) => {
-                // Nothing was posted, so it goes; the error that counts is the other.
+                // Nothing was posted, so this succeeds. The error to report is that of
+                // mmap(2).
                 let _ = device::unregister(self.as_fd(), made.id);
                 Err(match errno {
-                    // As mmap(2) says that a limit on locked memory is exceeded.
+                    // mmap(2) reports an exceeded limit on locked memory this way.
                     Errno::EAGAIN => Self::locked_memory(pages),
                     errno => self.shared.error("map the syscall pages", errno),
                 })
@@ -179,7 +181,7 @@ impl Engine {
         }
     }
 
-    /// Pages without a kernel behind them.
+    /// Pages without a kernel, for tests.
     #[cfg(test)]
     pub(crate) fn register_nowhere(&self, pages: usize) -> Pages {
         Pages::new(Arc::clone(&self.shared), 1, Region::anonymous(pages))
@@ -203,8 +205,8 @@ impl Engine {
         }
     }
 
-    /// How many bytes a registration of so many pages locks in memory: its pages
-    /// and, rounded up to whole pages, its control blocks.
+    /// Returns the bytes of memory that a registration of this many pages locks: its
+    /// syscall pages and its control blocks, rounded up to whole pages.
     #[must_use]
     pub const fn locked_bytes(pages: u32) -> u64 {
         let pages = pages as u64;
@@ -235,7 +237,7 @@ impl Engine {
             .map_err(|errno| self.shared.error("read a parameter", errno))
     }
 
-    /// Sets in which order the calls of a batch are begun.
+    /// Sets the order in which the calls of a batch start.
     ///
     /// # Errors
     ///
@@ -244,13 +246,13 @@ impl Engine {
         self.set(Param::Order, order as u64)
     }
 
-    /// Sets a parameter of a pool (0 to 15), and makes the pool if it is not
-    /// there. [`Call::pool`](crate::Call::pool) says which calls go there.
+    /// Sets a parameter of a pool (0 to 15), and creates the pool if it does not exist.
+    /// [`Call::pool`](crate::Call::pool) selects the pool of a call.
     ///
     /// # Errors
     ///
-    /// [`Error::BadPool`], [`Error::NotSoNice`], [`Error::NoThreads`] where a new
-    /// pool cannot have one, [`Error::NotTheOwner`].
+    /// [`Error::BadPool`], [`Error::NotSoNice`], [`Error::NoThreads`] if a new pool cannot
+    /// have a thread, [`Error::NotTheOwner`].
     pub fn set_pool(&self, pool: u8, param: PoolParam, value: u64) -> Result<(), Error> {
         device::set(self.as_fd(), pool, param as u32, value).map_err(|errno| match errno {
             Errno::EINVAL => Error::BadPool { pool, param, value },

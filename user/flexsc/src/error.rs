@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Errors of the device's calls: what is wrong, and what to do about it.
 //!
-//! The errno of a posted call is not among them: that is
+//! They do not include the errno of a posted call, which is in
 //! [`Completion::result`](crate::Completion).
 
 use std::path::PathBuf;
@@ -13,41 +13,41 @@ use crate::sys::abi::{FLEXSC_ABI_VERSION, FLEXSC_MAX_PAGES, FLEXSC_POOLS};
 
 /// Why a call of the device failed.
 ///
-/// Its `Debug` is the sentence of its `Display`: that is what a program shows
-/// whose `main` returns it.
+/// `Debug` prints the same sentence as `Display`, because a program whose `main` returns
+/// the error shows its `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no device (ENOENT, ENXIO, ENODEV).
     NotLoaded(PathBuf),
-    /// The device's mode or group keep this user out (EACCES).
+    /// The device's mode or group excludes this user (EACCES).
     NoPermission(PathBuf),
-    /// The administrator has switched the module off, for this user or for all (EPERM).
+    /// The administrator has disabled the module, for this user or for all (EPERM).
     SwitchedOff,
-    /// A call of the device was refused to the process that owns it: by a seccomp
-    /// filter or a security module (EPERM, EACCES, ENOSYS).
+    /// A seccomp filter or a security module refused a call of the device to the process
+    /// that owns it (EPERM, EACCES, ENOSYS).
     Filtered {
-        /// What was tried.
+        /// What was attempted.
         doing: &'static str,
-        /// How it failed.
+        /// The errno of the attempt.
         errno: i32,
     },
     /// The file is not the FlexSC device (ENOTTY).
     NotTheDevice,
-    /// Module and program speak different versions of the ABI (EPROTO).
+    /// Module and program use different versions of the ABI (EPROTO).
     Version,
-    /// So many pages cannot be in one registration (EINVAL).
+    /// One registration cannot have this many pages (EINVAL).
     PageCount(u32),
     /// The limit on locked memory is exceeded (ENOMEM).
     LockedMemory {
-        /// Bytes that the pages need, with their control blocks.
+        /// Bytes that the pages and their control blocks need.
         needed: u64,
         /// The soft limit, RLIMIT_MEMLOCK, in bytes.
         limit: u64,
     },
-    /// The engine has all the pages that the administrator allows (ENOSPC).
+    /// The engine has as many pages as the administrator allows (ENOSPC).
     TooManyPages,
-    /// Not even one syscall thread could be made (EAGAIN).
+    /// Not even one syscall thread could be created (EAGAIN).
     NoThreads,
     /// The caller does not own the registration or the engine (EPERM).
     NotTheOwner,
@@ -55,11 +55,11 @@ pub enum Error {
     Unknown,
     /// Calls are in flight (EBUSY).
     Busy,
-    /// The timeout has passed (ETIME).
+    /// The timeout expired (ETIME).
     TimedOut,
-    /// A signal came (EINTR).
+    /// A signal interrupted the wait (EINTR).
     Interrupted,
-    /// Nothing is posted that the wait could wait for (EDEADLK).
+    /// No posted call can satisfy the wait (EDEADLK).
     NothingToWaitFor,
     /// The kernel refused a parameter's value (EINVAL).
     BadValue {
@@ -78,7 +78,7 @@ pub enum Error {
         /// The value.
         value: u64,
     },
-    /// The caller may not have threads of that nice value (EACCES).
+    /// The caller may not create threads with this nice value (EACCES).
     NotSoNice {
         /// The pool.
         pool: u8,
@@ -91,15 +91,15 @@ pub enum Error {
     BadEventFd,
     /// The chain cannot be posted (EINVAL).
     BadChain(&'static str),
-    /// No page has so many free entries side by side (EAGAIN).
+    /// No page has this many adjacent free entries (EAGAIN).
     NoRoom(usize),
-    /// The kernel does not know what was asked of it (ENOTTY).
+    /// The module does not know the request (ENOTTY).
     TooOld(&'static str),
-    /// Anything else.
+    /// Any other failure.
     Other {
-        /// What was tried.
+        /// What was attempted.
         doing: &'static str,
-        /// How it failed.
+        /// The errno of the attempt.
         errno: i32,
     },
 }
@@ -112,8 +112,8 @@ impl Error {
         }
     }
 
-    /// The same where the caller has every right to do it: a filter's refusal is
-    /// told from other failures.
+    /// Like [`Error::other`], for calls that the caller is entitled to make: distinguishes
+    /// a filter's refusal from other failures.
     pub(crate) fn refused(doing: &'static str, errno: Errno) -> Error {
         match errno {
             Errno::EPERM | Errno::EACCES | Errno::ENOSYS => Error::Filtered {
@@ -124,7 +124,7 @@ impl Error {
         }
     }
 
-    /// The errno behind it.
+    /// The errno of this error.
     #[must_use]
     pub const fn errno(&self) -> i32 {
         match self {
@@ -149,8 +149,8 @@ impl Error {
         }
     }
 
-    /// Which kind of [`io::Error`] it is: never one without a name, but for
-    /// [`Error::Other`], whose kind is that of its errno.
+    /// The kind of the [`io::Error`] that this error becomes. It is never `Uncategorized`,
+    /// except for [`Error::Other`], whose kind is that of its errno.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {
@@ -177,8 +177,8 @@ impl Error {
         }
     }
 
-    /// Whether a program can do without: there is no engine here for it, but
-    /// plain calls work as ever.
+    /// Returns true if no engine is available to this program, but plain calls work as
+    /// always.
     #[must_use]
     pub const fn is_absent(&self) -> bool {
         matches!(
@@ -201,25 +201,25 @@ impl fmt::Display for Error {
         match self {
             Error::NotLoaded(path) => write!(
                 f,
-                "{} is not there: load the module with `insmod flexsc.ko` \
-                 (a kernel with the FlexSC patches is needed)",
+                "{} does not exist: load the module with `insmod flexsc.ko` \
+                 (it needs a kernel with the FlexSC patches)",
                 path.display()
             ),
             Error::NoPermission(path) => write!(
                 f,
-                "no permission to open {path}: its mode keeps this user out; \
-                 ask the administrator for `chmod` or `chgrp` of {path}",
+                "no permission to open {path}: its mode excludes this user; \
+                 ask the administrator to `chmod` or `chgrp` {path}",
                 path = path.display()
             ),
             Error::SwitchedOff => f.write_str(
-                "FlexSC is switched off for this user: root can allow it with \
-                 `echo 0 > /sys/module/flexsc/parameters/enable` (0 everyone, \
-                 1 only CAP_SYS_ADMIN, 2 nobody)",
+                "FlexSC is disabled for this user: root can enable it with \
+                 `echo 0 > /sys/module/flexsc/parameters/enable` (0: everyone, \
+                 1: only CAP_SYS_ADMIN, 2: nobody)",
             ),
             Error::Filtered { doing, errno } => write!(
                 f,
-                "cannot {doing}: {}: a seccomp filter or security module keeps this program \
-                 from the device's calls; allow ioctl and mmap of /dev/flexsc, or make plain calls",
+                "cannot {doing}: {}: a seccomp filter or security module forbids \
+                 the device's calls; allow ioctl and mmap of /dev/flexsc, or make plain calls",
                 Errno::from_raw(*errno).desc()
             ),
             Error::NotTheDevice => {
@@ -227,64 +227,64 @@ impl fmt::Display for Error {
             }
             Error::Version => write!(
                 f,
-                "the module has another ABI than version {FLEXSC_ABI_VERSION}, for which this \
+                "the module does not have ABI version {FLEXSC_ABI_VERSION}, for which this \
                  program was built: build module and program from the same source"
             ),
             Error::PageCount(pages) => write!(
                 f,
-                "{pages} syscall pages in one registration: ask for 1 to {FLEXSC_MAX_PAGES}, \
-                 and register again for more"
+                "one registration cannot have {pages} syscall pages: ask for 1 to \
+                 {FLEXSC_MAX_PAGES}, and register again for more"
             ),
             Error::LockedMemory { needed, limit } => write!(
                 f,
-                "{needed} bytes of syscall pages and control blocks exceed what this user may lock in memory \
-                 ({limit} bytes): ask for fewer pages, or raise the limit with `ulimit -l`"
+                "{needed} bytes of syscall pages and control blocks exceed this user's limit on locked \
+                 memory ({limit} bytes): ask for fewer pages, or raise the limit with `ulimit -l`"
             ),
             Error::TooManyPages => f.write_str(
-                "the engine has all the syscall pages it may have: unregister some, or load the \
+                "the engine has reached its limit on syscall pages: unregister some, or load the \
                  module with a larger max_pages",
             ),
             Error::NoThreads => f.write_str(
-                "not even one syscall thread could be made: raise the limit on processes \
+                "not even one syscall thread could be created: raise the limit on processes \
                  (`ulimit -u`, pids.max of the cgroup) or try again later",
             ),
             Error::NotTheOwner => f.write_str(
-                "this thread or process did not register these pages: every thread registers \
-                 its own, and a child after fork opens its own engine",
+                "this thread or process did not register these pages: each thread must register \
+                 its own, and a forked child must open its own engine",
             ),
-            Error::Unknown => f.write_str("the kernel has no such registration: register again"),
+            Error::Unknown => f.write_str("the registration no longer exists: register again"),
             Error::Busy => f.write_str("calls are in flight: wait for them first"),
-            Error::TimedOut => f.write_str("the timeout has passed before enough calls finished"),
-            Error::Interrupted => f.write_str("a signal came during the wait: wait again"),
+            Error::TimedOut => f.write_str("the timeout expired before enough calls had finished"),
+            Error::Interrupted => f.write_str("a signal interrupted the wait: wait again"),
             Error::NothingToWaitFor => {
-                f.write_str("nothing is posted that the wait could wait for: post calls first")
+                f.write_str("no posted call can satisfy this wait: post calls first")
             }
             Error::BadValue { param, value } => write!(
                 f,
-                "the kernel refuses {value} for {param:?}: see the limits in flexsc(4)"
+                "the kernel rejects {value} for {param:?}: see the limits in flexsc(4)"
             ),
             Error::BadPool { pool, param, value } => write!(
                 f,
-                "the kernel refuses {value} for {param:?} of pool {pool}: pools have numbers \
+                "the kernel rejects {value} for {param:?} of pool {pool}: pools are numbered \
                  0 to {}; see the limits in flexsc(4)",
                 FLEXSC_POOLS - 1
             ),
             Error::NotSoNice { pool, nice } => write!(
                 f,
                 "this user may not lower the nice value of pool {pool} to {nice}: ask for a \
-                 higher one, raise the limit with `ulimit -e`, or have CAP_SYS_NICE"
+                 higher value, raise the limit with `ulimit -e`, or run with CAP_SYS_NICE"
             ),
             Error::NoPool(pool) => write!(
                 f,
-                "the engine has no pool {pool}: make it by setting one of its parameters"
+                "the engine has no pool {pool}: create it by setting one of its parameters"
             ),
             Error::BadEventFd => {
-                f.write_str("the descriptor is no eventfd: make one with eventfd(2)")
+                f.write_str("the descriptor is not an eventfd: make one with eventfd(2)")
             }
             Error::BadChain(why) => write!(f, "the chain cannot be posted: {why}"),
             Error::NoRoom(len) => write!(
                 f,
-                "no page has {len} free entries side by side: take results first, or register \
+                "no page has {len} adjacent free entries: take results first, or register \
                  more pages"
             ),
             Error::TooOld(what) => write!(
@@ -360,7 +360,7 @@ mod tests {
             Error::NoRoom(1),
             Error::TooOld("x"),
         ];
-        // What the standard library says of an errno that it has no kind for.
+        // The kind that the standard library gives to an errno it does not know.
         let nameless = io::Error::from_raw_os_error(libc::ETIME).kind();
         for error in all {
             assert_ne!(error.kind(), nameless, "{error}");

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A plain call in place of a refused one, so that a program runs anywhere.
+//! A plain call in place of a refused one, so that programs run anywhere.
 
 #![expect(unsafe_code, reason = "system calls by number")]
 
 use crate::call::{Call, Reason};
 
-/// Whether a plain call by the owner can do what the kernel refused to do.
+/// Returns true if a plain call by the owner can do what the kernel refused to do.
 ///
-/// Not for [`Reason::Life`]: a fork in the middle of a library, or an exit, is
-/// for the program to make itself. Not for an entry that is wrong.
+/// False for [`Reason::Life`]: a library must not fork or exit on behalf of its program.
+/// False for a malformed entry, too.
 pub(crate) fn applies(result: i64, reason: Reason) -> bool {
     let not_executed = match reason {
         Reason::Thread | Reason::Guarded | Reason::Context => -i64::from(libc::EOPNOTSUPP),
@@ -18,14 +18,14 @@ pub(crate) fn applies(result: i64, reason: Reason) -> bool {
     result == not_executed
 }
 
-/// Makes the call; returns what the kernel does.
+/// Makes the call and returns its result, `-errno` on failure.
 ///
 /// # Safety
 ///
 /// As for the call itself.
 pub(crate) unsafe fn make(call: &Call) -> i64 {
     if i64::from(call.nr()) == libc::SYS_rt_sigreturn {
-        // Needs a signal frame, which nobody but the C library has.
+        // It needs a signal frame, which only the C library can provide.
         return -i64::from(libc::EOPNOTSUPP);
     }
     // SAFETY: the caller's promise.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Descriptors that stay open for as long as an operation may use them.
+//! Descriptors that stay open as long as an operation may use them.
 
 use std::any::Any;
 use std::fmt;
@@ -11,13 +11,12 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 
-/// A descriptor that is owned or shared, so that its number belongs to the same
-/// file until the last operation on it has finished, whatever becomes of the
-/// [`Ring`](crate::Ring).
+/// A descriptor that is owned or shared. Its number belongs to the same file until the last
+/// operation on it has finished, even if the [`Ring`](crate::Ring) is forgotten.
 ///
-/// Made from an [`OwnedFd`], a `File`, a socket, an `Arc` of one of these, or
-/// from a descriptor that is borrowed for ever (standard input, say); of any
-/// other [`Fd::duplicate`] makes one. Cloning it is cheap and opens nothing.
+/// It is made from an [`OwnedFd`], a `File`, a socket, an `Arc` of one of these, or from a
+/// descriptor that is borrowed for ever (such as standard input). [`Fd::duplicate`] makes
+/// one from anything else. Cloning it is cheap and opens nothing.
 ///
 /// ```
 /// use std::fs::File;
@@ -35,25 +34,26 @@ use std::sync::Arc;
 pub struct Fd {
     /// # Invariants
     ///
-    /// Open as long as `keeper` is there.
+    /// The descriptor is open as long as `keeper` exists.
     raw: RawFd,
     #[expect(dead_code, reason = "it is there to be dropped")]
     keeper: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Fd {
-    /// Another descriptor of the same open file (dup), for what can only be
-    /// borrowed.
+    /// Duplicates a descriptor that can only be borrowed. The result refers to the same
+    /// open file.
     ///
     /// # Errors
     ///
-    /// Those of fcntl(2), F_DUPFD_CLOEXEC: EMFILE.
+    /// The errors of fcntl(2), F_DUPFD_CLOEXEC: EMFILE.
     pub fn duplicate(fd: impl AsFd) -> io::Result<Fd> {
         Ok(fd.as_fd().try_clone_to_owned()?.into())
     }
 }
 
-/// From a type whose descriptor nobody can close while a reference to it lives.
+/// Implements `From` for a type whose descriptor nobody can close while a reference to the
+/// value exists.
 macro_rules! keepers {
     ($($type:ty),* $(,)?) => {
         $(
@@ -65,8 +65,8 @@ macro_rules! keepers {
 
             impl From<Arc<$type>> for Fd {
                 fn from(owner: Arc<$type>) -> Fd {
-                    // INVARIANT: the type closes its descriptor when it is
-                    // dropped, and `keeper` keeps that from happening.
+                    // INVARIANT: the type closes its descriptor only when it is dropped,
+                    // and `keeper` prevents that.
                     Fd { raw: owner.as_raw_fd(), keeper: Some(owner) }
                 }
             }
@@ -90,7 +90,7 @@ keepers!(
 
 impl From<BorrowedFd<'static>> for Fd {
     fn from(fd: BorrowedFd<'static>) -> Fd {
-        // INVARIANT: open for ever.
+        // INVARIANT: it stays open for ever.
         Fd {
             raw: fd.as_raw_fd(),
             keeper: None,

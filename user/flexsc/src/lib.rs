@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Exception-less system calls: a program writes calls into memory that it
-//! shares with the kernel, and reads the results there.
+//! Exception-less system calls. A program writes calls into memory that it shares with the
+//! kernel, and reads the results from there.
 //!
-//! The thin layer, close to the device:
+//! The thin layer is close to the device:
 //!
 //! * [`Engine`] is the open device, one for a process;
-//! * [`Pages`] are syscall pages of one thread: [`post`](Pages::post) calls,
-//!   [`poll`](Pages::poll) for results without a trap, [`wait`](Pages::wait)
-//!   when there is nothing left to do;
-//! * [`Call`] and [`calls`] build what is posted, [`Chain`] calls that need each
-//!   other's results, [`Wait`] says how to wait.
+//! * [`Pages`] are the syscall pages of one thread: [`post`](Pages::post) calls,
+//!   [`poll`](Pages::poll) for results without a trap, and [`wait`](Pages::wait) when there
+//!   is nothing left to do;
+//! * [`Call`] and [`calls`] build what is posted, a [`Chain`] links calls that need each
+//!   other's results, and [`Wait`] says how to wait.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/hello.rs")]
 //! ```
 //!
-//! On top of it, [`Ring`] is the safe layer: it owns buffers and descriptors
-//! until their operation has finished, and makes plain calls where there is no
-//! engine.
+//! [`Ring`] is the safe layer on top. It owns buffers and descriptors until their operation
+//! has finished, and makes plain calls if there is no engine.
 //!
-//! Tracing and debugging: strace and gdb see only the waits of a program, since
-//! posted calls make no trap; and as long as a thread is traced, the kernel
-//! refuses what it posts, so that no call escapes the tracer. Both layers then
-//! make the plain call instead, which the tracer sees, and count it
-//! ([`Pages::fallbacks`], [`Ring::plain_calls`]). The same holds under a seccomp
-//! filter. The raw refusal is there on request: [`Pages::set_fallback`].
+//! Tracing and debugging: strace and gdb see only the waits of a program, since posted
+//! calls make no trap. While a thread is traced, the kernel refuses the calls that it
+//! posts, so that no call escapes the tracer. Both layers then make the plain call, which
+//! the tracer sees, and count it ([`Pages::fallbacks`], [`Ring::plain_calls`]). The same
+//! holds under a seccomp filter. [`Pages::set_fallback`] turns this off and shows the raw
+//! refusal.
 //!
-//! What the thin layer does not do: schedule, allocate while it posts or polls,
-//! start threads, print. Posting is `unsafe` because the kernel follows the
-//! call's pointers later.
+//! The thin layer does not schedule, start threads or print, and does not allocate when it
+//! posts or polls. Posting is `unsafe` because the kernel follows the call's pointers
+//! later.
 //!
 //! The feature `abi` adds the C header as Rust.
 

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Operations of the safe layer: each owns its buffer, and owns or shares its
-//! file.
+//! Operations of the safe layer. Each owns its buffer, and owns or shares its file.
 //!
-//! There is no order between operations in flight: a [`Fsync`] that is submitted
-//! behind a [`Write`] may be executed before it. Wait for the write first, or
-//! use [`Write::synced`].
+//! Operations in flight have no order: a [`Fsync`] that is submitted after a [`Write`] may
+//! be executed first. Wait for the write before, or use [`Write::synced`].
 
 use std::os::fd::AsRawFd;
 
@@ -13,7 +11,7 @@ use private::Parts;
 use crate::sys::poll::Readiness;
 use crate::{Fd, calls};
 
-/// Something that can be submitted to a [`Ring`](crate::Ring).
+/// An operation that can be submitted to a [`Ring`](crate::Ring).
 pub trait Operation: private::Sealed {}
 
 pub(crate) mod private {
@@ -21,14 +19,14 @@ pub(crate) mod private {
     use crate::{Call, Fd};
 
     pub trait Sealed {
-        /// What the kernel is to do, and the memory that it needs.
+        /// Returns the call and the memory that it needs.
         fn into_parts(self) -> Parts;
     }
 
-    /// An operation taken apart.
+    /// The parts of an operation.
     #[derive(Debug)]
     pub struct Parts {
-        /// Points to nothing but `buf` and `iov`, both of which may be moved.
+        /// Points only to `buf` and `iov`, both of which may be moved.
         pub(crate) call: Call,
         pub(crate) fd: Fd,
         pub(crate) buf: Vec<u8>,
@@ -36,9 +34,9 @@ pub(crate) mod private {
         /// may not be moved while somebody else has a pointer to its content.
         #[expect(dead_code, reason = "the kernel reads it")]
         pub(crate) iov: Vec<libc::iovec>,
-        /// What the file must be ready for so that the call does not wait.
+        /// What the file must be ready for so that the call does not block.
         pub(crate) readiness: Readiness,
-        /// The buffer was empty, and gets the length of what is read.
+        /// The buffer was empty, and its length becomes the number of bytes read.
         pub(crate) grows: bool,
     }
 }
@@ -53,10 +51,9 @@ pub struct Read {
 }
 
 impl Read {
-    /// At most `buf.len()` bytes, to the beginning of `buf`, whose length stays
-    /// as it is. An empty `buf` with a capacity ([`Vec::with_capacity`]): at
-    /// most as many bytes as its capacity, and its length becomes that of what
-    /// was read.
+    /// Reads at most `buf.len()` bytes to the start of `buf`, whose length does not change.
+    /// If `buf` is empty and has a capacity ([`Vec::with_capacity`]), reads at most as many
+    /// bytes as its capacity, and sets its length to the number of bytes read.
     pub fn new(fd: impl Into<Fd>, buf: Vec<u8>) -> Self {
         Read {
             fd: fd.into(),
@@ -65,7 +62,7 @@ impl Read {
         }
     }
 
-    /// From this offset, as pread(2).
+    /// Reads from this offset, as pread(2).
     pub fn at(mut self, offset: i64) -> Self {
         self.offset = Some(offset);
         self
@@ -98,8 +95,8 @@ impl private::Sealed for Read {
 
 impl Operation for Read {}
 
-/// Writes all of a buffer, at a file's position or at an offset. As with
-/// write(2), fewer bytes may be written.
+/// Writes a buffer at a file's position or at an offset. Like write(2), it may write fewer
+/// bytes.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
 pub struct Write {
@@ -110,7 +107,7 @@ pub struct Write {
 }
 
 impl Write {
-    /// At most `buf.len()` bytes.
+    /// Writes at most `buf.len()` bytes.
     pub fn new(fd: impl Into<Fd>, buf: Vec<u8>) -> Self {
         Write {
             fd: fd.into(),
@@ -120,14 +117,14 @@ impl Write {
         }
     }
 
-    /// At this offset, as pwrite(2).
+    /// Writes at this offset, as pwrite(2).
     pub fn at(mut self, offset: i64) -> Self {
         self.offset = Some(offset);
         self
     }
 
-    /// Finishes when what was written is on the disk: as write(2) and then
-    /// fsync(2), in that order, for this data (pwritev2(2), RWF_SYNC).
+    /// Finishes when the written data is on disk: like write(2) followed by fsync(2) for
+    /// this data (pwritev2(2), RWF_SYNC).
     pub fn synced(mut self) -> Self {
         self.synced = true;
         self
@@ -147,11 +144,11 @@ impl private::Sealed for Write {
             ([], None) => calls::write(fd, buf, len),
             ([], Some(offset)) => calls::pwrite64(fd, buf, len, offset),
             (iov, offset) => {
-                // The kernel follows the pointer of the iovec: that one is
-                // exposed as those of the other calls are.
+                // The kernel follows the pointer in the iovec, so its provenance is exposed
+                // as well.
                 buf.expose_provenance();
-                // A negative offset has its own error, but for -1, which would
-                // mean the file's position.
+                // pwritev2(2) takes -1 as the file's position. Any other negative offset is
+                // an error, as in pwrite(2).
                 let offset = match offset {
                     None => -1,
                     Some(-1) => i64::MIN,
@@ -173,8 +170,8 @@ impl private::Sealed for Write {
 
 impl Operation for Write {}
 
-/// Writes a file's data and metadata to its disk, as fsync(2): those of writes
-/// that have finished before it is submitted.
+/// Flushes a file to its disk, as fsync(2): the data and metadata of writes that have
+/// finished before this operation is submitted.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
 pub struct Fsync {
@@ -182,7 +179,7 @@ pub struct Fsync {
 }
 
 impl Fsync {
-    /// Data and metadata.
+    /// Flushes data and metadata.
     pub fn new(fd: impl Into<Fd>) -> Self {
         Fsync { fd: fd.into() }
     }

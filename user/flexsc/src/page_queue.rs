@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! All pages of one registration taken together: where the next call goes, and
-//! where the next result comes from. Knows the memory, not the device.
+//! The pages of one registration as one queue: where the next call goes, and where the next
+//! result comes from. Knows the memory, not the device.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,77 +16,77 @@ type PageSet = u64;
 const MAX: usize = FLEXSC_MAX_PAGES as usize;
 const _: () = assert!(MAX == PageSet::BITS as usize);
 
-/// Syscall pages in memory, one of them at hand to be filled and one to be
-/// reaped: a [`Region`], or what the loom model has in its place.
+/// Syscall pages in memory, with one fill page and one reap page: a [`Region`], or the loom
+/// model's replacement.
 pub(crate) trait Memory {
     /// A doorbell word.
     type Word: Word;
     /// The flags of a control block.
     type Flags: Flags;
 
-    /// How many pages there are.
+    /// The number of pages.
     fn pages(&self) -> usize;
-    /// From now on [`Memory::write`] is for that page.
+    /// Makes this page the fill page, which [`Memory::write`] writes to.
     fn set_fill_page(&mut self, page: usize);
-    /// From now on [`Memory::take`] is for that page.
+    /// Makes this page the reap page, which [`Memory::take`] reads from.
     fn set_reap_page(&mut self, page: usize);
     /// The control block of a page.
     fn ctrl(&self, page: usize) -> Ctrl<'_, Self::Word, Self::Flags>;
-    /// The control block of the page that is being filled.
+    /// The control block of the fill page.
     fn fill_ctrl(&self) -> Ctrl<'_, Self::Word, Self::Flags>;
-    /// The control block of the page that is being reaped.
+    /// The control block of the reap page.
     fn reap_ctrl(&self) -> Ctrl<'_, Self::Word, Self::Flags>;
-    /// Writes an entry of the page that is being filled.
+    /// Writes an entry of the fill page.
     fn write(&self, bit: u32, request: &Request);
-    /// Reads the answer of an entry of the page that is being reaped.
+    /// Reads the answer of an entry of the reap page.
     fn take(&self, bit: u32) -> Answer;
 }
 
 /// # Invariants
 ///
-/// `fill` and `reap` are the halves of the pages `filling` and `reaping`, on
-/// which the region's windows lie; what `rest` has for those is out of date.
-/// The kernel was told of all results taken on pages other than `reaping`.
+/// `fill` and `reap` are the halves of the pages `filling` and `reaping`, which are the
+/// fill page and the reap page of the region. The copies of these halves in `rest` are
+/// stale. For pages other than `reaping`, the kernel knows of all results taken.
 #[derive(Debug)]
 pub(crate) struct PageQueue<M = Region> {
-    /// The page that is being filled.
+    /// The fill page.
     fill: Poster,
-    /// The page that is being reaped.
+    /// The reap page.
     reap: Reaper,
     region: M,
-    /// Index of the first entry of the page that is being filled.
+    /// Index of the first entry of the fill page.
     fill_base: u16,
-    /// Index of the first entry of the page that is being reaped.
+    /// Index of the first entry of the reap page.
     reap_base: u16,
     filling: usize,
     reaping: usize,
-    /// The set of `filling`.
+    /// `filling` as a set.
     fill_set: PageSet,
-    /// The set of `reaping`.
+    /// `reaping` as a set.
     reap_set: PageSet,
-    /// Pages with an entry that was posted and not reaped, and maybe more.
+    /// Pages with an entry that was posted and not reaped. May include others.
     active: PageSet,
-    /// Pages with a staged entry, other than the one that is being filled.
+    /// Pages other than the fill page that have a staged entry.
     touched: PageSet,
-    /// `reaped` of the page that is being reaped, as it was stored last.
+    /// `reaped` of the reap page as stored last.
     last_reaped: u64,
-    /// One for each page that there can be, so that an index cannot be wrong.
+    /// As many as there can be pages, so that no index is out of bounds.
     rest: Box<[Halves; MAX]>,
 }
 
-/// What is known of a page that is not at hand.
+/// The halves of a page that is neither the fill page nor the reap page.
 #[derive(Clone, Copy, Debug)]
 struct Halves {
     poster: Poster,
     reaper: Reaper,
 }
 
-/// The set of one page.
+/// A set of one page.
 const fn only(page: usize) -> PageSet {
     (1 as PageSet).wrapping_shl(page as u32)
 }
 
-/// The pages of a set, in ascending order.
+/// The pages of a set in ascending order.
 fn each(mut set: PageSet) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let page = (set != 0).then(|| set.trailing_zeros() as usize)?;
@@ -95,15 +95,15 @@ fn each(mut set: PageSet) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The pages of a set, in ascending order from the one after `page` on, `page`
-/// itself at last.
+/// The pages of a set in ascending order, starting after `page` and ending with `page`
+/// itself.
 fn each_after(page: usize, set: PageSet) -> impl Iterator<Item = usize> {
     let later = (PageSet::MAX << page) << 1;
     each(set & later).chain(each(set & !later))
 }
 
 impl<M: Memory> PageQueue<M> {
-    /// For fresh pages.
+    /// Makes a queue of fresh pages.
     pub(crate) fn new(region: M) -> Self {
         let pages = region.pages();
         assert!((1..=MAX).contains(&pages));
@@ -170,7 +170,7 @@ impl<M: Memory> PageQueue<M> {
         Some(Slot::new(self.fill_base, bit))
     }
 
-    /// Begins another round on the page, or goes to another page.
+    /// Starts another round on the fill page, or goes to another page.
     #[cold]
     #[inline(never)]
     fn stage_anew(&mut self) -> Option<u32> {
@@ -190,8 +190,7 @@ impl<M: Memory> PageQueue<M> {
         Some(Slots::new(Slot::new(self.fill_base, first), chain.len()))
     }
 
-    /// Fills a page with what is free now, the present one if possible, until
-    /// `stage` succeeds.
+    /// Starts another round on a page, preferably the fill page, until `stage` succeeds.
     fn refill(&mut self, stage: impl Fn(&mut Poster) -> Option<u32>) -> Option<u32> {
         let all = PageSet::MAX >> (MAX - self.region.pages());
         let here = self.filling;
@@ -238,8 +237,8 @@ impl<M: Memory> PageQueue<M> {
         self.region.set_reap_page(page);
     }
 
-    /// Posts what is staged: one store for each page touched. Says whether
-    /// there was anything.
+    /// Posts what is staged, with one store for each page touched. Returns true if there
+    /// was anything.
     #[inline(always)]
     pub(crate) fn ring(&mut self) -> bool {
         let posted_some = self.fill.ring(self.region.fill_ctrl().posted);
@@ -275,15 +274,14 @@ impl<M: Memory> PageQueue<M> {
         self.poll_seen()
     }
 
-    /// Takes the next of the results that were seen by the last look.
+    /// Takes the next result that the last look has seen.
     #[inline(always)]
     pub(crate) fn poll_seen(&mut self) -> Option<(Slot, Answer)> {
         let bit = self.reap.reap()?;
         Some((Slot::new(self.reap_base, bit), self.region.take(bit)))
     }
 
-    /// Looks for results on the page that is being reaped. Returns the other
-    /// pages that may have some.
+    /// Looks for results on the reap page. Returns the other pages that may have some.
     #[inline(always)]
     pub(crate) fn look_here(&mut self) -> PageSet {
         let last_posted = if self.reaping == self.filling {
@@ -301,9 +299,9 @@ impl<M: Memory> PageQueue<M> {
         self.poster(self.reaping).last_posted()
     }
 
-    /// All results that were seen are taken: looks for more on the pages of the
-    /// set, from the one after the present one on, so that none starves, and
-    /// takes those that it has looked at out of the set. Says whether there are.
+    /// Looks for more results when all that were seen are taken. Visits the pages of the
+    /// set, starting after the reap page so that none starves, and removes those that it
+    /// has visited. Returns true if it has found results.
     #[cold]
     #[inline(never)]
     pub(crate) fn look_on(&mut self, set: &mut PageSet) -> bool {
@@ -325,7 +323,7 @@ impl<M: Memory> PageQueue<M> {
         false
     }
 
-    /// Tells the kernel of all results that were taken.
+    /// Tells the kernel which results were taken.
     #[inline(always)]
     pub(crate) fn publish_reaped(&mut self) {
         let reaped = self.reap.reaped();
@@ -336,7 +334,7 @@ impl<M: Memory> PageQueue<M> {
         }
     }
 
-    /// Whether a result is there.
+    /// Returns true if there is a result.
     pub(crate) fn has_result(&self) -> bool {
         each(self.active).any(|page| self.results(page) != 0)
     }
@@ -347,8 +345,8 @@ impl<M: Memory> PageQueue<M> {
             .results(self.region.ctrl(page).done, last_posted)
     }
 
-    /// How many results are there; whether those are all; whether the kernel
-    /// has still to accept an entry.
+    /// Counts the results, and checks whether they are all and whether the kernel has yet
+    /// to accept an entry.
     pub(crate) fn look(&self) -> Look {
         let mut look = Look::default();
         let mut in_flight = 0;
@@ -363,7 +361,7 @@ impl<M: Memory> PageQueue<M> {
         look
     }
 
-    /// Whether the kernel may be asleep although entries are posted.
+    /// Returns true if the kernel may be asleep although entries are posted.
     pub(crate) fn needs_kick(&self) -> bool {
         each(self.active).any(|page| {
             let ctrl = self.region.ctrl(page);
@@ -381,19 +379,19 @@ impl PageQueue {
         self.region.status(slot.index())
     }
 
-    /// The answer in that entry, if it is there and was not taken.
+    /// Returns the answer in this entry if it has one that was not taken.
     pub(crate) fn peek(&self, slot: Slot) -> Option<Answer> {
         let there = self.results(slot.page()) & (1 << slot.entry()) != 0;
         there.then(|| self.region.answer(slot.index()))
     }
 
-    /// The call in that entry, as far as nobody changed it since.
+    /// Returns the call in this entry, unless somebody has changed it.
     pub(crate) fn call(&self, slot: Slot) -> Call {
         Call::from_request(self.region.request(slot.index()))
     }
 }
 
-/// What [`PageQueue::look`] saw.
+/// The result of [`PageQueue::look`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Look {
     pub(crate) finished: usize,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Registered syscall pages: post and poll; `waiting` waits.
+//! Registered syscall pages: posting and polling. `waiting` waits, and `refused` makes
+//! plain calls.
 
 #![expect(unsafe_code, reason = "posting is a promise about memory")]
 
@@ -28,38 +29,37 @@ use crate::sys::region::{Answer, Region};
 mod refused;
 mod waiting;
 
-/// Syscall pages of the thread that registered them; not `Send`, because the
-/// kernel serves them to no other thread.
+/// The syscall pages of the thread that registered them. Not `Send`, because the kernel
+/// serves them to no other thread.
 ///
-/// The pages go when the value is dropped, unless calls are in flight: those
-/// keep them in the kernel until the engine ends.
+/// Dropping the value releases the pages, unless calls are in flight. These keep the pages
+/// in the kernel until the engine ends.
 ///
-/// A call that the kernel refuses to execute (the thread is traced or has a
-/// seccomp filter, the call acts on the thread itself, …: see [`Reason`]) is made
-/// plainly when its result is taken, and counted:
-/// [`set_fallback`](Self::set_fallback).
+/// If the kernel refuses to execute a call (the thread is traced or has a seccomp filter,
+/// the call acts on the thread itself, …: see [`Reason`]), the crate makes the plain call
+/// when the result is taken, and counts it: [`set_fallback`](Self::set_fallback).
 ///
-/// In a child after fork there are no pages: no call can be staged, no result
-/// comes, and [`wait`](Self::wait) fails with [`Error::NotTheOwner`].
+/// A forked child has no pages: no call can be staged, there is no result, and
+/// [`wait`](Self::wait) fails with [`Error::NotTheOwner`].
 pub struct Pages {
-    // Dropped in this order: the mapping, then the engine.
+    // Dropped in this order: first the mapping, then the engine.
     queue: PageQueue,
     registration: Arc<Registration>,
-    /// That of the engine, at hand.
+    /// The engine's descriptor, kept here because every wait uses it.
     fd: RawFd,
     /// flexsc_wait(2) works here, as far as is known.
     by_call: bool,
     fallback: bool,
     fallbacks: u64,
-    /// Results of links that were made plainly, until they are taken.
+    /// Results of links that were made as plain calls, until they are taken.
     made: Vec<(Slot, i64)>,
-    /// Neither `Send` nor `Sync`: the kernel knows the owner.
+    /// Neither `Send` nor `Sync`: the pages belong to one thread.
     _owner: PhantomData<*mut ()>,
 }
 
-/// Where the pages lie, for tests and for other languages.
+/// The addresses of the pages, for tests and for bindings of other languages.
 ///
-/// Good as long as the [`Pages`] are, and in no child after fork.
+/// They are valid as long as the [`Pages`], and never in a forked child.
 #[cfg(feature = "abi")]
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -72,7 +72,7 @@ pub struct RawPages {
     pub pages: usize,
     /// Number of entries.
     pub count: usize,
-    /// The mapping.
+    /// The start of the mapping.
     pub base: *mut std::ffi::c_void,
     /// Its length in bytes.
     pub len: usize,
@@ -104,53 +104,53 @@ impl Pages {
         &self.registration.engine
     }
 
-    /// How many calls can be in flight.
+    /// Returns how many calls can be in flight.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.queue.capacity()
     }
 
-    /// How many calls are staged or posted, and their results not taken.
+    /// Returns how many calls are staged or posted and their results not taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.queue.in_flight()
     }
 
-    /// How many calls can be staged now.
+    /// Returns how many calls can be staged now.
     #[must_use]
     pub fn free(&self) -> usize {
         self.capacity() - self.in_flight()
     }
 
-    /// Whether a plain call is made in place of a posted one that the kernel has
-    /// refused: by the thread that takes the result, as it takes it, so that
-    /// [`poll`](Self::poll) may block as the plain call does. On at first. Off:
-    /// the completion has the kernel's own EOPNOTSUPP or EAGAIN. With both it
-    /// has the reason.
+    /// Sets whether the crate makes a plain call in place of a posted one that the kernel
+    /// refused. The thread that takes the result makes it at that moment, so
+    /// [`poll`](Self::poll) can block like the plain call. On by default. If off, the
+    /// completion has the kernel's own EOPNOTSUPP or EAGAIN. In both cases it has the
+    /// reason.
     ///
-    /// A chain is made plainly as a whole if the kernel has refused its first
-    /// call, when the result of that is taken; links that were refused later are
-    /// not, nor are loops ([`Chain::make`] makes those). Never made plainly are
-    /// calls that begin, end or replace a thread or process.
+    /// If the kernel refused the first call of a chain, the whole chain is made as plain
+    /// calls when the first result is taken. Links that were refused later are not, and
+    /// neither are loops (use [`Chain::make`]). The crate never makes calls that begin, end
+    /// or replace a thread or process.
     pub fn set_fallback(&mut self, on: bool) {
         self.fallback = on;
     }
 
-    /// How many plain calls were made in place of refused ones.
+    /// Returns how many plain calls were made in place of refused ones.
     #[must_use]
     pub fn fallbacks(&self) -> u64 {
         self.fallbacks
     }
 
-    /// Writes the call into a free entry, without ringing the doorbell. `None`
-    /// when no entry is free, or in a child after fork.
+    /// Writes the call into a free entry without posting it. Returns `None` if no entry is
+    /// free, or in a forked child.
     ///
     /// # Safety
     ///
-    /// Whatever the call's arguments point to must stay valid, and must not be
-    /// used otherwise, from the next ring, kick or wait until the completion
-    /// of the call was taken; for ever if it never is. The call itself must be
-    /// as good as a plain one would be, at any moment in between.
+    /// The memory that the call's arguments point to must stay valid and must not be used
+    /// otherwise, from the next ring, kick or wait until the completion of the call is
+    /// taken; for ever if it never is. The call itself must be as valid as a plain one at
+    /// every moment in between.
     #[inline(always)]
     #[must_use = "the slot tells whether the call was staged, and which result is its"]
     pub unsafe fn stage(&mut self, call: Call) -> Option<Slot> {
@@ -160,17 +160,17 @@ impl Pages {
         self.queue.stage(&call)
     }
 
-    /// Writes the calls of a chain into entries side by side, without ringing
-    /// the doorbell. Each call has a result of its own.
+    /// Writes the calls of a chain into adjacent entries without posting them. Each call
+    /// has its own result.
     ///
     /// # Errors
     ///
-    /// [`Error::BadChain`]; [`Error::NoRoom`] if no page has enough free
-    /// entries side by side; [`Error::NotTheOwner`] in a child after fork.
+    /// [`Error::BadChain`]; [`Error::NoRoom`] if no page has enough adjacent free entries;
+    /// [`Error::NotTheOwner`] in a forked child.
     ///
     /// # Safety
     ///
-    /// As for [`stage`](Self::stage), with each of its calls.
+    /// As for [`stage`](Self::stage), for each of its calls.
     pub unsafe fn stage_chain(&mut self, chain: &Chain) -> Result<Slots, Error> {
         chain.check()?;
         if !self.in_same_process() {
@@ -180,7 +180,7 @@ impl Pages {
         slots.ok_or(Error::NoRoom(chain.len()))
     }
 
-    /// Posts all that is staged, with one store for each page touched.
+    /// Posts all staged calls, with one store for each page touched.
     #[inline(always)]
     pub fn ring(&mut self) {
         if self.in_same_process() {
@@ -204,9 +204,9 @@ impl Pages {
         Some(slot)
     }
 
-    /// Takes the next result, if there is one. Reads memory, no trap. The
-    /// kernel, and with it [`poll(2)`](AsFd), learns of the results that were
-    /// taken when there are no more, and with the next wait.
+    /// Takes the next result, if there is one, without a trap. The kernel learns that
+    /// results were taken when there are no more, and with the next wait; [`poll(2)`](AsFd)
+    /// shows them until then.
     #[inline(always)]
     pub fn poll(&mut self) -> Option<Completion> {
         if !self.in_same_process() {
@@ -216,9 +216,9 @@ impl Pages {
         Some(self.completion(slot, answer))
     }
 
-    /// Takes the results that are there, looking once on each page: cheaper
-    /// than [`poll`](Self::poll) until it says `None`. Those that are not taken
-    /// stay.
+    /// Iterates over the available results and looks once at each page. This is cheaper
+    /// than calling [`poll`](Self::poll) until it returns `None`. Results that are not
+    /// taken stay.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
         let rest = if self.in_same_process() {
@@ -242,16 +242,16 @@ impl Pages {
         self.refused(slot, result, reason)
     }
 
-    /// Whether a result is there to be taken. Reads memory, no trap.
+    /// Returns true if a result can be taken. Makes no trap.
     #[must_use]
     pub fn has_result(&self) -> bool {
         self.in_same_process() && self.queue.has_result()
     }
 
-    /// Ends a posted call as a signal would end a plain one: with EINTR or a
-    /// partial result, with ECANCELED and [`Reason::Cancelled`] if it has not
-    /// begun, with its result if it is too late. The result comes as ever.
-    /// Says whether the call was found unfinished.
+    /// Ends a posted call like a signal would: with EINTR or a partial result; with
+    /// ECANCELED and [`Reason::Cancelled`] if it has not started; with its own result if
+    /// the cancellation comes too late. The completion arrives as usual. Returns true if
+    /// the call was found unfinished.
     ///
     /// # Errors
     ///
@@ -260,25 +260,25 @@ impl Pages {
         self.canceller().cancel(slot)
     }
 
-    /// For other threads of the process, which can cancel calls while this one
-    /// waits.
+    /// Returns a handle with which other threads of the process can cancel calls while this
+    /// one waits.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller::new(Arc::clone(&self.registration))
     }
 
-    /// Wakes the kernel: it takes what is posted.
+    /// Wakes the kernel, which executes what is posted.
     ///
     /// # Errors
     ///
-    /// [`Error::NotTheOwner`] in a child after fork.
+    /// [`Error::NotTheOwner`] in a forked child.
     pub fn kick(&self) -> Result<(), Error> {
         device::kick(self.engine().fd.as_fd(), self.id())
             .map_err(|errno| self.engine().error("kick", errno))
     }
 
-    /// Whether posted calls need a [`kick`](Self::kick) or a
-    /// [`wait`](Self::wait) because nobody polls the doorbells.
+    /// Returns true if posted calls need a [`kick`](Self::kick) or a [`wait`](Self::wait)
+    /// because no poller watches the doorbells.
     #[must_use]
     pub fn needs_kick(&self) -> bool {
         self.in_same_process() && self.queue.needs_kick()
@@ -288,7 +288,7 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// The pages, to be used again, and [`Error::Busy`] while calls are in flight.
+    /// [`Error::Busy`] while calls are in flight. The pages come back with the error.
     #[expect(clippy::result_large_err, reason = "the pages go back to the caller")]
     pub fn unregister(self) -> Result<(), (Pages, Error)> {
         match self.registration.unregister() {
@@ -315,12 +315,12 @@ impl Pages {
         unsafe { std::ptr::drop_in_place(&mut pages.registration) };
     }
 
-    /// The status byte of an entry, `FLEXSC_FREE` to `FLEXSC_DONE`; free in a
-    /// child after fork.
+    /// Returns the status byte of an entry, `FLEXSC_FREE` to `FLEXSC_DONE`; free in a
+    /// forked child.
     ///
     /// # Panics
     ///
-    /// The slot is not one of these pages.
+    /// Panics if these pages have no such slot.
     #[must_use]
     pub fn entry_status(&self, slot: Slot) -> u8 {
         if self.in_same_process() {
@@ -330,7 +330,7 @@ impl Pages {
         }
     }
 
-    /// Where the pages lie.
+    /// Returns the addresses of the pages.
     #[cfg(feature = "abi")]
     #[must_use]
     pub fn raw(&self) -> RawPages {
@@ -350,19 +350,19 @@ impl Pages {
         self.queue.region()
     }
 
-    /// False in a child after fork, which has no pages.
+    /// Returns false in a forked child, which has no pages.
     #[inline(always)]
     pub(crate) fn in_same_process(&self) -> bool {
         self.queue.region().in_same_process()
     }
 }
 
-/// The results that are there: see [`Pages::drain`].
+/// The available results: see [`Pages::drain`].
 #[derive(Debug)]
 #[must_use = "results stay where they are until they are taken"]
 pub struct Drain<'a> {
     pages: &'a mut Pages,
-    /// Pages that it has not looked at.
+    /// Pages that were not looked at yet.
     rest: u64,
 }
 
@@ -400,8 +400,8 @@ impl Drop for Pages {
     }
 }
 
-/// The engine's descriptor: it polls readable while results of the thread that
-/// polls are there; [`Pages::set_eventfd`] has a descriptor for these pages alone.
+/// The engine's descriptor. It polls readable while there are results of the thread that
+/// polls. [`Pages::set_eventfd`] sets a descriptor for these pages alone.
 impl AsFd for Pages {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.engine().fd.as_fd()

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The safe layer: buffers and descriptors are owned until their operation has
-//! finished, and what the kernel cannot or will not execute is done by plain
-//! calls.
+//! The safe layer. It owns buffers and descriptors until their operation has finished, and
+//! makes plain calls for what the kernel cannot or will not execute.
 
 #![expect(unsafe_code, reason = "posts calls on buffers that it owns")]
 
@@ -24,9 +23,8 @@ mod end;
 mod plain;
 mod waiting;
 
-/// Operations in flight, executed by the kernel from syscall pages or, if it
-/// cannot or will not do that, by plain calls. Not `Send`, because [`Pages`] are
-/// not.
+/// A set of operations in flight. The kernel executes them from syscall pages, or the ring
+/// makes plain calls. Not `Send`, because [`Pages`] are not.
 ///
 /// ```
 /// use std::fs::File;
@@ -49,58 +47,58 @@ mod waiting;
 ///
 /// # Plain calls
 ///
-/// Without an engine ([`Error::is_absent`]), and for each operation that the
-/// kernel refuses (the thread is traced or has a seccomp filter, no syscall
-/// thread can be made, …), the plain call is made instead, and counted
-/// ([`plain_calls`](Self::plain_calls)). It behaves as the engine does: no
-/// operation holds up another, timeouts are kept, [`cancel`](Self::cancel)
-/// works. For that the ring makes threads, never more than operations are in
-/// flight, that end when their calls have. What they cost an operation that
-/// does not block is more than the plain call alone.
+/// Without an engine ([`Error::is_absent`]), and for each operation that the kernel refuses
+/// (the thread is traced or has a seccomp filter, no syscall thread can be created, …), the
+/// ring makes the plain call instead, and counts it ([`plain_calls`](Self::plain_calls)).
+/// It behaves like an engine: no operation holds up another, timeouts are kept, and
+/// [`cancel`](Self::cancel) works. For this the ring starts threads, never more than
+/// operations in flight, which end when their calls have finished. They make an operation
+/// that does not block more expensive than its plain call.
 ///
 /// # Forgetting, dropping, forking
 ///
-/// Forgetting a ring leaks buffers and descriptors, and nothing worse. Dropping
-/// it ends what is in flight: see its [`Drop`]. In a child after fork it is
-/// empty and full at once: nothing can be submitted, and waiting fails with
+/// Forgetting a ring leaks buffers and descriptors, and does no other harm. Dropping it
+/// ends the operations in flight: see its [`Drop`]. In a forked child a ring has no
+/// operations and no room: nothing can be submitted, and waiting fails with
 /// [`Error::NotTheOwner`].
 pub struct Ring {
     pages: Option<Pages>,
-    /// Why the device cannot be used any more, if a filter says so: what is in
-    /// pages stays there, and what is new is done by plain calls.
+    /// Why the device cannot be used any more, if a filter forbids it. Operations in pages
+    /// stay there, and new ones are made as plain calls.
     closed: Option<Error>,
     helpers: Helpers,
-    /// What is in flight.
+    /// The operations in flight.
     flights: Vec<Option<Flight>>,
-    /// Which of these are free.
+    /// Indices of the free elements of `flights`.
     free: Vec<u32>,
-    /// Which flight each slot is for.
+    /// The flight of each slot.
     by_slot: Vec<u32>,
     submitted: VecDeque<u32>,
-    /// How many flights are in pages.
+    /// Number of flights in pages.
     posted: usize,
     ready: VecDeque<Done>,
-    /// The kernel has refused the last operation that it had an answer for.
+    /// The kernel refused the last operation that it answered.
     refusing: bool,
-    /// Readable when either the engine or the helpers have results.
+    /// Readable when the engine or the helpers have results.
     either: Option<OwnedFd>,
-    /// Somebody has asked for the descriptor.
+    /// The program has asked for the descriptor.
     watched: Cell<bool>,
     _owner: PhantomData<*mut ()>,
 }
 
-/// Keeps the memory and the descriptor of a call until it has finished.
+/// An operation in flight: keeps the memory and the descriptor of its call until the call
+/// has finished.
 struct Flight {
     token: u64,
     parts: Parts,
     at: At,
-    /// It is to end, and whoever executes it has been told.
+    /// It was cancelled when the ring was dropped.
     cancelled: bool,
     /// Why the kernel refused it, if it did.
     reason: Reason,
 }
 
-/// Where a flight is.
+/// Who executes a flight.
 #[derive(Clone, Copy)]
 enum At {
     Submitted,
@@ -112,24 +110,24 @@ enum At {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Done {
-    /// The number that it was submitted with.
+    /// The token that it was submitted with.
     pub token: u64,
-    /// How many bytes were read or written.
+    /// The number of bytes that were read or written.
     pub result: io::Result<usize>,
     /// Why the kernel refused it, if it did and the plain call was made instead;
-    /// [`Reason::Cancelled`] if it was cancelled before it had begun.
+    /// [`Reason::Cancelled`] if it was cancelled before it started.
     pub reason: Reason,
     /// Its buffer.
     pub buf: Vec<u8>,
 }
 
 impl Ring {
-    /// On these pages, which must have nothing in flight.
+    /// Makes a ring on these pages, which must have nothing in flight.
     ///
     /// # Errors
     ///
-    /// The pages, and [`Error::Busy`] if calls are in flight; [`Error::Other`]
-    /// if there are no more descriptors.
+    /// [`Error::Busy`] if calls are in flight; [`Error::Other`] if there are no more
+    /// descriptors. The pages come back with the error.
     #[expect(clippy::result_large_err, reason = "the pages go back to the caller")]
     pub fn new(mut pages: Pages) -> Result<Self, (Pages, Error)> {
         if pages.in_flight() > 0 {
@@ -142,7 +140,8 @@ impl Ring {
         });
         match made {
             Ok((mut ring, either)) => {
-                // What was refused is begun again without blocking.
+                // The ring itself makes plain calls in place of refused ones, without
+                // blocking.
                 pages.set_fallback(false);
                 ring.by_slot = vec![0; pages.capacity()];
                 ring.either = Some(either);
@@ -153,12 +152,12 @@ impl Ring {
         }
     }
 
-    /// On so many pages (1 to 64) of an engine of its own; with plain calls, if
-    /// the machine has no engine for this program ([`Error::is_absent`]).
+    /// Opens an engine and makes a ring on this many pages (1 to 64). Uses plain calls if
+    /// there is no engine for this program ([`Error::is_absent`]).
     ///
     /// # Errors
     ///
-    /// As [`Engine::open`] and [`Engine::register`], but for those; as
+    /// Those of [`Engine::open`] and [`Engine::register`], except absence; those of
     /// [`Ring::new`].
     pub fn open(pages: u32) -> Result<Self, Error> {
         Self::check(pages)?;
@@ -169,7 +168,8 @@ impl Ring {
         }
     }
 
-    /// With plain calls; as many in flight as so many pages (1 to 64) hold.
+    /// Makes a ring that uses plain calls and has room for as many operations as this many
+    /// pages (1 to 64).
     ///
     /// # Errors
     ///
@@ -206,11 +206,11 @@ impl Ring {
         })
     }
 
-    /// Gives the pages back, to be used without the ring; `None` if it has none.
+    /// Returns the pages, to be used without the ring; `None` if the ring has none.
     ///
     /// # Errors
     ///
-    /// The ring, while operations are in flight or results are not taken.
+    /// The ring itself, if operations are in flight or results are not taken.
     #[expect(clippy::result_large_err, reason = "the ring goes back to the caller")]
     pub fn into_pages(mut self) -> Result<Option<Pages>, Ring> {
         if self.in_flight() > 0 || !self.in_same_process() {
@@ -223,33 +223,32 @@ impl Ring {
         Ok(pages)
     }
 
-    /// Whether operations are executed by plain calls: there is no engine behind
-    /// the ring, or the kernel has refused the last operation that it had an
-    /// answer for.
+    /// Returns true if operations are made as plain calls: the ring has no engine, or the
+    /// kernel refused the last operation that it answered.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.pages.is_none() || self.closed.is_some() || self.refusing
     }
 
-    /// How many plain calls were made, for want of an engine or in place of
-    /// refused ones.
+    /// Returns how many plain calls were made, because there is no engine or in place of
+    /// refused operations.
     #[must_use]
     pub fn plain_calls(&self) -> u64 {
         self.helpers.made()
     }
 
-    /// How many operations are in flight, their results not taken.
+    /// Returns how many operations were submitted and their results not taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.unfinished() + self.ready.len()
     }
 
-    /// Those of them that have no result yet, as far as is known.
+    /// Returns how many of them have no known result yet.
     fn unfinished(&self) -> usize {
         self.flights.len() - self.free.len()
     }
 
-    /// How many more can be; none in a child after fork.
+    /// Returns how many more can be submitted; none in a forked child.
     #[must_use]
     pub fn free(&self) -> usize {
         if self.in_same_process() {
@@ -259,17 +258,17 @@ impl Ring {
         }
     }
 
-    /// False in a child after fork.
+    /// Returns false in a forked child.
     fn in_same_process(&self) -> bool {
         self.helpers.in_same_process()
     }
 
-    /// Takes an operation over; [`ring`](Self::ring) or [`wait`](Self::wait)
-    /// begins it. `token` comes back with its result.
+    /// Takes over an operation, which starts with the next [`ring`](Self::ring) or
+    /// [`wait`](Self::wait). `token` comes back with its result.
     ///
     /// # Errors
     ///
-    /// The operation, if there is no room for it, as in a child after fork.
+    /// The operation itself, if there is no room for it, as in a forked child.
     pub fn submit<O: Operation>(&mut self, operation: O, token: u64) -> Result<(), O> {
         if self.free() == 0 {
             return Err(operation);
@@ -289,9 +288,9 @@ impl Ring {
         Ok(())
     }
 
-    /// Begins what was submitted. Costs no trap with an engine, whose calls begin
-    /// with the next [`wait`](Self::wait) or [`next`](Self::next) unless a kernel
-    /// core polls.
+    /// Starts the submitted operations. With an engine this costs no trap: the kernel
+    /// executes them with the next [`wait`](Self::wait) or [`next`](Self::next), or as soon
+    /// as a poller sees them.
     pub fn ring(&mut self) {
         if self.in_same_process() {
             self.post();
@@ -310,16 +309,16 @@ impl Ring {
         self.helpers.begin();
     }
 
-    /// Writes a flight into a page, if there is one.
+    /// Stages a flight in a page, if there is one.
     fn stage(&mut self, index: u32) -> bool {
         let Some(pages) = self.pages.as_mut().filter(|_| self.closed.is_none()) else {
             return false;
         };
         let flight = self.flights[index as usize].as_mut();
         let flight = flight.expect("it was submitted");
-        // SAFETY: the call points to memory of `flight` alone, which owns it, and
-        // names a descriptor that it owns or shares. It stays in `flights` until
-        // the completion of the call was taken, and is leaked otherwise.
+        // SAFETY: the call points only to memory of `flight`, which owns it, and uses a
+        // descriptor that the flight owns or shares. The flight stays in `flights` until
+        // the completion of the call is taken, or is leaked.
         let Some(slot) = (unsafe { pages.stage(flight.parts.call) }) else {
             return false;
         };
@@ -329,7 +328,7 @@ impl Ring {
         true
     }
 
-    /// Has the plain call made: by a helper, or by this thread alone.
+    /// Has a helper make the plain call, or this thread if `own`.
     fn push(&mut self, index: u32, own: bool) {
         let flight = self.flights[index as usize].as_mut();
         let flight = flight.expect("it is in flight");
@@ -351,8 +350,8 @@ impl Ring {
         }
     }
 
-    /// Takes all results that are there into `ready`; what the kernel has
-    /// refused is begun as a plain call. Whether something came of it.
+    /// Moves all available results to `ready`, and starts plain calls in place of refused
+    /// ones. Returns true if there are new results.
     fn absorb(&mut self) -> bool {
         let before = self.ready.len();
         if self.watched.get() && before == 0 {
@@ -379,14 +378,14 @@ impl Ring {
         self.ready.len() > before
     }
 
-    /// Makes the descriptor readable if there are results, for whoever polls it.
+    /// Makes the descriptor readable if there are results and the program polls it.
     fn show(&self) {
         if self.watched.get() && !self.ready.is_empty() {
             self.helpers.signal();
         }
     }
 
-    /// A flight has a result.
+    /// Finishes a flight.
     fn finish(&mut self, index: u32, result: i64, reason: Reason) {
         let flight = self.flights[index as usize].take();
         self.free.push(index);
@@ -395,8 +394,8 @@ impl Ring {
         let result = call::to_io(result).map(|len| len as usize);
         if let (true, Ok(len)) = (grows, &result) {
             let len = (*len).min(buf.capacity());
-            // SAFETY: the call has written so many bytes from the beginning on,
-            // and there is room for them.
+            // SAFETY: the call has written this many bytes to the start of the buffer,
+            // which has room for them.
             unsafe { buf.set_len(len) };
         }
         self.ready.push_back(Done {
@@ -410,17 +409,17 @@ impl Ring {
         });
     }
 
-    /// Ends an operation as a signal would end its call: with EINTR or a partial
-    /// result; with ECANCELED and [`Reason::Cancelled`] if it has not begun; with
-    /// its result if it is too late. The result comes as ever. Whether an
-    /// operation with that token was found unfinished; all of them, if they are
-    /// several.
+    /// Ends an operation like a signal would: with EINTR or a partial result; with
+    /// ECANCELED and [`Reason::Cancelled`] if it has not started; with its own result if
+    /// the cancellation comes too late. The result arrives as usual. If several operations
+    /// have this token, all of them are cancelled. Returns true if one was found
+    /// unfinished.
     ///
-    /// A plain call is interrupted while it waits for its file to become ready.
+    /// A plain call can be interrupted only while it waits for its file to become ready.
     ///
     /// # Errors
     ///
-    /// As [`Pages::cancel`].
+    /// Those of [`Pages::cancel`].
     pub fn cancel(&mut self, token: u64) -> Result<bool, Error> {
         if !self.in_same_process() {
             return Err(Error::NotTheOwner);
@@ -452,8 +451,8 @@ impl Ring {
     }
 }
 
-/// Polls readable while results are there, for poll(2), epoll(7) and event
-/// loops: take them with [`Ring::next`] until it says `None`.
+/// Polls readable while there are results, for poll(2), epoll(7) and event loops. Take them
+/// with [`Ring::next`] until it returns `None`.
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if !self.watched.replace(true) {

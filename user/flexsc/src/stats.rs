@@ -26,7 +26,7 @@ macro_rules! stats {
 }
 
 stats! {
-    /// Counters of one engine since it was opened, and its present sizes.
+    /// Counters of an engine since it was opened, and its current sizes.
     Stats: flexsc_stats;
 
     /// Entries that the kernel accepted.
@@ -37,83 +37,83 @@ stats! {
     thread_done,
     /// Entries that were refused.
     refused,
-    /// Times that an executing thread blocked and another went on.
+    /// Number of times an executing thread blocked and another one took over.
     handoffs,
     /// KICK calls.
     kicks,
     /// WAIT calls.
     waits,
-    /// Times that a WAIT call had to sleep.
+    /// WAIT calls that had to sleep.
     sleeps,
-    /// Polls of the doorbells by kernel cores that found nothing.
+    /// Rounds of pollers over the doorbells that found nothing.
     spin_rounds,
-    /// Times that a kernel core gave up polling and slept.
+    /// Number of times a poller went to sleep.
     spin_sleeps,
-    /// Syscall threads now.
+    /// Current syscall threads.
     threads,
-    /// Of these, idle.
+    /// How many of these are idle.
     threads_idle,
     /// Syscall threads created so far.
     threads_created,
-    /// Syscall threads that ended for want of work.
+    /// Syscall threads that ended because there was no work.
     threads_retired,
     /// Syscall threads that could not be created.
     create_failed,
-    /// Most syscall threads that were ever taking entries at once.
+    /// Peak number of syscall threads that executed entries at once.
     max_active,
-    /// Most calls that were ever blocked at once.
+    /// Peak number of calls that were blocked at once.
     max_blocked,
-    /// Syscall pages now.
+    /// Current syscall pages.
     pages,
     /// CANCEL calls that found their call.
     cancels,
     /// Chains executed to their end or failure.
     chains,
-    /// Rounds of loops, the first of each not counted.
+    /// Rounds of loops, not counting the first round of each loop.
     loop_rounds,
-    /// Kernel cores that poll now, awake or not.
+    /// Current pollers, awake or asleep.
     spin_cpus,
-    /// Times that a kernel core was recruited for a backlog.
+    /// Number of times a poller was recruited for a backlog.
     recruited,
-    /// Times that a recruited core was given back.
+    /// Number of times a recruited poller was released.
     released,
-    /// Pools now.
+    /// Current pools.
     pools,
 }
 
 stats! {
-    /// Counters of one pool, and its present sizes.
+    /// Counters of a pool, and its current sizes.
     PoolStats: flexsc_pool_stats;
 
     /// Mask of the CPUs that its threads run on.
     cpus,
-    /// Threads that may be active at once.
+    /// Its concurrency limit.
     active_limit,
-    /// Nice value of its threads, as i64.
+    /// Nice value of its threads, as an i64.
     nice,
     /// Entries that its threads have executed.
     executed,
-    /// Times that an executing thread blocked and another went on.
+    /// Number of times an executing thread blocked and another one took over.
     handoffs,
-    /// Its threads now.
+    /// Its current threads.
     threads,
-    /// Of these, idle.
+    /// How many of these are idle.
     threads_idle,
     /// Threads created so far.
     threads_created,
-    /// Threads that ended for want of work.
+    /// Threads that ended because there was no work.
     threads_retired,
     /// Threads that could not be created.
     create_failed,
-    /// Most threads that were ever taking entries at once.
+    /// Peak number of threads that executed entries at once.
     max_active,
-    /// Most calls that were ever blocked at once.
+    /// Peak number of calls that were blocked at once.
     max_blocked,
-    /// Threads that are active now.
+    /// Threads that are executing entries.
     active,
-    /// Threads that are blocked in a call now.
+    /// Threads that are blocked in a call.
     blocked,
-    /// Registrations that wait for a thread now.
+    /// Registrations that wait for a thread.
     queued,
 }
 

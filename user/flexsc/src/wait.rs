@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Wait policies: how many results a wait is for, and how long.
+//! Wait policies: how many results to wait for, and how long.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::sys::abi;
 
 /// What [`Pages::wait`](crate::Pages::wait) waits for.
 ///
-/// Every wait lets the kernel execute what is posted; the policy says when it
+/// Every wait lets the kernel execute what is posted. The policy says when the wait
 /// returns.
 ///
 /// ```
@@ -30,8 +30,8 @@ pub struct Wait {
     timeout: Option<Duration>,
 }
 
-/// What a [`Wait`] consists of, so that it is passed in registers: policy and
-/// number as in the fast word, then the times.
+/// The parts of a [`Wait`], which fit into registers: policy and number as in the fast
+/// word, then the times.
 pub(crate) type Parts = (u64, Duration, Option<Duration>);
 
 impl Wait {
@@ -45,21 +45,21 @@ impl Wait {
         }
     }
 
-    /// Do not sleep: execute what is posted and return.
+    /// Executes what is posted and returns without sleeping.
     #[inline(always)]
     #[must_use]
     pub const fn none() -> Wait {
         Wait::policy(abi::FLEXSC_WAIT_NONE)
     }
 
-    /// Until one result is there.
+    /// Waits until there is a result.
     #[inline(always)]
     #[must_use]
     pub const fn any() -> Wait {
         Wait::policy(abi::FLEXSC_WAIT_ANY)
     }
 
-    /// Until `min` results are there; at least one.
+    /// Waits until there are `min` results, and at least one.
     #[inline(always)]
     #[must_use]
     pub const fn some(min: u32) -> Wait {
@@ -68,24 +68,23 @@ impl Wait {
         wait
     }
 
-    /// Until nothing that was posted is unfinished.
+    /// Waits until everything that was posted has finished.
     #[inline(always)]
     #[must_use]
     pub const fn all() -> Wait {
         Wait::policy(abi::FLEXSC_WAIT_ALL)
     }
 
-    /// As [`Wait::some`] with a number and a time that the kernel makes follow
-    /// the rate at which calls finish; at least one.
+    /// Like [`Wait::some`] with a number and a time that the kernel adapts to the rate at
+    /// which calls finish. Waits for at least one result.
     #[inline(always)]
     #[must_use]
     pub const fn adaptive() -> Wait {
         Wait::policy(abi::FLEXSC_WAIT_ADAPTIVE)
     }
 
-    /// For [`Wait::some`], and without effect on the others: be content with
-    /// fewer results when this time has passed since the first one. Zero, the
-    /// default: never.
+    /// Accepts fewer results once this time has passed since the first one. Only
+    /// [`Wait::some`] uses it. Default zero: waits for all of them.
     #[must_use]
     pub const fn linger(mut self, linger: Duration) -> Wait {
         if self.policy == abi::FLEXSC_WAIT_SOME {
@@ -94,27 +93,28 @@ impl Wait {
         self
     }
 
-    /// Give up with [`Error::TimedOut`](crate::Error::TimedOut) after this
-    /// time, counted from the call of wait. Default: never.
+    /// Fails with [`Error::TimedOut`](crate::Error::TimedOut) after this time, counted from
+    /// the call of wait. Default: never.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Wait {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Whether `finished` results, all there are or not, are enough.
+    /// Returns true if `finished` results are enough. `all` says that no call is
+    /// unfinished.
     pub(crate) const fn satisfied(&self, finished: usize, all: bool) -> bool {
         match self.policy {
             abi::FLEXSC_WAIT_NONE => true,
             abi::FLEXSC_WAIT_ANY => finished > 0,
             abi::FLEXSC_WAIT_SOME => finished > 0 && finished >= self.min as usize,
-            // What is enough only the kernel knows.
+            // Only the kernel knows how many are enough.
             abi::FLEXSC_WAIT_ADAPTIVE => finished > 0 && all,
             _ => all,
         }
     }
 
-    /// Whether there can ever be enough if there are `most` results at most.
+    /// Returns true if `most` results can ever satisfy the policy.
     pub(crate) const fn possible(&self, most: usize) -> bool {
         match self.policy {
             abi::FLEXSC_WAIT_NONE | abi::FLEXSC_WAIT_ALL => true,
@@ -123,7 +123,7 @@ impl Wait {
         }
     }
 
-    /// The same for someone who has `there` results already.
+    /// The policy for a caller that already has `there` results.
     pub(crate) const fn less(mut self, there: usize) -> Wait {
         if there > 0 {
             match self.policy {
@@ -135,19 +135,19 @@ impl Wait {
         self
     }
 
-    /// When to be content with what is there if the first result came `first`.
+    /// When the linger time ends if the first result came at `first`.
     pub(crate) fn linger_end(&self, first: Instant) -> Option<Instant> {
         (!self.linger.is_zero())
             .then(|| first.checked_add(self.linger))
             .flatten()
     }
 
-    /// The moment of the timeout, counted from now.
+    /// The deadline, counted from now.
     pub(crate) fn end(&self) -> Option<Instant> {
         Instant::now().checked_add(self.timeout?)
     }
 
-    /// With so much time, instead of what it has.
+    /// Replaces the timeout.
     pub(crate) const fn within(mut self, timeout: Option<Duration>) -> Wait {
         self.timeout = timeout;
         self
@@ -167,13 +167,13 @@ impl Wait {
         }
     }
 
-    /// Whether no times are to be kept.
+    /// Returns true if there is neither a timeout nor a linger time.
     #[inline(always)]
     pub(crate) const fn is_timeless(&self) -> bool {
         self.timeout.is_none() && self.linger.is_zero()
     }
 
-    /// The argument of WAIT_FAST, for waits that are timeless; `id` has 16 bits.
+    /// The argument of WAIT_FAST, for waits without times. `id` has 16 bits.
     #[inline(always)]
     pub(crate) const fn fast(&self, id: u32) -> u64 {
         ((self.min as u64) << 32) | ((self.policy as u64) << 16) | (id as u64)
@@ -196,7 +196,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The CLOCK_MONOTONIC time in `timeout` from now; never 0, which means never.
+/// The CLOCK_MONOTONIC time `timeout` from now; never 0, which means no timeout.
 fn deadline(timeout: Duration) -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     // The kernel's times are signed.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! All interleavings of program and kernel on one page, under the memory model:
-//! the program's half is the [`PageQueue`] that ships, the kernel's half is what
-//! `linux/flexsc.h` promises. Loom runs its threads one at a time on a single
-//! thread of ours, so that `Rc` will do.
+//! All interleavings of program and kernel on one page, under the memory model. The
+//! program's half is the [`PageQueue`] that ships; the kernel's half is what
+//! `linux/flexsc.h` promises. Loom runs its threads one at a time on a single thread, so
+//! `Rc` is sufficient.
 
 #![expect(unsafe_code, reason = "loom's cells")]
 
@@ -41,7 +41,7 @@ impl Flags for ModelFlags {
     }
 }
 
-/// Leaves the barrier out.
+/// Flags without the barrier.
 struct NoFence(AtomicU32);
 
 impl Flags for NoFence {
@@ -52,7 +52,7 @@ impl Flags for NoFence {
     fn fence(&self, _: Ordering) {}
 }
 
-/// What of the flags only the kernel does.
+/// What only the kernel does with the flags.
 trait KernelFlags: Flags + 'static {
     fn new() -> Self;
     fn set(&self, value: u32);
@@ -78,8 +78,8 @@ impl KernelFlags for NoFence {
     }
 }
 
-/// All interleavings with at most so many switches at a moment of loom's own
-/// choosing: more find nothing new and take minutes.
+/// Explores all interleavings with a bounded number of preemptions. More find nothing new
+/// and take minutes.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
@@ -88,14 +88,14 @@ fn explore(model: impl Fn() + Sync + Send + 'static) {
 
 const PREEMPTIONS: usize = 4;
 
-/// Entries that are used. The others are in flight from the start and never
-/// finish, so that an entry comes again soon.
+/// The number of entries in use. The others are in flight from the start and never finish,
+/// so that entries are reused soon.
 const USED: usize = 2;
 const FIRST: u32 = ENTRIES - USED as u32;
 const STUCK: u64 = u64::MAX >> USED;
 
-/// What both sides share. Loom fails the test if one side touches a cell
-/// while the other may.
+/// Memory shared by both sides. Loom fails the test if one side touches a cell while the
+/// other may.
 struct Shared<F> {
     posted: ModelWord,
     reaped: ModelWord,
@@ -123,7 +123,7 @@ impl<F: KernelFlags> Shared<F> {
     }
 }
 
-/// The one page of a queue.
+/// The only page of a queue.
 struct Page<F>(Rc<Shared<F>>);
 
 impl<F: KernelFlags> Memory for Page<F> {
@@ -174,7 +174,7 @@ impl<F: KernelFlags> Memory for Page<F> {
     }
 }
 
-/// The kernel's half: its own copies of its words.
+/// The kernel's half, with copies of its own words.
 struct Kernel {
     taken: u64,
     done: u64,
@@ -188,7 +188,7 @@ impl Kernel {
         }
     }
 
-    /// Takes and executes what is posted; returns how much that was.
+    /// Takes and executes what is posted. Returns how many entries it executed.
     fn drain<F>(&mut self, shared: &Shared<F>) -> u32 {
         // ORDERING: acquire, pairs with the program's release.
         let posted = shared.posted.0.load(Ordering::Acquire);
@@ -207,7 +207,7 @@ impl Kernel {
         pending.count_ones()
     }
 
-    /// Before it sleeps: whether it may.
+    /// Returns true if the kernel may sleep.
     fn may_sleep<F: KernelFlags>(&self, shared: &Shared<F>) -> bool {
         shared.flags.set(NEED_WAKEUP);
         fence(Ordering::SeqCst);
@@ -215,7 +215,7 @@ impl Kernel {
     }
 }
 
-/// A kernel that looks again and again until it has executed `count`.
+/// A kernel that polls until it has executed `count` entries.
 fn busy_kernel<F>(shared: &Shared<F>, count: u32) {
     let mut kernel = Kernel::new();
     let mut left = count;
@@ -227,14 +227,14 @@ fn busy_kernel<F>(shared: &Shared<F>, count: u32) {
     }
 }
 
-/// A kernel core that looks, sleeps and is kicked, until it has executed `count`.
+/// A poller that looks, sleeps and is kicked, until it has executed `count` entries.
 fn sleeping_kernel<F: KernelFlags>(shared: &Shared<F>, count: u32) {
     let mut kernel = Kernel::new();
     let mut left = count;
     while left > 0 {
         left -= kernel.drain(shared);
         if left > 0 && kernel.may_sleep(shared) {
-            // Loom fails the test if nobody ever comes.
+            // Loom fails the test if nobody ever kicks.
             shared.kick.wait();
         }
         shared.flags.set(0);
@@ -261,7 +261,7 @@ impl<F: KernelFlags> Program<F> {
         }
     }
 
-    /// Stages the call that has the next number; returns its entry.
+    /// Stages a call with the next number. Returns its slot.
     fn stage(&mut self) -> Slot {
         self.next += 1;
         self.queue.stage(&calls::close(self.next)).unwrap()
@@ -273,8 +273,8 @@ impl<F: KernelFlags> Program<F> {
         }
     }
 
-    /// Takes all results that are there; returns how many. They come in the
-    /// order of posting, since no more than a round of entries is in flight.
+    /// Takes all available results and returns how many. They arrive in the order of
+    /// posting, since no more than one round of entries is in flight.
     fn reap(&mut self, seen: &mut i64) -> u32 {
         let mut count = 0;
         while let Some((_, answer)) = self.queue.poll() {
@@ -284,7 +284,7 @@ impl<F: KernelFlags> Program<F> {
         count
     }
 
-    /// Waits for so many results; returns their sum.
+    /// Waits for `count` results and returns their sum.
     fn reap_all(&mut self, count: u32) -> i64 {
         let (mut left, mut sum) = (count, 0);
         while left > 0 {
@@ -325,7 +325,7 @@ fn an_entry_is_used_again_only_after_its_result_was_read() {
             program.queue.ring();
             assert_eq!(program.reap_all(1), number + 1);
         }
-        // The model is about entries that come again.
+        // The model must reuse an entry.
         assert_eq!(slots[0], slots[2]);
         kernel.join().unwrap();
     });

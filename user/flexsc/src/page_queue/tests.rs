@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The queue against a kernel that is played.
+//! The page queue against a simulated kernel.
 
 use super::*;
 use crate::calls;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-/// Plays the kernel: accepts what is posted and finishes `which` of it.
+/// Simulates the kernel: accepts what is posted and finishes `which` of it.
 fn execute(queue: &PageQueue, page: usize, which: u64) {
     let ctrl = queue.region.ctrl(page);
     ctrl.taken
@@ -80,7 +80,7 @@ fn a_freed_entry_is_used_again() {
     assert_eq!(slot, slot_of(1, 5));
     assert_eq!(queue.stage(&calls::getpid()), Some(slot));
     assert_eq!(queue.stage(&calls::getpid()), None);
-    // The kernel learns of the freed entry before it is posted again.
+    // The kernel learns that the entry is free before it is posted again.
     assert!(queue.ring());
     let ctrl = queue.region.ctrl(1);
     assert_eq!(ctrl.reaped.load(Ordering::Relaxed), 1 << 5);
@@ -238,7 +238,7 @@ fn a_chain_lies_on_one_page() {
             .count_ones(),
         40
     );
-    // Their entries are those of single calls again, once they are free.
+    // Once they are free, their entries serve single calls again.
     execute(&queue, 0, u64::MAX);
     while queue.poll().is_some() {}
     let mut slot = None;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Plain calls in place of refused ones, as their results are taken.
+//! Makes plain calls in place of refused ones when their results are taken.
 
 #![expect(unsafe_code, reason = "makes posted calls plainly")]
 
@@ -10,20 +10,20 @@ use crate::doorbell::ENTRIES;
 use crate::fallback;
 
 impl Pages {
-    /// Makes a plain call in place of a refused one, if that is wanted.
+    /// Makes a plain call in place of a refused one, if enabled.
     #[cold]
     #[inline(never)]
     pub(super) fn refused(&mut self, slot: Slot, mut result: i64, reason: u8) -> Completion {
         let reason = Reason::from_raw(reason);
         if let Some(at) = self.made.iter().position(|&(made, _)| made == slot) {
-            // A link of a chain that was made when its first result was taken.
+            // A link of a chain that was made when the chain's first result was taken.
             result = self.made.swap_remove(at).1;
         } else if self.fallback && fallback::applies(result, reason) {
             let call = self.queue.call(slot);
             if !call.is_linked() {
                 self.fallbacks += 1;
-                // SAFETY: whoever posted it has promised that it is good until
-                // its completion is taken, which is now.
+                // SAFETY: the poster has promised that the call is valid until its
+                // completion is taken, which happens now.
                 result = unsafe { fallback::make(&call) };
             } else if let Some(made) = self.make_chain(slot) {
                 result = made;
@@ -36,16 +36,15 @@ impl Pages {
         }
     }
 
-    /// Makes the chain plainly that begins in that slot; nothing of it was
-    /// executed. Returns the result of its first call, and keeps the others for
-    /// when they are taken. `None` if that cannot be done: it depends on calls
-    /// before it, one of its calls was executed after all, or it has a loop, which
-    /// may have gone round already.
+    /// Makes the chain that begins in this slot, of which nothing was executed, as plain
+    /// calls. Returns the result of its first call and keeps the others until they are
+    /// taken. Returns `None` if this is impossible: the calls depend on earlier ones, one
+    /// of them was executed, or there is a loop, which may have run some rounds already.
     fn make_chain(&mut self, first: Slot) -> Option<i64> {
         let chain = self.chain_from(first)?;
         let mut results = vec![0; chain.len()];
-        // SAFETY: whoever posted the calls has promised that they are good until
-        // their completions are taken, of which this is the first.
+        // SAFETY: the poster has promised that the calls are valid until their completions
+        // are taken. This is the first of them.
         unsafe { chain.make(&mut results, 1) }.ok()?;
         let executed = results
             .iter()
@@ -57,7 +56,7 @@ impl Pages {
         results.first().copied()
     }
 
-    /// The chain of which nothing but what is from that slot on is left.
+    /// Returns the chain whose remaining calls begin in this slot.
     fn chain_from(&self, first: Slot) -> Option<Chain> {
         let mut chain = Chain::new();
         let on_page = (ENTRIES - first.entry()) as usize;
@@ -69,7 +68,7 @@ impl Pages {
                 let reason = Reason::from_raw(answer.reason);
                 Some(reason == Reason::Chain || fallback::applies(answer.result, reason))
             };
-            // Whatever else lies there is no link of this chain.
+            // An entry with any other answer is not a link of this chain.
             if call.is_repeated() || nth > 0 && skipped() != Some(true) {
                 return None;
             }

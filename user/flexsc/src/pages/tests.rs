@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pages against a kernel that is played, and in a child after fork.
+//! Pages with a simulated kernel, and in a forked child.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -20,7 +20,7 @@ fn stage(pages: &mut Pages, call: Call) -> Slot {
     unsafe { pages.stage(call) }.unwrap()
 }
 
-/// The kernel refuses what is in that slot.
+/// Simulates the kernel: refuses the call in this slot.
 fn refuse(pages: &Pages, slot: Slot, reason: u32) {
     let answer = Answer {
         result: -i64::from(libc::EOPNOTSUPP),
@@ -29,7 +29,7 @@ fn refuse(pages: &Pages, slot: Slot, reason: u32) {
     pages.queue.region().finish(slot.index(), answer);
 }
 
-/// What the kernel sees of the program: posted and reaped.
+/// The words that the program shows to the kernel: posted and reaped.
 fn words(pages: &Pages) -> [u64; 2] {
     use crate::page_queue::Memory;
     let ctrl = pages.queue.region().ctrl(0);
@@ -38,7 +38,7 @@ fn words(pages: &Pages) -> [u64; 2] {
 
 #[test]
 fn a_child_has_no_pages() {
-    // The mapping is shared here: what a child writes its parent sees.
+    // The mapping is shared here, so the parent sees what a child writes.
     let mut pages = pages();
     let done = stage(&mut pages, calls::getppid());
     pages.ring();
@@ -120,8 +120,8 @@ fn refused_calls_are_made_plainly_unless_told_otherwise() {
 fn a_link_is_never_made_alone() {
     let mut pages = pages();
     let file = File::open("/proc/self/stat").unwrap();
-    // A chain by hand: the middle one takes a result and has a placeholder,
-    // which is a descriptor of ours. The kernel refuses that one.
+    // A chain linked by hand. Its middle call takes a result and has one of our descriptors
+    // as a placeholder. The kernel refuses that call.
     let placeholder = std::os::fd::AsRawFd::as_raw_fd(&file);
     let linked = abi::FLEXSC_ENTRY_LINK as u8;
     let chain = [

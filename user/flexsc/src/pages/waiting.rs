@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for results: flexsc_wait(2), the ioctl, or no trap at all.
+//! Waiting for results: by flexsc_wait(2), by the ioctl, or without a trap.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
@@ -11,19 +11,18 @@ use crate::sys::device;
 use crate::{Error, Wait, wait};
 
 impl Pages {
-    /// Posts what is staged, has the kernel execute it, and sleeps until the
-    /// policy is satisfied. Returns how many results there are to take. Costs
-    /// one trap, and none where nothing was staged, the results are there
-    /// already and nothing is left to execute.
+    /// Posts what is staged, lets the kernel execute it, and sleeps until the policy is
+    /// satisfied. Returns how many results can be taken. Costs one trap, or none if nothing
+    /// was staged, nothing is left to execute, and the results are already available.
     ///
-    /// The trap is flexsc_wait(2), and the ioctl where the kernel or a seccomp
-    /// filter refuses that call with an error; a filter that kills must be told
-    /// of it ([`set_wait_by_ioctl`](Self::set_wait_by_ioctl)).
+    /// The trap is flexsc_wait(2), or the ioctl if the kernel or a seccomp filter refuses
+    /// that call with an error. If a filter kills instead, the program must choose the
+    /// ioctl ([`set_wait_by_ioctl`](Self::set_wait_by_ioctl)).
     ///
     /// # Errors
     ///
     /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::NothingToWaitFor`],
-    /// [`Error::Filtered`], [`Error::NotTheOwner`] in a child after fork.
+    /// [`Error::Filtered`], [`Error::NotTheOwner`] in a forked child.
     #[inline(always)]
     pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
         if !self.in_same_process() {
@@ -44,8 +43,8 @@ impl Pages {
         self.wait_failed(wait.parts(), there)
     }
 
-    /// Nothing was staged: a trap is needed only where the results that are
-    /// there are not enough, or something is left to execute.
+    /// Waits when nothing was staged. Needs a trap only if the available results are not
+    /// enough or something is left to execute.
     #[cold]
     #[inline(never)]
     fn wait_idle(&mut self, wait: wait::Parts) -> Result<usize, Error> {
@@ -61,13 +60,13 @@ impl Pages {
         usize::try_from(there).or_else(|_| self.wait_failed(wait, there))
     }
 
-    /// flexsc_wait(2) has failed.
+    /// Handles a failure of flexsc_wait(2).
     #[cold]
     #[inline(never)]
     fn wait_failed(&mut self, wait: wait::Parts, result: i64) -> Result<usize, Error> {
         let errno = Errno::from_raw(-result as i32);
-        // ENOSYS: no such call; ENOTTY: the module does not serve it; EPERM: a
-        // filter, or the caller is not the owner.
+        // ENOSYS: the kernel has no such call. ENOTTY: the module does not serve it. EPERM:
+        // a filter, or the caller is not the owner.
         if !matches!(errno, Errno::ENOSYS | Errno::ENOTTY | Errno::EPERM) {
             return Err(self.wait_error(errno));
         }
@@ -102,25 +101,25 @@ impl Pages {
         }
     }
 
-    /// Has this eventfd(2) signalled when results of these pages are there; `None`:
-    /// none any more. The kernel keeps it open by itself.
+    /// Sets the eventfd(2) that the kernel signals when there are results of these pages;
+    /// `None` removes it. The kernel keeps its own reference.
     ///
     /// # Errors
     ///
-    /// [`Error::BadEventFd`] if it is not one, [`Error::NotTheOwner`],
+    /// [`Error::BadEventFd`] if the descriptor is not an eventfd, [`Error::NotTheOwner`],
     /// [`Error::Filtered`], [`Error::TooOld`].
     pub fn set_eventfd(&self, eventfd: Option<BorrowedFd<'_>>) -> Result<(), Error> {
         let fd = self.engine().fd.as_fd();
         device::eventfd(fd, self.id(), eventfd).map_err(|errno| match errno {
             Errno::EBADF | Errno::EINVAL => Error::BadEventFd,
-            Errno::ENOTTY => Error::TooOld("eventfds of registrations"),
+            Errno::ENOTTY => Error::TooOld("EVENTFD"),
             errno => self.engine().error("set an eventfd", errno),
         })
     }
 
-    /// Whether [`wait`](Self::wait) uses the ioctl alone: for programs under a
-    /// seccomp filter that kills who makes a call that it does not know, and
-    /// for comparisons. It does by itself where flexsc_wait(2) fails.
+    /// Sets whether [`wait`](Self::wait) uses only the ioctl: for programs under a seccomp
+    /// filter that kills on unknown calls, and for comparisons. If flexsc_wait(2) fails
+    /// with an error, the crate changes to the ioctl by itself.
     pub fn set_wait_by_ioctl(&mut self, on: bool) {
         self.by_call = !on && self.id() <= 0xffff;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of a ring.
+//! Dropping a ring.
 
 use std::fmt;
 use std::mem;
@@ -12,13 +12,13 @@ use crate::{Error, Wait};
 const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Ring {
-    /// Cancels all that is in flight and waits for its end.
+    /// Cancels all operations in flight and waits for them.
     fn end_all(&mut self) -> Result<(), Error> {
         let end = Instant::now() + DROP_TIMEOUT;
         loop {
             self.ready.clear();
             self.absorb();
-            // Once more each time: what was refused by now is with a helper.
+            // Repeated in each round, because a refused operation moves to a helper.
             for index in 0..self.flights.len() as u32 {
                 let flight = self.flights[index as usize].as_mut();
                 let at = flight.filter(|flight| !flight.cancelled).map(|flight| {
@@ -45,21 +45,21 @@ impl Ring {
     }
 }
 
-/// Cancels what is in flight and waits for it, two seconds at most; operations
-/// that were not begun are not. What does not end in that time (a disk may take
-/// long) keeps its buffer and its descriptor: they are leaked.
+/// Cancels the operations in flight and waits for them, two seconds at most. Submitted
+/// operations that were not started are dropped. If a call does not end in this time (a
+/// disk may take long), its buffer and its descriptor are leaked.
 ///
 /// To lose nothing, take all results first.
 impl Drop for Ring {
     fn drop(&mut self) {
         if !self.in_same_process() {
-            // A child after fork: nothing is in flight here, and what the
-            // helpers of the parent were about to change is in pieces.
+            // In a forked child nothing is in flight, and the state that the parent's
+            // helpers were changing is inconsistent.
             self.helpers.abandon();
             return;
         }
         if self.flights.iter().any(Option::is_some) && self.end_all().is_err() {
-            // Calls may still use the buffers: they are not ours to free.
+            // Calls may still use the buffers, so they must not be freed.
             mem::forget(mem::take(&mut self.flights));
         }
     }

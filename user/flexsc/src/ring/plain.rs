@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Plain calls in place of an engine, with an engine's concurrency: none of them
-//! holds up another, nor whoever waits with a timeout.
+//! Plain calls with the concurrency of an engine: none of them holds up another, or delays
+//! a wait with a timeout.
 //!
-//! What is begun together is a burst. Its calls are made by helper threads: the
-//! first is made by the owner, each makes the next one before it enters a call
-//! that may block, and all end with the burst. So there are never more than
-//! there are calls in flight, and each has the credentials, filters, files and
-//! namespaces that the owner had when it began the burst: idle threads that stay
-//! would keep old ones.
+//! Calls that start together form a burst. Helper threads make them: the owner starts the
+//! first helper, each helper starts the next one before it enters a call that may block,
+//! and all end with the burst. So there are never more helpers than calls in flight, and
+//! each has the credentials, filters, files and namespaces that the owner had when it
+//! started the burst. Idle threads that stay would keep old ones.
 //!
-//! Before a call may wait for others, its file is polled; by that it can be
-//! cancelled. If no helper can be made, the owner makes the calls itself, while
-//! it waits, as their files become ready.
+//! Before a call that may block, a helper polls the file; this is where the call can be
+//! cancelled. If no helper can be started, the owner makes the calls itself while it waits,
+//! as their files become ready.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -27,31 +26,31 @@ use crate::fallback;
 use crate::sys::guard::ForkGuard;
 use crate::sys::poll::{self, EventFd, Readiness};
 
-/// One call to be made.
+/// A call to make.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
-    /// Whose result it is.
+    /// The flight that gets the result.
     pub(super) flight: u32,
     pub(super) call: Call,
     pub(super) fd: RawFd,
     pub(super) readiness: Readiness,
 }
 
-/// A call that was made, or was not to be.
+/// The answer of a call that was made or cancelled.
 pub(super) type Answer = (u32, i64, Reason);
 
 /// The owner's side.
 ///
 /// # Invariants
 ///
-/// What a job points to and its descriptor are there until its answer was
-/// taken: the caller of [`Helpers::push`] has promised it.
+/// The memory and the descriptor of a job are valid until its answer is taken. The caller
+/// of [`Helpers::push`] has promised it.
 #[derive(Debug)]
 pub(super) struct Helpers {
     shared: Arc<Shared>,
-    /// Pushed and not begun.
+    /// Jobs of the next burst.
     fresh: Vec<Job>,
-    /// To be made by the owner and nobody else.
+    /// Jobs that only the owner may make.
     own: Vec<Job>,
     burst: u64,
     outstanding: usize,
@@ -62,36 +61,36 @@ pub(super) struct Helpers {
 
 #[derive(Debug)]
 struct Shared {
-    /// Rung when there are answers, or when helpers are short.
+    /// Signalled when there are answers, or when no helper could be started.
     eventfd: EventFd,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Not begun, each with its burst.
+    /// Jobs that were not started, each with its burst.
     queue: VecDeque<(u64, Job)>,
     running: Vec<Running>,
     answers: Vec<Answer>,
-    /// Bursts for which a helper was made that has not come to work yet.
+    /// Bursts whose new helper has not started to work yet.
     starting: Vec<u64>,
-    /// A helper could not be made: the owner makes what is in the queue.
+    /// A helper could not be started, so the owner makes the queued calls.
     short: bool,
 }
 
-/// A call that a helper makes.
+/// A call that a helper is making.
 #[derive(Debug)]
 struct Running {
     flight: u32,
     cancelled: bool,
-    /// Wakes the helper while it polls.
+    /// Wakes the helper from its poll.
     eventfd: Option<Arc<EventFd>>,
 }
 
-/// What most helpers need of their stack is a few hundred bytes.
+/// Most helpers use a few hundred bytes of their stack.
 const STACK: usize = 64 << 10;
 
-/// How often a helper looks whether it is cancelled, for want of an eventfd.
+/// How often a helper checks for cancellation if it has no eventfd.
 const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
 const EINTR: i64 = -(libc::EINTR as i64);
@@ -100,7 +99,7 @@ const ECANCELED: i64 = -(libc::ECANCELED as i64);
 impl Helpers {
     /// # Errors
     ///
-    /// Those of eventfd(2).
+    /// The errors of eventfd(2).
     pub(super) fn new() -> Result<Self, Errno> {
         Ok(Helpers {
             shared: Arc::new(Shared {
@@ -117,8 +116,8 @@ impl Helpers {
         })
     }
 
-    /// False in a child after fork, where no helper works and a lock may be
-    /// held for ever.
+    /// Returns false in a forked child, where no helper works and a lock may be held for
+    /// ever.
     pub(super) fn in_same_process(&self) -> bool {
         match &self.guard {
             Some(guard) => guard.in_same_process(),
@@ -126,12 +125,12 @@ impl Helpers {
         }
     }
 
-    /// Calls pushed whose answer was not taken.
+    /// Returns how many pushed calls have an answer that was not taken.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding
     }
 
-    /// Calls that were made.
+    /// Returns how many calls were made.
     pub(super) fn made(&self) -> u64 {
         self.made
     }
@@ -145,7 +144,7 @@ impl Helpers {
         self.shared.eventfd.signal();
     }
 
-    /// Ends what [`Helpers::signal`] began.
+    /// Undoes [`Helpers::signal`].
     pub(super) fn clear(&self) {
         self.shared.eventfd.clear();
     }
@@ -154,25 +153,25 @@ impl Helpers {
     ///
     /// # Safety
     ///
-    /// The call must be good until its answer was taken, for any thread.
+    /// The call must be valid in any thread until its answer is taken.
     #[expect(unsafe_code, reason = "a promise about memory")]
     pub(super) unsafe fn push(&mut self, job: Job) {
         self.fresh.push(job);
         self.outstanding += 1;
     }
 
-    /// Adds a call that the owner makes itself, when it can.
+    /// Adds a call that the owner itself makes when its file is ready.
     ///
     /// # Safety
     ///
-    /// The call must be good until its answer was taken.
+    /// The call must be valid until its answer is taken.
     #[expect(unsafe_code, reason = "a promise about memory")]
     pub(super) unsafe fn push_own(&mut self, job: Job) {
         self.own.push(job);
         self.outstanding += 1;
     }
 
-    /// Begins what was pushed.
+    /// Starts the pushed calls.
     pub(super) fn begin(&mut self) {
         if self.fresh.is_empty() {
             return;
@@ -187,7 +186,7 @@ impl Helpers {
         start(&self.shared, burst);
     }
 
-    /// Makes those calls that are the owner's to make and whose files are ready.
+    /// Makes the owner's calls whose files are ready.
     pub(super) fn make_ready(&mut self) {
         let is_ready = |job: &Job| poll::is_ready(job.fd, job.readiness);
         while let Some(at) = self.own.iter().position(is_ready) {
@@ -195,7 +194,7 @@ impl Helpers {
             self.make(job);
         }
         loop {
-            // A helper may have it first: what is taken is taken under the lock.
+            // A helper may take the job first, so it is removed under the lock.
             let mut state = self.shared.lock();
             let ready = |(_, job): &(u64, Job)| is_ready(job);
             let at = state.queue.iter().position(ready).filter(|_| state.short);
@@ -215,12 +214,12 @@ impl Helpers {
             .push((job.flight, result, Reason::None));
     }
 
-    /// Takes all answers that are there.
+    /// Takes all available answers.
     pub(super) fn take(&mut self) -> Vec<Answer> {
         if self.outstanding == 0 {
             return Vec::new();
         }
-        // Before the answers are taken: one that comes later rings again.
+        // Cleared before the answers are taken, because a later answer signals again.
         self.shared.eventfd.clear();
         let mut state = self.shared.lock();
         state.short &= !state.queue.is_empty();
@@ -232,8 +231,8 @@ impl Helpers {
         answers
     }
 
-    /// What to poll while there are no answers: the eventfd first, then the files
-    /// of calls that are the owner's to make.
+    /// Returns what to poll while there are no answers: first the eventfd, then the files
+    /// of the owner's calls.
     pub(super) fn wanted(&self) -> Vec<libc::pollfd> {
         let eventfd = poll::wanted(self.eventfd().as_raw_fd(), Readiness::Readable);
         let mut wanted = vec![eventfd];
@@ -246,8 +245,8 @@ impl Helpers {
         wanted
     }
 
-    /// Ends a call: it is not begun, or it is interrupted while it waits for its
-    /// file. Whether it was found without an answer.
+    /// Cancels a call: prevents it from starting, or interrupts it while it waits for its
+    /// file. Returns true if the call was found without an answer.
     pub(super) fn cancel(&mut self, flight: u32) -> bool {
         let mut state = self.shared.lock();
         let queued = |(_, job): &(u64, Job)| job.flight == flight;
@@ -273,7 +272,7 @@ impl Helpers {
         })
     }
 
-    /// In a child after fork: whatever the lock guards stays as it is.
+    /// In a forked child: leaks the state that the lock protects.
     pub(super) fn abandon(&self) {
         std::mem::forget(Arc::clone(&self.shared));
     }
@@ -285,7 +284,7 @@ impl Shared {
     }
 }
 
-/// Makes a helper for the burst, which is in `starting`.
+/// Starts a helper for the burst, which is in `starting`.
 fn start(shared: &Arc<Shared>, burst: u64) {
     let theirs = Arc::clone(shared);
     let made: io::Result<_> = poll::without_signals(|| {
@@ -300,7 +299,7 @@ fn start(shared: &Arc<Shared>, burst: u64) {
     }
 }
 
-/// A helper: makes calls of its burst until there are no more.
+/// The body of a helper: makes calls of its burst until there are no more.
 fn help(shared: &Arc<Shared>, burst: u64) {
     let mut eventfd = None;
     let mut state = shared.lock();
@@ -316,7 +315,7 @@ fn help(shared: &Arc<Shared>, burst: u64) {
             cancelled: false,
             eventfd: None,
         });
-        // Somebody must be there for the rest if this call blocks.
+        // If this call blocks, another helper must make the rest.
         let next = state.queue.iter().any(of_burst) && !state.starting.contains(&burst);
         if next {
             state.starting.push(burst);
@@ -337,7 +336,7 @@ fn help(shared: &Arc<Shared>, burst: u64) {
     }
 }
 
-/// Waits until the call would not wait for others. False if it is cancelled.
+/// Waits until the call would not block. Returns false if it is cancelled.
 fn wait_for(job: &Job, shared: &Shared, eventfd: &mut Option<Arc<EventFd>>) -> bool {
     while !poll::is_ready(job.fd, job.readiness) {
         if eventfd.is_none() {
@@ -353,17 +352,17 @@ fn wait_for(job: &Job, shared: &Shared, eventfd: &mut Option<Arc<EventFd>>) -> b
                 .map(|eventfd| poll::wanted(eventfd.as_fd().as_raw_fd(), Readiness::Readable)),
         );
         let time = eventfd.is_none().then_some(CANCEL_CHECK);
-        // Why it ends is looked at anew.
+        // The loop checks the reason again.
         let _ = poll::poll(&mut fds, time);
         if let Some(eventfd) = eventfd {
-            // Before the next look at `cancelled`, which is set before the ring.
+            // Cleared before `cancelled` is read again, which is set before the signal.
             eventfd.clear();
         }
     }
     true
 }
 
-/// Says by which eventfd the helper is woken. False if the call is cancelled.
+/// Publishes the eventfd that wakes the helper. Returns false if the call is cancelled.
 fn announce(job: &Job, shared: &Shared, eventfd: Option<&Arc<EventFd>>) -> bool {
     let mut state = shared.lock();
     let mut running = state.running.iter_mut();
@@ -377,7 +376,7 @@ fn announce(job: &Job, shared: &Shared, eventfd: Option<&Arc<EventFd>>) -> bool 
 /// Makes the call.
 #[expect(unsafe_code, reason = "system calls by number")]
 fn make(job: &Job) -> i64 {
-    // SAFETY: by the invariant of `Helpers` it is good until its answer was
-    // taken, which is not there yet.
+    // SAFETY: by the invariant of `Helpers` it is valid until its answer is taken, and
+    // there is no answer yet.
     unsafe { fallback::make(&job.call) }
 }

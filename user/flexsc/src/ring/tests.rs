@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rings without an engine, and on pages whose kernel is played.
+//! Rings without an engine, and on pages with a simulated kernel.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -35,7 +35,7 @@ fn next(ring: &mut Ring) -> Done {
     ring.next_or_wait().unwrap().unwrap()
 }
 
-/// By `next` alone.
+/// Waits with `next` alone.
 fn next_without_wait(ring: &mut Ring) -> Done {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -59,7 +59,7 @@ fn is_open(fd: RawFd) -> bool {
 
 #[test]
 fn a_call_that_blocks_holds_up_no_other() {
-    // Everything comes from a write that is submitted last.
+    // All reads depend on a write that is submitted last.
     let (near, far) = pair();
     let (near, far) = (Fd::from(near), Fd::from(far));
     let mut ring = plain();
@@ -138,7 +138,7 @@ fn dropping_it_ends_what_is_in_flight() {
     let begin = Instant::now();
     drop(ring);
     assert!(begin.elapsed() < PATIENCE);
-    // It has not been leaked either.
+    // The descriptor was not leaked either.
     assert!(!is_open(number));
     drop(near);
 }
@@ -173,7 +173,7 @@ fn operations_are_cancelled_wherever_they_are() {
     assert_eq!((done.token, done.reason), (2, Reason::None));
     assert_eq!(done.result.unwrap_err().raw_os_error(), Some(libc::EINTR));
     assert_eq!(ring.cancel(2), Ok(false));
-    // The other one goes on.
+    // The other one continues.
     near.write_all(b"x").unwrap();
     let done = next(&mut ring);
     assert_eq!(
@@ -200,7 +200,7 @@ fn a_buffer_with_capacity_is_filled() {
     submit(&mut ring, Read::new(&zero, empty), 0);
     let done = next(&mut ring);
     assert_eq!((done.result.unwrap(), done.buf.len()), (capacity, capacity));
-    // One that has a length keeps it, and no more than that is written.
+    // A buffer with a length keeps it, and no more than that is written.
     let mut buf = Vec::with_capacity(100);
     buf.push(1);
     submit(&mut ring, Read::new(&zero, buf), 0);
@@ -310,7 +310,7 @@ fn a_child_has_no_ring() {
             && ring.wait(Wait::all()) == Err(Error::NotTheOwner)
             && ring.next_or_wait().is_err()
             && ring.cancel(0) == Err(Error::NotTheOwner);
-        // The memory is the parent's to drop, this copy is not.
+        // Only this process's copy is dropped.
         // SAFETY: `ring` is not used again in this process.
         drop(unsafe { std::ptr::read(&raw const ring) });
         right
@@ -331,7 +331,7 @@ fn its_descriptor_tells_of_results() {
     let fd = ring.as_fd().as_raw_fd();
     let mut fds = [poll::wanted(fd, Readiness::Readable)];
     assert_eq!(poll::poll(&mut fds, Some(PATIENCE)), Ok(1));
-    // Still, after a wait that has seen it.
+    // It is still readable after a wait that has seen the result.
     assert_eq!(ring.wait(Wait::all()), Ok(1));
     assert!(is_readable(&ring));
     assert!(ring.next().is_some() && ring.next().is_none());
@@ -406,7 +406,7 @@ fn without_helpers_the_owner_makes_the_calls_when_it_waits() {
         let mut ring = plain();
         submit(&mut ring, Read::new(&far, vec![0; 1]), 0);
         submit(&mut ring, Write::new(&near, vec![7; 1]), 1);
-        // No more threads for this user, who must not be root.
+        // This user, who must not be root, gets no more threads.
         let none = libc::rlimit {
             rlim_cur: 0,
             rlim_max: 0,
@@ -426,14 +426,14 @@ fn without_helpers_the_owner_makes_the_calls_when_it_waits() {
     assert_eq!(right, Some(true));
 }
 
-/// A ring on pages of which nobody takes anything.
+/// A ring on pages that no kernel serves.
 fn played() -> Ring {
-    // Any device that can be polled.
+    // Any device that can be polled will do.
     let engine = Engine::open_path(Path::new("/dev/random")).unwrap();
     Ring::new(engine.register_nowhere(1)).unwrap()
 }
 
-/// The kernel answers all that is posted.
+/// Simulates the kernel: answers everything that is posted.
 fn answer(ring: &Ring, result: i32, reason: u32) {
     let region = ring.pages.as_ref().unwrap().region();
     for flight in ring.flights.iter().flatten() {
@@ -465,7 +465,7 @@ fn what_the_kernel_refuses_is_done_plainly_and_blocks_nobody() {
             assert_eq!(done.reason, Reason::from_raw(reason as u8));
         }
         assert_eq!((ring.plain_calls(), ring.is_plain()), (2, true));
-        // The kernel executes again: it is no longer traced, say.
+        // The kernel executes calls again, for example because the tracer has left.
         submit(&mut ring, Fsync::new(File::open("/").unwrap()), 2);
         ring.ring();
         answer(&ring, 0, abi::FLEXSC_REASON_NONE);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for operations of a ring, wherever they are executed.
+//! Waiting for operations of a ring, both posted ones and plain calls.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -10,40 +10,39 @@ use super::{Done, Ring};
 use crate::sys::poll::{self, Readiness};
 use crate::{Error, Wait};
 
-/// For so long nobody looks at an engine that says it has results, and has none
-/// for this ring.
+/// How long the ring ignores an engine whose descriptor is readable because of other
+/// threads' results.
 const FOREIGN_PAUSE: Duration = Duration::from_millis(1);
 
-/// For so long nobody asks the kernel, while plain calls are in flight beside
-/// entries in pages, whether there is a syscall thread for these: only a wait that
-/// sleeps is told.
+/// While plain calls and posted calls are in flight, how often the ring asks the kernel
+/// whether a syscall thread is missing: the kernel reports that only to a wait that sleeps.
 const STARVED_CHECK: Duration = Duration::from_millis(20);
 
-/// So long is slept at most while plain calls are in flight: a seccomp filter may
-/// keep a helper from saying that it has a result.
+/// The longest sleep while plain calls are in flight: a seccomp filter may prevent a helper
+/// from signalling its result.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// What one wait has to keep in mind.
+/// The state of one wait.
 struct WaitState {
     wait: Wait,
-    /// When to give up.
+    /// The deadline.
     end: Option<Instant>,
-    /// When to be content with what is there.
+    /// When the linger time ends.
     linger: Option<Instant>,
-    /// The engine's results were those of other threads.
+    /// The engine's descriptor was readable because of other threads' results.
     foreign_results: bool,
-    /// Nothing has come for a while.
+    /// The last poll found nothing.
     idle: bool,
 }
 
 impl WaitState {
-    /// How long to sleep at most: nothing, when it is time.
+    /// Returns how long to sleep at most; zero if the time has come.
     fn remaining(&self) -> Option<Duration> {
         let until = [self.end, self.linger].into_iter().flatten().min();
         until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// The same while plain calls are in flight, and maybe entries in pages.
+    /// The same while plain calls are in flight, and possibly posted calls.
     fn remaining_with_helpers(&self, posted: bool) -> Duration {
         let most = match posted {
             true if self.foreign_results => FOREIGN_PAUSE,
@@ -55,13 +54,13 @@ impl WaitState {
 }
 
 impl Ring {
-    /// Begins what was submitted and waits; returns how many results there are.
+    /// Starts the submitted operations and waits. Returns how many results can be taken.
     ///
-    /// [`Wait::adaptive`] is as [`Wait::any`] while plain calls are made.
+    /// While plain calls are in flight, [`Wait::adaptive`] acts like [`Wait::any`].
     ///
     /// # Errors
     ///
-    /// As [`Pages::wait`](crate::Pages::wait).
+    /// Those of [`Pages::wait`](crate::Pages::wait).
     pub fn wait(&mut self, wait: Wait) -> Result<usize, Error> {
         if !self.in_same_process() {
             return Err(Error::NotTheOwner);
@@ -96,8 +95,8 @@ impl Ring {
         }
     }
 
-    /// Whether the wait is over. Every wait lets the kernel execute what is
-    /// posted: with `entered` it has.
+    /// Returns the result of the wait if it is over. A wait always lets the kernel execute
+    /// what is posted, so it is not over before it has `entered` the kernel.
     fn outcome(&self, state: &mut WaitState, entered: bool) -> Option<Result<usize, Error>> {
         let (there, left) = (self.ready.len(), self.unfinished());
         let now = Instant::now();
@@ -122,7 +121,7 @@ impl Ring {
         None
     }
 
-    /// All that is in flight is in pages.
+    /// Waits if all operations in flight are in pages.
     fn wait_for_engine(&mut self, state: &mut WaitState) -> Result<(), Error> {
         if let Some(error) = &self.closed {
             return Err(error.clone());
@@ -131,7 +130,7 @@ impl Ring {
         let there = self.ready.len();
         let mut wait = state.wait.less(there);
         if state.linger.is_some() && !wait.satisfied(0, false) {
-            // The kernel would count the time from the next result on.
+            // The kernel would count the linger time from the next result.
             wait = Wait::any();
         }
         if !wait.possible(self.posted) {
@@ -144,7 +143,7 @@ impl Ring {
         match pages.wait(wait) {
             Ok(_) => {
                 if self.absorb() && there == 0 {
-                    // The kernel has waited for it already.
+                    // The kernel has already waited for the linger time.
                     state.linger = state
                         .wait
                         .linger_end(Instant::now())
@@ -152,14 +151,14 @@ impl Ring {
                 }
                 Ok(())
             }
-            // Whether it is time is seen next.
+            // The caller checks the deadline next.
             Err(Error::TimedOut) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Plain calls are in flight, and maybe entries in pages. Does not sleep the
-    /// first time: what has been there before may be enough.
+    /// Waits if plain calls are in flight, and possibly posted calls. Does not sleep the
+    /// first time, since the results that exist already may be enough.
     fn wait_for_both(&mut self, state: &mut WaitState, entered: bool) -> Result<(), Error> {
         if self.posted > 0 && self.closed.is_none() {
             if let Some(pages) = &mut self.pages {
@@ -203,8 +202,8 @@ impl Ring {
         }
     }
 
-    /// Takes the next result, if there is one. No trap, but to have begun what
-    /// nobody has begun yet, and while plain calls are made.
+    /// Takes the next result, if there is one. Makes no trap, except to start calls that no
+    /// poller has started, and while plain calls are in flight.
     #[expect(
         clippy::should_implement_trait,
         reason = "more may come after None, and a loop over it would keep the ring borrowed"
@@ -222,11 +221,11 @@ impl Ring {
         self.ready.pop_front()
     }
 
-    /// Without a wait, too, what was begun comes to an end.
+    /// Lets started operations make progress without a wait.
     fn make_progress(&mut self) {
         if self.posted > 0 {
             if let Some(pages) = self.pages.as_ref().filter(|pages| pages.needs_kick()) {
-                // The next wait has the same error to tell.
+                // The next wait reports the same error.
                 let _ = pages.kick();
             }
         }
@@ -236,12 +235,13 @@ impl Ring {
         }
     }
 
-    /// Takes the next result; waits for it if need be. `None` when nothing is
+    /// Takes the next result, and waits for it if necessary. Returns `None` if nothing is
     /// in flight.
     ///
     /// # Errors
     ///
-    /// As [`Pages::wait`](crate::Pages::wait), but a signal does not end it.
+    /// Those of [`Pages::wait`](crate::Pages::wait), except that a signal does not end the
+    /// wait.
     pub fn next_or_wait(&mut self) -> Result<Option<Done>, Error> {
         if !self.in_same_process() {
             return Err(Error::NotTheOwner);

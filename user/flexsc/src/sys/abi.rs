@@ -12,7 +12,7 @@ macro_rules! layout {
             assert!(size_of::<$name>() == $size);
             assert!(align_of::<$name>() == $align);
             $(assert!(core::mem::offset_of!($name, $field) == $offset);)*
-            // No field is missing above: taking it apart names them all.
+            // Destructuring proves that no field is missing above.
             const fn _all($name { $($field: _),* }: $name) {}
         };
     };

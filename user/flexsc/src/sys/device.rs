@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The calls of `/dev/flexsc`.
+//! The ioctls of `/dev/flexsc`, and flexsc_wait(2).
 
 #![expect(unsafe_code, reason = "ioctl")]
 
@@ -53,13 +53,13 @@ pub(crate) fn unregister(fd: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
 /// WAIT.
 pub(crate) fn wait(fd: BorrowedFd<'_>, mut arg: flexsc_wait) -> Result<usize, Errno> {
     arg.size = size::<flexsc_wait>();
-    // SAFETY: the kernel reads `size` bytes of `arg`. What it executes are
-    // entries whose posting was the caller's promise.
+    // SAFETY: the kernel reads `size` bytes of `arg`. It executes entries for which their
+    // poster has made a promise.
     let there = unsafe { ioc_wait(fd.as_raw_fd(), &arg) }?;
     Ok(there as usize)
 }
 
-/// WAIT_FAST: without timeouts, its argument in one word.
+/// WAIT_FAST, which has no timeouts. Its argument is one word.
 pub(crate) fn wait_fast(fd: BorrowedFd<'_>, arg: u64) -> Result<usize, Errno> {
     const REQUEST: libc::Ioctl = nix::request_code_none!(MAGIC, 3) as libc::Ioctl;
     // SAFETY: takes a number, no memory; see `wait`.
@@ -67,15 +67,15 @@ pub(crate) fn wait_fast(fd: BorrowedFd<'_>, arg: u64) -> Result<usize, Errno> {
     Errno::result(there).map(|there| there as usize)
 }
 
-/// flexsc_wait(2), with the argument of WAIT_FAST. Returns what the kernel does:
-/// `-errno` on failure, ENOSYS where it has no such call.
+/// flexsc_wait(2) with the argument of WAIT_FAST. Returns its result, `-errno` on failure,
+/// ENOSYS if the kernel has no such call.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn wait_call(fd: RawFd, arg: u64) -> i64 {
     let result;
-    // SAFETY: takes numbers, no memory, and keeps all other registers; see
-    // `wait`. What the kernel writes while it executes entries lies behind raw
-    // pointers, hence no `nomem`.
+    // SAFETY: takes numbers, no memory, and preserves all other registers; see `wait`.
+    // While it executes entries, the kernel writes to memory behind raw pointers, hence no
+    // `nomem`.
     unsafe {
         core::arch::asm!(
             "syscall",
@@ -90,7 +90,7 @@ pub(crate) fn wait_call(fd: RawFd, arg: u64) -> i64 {
     result
 }
 
-/// Elsewhere there is no such call.
+/// Other architectures have no such call.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn wait_call(_: RawFd, _: u64) -> i64 {
     -i64::from(libc::ENOSYS)
@@ -140,7 +140,7 @@ pub(crate) fn cancel(fd: BorrowedFd<'_>, id: u32, index: u32) -> Result<(), Errn
     unsafe { ioc_cancel(fd.as_raw_fd(), &arg) }.map(drop)
 }
 
-/// EVENTFD: none takes away what was set.
+/// EVENTFD. `None` removes the eventfd.
 pub(crate) fn eventfd(
     fd: BorrowedFd<'_>,
     id: u32,
@@ -152,8 +152,8 @@ pub(crate) fn eventfd(
         fd: eventfd.map_or(-1, |eventfd| eventfd.as_raw_fd()),
         flags: 0,
     };
-    // SAFETY: the kernel reads `size` bytes of `arg`, and keeps the eventfd by a
-    // reference of its own.
+    // SAFETY: the kernel reads `size` bytes of `arg`, and keeps its own reference to the
+    // eventfd.
     unsafe { ioc_eventfd(fd.as_raw_fd(), &arg) }.map(drop)
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tells a process from the children that fork and clone make of it.
+//! Distinguishes a process from the children that fork and clone make of it.
 //!
-//! A process number would not do: the first process of a PID namespace has the
-//! same number as the first one of a namespace inside it, and asking for it is a
-//! system call. A page that the kernel clears in every child is neither.
+//! A PID is not enough. The first process of a PID namespace has the same PID as the first
+//! one of a nested namespace, and asking for it is a system call. Instead, this uses a page
+//! that the kernel clears in every child.
 
 #![expect(unsafe_code, reason = "mmap")]
 
@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
 
-/// True in the process that made it, false in its children.
+/// A word that is set in the process that made it and cleared in its children.
 ///
 /// # Invariants
 ///
-/// `word` lies at the base of a private mapping of [`LEN`] bytes that is there
-/// until the value is dropped, here and in children. The kernel clears it in a
-/// child (MADV_WIPEONFORK); here it is not zero.
+/// `word` is at the base of a private mapping of [`LEN`] bytes that exists until the value
+/// is dropped, in this process and in children. The kernel clears it in a child
+/// (MADV_WIPEONFORK). In this process it is not zero.
 #[derive(Debug)]
 pub(crate) struct ForkGuard {
     word: NonNull<AtomicU32>,
@@ -34,11 +34,11 @@ unsafe impl Send for ForkGuard {}
 unsafe impl Sync for ForkGuard {}
 
 impl ForkGuard {
-    /// For this process.
+    /// Makes a guard for this process.
     ///
     /// # Errors
     ///
-    /// Those of mmap(2) and madvise(2): ENOMEM, or what a seccomp filter says.
+    /// The errors of mmap(2) and madvise(2): ENOMEM, or that of a seccomp filter.
     pub(crate) fn new() -> Result<Self, Errno> {
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses takes
@@ -46,16 +46,16 @@ impl ForkGuard {
         let base = unsafe { mman::mmap_anonymous(None, LEN, prot, MapFlags::MAP_PRIVATE) }?;
         // The value unmaps it if one of the next steps fails.
         let guard = ForkGuard { word: base.cast() };
-        // SAFETY: the mapping is ours, and children are not to see what is in it.
+        // SAFETY: the mapping is ours, and children must not see its content.
         unsafe { mman::madvise(base, LEN.get(), MmapAdvise::MADV_WIPEONFORK) }?;
         guard.word().store(1, Ordering::Relaxed);
         Ok(guard)
     }
 
-    /// Whether this is the process that made it. One load.
+    /// Returns true in the process that made the guard. Costs one load.
     #[inline(always)]
     pub(crate) fn in_same_process(&self) -> bool {
-        // ORDERING: relaxed: fork copies one thread and all that it did before.
+        // ORDERING: relaxed, fork copies one thread and everything it did before.
         self.word().load(Ordering::Relaxed) != 0
     }
 
@@ -81,13 +81,13 @@ pub(crate) mod tests {
     use super::*;
     use std::process;
 
-    /// Runs `check` in a child: by fork(3), or with `flags` by a bare clone(2),
-    /// which runs no handler of the C library. Returns its answer, `None` if
-    /// there cannot be such a child.
+    /// Runs `check` in a child made by fork(3) or, with `flags`, by a bare clone(2), which
+    /// runs no handler of the C library. Returns its answer, or `None` if the child cannot
+    /// be made.
     pub(crate) fn in_child_of(flags: libc::c_int, check: impl FnOnce() -> bool) -> Option<bool> {
         let child = if flags == 0 {
-            // SAFETY: the child has memory of its own, waits for no other thread
-            // and ends without returning.
+            // SAFETY: the child has its own memory, waits for no other thread and ends
+            // without returning.
             libc::c_long::from(unsafe { libc::fork() })
         } else {
             let flags = flags | libc::SIGCHLD;
@@ -123,7 +123,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_same_process_number_in_another_namespace_is_somebody_else() {
-        // Number 1 makes the guard, and its child is number 1, too.
+        // PID 1 makes the guard, and its child has PID 1, too.
         let space = libc::CLONE_NEWPID;
         let nested = in_child_of(space, || {
             let guard = ForkGuard::new().unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A shared mapping that ends with its owner.
+//! A shared mapping that is unmapped when its owner is dropped.
 
 #![expect(unsafe_code, reason = "mmap")]
 
@@ -17,8 +17,8 @@ use super::guard::ForkGuard;
 ///
 /// # Invariants
 ///
-/// Where `guard` is true the mapping is there, readable and writable, until the
-/// value is dropped. In children it never was (VM_DONTCOPY).
+/// While `guard` says that this is the same process, the mapping exists and is readable and
+/// writable until the value is dropped. A forked child never has it (VM_DONTCOPY).
 #[derive(Debug)]
 pub(crate) struct Map {
     base: NonNull<c_void>,
@@ -59,7 +59,7 @@ impl Map {
         self.len.get()
     }
 
-    /// Whether this process made the mapping; a forked child must not touch it.
+    /// Returns true if this process made the mapping. A forked child must not touch it.
     #[inline(always)]
     pub(crate) fn in_same_process(&self) -> bool {
         self.guard.in_same_process()
@@ -69,8 +69,8 @@ impl Map {
 impl Drop for Map {
     fn drop(&mut self) {
         if self.in_same_process() {
-            // SAFETY: by the invariant the mapping is there, and whoever
-            // accesses it borrows it from `self`.
+            // SAFETY: by the invariant the mapping exists, and every access borrows it from
+            // `self`.
             let unmapped = unsafe { mman::munmap(self.base, self.len.get()) };
             debug_assert_eq!(unmapped, Ok(()));
         }

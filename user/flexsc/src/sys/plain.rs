@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Plain system calls: what is done with a call that the kernel refuses.
+//! Plain system calls, for calls that the kernel refuses.
 
 #![expect(unsafe_code, reason = "system calls by number")]
 
 use nix::errno::Errno;
 use nix::libc;
 
-/// Makes a plain system call; returns what the kernel does: `-errno` on failure.
+/// Makes a plain system call. Returns its result, `-errno` on failure.
 ///
 /// # Safety
 ///
-/// As for the call itself: the arguments must be good for it.
+/// The arguments must be valid for this system call.
 pub(crate) unsafe fn call(nr: u16, args: [u64; 6]) -> i64 {
     let [a, b, c, d, e, f] = args;
     // SAFETY: the caller's promise.
@@ -22,7 +22,7 @@ pub(crate) unsafe fn call(nr: u16, args: [u64; 6]) -> i64 {
     }
 }
 
-/// Whether a seccomp filter decides over this thread's calls.
+/// Returns true if this thread has a seccomp filter.
 pub(crate) fn is_filtered() -> bool {
     // SAFETY: takes a number, no memory.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }

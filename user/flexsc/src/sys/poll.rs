@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the fallback needs to wait without blocking: poll(2), an eventfd, and
-//! threads without signals.
+//! What the fallback needs to wait without blocking: poll(2), eventfds, and threads that
+//! receive no signals.
 
 #![expect(unsafe_code, reason = "system calls")]
 
@@ -11,18 +11,18 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 
-/// What a file must be ready for.
+/// The event that a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// There is something to read.
+    /// The file can be read.
     Readable,
-    /// There is room to write.
+    /// The file can be written to.
     Writable,
-    /// The call does not wait for others.
+    /// None, because the call does not wait for others.
     Always,
 }
 
-/// For [`poll`].
+/// Makes an argument of [`poll`].
 pub(crate) fn wanted(fd: RawFd, readiness: Readiness) -> libc::pollfd {
     let events = match readiness {
         Readiness::Readable => libc::POLLIN,
@@ -36,7 +36,7 @@ pub(crate) fn wanted(fd: RawFd, readiness: Readiness) -> libc::pollfd {
     }
 }
 
-/// ppoll(2): how many are ready. For ever without a timeout.
+/// ppoll(2). Returns how many are ready. Waits for ever without a timeout.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<usize, Errno> {
     let time = timeout.map(|time| libc::timespec {
         tv_sec: time.as_secs().min(i64::MAX as u64) as libc::time_t,
@@ -44,7 +44,7 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Resul
     });
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     let count = fds.len() as libc::nfds_t;
-    // SAFETY: the slice and the time are there until it returns.
+    // SAFETY: the slice and the time outlive the call.
     let ready = unsafe { libc::ppoll(fds.as_mut_ptr(), count, time, ptr::null()) };
     Errno::result(ready).map(|ready| ready as usize)
 }
@@ -57,7 +57,7 @@ pub(crate) fn is_ready(fd: RawFd, readiness: Readiness) -> bool {
     }
     match poll(&mut [wanted(fd, readiness)], Some(Duration::ZERO)) {
         Ok(0) => {}
-        // An error is the call's to tell.
+        // The call itself reports the error.
         _ => return true,
     }
     // SAFETY: takes numbers, no memory.
@@ -95,7 +95,7 @@ fn is_polled_terminal(fd: RawFd) -> bool {
     got == 0 && settings.c_lflag & libc::ICANON == 0 && settings.c_cc[libc::VMIN] == 0
 }
 
-/// An eventfd: readable from a ring on until it is cleared.
+/// An eventfd: readable from a signal on until it is cleared.
 #[derive(Debug)]
 pub(crate) struct EventFd(OwnedFd);
 
@@ -113,14 +113,13 @@ impl EventFd {
 
     pub(crate) fn signal(&self) {
         let one = 1_u64.to_ne_bytes();
-        // SAFETY: eight bytes are there. It fails only if it is rung already
-        // 2^64 - 2 times.
+        // SAFETY: reads eight bytes. It fails only after 2^64 - 2 signals.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     pub(crate) fn clear(&self) {
         let mut count = [0_u8; 8];
-        // SAFETY: eight bytes are there. It fails if it was not rung.
+        // SAFETY: writes eight bytes. It fails if there was no signal.
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 }
@@ -131,7 +130,7 @@ impl AsFd for EventFd {
     }
 }
 
-/// A descriptor that is readable while one of `fds` is.
+/// Makes a descriptor that is readable while one of `fds` is.
 pub(crate) fn either(fds: [BorrowedFd<'_>; 2]) -> Result<OwnedFd, Errno> {
     // SAFETY: takes a number, no memory.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -151,7 +150,7 @@ pub(crate) fn either(fds: [BorrowedFd<'_>; 2]) -> Result<OwnedFd, Errno> {
     Ok(epoll)
 }
 
-/// Runs `start` with all signals blocked, so that threads that it makes get none:
+/// Runs `start` with all signals blocked, so that threads that it starts receive none:
 /// handlers run in the program's own threads.
 pub(crate) fn without_signals<R>(start: impl FnOnce() -> R) -> R {
     // SAFETY: a set of signals is plain memory.
@@ -163,7 +162,7 @@ pub(crate) fn without_signals<R>(start: impl FnOnce() -> R) -> R {
     // SAFETY: both sets are there.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
     let result = start();
-    // SAFETY: as above; what was blocked before is blocked again.
+    // SAFETY: as above; restores the previous mask.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     result
 }

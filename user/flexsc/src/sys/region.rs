@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall pages in memory: the control blocks, then the entries.
+//! Syscall pages in memory: first the control blocks, then the entries.
 //!
-//! Kernel and other threads may change any word at any time, so every access
-//! is atomic and every value is read once. The orderings are those of
-//! [`doorbell`](crate::doorbell); entries themselves are accessed relaxed.
+//! The kernel and other threads may change any word at any time, so every access is atomic
+//! and every value is read once. The orderings are those of [`doorbell`](crate::doorbell).
+//! Entries are accessed relaxed.
 
 #![expect(unsafe_code, reason = "shared memory")]
 
@@ -31,9 +31,9 @@ const STATUS: usize = offset_of!(flexsc_entry, status);
 ///
 /// # Invariants
 ///
-/// `pages` control blocks lie at the base of `map`, 64 entries for each page at
-/// `entries`, all inside the mapping and aligned. `fill` and `reap` are pages
-/// of it.
+/// `pages` control blocks are at the base of `map`, and 64 entries for each page at
+/// `entries`. All are inside the mapping and aligned. `fill` and `reap` are pages of the
+/// region.
 #[derive(Debug)]
 pub(crate) struct Region {
     map: Map,
@@ -45,7 +45,7 @@ pub(crate) struct Region {
     reap: Window,
 }
 
-/// One page of a region, its place known.
+/// The addresses of one page of a region.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     ctrl: NonNull<flexsc_ctrl>,
@@ -68,7 +68,7 @@ pub(crate) struct Request {
     pub(crate) flags: u8,
     pub(crate) pool: u8,
     pub(crate) take: [u8; 2],
-    /// How many arguments the call has; others are not written.
+    /// How many arguments the call has. The others are not written.
     pub(crate) used: u8,
     pub(crate) args: [u64; 6],
 }
@@ -81,7 +81,7 @@ pub(crate) struct Answer {
 }
 
 impl Region {
-    /// Maps what REGISTER made.
+    /// Maps the pages that REGISTER has made.
     pub(crate) fn map(fd: BorrowedFd<'_>, made: &flexsc_register) -> Result<Self, Errno> {
         let len = usize::try_from(made.mmap_len).map_err(|_| Errno::EOVERFLOW)?;
         let len = NonZeroUsize::new(len).ok_or(Errno::EINVAL)?;
@@ -90,7 +90,7 @@ impl Region {
         Region::new(map, made.ctrl_len as usize, made.pages as usize).ok_or(Errno::EPROTO)
     }
 
-    /// Pages without a kernel behind them.
+    /// Pages without a kernel, for tests.
     #[cfg(test)]
     pub(crate) fn anonymous(pages: usize) -> Self {
         let page = super::abi::FLEXSC_PAGE_SIZE as usize;
@@ -99,7 +99,7 @@ impl Region {
         Region::new(Map::anonymous(len).unwrap(), ctrl_len, pages).unwrap()
     }
 
-    /// Checks that all of it lies inside the mapping.
+    /// Checks that everything is inside the mapping.
     fn new(map: Map, ctrl_len: usize, pages: usize) -> Option<Self> {
         let page = size_of::<flexsc_entry>().checked_mul(PER_PAGE)?;
         let ctrl = size_of::<flexsc_ctrl>().checked_mul(pages)?;
@@ -123,7 +123,7 @@ impl Region {
         })
     }
 
-    /// False in a child after fork: nothing of it may be accessed there.
+    /// Returns false in a forked child, where nothing of the region may be accessed.
     #[inline(always)]
     pub(crate) fn in_same_process(&self) -> bool {
         self.map.in_same_process()
@@ -173,10 +173,9 @@ impl Region {
     fn word<T>(&self, base: *mut T, offset: usize) -> &AtomicU64 {
         debug_assert!(offset % 8 == 0 && offset < size_of::<T>());
         let word = base.wrapping_byte_add(offset).cast();
-        // SAFETY: all callers pass a control block or entry of a window and the
-        // offset of one of its words, so that it is in the mapping and aligned;
-        // all accesses are atomic, and it is mapped as long as `self` is
-        // borrowed.
+        // SAFETY: all callers pass a control block or an entry of a window and the offset
+        // of one of its words, so the word is inside the mapping and aligned. All accesses
+        // are atomic, and the mapping exists as long as `self` is borrowed.
         unsafe { AtomicU64::from_ptr(word) }
     }
 
@@ -189,16 +188,16 @@ impl Region {
 
     #[inline(always)]
     fn entry(&self, page: Window, bit: u32) -> *mut flexsc_entry {
-        // SAFETY: a window has 64 entries, and no other bit is left.
+        // SAFETY: a window has 64 entries, and the remainder is less than 64.
         unsafe { page.entries.add(bit as usize % PER_PAGE) }.as_ptr()
     }
 
-    /// The entry with that index, of all pages.
+    /// The entry with this index, counted over all pages.
     fn at(&self, index: usize) -> *mut flexsc_entry {
         self.entry(self.window(index / PER_PAGE), index as u32)
     }
 
-    /// What the program wrote, as far as nobody changed it since.
+    /// Returns what the program has written, unless somebody has changed it.
     pub(crate) fn request(&self, index: usize) -> Request {
         let entry = self.at(index);
         let head = self.word(entry, 0).load(Ordering::Relaxed).to_ne_bytes();
@@ -222,7 +221,7 @@ impl Region {
         }
     }
 
-    /// Plays the kernel: this entry has finished.
+    /// Simulates the kernel: finishes this entry.
     #[cfg(test)]
     pub(crate) fn finish(&self, index: usize, answer: Answer) {
         let entry = self.at(index);
@@ -270,11 +269,12 @@ impl Memory for Region {
         self.words(self.reap)
     }
 
-    /// The caller rings the page's doorbell later. Arguments that the call does not have stay as they were.
+    /// The caller rings the page's doorbell later. Arguments that the call does not have
+    /// are left unchanged.
     #[inline(always)]
     fn write(&self, bit: u32, request: &Request) {
         let entry = self.entry(self.fill, bit);
-        // The first eight bytes at once, as they lie in memory.
+        // The first eight bytes in one store, in memory order.
         let [nr0, nr1] = request.nr.to_ne_bytes();
         let head = [
             nr0,
