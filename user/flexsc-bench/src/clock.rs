@@ -10,15 +10,15 @@ use nix::time::{ClockId, clock_gettime};
 /// The quantity of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// Instructions executed by the machine's only CPU. Needs an emulator whose
-    /// time stamp counter counts them (`-icount shift=0`).
+    /// Instructions executed by the machine's only CPU. Needs an emulator whose time stamp
+    /// counter counts them (`-icount shift=0`).
     Instructions,
     /// Nanoseconds of CLOCK_MONOTONIC.
     Ns,
 }
 
 impl Metric {
-    /// As in the CSV.
+    /// The name in the CSV.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -27,12 +27,12 @@ impl Metric {
         }
     }
 
-    /// Now, since some time in the past.
+    /// The current reading, counted from some time in the past.
     #[inline(always)]
     #[must_use]
     pub fn now(self) -> u64 {
         match self {
-            // SAFETY: every x86-64 processor has it.
+            // SAFETY: every x86-64 processor has this instruction.
             Metric::Instructions => unsafe { _rdtsc() },
             Metric::Ns => clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
                 now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
@@ -40,7 +40,7 @@ impl Metric {
         }
     }
 
-    /// Refuses to call something instructions that is not.
+    /// Checks that the counter counts instructions, if they are the metric.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Metric {
         const LOOPS: u64 = 10_000;
         let counted = |_| {
             let start = self.now();
-            // SAFETY: counts a register down; two instructions each time.
+            // SAFETY: counts down a register, with two instructions each time.
             unsafe {
                 asm!("2:", "dec {n}", "jnz 2b", n = inout(reg) LOOPS => _, options(nomem, nostack));
             }
@@ -66,7 +66,7 @@ impl Metric {
         Ok(())
     }
 
-    /// What two readings cost with nothing in between.
+    /// Returns the cost of two readings with nothing in between.
     #[must_use]
     pub fn overhead(self) -> u64 {
         let empty = |_| {
@@ -77,7 +77,7 @@ impl Metric {
     }
 }
 
-/// The middle one of the samples.
+/// Returns the median of the samples.
 #[must_use]
 pub fn median(samples: &mut [f64]) -> f64 {
     samples.sort_by(f64::total_cmp);
@@ -92,19 +92,19 @@ pub fn median(samples: &mut [f64]) -> f64 {
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// What to count.
+    /// The metric.
     pub metric: Metric,
-    /// Samples of which the median counts.
+    /// Number of samples, of which the median counts.
     pub samples: usize,
-    /// Least number of calls in a sample.
+    /// Minimum number of calls in a sample.
     pub calls: usize,
 }
 
 impl Effort {
-    /// Nanoseconds after which fewer samples will do, but no fewer than five.
+    /// Nanoseconds after which fewer samples are sufficient, but no fewer than five.
     const PATIENCE: u64 = 1_500_000_000;
 
-    /// The median cost of one call, where `round` makes `calls` of them.
+    /// Returns the median cost of one call. `round` makes `calls` of them.
     ///
     /// # Errors
     ///

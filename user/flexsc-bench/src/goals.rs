@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the engine was designed for, and whether the figures reach it.
+//! The design goals of the engine, and whether the figures reach them.
 
 use crate::report::Row;
 
-/// A goal, and what was measured.
+/// A goal and its measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Goal {
     /// The call or load.
     pub what: String,
     /// Calls at a time.
     pub batch: usize,
-    /// What is compared with what.
+    /// What is compared.
     pub against: String,
-    /// The ratio, percentage or number that was measured.
+    /// The measured ratio, percentage or number.
     pub measured: String,
-    /// What it should be.
+    /// The goal.
     pub goal: String,
-    /// Whether it is.
+    /// True if the goal is reached.
     pub reached: bool,
 }
 
 impl Goal {
-    /// For people.
+    /// The measurement as text.
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         if self.reached { "reached" } else { "missed" }
     }
 }
 
-/// At most so many instructions of those, on one CPU.
+/// Limits on instructions, on one CPU.
 const INSTRUCTIONS: [(&str, usize, &str, f64); 6] = [
     ("getppid", 1, "plain", 1.6),
     ("getppid", 2, "plain", 1.1),
@@ -38,13 +38,13 @@ const INSTRUCTIONS: [(&str, usize, &str, f64); 6] = [
     ("pread64", 64, "io_uring", 0.40),
 ];
 
-/// A pipeline with so many calls in flight has so many times the throughput.
+/// A pipeline with this many calls in flight has this many times the throughput.
 const PIPELINE: (usize, f64) = (64, 1.5);
 
-/// A kernel core pays from so many calls at a time on; the paper has 32.
+/// A poller pays from this many calls at a time on; the paper has 32.
 const BREAK_EVEN: usize = 16;
 
-/// Percent that plain calls may cost more on a kernel with FlexSC.
+/// How many percent more plain calls may cost on a kernel with FlexSC.
 const ABSENT: f64 = 0.5;
 
 /// The figure of a backend and batch.
@@ -81,7 +81,7 @@ pub fn break_even(rows: &[&Row], backend: &str) -> Option<usize> {
     batches.into_iter().rev().take_while(pays).last()
 }
 
-/// All goals for which there are figures.
+/// Returns all goals for which there are figures.
 #[must_use]
 pub fn goals(all: &[&Row]) -> Vec<Goal> {
     let mut goals = Vec::new();
@@ -136,7 +136,7 @@ fn pipeline(all: &[&Row]) -> Option<Goal> {
     })
 }
 
-/// On the kernel without patches against those with them.
+/// Compares the kernel without the patches with the kernels that have them.
 fn absent(all: &[&Row]) -> Vec<Goal> {
     let mut goals = Vec::new();
     for op in ["getppid", "read", "ping-pong"] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the machine says of itself: processors, memory, context switches.
+//! Facts about the machine: processors, memory, context switches.
 
 use std::fs;
 use std::io;
@@ -10,11 +10,11 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
-/// Processors that this thread may use.
+/// Returns the processors that this thread may use.
 ///
 /// # Errors
 ///
-/// The system call's.
+/// Those of the system call.
 pub fn cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count())
@@ -26,7 +26,7 @@ pub fn cpus() -> io::Result<Vec<usize>> {
 ///
 /// # Errors
 ///
-/// The system call's.
+/// Those of the system call.
 pub fn bind(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for &cpu in cpus {
@@ -35,11 +35,11 @@ pub fn bind(cpus: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// Makes room for so many descriptors.
+/// Raises the limit on descriptors to this many.
 ///
 /// # Errors
 ///
-/// The limit is lower and may not be raised.
+/// The hard limit is lower.
 pub fn want_files(files: u64) -> io::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < files {
@@ -48,7 +48,7 @@ pub fn want_files(files: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The number after `key` in a file of `/proc`.
+/// Returns the number after `key` in a file of `/proc`.
 fn number(file: &str, key: &str) -> io::Result<u64> {
     fs::read_to_string(file)?
         .lines()
@@ -62,20 +62,20 @@ fn number(file: &str, key: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("{file} has no {key}")))
 }
 
-/// Context switches of the whole machine since it started.
+/// Returns the context switches of the whole machine since boot.
 ///
 /// # Errors
 ///
-/// `/proc` is not there.
+/// `/proc` is not mounted.
 pub fn switches() -> io::Result<u64> {
     number("/proc/stat", "ctxt ")
 }
 
-/// Threads of this process that sleep.
+/// Returns how many threads of this process sleep.
 ///
 /// # Errors
 ///
-/// `/proc` is not there.
+/// `/proc` is not mounted.
 pub fn sleeping_threads() -> io::Result<usize> {
     let mut sleeping = 0;
     for task in fs::read_dir("/proc/self/task")? {
@@ -90,7 +90,7 @@ pub fn sleeping_threads() -> io::Result<usize> {
 /// Memory of the whole machine, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// What a program could still get.
+    /// What a program could still allocate.
     pub available: u64,
     /// The kernel's objects.
     pub slab: u64,
@@ -99,11 +99,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// As it is now.
+    /// Reads the current values.
     ///
     /// # Errors
     ///
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn now() -> io::Result<Memory> {
         let kib = |key| Ok::<_, io::Error>(number("/proc/meminfo", key)? * 1024);
         Ok(Memory {
@@ -114,7 +114,7 @@ impl Memory {
     }
 }
 
-/// Jiffies that all processors were idle, and all jiffies.
+/// Returns the idle jiffies of all processors, and all jiffies.
 fn idle_and_all() -> io::Result<(u64, u64)> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().unwrap_or_default();
@@ -128,12 +128,12 @@ fn idle_and_all() -> io::Result<(u64, u64)> {
     Ok((idle, jiffies.iter().sum()))
 }
 
-/// Sleeps until the processors have nothing to do: right after the boot the
-/// kernel still has, for a while. Returns whether they are idle at last.
+/// Sleeps until the processors are idle; right after boot the kernel is busy for a while.
+/// Returns true if they have become idle.
 ///
 /// # Errors
 ///
-/// `/proc` is not there.
+/// `/proc` is not mounted.
 pub fn wait_until_idle() -> io::Result<bool> {
     let (mut idle, mut all) = idle_and_all()?;
     let mut quiet = 0;
@@ -154,11 +154,11 @@ pub fn wait_until_idle() -> io::Result<bool> {
     Ok(false)
 }
 
-/// Sleeps until hardly anything happens any more: what was started has blocked.
+/// Sleeps until there are few context switches: everything that was started has blocked.
 ///
 /// # Errors
 ///
-/// `/proc` is not there, or the machine is never quiet.
+/// `/proc` is not mounted, or the machine is never quiet.
 pub fn settle() -> io::Result<()> {
     const QUIET: u64 = 40;
     let mut before = switches()?;
@@ -172,7 +172,7 @@ pub fn settle() -> io::Result<()> {
         }
         before = now;
     }
-    Err(io::Error::other("the machine does not come to rest"))
+    Err(io::Error::other("the machine does not become quiet"))
 }
 
 #[cfg(test)]

@@ -33,28 +33,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Do {
-    /// Names the suites, their operations and the backends
+    /// List the suites, their operations and the backends
     List,
-    /// Measures; the figures go out as CSV
+    /// Run a suite and print the figures as CSV
     Run(Run),
-    /// Shows CSV files as tables with ratios
+    /// Show CSV files as tables with ratios
     Table {
         /// CSV files
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Puts the figures into a document, between its marks
+    /// Put the figures into a document, between its marks
     Fill {
-        /// A CSV file; the meta file beside it is read as well
+        /// CSV file; the meta file next to it is read as well
         csv: PathBuf,
-        /// The document, such as docs/benchmarks.md
+        /// Document, such as docs/benchmarks.md
         document: PathBuf,
     },
-    /// Says where two CSV files differ
+    /// Show where two CSV files differ
     Diff {
-        /// A CSV file
+        /// CSV file
         one: PathBuf,
-        /// Another
+        /// Other CSV file
         other: PathBuf,
     },
     #[command(hide = true)]
@@ -68,9 +68,9 @@ enum Do {
 
 #[derive(Args)]
 struct Run {
-    /// The suite
+    /// Suite to run
     suite: String,
-    /// Only these operations (with commas between them)
+    /// Only these operations (separated by commas)
     #[arg(long, value_delimiter = ',')]
     ops: Vec<String>,
     /// Only these backends
@@ -82,10 +82,10 @@ struct Run {
     /// What to count
     #[arg(long, default_value = "ns")]
     metric: Quantity,
-    /// Samples of which the median counts
+    /// Number of samples, of which the median counts
     #[arg(long, default_value_t = 21)]
     samples: usize,
-    /// Least number of calls in a sample
+    /// Minimum number of calls in a sample
     #[arg(long, default_value_t = 1024)]
     calls: usize,
     /// Name of the kernel in the CSV, for suites that compare kernels
@@ -127,7 +127,7 @@ fn run(run: Run) -> io::Result<()> {
     let wanted = SUITES.into_iter().find(|suite| suite.name == run.suite);
     let Some(suite) = wanted else {
         return Err(io::Error::other(format!(
-            "no such suite: `flexsc-bench list` names them, not '{}'",
+            "no suite '{}': see `flexsc-bench list`",
             run.suite
         )));
     };
@@ -138,7 +138,9 @@ fn run(run: Run) -> io::Result<()> {
         )));
     }
     if run.batches.contains(&0) || run.calls == 0 || run.samples == 0 {
-        return Err(io::Error::other("batches, calls and samples begin at 1"));
+        return Err(io::Error::other(
+            "batches, calls and samples must be at least 1",
+        ));
     }
     let metric = Metric::from(run.metric);
     metric.check()?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Puts figures into a document: fills what lies between `<!-- figures: … -->`
-//! and `<!-- end -->`, and leaves the rest alone.
+//! Puts figures into a document: replaces the text between `<!-- figures: … -->` and `<!--
+//! end -->` and leaves the rest unchanged.
 //!
-//! What can stand there:
+//! These figures exist:
 //!
 //! * `meta`: what the figures belong to
 //! * `goals`: goals and whether they are reached
@@ -27,7 +27,7 @@ const END: &str = "<!-- end -->";
 ///
 /// # Errors
 ///
-/// A file cannot be read or written, or the document asks for what is not there.
+/// A file cannot be read or written, or the document asks for figures that do not exist.
 pub fn fill(csv: &Path, document: &Path) -> io::Result<()> {
     let rows = read(csv)?;
     let meta = fs::read_to_string(csv.with_extension("meta")).unwrap_or_default();
@@ -95,7 +95,7 @@ fn line(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// Headings, the first `left` of them over text, and what is under them.
+/// A table: headings, the first `left` of them over text, and rows.
 fn table(headings: &[&str], left: usize, lines: &[Vec<String>]) -> String {
     if lines.is_empty() {
         return String::new();
@@ -109,7 +109,7 @@ fn table(headings: &[&str], left: usize, lines: &[Vec<String>]) -> String {
     text
 }
 
-/// With commas between thousands.
+/// Formats a number with commas between thousands.
 fn number(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let whole = text.find('.').unwrap_or(text.len());
@@ -125,7 +125,7 @@ fn number(value: f64, digits: usize) -> String {
 }
 
 fn about(meta: &str) -> String {
-    // The checksums are for machines.
+    // Readers do not need the checksums.
     let pairs = meta.lines().filter(|line| !line.contains("sha256"));
     let cells = pairs.filter_map(|line| {
         let (key, value) = line.split_once(": ")?;

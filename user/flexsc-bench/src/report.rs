@@ -14,24 +14,25 @@ pub const HEADER: &str = "suite,op,backend,cpus,batch,metric,value,unit";
 pub struct Row {
     /// The suite that measured it.
     pub suite: String,
-    /// What was done.
+    /// The operation.
     pub op: String,
-    /// The way it was done.
+    /// The backend.
     pub backend: String,
     /// Processors of the machine.
     pub cpus: usize,
     /// Calls posted, submitted or made at a time.
     pub batch: usize,
-    /// What was counted.
+    /// The metric.
     pub metric: String,
-    /// How many.
+    /// The value.
     pub value: f64,
-    /// Of what.
+    /// The unit.
     pub unit: String,
 }
 
 impl Row {
-    /// From a line of the CSV; `None` for the header and for what is no row.
+    /// Parses a line of the CSV. Returns `None` for the header and for anything that is not
+    /// a row.
     #[must_use]
     pub fn parse(line: &str) -> Option<Row> {
         let mut fields = line.trim_end().split(',');
@@ -67,13 +68,13 @@ impl fmt::Display for Row {
     }
 }
 
-/// Where rows go.
+/// The destination of rows.
 pub struct Report {
     out: Box<dyn Write>,
 }
 
 impl Report {
-    /// To a file, or to stdout.
+    /// Writes to a file, or to stdout.
     ///
     /// # Errors
     ///
@@ -87,7 +88,7 @@ impl Report {
         Ok(Report { out })
     }
 
-    /// Without a header, to stdout: a part of another report.
+    /// Writes to stdout without a header, as a part of another report.
     #[must_use]
     pub fn part() -> Report {
         Report {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One system call, before a backend decides how to make it.
+//! A system call, before a backend decides how to make it.
 
 /// The calls that are measured. Pointers are followed when the call is made.
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
-    /// Does next to nothing: what remains is the way there and back.
+    /// Does almost nothing, so that it measures the overhead.
     Getppid,
-    /// Reads at an offset that does not matter.
+    /// Reads at an arbitrary offset.
     Pread(i32, *mut u8, usize),
     /// Reads at the file's position, from pipes too.
     Read(i32, *mut u8, usize),
-    /// What is known of an open file.
+    /// Gets the attributes of an open file.
     Fstat(i32, *mut Status),
     /// Opens an existing file for reading.
     Open(*const libc::c_char),
@@ -18,7 +18,7 @@ pub enum Request {
     Close(i32),
 }
 
-/// Room for the answer of fstat or of statx, whichever a backend makes.
+/// A buffer for fstat or statx, whichever a backend uses.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub union Status {
@@ -27,10 +27,10 @@ pub union Status {
 }
 
 impl Status {
-    /// All zero.
+    /// Makes a zeroed buffer.
     #[must_use]
     pub fn zeroed() -> Status {
-        // SAFETY: both are plain numbers.
+        // SAFETY: both consist of plain numbers.
         unsafe { std::mem::zeroed() }
     }
 }
@@ -38,7 +38,7 @@ impl Status {
 /// Flags of every [`Request::Open`].
 pub const OPEN_FLAGS: i32 = libc::O_RDONLY | libc::O_CLOEXEC;
 
-/// Number and arguments of a request, and how many of them the call has.
+/// The number and arguments of a request, and how many arguments the call has.
 #[derive(Clone, Copy, Debug)]
 pub struct Raw {
     /// `SYS_…`
@@ -50,7 +50,7 @@ pub struct Raw {
 }
 
 impl Request {
-    /// As a system call.
+    /// Returns the system call.
     #[inline(always)]
     #[must_use]
     pub fn raw(self) -> Raw {

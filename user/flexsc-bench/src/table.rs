@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CSV as tables for people, with ratios.
+//! CSV as readable tables, with ratios.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use crate::report::Row;
 ///
 /// # Errors
 ///
-/// It cannot be read, or has no rows.
+/// The file cannot be read, or has no rows.
 pub fn read(file: &Path) -> io::Result<Vec<Row>> {
     let text = fs::read_to_string(file)
         .map_err(|why| io::Error::other(format!("{}: {why}", file.display())))?;
@@ -23,7 +23,7 @@ pub fn read(file: &Path) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The different values of a column, in the order in which they come first.
+/// Returns the distinct values of a column in the order of their first appearance.
 pub fn distinct<T: PartialEq>(rows: &[&Row], column: impl Fn(&Row) -> T) -> Vec<T> {
     let mut all = Vec::new();
     for row in rows {
@@ -78,7 +78,7 @@ pub fn show(files: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-/// Values, and in brackets the ratio to the first column.
+/// Prints values, and in brackets the ratio to the first column.
 fn batches(rows: &[&Row]) -> String {
     let backends = distinct(rows, |row| row.backend.clone());
     let mut text = format!("{:>7}", "batch");
@@ -105,7 +105,7 @@ fn batches(rows: &[&Row]) -> String {
     text
 }
 
-/// Values for each kernel, and the difference to the first.
+/// Prints the values of each kernel, and the difference to the first.
 fn kernels(rows: &[&Row]) -> String {
     let mut text = String::new();
     let base = rows[0].value;
@@ -137,7 +137,7 @@ fn goals(all: &[&Row]) -> String {
     text
 }
 
-/// Says where two files differ, and by how much at most.
+/// Prints where two files differ, and the largest difference.
 ///
 /// # Errors
 ///

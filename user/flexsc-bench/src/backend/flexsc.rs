@@ -12,13 +12,13 @@ use crate::request::{Raw, Request};
 /// Who executes what is posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// The thread that waits for it.
+    /// The waiting thread.
     Waiter,
-    /// The same, where it waits by the ioctl instead of flexsc_wait(2).
+    /// The waiting thread, which waits by the ioctl instead of flexsc_wait(2).
     WaiterByIoctl,
     /// A syscall thread.
     Thread,
-    /// A syscall thread that polls on this CPU.
+    /// A poller on this CPU.
     Spinner(usize),
 }
 
@@ -30,7 +30,7 @@ pub struct Flexsc {
     by: By,
 }
 
-/// As an error of this program.
+/// Converts an error of the crate.
 pub fn failed(error: flexsc::Error) -> io::Error {
     io::Error::other(error)
 }
@@ -38,7 +38,7 @@ pub fn failed(error: flexsc::Error) -> io::Error {
 /// Entries of a syscall page.
 const ENTRIES: usize = flexsc::abi::FLEXSC_PAGE_ENTRIES as usize;
 
-/// With as many arguments as the call has.
+/// Makes a call with as many arguments as it has.
 #[inline(always)]
 pub fn call_of(request: Request) -> Call {
     let Raw { nr, args, used } = request.raw();
@@ -53,11 +53,11 @@ pub fn call_of(request: Request) -> Call {
 }
 
 impl Flexsc {
-    /// With room for `calls` at a time.
+    /// Makes a backend with room for `calls` at a time.
     ///
     /// # Errors
     ///
-    /// The engine says why it cannot be used.
+    /// The engine cannot be used.
     pub fn new(calls: usize, by: By) -> io::Result<Flexsc> {
         let engine = Engine::open().map_err(failed)?;
         if let By::Spinner(cpu) = by {
@@ -85,11 +85,11 @@ impl Flexsc {
     ///
     /// # Safety
     ///
-    /// The requests' pointers are good until the results have been taken.
+    /// The pointers of the requests must be valid until the results are taken.
     ///
     /// # Errors
     ///
-    /// They are more than there is room for.
+    /// There is no room for all of them.
     #[inline(always)]
     pub unsafe fn post(
         &mut self,
@@ -105,7 +105,7 @@ impl Flexsc {
         }
     }
 
-    /// As [`Flexsc::post`], with calls as they are.
+    /// Like [`Flexsc::post`], for calls instead of requests.
     ///
     /// # Safety
     ///
@@ -113,7 +113,7 @@ impl Flexsc {
     ///
     /// # Errors
     ///
-    /// They are more than there is room for.
+    /// There is no room for all of them.
     #[inline(always)]
     pub unsafe fn stage(&mut self, count: usize, call: impl Fn(usize) -> Call) -> io::Result<()> {
         for index in 0..count {
@@ -125,20 +125,20 @@ impl Flexsc {
         Ok(())
     }
 
-    /// Has what was posted begun, and does not wait for it.
+    /// Starts the posted calls without waiting for them.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Those of the engine.
     pub fn begin(&mut self) -> io::Result<()> {
         self.pages.wait(Wait::none()).map(drop).map_err(failed)
     }
 
-    /// The most calls that were ever blocked at once.
+    /// Returns the peak number of calls that were blocked at once.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Those of the engine.
     pub fn blocked(&self) -> io::Result<usize> {
         let stats = self.engine.stats().map_err(failed)?;
         Ok(stats.max_blocked as usize)
@@ -148,7 +148,7 @@ impl Flexsc {
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Those of the engine.
     #[inline(always)]
     pub fn take(&mut self, count: usize, mut take: impl FnMut(i64)) -> io::Result<()> {
         if let By::Spinner(_) = self.by {
@@ -161,11 +161,12 @@ impl Flexsc {
         Ok(())
     }
 
-    /// As [`Flexsc::take`], from a kernel core: no trap as long as it is awake.
+    /// Like [`Flexsc::take`], for calls that a poller executes: makes no trap while the
+    /// poller is awake.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Those of the engine.
     #[inline(always)]
     pub fn take_polling(&mut self, count: usize, mut take: impl FnMut(i64)) -> io::Result<()> {
         self.pages.ring();
@@ -180,7 +181,7 @@ impl Flexsc {
                 return Ok(());
             }
             if left == before {
-                // It may have fallen asleep.
+                // The poller may have fallen asleep.
                 if self.pages.needs_kick() {
                     self.pages.kick().map_err(failed)?;
                 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ways to make system calls that are compared.
+//! The compared ways to make system calls.
 
 pub mod flexsc;
 pub mod plain;
@@ -11,16 +11,17 @@ use crate::request::Request;
 
 /// Makes batches of calls.
 pub trait Backend {
-    /// Makes the calls `request(0)` to `request(count - 1)` in any order and
-    /// passes on each result, `-errno` on failure.
+    /// Makes the calls `request(0)` to `request(count - 1)` in any order and passes on each
+    /// result, `-errno` on failure.
     ///
     /// # Safety
     ///
-    /// The requests' pointers are good and not used otherwise until this returns.
+    /// The pointers of the requests must be valid, and not used otherwise until this
+    /// returns.
     ///
     /// # Errors
     ///
-    /// The way is out of order. A call that fails is no error.
+    /// The backend does not work. A failing call is not an error.
     unsafe fn batch(
         &mut self,
         count: usize,
@@ -34,13 +35,13 @@ pub trait Backend {
 pub enum Kind {
     /// One trap for each call.
     Plain,
-    /// Posted; executed by the waiting thread.
+    /// Posted, and executed by the waiting thread.
     FlexscInline,
     /// The same, waiting by ioctl instead of flexsc_wait(2).
     FlexscIoctl,
-    /// Posted; executed by a syscall thread while the poster waits.
+    /// Posted, and executed by a syscall thread while the program waits.
     FlexscThread,
-    /// Posted and polled; executed by a syscall thread that polls on another CPU.
+    /// Posted and polled, and executed by a poller on another CPU.
     FlexscSpin,
     /// Submitted and waited for with io_uring_enter.
     Uring,
@@ -51,7 +52,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All backends.
     pub const ALL: [Kind; 8] = [
         Kind::Plain,
         Kind::FlexscInline,
@@ -63,7 +64,7 @@ impl Kind {
         Kind::UringSqpoll,
     ];
 
-    /// In the CSV.
+    /// The name in the CSV.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,30 +79,30 @@ impl Kind {
         }
     }
 
-    /// For `list`.
+    /// The description for `list`.
     #[must_use]
     pub const fn about(self) -> &'static str {
         match self {
             Kind::Plain => "the syscall instruction, once for each call",
             Kind::FlexscInline => "post the batch, wait for all: the waiter executes it",
-            Kind::FlexscIoctl => "the same, where the wait is an ioctl, not flexsc_wait(2)",
+            Kind::FlexscIoctl => "the same, but the wait is an ioctl instead of flexsc_wait(2)",
             Kind::FlexscThread => "the same with the ASYNC flag: a syscall thread executes it",
-            Kind::FlexscSpin => "post the batch, poll: a thread on the second CPU executes it",
+            Kind::FlexscSpin => "post the batch, poll: a poller on the second CPU executes it",
             Kind::Uring => "fill the ring, io_uring_enter for all",
             Kind::UringDefer => "the same with DEFER_TASKRUN and SINGLE_ISSUER",
             Kind::UringSqpoll => "fill the ring, poll; SQPOLL on the second CPU",
         }
     }
 
-    /// By its name.
+    /// Finds a backend by its name.
     ///
     /// # Errors
     ///
-    /// There is none of that name.
+    /// There is no backend of this name.
     pub fn parse(name: &str) -> Result<Kind, String> {
         Kind::ALL
             .into_iter()
             .find(|kind| kind.name() == name)
-            .ok_or_else(|| format!("no such backend: `flexsc-bench list` names them, not '{name}'"))
+            .ok_or_else(|| format!("no backend '{name}': see `flexsc-bench list`"))
     }
 }

@@ -14,7 +14,7 @@ pub struct Plain;
 macro_rules! trap {
     ($nr:expr $(, $register:tt = $arg:expr)*) => {{
         let result: i64;
-        // SAFETY: the caller's promise; the call keeps all other registers.
+        // SAFETY: the caller's promise; the call preserves all other registers.
         unsafe {
             asm!("syscall", inlateout("rax") $nr => result, $(in($register) $arg,)*
                 lateout("rcx") _, lateout("r11") _, options(nostack));
@@ -27,7 +27,7 @@ macro_rules! trap {
 ///
 /// # Safety
 ///
-/// Its arguments are good for it.
+/// The arguments must be valid for this system call.
 #[inline(always)]
 #[must_use]
 pub unsafe fn call(request: Request) -> i64 {

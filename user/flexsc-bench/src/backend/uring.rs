@@ -10,16 +10,16 @@ use io_uring::{IoUring, opcode, squeue};
 use super::Backend;
 use crate::request::{OPEN_FLAGS, Request};
 
-/// How the ring is set up.
+/// The set-up of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// As by default.
+    /// The default.
     Simple,
     /// SINGLE_ISSUER and DEFER_TASKRUN.
     Defer,
-    /// A kernel thread polls for submissions: on that CPU, while this thread
-    /// polls for completions; or, with one CPU only, wherever it comes to run,
-    /// while this thread waits in io_uring_enter.
+    /// A kernel thread polls for submissions on this CPU while this thread polls for
+    /// completions. With only one CPU, the kernel thread runs anywhere while this thread
+    /// waits in io_uring_enter.
     Sqpoll(Option<usize>),
 }
 
@@ -30,10 +30,10 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Milliseconds for which a kernel thread polls in vain.
+    /// Milliseconds without work after which the kernel thread sleeps.
     const IDLE_MS: u32 = 1000;
 
-    /// With room for `calls` at a time.
+    /// Makes a ring with room for `calls` at a time.
     ///
     /// # Errors
     ///
@@ -79,11 +79,11 @@ impl Uring {
     ///
     /// # Safety
     ///
-    /// The requests' pointers are good until the results have been taken.
+    /// The pointers of the requests must be valid until the results are taken.
     ///
     /// # Errors
     ///
-    /// They are more than there is room for, or io_uring_enter's.
+    /// There is no room for all of them; those of io_uring_enter.
     pub unsafe fn post(
         &mut self,
         count: usize,
@@ -98,7 +98,7 @@ impl Uring {
     unsafe fn fill(&mut self, count: usize, request: impl Fn(usize) -> Request) -> io::Result<()> {
         let mut queue = self.ring.submission();
         for index in 0..count {
-            // A result can be there before its place in the queue is free again.
+            // A result can arrive before its submission entry is free again.
             while matches!(self.mode, Mode::Sqpoll(_)) && queue.is_full() {
                 hint::spin_loop();
                 queue.sync();
@@ -110,7 +110,7 @@ impl Uring {
         Ok(())
     }
 
-    /// Takes the results that are there, without waiting; says how many.
+    /// Takes the available results without waiting. Returns how many.
     #[inline(always)]
     pub fn take_some(&mut self, mut take: impl FnMut(i64)) -> usize {
         let mut taken = 0;
@@ -125,7 +125,7 @@ impl Uring {
     ///
     /// # Errors
     ///
-    /// io_uring_enter's.
+    /// Those of io_uring_enter.
     #[inline(always)]
     pub fn take(&mut self, count: usize, mut take: impl FnMut(i64)) -> io::Result<()> {
         let polls = matches!(self.mode, Mode::Sqpoll(Some(_)));

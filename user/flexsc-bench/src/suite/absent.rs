@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What programs pay that do not use FlexSC: the same plain calls and context
-//! switches, to be run on a patched and on an unpatched kernel.
+//! What programs pay that do not use FlexSC: the same plain calls and context switches, to
+//! be run on a patched and on an unpatched kernel.
 
 use std::fs::File;
 use std::io;
@@ -51,7 +51,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     machine::bind(&cpus)
 }
 
-/// The same call again and again.
+/// Repeats the same call.
 fn repeat(options: &Options, request: Request, expected: Option<i64>) -> io::Result<f64> {
     options.effort.measure(1, || {
         // SAFETY: descriptor and buffer belong to the caller.
@@ -65,18 +65,18 @@ fn repeat(options: &Options, request: Request, expected: Option<i64>) -> io::Res
     })
 }
 
-/// One byte through a pipe or from it. What comes back is the call's result.
+/// Passes one byte to or from a pipe. Returns the call's result.
 fn byte(fd: RawFd, nr: libc::c_long) -> i64 {
     let mut byte = 0_u8;
     // SAFETY: one byte to read or to write.
     unsafe { libc::syscall(nr, fd, &raw mut byte, 1) }
 }
 
-/// A byte to another process and back, on one CPU: two context switches.
+/// Sends a byte to another process and back, on one CPU: two context switches.
 fn ping_pong(options: &Options) -> io::Result<f64> {
     let (there_read, there): (OwnedFd, OwnedFd) = pipe()?;
     let (back, back_write): (OwnedFd, OwnedFd) = pipe()?;
-    // SAFETY: the child makes system calls only, and ends without returning.
+    // SAFETY: the child makes only system calls, and ends without returning.
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(there);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Wait policies on a load that rises and falls: another thread writes to pipes,
-//! slowly, then as fast as it can, and so on; this one has a read posted for
-//! each pipe and posts it again when it has its bytes.
+//! Wait policies under a load that rises and falls. Another thread writes to pipes,
+//! alternately slowly and as fast as it can. This thread keeps a read posted for each pipe.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -28,16 +27,17 @@ pub const SUITE: Suite = Suite {
 
 const PIPES: usize = 32;
 
-/// Times that the load rises and falls; slow and fast writes each time.
+/// Number of times the load rises and falls, and slow and fast writes each time.
 const CYCLES: usize = 4;
 const SLOW: usize = 60;
 const FAST: usize = 3000;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How often the policies take turns: who wakes whom on which CPU varies.
+/// How often the policies take turns, because it varies which thread wakes which on which
+/// CPU.
 const TURNS: usize = 5;
 
-/// Policies that were set once and for all, and the one that follows the load.
+/// Fixed policies, and the one that adapts to the load.
 fn policies() -> [(&'static str, Wait); 5] {
     let linger = Duration::from_millis(5);
     [
@@ -79,7 +79,7 @@ fn run(_: &Options, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// What is written: when, and whether the load was low then.
+/// A write: when it happened, and whether the load was low.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Stamp {
@@ -130,8 +130,8 @@ fn measure(wait: Wait) -> io::Result<[Figure; 3]> {
     let waits_before = backend.engine().stats().map_err(failed)?.waits;
     let mut pipe_of = [0; 64];
     for pipe in 0..PIPES {
-        // SAFETY: the pipes and their stamps outlive all results: every read
-        // but the last ones is taken, and those end with the engine, below.
+        // SAFETY: the pipes and their stamps outlive all results. Every read but the last
+        // ones is taken, and the last ones end with the engine, below.
         let slot = unsafe { backend.pages().stage(read(pipe)) };
         pipe_of[slot.map_or(0, |slot| slot.index())] = pipe;
     }
@@ -151,7 +151,7 @@ fn measure(wait: Wait) -> io::Result<[Figure; 3]> {
             if done.result != STAMP as i64 {
                 return Err(io::Error::other(format!("a read returned {}", done.result)));
             }
-            // SAFETY: the read has finished; nobody writes there.
+            // SAFETY: the read has finished, and nobody writes to the stamp.
             let stamp = unsafe { base.wrapping_add(pipe).read_volatile() };
             if stamp.slow == 1 {
                 slow.push(now.saturating_sub(stamp.time) as f64);
@@ -188,7 +188,7 @@ fn measure(wait: Wait) -> io::Result<[Figure; 3]> {
     ])
 }
 
-/// How long the bursts took, from the first write of each to its last result.
+/// Returns how long the bursts took, from the first write of each to its last result.
 #[derive(Default)]
 struct Bursts {
     time: u64,

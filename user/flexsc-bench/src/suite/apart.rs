@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Measuring in a process of its own: what another way has left behind, such as
-//! io_uring's workers, which share the table of files and so make each look into
-//! it dearer, is not there.
+//! Measuring in a separate process, free of what another measurement has left behind. For
+//! example, io_uring's workers share the file table and thus make each lookup dearer.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,11 +9,11 @@ use std::panic::{self, AssertUnwindSafe};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, pipe};
 
-/// What `measure` gives in a forked child of this process.
+/// Returns the result of `measure` in a forked child.
 ///
 /// # Errors
 ///
-/// Those of `measure` as text, those of making the child, and its sudden end.
+/// Those of `measure` as text, those of creating the child, and its sudden end.
 pub fn apart(measure: impl FnOnce() -> io::Result<f64>) -> io::Result<f64> {
     let (from, to) = pipe()?;
     // SAFETY: this program has one thread when it measures; the child ends below.
@@ -49,7 +48,7 @@ pub fn apart(measure: impl FnOnce() -> io::Result<f64>) -> io::Result<f64> {
 mod tests {
     use super::*;
 
-    // The test's process has more threads; the child only writes into a pipe.
+    // The test process has more threads, but the child only writes to a pipe.
     #[test]
     fn a_value_an_error_and_an_end_come_back() {
         assert_eq!(apart(|| Ok(0.1)).unwrap(), 0.1);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that block: N readers of N empty pipes, as threads, in io_uring, in
-//! syscall pages. What they cost while they wait, and to release them all.
+//! Calls that block: N readers of N empty pipes, as threads, in io_uring and in syscall
+//! pages. Measures what they cost while they wait, and releasing them all.
 //!
-//! Each measurement is made in a process of its own, so that none profits from
-//! what another has left behind.
+//! Each measurement runs in a separate process, so that none profits from what another has
+//! left behind.
 
 use std::env;
 use std::io;
@@ -34,10 +34,10 @@ pub const SUITE: Suite = Suite {
 
 const COUNTS: [usize; 4] = [1, 10, 100, 1000];
 
-/// Stack of a reading thread, small as in programs that have thousands.
+/// Stack of a reading thread: small, as in programs that have thousands.
 const STACK: usize = 64 << 10;
 
-/// The ways that can be compared here.
+/// The backends that can be compared.
 const WAYS: [&str; 3] = ["threads", "io_uring", "flexsc"];
 
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
@@ -61,16 +61,16 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Readers that have been started.
+/// Started readers.
 trait Readers {
-    /// How many of them are blocked by now.
+    /// Returns how many of them are blocked.
     fn blocked(&self) -> io::Result<usize>;
 
-    /// Takes all results, once the pipes have been written to.
+    /// Takes all results after the pipes were written to.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
-/// One byte for each reader, and where it comes from.
+/// A pipe and a byte for each reader.
 struct Pipes {
     ends: Vec<(OwnedFd, OwnedFd)>,
     bytes: Vec<u8>,
@@ -99,7 +99,7 @@ impl Pipes {
     }
 }
 
-/// Until all of them are blocked: a quiet machine alone does not prove it.
+/// Waits until all of them are blocked. A quiet machine alone does not prove it.
 fn wait_blocked(readers: &dyn Readers, count: usize) -> io::Result<()> {
     for _ in 0..1500 {
         if readers.blocked()? >= count {
@@ -109,7 +109,7 @@ fn wait_blocked(readers: &dyn Readers, count: usize) -> io::Result<()> {
     }
     let blocked = readers.blocked()?;
     Err(io::Error::other(format!(
-        "after half a minute only {blocked} of {count} readers are blocked"
+        "only {blocked} of {count} readers are blocked after half a minute"
     )))
 }
 
@@ -127,9 +127,9 @@ struct Threads(Vec<JoinHandle<i64>>);
 
 impl Threads {
     fn start(pipes: &Pipes) -> io::Result<Box<dyn Readers>> {
-        /// A request that a thread may take along.
+        /// A request that may move to another thread.
         struct Carried<F>(F);
-        // SAFETY: each reader has a byte of its own.
+        // SAFETY: each reader has its own byte.
         unsafe impl<F> Send for Carried<F> {}
         // SAFETY: as above.
         unsafe impl<F> Sync for Carried<F> {}
@@ -174,7 +174,7 @@ impl InRing {
 }
 
 impl Readers for InRing {
-    // Submission has tried each read and left it waiting.
+    // The submission has tried each read and left it waiting.
     fn blocked(&self) -> io::Result<usize> {
         Ok(self.1)
     }
@@ -217,11 +217,11 @@ impl Readers for InPages {
     }
 }
 
-/// One measurement, in this process.
+/// Makes one measurement in this process.
 ///
 /// # Errors
 ///
-/// The way does not work here, or a result is wrong.
+/// The backend does not work here, or a result is wrong.
 pub fn one(way: &str, count: usize, metric: Metric, report: &mut Report) -> io::Result<()> {
     let start = match way {
         "threads" => Threads::start,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a call costs, by the number of calls that are made at a time.
+//! The cost of a call, by the number of calls made at a time.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -33,18 +33,18 @@ const COMPARED: usize = 8;
 /// Bytes that one pread64 or read reads.
 const BYTES: usize = 64;
 
-/// How often the ways take turns where time is measured. Each time there are so
-/// many times fewer samples.
+/// How often the backends take turns if time is measured. Each turn has correspondingly
+/// fewer samples.
 const TURNS: usize = 5;
 
-/// What is measured by turns: an operation, made in this way, so many at a time.
+/// What is measured in turns: an operation, its backend and its batch.
 type Way = (&'static str, Kind, usize);
 
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let cpus = machine::cpus()?;
     let mut effort = options.effort;
     let turns = match effort.metric {
-        // Nothing disturbs these.
+        // Nothing disturbs instruction counts.
         Metric::Instructions => 1,
         Metric::Ns => TURNS,
     };
@@ -75,13 +75,13 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     )
 }
 
-/// All that is asked for; what is compared stands together.
+/// All requested measurements. Those that are compared are adjacent.
 fn ways(options: &Options) -> Vec<Way> {
     let mut ways = Vec::new();
     for &op in SUITE.ops.iter().filter(|op| options.wants(op)) {
         for &batch in options.batches_or(&BATCHES) {
             for kind in Kind::ALL.into_iter().filter(|&kind| options.uses(kind)) {
-                // The two ways to wait differ by the same, whatever is called.
+                // The two ways to wait differ by the same amount for every call.
                 let compares = kind == Kind::FlexscIoctl && options.backends.is_empty();
                 if !compares || op == "getppid" && batch <= COMPARED {
                     ways.push((op, kind, batch));
@@ -99,7 +99,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// A fresh backend with room for just that batch, on the first CPU.
+    /// Makes a fresh backend with room for exactly this batch, on the first CPU.
     fn with_backend(&self, op: &str, batch: usize) -> io::Result<f64> {
         let here = &self.cpus[..1];
         let other = self.cpus.get(1).copied();
@@ -120,7 +120,7 @@ impl Bench<'_> {
             // The scheduler decides where the threads run.
             Kind::FlexscThread => self.one(&mut Flexsc::new(batch, By::Thread)?, op, batch),
             Kind::FlexscSpin => {
-                let cpu = other.ok_or_else(|| io::Error::other("it needs a second CPU"))?;
+                let cpu = other.ok_or_else(|| io::Error::other("this needs a second CPU"))?;
                 let mut backend = Flexsc::new(batch, By::Spinner(cpu))?;
                 machine::bind(here)?;
                 self.one(&mut backend, op, batch)
@@ -163,7 +163,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Calls that read from /dev/zero, each to a place of its own.
+    /// Calls that read from /dev/zero, each to its own buffer.
     fn zeroes(
         &self,
         backend: &mut impl Backend,
@@ -188,7 +188,7 @@ impl Bench<'_> {
         request: impl Fn(usize) -> Request,
     ) -> io::Result<f64> {
         self.effort.measure(batch, || {
-            // All bits in which a result was not what it should be.
+            // All bits in which a result was wrong.
             let mut wrong = 0;
             // SAFETY: descriptors and buffers live until this returns.
             unsafe { backend.batch(batch, &request, |result| wrong |= result ^ expected) }?;
@@ -196,12 +196,12 @@ impl Bench<'_> {
                 return Ok(());
             }
             Err(io::Error::other(format!(
-                "a call did not return {expected}, but something that differs by {wrong:#x}"
+                "a call did not return {expected}: the result differs in the bits {wrong:#x}"
             )))
         })
     }
 
-    /// Opens a batch of descriptors, then closes them. A pair counts as one.
+    /// Opens a batch of descriptors and closes them. A pair counts as one call.
     fn open_close(&self, backend: &mut impl Backend, batch: usize) -> io::Result<f64> {
         let fresh = Fresh::new("some bytes\n")?;
         let name = CString::new(fresh.path())?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that need each other's results: as plain calls, posted one after the
-//! other, and as chains.
+//! Calls that need each other's results: as plain calls, posted one after the other, and as
+//! chains.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ pub const SUITE: Suite = Suite {
     run,
 };
 
-/// Chains at a time: one of three calls each, all on one page.
+/// Number of chains at a time: chains of three calls each, all on one page.
 const BATCHES: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// Bytes that one read reads, and reads until the file ends.
@@ -106,7 +106,8 @@ fn open_read_close(options: &Options, way: &str, batch: usize) -> io::Result<f64
                 let mut sum = 0;
                 // SAFETY: as above.
                 let results = unsafe { post(&mut backend, &chains, |result| sum += result) }?;
-                // Descriptors are small and not negative; nothing else adds up to that.
+                // Descriptors are small and not negative, so no other results have this
+                // sum.
                 let bytes = (batch * BYTES) as i64;
                 if results == 3 * batch && (bytes..bytes + 4096 * batch as i64).contains(&sum) {
                     Ok(())
@@ -159,11 +160,11 @@ unsafe fn in_rounds(
     if good { Ok(()) } else { Err(wrong("a call")) }
 }
 
-/// Posts chains, waits for them, takes all results; says how many those were.
+/// Posts chains, waits for them and takes all results. Returns how many there were.
 ///
 /// # Safety
 ///
-/// What the calls point to is good until this returns.
+/// The memory that the calls point to must be valid until this returns.
 #[inline(always)]
 unsafe fn post(
     backend: &mut Flexsc,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The suites: each measures one question and writes rows.
+//! The suites. Each answers one question and writes rows.
 
 pub mod absent;
 pub mod adaptive;
@@ -18,10 +18,10 @@ use crate::backend::Kind;
 use crate::clock::{Effort, Metric, median};
 use crate::report::{Report, Row};
 
-/// What a suite is asked for; empty lists mean all.
+/// What a suite should measure. Empty lists mean all.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How much to measure, and of what.
+    /// What to count, and how often.
     pub effort: Effort,
     /// Names of operations.
     pub ops: Vec<String>,
@@ -29,18 +29,18 @@ pub struct Options {
     pub backends: Vec<Kind>,
     /// Calls at a time.
     pub batches: Vec<usize>,
-    /// Stands in the column `backend` where a suite compares kernels.
+    /// The name of the kernel, in the column `backend` of suites that compare kernels.
     pub label: String,
 }
 
 impl Options {
-    /// Whether that operation is asked for.
+    /// Returns true if this operation is requested.
     #[must_use]
     pub fn wants(&self, op: &str) -> bool {
         self.ops.is_empty() || self.ops.iter().any(|wanted| wanted == op)
     }
 
-    /// The batches that are asked for, or else these.
+    /// Returns the requested batches, or these.
     #[must_use]
     pub fn batches_or<'a>(&'a self, all: &'a [usize]) -> &'a [usize] {
         if self.batches.is_empty() {
@@ -50,7 +50,7 @@ impl Options {
         }
     }
 
-    /// Whether that way is asked for.
+    /// Returns true if this backend is requested.
     #[must_use]
     pub fn uses(&self, kind: Kind) -> bool {
         self.backends.is_empty() || self.backends.contains(&kind)
@@ -60,13 +60,13 @@ impl Options {
 /// A suite.
 #[derive(Clone, Copy)]
 pub struct Suite {
-    /// On the command line and in the CSV.
+    /// The name on the command line and in the CSV.
     pub name: &'static str,
     /// For `list`.
     pub about: &'static str,
     /// Its operations.
     pub ops: &'static [&'static str],
-    /// Measures.
+    /// Runs the suite.
     pub run: fn(&Options, &mut Report) -> io::Result<()>,
 }
 
@@ -86,9 +86,9 @@ fn skip(what: &str, why: &dyn std::fmt::Display) {
     eprintln!("# without {what}: {why}");
 }
 
-/// Measures all of these by turns, so many times: what disturbs the machine for
-/// a while meets all of them. What fails once is left out from then on, with
-/// all that have its name, for the reason that is said.
+/// Measures all of these in turns, this many times, so that a temporary disturbance of the
+/// machine affects all of them. If one fails, the reason is printed, and all of the same
+/// name are left out from then on.
 fn by_turns<W: Copy, R>(
     turns: usize,
     ways: &[W],
@@ -114,7 +114,7 @@ fn by_turns<W: Copy, R>(
     results
 }
 
-/// What figures are of.
+/// What the figures belong to.
 struct Of {
     op: &'static str,
     backend: &'static str,
@@ -122,7 +122,7 @@ struct Of {
     unit: &'static str,
 }
 
-/// Writes the median of what was measured of each way, where there is any.
+/// Writes the median of the measurements of each backend that has some.
 fn write_medians<W: Copy>(
     report: &mut Report,
     suite: &Suite,
@@ -150,7 +150,7 @@ fn write_medians<W: Copy>(
     Ok(())
 }
 
-/// A file in a directory in memory, gone with the value.
+/// A file in memory, which is removed when the value is dropped.
 struct Fresh(String);
 
 impl Fresh {

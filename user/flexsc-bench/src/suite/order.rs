@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! In which order the calls of a batch are begun: as posted, grouped by their
-//! number, first those that go to syscall threads.
+//! The order in which the calls of a batch start: as posted, grouped by number, or calls
+//! for syscall threads first.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ use crate::request::{Request, Status};
 /// See the module.
 pub const SUITE: Suite = Suite {
     name: "order",
-    about: "batches of different calls, by the order in which they are begun",
+    about: "batches of different calls, by the order in which they start",
     ops: &["inline-mix", "thread-mix"],
     run,
 };
@@ -60,8 +60,8 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Four different calls in turn. In `thread-mix` every eighth is a read that
-/// has to be made by a syscall thread, the last of its eight.
+/// Four different calls in turn. In `thread-mix` the last of every eight calls is a read
+/// that a syscall thread must make.
 fn mix(options: &Options, op: &str, order: Order, batch: usize) -> io::Result<f64> {
     let threads = op == "thread-mix";
     let fresh = Fresh::new("some bytes\n")?;

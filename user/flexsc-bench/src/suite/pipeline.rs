@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Throughput with so many calls in flight all the time: as results come, as
-//! many calls are posted. What a kernel core is for.
+//! Throughput with a constant number of calls in flight: as many calls are posted as
+//! results arrive. This is what a poller is for.
 //!
-//! Two processors work together here, so a figure depends on how near they are
-//! to each other, and on a host that shares them that changes while one looks.
-//! So the ways are measured by turns, and a cache line that goes there and back
-//! is measured as well.
+//! Two processors work together here, so a figure depends on their distance from each
+//! other, which changes during a run if the host shares them. Therefore the backends are
+//! measured in turns, and the round trip of a cache line is measured as well.
 
 use std::hint;
 use std::io;
@@ -24,34 +23,34 @@ use crate::request::Request;
 /// See the module.
 pub const SUITE: Suite = Suite {
     name: "pipeline",
-    about: "throughput with so many calls in flight all the time (batch = in flight)",
+    about: "throughput with a constant number of calls in flight (batch = in flight)",
     ops: &["getppid", "cache-line"],
     run,
 };
 
 const IN_FLIGHT: [usize; 5] = [4, 16, 32, 64, 128];
 
-/// Results of one round, of which a sample has several.
+/// Results of one round. A sample has several rounds.
 const ROUND: usize = 1024;
 
-/// How often the ways take turns.
+/// How often the backends take turns.
 const TURNS: usize = 7;
 
-/// Least number of calls in a sample: some milliseconds.
+/// Minimum number of calls in a sample, which take some milliseconds.
 const CALLS: usize = 16 * ROUND;
 
-/// So much of what is in flight is posted at once: small posts cost both sides.
+/// The share of the calls in flight that is posted at once: small posts cost both sides.
 const PART: usize = 4;
 
-/// Polls in vain after which it is time to see whether the other core sleeps.
+/// Number of vain polls after which the program checks whether the poller sleeps.
 const PATIENCE: u32 = 64;
 
-/// What is measured by turns.
+/// What is measured in turns.
 #[derive(Clone, Copy)]
 enum Way {
-    /// Calls, made in this way, so many in flight.
+    /// Calls of this backend, with this many in flight.
     Calls(Kind, usize),
-    /// No calls: a cache line there and back.
+    /// No calls, but the round trip of a cache line.
     CacheLine,
 }
 
@@ -108,7 +107,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
 fn one(options: &Options, way: Way, cpus: &[usize]) -> io::Result<f64> {
     let parent = i64::from(nix::unistd::getppid().as_raw());
     let &[here, other, ..] = cpus else {
-        return Err(io::Error::other("it needs a second CPU"));
+        return Err(io::Error::other("this needs a second CPU"));
     };
     let Way::Calls(kind, batch) = way else {
         return cache_line(options, here, other);
@@ -166,9 +165,9 @@ fn one(options: &Options, way: Way, cpus: &[usize]) -> io::Result<f64> {
     }
 }
 
-/// The time in which one CPU answers another by a store, and has seen its.
+/// Returns the time in which one CPU sees another's store and answers it.
 fn cache_line(options: &Options, here: usize, other: usize) -> io::Result<f64> {
-    /// Alone in two lines, which processors fetch together.
+    /// Alone in two cache lines, since processors fetch pairs of them.
     #[repr(align(128))]
     struct Line(AtomicUsize);
     let ball = Line(AtomicUsize::new(0));
@@ -214,16 +213,16 @@ fn cache_line(options: &Options, here: usize, other: usize) -> io::Result<f64> {
     })
 }
 
-/// Fails where a bit of a result was not what it should be.
+/// Fails if a bit of a result was wrong.
 fn verdict(wrong: i64) -> io::Result<()> {
     match wrong {
         0 => Ok(()),
-        _ => Err(io::Error::other("a call returned something else")),
+        _ => Err(io::Error::other("a call returned a wrong result")),
     }
 }
 
-/// Takes a round of results, and posts a call for each.
-/// `ahead` are results of the next round that were taken already.
+/// Takes a round of results and posts a call for each. `ahead` results of the next round
+/// were already taken.
 fn refill(backend: &mut Flexsc, batch: usize, expected: i64, ahead: &mut usize) -> io::Result<()> {
     let pages = backend.pages();
     let (mut wrong, mut left, mut vain, mut taken) = (0, ROUND - *ahead, 0, 0);
