@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What follows on a result: files, symbolic links, special files, hard links.
+//! Reacts to results: files, symbolic links, special files, hard links.
 //!
 //! file: OpenSource → StatSource → ProbeAttrs → OpenTarget → (Read → Write)… →
 //! the last steps. With holes: (SeekData → SeekHole → (Read → Write)…)…
@@ -7,11 +7,11 @@
 //! device: Stat → ProbeAttrs → MakeNode → the last steps. Another name of a file:
 //! OpenLinked → Link → the last steps.
 //!
-//! If the target's name is taken: StatTarget, and for a file MayWrite; then it
-//! is made under a temporary name and renamed at the end.
+//! If the target's name is taken, StatTarget follows, and MayWrite for a file; then the
+//! copy is made under a temporary name and renamed at the end.
 //!
-//! A file larger than the buffer is shared: free jobs take parts of it, and
-//! its own job goes on when all are through.
+//! A file larger than the buffer is shared: free jobs copy parts of it, and its own job
+//! continues when all parts are complete.
 
 use nix::errno::Errno;
 
@@ -23,17 +23,17 @@ use crate::job::{Job, Step, What};
 use crate::links::{Claim, Place};
 use crate::meta::{Meta, kind_name};
 
-/// How often to try again if the target changes meanwhile.
+/// How often to retry if the target changes meanwhile.
 const TRIES: u32 = 16;
 
 impl<B: Backend> Copier<'_, B> {
-    /// Takes the result of a job's call and goes on.
+    /// Takes the result of a job's call and continues.
     pub(crate) fn completed(&mut self, id: usize, result: i64) {
         self.arena.take_back(id);
         let step = self.jobs[id].step;
         match to_result(result) {
             Ok(value) => self.succeeded(id, step, value),
-            // A descriptor is gone even if close was interrupted.
+            // close(2) releases the descriptor even if it is interrupted.
             Err(Errno::EINTR) if matches!(step, Step::CloseSource | Step::CloseTarget) => {
                 self.succeeded(id, step, 0);
             }
@@ -90,7 +90,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// A call has failed: another way, or the end of this file.
+    /// Handles a failed call: tries another way, or ends the job.
     fn refused(&mut self, id: usize, step: Step, errno: Errno) {
         let job = &mut self.jobs[id];
         match (step, errno) {
@@ -106,7 +106,7 @@ impl<B: Backend> Copier<'_, B> {
                     self.go_on(id, Step::StatTarget);
                 }
             }
-            // It has vanished meanwhile.
+            // The target has vanished meanwhile.
             (Step::StatTarget, Errno::ENOENT) => self.make(id),
             (Step::MayWrite, Errno::EACCES) => {
                 let path = self.shown_job(id, true);
@@ -115,13 +115,13 @@ impl<B: Backend> Copier<'_, B> {
                     format!("{path} is read-only; make it writable or remove it"),
                 );
             }
-            // No more data, up to the end.
+            // There is no more data up to the end.
             (Step::SeekData, Errno::ENXIO) => {
                 let job = &mut self.jobs[id];
                 job.next = job.meta.size.max(job.offset);
                 self.last(id);
             }
-            // This file system does not tell.
+            // This file system does not report holes.
             (Step::SeekData | Step::SeekHole, Errno::EINVAL | Errno::EOPNOTSUPP) => {
                 self.jobs[id].sparse = false;
                 self.begin_content(id);
@@ -141,13 +141,13 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// Says what has failed, and ends the job.
+    /// Reports what has failed, and ends the job.
     pub(crate) fn failed(&mut self, id: usize, step: Step, errno: Errno) {
         let owner = self.jobs[id].owner;
         let full = matches!(errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS);
         let (what, copy) = step.what();
         if full && copy {
-            // The same would be said of each file that follows.
+            // Every following file would have the same message.
             if self.stop.is_some() {
                 return self.give_up(id);
             }
@@ -161,7 +161,7 @@ impl<B: Backend> Copier<'_, B> {
         self.fail(id, format!("cannot {what} {path}: {}{hint}", reason(errno)));
     }
 
-    /// Ends the job with a message, if there was none yet about its file.
+    /// Ends the job with a message, unless its file already has one.
     pub(crate) fn fail(&mut self, id: usize, message: String) {
         let owner = self.jobs[id].owner;
         if !self.jobs[owner].failed {
@@ -170,7 +170,7 @@ impl<B: Backend> Copier<'_, B> {
         self.abandon(id);
     }
 
-    /// Ends the job because the whole copy ends.
+    /// Ends the job because the copy stops.
     fn give_up(&mut self, id: usize) {
         let owner = self.jobs[id].owner;
         if !self.jobs[owner].failed {
@@ -179,7 +179,7 @@ impl<B: Backend> Copier<'_, B> {
         self.abandon(id);
     }
 
-    /// No more parts; then it is closed and removed.
+    /// Starts no more parts; then the file is closed and removed.
     fn abandon(&mut self, id: usize) {
         let (step, owner) = (self.jobs[id].step, self.jobs[id].owner);
         self.jobs[owner].failed = true;
@@ -192,7 +192,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// A shared file whose parts are not to be started any more.
+    /// Gives up a shared file without starting its remaining parts.
     pub(crate) fn give_up_parts(&mut self, owner: usize) {
         if !self.jobs[owner].failed {
             self.counts.left += 1;
@@ -214,7 +214,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// statx by name has said what it is.
+    /// statx by name has succeeded, so the type is known.
     fn examined(&mut self, id: usize) {
         let meta = Meta::from(&self.arena.statx(id));
         self.jobs[id].meta = meta;
@@ -248,7 +248,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// The job's name, which something else will go on with.
+    /// Returns the job's name, with which another job will continue.
     fn hand_on(&mut self, id: usize) -> Place {
         self.jobs[id].handed_on = true;
         Place {
@@ -257,8 +257,8 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// Returns true if the job is to copy the file. Otherwise its content is
-    /// known under another name, and a link is made, now or later.
+    /// Returns true if the job must copy the file. Otherwise another job copies its content
+    /// under another name, and this name becomes a link, now or later.
     fn is_first(&mut self, id: usize) -> bool {
         let Job { meta, node, .. } = self.jobs[id];
         if meta.links < 2 {
@@ -288,7 +288,7 @@ impl<B: Backend> Copier<'_, B> {
         false
     }
 
-    /// Looks for the copy of the first name.
+    /// Opens the directory of the first name's copy.
     pub(crate) fn open_linked(&mut self, id: usize) {
         let file = self.jobs[id].meta.id;
         let first = self.links.first(file).expect("it was copied");
@@ -308,7 +308,7 @@ impl<B: Backend> Copier<'_, B> {
         self.go_on(id, Step::OpenLinked);
     }
 
-    /// The source is open, and what it is.
+    /// The source is open, and statx has succeeded.
     fn source_examined(&mut self, id: usize) {
         let meta = Meta::from(&self.arena.statx(id));
         let job = &mut self.jobs[id];
@@ -326,22 +326,22 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// Begins with the target of a file.
+    /// Starts to make the target of a file.
     pub(crate) fn make_file(&mut self, id: usize) {
         self.jobs[id].sparse = self.jobs[id].meta.has_holes();
         self.jobs[id].set_mode = self.must_set_mode(id);
         self.go_on(id, Step::OpenTarget);
     }
 
-    /// Returns true if something about the copy changes after it is made. Until its
-    /// permissions are set at the end, nobody else may use it.
+    /// Returns true if an attribute of the copy changes after it is made. Then nobody else
+    /// may use the copy before its permissions are set at the end.
     pub(crate) fn must_set_mode(&self, id: usize) -> bool {
         let job = &self.jobs[id];
         let node = self.nodes.get(job.node);
         job.set_owner || job.attrs || node.acl || node.foreign || job.meta.mode & 0o7000 != 0
     }
 
-    /// Makes the target under the name that the job has for it now.
+    /// Makes the target under the current name of the copy.
     fn make(&mut self, id: usize) {
         let step = match self.jobs[id].what {
             What::SymLink => Step::MakeLink,
@@ -352,19 +352,20 @@ impl<B: Backend> Copier<'_, B> {
         self.go_on(id, step);
     }
 
-    /// The target's name is taken, by what statx says.
+    /// The target's name is taken, and statx has examined the existing file.
     fn taken(&mut self, id: usize) {
         let there = Meta::from(&self.arena.statx(id));
         let Job { what, meta, .. } = self.jobs[id];
         if what == What::HardLink && self.links.first(meta.id).is_some_and(|f| f.id == there.id) {
-            // Linked already.
+            // This name is linked already.
             return self.last(id);
         }
         if there.id == meta.id {
             let (ours, theirs) = (self.shown_job(id, false), self.shown_job(id, true));
             return self.fail(id, format!("{ours} and {theirs} are the same file"));
         }
-        // The same for each name of a file: which is the first is by chance.
+        // The answer is the same for each name of a file, because it is random which is the
+        // first.
         let regular = meta.kind() == libc::S_IFREG;
         let replaces = if regular {
             there.kind() == libc::S_IFREG

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The memory that calls point to: for each job a `statx`, arguments, two names
-//! and a buffer, allocated once.
+//! The memory that calls point to. Each job has a `statx`, arguments, two names, a path and
+//! a buffer, allocated once.
 
 #![expect(unsafe_code, reason = "memory shared with calls in flight")]
 
@@ -9,8 +9,8 @@ use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 use std::slice;
 
-/// Room for a name, its final zero included. Names have up to 255 characters,
-/// which some file systems store in 16 bits each.
+/// Room for a name including its final zero. Names have up to 255 characters, which some
+/// file systems store in 16 bits each.
 pub const NAME_MAX: usize = 1024;
 
 /// Room for [`Arena::set_path`]: the path of a descriptor in /proc, a name and a zero.
@@ -30,13 +30,13 @@ const ALIGN: usize = 64;
 const _: () = assert!(size_of::<libc::statx>() <= ARGS);
 const _: () = assert!(size_of::<Args>() <= NAME - ARGS);
 
-/// Arguments that are passed by reference.
+/// Arguments that are passed by pointer.
 #[repr(C)]
 #[derive(Clone, Copy)]
 union Args {
-    /// Of utimensat: access, modification.
+    /// For utimensat: access and modification time.
     times: [libc::timespec; 2],
-    /// Of openat2: flags, mode, resolve.
+    /// For openat2: flags, mode, resolve.
     how: [u64; HOW_WORDS],
 }
 
@@ -47,9 +47,9 @@ pub const HOW_LEN: usize = size_of::<[u64; HOW_WORDS]>();
 /// The two names that a job can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// That of the file in its directory.
+    /// The name of the file in its directory.
     Own,
-    /// A temporary one, or that of another link to the file.
+    /// A temporary name.
     Other,
 }
 
@@ -66,9 +66,8 @@ impl Name {
 ///
 /// # Invariants
 ///
-/// The allocation holds `lent.len()` jobs of `stride` bytes. The kernel writes
-/// to the memory of a job only while it is lent; safe code reads and writes it
-/// only while it is not.
+/// The allocation holds `lent.len()` jobs of `stride` bytes. The kernel writes to the
+/// memory of a job only while it is lent. Safe code accesses it only while it is not.
 pub struct Arena {
     base: NonNull<u8>,
     layout: Layout,
@@ -78,7 +77,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// For `jobs` jobs with buffers of `data` bytes each.
+    /// Makes an arena for `jobs` jobs with buffers of `data` bytes each.
     pub fn new(jobs: usize, data: usize) -> Self {
         let stride = (DATA + data).next_multiple_of(ALIGN);
         let size = stride.checked_mul(jobs).filter(|&size| size > 0);
@@ -99,18 +98,18 @@ impl Arena {
         }
     }
 
-    /// Length of a job's buffer.
+    /// Returns the length of a job's buffer.
     pub fn data_len(&self) -> usize {
         self.data
     }
 
-    /// Marks the memory of a job as the kernel's, until [`Arena::take_back`].
+    /// Marks the memory of a job as the kernel's until [`Arena::take_back`].
     pub fn lend(&mut self, job: usize) {
         assert!(!self.lent[job], "one call for each job");
         self.lent[job] = true;
     }
 
-    /// Ends what [`Arena::lend`] began: the call has finished.
+    /// Undoes [`Arena::lend`] after the call has finished.
     pub fn take_back(&mut self, job: usize) {
         assert!(self.lent[job], "a result for a job without a call");
         self.lent[job] = false;
@@ -118,21 +117,21 @@ impl Arena {
 
     fn at(&self, job: usize, offset: usize) -> *mut u8 {
         assert!(job < self.lent.len() && offset <= self.stride);
-        // SAFETY: by the invariant that is inside the allocation.
+        // SAFETY: by the invariant this is inside the allocation.
         unsafe { self.base.add(job * self.stride + offset) }.as_ptr()
     }
 
-    /// Where statx goes.
+    /// Returns where statx writes.
     pub fn statx_ptr(&self, job: usize) -> *mut libc::statx {
         self.at(job, STATX).cast()
     }
 
-    /// Where a name is.
+    /// Returns a pointer to a name.
     pub fn name_ptr(&self, job: usize, which: Name) -> *const c_char {
         self.at(job, which.offset()).cast()
     }
 
-    /// The path that [`Arena::set_path`] has set.
+    /// Returns a pointer to the path that [`Arena::set_path`] has set.
     pub fn path_ptr(&self, job: usize) -> *const c_char {
         self.at(job, PATH).cast()
     }
@@ -149,7 +148,7 @@ impl Arena {
         room[..path.len()].copy_from_slice(&path);
     }
 
-    /// Where the times for utimensat are.
+    /// Returns a pointer to the times for utimensat.
     pub fn times_ptr(&self, job: usize) -> *const libc::timespec {
         self.at(job, ARGS).cast()
     }
@@ -161,7 +160,7 @@ impl Arena {
         unsafe { self.at(job, ARGS).cast::<Args>().write(Args { times }) };
     }
 
-    /// Where the argument of openat2 is.
+    /// Returns a pointer to the argument of openat2.
     pub fn how_ptr(&self, job: usize) -> *const libc::open_how {
         self.at(job, ARGS).cast()
     }
@@ -174,23 +173,23 @@ impl Arena {
         unsafe { self.at(job, ARGS).cast::<Args>().write(Args { how }) };
     }
 
-    /// Where the buffer is, from `offset` on.
+    /// Returns a pointer into the buffer, at `offset`.
     pub fn data_ptr(&self, job: usize, offset: usize) -> *mut c_void {
         assert!(offset <= self.data);
         self.at(job, DATA + offset).cast()
     }
 
-    /// What statx brought.
+    /// Returns the result of statx.
     pub fn statx(&self, job: usize) -> libc::statx {
         assert!(!self.lent[job]);
         // SAFETY: not lent; aligned; any bytes are a statx.
         unsafe { self.statx_ptr(job).read() }
     }
 
-    /// A name, without its final zero.
+    /// Returns a name without its final zero.
     pub fn name(&self, job: usize, which: Name) -> &[u8] {
-        // SAFETY: inside the allocation; the kernel only ever reads it, and
-        // safe code writes it only with `&mut self`.
+        // SAFETY: inside the allocation. The kernel only reads names, and safe code writes
+        // them only with `&mut self`.
         let room = unsafe { slice::from_raw_parts(self.at(job, which.offset()), NAME_MAX) };
         room.split(|&byte| byte == 0).next().unwrap_or(&[])
     }
@@ -208,14 +207,14 @@ impl Arena {
         true
     }
 
-    /// The buffer.
+    /// Returns the buffer.
     pub fn data(&self, job: usize) -> &[u8] {
         assert!(!self.lent[job]);
         // SAFETY: not lent, inside the allocation.
         unsafe { slice::from_raw_parts(self.at(job, DATA), self.data) }
     }
 
-    /// The buffer, to be written.
+    /// Returns the buffer for writing.
     pub fn data_mut(&mut self, job: usize) -> &mut [u8] {
         assert!(!self.lent[job]);
         // SAFETY: not lent, inside the allocation, and `self` is borrowed mutably.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Two ways to make the same calls: through syscall pages, or plainly.
+//! The two ways to make the same calls: through syscall pages, or as plain calls.
 
 #![expect(unsafe_code, reason = "posting is a promise about memory")]
 
@@ -8,53 +8,54 @@ use std::hint;
 
 use flexsc::{Call, Engine, Error, Pages, Param, Stats, Wait};
 
-/// Makes calls and brings results, in any order.
+/// Makes calls and returns results in any order.
 pub trait Backend {
-    /// How many calls can be in flight.
+    /// Returns how many calls can be in flight.
     fn capacity(&self) -> usize;
 
-    /// Makes a call some time before the end of the next [`Backend::wait`].
-    /// `token` comes back with its result.
+    /// Makes a call before the next [`Backend::wait`] returns. `token` comes back with its
+    /// result.
     ///
     /// # Safety
     ///
-    /// What the call points to must be left alone until its result was taken.
-    /// No more than [`Backend::capacity`] calls may be in flight.
+    /// The memory that the call points to must not be touched until its result is taken. No
+    /// more than [`Backend::capacity`] calls may be in flight.
     unsafe fn submit(&mut self, token: u32, call: Call);
 
-    /// Takes a result that is there: token and what the kernel returned.
+    /// Takes a result if there is one: the token and the call's result.
     fn ready(&mut self) -> Option<(u32, i64)>;
 
-    /// Waits for results. `Ok` without any is allowed.
+    /// Waits for results. May return `Ok` without any.
     fn wait(&mut self) -> Result<(), Error>;
 
-    /// Calls in flight.
+    /// Returns how many calls are in flight.
     fn in_flight(&self) -> usize;
 
-    /// Times that [`Backend::wait`] entered the kernel.
+    /// Returns how often [`Backend::wait`] has entered the kernel.
     fn waits(&self) -> u64;
 
-    /// What the engine counted; nothing without one.
+    /// Returns the engine's counters; `None` without an engine.
     fn stats(&self) -> Result<Option<Stats>, Error>;
 
-    /// Calls that were made plainly because the kernel refused them.
+    /// Returns how many plain calls were made because the kernel refused a call.
     fn fallbacks(&self) -> u64;
 }
 
 /// Syscall pages.
 pub struct Flexsc {
-    // Before the engine, so that they are gone when it closes.
+    // Dropped before the engine.
     pages: Pages,
     engine: Engine,
     /// The token of the call in each slot.
     tokens: Vec<u32>,
     waits: u64,
-    /// How often to look for results before a wait.
+    /// How often to poll for results before a wait.
     patience: u32,
 }
 
 impl Flexsc {
-    /// With `pages` syscall pages; `spin_cpus` is a mask of the CPUs that poll.
+    /// Makes a backend with `pages` syscall pages. `spin_cpus` is a mask of the CPUs with
+    /// pollers.
     pub fn new(pages: u32, spin_cpus: u64) -> Result<Self, Error> {
         let engine = Engine::open()?;
         if spin_cpus != 0 {
@@ -101,7 +102,7 @@ impl Backend for Flexsc {
                 }
             }
         }
-        // Most of them: so that the next batch is large, and one slow call
+        // Waits for most of the calls, so that the next batch is large and one slow call
         // does not hold up the others.
         let enough = (self.pages.in_flight() * 3 / 4).max(1) as u32;
         self.waits += 1;
@@ -128,14 +129,14 @@ impl Backend for Flexsc {
     }
 }
 
-/// Plain calls, made at once, their results kept in order.
+/// Plain calls, which are made at once. Results are kept in order.
 pub struct Plain {
     results: VecDeque<(u32, i64)>,
     capacity: usize,
 }
 
 impl Plain {
-    /// For as many results as `pages` syscall pages would hold.
+    /// Makes a backend with room for as many results as `pages` syscall pages hold.
     pub fn new(pages: u32) -> Self {
         let capacity = pages as usize * flexsc::abi::FLEXSC_PAGE_ENTRIES as usize;
         Plain {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The call of each step of a job. All that it points to is memory of that job.
+//! The call of each step of a job. It points only to memory of that job.
 
 use std::ffi::CStr;
 
@@ -11,20 +11,20 @@ use crate::job::{Job, Step};
 use crate::meta;
 use crate::node::Node;
 
-/// Names of the access control lists that a file inherits.
+/// Attribute names of access control lists.
 const ACL: &CStr = c"system.posix_acl_access";
 const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
 
-/// Permissions of what is not complete: nobody else's business.
+/// Permissions of an incomplete copy: nobody else may use it.
 const PRIVATE: libc::mode_t = 0o600;
 const PRIVATE_DIR: libc::mode_t = 0o700;
 
 const OPEN_DIR: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
 
-/// The call of the step that a job is at.
+/// Returns the call of a job's current step.
 ///
-/// `owner` is the job that has the file open, `dir` the directory that it is
-/// in, `root` the directory of the whole copy.
+/// `owner` is the job that has the file open, `dir` its directory, and `root` the root
+/// directory of the copy.
 pub fn of(id: usize, job: &Job, owner: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Call) {
     match job.step {
         Step::Stat | Step::StatSource | Step::StatDir | Step::StatTarget => {
@@ -144,8 +144,8 @@ fn permissions(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) 
     }
 }
 
-/// Calls for extended attributes: by descriptor if the file is open, otherwise by the
-/// path that the arena has for the job.
+/// Returns a call for extended attributes: by descriptor if the file is open, otherwise by
+/// the job's path in the arena.
 fn attribute(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
     let data = |offset| arena.data_ptr(id, offset);
     let path = arena.path_ptr(id);
@@ -181,7 +181,7 @@ fn attribute(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
     }
 }
 
-/// Reads or sets the attribute whose name the job is at. Its value is behind the names.
+/// Reads or sets the job's current attribute. Its value is stored behind the names.
 fn attribute_value(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
     let name = arena.data_ptr(id, job.from).cast_const().cast();
     let value = arena.data_ptr(id, job.to);
@@ -212,7 +212,7 @@ fn name(id: usize, job: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Ca
     let made = name(job.made_name());
     let data = |offset| arena.data_ptr(id, offset);
     match job.step {
-        // A FIFO that has taken the file's place is not waited for.
+        // O_NONBLOCK: if a FIFO has taken the file's place, do not wait for a writer.
         Step::OpenSource => {
             let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
             let call = calls::openat(dir.source, name(Name::Own), flags, 0);

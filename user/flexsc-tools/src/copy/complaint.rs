@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the program says: one sentence for each thing that went wrong.
+//! Messages of the program: one sentence for each problem.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -8,8 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-/// Writes a line to standard error. It may be closed or full; there is nobody
-/// else to tell.
+/// Writes a line to standard error. If that is closed or full, nobody can be told.
 pub fn complain(what: &dyn Display) {
     let _ = writeln!(io::stderr(), "flexsc-copy: {what}");
 }
@@ -22,7 +21,7 @@ pub fn say(line: &dyn Display) -> Result<(), String> {
         .map_err(|why| format!("cannot write to the standard output: {}", io_error(&why)))
 }
 
-/// A path on one line, whatever bytes it is made of.
+/// Formats a path on one line, whatever bytes it contains.
 pub fn shown(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
@@ -40,12 +39,12 @@ pub fn shown(path: &[u8]) -> String {
     out
 }
 
-/// [`shown`] for a path of the command line.
+/// Like [`shown`], for a path of the command line.
 pub fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_bytes())
 }
 
-/// What the errno means, and what can be done if that is not plain.
+/// Describes an errno, and what to do about it unless that is obvious.
 pub fn reason(errno: Errno) -> String {
     let hint = match errno {
         Errno::EMFILE => "; raise the limit (ulimit -n) or lower --in-flight",
@@ -57,7 +56,7 @@ pub fn reason(errno: Errno) -> String {
     format!("{}{hint}", errno.desc())
 }
 
-/// [`reason`] for an error of the standard library.
+/// Like [`reason`], for an error of the standard library.
 pub fn io_error(why: &io::Error) -> String {
     match why.raw_os_error() {
         Some(raw) => reason(Errno::from_raw(raw)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bytes of files: small ones at once, large ones in parts by several jobs,
-//! those with holes without these.
+//! The content of files. Small files are copied at once, large ones in parts by several
+//! jobs, sparse ones without their holes.
 
 use crate::backend::Backend;
 use crate::copier::Copier;
@@ -11,7 +11,7 @@ impl<B: Backend> Copier<'_, B> {
         let len = self.arena.data_len() as u64;
         let job = &mut self.jobs[id];
         if job.sparse {
-            // Alone, from one piece of data to the next.
+            // Alone, from one data segment to the next.
             (job.offset, job.alone) = (0, true);
             job.next = job.meta.size;
             self.go_on(id, Step::SeekData);
@@ -20,14 +20,14 @@ impl<B: Backend> Copier<'_, B> {
             self.sharing.push(id);
             self.next_part(id);
         } else {
-            // Alone, to its end.
+            // Alone, up to its end.
             (job.offset, job.end) = (0, u64::MAX);
             job.alone = true;
             self.go_on(id, Step::Read);
         }
     }
 
-    /// Takes the next part of a shared file, which has one.
+    /// Starts the next part of a shared file, which has one.
     pub(crate) fn next_part(&mut self, id: usize) {
         let len = self.arena.data_len() as u64;
         let owner_id = self.jobs[id].owner;
@@ -54,7 +54,7 @@ impl<B: Backend> Copier<'_, B> {
             (job.from, job.to) = (0, len);
             self.go_on(id, Step::Write);
         } else if self.jobs[id].sparse {
-            // It has become shorter.
+            // The file has become shorter.
             self.jobs[id].next = self.jobs[id].offset;
             self.last(id);
         } else {
@@ -70,8 +70,8 @@ impl<B: Backend> Copier<'_, B> {
         if job.from < job.to {
             self.go_on(id, Step::Write);
         } else if job.alone && !job.sparse && job.offset == job.meta.size {
-            // All that was there when it was examined. Files that say they are
-            // empty, as in /proc, are read to their end.
+            // This is the size that statx has reported. Files that report size 0, as in
+            // /proc, are read up to their end.
             self.last(id);
         } else if job.offset < job.end {
             self.go_on(id, Step::Read);
@@ -82,7 +82,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// A part, or the whole of the file, is read and written, or failed.
+    /// A part or the whole file is copied, or has failed.
     pub(crate) fn part_done(&mut self, id: usize) {
         let owner = self.jobs[id].owner;
         let Job { next, meta, .. } = self.jobs[owner];

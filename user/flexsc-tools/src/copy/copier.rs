@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Copies a tree with many calls in flight: starts jobs, makes their calls.
-//! What follows on a result is in `advance.rs`, `directory.rs` and `last.rs`.
+//! Copies a tree with many calls in flight: starts jobs and makes their calls. The
+//! reactions to results are in `advance.rs`, `directory.rs` and `last.rs`.
 
 #![expect(unsafe_code, reason = "submitting is a promise about memory")]
 
@@ -27,19 +27,19 @@ use crate::meta::{Id, Meta};
 use crate::node::{Node, Nodes, ROOT};
 use crate::roots::Roots;
 
-/// The token of the call that belongs to no job.
+/// The token of the only call that belongs to no job.
 const PROGRESS: u32 = u32::MAX;
 
-/// Why no more is begun.
+/// Why no more jobs are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// This signal came.
+    /// This signal arrived.
     Signal(i32),
-    /// The copy has no more room, or cannot be written to.
+    /// The target file system is full or read-only.
     Full(Errno),
 }
 
-/// Who copies: what is to be done to files that belong to others.
+/// Our own user and group. Files of others need their owner set.
 #[derive(Clone, Copy, Debug)]
 pub struct Ourselves {
     pub uid: u32,
@@ -50,34 +50,35 @@ pub struct Ourselves {
 ///
 /// # Invariants
 ///
-/// Every job that is not free, listed or shared has exactly one call in
-/// flight, and its memory is lent. One entry is kept for the progress line, so
-/// there are fewer jobs than the backend has capacity.
+/// Every job that is not free, listed or shared has exactly one call in flight, and its
+/// memory is lent. One entry is reserved for the progress line, so there are fewer jobs
+/// than the backend has capacity.
 ///
-/// A directory stays open while its `pending` is not 0. Each job, each name
-/// that waits and each directory below counts there.
+/// A directory stays open while its `pending` is not 0. Each job, each waiting name and
+/// each subdirectory counts there.
 pub struct Copier<'a, B> {
     pub(crate) backend: B,
     pub(crate) arena: Arena,
     pub(crate) jobs: Vec<Job>,
     pub(crate) free: Vec<usize>,
     pub(crate) nodes: Nodes,
-    /// Directories that were not opened.
+    /// Directories that were not opened yet.
     waiting: Vec<Place>,
-    /// Names that have to be looked at (again).
+    /// Names that must be examined, possibly again.
     later: Vec<Place>,
     /// Jobs of directories with entries that were not started.
     pub(crate) listed: Vec<usize>,
     /// Large files with parts that were not started.
     pub(crate) sharing: Vec<usize>,
-    /// Directories that are complete but for themselves.
+    /// Directories whose content is complete.
     pub(crate) complete: VecDeque<usize>,
     pub(crate) links: Links,
-    /// Jobs that list directories. Limited, so that files can always go on.
+    /// Number of jobs that list directories. Limited, so that files can always make
+    /// progress.
     pub(crate) dirs: usize,
     dirs_max: usize,
     nodes_max: usize,
-    /// The two given directories, which must not meet.
+    /// The two given directories. Neither may be found inside the other.
     pub(crate) source_id: Id,
     pub(crate) target_id: Id,
     root_target: i32,
@@ -85,9 +86,9 @@ pub struct Copier<'a, B> {
     pub(crate) stop: Option<Stop>,
     /// A device whose files have no extended attributes.
     pub(crate) no_attrs: Option<(u32, u32)>,
-    /// /proc is not mounted, which was said.
+    /// /proc is not mounted, and the user was told.
     pub(crate) without_proc: bool,
-    /// Temporary names that were given out.
+    /// Number of temporary names used so far.
     names: u64,
     pub(crate) counts: Counts,
     progress: Progress,
@@ -96,7 +97,7 @@ pub struct Copier<'a, B> {
 }
 
 impl<'a, B: Backend> Copier<'a, B> {
-    /// With as many jobs as the limits and the backend allow.
+    /// Makes a copier with as many jobs as the limits and the backend allow.
     pub fn new(
         backend: B,
         source: &'a Path,
@@ -143,8 +144,8 @@ impl<'a, B: Backend> Copier<'a, B> {
         self.progress = Progress::new(true);
     }
 
-    /// Copies the tree. Errors of single files are printed and counted.
-    /// Returns why it stopped early, if it did.
+    /// Copies the tree. Errors of individual files are printed and counted. Returns why the
+    /// copy stopped early, if it did.
     pub fn run(&mut self, roots: Roots) -> Result<Option<Stop>, flexsc::Error> {
         let Roots {
             source,
@@ -177,12 +178,12 @@ impl<'a, B: Backend> Copier<'a, B> {
             self.remove_incomplete();
         }
         self.progress.finish(&self.counts);
-        // It may have been through when the signal came.
+        // The copy may have been complete when the signal arrived.
         let complete = self.counts.left == 0 && self.counts.errors == 0;
         done.map(|()| self.stop.filter(|_| !complete))
     }
 
-    /// Goes on until nothing is left.
+    /// Runs until nothing is left to do.
     fn go(&mut self) -> Result<(), flexsc::Error> {
         loop {
             while let Some((token, result)) = self.backend.ready() {
@@ -211,8 +212,8 @@ impl<'a, B: Backend> Copier<'a, B> {
     fn report_progress(&mut self) {
         if let Some((text, len)) = self.progress.due(&self.counts) {
             self.counts.call(crate::counts::Kind::Progress);
-            // SAFETY: the text stays as it is until `written`; one entry is
-            // kept for this call.
+            // SAFETY: the text is unchanged until `written`, and one entry is reserved for
+            // this call.
             unsafe {
                 self.backend
                     .submit(PROGRESS, calls::write(2, text.cast(), len));
@@ -220,11 +221,11 @@ impl<'a, B: Backend> Copier<'a, B> {
         }
     }
 
-    /// Starts jobs while there is room and work.
+    /// Starts jobs while there are free ones and there is work.
     fn fill(&mut self) {
         while !self.free.is_empty() {
-            // Files that have begun before others, and what gives back
-            // descriptors before what needs some.
+            // Started files come before new ones, and jobs that free descriptors before
+            // jobs that need some.
             if let Some(dir) = self.complete.pop_front() {
                 self.start_finish(dir);
             } else if let Some(&owner) = self.sharing.last() {
@@ -243,8 +244,8 @@ impl<'a, B: Backend> Copier<'a, B> {
         }
     }
 
-    /// Whether to begin with another directory. If too many are open, only if
-    /// nothing else is left that would close some.
+    /// Returns true if another directory may be opened. If too many are open, this is the
+    /// case only if nothing else can close some.
     fn may_open_dir(&self) -> bool {
         let idle = self.free.len() == self.jobs.len();
         !self.waiting.is_empty()
@@ -252,7 +253,7 @@ impl<'a, B: Backend> Copier<'a, B> {
             && (self.nodes.open() + self.dirs < self.nodes_max || idle)
     }
 
-    /// Begins a new job.
+    /// Allocates a job.
     pub(crate) fn take(&mut self, what: What, node: usize) -> usize {
         let id = self.free.pop().expect("the caller has looked");
         self.jobs[id] = Job {
@@ -292,17 +293,17 @@ impl<'a, B: Backend> Copier<'a, B> {
         }
     }
 
-    /// Remembers a directory that is to be copied.
+    /// Queues a directory to copy.
     pub(crate) fn push_dir(&mut self, place: Place) {
         self.waiting.push(place);
     }
 
-    /// Remembers names that are to be looked at.
+    /// Queues names to examine.
     pub(crate) fn push_later(&mut self, places: Vec<Place>) {
         self.later.extend(places);
     }
 
-    /// Starts a job for a name in a directory, which counts it already.
+    /// Starts a job for a name in a directory, which already counts it.
     fn start(&mut self, what: What, step: Step, node: usize, name: &[u8]) {
         let id = self.take(what, node);
         if self.arena.set_name(id, Name::Own, name) {
@@ -317,13 +318,13 @@ impl<'a, B: Backend> Copier<'a, B> {
         }
     }
 
-    /// Whether what was begun is to be given up. If there is no more room, what
-    /// has found some goes on.
+    /// Returns true if started files must be given up. If only the space is exhausted,
+    /// those that have found some continue.
     pub(crate) fn is_interrupted(&self) -> bool {
         matches!(self.stop, Some(Stop::Signal(_)))
     }
 
-    /// Nothing else is begun.
+    /// Drops everything that was not started.
     fn drop_the_rest(&mut self) {
         let mut places = std::mem::take(&mut self.waiting);
         places.append(&mut self.later);
@@ -342,7 +343,7 @@ impl<'a, B: Backend> Copier<'a, B> {
         }
     }
 
-    /// Gives a job another temporary name.
+    /// Gives a job a new temporary name.
     pub(crate) fn name_beside(&mut self, id: usize) {
         let name = format!(".flexsc-copy-{}-{}", std::process::id(), self.names);
         self.names += 1;
@@ -360,8 +361,8 @@ impl<'a, B: Backend> Copier<'a, B> {
         let (kind, call) = call::of(id, job, owner, dir, self.root_target, &self.arena);
         self.counts.call(kind);
         self.arena.lend(id);
-        // SAFETY: the call points to this job's memory alone, which is lent
-        // until its result was taken; there are fewer jobs than entries.
+        // SAFETY: the call points only to this job's memory, which is lent until its result
+        // is taken, and there are fewer jobs than entries.
         unsafe { self.backend.submit(id as u32, call) };
     }
 
@@ -371,7 +372,8 @@ impl<'a, B: Backend> Copier<'a, B> {
         self.counts.errors += 1;
     }
 
-    /// The path of something in a directory, in the source or in the copy.
+    /// Returns the path of a name in a directory of the source or of the copy, for
+    /// messages.
     pub(crate) fn shown(&self, node: usize, name: &[u8], copy: bool) -> String {
         let root = if copy { self.target } else { self.source };
         let mut path = root.as_os_str().as_bytes().to_vec();
@@ -389,15 +391,15 @@ impl<'a, B: Backend> Copier<'a, B> {
         shown(&path)
     }
 
-    /// The path of a job's file, in the source or in the copy.
+    /// Returns the path of a job's file in the source or in the copy, for messages.
     pub(crate) fn shown_job(&self, id: usize, copy: bool) -> String {
         let Job { owner, node, .. } = self.jobs[id];
         self.shown(node, self.arena.name(owner, Name::Own), copy)
     }
 
-    /// The engine has failed: removes with plain calls what is half-written.
+    /// Removes incomplete files with plain calls, after a failure of the engine.
     fn remove_incomplete(&mut self) {
-        // Some calls may have made something, and their results are there.
+        // Some calls may have created files, and their results have arrived.
         while let Some((token, result)) = self.backend.ready() {
             if let (Some(job), true) = (self.jobs.get_mut(token as usize), result >= 0) {
                 job.made = job.step.leaves_incomplete(job.made);
@@ -411,7 +413,7 @@ impl<'a, B: Backend> Copier<'a, B> {
             let dir = self.nodes.get(job.node).target;
             let name = self.arena.name_ptr(id, job.made_name());
             let call = calls::unlinkat(dir, name, job.remove_flags());
-            // SAFETY: the name is that job's, and nobody writes to it.
+            // SAFETY: the name belongs to the job, and nobody writes to it.
             let result = unsafe { call.make() };
             let path = self.shown_job(id, true);
             if result < 0 {
@@ -423,13 +425,13 @@ impl<'a, B: Backend> Copier<'a, B> {
         }
     }
 
-    /// Gives back what is left to report.
+    /// Returns the backend and the counters, for the report.
     pub fn finish(self) -> (B, Counts) {
         (self.backend, self.counts)
     }
 }
 
-/// What the kernel returned, as number or errno.
+/// Converts a kernel result to a number or an errno.
 pub(crate) fn to_result(result: i64) -> Result<i64, Errno> {
     if (-4095..0).contains(&result) {
         Err(Errno::from_raw(-result as i32))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was done: counters, report, progress line.
+//! Counters, report and progress line.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The calls that the copy is made of.
+/// The system calls of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Kind {
@@ -43,7 +43,7 @@ pub enum Kind {
     Lgetxattr,
     Lsetxattr,
     Lremovexattr,
-    /// Of the progress line.
+    /// A write of the progress line.
     Progress,
 }
 
@@ -96,7 +96,7 @@ impl Default for Calls {
 /// Counters of one copy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// By [`Kind`].
+    /// Indexed by [`Kind`].
     calls: Calls,
     pub files: u64,
     pub dirs: u64,
@@ -107,11 +107,11 @@ pub struct Counts {
     /// Further names of files that were copied already.
     pub hard_links: u64,
     pub bytes: u64,
-    /// Files that belong to us, as only root can give files away.
+    /// Copies that belong to us because only root can give files away.
     pub kept_owner: u64,
-    /// Attributes that only root can set, or that mean nothing there.
+    /// Attributes that only root can set, or that do not exist in the target.
     pub attributes_left: u64,
-    /// Files and directories that were not begun or given up by a stop.
+    /// Files and directories that were not started, or given up, because the copy stopped.
     pub left: u64,
     pub errors: u64,
 }
@@ -130,7 +130,7 @@ impl Counts {
         self.calls.0.iter().sum()
     }
 
-    /// The report's lines about calls and files.
+    /// Writes the report's lines about calls and files.
     pub fn report(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "calls={}", self.calls())?;
         for (name, calls) in NAMES.iter().zip(self.calls.0) {
@@ -149,11 +149,11 @@ impl Counts {
     }
 }
 
-/// How often the progress line may change.
+/// The shortest time between two progress lines.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// The progress line on standard error. It is written by a call like all the
-/// others, so its text stays where it is until that call has finished.
+/// The progress line on standard error. It is written by a call like all others, so its
+/// text must not change until that call has finished.
 pub struct Progress {
     text: Box<[u8; 96]>,
     next: Duration,
@@ -161,8 +161,8 @@ pub struct Progress {
     on: bool,
 }
 
-/// The time, as of the last timer tick: read without entering the kernel,
-/// whatever the clock source.
+/// Returns the time of the last timer tick. Reading it never enters the kernel, whatever
+/// the clock source.
 fn coarse_now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
 }
@@ -181,7 +181,7 @@ impl Progress {
         }
     }
 
-    /// When it is time for a new line: the text to be written.
+    /// Returns the text of a new line when it is due.
     pub fn due(&mut self, counts: &Counts) -> Option<(*const u8, usize)> {
         if !self.on || self.busy {
             return None;
@@ -206,7 +206,7 @@ impl Progress {
         if self.on && !self.busy {
             let len = self.line(counts);
             self.text[len] = b'\n';
-            // Standard error may be closed; the copy is none the worse.
+            // A closed standard error does not affect the copy.
             let _ = io::stderr().write_all(&self.text[..=len]);
         }
     }

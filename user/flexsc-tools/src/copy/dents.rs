@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reading what getdents64(2) wrote.
+//! Parses the output of getdents64(2).
 
-/// Where the fields of `struct linux_dirent64` are.
+/// Offsets of the fields of `struct linux_dirent64`.
 const RECLEN: usize = 16;
 const TYPE: usize = 18;
 const NAME: usize = 19;
@@ -13,11 +13,11 @@ pub struct Entry<'a> {
     pub kind: u8,
     /// Without the final zero.
     pub name: &'a [u8],
-    /// Bytes to the next one.
+    /// Length of the whole entry in bytes.
     pub len: usize,
 }
 
-/// The first entry in `bytes`; `None` at the end, or where it makes no sense.
+/// Returns the first entry in `bytes`, or `None` at the end or if it is malformed.
 pub fn first(bytes: &[u8]) -> Option<Entry<'_>> {
     let len = bytes.get(RECLEN..TYPE)?;
     let len = usize::from(u16::from_ne_bytes(len.try_into().ok()?));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What follows on a result: directories.
+//! Reacts to results: directories.
 //!
-//! OpenDir → StatDir → MakeDir → OpenTargetDir → (List → Listed)…; if the target
-//! was there: OpenTargetDir → StatTargetDir → MakeWritable → LookForAcl. When
-//! all below it is copied a second job goes through the last steps, which set
-//! owner, permissions and times, and close it.
+//! OpenDir → StatDir → MakeDir → OpenTargetDir → (List → Listed)…; if the target existed:
+//! OpenTargetDir → StatTargetDir → MakeWritable → LookForAcl. When everything below it is
+//! copied, a second job makes the last steps, which set owner, permissions and times and
+//! close it.
 
 use nix::errno::Errno;
 
@@ -41,8 +41,8 @@ impl<B: Backend> Copier<'_, B> {
                 if self.jobs[id].existed {
                     self.go_on(id, Step::StatTargetDir);
                 } else {
-                    // It belongs to whom all belongs that is made in its parent, and
-                    // what is made in it is as it is itself.
+                    // It has the same owner as everything made in its parent, and so will
+                    // everything made in it.
                     let parent = self.nodes.get(self.jobs[id].node);
                     let (foreign, acl) = (parent.foreign, parent.acl);
                     self.jobs[id].set_owner = self.must_set_owner(id);
@@ -80,7 +80,7 @@ impl<B: Backend> Copier<'_, B> {
                     format!("{path} is not a directory, its source is; remove it first"),
                 );
             }
-            // Not ours, perhaps; then the first file in it says so.
+            // Perhaps it is not ours. Then the first file in it fails.
             (Step::MakeWritable, _) => self.go_on(id, Step::LookForAcl),
             (Step::LookForAcl, _) => self.open_existing(id, false),
             (Step::List, _) => {
@@ -95,7 +95,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// A directory was there under the target's name.
+    /// The target's name is taken by a directory.
     fn target_dir_examined(&mut self, id: usize) {
         let there = Meta::from(&self.arena.statx(id));
         let source = self.jobs[id].meta.id;
@@ -126,7 +126,7 @@ impl<B: Backend> Copier<'_, B> {
         self.open(id, foreign, acl);
     }
 
-    /// Both directories are open: goes on with what is in them.
+    /// Both directories are open: continues with their entries.
     fn open(&mut self, id: usize, foreign: bool, acl: bool) {
         let job = &mut self.jobs[id];
         let node = self.nodes.add(Node {
@@ -141,14 +141,14 @@ impl<B: Backend> Copier<'_, B> {
             acl,
             failed: false,
         });
-        // They are the directory's from now on.
+        // From now on they belong to the node.
         (job.source, job.target) = (-1, -1);
         (job.node, job.made) = (node, false);
         self.arena.set_name(id, Name::Own, b"");
         self.go_on(id, Step::List);
     }
 
-    /// One of those in a directory is through.
+    /// An entry of a directory is complete.
     pub(crate) fn child_done(&mut self, node: usize) {
         let dir = self.nodes.get_mut(node);
         dir.pending -= 1;
@@ -170,12 +170,12 @@ impl<B: Backend> Copier<'_, B> {
         self.last(id);
     }
 
-    /// A directory is closed.
+    /// The directory is closed.
     pub(crate) fn dir_closed(&mut self, id: usize) {
         let node = self.jobs[id].node;
         let dir = self.nodes.remove(node);
         self.counts.dirs += u64::from(!dir.failed);
-        // The job counts no more where it was: that directory is gone.
+        // The job no longer counts in the directory, which is gone.
         self.jobs[id].handed_on = true;
         self.end(id);
         if node != ROOT {
@@ -183,8 +183,8 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// Whether what is made in such a directory may get another owner or group
-    /// than ours.
+    /// Returns true if files made in this directory may get another owner or group than
+    /// ours.
     pub(crate) fn is_foreign(&self, dir: &Meta) -> bool {
         dir.uid != self.ours.uid || dir.gid != self.ours.gid || dir.mode & libc::S_ISGID != 0
     }

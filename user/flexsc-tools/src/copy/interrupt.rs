@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Ctrl-C and its like: the copy ends as soon as what is half-written is
-//! removed. A second one ends the program at once.
+//! Ctrl-C and similar signals: the copy ends as soon as incomplete files are removed. A
+//! second signal ends the program at once.
 
 #![expect(unsafe_code, reason = "signal handlers")]
 
@@ -16,10 +16,10 @@ extern "C" fn note(signal: i32) {
     CAME.store(signal, Ordering::Relaxed);
 }
 
-/// From now on signals are noted.
+/// Starts to record signals.
 pub fn note_signals() {
     for signal in SIGNALS {
-        // The second one has its usual effect. Calls are interrupted.
+        // The second signal has its default effect. Calls are interrupted.
         let action = SigAction::new(
             SigHandler::Handler(note),
             SaFlags::SA_RESETHAND,
@@ -27,17 +27,17 @@ pub fn note_signals() {
         );
         // SAFETY: the handler stores one atomic number.
         let before = unsafe { sigaction(signal, &action) };
-        // As nohup wants it.
+        // An ignored signal stays ignored, for nohup.
         if let Ok(before) = before {
             if matches!(before.handler(), SigHandler::SigIgn) {
-                // SAFETY: as it was.
+                // SAFETY: restores the previous action.
                 let _ = unsafe { sigaction(signal, &before) };
             }
         }
     }
 }
 
-/// The signal that has come.
+/// Returns the signal that has arrived.
 pub fn came() -> Option<i32> {
     match CAME.load(Ordering::Relaxed) {
         0 => None,
@@ -45,13 +45,13 @@ pub fn came() -> Option<i32> {
     }
 }
 
-/// Ends the program by this signal, as if it had not been noted.
+/// Ends the program by this signal, as if it had not been caught.
 pub fn end_by(signal: i32) {
     let Ok(signal) = Signal::try_from(signal) else {
         return;
     };
     let usual = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: no handler any more.
+    // SAFETY: removes the handler.
     if unsafe { sigaction(signal, &usual) }.is_ok() {
         let _ = raise(signal);
     }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One job: a file, a part of a large file, a directory, another name of a file,
-//! and the call that it is at.
+//! A job: a file, a part of a large file, a directory, or another name of a file; and its
+//! current step.
 
 use crate::arena::Name;
 use crate::meta::{Id, Meta};
 use crate::node::ROOT;
 
-/// The call that a job is at, or what it waits for.
+/// The call that a job has in flight, or what the job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Not in use.
@@ -16,11 +16,11 @@ pub enum Step {
     OpenSource,
     /// statx of the open source.
     StatSource,
-    /// flistxattr, only to learn whether there are any.
+    /// flistxattr, only to find out whether there are any.
     ProbeAttrs,
-    /// Of a new file.
+    /// openat of a new file.
     OpenTarget,
-    /// statx of what is there already under the target's name.
+    /// statx of the existing file with the target's name.
     StatTarget,
     /// faccessat2 of a file that is to be replaced.
     MayWrite,
@@ -28,7 +28,7 @@ pub enum Step {
     SeekHole,
     Read,
     Write,
-    /// No call: other jobs are still at parts of this file.
+    /// No call: other jobs still copy parts of this file.
     Shared,
 
     ReadLink,
@@ -37,7 +37,7 @@ pub enum Step {
     /// mknodat.
     MakeNode,
 
-    /// openat2 of the directory that the first name of a file is in.
+    /// openat2 of the directory that contains the first name of the file.
     OpenLinked,
     Link,
 
@@ -46,19 +46,19 @@ pub enum Step {
     StatDir,
     MakeDir,
     OpenTargetDir,
-    /// statx of a target that was there.
+    /// statx of an existing target.
     StatTargetDir,
-    /// fchmod of a target that was there and cannot be written to.
+    /// fchmod of an existing target that is not writable.
     MakeWritable,
-    /// fgetxattr of a target that was there.
+    /// fgetxattr of an existing target.
     LookForAcl,
     /// getdents64.
     List,
     /// No call: its entries are being started.
     Listed,
 
-    /// What follows when the content is there, in this order; each only if it
-    /// is needed, see [`Step::LAST`].
+    /// The steps after the content is complete, in this order. Each is made only if it is
+    /// needed; see [`Step::LAST`].
     Truncate,
     SetOwner,
     DropAcl,
@@ -72,10 +72,10 @@ pub enum Step {
     CloseTarget,
     /// renameat2 to the target's name.
     Replace,
-    /// unlinkat of what is incomplete.
+    /// unlinkat of an incomplete file.
     Remove,
 
-    /// fchown of the group alone, after `SetOwner` was refused.
+    /// fchown of only the group, after `SetOwner` was refused.
     SetGroup,
     /// fgetxattr and fsetxattr, after `ListAttrs`.
     GetAttr,
@@ -83,7 +83,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The steps at the end, in their order.
+    /// The last steps in their order.
     pub const LAST: [Step; 12] = [
         Step::Truncate,
         Step::SetOwner,
@@ -99,8 +99,8 @@ impl Step {
         Step::Remove,
     ];
 
-    /// Where a step is in [`Step::LAST`]. A step that belongs to another one is where that
-    /// one is.
+    /// Returns the position of a step in [`Step::LAST`]. A step that continues another one
+    /// has its position.
     pub fn place_in_last(self) -> Option<usize> {
         let step = match self {
             Step::SetGroup => Step::SetOwner,
@@ -110,7 +110,7 @@ impl Step {
         Step::LAST.iter().position(|&other| other == step)
     }
 
-    /// Whether there is something incomplete after this step, if it succeeds.
+    /// Returns true if an incomplete file exists after this step succeeds.
     pub fn leaves_incomplete(self, before: bool) -> bool {
         match self {
             Step::OpenTarget | Step::MakeLink | Step::MakeNode | Step::Link | Step::MakeDir => true,
@@ -119,7 +119,7 @@ impl Step {
         }
     }
 
-    /// For messages: what cannot be done, and whether to the copy.
+    /// Returns what cannot be done, for messages, and true if it concerns the copy.
     pub fn what(self) -> (&'static str, bool) {
         match self {
             Step::Stat | Step::StatSource | Step::StatDir => ("examine", false),
@@ -153,14 +153,14 @@ impl Step {
     }
 }
 
-/// What a job is about.
+/// What a job copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// To be found out by statx.
+    /// Not known before statx.
     Unknown,
     /// A directory, until it is listed.
     Dir,
-    /// A directory, when all below it is copied.
+    /// A directory after everything below it is copied.
     Finish,
     File,
     /// A part of the file of another job, the owner.
@@ -172,54 +172,52 @@ pub enum What {
     HardLink,
 }
 
-/// A job. Its memory is in the [`Arena`](crate::arena::Arena), under the same
-/// number.
+/// A job. Its memory is in the [`Arena`](crate::arena::Arena), with the same number.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     pub step: Step,
     pub what: What,
-    /// The job that has the file open: itself, but for a part.
+    /// The job that has the file open; the job itself unless it is a part.
     pub owner: usize,
-    /// The directory that it is in; of a directory that is open: itself.
+    /// Its directory; if it is an open directory, the job's own node.
     pub node: usize,
     pub source: i32,
     pub target: i32,
     pub meta: Meta,
-    /// Where the next read begins, and where reading ends.
+    /// Where the next read starts, and where reading ends.
     pub offset: u64,
     pub end: u64,
-    /// Read and to be written: these bytes of the buffer. Of a directory: the
-    /// entries that were not started. Of attributes: the names that are left.
+    /// The bytes of the buffer that were read and not written. For a directory: the entries
+    /// that were not started. For attributes: the remaining names.
     pub from: usize,
     pub to: usize,
-    /// Of a large file: where the next part begins. Of one with holes: its
-    /// final size.
+    /// For a large file: where the next part starts. For a sparse file: its final size.
     pub next: u64,
-    /// Of a large file: how many other jobs are at parts of it.
+    /// For a large file: how many other jobs copy parts of it.
     pub helpers: usize,
-    /// No other job takes parts of the file.
+    /// No other job copies parts of the file.
     pub alone: bool,
-    /// Has holes, which are left out.
+    /// The file has holes, which are skipped.
     pub sparse: bool,
     pub failed: bool,
-    /// There is something incomplete, to be removed after a failure.
+    /// An incomplete file exists, which must be removed after a failure.
     pub made: bool,
-    /// It is made under a temporary name, as something else has the name.
+    /// The file is made under a temporary name, because another file has its name.
     pub beside: bool,
-    /// Of a directory: it was there before.
+    /// For a directory: the target existed before.
     pub existed: bool,
-    /// Of such a directory: see [`Node::foreign`](crate::node::Node).
+    /// For such a directory: see [`Node::foreign`](crate::node::Node).
     pub foreign: bool,
-    /// There are extended attributes.
+    /// The source has extended attributes.
     pub attrs: bool,
-    /// The owner is to be set; the permissions are.
+    /// The owner must be set, and the permissions.
     pub set_owner: bool,
     pub set_mode: bool,
-    /// Something else goes on in its place.
+    /// Another job continues with its name.
     pub handed_on: bool,
-    /// What was made, if other names are to be linked to it.
+    /// The identity of the copy, if other names will be linked to it.
     pub made_id: Id,
-    /// Times that its target vanished or its temporary name was taken.
+    /// Number of times its target vanished or its temporary name was taken.
     pub tries: u32,
 }
 
@@ -253,12 +251,12 @@ impl Job {
         tries: 0,
     };
 
-    /// The name that the copy has until it is complete.
+    /// The name of the copy until it is complete.
     pub fn made_name(&self) -> Name {
         if self.beside { Name::Other } else { Name::Own }
     }
 
-    /// For unlinkat of what is incomplete.
+    /// The flags for unlinkat of the incomplete file.
     pub fn remove_flags(&self) -> i32 {
         if self.what == What::Dir {
             libc::AT_REMOVEDIR
@@ -274,7 +272,8 @@ mod tests {
 
     #[test]
     fn no_step_begins_the_last_ones_again() {
-        // A group that cannot be set comes after the owner, not before all else.
+        // After a group that cannot be set, the copier continues after the owner instead of
+        // starting over.
         assert_eq!(
             Step::SetGroup.place_in_last(),
             Step::SetOwner.place_in_last()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The last steps of all that is made: owner, attributes, permissions, times;
-//! closing, and putting it in its place or removing it.
+//! The last steps of every copy: owner, attributes, permissions and times; closing it; and
+//! putting it in place or removing it.
 
 use nix::errno::Errno;
 
@@ -13,18 +13,18 @@ use crate::links::First;
 use crate::meta::Meta;
 
 impl<B: Backend> Copier<'_, B> {
-    /// Whether the owner of a copy has to be set.
+    /// Returns true if the owner of a copy must be set.
     pub(crate) fn must_set_owner(&self, id: usize) -> bool {
         let Job { meta, node, .. } = self.jobs[id];
         self.nodes.get(node).foreign || meta.uid != self.ours.uid || meta.gid != self.ours.gid
     }
 
-    /// Goes on with the first of the last steps that is needed.
+    /// Continues with the first of the last steps that is needed.
     pub(crate) fn last(&mut self, id: usize) {
         self.last_from(id, 0);
     }
 
-    /// Goes on with the first of the last steps after this one that is needed.
+    /// Continues with the first needed step after this one.
     pub(crate) fn last_after(&mut self, id: usize, step: Step) {
         let at = step.place_in_last();
         self.last_from(id, at.expect("it is one of the last steps") + 1);
@@ -50,7 +50,7 @@ impl<B: Backend> Copier<'_, B> {
     fn is_needed(&self, id: usize, step: Step) -> bool {
         let job = &self.jobs[id];
         let finish = job.what == What::Finish;
-        // Only of what is complete; a directory goes through all of them.
+        // Only for complete files. A directory goes through all of these.
         let good = finish || (job.made && !job.failed);
         let own = good && job.what != What::HardLink;
         let acl = |may: bool| may && self.nodes.get(job.node).acl;
@@ -88,8 +88,8 @@ impl<B: Backend> Copier<'_, B> {
 
     pub(crate) fn last_refused(&mut self, id: usize, step: Step, errno: Errno) {
         match (step, errno) {
-            // Only root gives files away: then they are ours, and no program
-            // runs with our rights that had those of somebody else.
+            // Only root can give files away. The copy stays ours, and loses its set-ID bits
+            // so that no program runs with our rights by accident.
             (Step::SetOwner, Errno::EPERM | Errno::EINVAL) if self.ours.uid != 0 => {
                 self.jobs[id].meta.mode &= !0o7000;
                 self.counts.kept_owner += 1;
@@ -102,9 +102,9 @@ impl<B: Backend> Copier<'_, B> {
             (Step::ListAttrs | Step::GetAttr | Step::SetAttr, _) => {
                 self.attr_refused(id, step, errno);
             }
-            // Nothing was written to it.
+            // Nothing was written to this file.
             (Step::CloseSource, _) => self.last_succeeded(id, step, 0),
-            // The descriptor is gone all the same.
+            // The descriptor is closed nevertheless.
             (Step::CloseTarget, _) => {
                 self.jobs[id].target = -1;
                 self.last_step_failed(id, step, errno);
@@ -128,7 +128,7 @@ impl<B: Backend> Copier<'_, B> {
         self.last_failed(id, step, format!("cannot {what} {path}: {why}"));
     }
 
-    /// A file ends here; a directory has its other steps all the same.
+    /// Ends the job of a file. A directory continues with its other steps.
     pub(crate) fn last_failed(&mut self, id: usize, step: Step, message: String) {
         if self.jobs[id].what != What::Finish {
             return self.fail(id, message);
@@ -139,13 +139,13 @@ impl<B: Backend> Copier<'_, B> {
         self.last_after(id, step);
     }
 
-    /// The path of what is incomplete.
+    /// Returns the path of the incomplete file.
     fn shown_made(&self, id: usize) -> String {
         let job = &self.jobs[id];
         self.shown(job.node, self.arena.name(id, job.made_name()), true)
     }
 
-    /// statx has said what was made of a file with several names.
+    /// statx has examined the copy of a file with several names.
     fn made_examined(&mut self, id: usize) {
         let made = Meta::from(&self.arena.statx(id)).id;
         let Job { what, meta, .. } = self.jobs[id];
@@ -167,7 +167,7 @@ impl<B: Backend> Copier<'_, B> {
         self.last_after(id, Step::StatMade);
     }
 
-    /// All steps are through, or as many as were possible.
+    /// All possible steps are complete.
     fn is_through(&mut self, id: usize) {
         let job = self.jobs[id];
         if job.what == What::Finish {

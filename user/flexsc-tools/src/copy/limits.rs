@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many files and directories may be open at once.
+//! Limits on open files and directories.
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Standard streams, engine, what was inherited.
+/// Standard streams, engine, inherited descriptors.
 const SPARE: u64 = 64;
-/// Directories that are open at once where the limit allows it.
+/// Directories that may be open at once if the limit allows it.
 const DIRS: u64 = 1024;
 
-/// How much may be in work at once.
+/// How many jobs and directories are allowed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Jobs, of two descriptors each.
     pub jobs: usize,
-    /// Directories, of two descriptors each. More are opened only if nothing
-    /// else is left to do: the way down a deep tree.
+    /// Directories, of two descriptors each. More are opened only if there is nothing else
+    /// to do, for the way down a deep tree.
     pub dirs: usize,
 }
 
 impl Limits {
-    /// With `have` descriptors, for as many jobs as wanted if that is possible.
+    /// Computes the limits for `have` descriptors, with as many jobs as wanted if possible.
     fn with(wanted: usize, have: u64) -> Self {
         if have >= needed(wanted) {
             let dirs = DIRS as usize;
             return Limits { jobs: wanted, dirs };
         }
-        // Half of them for jobs, a quarter for directories; the rest is for
-        // the way down.
+        // Half of them are for jobs and a quarter for directories; the rest is for the way
+        // down a deep tree.
         let have = have.saturating_sub(SPARE) as usize;
         Limits {
             jobs: wanted.min(have / 4).max(2),
@@ -40,9 +40,9 @@ fn needed(wanted: usize) -> u64 {
     2 * (wanted as u64 + DIRS) + SPARE
 }
 
-/// Raises the limit of descriptors as far as needed and possible, and grows
-/// their table at once, while nobody shares it: later, with syscall threads,
-/// each growth would wait for all of them.
+/// Raises the limit on descriptors as far as needed and possible, and grows the descriptor
+/// table at once while nobody shares it. Later, with syscall threads, each growth would
+/// wait for all of them.
 pub fn reserve(wanted: usize) -> Limits {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let needed = needed(wanted);
@@ -52,7 +52,7 @@ pub fn reserve(wanted: usize) -> Limits {
         have = setrlimit(Resource::RLIMIT_NOFILE, more, hard).map_or(soft, |()| more);
     }
     let last = i32::try_from(have.min(needed) - 1).unwrap_or(1023);
-    // If that fails, the table grows when it has to.
+    // If this fails, the table grows when necessary.
     if let Ok(fd) = fcntl(std::io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(last)) {
         let _ = nix::unistd::close(fd);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that have several names: the first one found is copied, the others
-//! become links to that copy.
+//! Files with several names: the first name found is copied, and the others become links to
+//! that copy.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::meta::Id;
 /// A name that was not copied yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The directory, which stays open meanwhile.
+    /// Its directory, which stays open meanwhile.
     pub node: usize,
     pub name: Box<[u8]>,
 }
@@ -20,36 +20,36 @@ pub struct First {
     /// The directory's path in the copy.
     pub dir: Box<[u8]>,
     pub name: Box<[u8]>,
-    /// What the copy is.
+    /// The identity of the copy.
     pub id: Id,
 }
 
 #[derive(Debug)]
 enum State {
-    /// It is being copied; these wait for it.
+    /// The file is being copied, and these names wait for it.
     InWork(Vec<Place>),
     Copied(First),
 }
 
-/// What is to be done with a name.
+/// What to do with a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Copy it: it is the first one.
+    /// Copy it, because it is the first.
     Copy,
-    /// Nothing now: it waits for the first one.
+    /// Nothing now, because it waits for the first.
     Wait,
     /// Link it.
     Link,
 }
 
-/// All files with several names, by what they are in the source.
+/// All files with several names, by their identity in the source.
 #[derive(Debug, Default)]
 pub struct Links {
     files: HashMap<Id, State>,
 }
 
 impl Links {
-    /// What to do with another name of the file.
+    /// Returns what to do with another name of the file.
     pub fn claim(&mut self, file: Id, place: impl FnOnce() -> Place) -> Claim {
         match self.files.get_mut(&file) {
             None => {
@@ -64,8 +64,8 @@ impl Links {
         }
     }
 
-    /// The first one is copied, or not if that has failed. Returns the names
-    /// that have waited for it.
+    /// Records that the first name was copied, or `None` if that has failed. Returns the
+    /// names that have waited for it.
     pub fn finished(&mut self, file: Id, first: Option<First>) -> Vec<Place> {
         let state = match first {
             Some(first) => self.files.insert(file, State::Copied(first)),
@@ -77,7 +77,7 @@ impl Links {
         }
     }
 
-    /// The copy of the first name.
+    /// Returns the copy of the first name.
     pub fn first(&self, file: Id) -> Option<&First> {
         match self.files.get(&file) {
             Some(State::Copied(first)) => Some(first),
@@ -103,7 +103,7 @@ mod tests {
         let file = (8, 1, 77);
         assert_eq!(links.claim(file, || unreachable!()), Claim::Copy);
         assert_eq!(links.claim(file, || place(b"b")), Claim::Wait);
-        // It fails: the next one is the first.
+        // The first copy fails, so the next name becomes the first.
         assert_eq!(links.finished(file, None), [place(b"b")]);
         assert_eq!(links.claim(file, || unreachable!()), Claim::Copy);
         assert_eq!(links.claim(file, || place(b"c")), Claim::Wait);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Copies a directory tree through syscall pages, many files at a time; or the
-//! same way with plain calls, to compare.
+//! Copies a directory tree through syscall pages, many files at a time, or with plain calls
+//! for comparison.
 
 #![deny(unsafe_code)]
 
@@ -44,17 +44,17 @@ use counts::Counts;
 use roots::Roots;
 use verify::Verdict;
 
-/// Copies a directory tree: all kinds of files, with permissions, owners, times,
-/// extended attributes, hard links and holes, as "cp -aT" does.
+/// Copies a directory tree: files of all types, with permissions, owners, times, extended
+/// attributes, hard links and holes, like "cp -aT".
 ///
-/// What is in the way in the target is replaced if it is of the same kind and
-/// not read-only; nothing is removed that is not in the source.
+/// An existing file in the target is replaced if it has the same type and is not read-only.
+/// Files that are not in the source are kept.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
     /// Directory to copy
     source: PathBuf,
-    /// Copy, not a directory to put it into; made if it is not there
+    /// The copy itself, not a directory to put it into; created if it does not exist
     target: PathBuf,
     /// Make plain system calls
     #[arg(long, conflicts_with = "flexsc")]
@@ -65,28 +65,28 @@ struct Options {
     /// Syscall pages, of 64 calls each
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pages: u32,
-    /// Files and directories in work at once [default: all the pages hold]
+    /// Files and directories to work on at once [default: as many as the pages hold]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     in_flight: Option<u32>,
-    /// KiB to read and write at once
+    /// Size of reads and writes in KiB
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=1024))]
     buffer: u32,
-    /// Mask of the CPUs that execute calls without being asked, 0: none
+    /// Mask of the CPUs whose pollers execute the calls; 0 for none
     #[arg(long, default_value = "0", value_parser = mask)]
     spin_cpus: u64,
-    /// Do not copy: compare the two trees, byte by byte and in all that is copied
-    /// but for access times and holes
+    /// Do not copy, but compare the two trees: bytes and everything that is copied, except
+    /// access times and holes
     #[arg(long)]
     verify: bool,
     /// Write the figures to this file, as key=value lines
     #[arg(long)]
     report: Option<PathBuf>,
-    /// Show how far it is
+    /// Show progress
     #[arg(long)]
     progress: bool,
 }
 
-/// A mask in the usual notations.
+/// Parses a mask in decimal or hexadecimal.
 fn mask(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(usage) => {
             let code = u8::try_from(usage.exit_code()).unwrap_or(2);
-            // The text that was asked for, or what is wrong.
+            // Help that was requested, or a usage error.
             return match usage.print() {
                 Err(why) if !usage.use_stderr() => {
                     let why = io_error(&why);
@@ -127,12 +127,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Copies in the way that was asked for.
+/// Copies with the requested backend.
 fn begin(options: &Options) -> Result<bool, String> {
     if options.plain {
         return copy(options, Plain::new(options.pages));
     }
-    // Before syscall threads share the table of descriptors.
+    // Before syscall threads share the descriptor table.
     let entries = options.pages * flexsc::abi::FLEXSC_PAGE_ENTRIES;
     limits::reserve(options.in_flight.unwrap_or(entries) as usize);
     let backend = Flexsc::new(options.pages, options.spin_cpus)
@@ -140,7 +140,7 @@ fn begin(options: &Options) -> Result<bool, String> {
     copy(options, backend)
 }
 
-/// Compares; says whether the trees are equal.
+/// Compares the trees. Returns true if they are equal.
 fn verify(options: &Options) -> Result<bool, String> {
     let verdict = Verdict::of(&options.source, &options.target)?;
     for difference in &verdict.differences {
@@ -158,7 +158,7 @@ fn verify(options: &Options) -> Result<bool, String> {
     Ok(verdict.differences.is_empty())
 }
 
-/// A part of a list, if there is any of it.
+/// Formats an element of a list, if the count is not zero.
 fn extra(count: u64, what: &str) -> String {
     match count {
         0 => String::new(),
@@ -166,13 +166,13 @@ fn extra(count: u64, what: &str) -> String {
     }
 }
 
-/// Copies; says whether all went well.
+/// Copies the tree. Returns true if everything was copied.
 fn copy(options: &Options, backend: impl Backend) -> Result<bool, String> {
     let wanted = options
         .in_flight
         .map_or(backend.capacity() - 1, |jobs| jobs as usize);
     let limits = limits::reserve(wanted);
-    // The copy has the modes of the source.
+    // The copy gets the modes of the source.
     let mask = umask(Mode::empty());
     let roots = Roots::open(&options.source, &options.target)?;
     interrupt::note_signals();
@@ -234,7 +234,7 @@ fn copy(options: &Options, backend: impl Backend) -> Result<bool, String> {
     Ok(counts.errors == 0 && stopped.is_none())
 }
 
-/// What a user who is not root cannot copy is no error, but no secret either.
+/// Mentions what only root could have copied. This is not an error.
 fn notes(counts: &Counts) {
     if counts.kept_owner > 0 {
         complain(&format_args!(

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What statx says about a file, as far as a copy needs it.
+//! The part of statx that a copy needs.
 
-/// Which file it is: device, major and minor, and inode.
+/// The identity of a file: major and minor number of its device, and its inode.
 pub type Id = (u32, u32, u64);
 
-/// What a call of statx asks for.
+/// The mask for statx.
 pub const MASK: u32 = libc::STATX_BASIC_STATS;
 
 /// Type, permissions, owner, size and times.
@@ -17,9 +17,9 @@ pub struct Meta {
     pub gid: u32,
     pub links: u32,
     pub size: u64,
-    /// Of 512 bytes each.
+    /// Blocks of 512 bytes.
     pub blocks: u64,
-    /// Of a device node, as mknodat wants it.
+    /// The device number of a device node, as mknodat takes it.
     pub device: u32,
     pub accessed: libc::timespec,
     pub modified: libc::timespec,
@@ -31,7 +31,7 @@ const NEVER: libc::timespec = libc::timespec {
 };
 
 impl Meta {
-    /// Of nothing.
+    /// A placeholder.
     pub const NONE: Meta = Meta {
         id: (0, 0, 0),
         mode: 0,
@@ -78,7 +78,7 @@ impl From<&libc::statx> for Meta {
             links: statx.stx_nlink,
             size: statx.stx_size,
             blocks: statx.stx_blocks,
-            // The kernel's numbers have 12 and 20 bits, which these 32 hold.
+            // The kernel's numbers have 12 and 20 bits, which fit into 32.
             device: libc::makedev(statx.stx_rdev_major, statx.stx_rdev_minor) as u32,
             accessed: time(statx.stx_atime),
             modified: time(statx.stx_mtime),
@@ -107,7 +107,7 @@ impl From<&rustix::fs::Statx> for Meta {
     }
 }
 
-/// The name of a type in messages.
+/// Returns the name of a type for messages.
 pub fn kind_name(kind: u32) -> &'static str {
     match kind & libc::S_IFMT {
         libc::S_IFREG => "a regular file",

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Open directories of source and copy. All else is reached from them by a
-//! single name, so that nobody can put a symbolic link into the way.
+//! The open directories of source and copy. Everything else is reached from them by a
+//! single name, so that nobody can interpose a symbolic link.
 
 use crate::meta::Meta;
 
 /// The two given directories.
 pub const ROOT: usize = 0;
 
-/// A directory that is open on both sides, until all below it is copied.
+/// A directory that is open on both sides until everything below it is copied.
 #[derive(Debug)]
 pub struct Node {
-    /// Itself for the root.
+    /// The root is its own parent.
     pub parent: usize,
-    /// In the parent; empty for the root.
+    /// Its name in the parent; empty for the root.
     pub name: Box<[u8]>,
     pub source: i32,
     pub target: i32,
     /// Of the source.
     pub meta: Meta,
-    /// What is below and not copied yet, and its own listing.
+    /// Number of entries that are not copied yet, and its own listing.
     pub pending: usize,
-    /// The directory's copy may belong to another user or group than its source.
+    /// The copy of the directory may have another owner or group than its source.
     pub set_owner: bool,
-    /// What is made in the copy may get another owner or group than ours.
+    /// Files made in the copy may get another owner or group than ours.
     pub foreign: bool,
-    /// What is made in the copy inherits an access control list.
+    /// Files made in the copy inherit an access control list.
     pub acl: bool,
     pub failed: bool,
 }
@@ -37,7 +37,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// How many are open.
+    /// Returns how many are open.
     pub fn open(&self) -> usize {
         self.all.len() - self.free.len()
     }
@@ -55,7 +55,7 @@ impl Nodes {
         }
     }
 
-    /// Forgets a directory that is complete and closed.
+    /// Removes a directory that is complete and closed.
     pub fn remove(&mut self, id: usize) -> Node {
         let node = self.all[id].take().expect("an open directory");
         self.free.push(id);
@@ -70,7 +70,7 @@ impl Nodes {
         self.all[id].as_mut().expect("an open directory")
     }
 
-    /// The path of a directory from the root; "." for the root itself.
+    /// Returns the path of a directory from the root; "." for the root itself.
     pub fn path(&self, id: usize) -> Vec<u8> {
         let mut path = self.path_of(id, b"");
         path.pop();
@@ -80,7 +80,7 @@ impl Nodes {
         path
     }
 
-    /// The path from the root of something in a directory.
+    /// Returns the path from the root of a name in a directory.
     pub fn path_of(&self, dir: usize, name: &[u8]) -> Vec<u8> {
         let mut names = vec![name];
         let mut at = dir;

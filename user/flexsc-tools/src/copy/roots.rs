@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two directories of the command line: what they are and whether one lies
-//! in the other is found out before anything is made or changed.
+//! The two directories of the command line. Before anything is created or changed, it is
+//! checked what they are and whether one is inside the other.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use crate::complaint::{reason, shown_path};
 use crate::meta::{Id, Meta, kind_name};
 
-/// Name of the list that a directory gives to what is made in it.
+/// Name of the access control list that new files in a directory inherit.
 const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 /// Source and copy, open.
@@ -22,7 +22,7 @@ pub struct Roots {
     pub target: OwnedFd,
     pub source_meta: Meta,
     pub target_meta: Meta,
-    /// What is made in the copy inherits an access control list.
+    /// Files made in the copy inherit an access control list.
     pub acl: bool,
 }
 
@@ -33,7 +33,7 @@ const OPEN: OFlags = OFlags::RDONLY
 const LOOK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Roots {
-    /// Opens the source, makes and opens the target.
+    /// Opens the source; creates and opens the target.
     pub fn open(source: &Path, target: &Path) -> Result<Self, String> {
         let (from, source_meta) = open_given(source)?;
         let (to, place) = match rustix::fs::openat(CWD, target, OPEN, Mode::empty()) {
@@ -58,14 +58,14 @@ impl Roots {
                 "cannot copy {a} into itself: {b} lies in it; name a target outside of it"
             ));
         }
-        // All was looked at: from here on things change.
+        // All checks have passed. From here on things change.
         let (to, target_meta) = match (to, place) {
             (Some(there), _) => there,
             (None, Some((parent, name))) => make(&parent, name, target)?,
             (None, None) => unreachable!("one of them was opened"),
         };
         if target_meta.mode & 0o700 != 0o700 {
-            // Not ours, perhaps; then the first file says so.
+            // Perhaps it is not ours. Then the first file fails.
             let mode = Mode::from_raw_mode(target_meta.permissions() | 0o700);
             let _ = rustix::fs::fchmod(&to, mode);
         }
@@ -80,7 +80,7 @@ impl Roots {
     }
 }
 
-/// Opens a directory that has to be there; not through a symbolic link.
+/// Opens an existing directory; does not follow a symbolic link.
 pub fn open_given(path: &Path) -> Result<(OwnedFd, Meta), String> {
     let shown = shown_path(path);
     let fd =
@@ -100,7 +100,7 @@ pub fn open_given(path: &Path) -> Result<(OwnedFd, Meta), String> {
     Ok((fd, meta))
 }
 
-/// The directory that the target is to be made in, and its name there.
+/// Returns the directory in which the target must be made, and the target's name.
 fn place(target: &Path) -> Result<(OwnedFd, &OsStr), String> {
     let Some(Component::Normal(name)) = target.components().next_back() else {
         return Err(cannot("make", target, rustix::io::Errno::NOENT));
@@ -114,7 +114,7 @@ fn place(target: &Path) -> Result<(OwnedFd, &OsStr), String> {
         let why = reason(errno(why));
         format!("cannot make {shown} in {parent}: {why}")
     })?;
-    // There is nothing of that name, or a link to nothing.
+    // Either there is no such name, or it is a dangling link.
     match rustix::fs::statx(&fd, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
         Ok(_) => Err(format!(
             "{} is a symbolic link to nothing; remove it or name another target",
@@ -132,10 +132,10 @@ fn make(parent: &OwnedFd, name: &OsStr, target: &Path) -> Result<(OwnedFd, Meta)
     Ok((fd, meta))
 }
 
-/// Returns true if the directory lies in the one with that identity, or is it.
+/// Returns true if the directory is, or is inside, the one with this identity.
 ///
-/// If the way up is barred the answer is "no"; a copy that meets its own target
-/// in the source stops there.
+/// If a parent cannot be opened, the answer is false. A copy that finds its own target in
+/// the source stops there.
 fn is_below(dir: &OwnedFd, above: Id) -> bool {
     let Ok(mut at) = examine(dir).map(|meta| meta.id) else {
         return false;

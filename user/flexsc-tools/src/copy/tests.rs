@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Copies real trees with a backend that finishes calls in any order.
+//! Copies real trees with backends that finish calls in any order.
 
 #![expect(unsafe_code, reason = "plays the kernel")]
 
@@ -91,7 +91,7 @@ impl Backend for Shuffled {
     }
 }
 
-/// Executes all that is posted in one wait, as a batch on the same core.
+/// Executes everything that is posted in one wait, like a batch on the same core.
 #[derive(Default)]
 struct Batch {
     posted: Vec<(u32, Call)>,
@@ -138,7 +138,7 @@ impl Backend for Batch {
     }
 }
 
-/// Does something else after each wait.
+/// Runs something else after each wait.
 struct Beside<F> {
     batch: Batch,
     then: F,
@@ -180,7 +180,7 @@ impl<F: FnMut(u64) -> Result<(), Error>> Backend for Beside<F> {
     }
 }
 
-/// A directory of its own for each test, removed at its end.
+/// A directory for one test, removed at its end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -275,10 +275,10 @@ fn no_call_is_made_in_vain() {
     for target in ["new", "new"] {
         let counts = copy(&source, &scratch.at(target), Batch::default());
         assert_eq!((counts.errors, counts.files), (0, 10));
-        // All belongs to us: nothing is given to us once more.
+        // Everything is ours, so no owner is set.
         assert_eq!(counts.calls_of(Kind::Fchown), 0);
         assert_eq!(counts.calls_of(Kind::Fchownat), 0);
-        // Permissions of a new file are those that it is made with.
+        // A new file is made with its permissions.
         assert_eq!(counts.calls_of(Kind::Fchmod), 11);
     }
     let counts = copy(&source, &scratch.at("other"), Batch::default());
@@ -295,8 +295,8 @@ fn no_call_is_made_in_vain() {
 fn hundreds_of_calls_share_a_wait() {
     let scratch = Scratch::new("batch");
     let source = scratch.at("source");
-    // A tree such as the sources of a kernel: 2000 files in 160 directories,
-    // 40 MB, the largest file 2 MB.
+    // A tree like the sources of a kernel: 2000 files in 160 directories, 40 MB, the
+    // largest file 2 MB.
     for dir in 0..160 {
         let dir = source.join(format!("{}/{}/{}", dir % 8, dir % 40, dir));
         fs::create_dir_all(&dir).unwrap();
@@ -317,8 +317,7 @@ fn errors_are_counted_and_the_rest_is_copied() {
     let scratch = Scratch::new("errors");
     let (source, target) = (scratch.at("source"), scratch.at("target"));
     plant(&source);
-    // In the way of a file and of a large file; what is in the way of a link is
-    // replaced.
+    // These block a file and a large file. The file that blocks a link is replaced.
     fs::create_dir_all(target.join("one")).unwrap();
     fs::create_dir_all(target.join("deep/large")).unwrap();
     fs::write(target.join("link"), "").unwrap();
@@ -365,7 +364,7 @@ fn a_link_that_takes_the_place_of_a_directory_is_not_followed() {
     let backend = Beside {
         batch: Batch::default(),
         then: |_| {
-            // It is open, and files are being made in it.
+            // The directory is open, and files are being made in it.
             if !swapped && deep.join("file0").exists() {
                 fs::rename(&deep, &moved).unwrap();
                 symlink(&out, &deep).unwrap();
@@ -382,7 +381,8 @@ fn a_link_that_takes_the_place_of_a_directory_is_not_followed() {
     assert_eq!(verdict.differences, Vec::<String>::new());
 }
 
-/// All files of the copy are as in the source; returns how many there are.
+/// Checks that all files of the copy are like those of the source. Returns how many there
+/// are.
 fn assert_complete(source: &Path, target: &Path) -> usize {
     let mut files = 0;
     for entry in fs::read_dir(target).unwrap().flatten() {
@@ -400,7 +400,7 @@ fn assert_complete(source: &Path, target: &Path) -> usize {
 
 #[test]
 fn a_file_that_ends_early_is_no_error() {
-    // Files in /proc say that they are empty, and are not.
+    // Files in /proc report size 0 although they have content.
     let scratch = Scratch::new("proc");
     let target = scratch.at("target");
     let counts = copy(
@@ -430,7 +430,7 @@ fn names_of_one_file_stay_together() {
     }
     for (capacity, seed) in [(3, 1), (17, 2), (512, 3)] {
         let target = scratch.at(&format!("target{capacity}"));
-        // The second time over what is there.
+        // The second copy goes over the first.
         for again in 0..2 {
             let counts = copy(&source, &target, Shuffled::new(capacity, seed + again));
             assert_eq!((counts.errors, counts.files, counts.hard_links), (0, 1, 40));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compares two trees with plain calls, and with nothing of the code that
-//! copies: bytes, types, permissions, owners, times, attributes, hard links.
+//! Compares two trees with plain calls and without the code that copies: bytes, types,
+//! permissions, owners, times, attributes, hard links.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CStr, CString};
@@ -16,7 +16,7 @@ use crate::complaint::{io_error, shown, shown_path};
 use crate::meta::{Id, Meta, kind_name};
 use crate::roots::open_given;
 
-/// What was compared, and what differs.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub files: u64,
@@ -24,15 +24,15 @@ pub struct Verdict {
     pub links: u64,
     pub special: u64,
     pub bytes: u64,
-    /// A sentence for each; what cannot be compared counts as different.
+    /// One sentence each. Files that cannot be compared count as different.
     pub differences: Vec<String>,
-    /// Files with several names: what they are on the other side, and where
-    /// that was first seen.
+    /// Files with several names: their identity on the other side, and the path where that
+    /// was first seen.
     pairs: HashMap<Id, (Id, String)>,
     back: HashMap<Id, Id>,
 }
 
-/// One file on both sides.
+/// A file on both sides.
 struct Pair<'a> {
     ours: Meta,
     theirs: Meta,
@@ -53,8 +53,8 @@ const OPEN_DIR: OFlags = OPEN.union(OFlags::DIRECTORY);
 type Buffers = (Vec<u8>, Vec<u8>);
 
 impl Verdict {
-    /// Compares the trees at `left`, the source, and `right`, the copy. Fails
-    /// only if one of them cannot be opened.
+    /// Compares the source `left` with the copy `right`. Fails only if one of them cannot
+    /// be opened.
     pub fn of(left: &Path, right: &Path) -> Result<Self, String> {
         let mut verdict = Verdict::default();
         let mut buffers = (vec![0; BUFFER], vec![0; BUFFER]);
@@ -168,7 +168,7 @@ impl Verdict {
         }
     }
 
-    /// Names of one file on one side have to be that on the other.
+    /// Checks that names of one file on one side belong to one file on the other.
     fn same_links(&mut self, path: &str, ours: &Meta, theirs: &Meta) {
         if ours.links < 2 && theirs.links < 2 {
             return;
@@ -222,7 +222,7 @@ impl Verdict {
         Ok(())
     }
 
-    /// Extended attributes, access control lists among them.
+    /// Compares extended attributes, including access control lists.
     fn same_attributes(&mut self, ours: &Subject<'_>, theirs: &Subject<'_>, path: &str) {
         let lists = ours
             .attributes()
@@ -255,7 +255,7 @@ impl Verdict {
     }
 }
 
-/// Whose attributes are read.
+/// A file whose attributes are read.
 enum Subject<'a> {
     Open(BorrowedFd<'a>),
     /// A link or special file, which is not opened: its path in /proc/self/fd.
@@ -272,7 +272,7 @@ impl Subject<'_> {
 
     /// The names of the attributes.
     fn attributes(&self) -> io::Result<BTreeSet<CString>> {
-        // As long as a list can be (XATTR_LIST_MAX).
+        // The maximum length of a list (XATTR_LIST_MAX).
         let mut list = vec![0; 64 << 10];
         let len = match self.list(&mut list) {
             Err(rustix::io::Errno::OPNOTSUPP) => 0,
@@ -297,7 +297,7 @@ impl Subject<'_> {
 }
 
 impl Pair<'_> {
-    /// The link or special file in one of the directories.
+    /// Returns the link or special file in one of the directories.
     fn subject(&self, dir: BorrowedFd<'_>) -> Subject<'_> {
         let mut path = format!("{OPEN_FILES}/{}/", dir.as_raw_fd()).into_bytes();
         path.extend_from_slice(self.name.to_bytes());
@@ -327,7 +327,7 @@ fn examine(dir: &OwnedFd, name: &CStr) -> io::Result<Meta> {
     Ok(Meta::from(&statx))
 }
 
-/// Reads until the buffer is full or the file at its end.
+/// Reads until the buffer is full or the file ends.
 fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while len < buffer.len() {

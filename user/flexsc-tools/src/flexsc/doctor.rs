@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `flexsc doctor`: one line for each thing that a program needs, and what to do
-//! if it is missing.
+//! `flexsc doctor`: prints one line for each thing that a program needs, and what to do if
+//! it is missing.
 
 use std::env::consts::ARCH;
 use std::fs::{self, File};
@@ -16,16 +16,16 @@ use crate::ways;
 
 const MODULE: &str = "/sys/module/flexsc";
 
-/// What was found out about one thing.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     Good,
-    /// Works, but not as well as it could.
+    /// It works, but could be better.
     Fair,
     Bad,
 }
 
-/// Prints the findings and remembers the worst.
+/// Prints the findings and keeps the worst.
 pub struct Report<'a> {
     pub out: &'a mut Out,
     pub worst: Finding,
@@ -61,7 +61,7 @@ impl Report<'_> {
     }
 }
 
-/// Examines the machine; says whether FlexSC can be used.
+/// Examines the machine. Returns true if FlexSC can be used.
 pub fn examine(out: &mut Out) -> bool {
     let mut report = Report {
         out,
@@ -84,13 +84,13 @@ pub fn examine(out: &mut Out) -> bool {
     worst != Finding::Bad
 }
 
-/// The first line of a small file, without white space around it.
+/// Returns the first line of a small file without surrounding white space.
 fn line(path: impl AsRef<Path>) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.lines().next()?.trim().to_owned())
 }
 
-/// Says whether the module can be loaded into this kernel, as far as one can see.
+/// Returns true if this kernel can load the module, as far as can be seen.
 fn kernel(report: &mut Report) -> bool {
     let release = line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned());
     if ARCH != "x86_64" {
@@ -118,7 +118,7 @@ fn kernel(report: &mut Report) -> bool {
     patched != Some(false)
 }
 
-/// Whether the kernel has the syscall-thread factory.
+/// Returns true if the kernel has the syscall-thread factory.
 fn has_patches() -> Option<bool> {
     let symbols = BufReader::new(File::open("/proc/kallsyms").ok()?);
     let mut names = symbols.lines().map_while(Result::ok);
@@ -174,7 +174,7 @@ fn device(report: &mut Report) {
 }
 
 fn limits(report: &mut Report) {
-    // One thread with all the pages that it can have at once.
+    // The most pages that one registration can have.
     let wanted = Engine::locked_bytes(abi::FLEXSC_MAX_PAGES);
     let calls = abi::FLEXSC_MAX_PAGES * abi::FLEXSC_PAGE_ENTRIES;
     match getrlimit(Resource::RLIMIT_MEMLOCK) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `flexsc`: looks after FlexSC on a machine.
+//! `flexsc`: checks and monitors FlexSC on a machine.
 
 #![deny(unsafe_code)]
 
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Looks after FlexSC (exception-less system calls) on this machine.
+/// Checks and monitors FlexSC (exception-less system calls) on this machine.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
@@ -22,11 +22,11 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check whether programs can use FlexSC here; say what to do if not
+    /// Check whether programs can use FlexSC here, and what to do if not
     Doctor,
     /// Print the counters of the engines of a process, or of all processes
     Stat {
-        /// Process
+        /// Process ID
         pid: Option<u32>,
     },
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Standard output that may be full or closed: that is one sentence, not a panic.
+//! Standard output that may be full or closed. A failure is reported in one sentence and
+//! does not panic.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
 
-/// Lines for standard output; after the first that fails none is tried.
+/// Writes lines to standard output and stops after the first failure.
 pub struct Out {
     failure: Option<io::Error>,
 }
@@ -20,7 +21,7 @@ impl Out {
         }
     }
 
-    /// Says on standard error what went wrong; returns whether all was written.
+    /// Reports a failure on standard error. Returns true if everything was written.
     pub fn finish(mut self) -> bool {
         if self.failure.is_none() {
             self.failure = io::stdout().flush().err();
@@ -32,7 +33,7 @@ impl Out {
     }
 }
 
-/// A sentence on standard error, if that can be had.
+/// Writes a sentence to standard error, if possible.
 pub fn complain(sentence: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "flexsc: {sentence}");
 }

@@ -9,7 +9,7 @@ use flexsc::DEVICE;
 
 use crate::out::{Out, complain};
 
-/// What the names of the module's lines begin with.
+/// The prefix of the module's lines.
 const PREFIX: &str = "flexsc-";
 
 /// An open engine of a process.
@@ -19,7 +19,7 @@ struct Found {
     lines: Vec<(String, String)>,
 }
 
-/// Prints the counters; says whether there were any.
+/// Prints the counters. Returns true if there were any.
 pub fn print(out: &mut Out, pid: Option<u32>) -> bool {
     match pid {
         Some(pid) => print_one(out, pid),
@@ -83,17 +83,17 @@ fn print_all(out: &mut Out) -> bool {
     any
 }
 
-/// The number that a path ends with.
+/// Returns the number at the end of a path.
 fn number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// The engines that a process has open.
+/// Returns the engines that a process has open.
 fn engines(pid: u32) -> io::Result<Vec<Found>> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let mut found = Vec::new();
     for entry in fs::read_dir(proc.join("fd"))?.flatten() {
-        // It may be closed in the meantime.
+        // The descriptor may be closed in the meantime.
         let is_engine = fs::read_link(entry.path()).is_ok_and(|to| to == Path::new(DEVICE));
         let Some(fd) = number(&entry.path()).filter(|_| is_engine) else {
             continue;
@@ -109,7 +109,7 @@ fn engines(pid: u32) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The module's own lines of a fdinfo file, without their prefix.
+/// Returns the module's lines of an fdinfo file, without their prefix.
 fn lines(fdinfo: &str) -> Vec<(String, String)> {
     fdinfo
         .lines()
@@ -118,7 +118,7 @@ fn lines(fdinfo: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Numbers stand below each other; a pool has words and numbers in one line.
+/// Formats a line. Numbers are aligned; the line of a pool has words and numbers.
 fn line(key: &str, value: &str) -> String {
     if value.contains(' ') {
         format!("  {key:<16} {value}")

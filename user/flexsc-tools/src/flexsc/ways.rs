@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Each way in which a program talks to the kernel about posted calls, tried in a process of its
-//! own: a seccomp filter may kill who tries, or refuse what others may.
+//! Tries each way in which a program interacts with the kernel about posted calls. Each is
+//! tried in a child process, because a seccomp filter may kill it, or refuse what others
+//! may do.
 
 #![expect(unsafe_code, reason = "posts calls, forks")]
 
@@ -16,15 +17,15 @@ use crate::doctor::{Finding, Report};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is tried, the name of its line, and what a filter must let through.
+/// A way: the name of its line, what a filter must allow, and how to try it.
 struct Way {
     name: &'static str,
     needs: &'static str,
-    /// Good news, or why it does not work.
+    /// Returns a success message, or why it does not work.
     attempt: fn() -> Result<String, Bad>,
 }
 
-/// Why a way cannot be gone, or should not, as a sentence.
+/// Why a way does not work or is not recommended, as a sentence.
 struct Bad(Finding, String);
 
 impl<T: Display> From<T> for Bad {
@@ -77,7 +78,7 @@ const WAYS: [Way; 8] = [
     },
 ];
 
-/// Opens the device, and if that succeeds tries all else.
+/// Opens the device, and if that succeeds tries all ways.
 pub fn try_all(report: &mut Report<'_>) {
     if let Err(error) = Engine::open() {
         return report.bad("open", error);
@@ -88,17 +89,17 @@ pub fn try_all(report: &mut Report<'_>) {
     }
 }
 
-/// Tries one way in a child, which says what it has found.
+/// Tries one way in a child, which reports its finding.
 fn try_one(report: &mut Report<'_>, way: &Way) {
     let _ = io::stdout().flush();
-    // SAFETY: this process has one thread, so that the child may do what it likes.
+    // SAFETY: this process has one thread, so the child may do anything.
     let child = unsafe { libc::fork() };
     if child < 0 {
         let why = io::Error::last_os_error();
         return report.bad(way.name, format_args!("fork: {why}"));
     }
     if child == 0 {
-        // Twice as long as it waits for anything.
+        // Twice as long as the child waits for anything.
         // SAFETY: takes a number.
         unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
         report.worst = Finding::Good;
@@ -155,14 +156,14 @@ fn end_of(child: libc::pid_t) -> io::Result<i32> {
 fn start() -> Result<(Engine, Pages), Bad> {
     let engine = Engine::open()?;
     let mut pages = engine.register(1)?;
-    // A plain call in place of a refused one would say nothing about the engine.
+    // A plain call in place of a refused one would prove nothing about the engine.
     pages.set_fallback(false);
     Ok((engine, pages))
 }
 
-/// getpid() has no pointers, and everybody knows its result.
+/// Posts a call without pointers.
 fn post(pages: &mut Pages, call: Call) {
-    // SAFETY: getpid() touches no memory.
+    // SAFETY: the call touches no memory.
     let _slot = unsafe { pages.post(call) };
 }
 
@@ -254,7 +255,7 @@ fn by_kick() -> Result<String, Bad> {
     Ok("KICK has it executed while the program does something else".to_owned())
 }
 
-/// Waits until `fd` can be read.
+/// Waits until `fd` is readable.
 fn readable(fd: i32) -> Result<(), Bad> {
     let mut poll = libc::pollfd {
         fd,
@@ -301,7 +302,7 @@ fn by_cancel() -> Result<String, Bad> {
     let (from, _to) = nix::unistd::pipe()?;
     let byte: &'static mut u8 = Box::leak(Box::new(0));
     let read = calls::read(from.as_raw_fd(), ptr::from_mut(byte).cast(), 1);
-    // SAFETY: the byte stays for ever.
+    // SAFETY: the byte is leaked, so it stays valid.
     let slot = unsafe { pages.post(read.asynchronous()) };
     pages.kick()?;
     if !pages.cancel(slot.ok_or("no entry is free: please report this")?)? {
