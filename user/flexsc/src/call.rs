@@ -7,9 +7,9 @@ use std::io;
 use libc::c_long;
 
 use crate::doorbell::ENTRIES;
+use crate::memory::Request;
 use crate::sys::abi;
 use crate::sys::plain;
-use crate::sys::region::Request;
 
 /// A system call: its number, its arguments, and how to execute it.
 ///

@@ -44,6 +44,7 @@ mod engine;
 mod error;
 mod fallback;
 mod fd;
+mod memory;
 mod page_queue;
 mod pages;
 mod ring;

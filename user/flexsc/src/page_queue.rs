@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::call::{Call, Slot};
 use crate::chain::{Chain, Slots};
-use crate::doorbell::{self, ENTRIES, Flags, Poster, Reaper, Word};
+use crate::doorbell::{self, ENTRIES, Poster, Reaper, Word};
+use crate::memory::{Answer, Memory};
 use crate::sys::abi::FLEXSC_MAX_PAGES;
-use crate::sys::region::{Answer, Ctrl, Region, Request};
+use crate::sys::region::Region;
 
 /// One bit for each page.
 type PageSet = u64;
@@ -16,54 +17,18 @@ type PageSet = u64;
 const MAX: usize = FLEXSC_MAX_PAGES as usize;
 const _: () = assert!(MAX == PageSet::BITS as usize);
 
-/// Syscall pages in memory, with one fill page and one reap page: a [`Region`], or the loom
-/// model's replacement.
-pub(crate) trait Memory {
-    /// A doorbell word.
-    type Word: Word;
-    /// The flags of a control block.
-    type Flags: Flags;
-
-    /// The number of pages.
-    fn pages(&self) -> usize;
-    /// Makes this page the fill page, which [`Memory::write`] writes to.
-    fn set_fill_page(&mut self, page: usize);
-    /// Makes this page the reap page, which [`Memory::take`] reads from.
-    fn set_reap_page(&mut self, page: usize);
-    /// The control block of a page.
-    fn ctrl(&self, page: usize) -> Ctrl<'_, Self::Word, Self::Flags>;
-    /// The control block of the fill page.
-    fn fill_ctrl(&self) -> Ctrl<'_, Self::Word, Self::Flags>;
-    /// The control block of the reap page.
-    fn reap_ctrl(&self) -> Ctrl<'_, Self::Word, Self::Flags>;
-    /// Writes an entry of the fill page.
-    fn write(&self, bit: u32, request: &Request);
-    /// Reads the answer of an entry of the reap page.
-    fn take(&self, bit: u32) -> Answer;
-}
-
 /// # Invariants
 ///
-/// `fill` and `reap` are the halves of the pages `filling` and `reaping`, which are the
-/// fill page and the reap page of the region. The copies of these halves in `rest` are
-/// stale. For pages other than `reaping`, the kernel knows of all results taken.
+/// `fill` and `reap` have the fill page and the reap page of the region. The copies of
+/// their halves in `rest` are stale. For pages other than the reap page, the kernel knows
+/// of all results taken.
 #[derive(Debug)]
 pub(crate) struct PageQueue<M = Region> {
     /// The fill page.
-    fill: Poster,
+    fill: Current<Poster>,
     /// The reap page.
-    reap: Reaper,
+    reap: Current<Reaper>,
     region: M,
-    /// Index of the first entry of the fill page.
-    fill_base: u16,
-    /// Index of the first entry of the reap page.
-    reap_base: u16,
-    filling: usize,
-    reaping: usize,
-    /// `filling` as a set.
-    fill_set: PageSet,
-    /// `reaping` as a set.
-    reap_set: PageSet,
     /// Pages with an entry that was posted and not reaped. May include others.
     active: PageSet,
     /// Pages other than the fill page that have a staged entry.
@@ -72,6 +37,28 @@ pub(crate) struct PageQueue<M = Region> {
     last_reaped: u64,
     /// As many as there can be pages, so that no index is out of bounds.
     rest: Box<[Halves; MAX]>,
+}
+
+/// The page that is being filled or reaped.
+#[derive(Debug)]
+struct Current<H> {
+    half: H,
+    page: usize,
+    /// `page` as a set.
+    set: PageSet,
+    /// Index of the page's first entry.
+    base: u16,
+}
+
+impl<H> Current<H> {
+    fn new(page: usize, half: H) -> Self {
+        Current {
+            half,
+            page,
+            set: only(page),
+            base: Slot::base(page),
+        }
+    }
 }
 
 /// The halves of a page that is neither the fill page nor the reap page.
@@ -112,15 +99,9 @@ impl<M: Memory> PageQueue<M> {
             reaper: Reaper::new(0),
         };
         PageQueue {
-            fill: fresh.poster,
-            reap: fresh.reaper,
+            fill: Current::new(0, fresh.poster),
+            reap: Current::new(0, fresh.reaper),
             region,
-            fill_base: 0,
-            reap_base: 0,
-            filling: 0,
-            reaping: 0,
-            fill_set: only(0),
-            reap_set: only(0),
             active: 0,
             touched: 0,
             last_reaped: 0,
@@ -134,14 +115,14 @@ impl<M: Memory> PageQueue<M> {
 
     pub(crate) fn in_flight(&self) -> usize {
         let here = |page| doorbell::in_flight(self.poster(page).next(), self.reaped(page));
-        each(self.active | self.touched | self.fill_set)
+        each(self.active | self.touched | self.fill.set)
             .map(|page| here(page).count_ones() as usize)
             .sum()
     }
 
     fn poster(&self, page: usize) -> &Poster {
-        if page == self.filling {
-            &self.fill
+        if page == self.fill.page {
+            &self.fill.half
         } else {
             &self.rest[page].poster
         }
@@ -152,8 +133,8 @@ impl<M: Memory> PageQueue<M> {
     }
 
     fn reaper(&self, page: usize) -> &Reaper {
-        if page == self.reaping {
-            &self.reap
+        if page == self.reap.page {
+            &self.reap.half
         } else {
             &self.rest[page].reaper
         }
@@ -162,12 +143,12 @@ impl<M: Memory> PageQueue<M> {
     /// Writes the call into a free entry.
     #[inline(always)]
     pub(crate) fn stage(&mut self, call: &Call) -> Option<Slot> {
-        let bit = match self.fill.stage() {
+        let bit = match self.fill.half.stage() {
             Some(bit) => bit,
             None => self.stage_anew()?,
         };
         self.region.write(bit, call.request());
-        Some(Slot::new(self.fill_base, bit))
+        Some(Slot::new(self.fill.base, bit))
     }
 
     /// Starts another round on the fill page, or goes to another page.
@@ -180,31 +161,31 @@ impl<M: Memory> PageQueue<M> {
     /// Writes the calls of a chain into adjacent entries of one page.
     pub(crate) fn stage_chain(&mut self, chain: &Chain) -> Option<Slots> {
         let len = chain.len() as u32;
-        let first = match self.fill.stage_run(len) {
+        let first = match self.fill.half.stage_run(len) {
             Some(first) => first,
             None => self.refill(|fill| fill.stage_run(len))?,
         };
         for (bit, call) in (first..).zip(chain.calls()) {
             self.region.write(bit, call.request());
         }
-        Some(Slots::new(Slot::new(self.fill_base, first), chain.len()))
+        Some(Slots::new(Slot::new(self.fill.base, first), chain.len()))
     }
 
     /// Starts another round on a page, preferably the fill page, until `stage` succeeds.
     fn refill(&mut self, stage: impl Fn(&mut Poster) -> Option<u32>) -> Option<u32> {
         let all = PageSet::MAX >> (MAX - self.region.pages());
-        let here = self.filling;
-        for page in std::iter::once(here).chain(each_after(here, all & !self.fill_set)) {
+        let here = self.fill.page;
+        for page in std::iter::once(here).chain(each_after(here, all & !self.fill.set)) {
             let reaped = self.reaped(page);
             if doorbell::free(self.poster(page).next(), reaped) == 0 {
                 continue;
             }
             self.set_fill_page(page);
-            if page == self.reaping {
+            if page == self.reap.page {
                 self.publish_reaped();
             }
-            self.fill.refill(reaped);
-            if let Some(bit) = stage(&mut self.fill) {
+            self.fill.half.refill(reaped);
+            if let Some(bit) = stage(&mut self.fill.half) {
                 return Some(bit);
             }
         }
@@ -212,28 +193,22 @@ impl<M: Memory> PageQueue<M> {
     }
 
     fn set_fill_page(&mut self, page: usize) {
-        if page == self.filling {
+        if page == self.fill.page {
             return;
         }
-        self.rest[self.filling].poster = self.fill;
-        if self.fill.staged() != 0 {
-            self.touched |= only(self.filling);
+        self.rest[self.fill.page].poster = self.fill.half;
+        if self.fill.half.staged() != 0 {
+            self.touched |= self.fill.set;
         }
-        self.fill = self.rest[page].poster;
-        self.filling = page;
-        self.fill_set = only(page);
-        self.fill_base = Slot::base(page);
+        self.fill = Current::new(page, self.rest[page].poster);
         self.region.set_fill_page(page);
     }
 
     fn set_reap_page(&mut self, page: usize) {
         self.publish_reaped();
-        self.rest[self.reaping].reaper = self.reap;
-        self.reap = self.rest[page].reaper;
-        self.last_reaped = self.reap.reaped();
-        self.reaping = page;
-        self.reap_set = only(page);
-        self.reap_base = Slot::base(page);
+        self.rest[self.reap.page].reaper = self.reap.half;
+        self.reap = Current::new(page, self.rest[page].reaper);
+        self.last_reaped = self.reap.half.reaped();
         self.region.set_reap_page(page);
     }
 
@@ -241,8 +216,8 @@ impl<M: Memory> PageQueue<M> {
     /// was anything.
     #[inline(always)]
     pub(crate) fn ring(&mut self) -> bool {
-        let posted_some = self.fill.ring(self.region.fill_ctrl().posted);
-        self.active |= self.fill_set;
+        let posted_some = self.fill.half.ring(self.region.fill_ctrl().posted);
+        self.active |= self.fill.set;
         if self.touched == 0 {
             return posted_some;
         }
@@ -253,7 +228,7 @@ impl<M: Memory> PageQueue<M> {
     #[cold]
     #[inline(never)]
     fn post_others(&mut self) {
-        for page in each(self.touched & !self.fill_set) {
+        for page in each(self.touched & !self.fill.set) {
             let ctrl = self.region.ctrl(page);
             self.rest[page].poster.ring(ctrl.posted);
         }
@@ -277,26 +252,28 @@ impl<M: Memory> PageQueue<M> {
     /// Takes the next result that the last look has seen.
     #[inline(always)]
     pub(crate) fn poll_seen(&mut self) -> Option<(Slot, Answer)> {
-        let bit = self.reap.reap()?;
-        Some((Slot::new(self.reap_base, bit), self.region.take(bit)))
+        let bit = self.reap.half.reap()?;
+        Some((Slot::new(self.reap.base, bit), self.region.take(bit)))
     }
 
     /// Looks for results on the reap page. Returns the other pages that may have some.
     #[inline(always)]
     pub(crate) fn look_here(&mut self) -> PageSet {
-        let last_posted = if self.reaping == self.filling {
-            self.fill.last_posted()
+        let last_posted = if self.reap.page == self.fill.page {
+            self.fill.half.last_posted()
         } else {
             self.reap_last_posted()
         };
-        self.reap.look(self.region.reap_ctrl().done, last_posted);
-        self.active & !self.reap_set
+        self.reap
+            .half
+            .look(self.region.reap_ctrl().done, last_posted);
+        self.active & !self.reap.set
     }
 
     #[cold]
     #[inline(never)]
     fn reap_last_posted(&self) -> u64 {
-        self.poster(self.reaping).last_posted()
+        self.poster(self.reap.page).last_posted()
     }
 
     /// Looks for more results when all that were seen are taken. Visits the pages of the
@@ -306,14 +283,16 @@ impl<M: Memory> PageQueue<M> {
     #[inline(never)]
     pub(crate) fn look_on(&mut self, set: &mut PageSet) -> bool {
         self.publish_reaped();
-        for page in each_after(self.reaping, *set) {
+        for page in each_after(self.reap.page, *set) {
             *set &= !only(page);
             let last_posted = self.poster(page).last_posted();
             if self.results(page) != 0 {
-                if page != self.reaping {
+                if page != self.reap.page {
                     self.set_reap_page(page);
                 }
-                self.reap.look(self.region.reap_ctrl().done, last_posted);
+                self.reap
+                    .half
+                    .look(self.region.reap_ctrl().done, last_posted);
                 return true;
             }
             if last_posted == self.reaped(page) {
@@ -326,7 +305,7 @@ impl<M: Memory> PageQueue<M> {
     /// Tells the kernel which results were taken.
     #[inline(always)]
     pub(crate) fn publish_reaped(&mut self) {
-        let reaped = self.reap.reaped();
+        let reaped = self.reap.half.reaped();
         if reaped != self.last_reaped {
             // ORDERING: relaxed: see the head of `doorbell`.
             self.region.reap_ctrl().reaped.store(reaped, Relaxed);

@@ -20,11 +20,12 @@ use crate::chain::{Chain, Slots};
 #[cfg(feature = "abi")]
 use crate::doorbell::ENTRIES;
 use crate::engine::Shared;
+use crate::memory::Answer;
 use crate::page_queue::PageQueue;
 #[cfg(feature = "abi")]
 use crate::sys::abi::{flexsc_ctrl, flexsc_entry};
 use crate::sys::device;
-use crate::sys::region::{Answer, Region};
+use crate::sys::region::Region;
 
 mod refused;
 mod waiting;

@@ -79,11 +79,16 @@ pub struct Ring {
     ready: VecDeque<Done>,
     /// The kernel refused the last operation that it answered.
     refusing: bool,
-    /// Readable when the engine or the helpers have results.
+    descriptor: Descriptor,
+    _owner: PhantomData<*mut ()>,
+}
+
+/// The ring's descriptor for poll(2).
+struct Descriptor {
+    /// Readable when the engine or the helpers have results; `None` without an engine.
     either: Option<OwnedFd>,
     /// The program has asked for the descriptor.
     watched: Cell<bool>,
-    _owner: PhantomData<*mut ()>,
 }
 
 /// An operation in flight: keeps the memory and the descriptor of its call until the call
@@ -144,7 +149,7 @@ impl Ring {
                 // blocking.
                 pages.set_fallback(false);
                 ring.by_slot = vec![0; pages.capacity()];
-                ring.either = Some(either);
+                ring.descriptor.either = Some(either);
                 ring.pages = Some(pages);
                 Ok(ring)
             }
@@ -200,8 +205,10 @@ impl Ring {
             posted: 0,
             ready: VecDeque::new(),
             refusing: false,
-            either: None,
-            watched: Cell::new(false),
+            descriptor: Descriptor {
+                either: None,
+                watched: Cell::new(false),
+            },
             _owner: PhantomData,
         })
     }
@@ -354,7 +361,7 @@ impl Ring {
     /// ones. Returns true if there are new results.
     fn absorb(&mut self) -> bool {
         let before = self.ready.len();
-        if self.watched.get() && before == 0 {
+        if self.descriptor.watched.get() && before == 0 {
             self.helpers.clear();
         }
         while let Some(done) = self.pages.as_mut().and_then(Pages::poll) {
@@ -380,7 +387,7 @@ impl Ring {
 
     /// Makes the descriptor readable if there are results and the program polls it.
     fn show(&self) {
-        if self.watched.get() && !self.ready.is_empty() {
+        if self.descriptor.watched.get() && !self.ready.is_empty() {
             self.helpers.signal();
         }
     }
@@ -455,10 +462,10 @@ impl Ring {
 /// with [`Ring::next`] until it returns `None`.
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        if !self.watched.replace(true) {
+        if !self.descriptor.watched.replace(true) {
             self.show();
         }
-        match &self.either {
+        match &self.descriptor.either {
             Some(either) => either.as_fd(),
             None => self.helpers.eventfd(),
         }

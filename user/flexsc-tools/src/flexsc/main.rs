@@ -5,6 +5,7 @@
 
 mod doctor;
 mod out;
+mod report;
 mod stat;
 mod ways;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use flexsc::{Call, Completion, Engine, Error, Pages, Reason, Wait, abi, calls};
 
-use crate::doctor::{Finding, Report};
+use crate::report::{Finding, Report};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -15,7 +15,8 @@ use loom::thread;
 
 use super::*;
 use crate::calls;
-use crate::doorbell::NEED_WAKEUP;
+use crate::doorbell::{Flags, NEED_WAKEUP};
+use crate::memory::{Ctrl, Request};
 
 struct ModelWord(AtomicU64);
 

@@ -31,7 +31,7 @@ fn refuse(pages: &Pages, slot: Slot, reason: u32) {
 
 /// The words that the program shows to the kernel: posted and reaped.
 fn words(pages: &Pages) -> [u64; 2] {
-    use crate::page_queue::Memory;
+    use crate::memory::Memory;
     let ctrl = pages.queue.region().ctrl(0);
     [ctrl.posted, ctrl.reaped].map(|word| word.load(Ordering::Relaxed))
 }

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::memory::Answer;
 use crate::ops::{Fsync, Read, Write};
 use crate::sys::abi;
 use crate::sys::guard::tests::in_child_of;
 use crate::sys::poll::Readiness;
-use crate::sys::region::Answer;
 use crate::{Fd, Wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);

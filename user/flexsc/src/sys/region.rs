@@ -19,7 +19,7 @@ use super::abi::{
     FLEXSC_FREE, FLEXSC_PAGE_ENTRIES, FLEXSC_SUBMITTED, flexsc_ctrl, flexsc_entry, flexsc_register,
 };
 use super::map::Map;
-use crate::page_queue::Memory;
+use crate::memory::{Answer, Ctrl, Memory, Request};
 
 const PER_PAGE: usize = FLEXSC_PAGE_ENTRIES as usize;
 const ARGS: usize = offset_of!(flexsc_entry, args);
@@ -50,34 +50,6 @@ pub(crate) struct Region {
 struct Window {
     ctrl: NonNull<flexsc_ctrl>,
     entries: NonNull<flexsc_entry>,
-}
-
-/// The words of one control block.
-pub(crate) struct Ctrl<'a, W = AtomicU64, F = AtomicU32> {
-    pub(crate) posted: &'a W,
-    pub(crate) reaped: &'a W,
-    pub(crate) taken: &'a W,
-    pub(crate) done: &'a W,
-    pub(crate) flags: &'a F,
-}
-
-/// What the program writes into an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) nr: u16,
-    pub(crate) flags: u8,
-    pub(crate) pool: u8,
-    pub(crate) take: [u8; 2],
-    /// How many arguments the call has. The others are not written.
-    pub(crate) used: u8,
-    pub(crate) args: [u64; 6],
-}
-
-/// What the kernel wrote into an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) result: i64,
-    pub(crate) reason: u8,
 }
 
 impl Region {
