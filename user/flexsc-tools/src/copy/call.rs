@@ -210,42 +210,70 @@ fn attribute_value(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
 fn name(id: usize, job: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Call) {
     let name = |which| arena.name_ptr(id, which);
     let made = name(job.made_name());
-    let data = |offset| arena.data_ptr(id, offset);
     match job.step {
-        // O_NONBLOCK: if a FIFO has taken the file's place, do not wait for a writer.
-        Step::OpenSource => {
-            let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-            let call = calls::openat(dir.source, name(Name::Own), flags, 0);
-            (Kind::Openat, call)
-        }
-        Step::OpenTarget => {
-            let flags =
-                libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-            let mode = if job.set_mode {
-                PRIVATE
-            } else {
-                job.meta.permissions()
-            };
-            (Kind::Openat, calls::openat(dir.target, made, flags, mode))
-        }
+        Step::OpenSource | Step::OpenTarget | Step::OpenLinked => open(id, job, dir, root, arena),
+        Step::MakeLink | Step::MakeNode | Step::Link => make(id, job, dir, arena),
         Step::MayWrite => {
             let flags = libc::AT_EACCESS | libc::AT_SYMLINK_NOFOLLOW;
             let call = calls::faccessat2(dir.target, name(Name::Own), libc::W_OK, flags);
             (Kind::Faccessat2, call)
         }
-        Step::ReadLink => (
-            Kind::Readlinkat,
-            calls::readlinkat(
-                dir.source,
-                name(Name::Own),
-                data(0).cast(),
-                arena.data_len(),
-            ),
-        ),
-        Step::MakeLink => (
-            Kind::Symlinkat,
-            calls::symlinkat(data(0).cast_const().cast(), dir.target, made),
-        ),
+        Step::ReadLink => {
+            let (data, len) = (arena.data_ptr(id, 0).cast(), arena.data_len());
+            let call = calls::readlinkat(dir.source, name(Name::Own), data, len);
+            (Kind::Readlinkat, call)
+        }
+        Step::CloseSource => (Kind::Close, calls::close(job.source)),
+        Step::CloseTarget => (Kind::Close, calls::close(job.target)),
+        Step::Replace => {
+            let (from, to) = (name(Name::Other), name(Name::Own));
+            let call = calls::renameat2(dir.target, from, dir.target, to, 0);
+            (Kind::Renameat2, call)
+        }
+        Step::Remove => {
+            let call = calls::unlinkat(dir.target, made, job.remove_flags());
+            (Kind::Unlinkat, call)
+        }
+        step => unreachable!("{step:?} has no call"),
+    }
+}
+
+fn open(id: usize, job: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Call) {
+    match job.step {
+        // O_NONBLOCK: if a FIFO has taken the file's place, do not wait for a writer.
+        Step::OpenSource => {
+            let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+            let name = arena.name_ptr(id, Name::Own);
+            (Kind::Openat, calls::openat(dir.source, name, flags, 0))
+        }
+        Step::OpenTarget => {
+            let flags =
+                libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+            let name = arena.name_ptr(id, job.made_name());
+            let mode = if job.set_mode {
+                PRIVATE
+            } else {
+                job.meta.permissions()
+            };
+            (Kind::Openat, calls::openat(dir.target, name, flags, mode))
+        }
+        _ => {
+            let path = arena.data_ptr(id, 0).cast_const().cast();
+            let call = calls::openat2(root, path, arena.how_ptr(id), HOW_LEN);
+            (Kind::Openat2, call)
+        }
+    }
+}
+
+/// Makes a link or a special file.
+fn make(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) {
+    let made = arena.name_ptr(id, job.made_name());
+    let data = |offset| arena.data_ptr(id, offset).cast_const().cast();
+    match job.step {
+        Step::MakeLink => {
+            let call = calls::symlinkat(data(0), dir.target, made);
+            (Kind::Symlinkat, call)
+        }
         Step::MakeNode => {
             let mode = if job.set_mode {
                 job.meta.kind() | PRIVATE
@@ -255,41 +283,9 @@ fn name(id: usize, job: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Ca
             let call = calls::mknodat(dir.target, made, mode, job.meta.device);
             (Kind::Mknodat, call)
         }
-        Step::OpenLinked => (
-            Kind::Openat2,
-            calls::openat2(
-                root,
-                data(0).cast_const().cast(),
-                arena.how_ptr(id),
-                HOW_LEN,
-            ),
-        ),
-        Step::Link => (
-            Kind::Linkat,
-            calls::linkat(
-                job.source,
-                data(job.from).cast_const().cast(),
-                dir.target,
-                made,
-                0,
-            ),
-        ),
-        Step::CloseSource => (Kind::Close, calls::close(job.source)),
-        Step::CloseTarget => (Kind::Close, calls::close(job.target)),
-        Step::Replace => (
-            Kind::Renameat2,
-            calls::renameat2(
-                dir.target,
-                name(Name::Other),
-                dir.target,
-                name(Name::Own),
-                0,
-            ),
-        ),
-        Step::Remove => (
-            Kind::Unlinkat,
-            calls::unlinkat(dir.target, made, job.remove_flags()),
-        ),
-        step => unreachable!("{step:?} has no call"),
+        _ => {
+            let call = calls::linkat(job.source, data(job.from), dir.target, made, 0);
+            (Kind::Linkat, call)
+        }
     }
 }

@@ -190,30 +190,14 @@ fn copy(options: &Options, backend: impl Backend) -> Result<bool, String> {
     let stopped = stopped.map_err(|error| {
         format!("{error}; the copy is not complete: run it again, or with --plain")
     })?;
-    match stopped {
-        Some(Stop::Signal(signal)) => {
-            complain(&format_args!(
-                "interrupted: the copy is not complete, its files are; run it again"
-            ));
-            interrupt::end_by(signal);
-            return Ok(false);
-        }
-        Some(Stop::Full(errno)) => {
-            let make = match errno {
-                Errno::EROFS => "make it writable",
-                _ => "make room",
-            };
-            complain(&format_args!(
-                "stopped ({}): the copy is not complete, its files are; {make} and run it again",
-                reason(errno)
-            ));
-        }
-        None if counts.errors > 0 => complain(&format_args!(
-            "errors: {}; what they name was not copied, all else was",
-            counts.errors
-        )),
-        None => {}
+    if let Some(Stop::Signal(signal)) = stopped {
+        complain(&format_args!(
+            "interrupted: the copy is not complete, but its files are; run it again"
+        ));
+        interrupt::end_by(signal);
+        return Ok(false);
     }
+    tell_errors(stopped, &counts);
     notes(&counts);
     if let Some(path) = &options.report {
         let text = report(options, &backend, &counts, took)?;
@@ -234,17 +218,36 @@ fn copy(options: &Options, backend: impl Backend) -> Result<bool, String> {
     Ok(counts.errors == 0 && stopped.is_none())
 }
 
+/// Says what the errors mean for the whole copy.
+fn tell_errors(stopped: Option<Stop>, counts: &Counts) {
+    if let Some(Stop::Full(errno)) = stopped {
+        let make = match errno {
+            Errno::EROFS => "make it writable",
+            _ => "make room",
+        };
+        complain(&format_args!(
+            "stopped ({}): the copy is not complete, but its files are; {make} and run it again",
+            reason(errno)
+        ));
+    } else if counts.errors > 0 {
+        complain(&format_args!(
+            "errors: {}; the files named above were not copied, all others were",
+            counts.errors
+        ));
+    }
+}
+
 /// Mentions what only root could have copied. This is not an error.
 fn notes(counts: &Counts) {
     if counts.kept_owner > 0 {
         complain(&format_args!(
-            "note: {} files belong to you in the copy, as only root gives files away",
+            "note: {} files belong to you in the copy, because only root can give files away",
             counts.kept_owner
         ));
     }
     if counts.attributes_left > 0 {
         complain(&format_args!(
-            "note: {} security or system attributes were left out, as they cannot be set there",
+            "note: {} security or system attributes were left out, because they cannot be set there",
             counts.attributes_left
         ));
     }

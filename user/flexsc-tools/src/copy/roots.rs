@@ -55,7 +55,7 @@ impl Roots {
         if inside {
             let (a, b) = (shown_path(source), shown_path(target));
             return Err(format!(
-                "cannot copy {a} into itself: {b} lies in it; name a target outside of it"
+                "cannot copy {a} into itself: {b} is inside it; choose a target outside"
             ));
         }
         // All checks have passed. From here on things change.

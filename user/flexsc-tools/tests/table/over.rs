@@ -16,7 +16,10 @@ use crate::{Case, is_root, root_for};
 fn is_refused(case: &Case, lines: &[&str], kept: &[&str], cp_refuses: bool) {
     let (source, before) = (Tree::of(&case.a), Tree::of(&case.b));
     let mut lines = lines.to_vec();
-    let count = format!("errors: {}; what they name was not copied", lines.len());
+    let count = format!(
+        "errors: {}; the files named above were not copied",
+        lines.len()
+    );
     lines.push(&count);
     case.copy(&["a", "b"]).is_bad(&lines);
     let expected = before.under(&source.clone().without(kept));

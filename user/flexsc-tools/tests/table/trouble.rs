@@ -61,7 +61,7 @@ fn no_room() {
     // One sentence for the file, one for what that means.
     case.copy(&["a", "b"]).is_bad(&[
         ": No space left on device",
-        "stopped (No space left on device): the copy is not complete, its files are; make room",
+        "stopped (No space left on device): the copy is not complete, but its files are; make room",
     ]);
     only_complete_files(&case.a, &case.b);
 }
