@@ -19,7 +19,7 @@ pub enum By {
     /// A syscall thread.
     Thread,
     /// A poller on this CPU.
-    Spinner(usize),
+    Poller(usize),
 }
 
 /// Syscall pages of this thread.
@@ -60,7 +60,7 @@ impl Flexsc {
     /// The engine cannot be used.
     pub fn new(calls: usize, by: By) -> io::Result<Flexsc> {
         let engine = Engine::open().map_err(failed)?;
-        if let By::Spinner(cpu) = by {
+        if let By::Poller(cpu) = by {
             engine.set(Param::SpinCpus, 1 << cpu).map_err(failed)?;
         }
         let mut pages = engine
@@ -151,7 +151,7 @@ impl Flexsc {
     /// Those of the engine.
     #[inline(always)]
     pub fn take(&mut self, count: usize, mut take: impl FnMut(i64)) -> io::Result<()> {
-        if let By::Spinner(_) = self.by {
+        if let By::Poller(_) = self.by {
             return self.take_polling(count, take);
         }
         self.pages.wait(Wait::all()).map_err(failed)?;

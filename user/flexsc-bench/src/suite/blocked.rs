@@ -248,7 +248,20 @@ pub fn one(way: &str, count: usize, metric: Metric, report: &mut Report) -> io::
 
     let each = |value: f64| value / count as f64;
     let less = |before: u64, after: u64| each(before as f64 - after as f64);
-    let mut row = |name: &str, value: f64, unit: &str| {
+    let (bytes, calls) = ("bytes per call", "per call");
+    let available = less(memory.available, blocked.available);
+    for (name, value, unit) in [
+        ("memory", available, bytes),
+        ("memory-slab", less(blocked.slab, memory.slab), bytes),
+        ("memory-stack", less(blocked.stacks, memory.stacks), bytes),
+        ("switches-block", less(switches_blocked, switches), calls),
+        (
+            "switches-release",
+            less(switches_released, switches_blocked),
+            calls,
+        ),
+        (metric.name(), each(took as f64), "per released call"),
+    ] {
         report.row(&Row {
             suite: SUITE.name.into(),
             op: SUITE.ops[0].into(),
@@ -258,29 +271,7 @@ pub fn one(way: &str, count: usize, metric: Metric, report: &mut Report) -> io::
             metric: name.into(),
             value,
             unit: unit.into(),
-        })
-    };
-    let memory_unit = "bytes per call";
-    row(
-        "memory",
-        less(memory.available, blocked.available),
-        memory_unit,
-    )?;
-    row("memory-slab", less(blocked.slab, memory.slab), memory_unit)?;
-    row(
-        "memory-stack",
-        less(blocked.stacks, memory.stacks),
-        memory_unit,
-    )?;
-    row(
-        "switches-block",
-        less(switches_blocked, switches),
-        "per call",
-    )?;
-    row(
-        "switches-release",
-        less(switches_released, switches_blocked),
-        "per call",
-    )?;
-    row(metric.name(), each(took as f64), "per released call")
+        })?;
+    }
+    Ok(())
 }

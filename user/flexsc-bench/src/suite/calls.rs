@@ -121,7 +121,7 @@ impl Bench<'_> {
             Kind::FlexscThread => self.one(&mut Flexsc::new(batch, By::Thread)?, op, batch),
             Kind::FlexscSpin => {
                 let cpu = other.ok_or_else(|| io::Error::other("this needs a second CPU"))?;
-                let mut backend = Flexsc::new(batch, By::Spinner(cpu))?;
+                let mut backend = Flexsc::new(batch, By::Poller(cpu))?;
                 machine::bind(here)?;
                 self.one(&mut backend, op, batch)
             }

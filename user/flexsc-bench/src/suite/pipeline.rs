@@ -113,44 +113,8 @@ fn one(options: &Options, way: Way, cpus: &[usize]) -> io::Result<f64> {
         return cache_line(options, here, other);
     };
     match kind {
-        Kind::FlexscSpin => {
-            let mut backend = Flexsc::new(batch, By::Spinner(other))?;
-            machine::bind(&[here])?;
-            // SAFETY: getppid() touches no memory.
-            unsafe { backend.post(batch, |_| Request::Getppid) }?;
-            backend.pages().ring();
-            let mut ahead = 0;
-            let value = options
-                .effort
-                .measure(ROUND, || refill(&mut backend, batch, parent, &mut ahead))?;
-            backend.take_polling(batch, |_| ())?;
-            Ok(value)
-        }
-        Kind::UringSqpoll => {
-            let mut ring = Uring::new(batch, Mode::Sqpoll(Some(other)))?;
-            machine::bind(&[here])?;
-            // SAFETY: NOP touches no memory.
-            unsafe { ring.post(batch, |_| Request::Getppid) }?;
-            let mut ahead = 0;
-            let value = options.effort.measure(ROUND, || {
-                let (mut wrong, mut left, mut taken) = (0, ROUND - ahead, 0);
-                while left > 0 {
-                    taken += ring.take_some(|result| wrong |= result);
-                    if taken * PART < batch {
-                        hint::spin_loop();
-                        continue;
-                    }
-                    // SAFETY: as above.
-                    unsafe { ring.post(taken, |_| Request::Getppid) }?;
-                    ahead = taken.saturating_sub(left);
-                    left = left.saturating_sub(taken);
-                    taken = 0;
-                }
-                verdict(wrong)
-            })?;
-            ring.take(batch, |_| ())?;
-            Ok(value)
-        }
+        Kind::FlexscSpin => with_poller(options, batch, parent, [here, other]),
+        Kind::UringSqpoll => with_sqpoll(options, batch, [here, other]),
         _ => {
             machine::bind(&[here])?;
             options.effort.measure(ROUND, || {
@@ -163,6 +127,56 @@ fn one(options: &Options, way: Way, cpus: &[usize]) -> io::Result<f64> {
             })
         }
     }
+}
+
+/// Measures calls in syscall pages, which this thread posts on one CPU and a poller executes
+/// on the other.
+fn with_poller(
+    options: &Options,
+    batch: usize,
+    parent: i64,
+    [here, other]: [usize; 2],
+) -> io::Result<f64> {
+    let mut backend = Flexsc::new(batch, By::Poller(other))?;
+    // Only now: the engine's threads run on the CPUs of the thread that opens it.
+    machine::bind(&[here])?;
+    // SAFETY: getppid() touches no memory.
+    unsafe { backend.post(batch, |_| Request::Getppid) }?;
+    backend.pages().ring();
+    let mut ahead = 0;
+    let value = options
+        .effort
+        .measure(ROUND, || refill(&mut backend, batch, parent, &mut ahead))?;
+    backend.take_polling(batch, |_| ())?;
+    Ok(value)
+}
+
+/// Measures NOPs of io_uring, which this thread submits on one CPU and a kernel thread
+/// executes on the other.
+fn with_sqpoll(options: &Options, batch: usize, [here, other]: [usize; 2]) -> io::Result<f64> {
+    let mut ring = Uring::new(batch, Mode::Sqpoll(Some(other)))?;
+    machine::bind(&[here])?;
+    // SAFETY: NOP touches no memory.
+    unsafe { ring.post(batch, |_| Request::Getppid) }?;
+    let mut ahead = 0;
+    let value = options.effort.measure(ROUND, || {
+        let (mut wrong, mut left, mut taken) = (0, ROUND - ahead, 0);
+        while left > 0 {
+            taken += ring.take_some(|result| wrong |= result);
+            if taken * PART < batch {
+                hint::spin_loop();
+                continue;
+            }
+            // SAFETY: as above.
+            unsafe { ring.post(taken, |_| Request::Getppid) }?;
+            ahead = taken.saturating_sub(left);
+            left = left.saturating_sub(taken);
+            taken = 0;
+        }
+        verdict(wrong)
+    })?;
+    ring.take(batch, |_| ())?;
+    Ok(value)
 }
 
 /// Returns the time in which one CPU sees another's store and answers it.
