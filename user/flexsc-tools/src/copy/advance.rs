@@ -205,9 +205,9 @@ impl<B: Backend> Copier<'_, B> {
     pub(crate) fn end(&mut self, id: usize) {
         let job = self.jobs[id];
         self.jobs[id] = Job::FREE;
-        self.free.push(id);
+        self.work.free.push(id);
         if job.what == What::Dir {
-            self.dirs -= 1;
+            self.dirs.jobs -= 1;
         }
         if job.what != What::Part && !job.handed_on {
             self.child_done(job.node);

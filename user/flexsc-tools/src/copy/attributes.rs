@@ -19,7 +19,7 @@ impl<B: Backend> Copier<'_, B> {
     /// Asks whether the source has attributes, unless its file system has none.
     pub(crate) fn probe_attrs(&mut self, id: usize) {
         let (major, minor, _) = self.jobs[id].meta.id;
-        if self.no_attrs == Some((major, minor)) {
+        if self.attrs.none_on == Some((major, minor)) {
             self.attrs_probed(id, false);
         } else {
             self.attr_step(id, Step::ProbeAttrs);
@@ -44,13 +44,13 @@ impl<B: Backend> Copier<'_, B> {
         match errno {
             Errno::EOPNOTSUPP => {
                 if what == What::File {
-                    self.no_attrs = Some((meta.id.0, meta.id.1));
+                    self.attrs.none_on = Some((meta.id.0, meta.id.1));
                 }
                 self.attrs_probed(id, false);
             }
             Errno::ENOENT if what != What::File && !Path::new(OPEN_FILES).exists() => {
-                if !self.without_proc {
-                    self.without_proc = true;
+                if !self.attrs.without_proc {
+                    self.attrs.without_proc = true;
                     self.error(
                         "/proc is not mounted: symbolic links and special files are copied \
                          without extended attributes"

@@ -17,7 +17,7 @@ impl<B: Backend> Copier<'_, B> {
             self.go_on(id, Step::SeekData);
         } else if job.meta.size > len {
             job.alone = false;
-            self.sharing.push(id);
+            self.work.sharing.push(id);
             self.next_part(id);
         } else {
             // Alone, up to its end.
@@ -45,7 +45,7 @@ impl<B: Backend> Copier<'_, B> {
     }
 
     pub(crate) fn stop_sharing(&mut self, owner: usize) {
-        self.sharing.retain(|&other| other != owner);
+        self.work.sharing.retain(|&other| other != owner);
     }
 
     pub(crate) fn read(&mut self, id: usize, len: usize) {

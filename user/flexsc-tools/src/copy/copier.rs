@@ -60,40 +60,78 @@ pub struct Copier<'a, B> {
     pub(crate) backend: B,
     pub(crate) arena: Arena,
     pub(crate) jobs: Vec<Job>,
-    pub(crate) free: Vec<usize>,
     pub(crate) nodes: Nodes,
+    pub(crate) work: Work,
+    pub(crate) links: Links,
+    pub(crate) dirs: Dirs,
+    pub(crate) given: Given<'a>,
+    pub(crate) attrs: Attrs,
+    pub(crate) stop: Option<Stop>,
+    pub(crate) counts: Counts,
+    progress: Progress,
+}
+
+/// What is left to do, and the jobs that are free to do it.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) free: Vec<usize>,
     /// Directories that were not opened yet.
-    waiting: Vec<Place>,
+    pub(crate) waiting: Vec<Place>,
     /// Names that must be examined, possibly again.
-    later: Vec<Place>,
+    pub(crate) later: Vec<Place>,
     /// Jobs of directories with entries that were not started.
     pub(crate) listed: Vec<usize>,
     /// Large files with parts that were not started.
     pub(crate) sharing: Vec<usize>,
     /// Directories whose content is complete.
     pub(crate) complete: VecDeque<usize>,
-    pub(crate) links: Links,
-    /// Number of jobs that list directories. Limited, so that files can always make
-    /// progress.
-    pub(crate) dirs: usize,
-    dirs_max: usize,
-    nodes_max: usize,
-    /// The two given directories. Neither may be found inside the other.
-    pub(crate) source_id: Id,
-    pub(crate) target_id: Id,
-    root_target: i32,
-    pub(crate) ours: Ourselves,
-    pub(crate) stop: Option<Stop>,
-    /// A device whose files have no extended attributes.
-    pub(crate) no_attrs: Option<(u32, u32)>,
-    /// /proc is not mounted, and the user was told.
-    pub(crate) without_proc: bool,
     /// Number of temporary names used so far.
     names: u64,
-    pub(crate) counts: Counts,
-    progress: Progress,
+}
+
+impl Work {
+    fn new(jobs: usize) -> Self {
+        Work {
+            free: (0..jobs).rev().collect(),
+            waiting: Vec::with_capacity(1024),
+            later: Vec::new(),
+            listed: Vec::with_capacity(jobs),
+            sharing: Vec::with_capacity(jobs),
+            complete: VecDeque::with_capacity(jobs),
+            names: 0,
+        }
+    }
+}
+
+/// Jobs that list directories. Their number is limited, so that files can always make
+/// progress.
+#[derive(Debug)]
+pub(crate) struct Dirs {
+    pub(crate) jobs: usize,
+    jobs_max: usize,
+    /// How many directories may be open.
+    open_max: usize,
+}
+
+/// The two given directories, and who copies.
+#[derive(Debug)]
+pub(crate) struct Given<'a> {
+    /// Neither may be found inside the other.
+    pub(crate) source_id: Id,
+    pub(crate) target_id: Id,
+    target_fd: i32,
     source: &'a Path,
     target: &'a Path,
+    pub(crate) ours: Ourselves,
+}
+
+/// What is known about extended attributes.
+#[derive(Debug, Default)]
+pub(crate) struct Attrs {
+    /// A device whose files have none.
+    pub(crate) none_on: Option<(u32, u32)>,
+    /// /proc is not mounted, and the user was told.
+    pub(crate) without_proc: bool,
 }
 
 impl<'a, B: Backend> Copier<'a, B> {
@@ -109,33 +147,30 @@ impl<'a, B: Backend> Copier<'a, B> {
         Copier {
             arena: Arena::new(jobs, data),
             jobs: vec![Job::FREE; jobs],
-            free: (0..jobs).rev().collect(),
             nodes: Nodes::default(),
-            waiting: Vec::with_capacity(1024),
-            later: Vec::new(),
-            listed: Vec::with_capacity(jobs),
-            sharing: Vec::with_capacity(jobs),
-            complete: VecDeque::with_capacity(jobs),
+            work: Work::new(jobs),
             links: Links::default(),
-            dirs: 0,
-            dirs_max: (jobs / 8).max(1),
-            nodes_max: limits.dirs,
-            source_id: Meta::NONE.id,
-            target_id: Meta::NONE.id,
-            root_target: -1,
-            ours: Ourselves {
-                uid: nix::unistd::geteuid().as_raw(),
-                gid: nix::unistd::getegid().as_raw(),
+            dirs: Dirs {
+                jobs: 0,
+                jobs_max: (jobs / 8).max(1),
+                open_max: limits.dirs,
             },
+            given: Given {
+                source_id: Meta::NONE.id,
+                target_id: Meta::NONE.id,
+                target_fd: -1,
+                source,
+                target,
+                ours: Ourselves {
+                    uid: nix::unistd::geteuid().as_raw(),
+                    gid: nix::unistd::getegid().as_raw(),
+                },
+            },
+            attrs: Attrs::default(),
             stop: None,
-            no_attrs: None,
-            without_proc: false,
-            names: 0,
             counts: Counts::default(),
             progress: Progress::new(false),
             backend,
-            source,
-            target,
         }
     }
 
@@ -154,13 +189,13 @@ impl<'a, B: Backend> Copier<'a, B> {
             target_meta,
             acl,
         } = roots;
-        (self.source_id, self.target_id) = (source_meta.id, target_meta.id);
-        self.root_target = target.into_raw_fd();
+        (self.given.source_id, self.given.target_id) = (source_meta.id, target_meta.id);
+        self.given.target_fd = target.into_raw_fd();
         let root = self.nodes.add(Node {
             parent: ROOT,
             name: Box::default(),
             source: source.into_raw_fd(),
-            target: self.root_target,
+            target: self.given.target_fd,
             meta: source_meta,
             pending: 1,
             set_owner: !source_meta.has_owner_of(&target_meta),
@@ -171,7 +206,7 @@ impl<'a, B: Backend> Copier<'a, B> {
         debug_assert_eq!(root, ROOT);
         let id = self.take(What::Dir, ROOT);
         self.arena.set_name(id, Name::Own, b"");
-        self.dirs += 1;
+        self.dirs.jobs += 1;
         self.go_on(id, Step::List);
         let done = self.go();
         if done.is_err() {
@@ -201,7 +236,7 @@ impl<'a, B: Backend> Copier<'a, B> {
             self.fill();
             self.report_progress();
             if self.backend.in_flight() == 0 {
-                debug_assert_eq!(self.free.len(), self.jobs.len());
+                debug_assert_eq!(self.work.free.len(), self.jobs.len());
                 debug_assert_eq!(self.nodes.open(), 0);
                 return Ok(());
             }
@@ -223,20 +258,20 @@ impl<'a, B: Backend> Copier<'a, B> {
 
     /// Starts jobs while there are free ones and there is work.
     fn fill(&mut self) {
-        while !self.free.is_empty() {
+        while !self.work.free.is_empty() {
             // Started files come before new ones, and jobs that free descriptors before
             // jobs that need some.
-            if let Some(dir) = self.complete.pop_front() {
+            if let Some(dir) = self.work.complete.pop_front() {
                 self.start_finish(dir);
-            } else if let Some(&owner) = self.sharing.last() {
+            } else if let Some(&owner) = self.work.sharing.last() {
                 self.start_part(owner);
-            } else if let Some(Place { node, name }) = self.later.pop() {
+            } else if let Some(Place { node, name }) = self.work.later.pop() {
                 self.start(What::Unknown, Step::Stat, node, &name);
             } else if self.may_open_dir() {
-                let Place { node, name } = self.waiting.pop().expect("one waits");
-                self.dirs += 1;
+                let Place { node, name } = self.work.waiting.pop().expect("one waits");
+                self.dirs.jobs += 1;
                 self.start(What::Dir, Step::OpenDir, node, &name);
-            } else if let Some(&dir) = self.listed.last() {
+            } else if let Some(&dir) = self.work.listed.last() {
                 self.start_entry(dir);
             } else {
                 return;
@@ -247,15 +282,15 @@ impl<'a, B: Backend> Copier<'a, B> {
     /// Returns true if another directory may be opened. If too many are open, this is the
     /// case only if nothing else can close some.
     fn may_open_dir(&self) -> bool {
-        let idle = self.free.len() == self.jobs.len();
-        !self.waiting.is_empty()
-            && self.dirs < self.dirs_max
-            && (self.nodes.open() + self.dirs < self.nodes_max || idle)
+        let idle = self.work.free.len() == self.jobs.len();
+        !self.work.waiting.is_empty()
+            && self.dirs.jobs < self.dirs.jobs_max
+            && (self.nodes.open() + self.dirs.jobs < self.dirs.open_max || idle)
     }
 
     /// Allocates a job.
     pub(crate) fn take(&mut self, what: What, node: usize) -> usize {
-        let id = self.free.pop().expect("the caller has looked");
+        let id = self.work.free.pop().expect("the caller has looked");
         self.jobs[id] = Job {
             what,
             node,
@@ -276,7 +311,7 @@ impl<'a, B: Backend> Copier<'a, B> {
     fn start_entry(&mut self, dir: usize) {
         let Job { from, to, node, .. } = self.jobs[dir];
         let Some(entry) = dents::first(&self.arena.data(dir)[from..to]) else {
-            self.listed.pop();
+            self.work.listed.pop();
             self.go_on(dir, Step::List);
             return;
         };
@@ -287,7 +322,7 @@ impl<'a, B: Backend> Copier<'a, B> {
         let name: Box<[u8]> = entry.name.into();
         self.nodes.get_mut(node).pending += 1;
         match entry.kind {
-            libc::DT_DIR => self.waiting.push(Place { node, name }),
+            libc::DT_DIR => self.work.waiting.push(Place { node, name }),
             libc::DT_REG => self.start(What::File, Step::OpenSource, node, &name),
             _ => self.start(What::Unknown, Step::Stat, node, &name),
         }
@@ -295,12 +330,12 @@ impl<'a, B: Backend> Copier<'a, B> {
 
     /// Queues a directory to copy.
     pub(crate) fn push_dir(&mut self, place: Place) {
-        self.waiting.push(place);
+        self.work.waiting.push(place);
     }
 
     /// Queues names to examine.
     pub(crate) fn push_later(&mut self, places: Vec<Place>) {
-        self.later.extend(places);
+        self.work.later.extend(places);
     }
 
     /// Starts a job for a name in a directory, which already counts it.
@@ -326,18 +361,18 @@ impl<'a, B: Backend> Copier<'a, B> {
 
     /// Drops everything that was not started.
     fn drop_the_rest(&mut self) {
-        let mut places = std::mem::take(&mut self.waiting);
-        places.append(&mut self.later);
+        let mut places = std::mem::take(&mut self.work.waiting);
+        places.append(&mut self.work.later);
         self.counts.left += places.len() as u64;
         for place in places {
             self.child_done(place.node);
         }
-        for id in std::mem::take(&mut self.listed) {
+        for id in std::mem::take(&mut self.work.listed) {
             self.counts.left += 1;
             self.end(id);
         }
         if self.is_interrupted() {
-            for owner in std::mem::take(&mut self.sharing) {
+            for owner in std::mem::take(&mut self.work.sharing) {
                 self.give_up_parts(owner);
             }
         }
@@ -345,8 +380,8 @@ impl<'a, B: Backend> Copier<'a, B> {
 
     /// Gives a job a new temporary name.
     pub(crate) fn name_beside(&mut self, id: usize) {
-        let name = format!(".flexsc-copy-{}-{}", std::process::id(), self.names);
-        self.names += 1;
+        let name = format!(".flexsc-copy-{}-{}", std::process::id(), self.work.names);
+        self.work.names += 1;
         let fits = self.arena.set_name(id, Name::Other, name.as_bytes());
         debug_assert!(fits);
         self.jobs[id].beside = true;
@@ -358,7 +393,7 @@ impl<'a, B: Backend> Copier<'a, B> {
         let job = &self.jobs[id];
         let dir = self.nodes.get(job.node);
         let owner = &self.jobs[job.owner];
-        let (kind, call) = call::of(id, job, owner, dir, self.root_target, &self.arena);
+        let (kind, call) = call::of(id, job, owner, dir, self.given.target_fd, &self.arena);
         self.counts.call(kind);
         self.arena.lend(id);
         // SAFETY: the call points only to this job's memory, which is lent until its result
@@ -375,7 +410,11 @@ impl<'a, B: Backend> Copier<'a, B> {
     /// Returns the path of a name in a directory of the source or of the copy, for
     /// messages.
     pub(crate) fn shown(&self, node: usize, name: &[u8], copy: bool) -> String {
-        let root = if copy { self.target } else { self.source };
+        let root = if copy {
+            self.given.target
+        } else {
+            self.given.source
+        };
         let mut path = root.as_os_str().as_bytes().to_vec();
         let below = if name.is_empty() {
             self.nodes.path(node)

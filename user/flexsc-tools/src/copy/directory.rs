@@ -25,7 +25,7 @@ impl<B: Backend> Copier<'_, B> {
             Step::StatDir => {
                 let meta = Meta::from(&self.arena.statx(id));
                 self.jobs[id].meta = meta;
-                if meta.id == self.target_id {
+                if meta.id == self.given.target_id {
                     let path = self.shown_job(id, false);
                     self.fail(id, format!("{path} is the copy itself and is left out"));
                 } else {
@@ -61,7 +61,7 @@ impl<B: Backend> Copier<'_, B> {
                 let job = &mut self.jobs[id];
                 (job.from, job.to) = (0, value as usize);
                 job.step = Step::Listed;
-                self.listed.push(id);
+                self.work.listed.push(id);
             }
             _ => unreachable!("{step:?} is not one of directories"),
         }
@@ -99,7 +99,7 @@ impl<B: Backend> Copier<'_, B> {
     fn target_dir_examined(&mut self, id: usize) {
         let there = Meta::from(&self.arena.statx(id));
         let source = self.jobs[id].meta.id;
-        if there.id == source || there.id == self.source_id {
+        if there.id == source || there.id == self.given.source_id {
             let path = self.shown_job(id, true);
             let message = if there.id == source {
                 let source = self.shown_job(id, false);
@@ -153,7 +153,7 @@ impl<B: Backend> Copier<'_, B> {
         let dir = self.nodes.get_mut(node);
         dir.pending -= 1;
         if dir.pending == 0 {
-            self.complete.push_back(node);
+            self.work.complete.push_back(node);
         }
     }
 
@@ -165,7 +165,7 @@ impl<B: Backend> Copier<'_, B> {
         let meta = dir.meta;
         let job = &mut self.jobs[id];
         (job.source, job.target, job.meta) = (dir.source, dir.target, meta);
-        job.attrs = self.no_attrs != Some((meta.id.0, meta.id.1));
+        job.attrs = self.attrs.none_on != Some((meta.id.0, meta.id.1));
         (job.set_owner, job.set_mode) = (dir.set_owner, true);
         self.last(id);
     }
@@ -186,6 +186,8 @@ impl<B: Backend> Copier<'_, B> {
     /// Returns true if files made in this directory may get another owner or group than
     /// ours.
     pub(crate) fn is_foreign(&self, dir: &Meta) -> bool {
-        dir.uid != self.ours.uid || dir.gid != self.ours.gid || dir.mode & libc::S_ISGID != 0
+        dir.uid != self.given.ours.uid
+            || dir.gid != self.given.ours.gid
+            || dir.mode & libc::S_ISGID != 0
     }
 }

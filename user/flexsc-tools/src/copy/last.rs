@@ -16,7 +16,9 @@ impl<B: Backend> Copier<'_, B> {
     /// Returns true if the owner of a copy must be set.
     pub(crate) fn must_set_owner(&self, id: usize) -> bool {
         let Job { meta, node, .. } = self.jobs[id];
-        self.nodes.get(node).foreign || meta.uid != self.ours.uid || meta.gid != self.ours.gid
+        self.nodes.get(node).foreign
+            || meta.uid != self.given.ours.uid
+            || meta.gid != self.given.ours.gid
     }
 
     /// Continues with the first of the last steps that is needed.
@@ -90,7 +92,7 @@ impl<B: Backend> Copier<'_, B> {
         match (step, errno) {
             // Only root can give files away. The copy stays ours, and loses its set-ID bits
             // so that no program runs with our rights by accident.
-            (Step::SetOwner, Errno::EPERM | Errno::EINVAL) if self.ours.uid != 0 => {
+            (Step::SetOwner, Errno::EPERM | Errno::EINVAL) if self.given.ours.uid != 0 => {
                 self.jobs[id].meta.mode &= !0o7000;
                 self.counts.kept_owner += 1;
                 self.go_on(id, Step::SetGroup);
