@@ -58,11 +58,11 @@ impl<B: Backend> Copier<'_, B> {
                 self.make(id);
             }
             Step::SeekData => {
-                self.jobs[id].offset = value as u64;
+                self.jobs[id].content.offset = value as u64;
                 self.go_on(id, Step::SeekHole);
             }
             Step::SeekHole => {
-                self.jobs[id].end = value as u64;
+                self.jobs[id].content.end = value as u64;
                 self.go_on(id, Step::Read);
             }
             Step::Read | Step::Write if self.is_interrupted() => self.give_up(id),
@@ -71,7 +71,7 @@ impl<B: Backend> Copier<'_, B> {
             Step::Write => self.written(id, value as usize),
             Step::ReadLink => self.link_read(id, value as usize),
             Step::MakeLink | Step::MakeNode | Step::Link => {
-                self.jobs[id].made = true;
+                self.jobs[id].copy.made = true;
                 self.last(id);
             }
             Step::OpenLinked => {
@@ -96,10 +96,10 @@ impl<B: Backend> Copier<'_, B> {
         match (step, errno) {
             (Step::ProbeAttrs, _) => self.probe_refused(id, errno),
             (Step::OpenTarget | Step::MakeLink | Step::MakeNode | Step::Link, Errno::EEXIST)
-                if job.tries < TRIES =>
+                if job.copy.tries < TRIES =>
             {
-                job.tries += 1;
-                if job.beside {
+                job.copy.tries += 1;
+                if job.copy.beside {
                     self.name_beside(id);
                     self.go_on(id, step);
                 } else {
@@ -118,12 +118,12 @@ impl<B: Backend> Copier<'_, B> {
             // There is no more data up to the end.
             (Step::SeekData, Errno::ENXIO) => {
                 let job = &mut self.jobs[id];
-                job.next = job.meta.size.max(job.offset);
+                job.content.next = job.meta.size.max(job.content.offset);
                 self.last(id);
             }
             // This file system does not report holes.
             (Step::SeekData | Step::SeekHole, Errno::EINVAL | Errno::EOPNOTSUPP) => {
-                self.jobs[id].sparse = false;
+                self.jobs[id].content.sparse = false;
                 self.begin_content(id);
             }
             (
@@ -183,8 +183,8 @@ impl<B: Backend> Copier<'_, B> {
     fn abandon(&mut self, id: usize) {
         let (step, owner) = (self.jobs[id].step, self.jobs[id].owner);
         self.jobs[owner].failed = true;
-        if matches!(step, Step::Read | Step::Write) && !self.jobs[id].alone {
-            self.jobs[owner].next = self.jobs[owner].meta.size;
+        if matches!(step, Step::Read | Step::Write) && !self.jobs[id].content.alone {
+            self.jobs[owner].content.next = self.jobs[owner].meta.size;
             self.stop_sharing(owner);
             self.part_done(id);
         } else {
@@ -198,7 +198,7 @@ impl<B: Backend> Copier<'_, B> {
             self.counts.left += 1;
             self.jobs[owner].failed = true;
         }
-        self.jobs[owner].next = self.jobs[owner].meta.size;
+        self.jobs[owner].content.next = self.jobs[owner].meta.size;
     }
 
     /// Frees a job.
@@ -218,7 +218,7 @@ impl<B: Backend> Copier<'_, B> {
     fn examined(&mut self, id: usize) {
         let meta = Meta::from(&self.arena.statx(id));
         self.jobs[id].meta = meta;
-        self.jobs[id].set_owner = self.must_set_owner(id);
+        self.jobs[id].todo.set_owner = self.must_set_owner(id);
         match meta.kind() {
             libc::S_IFREG if meta.links > 1 && self.links.first(meta.id).is_some() => {
                 self.jobs[id].what = What::HardLink;
@@ -301,7 +301,7 @@ impl<B: Backend> Copier<'_, B> {
         room[dir] = 0;
         room[dir + 1..][..name].copy_from_slice(&first.name);
         room[dir + 1 + name] = 0;
-        self.jobs[id].from = dir + 1;
+        self.jobs[id].content.from = dir + 1;
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
         self.arena.set_how(id, flags, resolve);
@@ -320,7 +320,7 @@ impl<B: Backend> Copier<'_, B> {
                 format!("{path} was replaced while it was being copied; try again"),
             );
         }
-        self.jobs[id].set_owner = self.must_set_owner(id);
+        self.jobs[id].todo.set_owner = self.must_set_owner(id);
         if self.is_first(id) {
             self.probe_attrs(id);
         }
@@ -328,8 +328,8 @@ impl<B: Backend> Copier<'_, B> {
 
     /// Starts to make the target of a file.
     pub(crate) fn make_file(&mut self, id: usize) {
-        self.jobs[id].sparse = self.jobs[id].meta.has_holes();
-        self.jobs[id].set_mode = self.must_set_mode(id);
+        self.jobs[id].content.sparse = self.jobs[id].meta.has_holes();
+        self.jobs[id].todo.set_mode = self.must_set_mode(id);
         self.go_on(id, Step::OpenTarget);
     }
 
@@ -338,7 +338,11 @@ impl<B: Backend> Copier<'_, B> {
     pub(crate) fn must_set_mode(&self, id: usize) -> bool {
         let job = &self.jobs[id];
         let node = self.nodes.get(job.node);
-        job.set_owner || job.attrs || node.acl || node.foreign || job.meta.mode & 0o7000 != 0
+        job.todo.set_owner
+            || job.todo.attrs
+            || node.acl
+            || node.foreign
+            || job.meta.mode & 0o7000 != 0
     }
 
     /// Makes the target under the current name of the copy.
@@ -402,7 +406,7 @@ impl<B: Backend> Copier<'_, B> {
     fn opened(&mut self, id: usize, target: i32) {
         let job = &mut self.jobs[id];
         job.target = target;
-        job.made = true;
+        job.copy.made = true;
         if self.is_interrupted() {
             self.give_up(id);
         } else {

@@ -13,7 +13,7 @@ use crate::arena::{Name, OPEN_FILES};
 use crate::backend::Backend;
 use crate::complaint::{reason, shown};
 use crate::copier::Copier;
-use crate::job::{Job, Step, What};
+use crate::job::{Content, Job, Step, What};
 
 impl<B: Backend> Copier<'_, B> {
     /// Asks whether the source has attributes, unless its file system has none.
@@ -28,11 +28,11 @@ impl<B: Backend> Copier<'_, B> {
 
     /// Makes the copy, now that it is known whether it gets attributes.
     pub(crate) fn attrs_probed(&mut self, id: usize, any: bool) {
-        self.jobs[id].attrs = any;
+        self.jobs[id].todo.attrs = any;
         match self.jobs[id].what {
             What::SymLink => self.go_on(id, Step::ReadLink),
             What::Special => {
-                self.jobs[id].set_mode = self.must_set_mode(id);
+                self.jobs[id].todo.set_mode = self.must_set_mode(id);
                 self.go_on(id, Step::MakeNode);
             }
             _ => self.make_file(id),
@@ -82,19 +82,19 @@ impl<B: Backend> Copier<'_, B> {
     /// ListAttrs has succeeded: the names fill this many bytes.
     pub(crate) fn attrs_listed(&mut self, id: usize, len: usize) {
         let job = &mut self.jobs[id];
-        (job.from, job.to) = (0, len);
+        (job.content.from, job.content.to) = (0, len);
         self.next_attr(id);
     }
 
     /// GetAttr has succeeded: the value fills this many bytes.
     pub(crate) fn attr_read(&mut self, id: usize, len: usize) {
-        self.jobs[id].offset = len as u64;
+        self.jobs[id].content.offset = len as u64;
         self.attr_step(id, Step::SetAttr);
     }
 
     /// Goes on with the next attribute of the list.
     fn next_attr(&mut self, id: usize) {
-        let Job { from, to, .. } = self.jobs[id];
+        let Content { from, to, .. } = self.jobs[id].content;
         if from < to {
             self.attr_step(id, Step::GetAttr);
         } else {
@@ -105,7 +105,7 @@ impl<B: Backend> Copier<'_, B> {
     /// The current attribute is copied or left out.
     pub(crate) fn attr_done(&mut self, id: usize) {
         let len = self.attr_name(id).len() + 1;
-        self.jobs[id].from += len;
+        self.jobs[id].content.from += len;
         self.next_attr(id);
     }
 
@@ -136,7 +136,7 @@ impl<B: Backend> Copier<'_, B> {
     }
 
     fn attr_name(&self, id: usize) -> &[u8] {
-        let Job { from, to, .. } = self.jobs[id];
+        let Content { from, to, .. } = self.jobs[id].content;
         let names = &self.arena.data(id)[from..to];
         names.split(|&byte| byte == 0).next().unwrap_or(names)
     }

@@ -70,20 +70,23 @@ fn content(id: usize, job: &Job, owner: &Job, arena: &Arena) -> (Kind, Call) {
     let data = |offset| arena.data_ptr(id, offset);
     let len = arena.data_len();
     let (source, target) = (owner.source, owner.target);
-    let small = owner.meta.size <= len as u64 && !owner.sparse;
-    let offset = job.offset as i64;
+    let small = owner.meta.size <= len as u64 && !owner.content.sparse;
+    let offset = job.content.offset as i64;
     match job.step {
         Step::SeekData => (Kind::Lseek, calls::lseek(source, offset, libc::SEEK_DATA)),
         Step::SeekHole => (Kind::Lseek, calls::lseek(source, offset, libc::SEEK_HOLE)),
-        Step::Truncate => (Kind::Ftruncate, calls::ftruncate(target, job.next as i64)),
+        Step::Truncate => (
+            Kind::Ftruncate,
+            calls::ftruncate(target, job.content.next as i64),
+        ),
         Step::Read if small => (Kind::Read, calls::read(source, data(0), len)),
         Step::Read => {
-            let want = (job.end - job.offset).min(len as u64) as usize;
+            let want = (job.content.end - job.content.offset).min(len as u64) as usize;
             let call = calls::pread64(source, data(0), want, offset);
             (Kind::Pread64, call)
         }
         _ => {
-            let (from, len) = (data(job.from), job.to - job.from);
+            let (from, len) = (data(job.content.from), job.content.to - job.content.from);
             if small {
                 (Kind::Write, calls::write(target, from, len))
             } else {
@@ -125,7 +128,7 @@ fn permissions(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) 
         ),
         Step::MakeWritable => (
             Kind::Fchmod,
-            calls::fchmod(job.target, job.end as u32 | PRIVATE_DIR),
+            calls::fchmod(job.target, job.content.end as u32 | PRIVATE_DIR),
         ),
         Step::SetMode if open => (Kind::Fchmod, calls::fchmod(job.target, mode)),
         Step::SetMode => (
@@ -183,10 +186,13 @@ fn attribute(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
 
 /// Reads or sets the job's current attribute. Its value is stored behind the names.
 fn attribute_value(id: usize, job: &Job, arena: &Arena) -> (Kind, Call) {
-    let name = arena.data_ptr(id, job.from).cast_const().cast();
-    let value = arena.data_ptr(id, job.to);
+    let name = arena.data_ptr(id, job.content.from).cast_const().cast();
+    let value = arena.data_ptr(id, job.content.to);
     let path = arena.path_ptr(id);
-    let (room, len) = (arena.data_len() - job.to, job.offset as usize);
+    let (room, len) = (
+        arena.data_len() - job.content.to,
+        job.content.offset as usize,
+    );
     match (job.step, job.source, job.target) {
         (Step::GetAttr, fd @ 0.., _) => {
             let call = calls::fgetxattr(fd, name, value, room);
@@ -250,7 +256,7 @@ fn open(id: usize, job: &Job, dir: &Node, root: i32, arena: &Arena) -> (Kind, Ca
             let flags =
                 libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
             let name = arena.name_ptr(id, job.made_name());
-            let mode = if job.set_mode {
+            let mode = if job.todo.set_mode {
                 PRIVATE
             } else {
                 job.meta.permissions()
@@ -275,7 +281,7 @@ fn make(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) {
             (Kind::Symlinkat, call)
         }
         Step::MakeNode => {
-            let mode = if job.set_mode {
+            let mode = if job.todo.set_mode {
                 job.meta.kind() | PRIVATE
             } else {
                 job.meta.mode
@@ -284,7 +290,7 @@ fn make(id: usize, job: &Job, dir: &Node, arena: &Arena) -> (Kind, Call) {
             (Kind::Mknodat, call)
         }
         _ => {
-            let call = calls::linkat(job.source, data(job.from), dir.target, made, 0);
+            let call = calls::linkat(job.source, data(job.content.from), dir.target, made, 0);
             (Kind::Linkat, call)
         }
     }

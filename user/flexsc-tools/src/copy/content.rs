@@ -10,19 +10,19 @@ impl<B: Backend> Copier<'_, B> {
     pub(crate) fn begin_content(&mut self, id: usize) {
         let len = self.arena.data_len() as u64;
         let job = &mut self.jobs[id];
-        if job.sparse {
+        if job.content.sparse {
             // Alone, from one data segment to the next.
-            (job.offset, job.alone) = (0, true);
-            job.next = job.meta.size;
+            (job.content.offset, job.content.alone) = (0, true);
+            job.content.next = job.meta.size;
             self.go_on(id, Step::SeekData);
         } else if job.meta.size > len {
-            job.alone = false;
+            job.content.alone = false;
             self.work.sharing.push(id);
             self.next_part(id);
         } else {
             // Alone, up to its end.
-            (job.offset, job.end) = (0, u64::MAX);
-            job.alone = true;
+            (job.content.offset, job.content.end) = (0, u64::MAX);
+            job.content.alone = true;
             self.go_on(id, Step::Read);
         }
     }
@@ -32,12 +32,12 @@ impl<B: Backend> Copier<'_, B> {
         let len = self.arena.data_len() as u64;
         let owner_id = self.jobs[id].owner;
         let owner = &mut self.jobs[owner_id];
-        let offset = owner.next;
+        let offset = owner.content.next;
         let end = offset.saturating_add(len).min(owner.meta.size);
-        owner.next = end;
+        owner.content.next = end;
         let last = end == owner.meta.size;
         let job = &mut self.jobs[id];
-        (job.offset, job.end) = (offset, end);
+        (job.content.offset, job.content.end) = (offset, end);
         if last {
             self.stop_sharing(owner_id);
         }
@@ -51,11 +51,11 @@ impl<B: Backend> Copier<'_, B> {
     pub(crate) fn read(&mut self, id: usize, len: usize) {
         if len > 0 {
             let job = &mut self.jobs[id];
-            (job.from, job.to) = (0, len);
+            (job.content.from, job.content.to) = (0, len);
             self.go_on(id, Step::Write);
-        } else if self.jobs[id].sparse {
+        } else if self.jobs[id].content.sparse {
             // The file has become shorter.
-            self.jobs[id].next = self.jobs[id].offset;
+            self.jobs[id].content.next = self.jobs[id].content.offset;
             self.last(id);
         } else {
             self.part_done(id);
@@ -65,17 +65,17 @@ impl<B: Backend> Copier<'_, B> {
     pub(crate) fn written(&mut self, id: usize, len: usize) {
         self.counts.bytes += len as u64;
         let job = &mut self.jobs[id];
-        job.from += len;
-        job.offset += len as u64;
-        if job.from < job.to {
+        job.content.from += len;
+        job.content.offset += len as u64;
+        if job.content.from < job.content.to {
             self.go_on(id, Step::Write);
-        } else if job.alone && !job.sparse && job.offset == job.meta.size {
+        } else if job.content.alone && !job.content.sparse && job.content.offset == job.meta.size {
             // This is the size that statx has reported. Files that report size 0, as in
             // /proc, are read up to their end.
             self.last(id);
-        } else if job.offset < job.end {
+        } else if job.content.offset < job.content.end {
             self.go_on(id, Step::Read);
-        } else if job.sparse {
+        } else if job.content.sparse {
             self.go_on(id, Step::SeekData);
         } else {
             self.part_done(id);
@@ -85,8 +85,9 @@ impl<B: Backend> Copier<'_, B> {
     /// A part or the whole file is copied, or has failed.
     pub(crate) fn part_done(&mut self, id: usize) {
         let owner = self.jobs[id].owner;
-        let Job { next, meta, .. } = self.jobs[owner];
-        if self.jobs[id].alone {
+        let Job { content, meta, .. } = self.jobs[owner];
+        let next = content.next;
+        if self.jobs[id].content.alone {
             self.last(id);
         } else if next < meta.size {
             self.next_part(id);
@@ -94,10 +95,10 @@ impl<B: Backend> Copier<'_, B> {
             if id == owner {
                 self.jobs[id].step = Step::Shared;
             } else {
-                self.jobs[owner].helpers -= 1;
+                self.jobs[owner].content.helpers -= 1;
                 self.end(id);
             }
-            if self.jobs[owner].step == Step::Shared && self.jobs[owner].helpers == 0 {
+            if self.jobs[owner].step == Step::Shared && self.jobs[owner].content.helpers == 0 {
                 self.last(owner);
             }
         }

@@ -303,19 +303,20 @@ impl<'a, B: Backend> Copier<'a, B> {
     fn start_part(&mut self, owner: usize) {
         let id = self.take(What::Part, self.jobs[owner].node);
         self.jobs[id].owner = owner;
-        self.jobs[owner].helpers += 1;
+        self.jobs[owner].content.helpers += 1;
         self.next_part(id);
     }
 
     /// Starts the next entry of a listed directory.
     fn start_entry(&mut self, dir: usize) {
-        let Job { from, to, node, .. } = self.jobs[dir];
+        let Job { content, node, .. } = self.jobs[dir];
+        let (from, to) = (content.from, content.to);
         let Some(entry) = dents::first(&self.arena.data(dir)[from..to]) else {
             self.work.listed.pop();
             self.go_on(dir, Step::List);
             return;
         };
-        self.jobs[dir].from += entry.len;
+        self.jobs[dir].content.from += entry.len;
         if entry.name == b"." || entry.name == b".." {
             return;
         }
@@ -384,7 +385,7 @@ impl<'a, B: Backend> Copier<'a, B> {
         self.work.names += 1;
         let fits = self.arena.set_name(id, Name::Other, name.as_bytes());
         debug_assert!(fits);
-        self.jobs[id].beside = true;
+        self.jobs[id].copy.beside = true;
     }
 
     /// Makes the call of the next step.
@@ -441,12 +442,12 @@ impl<'a, B: Backend> Copier<'a, B> {
         // Some calls may have created files, and their results have arrived.
         while let Some((token, result)) = self.backend.ready() {
             if let (Some(job), true) = (self.jobs.get_mut(token as usize), result >= 0) {
-                job.made = job.step.leaves_incomplete(job.made);
+                job.copy.made = job.step.leaves_incomplete(job.copy.made);
             }
         }
         for id in 0..self.jobs.len() {
             let job = self.jobs[id];
-            if !job.made {
+            if !job.copy.made {
                 continue;
             }
             let dir = self.nodes.get(job.node).target;

@@ -33,19 +33,19 @@ impl<B: Backend> Copier<'_, B> {
                 }
             }
             Step::MakeDir => {
-                self.jobs[id].made = true;
+                self.jobs[id].copy.made = true;
                 self.go_on(id, Step::OpenTargetDir);
             }
             Step::OpenTargetDir => {
                 self.jobs[id].target = value as i32;
-                if self.jobs[id].existed {
+                if self.jobs[id].copy.existed {
                     self.go_on(id, Step::StatTargetDir);
                 } else {
                     // It has the same owner as everything made in its parent, and so will
                     // everything made in it.
                     let parent = self.nodes.get(self.jobs[id].node);
                     let (foreign, acl) = (parent.foreign, parent.acl);
-                    self.jobs[id].set_owner = self.must_set_owner(id);
+                    self.jobs[id].todo.set_owner = self.must_set_owner(id);
                     self.open(id, foreign, acl);
                 }
             }
@@ -59,7 +59,7 @@ impl<B: Backend> Copier<'_, B> {
             }
             Step::List => {
                 let job = &mut self.jobs[id];
-                (job.from, job.to) = (0, value as usize);
+                (job.content.from, job.content.to) = (0, value as usize);
                 job.step = Step::Listed;
                 self.work.listed.push(id);
             }
@@ -70,7 +70,7 @@ impl<B: Backend> Copier<'_, B> {
     pub(crate) fn dir_refused(&mut self, id: usize, step: Step, errno: Errno) {
         match (step, errno) {
             (Step::MakeDir, Errno::EEXIST) => {
-                self.jobs[id].existed = true;
+                self.jobs[id].copy.existed = true;
                 self.go_on(id, Step::OpenTargetDir);
             }
             (Step::OpenTargetDir, Errno::ENOTDIR | Errno::ELOOP) => {
@@ -111,9 +111,9 @@ impl<B: Backend> Copier<'_, B> {
         }
         let foreign = self.is_foreign(&there);
         let job = &mut self.jobs[id];
-        job.set_owner = !job.meta.has_owner_of(&there);
-        job.foreign = foreign;
-        job.end = there.permissions().into();
+        job.todo.set_owner = !job.meta.has_owner_of(&there);
+        job.copy.foreign = foreign;
+        job.content.end = there.permissions().into();
         if there.mode & 0o700 == 0o700 {
             self.go_on(id, Step::LookForAcl);
         } else {
@@ -122,7 +122,7 @@ impl<B: Backend> Copier<'_, B> {
     }
 
     fn open_existing(&mut self, id: usize, acl: bool) {
-        let foreign = self.jobs[id].foreign;
+        let foreign = self.jobs[id].copy.foreign;
         self.open(id, foreign, acl);
     }
 
@@ -136,14 +136,14 @@ impl<B: Backend> Copier<'_, B> {
             target: job.target,
             meta: job.meta,
             pending: 1,
-            set_owner: job.set_owner,
+            set_owner: job.todo.set_owner,
             foreign,
             acl,
             failed: false,
         });
         // From now on they belong to the node.
         (job.source, job.target) = (-1, -1);
-        (job.node, job.made) = (node, false);
+        (job.node, job.copy.made) = (node, false);
         self.arena.set_name(id, Name::Own, b"");
         self.go_on(id, Step::List);
     }
@@ -165,8 +165,8 @@ impl<B: Backend> Copier<'_, B> {
         let meta = dir.meta;
         let job = &mut self.jobs[id];
         (job.source, job.target, job.meta) = (dir.source, dir.target, meta);
-        job.attrs = self.attrs.none_on != Some((meta.id.0, meta.id.1));
-        (job.set_owner, job.set_mode) = (dir.set_owner, true);
+        job.todo.attrs = self.attrs.none_on != Some((meta.id.0, meta.id.1));
+        (job.todo.set_owner, job.todo.set_mode) = (dir.set_owner, true);
         self.last(id);
     }
 

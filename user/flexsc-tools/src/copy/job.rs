@@ -184,6 +184,17 @@ pub struct Job {
     pub source: i32,
     pub target: i32,
     pub meta: Meta,
+    pub content: Content,
+    pub copy: Copied,
+    pub todo: Todo,
+    pub failed: bool,
+    /// Another job continues with its name.
+    pub handed_on: bool,
+}
+
+/// The content that is being copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Content {
     /// Where the next read starts, and where reading ends.
     pub offset: u64,
     pub end: u64,
@@ -199,7 +210,11 @@ pub struct Job {
     pub alone: bool,
     /// The file has holes, which are skipped.
     pub sparse: bool,
-    pub failed: bool,
+}
+
+/// The file in the target.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
     /// An incomplete file exists, which must be removed after a failure.
     pub made: bool,
     /// The file is made under a temporary name, because another file has its name.
@@ -208,17 +223,19 @@ pub struct Job {
     pub existed: bool,
     /// For such a directory: see [`Node::foreign`](crate::node::Node).
     pub foreign: bool,
-    /// The source has extended attributes.
-    pub attrs: bool,
-    /// The owner must be set, and the permissions.
-    pub set_owner: bool,
-    pub set_mode: bool,
-    /// Another job continues with its name.
-    pub handed_on: bool,
     /// The identity of the copy, if other names will be linked to it.
-    pub made_id: Id,
+    pub id: Id,
     /// Number of times its target vanished or its temporary name was taken.
     pub tries: u32,
+}
+
+/// Which of the last steps are needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Todo {
+    /// The source has extended attributes.
+    pub attrs: bool,
+    pub set_owner: bool,
+    pub set_mode: bool,
 }
 
 impl Job {
@@ -230,30 +247,40 @@ impl Job {
         source: -1,
         target: -1,
         meta: Meta::NONE,
-        offset: 0,
-        end: 0,
-        from: 0,
-        to: 0,
-        next: 0,
-        helpers: 0,
-        alone: false,
-        sparse: false,
+        content: Content {
+            offset: 0,
+            end: 0,
+            from: 0,
+            to: 0,
+            next: 0,
+            helpers: 0,
+            alone: false,
+            sparse: false,
+        },
+        copy: Copied {
+            made: false,
+            beside: false,
+            existed: false,
+            foreign: false,
+            id: Meta::NONE.id,
+            tries: 0,
+        },
+        todo: Todo {
+            attrs: false,
+            set_owner: false,
+            set_mode: false,
+        },
         failed: false,
-        made: false,
-        beside: false,
-        existed: false,
-        foreign: false,
-        attrs: false,
-        set_owner: false,
-        set_mode: false,
         handed_on: false,
-        made_id: Meta::NONE.id,
-        tries: 0,
     };
 
     /// The name of the copy until it is complete.
     pub fn made_name(&self) -> Name {
-        if self.beside { Name::Other } else { Name::Own }
+        if self.copy.beside {
+            Name::Other
+        } else {
+            Name::Own
+        }
     }
 
     /// The flags for unlinkat of the incomplete file.

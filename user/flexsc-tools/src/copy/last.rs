@@ -53,22 +53,22 @@ impl<B: Backend> Copier<'_, B> {
         let job = &self.jobs[id];
         let finish = job.what == What::Finish;
         // Only for complete files. A directory goes through all of these.
-        let good = finish || (job.made && !job.failed);
+        let good = finish || (job.copy.made && !job.failed);
         let own = good && job.what != What::HardLink;
         let acl = |may: bool| may && self.nodes.get(job.node).acl;
         match step {
-            Step::Truncate => own && job.sparse,
-            Step::SetOwner => own && job.set_owner,
+            Step::Truncate => own && job.content.sparse,
+            Step::SetOwner => own && job.todo.set_owner,
             Step::DropAcl => own && acl(job.what != What::SymLink),
             Step::DropDefaultAcl => own && acl(finish),
-            Step::ListAttrs => own && job.attrs,
-            Step::SetMode => own && job.set_mode,
+            Step::ListAttrs => own && job.todo.attrs,
+            Step::SetMode => own && job.todo.set_mode,
             Step::SetTimes => own,
             Step::StatMade => good && !finish && job.meta.links > 1,
             Step::CloseSource => job.source >= 0,
             Step::CloseTarget => job.target >= 0,
-            Step::Replace => good && job.beside,
-            Step::Remove => job.failed && job.made,
+            Step::Replace => good && job.copy.beside,
+            Step::Remove => job.failed && job.copy.made,
             _ => false,
         }
     }
@@ -82,7 +82,7 @@ impl<B: Backend> Copier<'_, B> {
             Step::StatMade => return self.made_examined(id),
             Step::CloseSource => self.jobs[id].source = -1,
             Step::CloseTarget => self.jobs[id].target = -1,
-            Step::Replace | Step::Remove => self.jobs[id].made = step == Step::Replace,
+            Step::Replace | Step::Remove => self.jobs[id].copy.made = step == Step::Replace,
             _ => {}
         }
         self.last_after(id, step);
@@ -114,7 +114,7 @@ impl<B: Backend> Copier<'_, B> {
             (Step::Remove, _) => {
                 let (path, why) = (self.shown_made(id), reason(errno));
                 self.error(format!("{path} is incomplete and cannot be removed: {why}"));
-                self.jobs[id].made = false;
+                self.jobs[id].copy.made = false;
                 self.last_after(id, step);
             }
             _ => self.last_step_failed(id, step, errno),
@@ -164,7 +164,7 @@ impl<B: Backend> Copier<'_, B> {
                 );
             }
         } else {
-            self.jobs[id].made_id = made;
+            self.jobs[id].copy.id = made;
         }
         self.last_after(id, Step::StatMade);
     }
@@ -190,7 +190,7 @@ impl<B: Backend> Copier<'_, B> {
             let first = good.then(|| First {
                 dir: self.nodes.path(job.node).into(),
                 name: self.arena.name(id, Name::Own).into(),
-                id: job.made_id,
+                id: job.copy.id,
             });
             let waiting = self.links.finished(job.meta.id, first);
             self.push_later(waiting);
