@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Beside the directory of the tests. (The variable that cargo sets has a name
-/// that does not survive a compiler behind a shell script.)
+/// The program next to the directory of the tests. (The name of cargo's variable does not
+/// survive a compiler behind a shell script.)
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let dir = test.ancestors().nth(2).unwrap();

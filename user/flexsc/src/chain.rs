@@ -292,7 +292,7 @@ mod tests {
             .then(calls::read(-1, buf.as_mut_ptr().cast(), 8).take(0, 1))
             .then(calls::close(-1).take(0, 2));
         let mut results = [0; 3];
-        // SAFETY: path and buffer are there.
+        // SAFETY: path and buffer are valid.
         unsafe { chain.make(&mut results, 1) }.unwrap();
         assert!(results[0] > 2);
         assert_eq!(results[1..], [8, 0]);
@@ -324,7 +324,7 @@ mod tests {
         };
         let (bad, none) = (-i64::from(libc::EBADF), -i64::from(libc::ENOENT));
         let mut results = [0; 4];
-        // SAFETY: the path is there.
+        // SAFETY: the path is valid.
         unsafe { chain(c"/dev/zero").make(&mut results, 1) }.unwrap();
         assert!(results[0] > 2);
         assert_eq!(results[1..], [bad, ECANCELED, 0]);
@@ -342,7 +342,7 @@ mod tests {
         let read = calls::read(fd, (&raw mut byte).cast(), 1);
         let mut sum = [0; 2];
         let chain = Chain::new().repeat(read).repeat(calls::getppid());
-        // SAFETY: one byte, which is there.
+        // SAFETY: one byte, which is valid.
         unsafe { chain.make(&mut sum, 1 << 20) }.unwrap();
         assert_eq!(sum[0], 0);
         assert!(sum[1] >= 0);
@@ -386,7 +386,7 @@ mod tests {
             .repeat(calls::getpid())
             .then(calls::getppid());
         let mut results = [0; 3];
-        // SAFETY: the byte is there.
+        // SAFETY: the byte is valid.
         unsafe { chain.make(&mut results, 9) }.unwrap();
         let parent = i64::from(std::os::unix::process::parent_id());
         assert_eq!(results, [0, -i64::from(libc::ECANCELED), parent]);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall pages as the page queue sees them, whoever provides the memory.
+//! Syscall pages as the page queue sees them, whichever memory they are in.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::doorbell::{Flags, Word};
 
-/// Syscall pages in memory, with one fill page and one reap page: a [`Region`](crate::sys::region::Region), or the loom
-/// model's replacement.
+/// Syscall pages in memory, with one fill page and one reap page: a
+/// [`Region`](crate::sys::region::Region), or the loom model's replacement.
 pub(crate) trait Memory {
     /// A doorbell word.
     type Word: Word;

@@ -32,7 +32,7 @@ mod waiting;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let file: Fd = File::open("/proc/self/stat")?.into();
-/// let mut ring = Ring::open(1)?; // plain calls where there is no engine
+/// let mut ring = Ring::open(1)?; // plain calls if there is no engine
 /// for part in 0..4 {
 ///     let read = Read::new(&file, vec![0; 16]).at(part * 16);
 ///     ring.submit(read, part as u64).expect("64 fit into a page");
@@ -162,8 +162,8 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::open`] and [`Engine::register`], except absence; those of
-    /// [`Ring::new`].
+    /// The errors of [`Engine::open`] and [`Engine::register`] that are not absence; those
+    /// of [`Ring::new`].
     pub fn open(pages: u32) -> Result<Self, Error> {
         Self::check(pages)?;
         match Engine::open().and_then(|engine| engine.register(pages)) {

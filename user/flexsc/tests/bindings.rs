@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bindings that the crate ships are those that bindgen makes of the C
-//! header. Outside of the repository there is no header, and nothing to compare.
+//! The shipped bindings are what bindgen makes of the C header. Outside the repository
+//! there is no header and nothing to compare.
 //!
-//! After a change of the header: `FLEXSC_BLESS=1 cargo test -p flexsc --test
-//! bindings`, then `cargo fmt`.
+//! After a change of the header, run `FLEXSC_BLESS=1 cargo test -p flexsc --test bindings`,
+//! then `cargo fmt`.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Seen from the crate's directory.
+/// Relative to the crate's directory.
 const HEADER: &str = "../../kernel/include/uapi/linux/flexsc.h";
 const BINDINGS: &str = "src/sys/abi/bindings.rs";
 
@@ -39,7 +39,7 @@ fn the_bindings_are_those_of_the_header() {
         .to_string();
     let path = dir.join(BINDINGS);
     let shipped = fs::read_to_string(&path).unwrap();
-    // What is above the first item is by hand.
+    // Everything above the first item is written by hand.
     let (head, items) = shipped.split_at(shipped.find("pub const").unwrap());
     if env::var_os("FLEXSC_BLESS").is_some() {
         fs::write(&path, format!("{head}{made}")).unwrap();
@@ -51,7 +51,7 @@ fn the_bindings_are_those_of_the_header() {
     );
 }
 
-/// The text without what rustfmt changes: white space, and commas at ends.
+/// Removes what rustfmt changes: white space, and trailing commas.
 fn words(text: &str) -> String {
     let dense: String = text.split_whitespace().collect();
     [")", "]", "}"]
@@ -59,8 +59,8 @@ fn words(text: &str) -> String {
         .fold(dense, |text, end| text.replace(&format!(",{end}"), end))
 }
 
-/// Names a directory with libclang if nobody has: the newest of Debian's llvm
-/// directories. Elsewhere bindgen looks by itself.
+/// Sets the newest of Debian's llvm directories as that of libclang, unless one is set. On
+/// other systems bindgen finds it.
 fn find_libclang() {
     if env::var_os("LIBCLANG_PATH").is_some() {
         return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What `cargo package` makes of the crate builds in an empty directory, with
-//! nothing else of the repository, and without libclang.
+//! The package of the crate builds in an empty directory, without the rest of the
+//! repository and without libclang.
 
 use std::env;
 use std::fs;
@@ -35,7 +35,7 @@ fn the_package_builds_in_an_empty_directory() {
         eprintln!("skipped: not in the repository");
         return;
     }
-    // Outside of the repository: cargo looks for a workspace above.
+    // Outside the repository, since cargo looks for a workspace in parent directories.
     let empty = env::temp_dir().join(format!("flexsc-package-{}", std::process::id()));
     let _ = fs::remove_dir_all(&empty);
     fs::create_dir_all(&empty).unwrap();

@@ -81,7 +81,7 @@ pub const SUITES: [Suite; 7] = [
     absent::SUITE,
 ];
 
-/// Says on stderr why figures are missing.
+/// Prints on stderr why figures are missing.
 fn skip(what: &str, why: &dyn std::fmt::Display) {
     eprintln!("# without {what}: {why}");
 }

@@ -218,7 +218,7 @@ fn copy(options: &Options, backend: impl Backend) -> Result<bool, String> {
     Ok(counts.errors == 0 && stopped.is_none())
 }
 
-/// Says what the errors mean for the whole copy.
+/// Explains what the errors mean for the whole copy.
 fn tell_errors(stopped: Option<Stop>, counts: &Counts) {
     if let Some(Stop::Full(errno)) = stopped {
         let make = match errno {

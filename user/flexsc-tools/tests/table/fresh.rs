@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Trees that are copied to where nothing is, and once more over that.
+//! Trees that are copied to a new target, and once more over it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -51,7 +51,7 @@ fn all_modes() {
             0, 0o400, 0o444, 0o555, 0o600, 0o644, 0o755, 0o777, 0o4755, 0o2755, 0o6711, 0o1644,
             0o7777,
         ] {
-            // Somebody else cannot read or replace all of them.
+            // Only root can read and replace all of them.
             if is_root() || mode & 0o600 == 0o600 {
                 let path = root.join(format!("file{mode:o}"));
                 file(&path, 100);
@@ -76,7 +76,7 @@ fn directories_without_permission_to_write_as_nobody() {
     let Some(case) = Case::as_nobody("nobody") else {
         return;
     };
-    // cp cannot do that twice.
+    // cp cannot do this twice.
     case.is_copied_over(
         |root| {
             for mode in [0o500, 0o555, 0o700, 0o1755, 0o2755] {
@@ -111,7 +111,7 @@ fn old_times() {
         set_time(&root.join("dir"), 86_400, 5);
         set_time(root, 86_401, 6);
     });
-    // Of access too, which reading the copy would change.
+    // The access time too, which reading the copy would change.
     fs::remove_dir_all(&case.b).unwrap();
     set_time(&case.a.join("dir/file"), 981_173_106, 7);
     case.copy(&["a", "b"]).is_good();
@@ -187,14 +187,14 @@ fn hard_links() {
                 fs::hard_link(root.join("x/y").join(name), to).unwrap();
             }
         }
-        // Of two files with the same content.
+        // Two files with the same content.
         file(&root.join("other"), 200_000);
         fs::hard_link(root.join("other"), root.join("another")).unwrap();
         age(root);
     });
 }
 
-/// Writes at these places into a file of that size.
+/// Makes a file of this size with data at these offsets.
 fn sparse(path: &Path, size: u64, places: &[u64]) {
     let file = File::create(path).unwrap();
     file.set_len(size).unwrap();
@@ -238,7 +238,7 @@ fn attributes() {
         }
         attribute(&root.join("dir"), "user.of.a.directory", b"yes");
         attribute(root, "user.of.the.root", b"yes");
-        // Somebody else could not replace it.
+        // Only root can replace a read-only file.
         chmod(
             &root.join("read-only"),
             if is_root() { 0o444 } else { 0o644 },
@@ -299,12 +299,12 @@ fn links_without_proc() {
     let script = format!("umount -l /proc && exec ./program {} a b", crate::way());
     let mut unshare = case.command(Path::new("unshare"), &["-m", "sh", "-c", &script]);
     let said = crate::Said::of(unshare.output().unwrap());
-    // All else is copied, and the difference is said, once.
+    // Everything else is copied, and there is one message.
     said.is_bad(&["/proc is not mounted: symbolic links", "errors: 1;"]);
     Tree::of(&case.b).assert_is(&Tree::of(&case.a), "the copy");
 }
 
-/// user::rwx user:1:r-- group::r-x mask::rwx other::---, as the kernel keeps it.
+/// user::rwx user:1:r-- group::r-x mask::rwx other::---, in the kernel's format.
 fn access_list() -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, perm, id) in [
@@ -321,7 +321,8 @@ fn access_list() -> Vec<u8> {
     bytes
 }
 
-/// Whether files there have access control lists; gives this one the list.
+/// Returns true if files in this directory can have access control lists. Gives the
+/// directory a default one.
 fn has_lists(dir: &Path) -> bool {
     let flags = rustix::fs::XattrFlags::empty();
     let set = rustix::fs::lsetxattr(dir, "system.posix_acl_default", &access_list(), flags);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two directories of the command line: the same one, one in the other, or
-//! no directories.
+//! The two directories of the command line: the same one, one inside the other, or not
+//! directories.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::tree::{Tree, age, file};
 use crate::{Case, root_for};
 
-/// A tree with something to lose.
+/// A tree with some files.
 fn planted(name: &str) -> Case {
     let case = Case::new(name);
     fs::create_dir(case.a.join("sub")).unwrap();
@@ -19,7 +19,7 @@ fn planted(name: &str) -> Case {
     case
 }
 
-/// It fails with one line and changes nothing at all.
+/// Expects a failure with one line and no change at all.
 fn is_refused(case: &Case, source: &str, target: &str, line: &str) {
     let before = Tree::of(&case.dir);
     case.copy(&[source, target]).is_bad(&[line]);
@@ -73,7 +73,7 @@ fn the_target_in_the_source_by_a_mount() {
     let mount = |args: &[&str]| case.command(Path::new(args[0]), &args[1..]).status();
     let mounted = mount(&["mount", "--bind", "a/sub", "elsewhere"]).unwrap();
     assert!(mounted.success());
-    // Nothing shows it on the way up; then the source is found to hold the copy.
+    // The parents do not show it, so the copier finds its target while it copies.
     let said = case.copy(&["a", "elsewhere/new"]);
     let copy = Tree::of(&case.a.join("sub/new"));
     let unmounted = mount(&["umount", "elsewhere"]).unwrap();
@@ -91,7 +91,7 @@ fn the_source_in_the_target() {
     file(&case.a.join("in/file"), 10);
     file(&case.a.join("in/a/file"), 10);
     age(&case.a);
-    // Nothing there has the name of the source.
+    // Nothing in the target has the name of the source.
     case.copy(&["a/in/a", "a"]).is_good();
     assert!(case.a.join("file").exists());
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A table of odd trees: `flexsc-copy` does with each what `cp -aT` does, or
-//! says in a clear sentence what it does not do, and fails.
+//! A table of odd trees. For each, `flexsc-copy` does what `cp -aT` does, or says clearly
+//! what it does not do and fails.
 //!
-//! In the environment: `FLEXSC_COPY`, the program, otherwise the one built beside
-//! these tests; `FLEXSC_COPY_WAY`, `--plain` (default) or `--flexsc`. Where
-//! there is no GNU cp, or no root, what needs them says that it was left out.
+//! Environment variables: `FLEXSC_COPY` is the program (default: the one built with these
+//! tests), `FLEXSC_COPY_WAY` is `--plain` (default) or `--flexsc`. Tests that need GNU cp
+//! or root say so and are skipped without.
 
 mod fresh;
 mod given;
@@ -21,21 +21,21 @@ use std::process::{Command, Output, Stdio};
 
 use tree::Tree;
 
-/// A user who is not root.
+/// A user other than root.
 const NOBODY: u32 = 65534;
 
-/// A directory of its own for each case, with the program in it, so that other
-/// users find it too. Removed at the end.
+/// A directory for one case, with the program in it so that other users find it. It is
+/// removed at the end.
 struct Case {
     dir: PathBuf,
-    /// Source and copy, and the copy that cp makes.
+    /// Source, copy, and the copy that cp makes.
     a: PathBuf,
     b: PathBuf,
     c: PathBuf,
     user: Option<u32>,
 }
 
-/// What the program has said, and how it has ended.
+/// The output of the program, and how it has ended.
 #[derive(Debug)]
 struct Said {
     code: Option<i32>,
@@ -49,8 +49,8 @@ impl Case {
         let dir = std::env::temp_dir().join(format!("flexsc-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        // By another process: a descriptor of ours to write to it might be
-        // inherited by the children of other threads, and keep it busy.
+        // In another process: if we opened the program for writing, children of other
+        // threads might inherit the descriptor and keep it busy.
         let copied = Command::new("cp")
             .arg(program())
             .arg(dir.join("program"))
@@ -69,8 +69,8 @@ impl Case {
         case
     }
 
-    /// A case in which the program runs as somebody who is not root. None if we
-    /// are not root: then all others are such cases.
+    /// A case in which the program runs as another user than root. Returns `None` if we are
+    /// not root, since then all other cases are like that.
     fn as_nobody(name: &str) -> Option<Case> {
         root_for(name).then(|| {
             let mut case = Case::new(name);
@@ -89,7 +89,7 @@ impl Case {
         command
     }
 
-    /// Ready to copy: `args` are source and target, and options.
+    /// A command that copies: `args` are source, target and options.
     fn copying(&self, args: &[&str]) -> Command {
         let mut command = self.command(&self.dir.join("program"), &[way()]);
         command.args(args);
@@ -100,7 +100,7 @@ impl Case {
         Said::of(self.copying(args).output().unwrap())
     }
 
-    /// What GNU cp makes of the same; None where there is none.
+    /// Runs GNU cp with the same arguments. Returns `None` if it is not installed.
     fn cp(&self, args: &[&str]) -> Option<Said> {
         let version = Command::new("cp").arg("--version").output();
         let gnu = match version {
@@ -116,8 +116,8 @@ impl Case {
         Some(Said::of(command.args(args).output().unwrap()))
     }
 
-    /// Copies twice, the second time over the first copy, and compares with
-    /// what is expected and with what cp does, both times.
+    /// Copies twice, the second time over the first copy. Each time compares the result
+    /// with the expected tree and with that of cp.
     fn is_as_cp(&self, plant: impl Fn(&Path)) {
         self.is_as_cp_over(plant, |_| {});
         let verified = Said::of(
@@ -129,12 +129,12 @@ impl Case {
         assert!(verified.out.ends_with(": 0 differences\n"), "{verified:?}");
     }
 
-    /// The same, over what `before` has planted in the target.
+    /// The same, over a target that `before` has planted.
     fn is_as_cp_over(&self, plant: impl Fn(&Path), before: impl Fn(&Path)) {
         self.is_copied(plant, before, true);
     }
 
-    /// The same if cp does otherwise.
+    /// The same without cp, which does something else.
     fn is_copied_over(&self, plant: impl Fn(&Path), before: impl Fn(&Path)) {
         self.is_copied(plant, before, false);
     }
@@ -148,7 +148,7 @@ impl Case {
         let source = Tree::of(&self.a);
         let expected = Tree::of(&self.b).under(&source);
         if fs::read_dir(&self.b).unwrap().next().is_none() {
-            // Made by the program itself.
+            // The program must make it.
             fs::remove_dir(&self.b).unwrap();
         }
         for time in ["the copy", "the second copy"] {
@@ -194,7 +194,7 @@ impl Said {
         assert!(self.errors.is_empty(), "{self:#?}");
     }
 
-    /// It has failed with one line for each of these texts, and no other.
+    /// Expects a failure with exactly one line for each of these texts.
     fn is_bad(&self, lines: &[&str]) {
         assert_eq!(self.code, Some(1), "{self:#?}");
         for line in lines {
@@ -227,7 +227,7 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Says what is left out for want of root.
+/// Returns true for root. Otherwise says what is skipped.
 fn root_for(what: &str) -> bool {
     if !is_root() {
         println!("note: {what} needs root and was left out");

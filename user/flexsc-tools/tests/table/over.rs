@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Trees that are copied over others: what is in the way.
+//! Trees that are copied over others.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,11 +8,11 @@ use std::path::Path;
 use crate::tree::{Tree, age, attribute, chmod, chown, fifo, file, has_attributes, text};
 use crate::{Case, is_root, root_for};
 
-/// Copies over what is in the way, and fails with these lines and no other.
-/// Besides the lines there is one that counts the errors.
+/// Copies over an existing target, and expects a failure with exactly these lines and one
+/// that counts the errors.
 ///
-/// `kept` are paths that the copy does not have as the source does. Does cp
-/// refuse it as well? It must not do what a careful program would not.
+/// `kept` are paths that the copy lacks or keeps as they were. `cp_refuses` says whether cp
+/// refuses the same; it does some things that a careful program should not.
 fn is_refused(case: &Case, lines: &[&str], kept: &[&str], cp_refuses: bool) {
     let (source, before) = (Tree::of(&case.a), Tree::of(&case.b));
     let mut lines = lines.to_vec();
@@ -72,7 +72,7 @@ fn a_symlinked_file_is_not_written_through() {
             file(&a.join("small"), 10);
             file(&a.join("large"), 200_000);
             file(&a.join("dangling"), 10);
-            // Each name of a file, whichever is met first.
+            // Each name of a file, because it is random which is found first.
             for name in ["one", "two"] {
                 fs::hard_link(a.join("small"), a.join(name)).unwrap();
             }
@@ -92,7 +92,7 @@ fn a_symlinked_file_is_not_written_through() {
         "b/large is a symbolic link, its source a regular file; remove it first",
         "b/dangling is a symbolic link, its source a regular file; remove it first",
     ];
-    // It refuses the dangling one only.
+    // cp refuses only the dangling one.
     let kept = ["small", "one", "two", "large", "dangling"];
     is_refused(&case, &lines, &kept, true);
     assert_eq!(fs::read_dir(case.dir.join("out")).unwrap().count(), 2);
@@ -135,7 +135,7 @@ fn a_fifo_in_the_way_of_a_file() {
     });
     fs::create_dir(&case.b).unwrap();
     fifo(&case.b.join("file"), 0o600);
-    // cp would wait for somebody to read.
+    // cp would wait for a reader.
     let lines = [
         "b/file is a FIFO, its source a regular file; remove it first",
         "errors: 1;",
@@ -272,8 +272,8 @@ fn files_of_others_as_nobody() {
         chmod(&case.a.join(name), 0o6755);
     }
     age(&case.a);
-    // As with cp they are ours then, and run with nobody's rights; but that is
-    // said, and seen when the trees are compared.
+    // As with cp, the copies are ours and run with our rights. The program says so, and
+    // `--verify` finds it.
     let said = case.copy(&["a", "b"]);
     assert_eq!(said.code, Some(0), "{said:#?}");
     let [note] = &said.errors[..] else {
@@ -306,7 +306,7 @@ fn what_is_replaced() {
             for name in ["one", "two"] {
                 fs::hard_link(a.join("dir/file"), a.join(name)).unwrap();
             }
-            // There cp replaces nothing, except as root.
+            // cp replaces nothing in this directory, except as root.
             chmod(&a.join("dir"), if is_root() { 0o555 } else { 0o755 });
             chmod(&a.join("shorter"), 0o4755);
             age(a);
@@ -358,9 +358,9 @@ fn a_directory_of_another_group() {
     if !root_for("a directory of another group") {
         return;
     }
-    // What is made in it gets that group at first.
+    // New files in this directory get its group at first.
     let case = Case::new("group");
-    // cp leaves that bit in directories.
+    // cp leaves the set-group-ID bit in directories.
     case.is_copied_over(
         |a| {
             fs::create_dir_all(a.join("dir/below")).unwrap();

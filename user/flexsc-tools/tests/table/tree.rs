@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Plants trees, and says in all detail what a tree is.
+//! Plants trees and describes them in detail.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
-/// All that a copy has to have, but for hard links.
+/// Everything that a copy must have, except hard links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     mode: u32,
@@ -25,7 +25,7 @@ pub struct Entry {
     attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// A tree by paths; with the inodes, which show what is linked.
+/// A tree by path, with the inodes that show hard links.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     entries: BTreeMap<Vec<u8>, (Entry, (u64, u64))>,
@@ -77,7 +77,7 @@ impl Tree {
         files.map(|(path, _)| &path[..])
     }
 
-    /// What is in a file: length and hash.
+    /// The content of a file: length and hash.
     pub fn content(&self, path: &[u8]) -> Option<(u64, u64)> {
         let (entry, _) = self.entries.get(path)?;
         Some((entry.size, entry.content))
@@ -89,14 +89,14 @@ impl Tree {
         self
     }
 
-    /// What the other one has of this one's paths, and nothing more.
+    /// This tree without these paths.
     pub fn without(mut self, names: &[&str]) -> Tree {
         self.entries
             .retain(|path, _| !names.iter().any(|name| path == name.as_bytes()));
         self
     }
 
-    /// Fails unless both have the same files with the same content.
+    /// Panics unless both have the same files with the same content.
     pub fn assert_content_is(&self, expected: &Tree, whose: &str) {
         let files = |tree: &Tree| -> Vec<_> {
             let files = tree.files();
@@ -107,7 +107,7 @@ impl Tree {
         assert_eq!(files(self), files(expected), "{whose}");
     }
 
-    /// By each path the first one that is the same file.
+    /// Maps each path to the first path of the same file.
     fn links(&self) -> BTreeMap<&[u8], &[u8]> {
         let mut first = HashMap::new();
         let paths = self.entries.iter();
@@ -124,7 +124,7 @@ impl Tree {
             .collect()
     }
 
-    /// Fails with what is different, at most a few of it.
+    /// Panics with at most a few of the differences.
     pub fn assert_is(&self, expected: &Tree, whose: &str) {
         let (ours, theirs) = (self.links(), expected.links());
         let mut wrong = Vec::new();
@@ -152,7 +152,7 @@ impl Tree {
 }
 
 fn open(path: &Path) -> OwnedFd {
-    // Looking at a file does not change it; only its owner may ask for that.
+    // Do not change access times; only the owner may ask for that.
     let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NOFOLLOW;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
         .or_else(|_| rustix::fs::openat(CWD, path, OFlags::RDONLY, Mode::empty()))
@@ -186,7 +186,7 @@ fn attributes(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
         .collect()
 }
 
-/// Content of that length, with something other at each place.
+/// Content of this length that differs at each offset.
 pub fn text(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + at / 256) as u8).collect()
 }
@@ -203,9 +203,9 @@ pub fn chown(path: &Path, uid: u32, gid: u32) {
     std::os::unix::fs::lchown(path, Some(uid), Some(gid)).unwrap();
 }
 
-/// Gives the whole tree to somebody.
+/// Gives the whole tree to another user.
 pub fn chown_all(path: &Path, id: u32) {
-    // A file that runs with its owner's rights would no longer do so.
+    // A change of the owner clears the set-ID bits.
     let mode = fs::symlink_metadata(path).unwrap().mode();
     chown(path, id, id);
     if mode & libc::S_IFMT != libc::S_IFLNK {
@@ -232,13 +232,13 @@ pub fn attribute(path: &Path, name: &str, value: &[u8]) {
         .unwrap_or_else(|why| panic!("{name} of {}: {why}", path.display()));
 }
 
-/// Whether files there can have attributes of users.
+/// Returns true if files in this directory can have user attributes.
 pub fn has_attributes(dir: &Path) -> bool {
     let set = rustix::fs::lsetxattr(dir, "user.probe", b"", XattrFlags::empty());
     set.is_ok() && rustix::fs::lremovexattr(dir, "user.probe").is_ok()
 }
 
-/// Sets both times of a file, a link itself too.
+/// Sets both times of a file without following a link.
 pub fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
     let time = Timespec {
         tv_sec: seconds,
@@ -251,11 +251,11 @@ pub fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-/// Gives all of a tree times of long ago, the same ones each time.
+/// Gives a whole tree old times, the same ones each time.
 pub fn age(root: &Path) {
     fn below(path: &Path, root: &Path) {
         if fs::symlink_metadata(path).unwrap().is_dir() {
-            // In order: of several names of a file the last one counts.
+            // In order, because the last of several names of a file determines its time.
             let entries = fs::read_dir(path).unwrap();
             let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
             paths.sort();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! No room, nobody who listens, and signals.
+//! Full file systems, closed streams, and signals.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::tree::{Tree, age, file, text};
 use crate::{Case, Said, root_for};
 
-/// A small file system in memory, until the end of the test.
+/// A small file system in memory, which is unmounted at the end of the test.
 struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
@@ -38,7 +38,7 @@ impl Drop for Small<'_> {
     }
 }
 
-/// Each file of the copy is complete; returns how many there are.
+/// Checks that each file of the copy is complete. Returns how many there are.
 fn only_complete_files(source: &Path, copy: &Path) -> usize {
     let (mut count, source, copy) = (0, Tree::of(source), Tree::of(copy));
     for name in copy.files() {
@@ -58,7 +58,7 @@ fn no_room() {
         file(&case.a.join(format!("large{n}")), 500_000);
     }
     age(&case.a);
-    // One sentence for the file, one for what that means.
+    // One sentence for the file, one for the consequence.
     case.copy(&["a", "b"]).is_bad(&[
         ": No space left on device",
         "stopped (No space left on device): the copy is not complete, but its files are; make room",
@@ -76,7 +76,7 @@ fn no_room_for_what_replaces() {
     fs::write(case.a.join("file"), vec![7; 800_000]).unwrap();
     let said = case.copy(&["a", "b"]);
     assert_eq!(said.code, Some(1), "{said:#?}");
-    // What was there before is there still.
+    // The old file still exists.
     assert_eq!(fs::read(case.b.join("file")).unwrap(), text(700_000));
     assert_eq!(fs::read_dir(&case.b).unwrap().count(), 1);
 }
@@ -124,7 +124,7 @@ fn nobody_listens() {
             Tree::of(&case.b).assert_is(&Tree::of(&case.a), "the copy");
         }
     }
-    // Neither errors nor progress can be told; it goes on.
+    // Neither errors nor progress can be printed, but the copy continues.
     fs::remove_dir_all(&case.b).unwrap();
     fs::create_dir_all(case.b.join("file")).unwrap();
     file(&case.a.join("other"), 10);
@@ -194,7 +194,7 @@ fn interrupted() {
     }
     age(&case.a);
     let all = Tree::of(&case.a).files().count();
-    // It may be through before the signal comes; not each time.
+    // The copy may be complete before the signal arrives, but not every time.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // A shell starts what runs in the background with SIGINT ignored, and so does nohup with
         // SIGHUP. The program inherits that and rightly leaves it so.
@@ -222,7 +222,7 @@ fn interrupted() {
         });
         assert!(interrupted, "{signal} has never interrupted it");
     }
-    // It goes on from there.
+    // Another run continues from there.
     case.copy(&["a", "b"]).is_good();
     Tree::of(&case.b).assert_is(&Tree::of(&case.a), "the copy");
 }

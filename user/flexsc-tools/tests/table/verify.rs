@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `--verify` sees all that a copy should have.
+//! `--verify` finds every difference.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -22,7 +22,7 @@ fn plant(root: &Path) {
     age(root);
 }
 
-/// Changes the copy of a tree; then these differences are found, no others.
+/// Changes the copy of a tree and expects exactly these differences.
 fn finds(name: &str, change: impl Fn(&Path), lines: &[&str]) {
     let case = Case::new(&format!("verify-{name}"));
     plant(&case.a);
@@ -35,7 +35,7 @@ fn finds(name: &str, change: impl Fn(&Path), lines: &[&str]) {
     assert!(said.out.ends_with(&count), "{said:#?}");
 }
 
-/// Does something to the content of a directory and restores its time.
+/// Changes the content of a directory and restores its time.
 fn quietly(root: &Path, change: impl Fn()) {
     change();
     age(root);
@@ -128,7 +128,7 @@ fn owners() {
 fn links() {
     let change = |b: &Path| {
         quietly(b, || {
-            // Not linked where it should be, and linked where it should not.
+            // One link is missing, and one is wrong.
             fs::remove_file(b.join("two")).unwrap();
             file(&b.join("two"), 10);
             fs::remove_file(b.join("three")).unwrap();
@@ -138,7 +138,7 @@ fn links() {
             fs::remove_file(b.join("link")).unwrap();
             symlink("fale", b.join("link")).unwrap();
         });
-        // One of the names has set it.
+        // The last of the names has set the time.
         set_time(&b.join("one"), 0, 0);
     };
     let case = Case::new("verify-links");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Unit tests of both halves; and: any sequence of posts, executions and reaps
-//! leaves them in agreement with a model that knows each entry's state by name.
+//! Unit tests of both halves, and a property test: any sequence of posts, executions and
+//! reaps agrees with a model that tracks each entry's state.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Both halves of one page, put together as the queue does.
+/// Both halves of one page, combined like in the page queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Producer {
-    /// What is staged and posted.
+    /// Tracks what is staged and posted.
     pub poster: Poster,
-    /// What is there and reaped.
+    /// Tracks what is finished and reaped.
     pub reaper: Reaper,
 }
 
@@ -39,7 +39,7 @@ impl Producer {
         in_flight(self.poster.next(), self.reaper.reaped())
     }
 
-    /// A free entry, staged from now on; begins another round if need be.
+    /// Stages a free entry. Starts another round if necessary.
     pub fn stage(&mut self, reaped: &impl Word) -> Option<u32> {
         if let Some(bit) = self.poster.stage() {
             return Some(bit);
@@ -48,7 +48,7 @@ impl Producer {
         self.poster.stage()
     }
 
-    /// `len` free entries side by side, as [`Producer::stage`].
+    /// Stages `len` adjacent free entries, like [`Producer::stage`].
     pub fn stage_run(&mut self, len: u32, reaped: &impl Word) -> Option<u32> {
         if let Some(first) = self.poster.stage_run(len) {
             return Some(first);
@@ -62,14 +62,14 @@ impl Producer {
         self.poster.refill(self.reaper.reaped());
     }
 
-    /// Stores `reaped` where the kernel sees it.
+    /// Stores `reaped` for the kernel.
     pub fn publish_reaped(&self, reaped: &impl Word) {
         // ORDERING: relaxed: see the head of this file.
         reaped.store(self.reaper.reaped(), Ordering::Relaxed);
     }
 }
 
-/// Where an entry is, and who may touch it.
+/// The state of an entry, which says who may touch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
@@ -77,19 +77,19 @@ enum State {
     Posted,
     Taken,
     Done,
-    /// Done, and the program has looked.
+    /// Done, and the program has seen it.
     Seen,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Stage(u8),
-    /// So many side by side.
+    /// This many adjacent entries.
     Run(u32),
     Ring,
-    /// The kernel accepts these, of those that are posted.
+    /// The kernel accepts those of these that are posted.
     Take(u64),
-    /// The kernel finishes these, of those that it has accepted.
+    /// The kernel finishes those of these that it has accepted.
     Finish(u64),
     Look,
     Reap(u8),
@@ -205,7 +205,7 @@ impl Page {
         }
     }
 
-    /// What must hold between any two steps.
+    /// Checks what must hold between any two steps.
     fn check(&self) {
         let (posted, reaped) = (self.posted.load(Relaxed), self.reaped.load(Relaxed));
         let there = self.set(&[State::Done, State::Seen]);
@@ -218,7 +218,7 @@ impl Page {
             pending(last_posted, self.taken.load(Relaxed)),
             self.set(&[State::Posted])
         );
-        // The kernel may hear of reaped entries later, and never too early.
+        // The kernel may learn of reaped entries late, but never too early.
         let known_free = free(posted, reaped);
         let untouched = self.set(&[State::Free, State::Staged]);
         assert_eq!(known_free & !untouched, 0);
@@ -365,7 +365,7 @@ fn runs_lie_side_by_side() {
     page.reaper.look(&done, page.poster.last_posted());
     while page.reaper.reap().is_some() {}
     assert_eq!(page.stage_run(4, &reaped), None);
-    // The lower ones are left out of the round, and come again in the next.
+    // The lower ones are skipped in this round, and follow in the next.
     assert_eq!(page.stage_run(3, &reaped), Some(5));
     assert_eq!(page.poster.staged(), 0b1110_0000);
     assert_eq!(page.stage(&reaped), Some(0));

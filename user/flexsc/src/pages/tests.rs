@@ -160,7 +160,7 @@ fn a_chain_that_is_refused_is_made_as_a_whole() {
         .then(calls::close(-1).take(0, 2))
         .then(calls::close(-1))
         .then(calls::getpid());
-    // SAFETY: path and buffer are there until the results are.
+    // SAFETY: path and buffer outlive the calls.
     let slots = unsafe { pages.stage_chain(&chain) }.unwrap();
     pages.ring();
     refuse(&pages, slots.first(), abi::FLEXSC_REASON_GUARDED);

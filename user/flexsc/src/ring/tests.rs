@@ -269,7 +269,7 @@ fn a_terminal_that_does_not_wait_is_not_waited_for() {
     let (_user, program) = terminal();
     // SAFETY: a termios is plain memory.
     let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: `settings` is there.
+    // SAFETY: `settings` is valid.
     unsafe { libc::tcgetattr(program.as_raw_fd(), &raw mut settings) };
     settings.c_lflag &= !libc::ICANON;
     (settings.c_cc[libc::VMIN], settings.c_cc[libc::VTIME]) = (0, 0);
@@ -411,7 +411,7 @@ fn without_helpers_the_owner_makes_the_calls_when_it_waits() {
             rlim_cur: 0,
             rlim_max: 0,
         };
-        // SAFETY: the limit is there.
+        // SAFETY: the limit is valid.
         unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) };
         // SAFETY: takes a number, and there is one thread.
         unsafe { libc::setuid(65534) };

@@ -106,7 +106,7 @@ pub(crate) mod tests {
         }
         let child = libc::pid_t::try_from(child).ok().filter(|&pid| pid > 0)?;
         let mut status = 0;
-        // SAFETY: `status` is there.
+        // SAFETY: `status` is valid.
         let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
         assert_eq!(waited, child);
         assert!(libc::WIFEXITED(status), "the child died: {status:#x}");

@@ -143,7 +143,7 @@ pub(crate) fn either(fds: [BorrowedFd<'_>; 2]) -> Result<OwnedFd, Errno> {
             u64: 0,
         };
         let (add, fd) = (libc::EPOLL_CTL_ADD, fd.as_raw_fd());
-        // SAFETY: the event is there.
+        // SAFETY: the event is valid.
         let added = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), add, fd, &raw mut event) };
         Errno::result(added)?;
     }
@@ -157,9 +157,9 @@ pub(crate) fn without_signals<R>(start: impl FnOnce() -> R) -> R {
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is there.
+    // SAFETY: the set is valid.
     unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: both sets are there.
+    // SAFETY: both sets are valid.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
     let result = start();
     // SAFETY: as above; restores the previous mask.
