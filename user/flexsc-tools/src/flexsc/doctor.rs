@@ -59,7 +59,7 @@ fn kernel(report: &mut Report) -> bool {
         Some(false) => report.bad(
             "kernel",
             format!(
-                "{release} is without the FlexSC patches: build one with scripts/build-kernel.sh"
+                "{release} without the FlexSC patches: build a kernel with scripts/build-kernel.sh"
             ),
         ),
         Some(true) => report.good(
@@ -68,7 +68,9 @@ fn kernel(report: &mut Report) -> bool {
         ),
         None => report.fair(
             "kernel",
-            format!("{release} {ARCH}; no /proc/kallsyms to see whether it has the patches"),
+            format!(
+                "{release} {ARCH}; without /proc/kallsyms, it is unknown whether it has the patches"
+            ),
         ),
     }
     patched != Some(false)
@@ -97,11 +99,11 @@ fn module(report: &mut Report, patched: bool) {
         Some("0") => report.good("module", "loaded, enabled for everyone"),
         Some("1") => report.fair(
             "module",
-            format!("loaded, enabled for CAP_SYS_ADMIN only: `echo 0 > {MODULE}/parameters/enable` lets others in"),
+            format!("loaded, enabled only for CAP_SYS_ADMIN: `echo 0 > {MODULE}/parameters/enable` enables it for everyone"),
         ),
         Some("2") => report.bad(
             "module",
-            format!("loaded but switched off: `echo 0 > {MODULE}/parameters/enable` as root"),
+            format!("loaded but disabled: run `echo 0 > {MODULE}/parameters/enable` as root"),
         ),
         _ => report.fair("module", "loaded; its parameter `enable` cannot be read"),
     }
@@ -115,7 +117,7 @@ fn device(report: &mut Report) {
     if !meta.file_type().is_char_device() {
         return report.bad(
             "device",
-            format!("{DEVICE} is no character device: remove it and load the module again"),
+            format!("{DEVICE} is not a character device: remove it and load the module again"),
         );
     }
     report.good(
@@ -151,7 +153,7 @@ fn limits(report: &mut Report) {
     match std::thread::available_parallelism() {
         Ok(one) if one.get() == 1 => report.fair(
             "processors",
-            "one: calls are executed when the program waits, polling has no core of its own",
+            "one: calls are executed when the program waits, because a poller needs a CPU of its own",
         ),
         Ok(more) => report.good("processors", more),
         Err(why) => report.fair("processors", why),

@@ -43,7 +43,7 @@ fn print_one(out: &mut Out, pid: u32) -> bool {
         }
         Err(why) => {
             complain(format_args!(
-                "cannot look at process {pid}: {why}; try as root"
+                "cannot examine process {pid}: {why}; try as root"
             ));
             false
         }
@@ -74,7 +74,7 @@ fn print_all(out: &mut Out) -> bool {
     }
     if !any {
         let more = if hidden {
-            ", of those that may be looked at; try as root"
+            ", among those that this user may see; try as root"
         } else {
             ""
         };

@@ -47,7 +47,7 @@ const WAYS: [Way; 8] = [
     },
     Way {
         name: "wait",
-        needs: "system call 548, flexsc_wait(2), or have programs wait by the ioctl \
+        needs: "system call 548, flexsc_wait(2), or programs must wait by the ioctl \
                 (Pages::set_wait_by_ioctl)",
         attempt: by_number,
     },
@@ -127,7 +127,7 @@ fn try_one(report: &mut Report<'_>, way: &Way) {
         Ok(status) if libc::WTERMSIG(status) == libc::SIGSYS => report.bad(
             way.name,
             format_args!(
-                "killed by SIGSYS: a seccomp filter kills who tries; it has to allow {}",
+                "killed by SIGSYS: a seccomp filter kills the program; it must allow {}",
                 way.needs
             ),
         ),
@@ -168,7 +168,7 @@ fn post(pages: &mut Pages, call: Call) {
 }
 
 fn judge(done: Option<Completion>) -> Result<(), Bad> {
-    let done = done.ok_or("no result although one was announced: please report this")?;
+    let done = done.ok_or("no result, although one was announced: please report this")?;
     match done.reason {
         Reason::None if done.result == i64::from(std::process::id()) => Ok(()),
         Reason::None => Err(format!(
@@ -177,8 +177,8 @@ fn judge(done: Option<Completion>) -> Result<(), Bad> {
         )
         .into()),
         Reason::Guarded => Err(
-            "a posted call was refused: seccomp, ptrace or user dispatch \
-            decide over this program's calls; such programs make plain calls"
+            "a posted call was refused: seccomp, ptrace or syscall user dispatch \
+            controls this program's calls; such programs make plain calls"
                 .into(),
         ),
         reason => Err(format!("a posted call was refused: {reason}").into()),
@@ -252,7 +252,7 @@ fn by_kick() -> Result<String, Bad> {
         std::thread::sleep(Duration::from_millis(1));
     }
     judge(pages.poll())?;
-    Ok("KICK has it executed while the program does something else".to_owned())
+    Ok("KICK has posted calls executed while the program does something else".to_owned())
 }
 
 /// Waits until `fd` is readable.
@@ -277,7 +277,7 @@ fn by_poll() -> Result<String, Bad> {
     pages.kick()?;
     readable(engine.as_fd().as_raw_fd())?;
     judge(pages.poll())?;
-    Ok("poll() tells of results".to_owned())
+    Ok("poll() reports results".to_owned())
 }
 
 fn by_eventfd() -> Result<String, Bad> {
@@ -294,7 +294,7 @@ fn by_eventfd() -> Result<String, Bad> {
     pages.kick()?;
     readable(event.as_raw_fd())?;
     judge(pages.poll())?;
-    Ok("an eventfd tells of results".to_owned())
+    Ok("an eventfd reports results".to_owned())
 }
 
 fn by_cancel() -> Result<String, Bad> {
