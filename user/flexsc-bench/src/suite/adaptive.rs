@@ -114,77 +114,114 @@ fn write_all(ends: &[OwnedFd]) -> io::Result<()> {
 /// Metric, value and unit.
 type Figure = (&'static str, f64, &'static str);
 
-fn measure(wait: Wait) -> io::Result<[Figure; 3]> {
-    let (reads, writes): (Vec<OwnedFd>, Vec<OwnedFd>) = (0..PIPES)
-        .map(|_| pipe())
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .unzip();
-    let mut stamps = vec![Stamp::default(); PIPES];
-    let base = stamps.as_mut_ptr();
-    let read = |pipe: usize| {
-        let buffer = base.wrapping_add(pipe).cast();
-        call_of(Request::Read(reads[pipe].as_raw_fd(), buffer, STAMP))
-    };
-    let mut backend = Flexsc::new(PIPES, By::Waiter)?;
-    let waits_before = backend.engine().stats().map_err(failed)?.waits;
-    let mut pipe_of = [0; 64];
-    for pipe in 0..PIPES {
-        // SAFETY: the pipes and their stamps outlive all results. Every read but the last
-        // ones is taken, and the last ones end with the engine, below.
-        let slot = unsafe { backend.pages().stage(read(pipe)) };
-        pipe_of[slot.map_or(0, |slot| slot.index())] = pipe;
+/// Reads in flight, one for each pipe.
+struct Readers {
+    backend: Flexsc,
+    ends: Vec<OwnedFd>,
+    stamps: Vec<Stamp>,
+    /// The pipe of the read in each slot.
+    pipe_of: [usize; 64],
+    /// Pipes whose read has finished.
+    again: Vec<usize>,
+}
+
+impl Readers {
+    fn new(ends: Vec<OwnedFd>) -> io::Result<Readers> {
+        Ok(Readers {
+            backend: Flexsc::new(PIPES, By::Waiter)?,
+            ends,
+            stamps: vec![Stamp::default(); PIPES],
+            pipe_of: [0; 64],
+            again: Vec::with_capacity(PIPES),
+        })
     }
-    let writer = thread::spawn(move || write_all(&writes).map(|()| writes));
-    let mut left = CYCLES * (SLOW + FAST);
-    let mut slow = Vec::with_capacity(CYCLES * SLOW);
-    let mut bursts = Bursts::default();
-    let mut again = Vec::with_capacity(PIPES);
-    while left > 0 {
-        match backend.pages().wait(wait) {
+
+    fn stage(&mut self, pipe: usize) {
+        let buffer = self.stamps.as_mut_ptr().wrapping_add(pipe).cast();
+        let read = call_of(Request::Read(self.ends[pipe].as_raw_fd(), buffer, STAMP));
+        // SAFETY: the pipes and their stamps outlive all results, since `finish` takes the
+        // last ones. Nobody uses the stamp before the read has finished.
+        let slot = unsafe { self.backend.pages().stage(read) };
+        self.pipe_of[slot.map_or(0, |slot| slot.index())] = pipe;
+    }
+
+    /// Waits, takes the results, and passes their stamps on. Returns how many there were.
+    fn round(&mut self, wait: Wait, mut take: impl FnMut(Stamp, u64)) -> io::Result<usize> {
+        match self.backend.pages().wait(wait) {
             Ok(_) | Err(flexsc::Error::Interrupted) => {}
             Err(error) => return Err(failed(error)),
         }
         let now = Metric::Ns.now();
-        for done in backend.pages().drain() {
-            let pipe = pipe_of[done.slot.index()];
+        let base = self.stamps.as_ptr();
+        for done in self.backend.pages().drain() {
+            let pipe = self.pipe_of[done.slot.index()];
             if done.result != STAMP as i64 {
                 return Err(io::Error::other(format!("a read returned {}", done.result)));
             }
             // SAFETY: the read has finished, and nobody writes to the stamp.
-            let stamp = unsafe { base.wrapping_add(pipe).read_volatile() };
+            take(unsafe { base.wrapping_add(pipe).read_volatile() }, now);
+            self.again.push(pipe);
+        }
+        Ok(self.again.len())
+    }
+
+    /// Stages the reads that have finished once more.
+    fn stage_again(&mut self) {
+        for at in 0..self.again.len() {
+            self.stage(self.again[at]);
+        }
+        self.again.clear();
+    }
+
+    fn waits(&self) -> io::Result<u64> {
+        Ok(self.backend.engine().stats().map_err(failed)?.waits)
+    }
+
+    /// Takes the results of the last reads, which must have ended.
+    fn finish(&mut self) -> io::Result<()> {
+        self.backend.take(PIPES, |_| ())
+    }
+}
+
+fn measure(wait: Wait) -> io::Result<[Figure; 3]> {
+    let (ends, writes): (Vec<OwnedFd>, Vec<OwnedFd>) = (0..PIPES)
+        .map(|_| pipe())
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .unzip();
+    let mut readers = Readers::new(ends)?;
+    let waits_before = readers.waits()?;
+    (0..PIPES).for_each(|pipe| readers.stage(pipe));
+    let writer = thread::spawn(move || write_all(&writes).map(|()| writes));
+    let events = CYCLES * (SLOW + FAST);
+    let mut left = events;
+    let mut slow = Vec::with_capacity(CYCLES * SLOW);
+    let mut bursts = Bursts::default();
+    while left > 0 {
+        let count = readers.round(wait, |stamp, now| {
             if stamp.slow == 1 {
                 slow.push(now.saturating_sub(stamp.time) as f64);
                 bursts.end();
             } else {
                 bursts.result(stamp.time, now);
             }
-            again.push(pipe);
-        }
-        left -= again.len().min(left);
-        for pipe in again.drain(..) {
-            // SAFETY: as above.
-            let slot = unsafe { backend.pages().stage(read(pipe)) };
-            pipe_of[slot.map_or(0, |slot| slot.index())] = pipe;
-        }
+        })?;
+        left -= count.min(left);
+        readers.stage_again();
     }
     bursts.end();
-    let waits = backend.engine().stats().map_err(failed)?.waits - waits_before;
+    let waits = readers.waits()? - waits_before;
     let writes = writer
         .join()
         .map_err(|_| io::Error::other("the writer has panicked"))??;
     // Ends the last reads.
     drop(writes);
-    backend.take(PIPES, |_| ())?;
-    let events = (CYCLES * (SLOW + FAST)) as f64;
+    readers.finish()?;
+    let ns_high = bursts.time as f64 / (CYCLES * FAST) as f64;
     Ok([
         ("delay-low", median(&mut slow), "ns per result"),
-        (
-            "ns-high",
-            bursts.time as f64 / (CYCLES * FAST) as f64,
-            "per result",
-        ),
-        ("waits", waits as f64 / events, "per result"),
+        ("ns-high", ns_high, "per result"),
+        ("waits", waits as f64 / events as f64, "per result"),
     ])
 }
 
