@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::check::Check;
 use crate::kit::abi::REASON_NONE;
 use crate::kit::child::in_child;
-use crate::kit::files::readable;
 use crate::kit::mode::Mode;
 use crate::kit::ring::check_done;
-use crate::kit::{memory, patience, sys, userfault};
+use crate::kit::uffd::Slow;
+use crate::kit::{memory, patience, sys};
 
 tests! { "cancel":
     waits_for_page => "a cancelled call that waits for a page sleeps on, and ends with the page";
@@ -27,10 +27,10 @@ fn waits_for_page() -> Check {
     for mode in [Mode::Async, Mode::Kick] {
         in_child(|| {
             let (_engine, mut ring) = mode.start(1)?;
-            let (faults, page) = userfault::missing_page()?;
-            let slots = ring.post_all(&[call!(SYS_uname, page).asynchronous()]);
+            let page = Slow::page()?;
+            let slots = ring.post_all(&[call!(SYS_uname, page.at).asynchronous()]);
             ring.kicked()?;
-            check!(readable(&faults, patience()), "nobody waits for the page");
+            check!(page.is_wanted(patience()), "nobody waits for the page");
             ok!("CANCEL", ring.cancel(slots[0]));
             // What the process computes meanwhile is next to nothing.
             let (before, begun) = (cpu_ms(), sys::monotonic_ns());
@@ -45,10 +45,10 @@ fn waits_for_page() -> Check {
                 !ring.is_done(slots[0]),
                 "the call has ended without its page"
             );
-            userfault::provide(&faults, page)?;
+            page.provide()?;
             let done = ring.finish(&slots)?[0];
             check_done("uname", done, 0, REASON_NONE)?;
-            check_eq!("system's name", memory::peek(page), b'L');
+            check_eq!("system's name", memory::peek(page.at as *const u8), b'L');
             Ok(())
         })
         .map_err(|failure| failure.within(format_args!("{mode:?}")))?;

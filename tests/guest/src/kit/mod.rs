@@ -32,7 +32,6 @@ pub mod sys;
 pub mod trace;
 pub mod trap;
 pub mod uffd;
-pub mod userfault;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

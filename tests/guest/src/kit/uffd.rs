@@ -5,8 +5,9 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::Random;
-use super::sys;
+use super::files::readable;
+use super::{Random, sys};
+use crate::check::Check;
 
 // From linux/userfaultfd.h.
 const NEW: u32 = 0xaa00;
@@ -37,6 +38,14 @@ impl Slow {
         Slow::over(at, len)
     }
 
+    /// One page that is missing until somebody provides it.
+    pub fn page() -> Check<Slow> {
+        match Slow::new(1) {
+            Some(page) => Ok(page),
+            None => fail!("no userfaultfd(2)"),
+        }
+    }
+
     /// Memory that is there, of anonymous pages.
     pub fn over(at: usize, len: usize) -> Option<Slow> {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
@@ -62,10 +71,25 @@ impl Slow {
         plain!(SYS_madvise, self.at, self.len, libc::MADV_DONTNEED);
     }
 
+    /// Whether somebody waits for a page within the time.
+    pub fn is_wanted(&self, limit: Duration) -> bool {
+        readable(&self.fd, limit)
+    }
+
+    fn put_zeroes(&self, page: u64) -> i64 {
+        let mut zero = [page, PAGE, 0, 0];
+        plain!(SYS_ioctl, &self.fd, ZEROPAGE, zero.as_mut_ptr())
+    }
+
+    /// Provides the first page, zeroed.
+    pub fn provide(&self) -> Check {
+        check_ret!("UFFDIO_ZEROPAGE", self.put_zeroes(self.at as u64), 0);
+        Ok(())
+    }
+
     fn resolve(&self, address: u64) {
         let page = address & !(PAGE - 1);
-        let mut zero = [page, PAGE, 0, 0];
-        if plain!(SYS_ioctl, &self.fd, ZEROPAGE, zero.as_mut_ptr()) != 0 {
+        if self.put_zeroes(page) != 0 {
             let mut range = [page, PAGE];
             plain!(SYS_ioctl, &self.fd, WAKE, range.as_mut_ptr());
         }

@@ -6,9 +6,9 @@ use super::death::die;
 use crate::check::Check;
 use crate::kit::abi::Param;
 use crate::kit::child::{Child, End, Link};
-use crate::kit::files::readable;
 use crate::kit::mode::Mode;
-use crate::kit::{patience, process, rounds, sys, until, userfault};
+use crate::kit::uffd::Slow;
+use crate::kit::{patience, process, rounds, sys, until};
 
 tests! { "life":
     last_thread_exits => "the last thread ends by exit(2), not exit_group(2), calls in flight";
@@ -86,10 +86,10 @@ fn last_thread_fault() -> Check {
     for mode in [Mode::Async, Mode::Kick, Mode::Spin] {
         let work = |link: &Link| {
             let (_engine, mut ring) = mode.start(1)?;
-            let (faults, page) = userfault::missing_page()?;
-            ring.post(call!(SYS_uname, page).asynchronous());
+            let page = Slow::page()?;
+            ring.post(call!(SYS_uname, page.at).asynchronous());
             ring.kicked()?;
-            let blocked = readable(&faults, patience());
+            let blocked = page.is_wanted(patience());
             check!(blocked, "the call does not wait for the page");
             link.ready();
             sys::exit_thread(29);
