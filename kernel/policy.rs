@@ -10,8 +10,12 @@
 //!
 //! Numbers and structures that the rules name are those of the kernel's UAPI headers.
 
+// The paths are needed by a crate that includes this file by its path.
 #[macro_use]
-#[path = "policy/table.rs"] // also where a crate includes this file by its path
+#[path = "policy/ioctl.rs"]
+mod ioctl;
+#[macro_use]
+#[path = "policy/table.rs"]
 mod table;
 
 /// Who may execute a posted call.
@@ -98,6 +102,8 @@ pub(crate) enum Rule {
     IoPgetevents,
     /// `io_uring_enter`
     IoUringEnter,
+    /// `io_uring_register`
+    IoUringRegister,
     /// `ioctl`
     Ioctl,
     /// `ioprio_get`, `ioprio_set`
@@ -210,7 +216,8 @@ fn apply(rule: Rule, args: &[u64; 6]) -> Class {
         Rule::Files01 => Class::ByFile(args[0] as u32, args[1] as u32),
         Rule::Files02 => Class::ByFile(args[0] as u32, args[2] as u32),
 
-        Rule::Bpf => own_if(args[0] as u32 == BPF_PROG_TEST_RUN),
+        Rule::Bpf if args[0] as u32 == BPF_PROG_TEST_RUN => Class::Refused(Reason::Thread),
+        Rule::Bpf => Class::Inline,
         Rule::Clock0 => own_if(is_cpu_clock_of_task(args[0])),
         Rule::ClockNanosleep if is_cpu_clock_of_task(args[0]) => Class::Refused(Reason::Thread),
         Rule::ClockNanosleep => Class::MayBlock,
@@ -224,7 +231,8 @@ fn apply(rule: Rule, args: &[u64; 6]) -> Class {
         Rule::IoGetevents => inline_if(args[1] == 0),
         Rule::IoPgetevents => masked(args[5], args[1] == 0),
         Rule::IoUringEnter => io_uring_enter(args),
-        Rule::Ioctl => ioctl(args[1] as u32),
+        Rule::Ioctl => ioctl::classify(args[1] as u32),
+        Rule::IoUringRegister => io_uring_register(args[1] as u32),
         Rule::IoprioWho => own_if(args[0] as u32 == IOPRIO_WHO_PROCESS && args[1] as u32 == 0),
         Rule::MsgFlags2 if has(args[2], MSG_DONTWAIT) => Class::Inline,
         Rule::MsgFlags3 if has(args[3], MSG_DONTWAIT) => Class::Inline,
@@ -378,39 +386,17 @@ fn io_uring_enter(args: &[u64; 6]) -> Class {
     }
 }
 
-fn ioctl(cmd: u32) -> Class {
-    const FLEXSC_IOC_MAGIC: u32 = 0xF5;
-    const FLEXSC_WAIT: u32 = 2;
-    const FLEXSC_WAIT_FAST: u32 = 3;
-    const FIGETBSZ: u32 = 2;
-    const TCGETS: u32 = 0x5401;
-    const TIOCOUTQ: u32 = 0x5411;
-    const TIOCGWINSZ: u32 = 0x5413;
-    const FIONREAD: u32 = 0x541B;
-    const FIONBIO: u32 = 0x5421;
-    const FIONCLEX: u32 = 0x5450;
-    const FIOCLEX: u32 = 0x5451;
-    const FIOQSIZE: u32 = 0x5460;
-    const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
-    const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-    const FS_IOC_FSGETXATTR: u32 = 0x801C_581F;
-    const FS_IOC_FSSETXATTR: u32 = 0x401C_5820;
-    const FS_IOC_FIEMAP: u32 = 0xC020_660B;
-    const FICLONE: u32 = 0x4004_9409;
-    const FICLONERANGE: u32 = 0x4020_940D;
-    const FIDEDUPERANGE: u32 = 0xC018_9436;
+fn io_uring_register(op: u32) -> Class {
+    const IORING_UNREGISTER_BUFFERS: u32 = 1;
+    const IORING_UNREGISTER_FILES: u32 = 3;
+    const IORING_REGISTER_SYNC_CANCEL: u32 = 24;
+    const IORING_REGISTER_USE_REGISTERED_RING: u32 = 1 << 31;
 
-    match cmd {
-        FIGETBSZ | TCGETS | TIOCOUTQ | TIOCGWINSZ | FIONREAD | FIONBIO | FIONCLEX | FIOCLEX
-        | FIOQSIZE | FS_IOC_GETFLAGS | FS_IOC_SETFLAGS | FS_IOC_FSGETXATTR | FS_IOC_FSSETXATTR
-        | FS_IOC_FIEMAP | FICLONE | FICLONERANGE | FIDEDUPERANGE => Class::Inline,
-        // WAIT in an entry would wait for itself.
-        _ if (cmd >> 8) & 0xFF == FLEXSC_IOC_MAGIC
-            && matches!(cmd & 0xFF, FLEXSC_WAIT | FLEXSC_WAIT_FAST) =>
-        {
+    match op & !IORING_REGISTER_USE_REGISTERED_RING {
+        // These wait for requests in flight.
+        IORING_UNREGISTER_BUFFERS | IORING_UNREGISTER_FILES | IORING_REGISTER_SYNC_CANCEL => {
             Class::Refused(Reason::Thread)
         }
-        // Drivers may ask who calls: job control of terminals, Binder, KVM, kcov, tun.
         _ => Class::OwnThread,
     }
 }

@@ -4,7 +4,8 @@
 //! the policy are checked against a second source.
 
 use crate::policy::{
-    classify, is_by_file, is_inline,
+    classify,
+    is_by_file, is_inline,
     Class::{self, ByFile, Inline, MayBlock, OwnThread, Refused, Unknown},
     Reason::{Life, Thread},
 };
@@ -302,13 +303,34 @@ fn ioctl_goes_by_the_command() {
     ] {
         assert_eq!(ioctl(cmd), Inline, "ioctl {cmd:#x}");
     }
-    for cmd in [TCSETS, TIOCSCTTY, FIOASYNC, 0xAE80 /* KVM_RUN */] {
+    for cmd in [
+        FIOASYNC, TIOCGPGRP, TIOCSPGRP, 0x8904, // SIOCGPGRP
+        0x8927, // SIOCGIFHWADDR
+    ] {
         assert_eq!(ioctl(cmd), OwnThread, "ioctl {cmd:#x}");
+    }
+    // Nobody knows how long these wait.
+    for cmd in [
+        TCSBRK,
+        TCSETSW,
+        TIOCMIWAIT,
+        TIOCSCTTY,
+        0x8946,      // SIOCETHTOOL
+        0xAE80,      // KVM_RUN
+        0xC030_6201, // BINDER_WRITE_READ
+        0xC004_5877, // FIFREEZE
+        0xC018_5879, // FITRIM
+        0xFFFF_FFFF,
+    ] {
+        assert_eq!(ioctl(cmd), Refused(Thread), "ioctl {cmd:#x}");
     }
     // WAIT, WAIT_FAST: an entry that waited for entries would wait for itself.
     assert_eq!(ioctl(0x4020_F502), Refused(Thread));
     assert_eq!(ioctl(0xF503), Refused(Thread));
+    // The others answer EBUSY. Another file's commands may have the same magic.
     assert_eq!(ioctl(0xF504), OwnThread);
+    assert_eq!(ioctl(0xC038_F500), OwnThread);
+    assert_eq!(ioctl(0xF50B), Refused(Thread));
 }
 
 #[test]
@@ -454,6 +476,28 @@ fn io_uring_enter_must_not_wait() {
         class(SYS_io_uring_enter, &[7, 0, 0, sq_wait]),
         Refused(Thread)
     );
+}
+
+#[test]
+fn own_calls_must_not_wait() {
+    let registered_ring = 1 << 31;
+    for op in [1, 3, 24, 1 | registered_ring] {
+        assert_eq!(class(SYS_io_uring_register, &[7, op]), Refused(Thread));
+    }
+    for op in [0, 2, 4, 19] {
+        assert_eq!(class(SYS_io_uring_register, &[7, op]), OwnThread);
+    }
+    for nr in [
+        SYS_init_module,
+        SYS_finit_module,
+        SYS_delete_module,
+        SYS_request_key,
+    ] {
+        assert_eq!(class(nr, &[]), Refused(Thread), "call {nr}");
+    }
+    let prog_test_run = 10;
+    assert_eq!(class(SYS_bpf, &[prog_test_run]), Refused(Thread));
+    assert_eq!(class(SYS_bpf, &[0]), Inline);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 //! The text of docs/syscalls.md.
 
-use crate::{classes, Row, ROWS};
+use crate::{classes, policy::Class, Row, IOCTLS, ROWS};
 use std::fmt::Write;
 
 const HEAD: &str = "\
@@ -33,7 +33,7 @@ can wait; else gives it to a syscall thread | executes it |
 syscall thread | executes it |
 | own thread | only the owner gives the right answer | executes it | does not: THREAD |
 | refused (LIFE) | the call begins, ends or replaces a thread or process | refuses it | refuses it |
-| refused (THREAD) | the call acts on the calling thread and waits, or on its registers | refuses it | \
+| refused (THREAD) | the call acts on the calling thread and may wait, or on its registers | refuses it | \
 refuses it |
 
 *By file*: a file can keep a call waiting if it has a `poll` operation (pipe, socket, terminal, eventfd, FUSE) and
@@ -50,17 +50,22 @@ the call's own answer. A number without a call gives -ENOSYS. Two reasons come b
 dispatch decide over the owner's calls (GUARDED); the owner has unshared tables, so that a syscall thread would use
 others, or the process has memory protection keys (CONTEXT).
 
-*Inline* and *own thread* calls may still sleep: for the disk, for a lock in the kernel, for a driver. The entries behind
-such a call are then handed on, but WAIT itself returns only after the call, whatever its policy and its timeout are.
-Nothing bounds the sleep of some of them: ioctls that wait for a device (TIOCMIWAIT, KVM_RUN, FIFREEZE), and calls with
-a path or a file on FUSE, autofs, NFS or a frozen file system. Give the latter ASYNC; make the former plainly, from a
-thread that may wait.
+*Inline* and *own thread* calls may still sleep: for the disk, or for a lock in the kernel. The entries behind such a
+call are then handed on, but WAIT itself returns only after the call, whatever its policy and its timeout are. So the
+kernel refuses calls that act on the calling thread and may wait for long, with reason THREAD: a plain call waits for
+itself only. Nothing bounds the sleep of a call with a path or a file on FUSE, autofs, NFS or a frozen file system.
+Give such a call ASYNC.
 
 ## What numbers and arguments do not tell
 
 - **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a file under a lease
   for its holder. Opening is inline all the same, for speed. If such a file is possible and the program relies on
   WAIT to return, set FLEXSC_ENTRY_ASYNC.
+- **ioctl.** A driver may do anything with a command, and wait for as long as it likes (TIOCMIWAIT, BINDER_WRITE_READ,
+  KVM_RUN, FIFREEZE). So only these commands are executed, which return soon for the files they are meant for; all
+  others are refused with THREAD. Inline: @INLINE@.
+  Own thread: @OWN@.
+  The module's own commands are of that class, too, and answer EBUSY; but WAIT is refused.
 - **Positional I/O.** pread64, pwrite64, preadv and pwritev are inline without a look at the file: pipes, sockets,
   terminals and events have no position and answer ESPIPE at once. The few drivers that have both a position and a
   wait (`/dev/kmsg`) block the owner in WAIT, and the entries behind are handed on. Set FLEXSC_ENTRY_ASYNC for these.
@@ -82,6 +87,26 @@ thread that may wait.
   in any threaded process: unshare(CLONE_NEWUSER), setns to a user namespace.
 
 ";
+
+/// The names of the ioctl commands of this class, in lines of a list's item.
+fn ioctls(class: Class) -> String {
+    const WIDTH: usize = 100;
+    let mut lines = vec![String::new()];
+    for (name, _) in IOCTLS.iter().filter(|(_, of)| *of == class) {
+        let full = lines
+            .last()
+            .is_some_and(|line| line.len() + name.len() + 2 > WIDTH);
+        if full {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            let comma = if line.is_empty() { "" } else { " " };
+            let _ = write!(line, "{comma}{name},");
+        }
+    }
+    let text = lines.join("\n  ");
+    format!("\n  {}", text.trim_end_matches(','))
+}
 
 fn class_cell(row: &Row) -> String {
     classes(row.rule).join(" / ")
@@ -106,7 +131,9 @@ fn summary(out: &mut String) {
 
 /// The whole document.
 pub(crate) fn document() -> String {
-    let mut out = String::from(HEAD);
+    let mut out = HEAD
+        .replace(" @INLINE@", &ioctls(Class::Inline))
+        .replace(" @OWN@", &ioctls(Class::OwnThread));
 
     let _ = writeln!(
         out,

@@ -27,7 +27,7 @@ mod rate;
 #[cfg(test)]
 mod table;
 
-use policy::Rule;
+use policy::{Class, Rule};
 
 fn main() {
     print!("{}", document::document());
@@ -56,6 +56,14 @@ macro_rules! build_rows {
 }
 syscall_rows!(build_rows);
 
+macro_rules! build_ioctls {
+    ($(($cmd:literal, $name:ident, $class:ident),)*) => {
+        /// The commands of ioctl(2) that may be posted: name and class.
+        static IOCTLS: &[(&str, Class)] = &[$((stringify!($name), Class::$class),)*];
+    };
+}
+ioctl_rows!(build_ioctls);
+
 /// The classes that a rule can give, in the words of the document, the usual one first.
 fn classes(rule: Rule) -> &'static [&'static str] {
     match rule {
@@ -79,8 +87,7 @@ fn classes(rule: Rule) -> &'static [&'static str] {
         | Rule::Vmsplice => &["may block", "inline"],
         Rule::Msync | Rule::SyncFileRange | Rule::Syslog => &["inline", "may block"],
 
-        Rule::Bpf
-        | Rule::Clock0
+        Rule::Clock0
         | Rule::CloseRange
         | Rule::Getrusage
         | Rule::IoprioWho
@@ -93,8 +100,9 @@ fn classes(rule: Rule) -> &'static [&'static str] {
         Rule::ClockNanosleep | Rule::SigMask3 | Rule::SigMask4 | Rule::SigMask5 => {
             &["may block", "refused (THREAD)"]
         }
-        Rule::IoUringEnter => &["own thread", "refused (THREAD)"],
-        Rule::Ioctl => &["own thread", "inline", "refused (THREAD)"],
+        Rule::Bpf => &["inline", "refused (THREAD)"],
+        Rule::IoUringEnter | Rule::IoUringRegister => &["own thread", "refused (THREAD)"],
+        Rule::Ioctl => &["refused (THREAD)", "inline", "own thread"],
         Rule::Fcntl => &["inline", "may block", "own thread"],
         Rule::EpollPwait | Rule::Futex | Rule::IoPgetevents | Rule::Wait4 | Rule::Waitid => {
             &["may block", "inline", "own thread", "refused (THREAD)"]

@@ -210,6 +210,7 @@ fn the_document_names_exactly_the_classes_that_occur() {
         128 + 7,
         256 + 9,
         0x5401,
+        0x8904,
         0xF503,
         0x4020_F502,
         0x2000_0000,

@@ -2,14 +2,17 @@
 //! Calls that are refused: bad entries, bad numbers, forbidden calls, bad pointers.
 
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::states::{check_echoes, echo};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{self, REASON_ENTRY, REASON_LIFE, REASON_NONE, REASON_THREAD};
-use crate::kit::files::{TempDir, memory_file};
+use crate::kit::files::{TempDir, memory_file, pipe};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Done};
 use crate::kit::sys;
+use crate::kit::uffd::Slow;
 
 tests! { "entries":
     unknown_flags => "an entry with an unknown flag is EINVAL, reason ENTRY";
@@ -20,6 +23,7 @@ tests! { "entries":
     unknown_numbers => "numbers without a system call are ENOSYS: gaps, 65535, x32";
     refused_life => "calls that make, end or replace threads are EOPNOTSUPP, reason LIFE";
     refused_thread => "calls that wait in the thread's own name are EOPNOTSUPP, reason THREAD";
+    refused_ioctls => "an ioctl that may wait is EOPNOTSUPP, reason THREAD, and nobody waits in it";
     own_thread_only => "calls on the thread's own state: inline as plain ones, else refused";
     refused_does_nothing => "a refused call has no effect: the process lives on unchanged";
     bad_pointers => "bad addresses are EFAULT, as for plain calls";
@@ -220,6 +224,58 @@ fn refused_thread() -> Check {
     })
 }
 
+// From asm-generic/ioctls.h, asm-generic/sockios.h and others.
+const FIOASYNC: u32 = 0x5452;
+const FIOGETOWN: u32 = 0x8903;
+const MAY_WAIT: [u32; 7] = [
+    0x5409,      // TCSBRK
+    0x545c,      // TIOCMIWAIT
+    0x8946,      // SIOCETHTOOL
+    0xae80,      // KVM_RUN
+    0xc004_5877, // FIFREEZE
+    0xc018_5879, // FITRIM
+    0xc030_6201, // BINDER_WRITE_READ
+];
+
+fn refused_ioctls() -> Check {
+    let master = ok!(
+        "/dev/ptmx",
+        sys::open(c"/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY, 0)
+    );
+    let refused = |what: &str, done| check_done(what, done, -libc::EOPNOTSUPP, REASON_THREAD);
+    in_modes(1, |_, ring| {
+        let calls = MAY_WAIT.map(|command| call!(SYS_ioctl, &master, command, 0));
+        for (command, done) in MAY_WAIT.iter().zip(ring.run_all(&calls)?) {
+            refused(&format!("ioctl {command:#x}"), done)?;
+        }
+        // This one would wait until somebody provides the memory with its settings.
+        let page = Slow::page()?;
+        let calls = [
+            call!(SYS_ioctl, &master, libc::TCSETS, page.at),
+            call!(SYS_getpid),
+        ];
+        let over = AtomicBool::new(false);
+        let (done, waited) = std::thread::scope(|scope| -> Check<_> {
+            let provider = scope.spawn(|| -> Check<bool> {
+                while !over.load(Ordering::Relaxed) {
+                    if page.is_wanted(Duration::from_millis(10)) {
+                        page.provide()?;
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            });
+            let done = ring.run_all(&calls);
+            over.store(true, Ordering::Relaxed);
+            Ok((done?, provider.join().expect("no panic")?))
+        })?;
+        check!(!waited, "the ioctl has waited for memory");
+        refused("TCSETS", done[0])?;
+        check_ret!("getpid", done[1].result, std::process::id());
+        Ok(())
+    })
+}
+
 fn own_thread_only() -> Check {
     let mut old = u64::MAX;
     let old_at = std::ptr::from_mut(&mut old);
@@ -227,6 +283,7 @@ fn own_thread_only() -> Check {
     let mut base = 0u64;
     let base_at = std::ptr::from_mut(&mut base);
     let get_fs = 0x1003;
+    let (from, _to) = pipe()?;
     let calls = [
         call!(SYS_gettid),
         call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, 0, old_at, 8),
@@ -235,6 +292,8 @@ fn own_thread_only() -> Check {
         call!(SYS_prctl, libc::PR_GET_NAME, stack.as_mut_ptr()),
         call!(SYS_sched_getscheduler, 0),
         call!(SYS_unshare, 0),
+        call!(SYS_ioctl, &from, FIOGETOWN, stack.as_mut_ptr()),
+        call!(SYS_ioctl, &from, FIOASYNC, stack.as_mut_ptr()),
     ];
     in_modes(1, |_, ring| {
         for (call, done) in calls.iter().zip(ring.run_all(&calls)?) {
