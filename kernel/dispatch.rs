@@ -24,6 +24,8 @@ pub(crate) enum Outcome {
     Offload(u8),
     /// As `Offload` to the first pool: a signal for its owner has interrupted the call.
     Interrupted,
+    /// As `Offload` to the first pool: it may take long where calls of its kind just did.
+    Slow,
     /// Only the owner can execute it, which has left it to others by chance.
     Return,
 }
@@ -138,6 +140,9 @@ fn by_owner(
     }
     if !runs_inline(class) {
         return Outcome::Offload(0);
+    }
+    if class != Class::OwnThread && start != Start::Again && batch.is_slow(e.nr) {
+        return Outcome::Slow;
     }
     frame.set_args(&e.args);
     match batch.invoke(frame, index, e.nr) {

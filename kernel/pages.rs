@@ -15,6 +15,7 @@ mod charge;
 mod invariants;
 mod offload;
 mod returned;
+mod slow;
 mod waiting;
 
 use self::offload::Waiting;
@@ -151,6 +152,9 @@ struct Own {
     /// What the adaptive wait policy knows, and since when.
     rate: OwnCount,
     rate_at: OwnCount,
+    /// See `slow.rs`.
+    asleep_since: OwnCount,
+    slow_until: OwnCount,
 }
 
 /// Counted by others.

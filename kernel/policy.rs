@@ -11,6 +11,8 @@
 //! Numbers and structures that the rules name are those of the kernel's UAPI headers.
 
 // The paths are needed by a crate that includes this file by its path.
+#[path = "policy/files.rs"]
+pub(crate) mod files;
 #[macro_use]
 #[path = "policy/ioctl.rs"]
 mod ioctl;

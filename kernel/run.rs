@@ -90,6 +90,10 @@ pub(crate) struct Batch<'a> {
     page: Cell<u32>,
     traced: bool,
     by_owner: bool,
+    /// Calls of the owner's that may ask a file system are for others, see `pages/slow.rs`.
+    slow: Cell<bool>,
+    /// `traced` or `slow`: no quick path.
+    special: bool,
     attention: Attention,
     role: Cell<Role>,
     order: Order,
@@ -186,12 +190,16 @@ pub(crate) fn run(
 
 impl<'a> Batch<'a> {
     fn new(engine: &'a Engine, role: Role, pages: ArcBorrow<'a, Pages>, current: Current) -> Self {
+        let traced = invoke::traced();
+        let slow = role == Role::Owner && pages.is_slow();
         Batch {
             engine,
             pages,
             page: Cell::new(0),
-            traced: invoke::traced(),
+            traced,
             by_owner: role == Role::Owner,
+            slow: Cell::new(slow),
+            special: traced || slow,
             attention: current.attention(),
             role: Cell::new(role),
             order: Order::new(engine.order()),
@@ -212,6 +220,11 @@ impl<'a> Batch<'a> {
 
     pub(crate) fn is_owner(&self) -> bool {
         self.by_owner
+    }
+
+    /// Is call `nr`, which the owner could execute, for others now?
+    pub(crate) fn is_slow(&self, nr: u16) -> bool {
+        self.slow.get() && policy::files::asks_files(nr)
     }
 
     /// The pool whose entries a syscall thread executes: it gives others to theirs.
@@ -379,6 +392,8 @@ impl<'a> Batch<'a> {
     /// Executes, as the owner, what others have given back.
     #[cold]
     fn run_returned(&self, frame: &Frame) -> End {
+        // Whoever gave it back has shown that nobody else can execute it.
+        self.slow.set(false);
         // Once for each page: what comes back after that waits for the next look.
         for _ in 0..self.pages.len() {
             let Some((page, bits)) = self.pages.take_returned() else {
@@ -405,7 +420,7 @@ impl<'a> Batch<'a> {
     fn run<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64, continued: bool) -> End {
         self.page.set(page);
         self.batch.set(bits);
-        let end = if self.order.is_posted() && !self.traced && !continued {
+        let end = if self.order.is_posted() && !self.special && !continued {
             self.run_posted::<OWNER>(frame, page, bits)
         } else {
             self.run_ordered(frame, page, bits)
@@ -528,7 +543,7 @@ impl<'a> Batch<'a> {
         let Some(nr) = place.head().plain_nr() else {
             return Plain::Special;
         };
-        if !policy::is_by_file(nr) || self.traced || self.is_continued(index) {
+        if !policy::is_by_file(nr) || self.special || self.is_continued(index) {
             return Plain::Special;
         }
         let args = place.args();
@@ -580,7 +595,7 @@ impl<'a> Batch<'a> {
             match dispatch::execute(self, frame, index, &e, start) {
                 Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
                 Outcome::Offload(pool) => self.give(pool, 1 << index, false),
-                Outcome::Interrupted => self.give(0, 1 << index, true),
+                Outcome::Interrupted | Outcome::Slow => self.give(0, 1 << index, true),
                 Outcome::Return => self.give_back(1 << index),
             }
         }

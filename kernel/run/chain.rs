@@ -233,7 +233,7 @@ impl Batch<'_> {
             let verdict = match outcome {
                 Outcome::Done(verdict) => verdict,
                 Outcome::Offload(pool) => return self.give_rest(chain, at, pool, self.by_owner),
-                Outcome::Interrupted => return self.give_rest(chain, at, 0, true),
+                Outcome::Interrupted | Outcome::Slow => return self.give_rest(chain, at, 0, true),
                 Outcome::Return => return self.give_back_rest(chain, at),
             };
             if self.dying.get() {

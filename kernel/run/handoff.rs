@@ -54,6 +54,9 @@ impl Blocking for Batch<'_> {
         }
         self.blocked.set(true);
         self.lost.set(true);
+        if self.by_owner {
+            self.pages.owner_sleeps();
+        }
         self.publish();
         let page = self.page.get();
         if self.pages.falls_asleep(page, index) {
@@ -79,6 +82,9 @@ impl Blocking for Batch<'_> {
 
     fn running(&self) {
         if self.blocked.take() {
+            if self.by_owner {
+                self.pages.owner_runs();
+            }
             self.pages.is_awake(self.page.get(), self.executing.get());
             let looping = self.looping.get();
             self.engine.pools.unblocked(self.role.get(), looping);

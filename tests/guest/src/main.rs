@@ -63,6 +63,7 @@ const GROUPS: &[&[registry::Test]] = &[
     blocking::policies::TESTS,
     blocking::waking::TESTS,
     blocking::returned::TESTS,
+    blocking::slow::TESTS,
     blocking::clock::TESTS,
     blocking::interrupted::TESTS,
     blocking::threads::TESTS,

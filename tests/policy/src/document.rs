@@ -54,7 +54,8 @@ others, or the process has memory protection keys (CONTEXT).
 call are then handed on, but WAIT itself returns only after the call, whatever its policy and its timeout are. So the
 kernel refuses calls that act on the calling thread and may wait for long, with reason THREAD: a plain call waits for
 itself only. Nothing bounds the sleep of a call with a path or a file on FUSE, autofs, NFS or a frozen file system.
-Give such a call ASYNC.
+If one has slept for long, the next ones go to syscall threads ([scheduling](scheduling.md)); if not even the first may
+hold up WAIT, give it ASYNC.
 
 ## What numbers and arguments do not tell
 

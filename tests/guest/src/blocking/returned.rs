@@ -19,12 +19,12 @@ tests! { "blocking":
 }
 
 /// A FIFO of which nobody has an end: an open of it blocks whoever makes the call.
-struct Fifo {
-    dir: TempDir,
+pub(super) struct Fifo {
+    pub(super) dir: TempDir,
 }
 
 impl Fifo {
-    fn new() -> Check<Fifo> {
+    pub(super) fn new() -> Check<Fifo> {
         let dir = TempDir::new()?;
         let mode = libc::S_IFIFO | 0o600;
         let made = plain!(
@@ -39,12 +39,12 @@ impl Fifo {
     }
 
     /// What the owner of an entry is to execute: inline, as opening a file seldom waits.
-    fn blocking(path: &CStr) -> Call {
+    pub(super) fn blocking(path: &CStr) -> Call {
         call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY)
     }
 
     /// Lets the open return.
-    fn release(&self) -> Check<OwnedFd> {
+    pub(super) fn release(&self) -> Check<OwnedFd> {
         let path = self.dir.join("fifo");
         let fd = plain!(SYS_open, path.as_c_str(), libc::O_WRONLY);
         check!(fd > 2, "open for writing: {}", crate::check::Ret(fd));

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls with a path or a file that let their owner wait for long in WAIT.
+//!
+//! Nobody knows before how long a file system takes: a disk answers soon, a FUSE daemon or an NFS
+//! server may never do. WAIT returns only after the call, whatever its policy is. So after one that
+//! has slept for long, all calls that may ask a file system go to syscall threads for some time.
+
+use super::Pages;
+use crate::sys::process;
+
+/// Longer than disks take.
+const LONG_NS: u64 = 20_000_000;
+
+/// How long the calls go to threads. Then one is tried again.
+const FOR_NS: u64 = 1_000_000_000;
+
+impl Pages {
+    /// Called in the scheduler's hook: the owner goes to sleep in a call of its own.
+    pub(crate) fn owner_sleeps(&self) {
+        self.own.asleep_since.set(process::now_ns());
+    }
+
+    /// Called in the scheduler's hook: the owner is back.
+    pub(crate) fn owner_runs(&self) {
+        let now = process::now_ns();
+        if now.saturating_sub(self.own.asleep_since.get()) >= LONG_NS {
+            self.own.slow_until.set(now.saturating_add(FOR_NS));
+        }
+    }
+
+    /// Do calls that may ask a file system go to syscall threads now? Asked by the owner.
+    #[inline(always)]
+    pub(crate) fn is_slow(&self) -> bool {
+        self.own.slow_until.get() != 0 && self.is_still_slow()
+    }
+
+    #[cold]
+    fn is_still_slow(&self) -> bool {
+        let slow = process::now_ns() < self.own.slow_until.get();
+        if !slow {
+            self.own.slow_until.set(0);
+        }
+        slow
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls that ask a file system, which may let them wait.
+
+/// Of the calls that are inline for some arguments: those with a path or a file. From first to last.
+const FILE_CALLS: &[(u16, u16)] = &[
+    (2, 6),     // open to lstat
+    (8, 8),     // lseek
+    (11, 11),   // munmap
+    (16, 18),   // ioctl to pwrite64
+    (21, 21),   // access
+    (33, 33),   // dup2
+    (72, 73),   // fcntl, flock
+    (76, 78),   // truncate to getdents
+    (80, 94),   // chdir to lchown
+    (132, 138), // utime to fstatfs
+    (155, 155), // pivot_root
+    (161, 163), // chroot to acct
+    (187, 199), // readahead to fremovexattr
+    (217, 217), // getdents64
+    (221, 221), // fadvise64
+    (235, 235), // utimes
+    (254, 254), // inotify_add_watch
+    (257, 269), // openat to faccessat
+    (280, 280), // utimensat
+    (285, 285), // fallocate
+    (292, 292), // dup3
+    (295, 296), // preadv, pwritev
+    (301, 304), // fanotify_mark to open_by_handle_at
+    (316, 316), // renameat2
+    (326, 328), // copy_file_range to pwritev2
+    (332, 332), // statx
+    (428, 433), // open_tree to fspick
+    (436, 439), // close_range to faccessat2
+    (442, 442), // mount_setattr
+    (451, 452), // cachestat, fchmodat2
+];
+
+/// May call `nr` ask a file system, which may let it wait?
+pub(crate) fn asks_files(nr: u16) -> bool {
+    FILE_CALLS
+        .iter()
+        .any(|(first, last)| (*first..=*last).contains(&nr))
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Calls with a path that wait for long in their owner: those after them do not hold WAIT up.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::returned::Fifo;
+use crate::check::Check;
+use crate::kit::abi::{Policy, REASON_NONE};
+use crate::kit::engine::Engine;
+use crate::kit::ring::{Ring, check_done, linked};
+use crate::kit::{patience, process, sys, until};
+
+tests! { "blocking":
+    slow_files => "after a call with a path that has slept for long, the next one does not hold up WAIT";
+    slow_files_over => "a second later such calls are made by their owner again";
+}
+
+/// Is this thread asleep?
+fn is_asleep(tid: i32) -> bool {
+    let tasks = process::tasks(std::process::id() as i32);
+    tasks
+        .iter()
+        .any(|task| task.tid == tid && task.state == 'S')
+}
+
+/// Opens a FIFO inline, which sleeps for longer than a disk takes.
+fn sleep_long(ring: &mut Ring) -> Check {
+    let me = sys::gettid();
+    let fifo = Fifo::new()?;
+    let path = fifo.dir.join("fifo");
+    let slot = ring.post(Fifo::blocking(&path));
+    let opened = std::thread::scope(|scope| -> Check<OwnedFd> {
+        let other = scope.spawn(|| {
+            until("the blocked owner", || is_asleep(me))?;
+            std::thread::sleep(Duration::from_millis(30));
+            fifo.release()
+        });
+        check_eq!("ALL", ring.wait(Policy::All), Ok(1));
+        other.join().expect("no panic")
+    })?;
+    let done = ring.reap(slot);
+    check!(done.result > 2, "open of a FIFO: {done:?}");
+    drop((sys::own(done.result as i32), opened));
+    Ok(())
+}
+
+/// Posts an open that waits, in a chain or by itself, and a call beside it. Returns whether WAIT
+/// returned before the open did.
+fn is_not_held_up(ring: &mut Ring, chain: bool) -> Check<bool> {
+    let fifo = Fifo::new()?;
+    let path = fifo.dir.join("fifo");
+    let open = Fifo::blocking(&path);
+    let mut calls = vec![call!(SYS_getpid), open];
+    if chain {
+        calls = vec![call!(SYS_getpid), linked(call!(SYS_getppid)), open];
+    }
+    let slots = ring.post_all(&calls);
+    let last = slots[slots.len() - 1];
+    let returned = AtomicBool::new(false);
+    let (early, opened) = std::thread::scope(|scope| -> Check<(bool, OwnedFd)> {
+        let other = scope.spawn(|| {
+            // If WAIT does not return, it is let go all the same.
+            let limit = Instant::now() + Duration::from_secs(1);
+            while !returned.load(Ordering::Acquire) && Instant::now() < limit {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            fifo.release()
+        });
+        let ready = ring.wait(Policy::Any);
+        let early = !ring.is_done(last);
+        returned.store(true, Ordering::Release);
+        let opened = other.join().expect("no panic")?;
+        check!(ready.is_ok(), "ANY: {ready:?}");
+        Ok((early, opened))
+    })?;
+    let dones = ring.finish(&slots)?;
+    let (done, before) = dones.split_last().expect("not empty");
+    check_done("getpid", before[0], std::process::id().into(), REASON_NONE)?;
+    check!(done.result > 2, "open of a FIFO: {done:?}");
+    drop((sys::own(done.result as i32), opened));
+    Ok(early)
+}
+
+fn slow_files() -> Check {
+    for chain in [false, true] {
+        let engine = Engine::open()?;
+        let mut ring = engine.ring(1)?;
+        // A machine that loses a second between the two calls gets another chance.
+        until("a WAIT that is not held up", || {
+            sleep_long(&mut ring).is_ok() && is_not_held_up(&mut ring, chain).unwrap_or(false)
+        })
+        .map_err(|failure| failure.within(format_args!("chain {chain}")))?;
+    }
+    Ok(())
+}
+
+fn slow_files_over() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let call = call!(SYS_access, c"/".as_ptr(), libc::F_OK);
+    let inline = |ring: &mut Ring| -> Check<bool> {
+        let before = engine.stats()?.inline_done;
+        check_ret!("access", ring.result(call)?, 0);
+        Ok(engine.stats()?.inline_done != before)
+    };
+    check!(
+        inline(&mut ring)?,
+        "access by a thread, and nothing was slow"
+    );
+    let end = Instant::now() + patience();
+    // A machine that loses a second between the two calls gets another chance.
+    loop {
+        sleep_long(&mut ring)?;
+        if !inline(&mut ring)? {
+            break;
+        }
+        check!(Instant::now() < end, "inline behind a slow call");
+    }
+    while !inline(&mut ring)? {
+        check!(Instant::now() < end, "never inline again");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Others are not concerned.
+    sleep_long(&mut ring)?;
+    let before = engine.stats()?.inline_done;
+    check_ret!(
+        "getpid",
+        ring.result(call!(SYS_getpid))?,
+        std::process::id()
+    );
+    check_eq!("executed inline", engine.stats()?.inline_done, before + 1);
+    Ok(())
+}
