@@ -16,6 +16,7 @@ use crate::{
         notify::Notifier,
         owned::OwnedTable,
         process::{self, Cpus, Current, Process},
+        slot::Slot,
         trace,
     },
     worker::Worker,
@@ -44,6 +45,12 @@ struct Sums {
     ended: Totals,
 }
 
+/// The registrations that a kernel core polls.
+pub(crate) type Known = KVec<Arc<Pages>>;
+
+/// CPUs on which a thread may poll.
+const CPUS: usize = u64::BITS as usize;
+
 /// How many engines there were.
 static ENGINES: AtomicU32 = AtomicU32::new(0);
 
@@ -62,6 +69,8 @@ pub(crate) struct Engine {
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
+    /// What the core on each CPU polls, while its thread executes something.
+    known: [Slot<Known>; CPUS],
     idle_ns: AtomicU64,
     retire_ms: AtomicU32,
     max_threads: AtomicU32,
@@ -89,6 +98,7 @@ impl Engine {
                 deferred,
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),
+                known: [const { Slot::new() }; CPUS],
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
                 retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
                 max_threads: AtomicU32::new(file::max_threads()),
@@ -227,8 +237,9 @@ impl Engine {
         }
         pages.unregistered();
         self.generation.fetch_add(1, Ordering::Release);
-        // A core that polls lets go of them.
+        // A core that polls lets go of them, and whoever polled before does here.
         self.pools.first().wake_spinners();
+        self.forget_known();
         Ok(())
     }
 
@@ -254,8 +265,26 @@ impl Engine {
         }
     }
 
+    /// Where the thread that polls on `cpu` leaves its list while it executes something.
+    ///
+    /// If it blocks, nobody knows for how long. So the list is for the one that polls next, which
+    /// drops it: ended registrations must not stay in memory meanwhile.
+    pub(crate) fn known_on(&self, cpu: u32) -> &Slot<Known> {
+        &self.known[cpu as usize % CPUS]
+    }
+
+    /// Drops the lists of threads that poll no more.
+    fn forget_known(&self) {
+        let spinning = self.pools.first().spinning();
+        for (cpu, known) in self.known.iter().enumerate() {
+            if spinning & (1 << cpu) == 0 && !known.is_empty() {
+                drop(known.take());
+            }
+        }
+    }
+
     /// All registrations.
-    pub(crate) fn snapshot(&self) -> Result<KVec<Arc<Pages>>> {
+    pub(crate) fn snapshot(&self) -> Result<Known> {
         let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL_ACCOUNT)?;
         for id in 0..self.table.len() {
             if let Ok(pages) = self.get(id) {
@@ -344,6 +373,7 @@ impl Engine {
     /// Nobody polls from now on: programs have to kick, and what they posted in the belief that
     /// somebody polls goes to syscall threads.
     pub(crate) fn poll_no_more(&self) {
+        self.forget_known();
         self.for_each(|pages| {
             pages.set_need_wakeup(true);
             // ORDERING: Pairs with the program's barrier between posting and reading the flag.
@@ -400,5 +430,8 @@ impl Engine {
             }
         }
         self.pools.clear();
+        for known in &self.known {
+            drop(known.take());
+        }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod notify;
 pub(crate) mod once;
 pub(crate) mod owned;
 pub(crate) mod process;
+pub(crate) mod slot;
 pub(crate) mod thread;
 pub(crate) mod trace;
 

@@ -7,6 +7,7 @@
 
 use super::Worker;
 use crate::{
+    engine::Known,
     pages::Pages,
     pool::backlog::Streak,
     run::{End, Role},
@@ -46,8 +47,11 @@ pub(super) enum Polled {
 
 /// What a polling thread keeps in mind from round to round.
 struct Watch {
-    /// Registrations to poll, and the generation of the engine's table that they are from.
-    known: KVec<Arc<Pages>>,
+    /// Registrations to poll, and the generation of the engine's table that they are from. Not
+    /// here while the thread executes something, see [`Engine::known_on`].
+    ///
+    /// [`Engine::known_on`]: crate::engine::Engine::known_on
+    list: Option<KBox<Known>>,
     seen: u32,
     /// Generation of the pool's settings.
     settled: u32,
@@ -58,6 +62,12 @@ struct Watch {
     busy: Streak,
     /// When making a spare has failed.
     no_spare_at: Option<u64>,
+}
+
+impl Watch {
+    fn known(&self) -> &[Arc<Pages>] {
+        self.list.as_ref().map_or(&[], |list| list.as_slice())
+    }
 }
 
 /// Polling.
@@ -80,19 +90,21 @@ impl Worker {
     }
 
     /// The registrations to poll from now on, whose programs need not kick any more.
-    fn known(&self) -> Option<(u32, KVec<Arc<Pages>>)> {
+    fn known(&self) -> Option<(u32, KBox<Known>)> {
         let seen = self.engine.generation();
         let known = self.engine.snapshot().ok()?;
         for pages in known.iter() {
             pages.set_need_wakeup(false);
         }
-        Some((seen, known))
+        Some((seen, KBox::new(known, GFP_KERNEL_ACCOUNT).ok()?))
     }
 
-    fn watch(&self) -> Option<Watch> {
-        let (seen, known) = self.known()?;
+    fn watch(&self, cpu: u32) -> Option<Watch> {
+        // Of a thread that is blocked in a call.
+        drop(self.engine.known_on(cpu).take());
+        let (seen, list) = self.known()?;
         Some(Watch {
-            known,
+            list: Some(list),
             seen,
             settled: self.pool().settings.generation(),
             idle: 0,
@@ -103,7 +115,7 @@ impl Worker {
     }
 
     fn poll(&self, cpu: u32) -> Polled {
-        let Some(mut watch) = self.watch() else {
+        let Some(mut watch) = self.watch(cpu) else {
             return Polled::Failed;
         };
         loop {
@@ -114,7 +126,7 @@ impl Worker {
                 return Polled::GivenUp;
             }
             if watch.no_spare_at.is_none() && !self.pool().has_spare() {
-                if let Some(pages) = watch.known.first() {
+                if let Some(pages) = watch.known().first() {
                     self.adopt(pages);
                 }
                 if !self.provide_spare() {
@@ -124,7 +136,7 @@ impl Worker {
                     watch.no_spare_at = Some(process::now_ns());
                 }
             }
-            match self.poll_round(cpu, &watch.known) {
+            match self.poll_round(cpu, &mut watch) {
                 Round::Busy if process::is_on(cpu) => self.was_busy(&mut watch),
                 Round::Busy => return Polled::GivenUp,
                 Round::Idle => {
@@ -145,9 +157,9 @@ impl Worker {
         if pool.is_stopping() || !pool.wants_core(cpu) {
             return true;
         }
-        if self.engine.generation() != watch.seen {
+        if self.engine.generation() != watch.seen || watch.list.is_none() {
             match self.known() {
-                Some(new) => (watch.seen, watch.known) = new,
+                Some((seen, list)) => (watch.seen, watch.list) = (seen, Some(list)),
                 None => return true,
             }
         }
@@ -201,58 +213,82 @@ impl Worker {
     fn rest(&self, cpu: u32, watch: &mut Watch) {
         let rounds = core::mem::take(&mut watch.idle);
         let tell = || {
-            for pages in watch.known.iter() {
+            for pages in watch.known() {
                 pages.set_need_wakeup(true);
             }
             // ORDERING: Pairs with the program's barrier between posting and reading the flag.
             process::full_barrier();
         };
         self.pool().spin_sleep(self.slot, cpu, rounds, tell, || {
-            watch.known.iter().any(|pages| pages.any_pending())
+            watch.known().iter().any(|pages| pages.any_pending())
                 || self.engine.generation() != watch.seen
         });
-        for pages in watch.known.iter() {
+        for pages in watch.known() {
             pages.set_need_wakeup(false);
         }
         watch.idle_since = None;
     }
 
-    /// Looks everywhere once.
-    fn poll_round(&self, cpu: u32, known: &[Arc<Pages>]) -> Round {
+    /// Executes what it has found. Returns how the round has ended, if it has.
+    fn execute(
+        &self,
+        cpu: u32,
+        watch: &mut Watch,
+        pages: &Arc<Pages>,
+        page: u32,
+        bits: u64,
+    ) -> Option<Round> {
         let role = Role::Spinner {
             slot: self.slot,
             cpu,
         };
+        let place = self.engine.known_on(cpu);
+        drop(watch.list.take().and_then(|list| place.put(list)));
+        let end = self.run(role, pages, page, bits);
+        if end == End::HandedOff {
+            // The list is for the one that polls now.
+            return Some(Round::HandedOff);
+        }
+        watch.list = place.take();
+        match end {
+            End::Dying => Some(Round::Dying),
+            // What interrupted one call shall not meet the next.
+            End::Signal if Self::must_end() => Some(Round::Dying),
+            _ => None,
+        }
+    }
+
+    /// Looks everywhere once.
+    fn poll_round(&self, cpu: u32, watch: &mut Watch) -> Round {
         let mut any = false;
         // One turn for the queue, however fast it is filled: the doorbells have theirs.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
             self.adopt(&pages);
             if let Some((page, bits)) = self.take(&pages) {
-                match self.run(role, &pages, page, bits) {
-                    End::HandedOff => return Round::HandedOff,
-                    End::Dying => return Round::Dying,
-                    // What interrupted one call shall not meet the next.
-                    End::Signal if Self::must_end() => return Round::Dying,
-                    End::Complete | End::Signal => (),
+                if let Some(end) = self.execute(cpu, watch, &pages, page, bits) {
+                    return end;
                 }
             }
         }
-        for pages in known.iter() {
-            for page in 0..pages.len() {
+        let mut at = 0;
+        while let Some(pages) = watch.known().get(at) {
+            at += 1;
+            let Some(first) = pages.first_pending() else {
+                continue;
+            };
+            // What the list holds may end while this is executed.
+            let pages = pages.clone();
+            for page in first..pages.len() {
                 let bits = pages.claim(page);
                 if bits == 0 {
                     continue;
                 }
                 any = true;
-                self.adopt(pages);
+                self.adopt(&pages);
                 trace::post(pages.owner(), pages.id(), page, bits);
-                match self.run(role, pages, page, bits) {
-                    End::HandedOff => return Round::HandedOff,
-                    End::Dying => return Round::Dying,
-                    // What interrupted one call shall not meet the next.
-                    End::Signal if Self::must_end() => return Round::Dying,
-                    End::Complete | End::Signal => (),
+                if let Some(end) = self.execute(cpu, watch, &pages, page, bits) {
+                    return end;
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::kit::cgroup::Cgroup;
 use crate::kit::child::spawn;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{NOBODY, many, need_root, set_limit};
+use crate::kit::limits::{NOBODY, many, need_root, need_two_cpus, set_limit, spin_cpu};
 use crate::kit::mode::Mode;
 use crate::kit::{chances, process, rounds, speed, until};
 
@@ -22,6 +22,7 @@ tests! { "charges":
     reopened_in_flight => "the same with calls in flight, which end a little later";
     limit_stands => "REGISTER fails at once at a limit if nothing is about to be freed";
     cgroup_pays => "all of a registration's memory is charged to the memory cgroup";
+    ended_while_polled => "a kernel core that is blocked in a call keeps no other registration's memory";
     spliced_pages => "pages put into a pipe stay charged to the cgroup until they leave it";
     many_threads => "closing an engine ends 200 threads in calls";
 }
@@ -102,6 +103,46 @@ fn queue_is_not_full() -> Check {
     for (ring, slot) in others.iter_mut().zip(slots) {
         ring.spin_until_done(&[slot])?;
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
+    }
+    Ok(())
+}
+
+fn ended_while_polled() -> Check {
+    need_two_cpus()?;
+    // With another thread that goes on polling, and without one.
+    for threads in [8, 1] {
+        let engine = Engine::open()?;
+        engine.set(Param::MaxThreads, threads)?;
+        engine.set(Param::IdleNs, 10_000_000_000)?;
+        let mut ring = engine.ring(1)?;
+        let base = (process::areas(), process::pinned_kib());
+        engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+        for _ in 0..rounds(5) {
+            let other = engine.ring(64)?;
+            until("a core that polls", || !other.needs_kick())?;
+            let (from, to) = pipe()?;
+            let reads = BlockedReads::new(&from, 1);
+            let slots = ring.post_all(&reads.calls());
+            // The core has taken it, and is asleep in it: the next one polls, or none.
+            ring.until_taken(&slots)?;
+            engine.until_pool(0, "a blocked thread", |pool| pool.blocked == 1)?;
+            let id = other.id;
+            ok!("munmap", other.unmap());
+            check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
+            let mut now = base;
+            until("memory as before", || {
+                now = (process::areas(), process::pinned_kib());
+                now == base
+            })
+            .map_err(|failure| {
+                failure.within(format_args!("{threads} threads: {now:?}, {base:?}"))
+            })?;
+            check!(!ring.is_done(slots[0]), "the call is over");
+            reads.release(&to)?;
+            ring.spin_until_done(&slots)?;
+            check_ret!("read", ring.reap(slots[0]).result, 2);
+            reads.check()?;
+        }
     }
     Ok(())
 }
