@@ -16,10 +16,20 @@ const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
 
 impl Pages {
     /// Has CANCEL asked for the end of an entry that was claimed?
+    #[inline(always)]
     pub(crate) fn is_cancelled(&self, page: u32, index: u32) -> bool {
         // ORDERING: None needed; who is about to sleep looks again under the lock.
         self.words(page)
             .is_some_and(|w| w.cancelled.load(Ordering::Relaxed) & (1 << index) != 0)
+            && self.is_marked(page, index)
+    }
+
+    /// See [`Head::is_marked`].
+    ///
+    /// [`Head::is_marked`]: crate::sys::area::Head::is_marked
+    #[cold]
+    fn is_marked(&self, page: u32, index: u32) -> bool {
+        self.area.entry(page, index).head().is_marked()
     }
 
     /// Called in the scheduler's hook: the current task goes to sleep in the call of an entry.

@@ -97,6 +97,12 @@ impl Head {
         u32::from(self.flags()) & FLEXSC_ENTRY_ALWAYS != 0
     }
 
+    /// Returns true if [`Place::mark_cancelled`] was called, and the program has not written the
+    /// entry anew.
+    pub(crate) fn is_marked(self) -> bool {
+        self.flags() & CANCEL_MARK != 0
+    }
+
     /// Does it have to do with others?
     pub(crate) fn is_chained(self) -> bool {
         const CHAIN: u32 = FLEXSC_ENTRY_LINK | FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM;
@@ -331,7 +337,8 @@ impl Place<'_> {
     }
 
     /// Makes whoever is about to execute the entry look whether CANCEL was asked for: an entry
-    /// with any flag is not a plain one. That was noted elsewhere before; the mark decides nothing.
+    /// with any flag is not a plain one. That was noted elsewhere before, and only both together
+    /// count: a program that takes its posting back and writes the entry anew removes the mark.
     pub(crate) fn mark_cancelled(&self) {
         // ORDERING: Pairs with the acquire load in `head`: who sees the mark sees what was noted.
         self.flags().fetch_or(CANCEL_MARK, Ordering::Release);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::{ECANCELED, EINTR, check_empty, write_to};
 use crate::check::Check;
 use crate::kit::abi::{
-    ENTRY_LOOP, MAX_ROUNDS, Param, Policy, REASON_CANCELLED, REASON_CHAIN, REASON_NONE, SUBMITTED,
+    ENTRY_ALWAYS, ENTRY_LOOP, MAX_ROUNDS, Param, Policy, REASON_CANCELLED, REASON_CHAIN,
+    REASON_NONE, SUBMITTED,
 };
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
@@ -21,6 +22,7 @@ tests! { "cancel":
     chain_member => "CANCEL of a chain's entry cancels those behind it, not those before it";
     chain_waiting => "CANCEL of a chain's entry that was not begun";
     chain_posted => "CANCEL in a chain that nobody has taken";
+    chain_taken_back => "CANCEL of a posting that is taken back does not hit the entry's next call";
     running_loop => "CANCEL of a running loop ends it";
 }
 
@@ -122,6 +124,27 @@ fn chain_posted() -> Check {
         check_chain(&mut ring, &slots, want)
             .map_err(|failure| failure.within(format_args!("CANCEL of entry {cancelled}")))?;
         check_written(&sink, cancelled as i64)?;
+    }
+    Ok(())
+}
+
+fn chain_taken_back() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let always = Call {
+        flags: ENTRY_ALWAYS,
+        ..call!(SYS_close, -1)
+    };
+    let pid = i64::from(std::process::id());
+    let again = [call!(SYS_getpid), call!(SYS_getpid).asynchronous()];
+    for next in [&again[..1], &again[1..], &[linked(again[0]), again[0]]] {
+        // Nobody has taken it yet, and nobody is going to.
+        let slots = ring.post_all(&[linked(call!(SYS_getppid)), always]);
+        check_eq!("CANCEL", ring.cancel(slots[0]), Ok(0));
+        ring.ring_bell(0, slots.iter().fold(0, |bits, slot| bits | (1 << slot)));
+        for done in ring.run_all(next)? {
+            check_done("getpid", done, pid, REASON_NONE)?;
+        }
     }
     Ok(())
 }
