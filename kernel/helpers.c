@@ -506,7 +506,10 @@ int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages)
 
 void flexsc_uncharge_pinned(struct mm_struct *mm, unsigned long pages)
 {
-	atomic64_sub(pages, &mm->pinned_vm);
+	s64 left = atomic64_sub_return(pages, &mm->pinned_vm);
+
+	/* As the assertions of the Rust side. */
+	WARN_ON_ONCE(IS_ENABLED(CONFIG_RUST_DEBUG_ASSERTIONS) && left < 0);
 }
 
 /* Something happened that can not: say so, once. */

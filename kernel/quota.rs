@@ -14,7 +14,7 @@ use crate::sys::{
     file,
     process::{self, Process},
 };
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::rbtree::{RBTree, RBTreeNode};
 use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, CondVarTimeoutResult, Mutex};
@@ -39,7 +39,7 @@ struct Held {
 }
 
 /// See the module's documentation.
-#[pin_data]
+#[pin_data(PinnedDrop)]
 pub(crate) struct Quota {
     #[pin]
     held: Mutex<RBTree<Holder, Held>>,
@@ -54,6 +54,8 @@ pub(crate) struct Account {
     /// Who opened the engine.
     user: u32,
     process: Process,
+    /// Syscall pages that are charged, for [`Account::drop`].
+    pages: AtomicU64,
 }
 
 /// A charge: so many syscall pages, and so many pages of memory for them. Given back when dropped.
@@ -115,6 +117,7 @@ impl Quota {
                 held.pages = held.pages.wrapping_add(pages.into());
             }
         }
+        account.pages.fetch_add(pages.into(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -125,14 +128,21 @@ impl Quota {
         let mut empty = [None, None];
         let mut held = self.held.lock();
         account.process.uncharge_pinned(charge.pinned);
+        let charged = account.pages.fetch_sub(pages, Ordering::Relaxed);
+        debug_assert!(charged >= pages, "more given back than was charged");
         for (empty, holder) in empty.iter_mut().zip(account.holders()) {
             let Some(of) = held.get_mut(&holder) else {
+                debug_assert!(false, "a charge of somebody who holds nothing");
                 continue;
             };
+            of.check();
+            debug_assert!(of.pages >= pages, "a holder of less than its charge");
+            debug_assert!(!ending || of.ending >= pages, "ending, and not counted so");
             of.pages = of.pages.saturating_sub(pages);
             if ending {
                 of.ending = of.ending.saturating_sub(pages);
             }
+            of.check();
             if of.pages == 0 {
                 *empty = held.remove_node(&holder);
             }
@@ -148,8 +158,25 @@ impl Quota {
         for holder in account.holders() {
             if let Some(of) = held.get_mut(&holder) {
                 of.ending = of.ending.wrapping_add(pages.into());
+                of.check();
             }
         }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Quota {
+    fn drop(self: Pin<&mut Self>) {
+        // Every charge holds the quota.
+        debug_assert!(self.held.lock().iter().next().is_none(), "charges are left");
+    }
+}
+
+impl Held {
+    /// What holds in kernels with CONFIG_RUST_DEBUG_ASSERTIONS before and after each change.
+    fn check(&self) {
+        debug_assert!(self.ending <= self.pages, "more is ending than there is");
+        debug_assert!(self.pages <= u64::MAX / 2, "less than nothing is held");
     }
 }
 
@@ -160,6 +187,7 @@ impl Account {
             quota,
             user: process::current_user(),
             process: Process::current()?,
+            pages: AtomicU64::new(0),
         })
     }
 
@@ -177,6 +205,16 @@ impl Account {
             return Err(ENOSPC);
         }
         self.process.charge_pinned(pinned)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // Every charge of the engine holds the account: this is after the last one.
+        debug_assert!(
+            *self.pages.get_mut() == 0,
+            "an engine has ended with charges"
+        );
     }
 }
 
