@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An entry is executed in time even if other registrations always have more entries.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,15 @@ use crate::chains::flagged;
 use crate::check::Check;
 use crate::kit::abi::{ENTRY_LOOP, MAX_ROUNDS, PAGE_ENTRIES, Param, Policy};
 use crate::kit::engine::Engine;
+use crate::kit::files::{memory_file, write_all};
 use crate::kit::limits::{self, need_two_cpus, spin_cpu};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{rounds, speed, sys, until};
+use crate::kit::{patience, rounds, speed, sys, until};
 
 tests! { "fair":
     loop_on_core => "a loop that a kernel core takes from the queue strands no entry of other pages";
+    order_of_queue => "an entry comes before the pages that another registration posted behind its first";
+    order_for_core => "a kernel core looks at the doorbells after each page of the queue";
     refilled => "a registration that is always filled again does not hold up another one's entries";
     refilled_for_core => "its entries in the queue do not hold up a kernel core's doorbells either";
     pages_by_turns => "a page that is always filled again does not hold up the other pages";
@@ -110,6 +114,102 @@ fn beside_refills(
         let other = other.join().unwrap_or_else(|_| fail!("a panic"));
         worked.and(other)
     })
+}
+
+/// A file from which each read of a word takes the next number: which calls came before it.
+fn numbers(count: u64) -> Check<OwnedFd> {
+    let file = memory_file()?;
+    let bytes: Vec<u8> = (0..count).flat_map(u64::to_ne_bytes).collect();
+    write_all(&file, &bytes)?;
+    check_ret!("lseek", plain!(SYS_lseek, &file, 0, libc::SEEK_SET), 0);
+    Ok(file)
+}
+
+/// Posts full pages, and an entry of another registration while they are executed. Returns how many
+/// pages were over at that time, and how many are before it in the order of execution.
+fn order_of(
+    engine: &Engine,
+    pages: impl Fn(Call) -> Call,
+    entry: impl Fn(Call) -> Call,
+    tell: [fn(&Ring) -> Check; 2],
+) -> Check<(u64, u64)> {
+    let mut many = engine.ring(REFILLED as u32)?;
+    let mut one = engine.ring(1)?;
+    let file = numbers(REFILLED as u64 + 1)?;
+    let mut found = [u64::MAX; REFILLED + 1];
+    let reads = found
+        .each_mut()
+        .map(|at| call!(SYS_read, &file, std::ptr::from_mut(at), 8));
+    let mut buffer = vec![0u8; 16_000];
+    let fill = call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0);
+    let mut calls = Vec::new();
+    for read in &reads[..REFILLED] {
+        calls.extend(vec![pages(fill); PAGE_ENTRIES - 1]);
+        calls.push(pages(*read));
+    }
+    let slots = many.post_all(&calls);
+    tell[0](&many)?;
+    let slot = one.post(entry(reads[REFILLED]));
+    tell[1](&one)?;
+    let over = slots.chunks(PAGE_ENTRIES);
+    let over = over.filter(|page| page.iter().all(|&slot| many.is_done(slot)));
+    let over = over.count() as u64;
+    one.spin_until_done(&[slot])?;
+    many.spin_until_done(&slots)?;
+    check_ret!("read", one.reap(slot).result, 8);
+    for ring in [one, many] {
+        let id = ring.id;
+        ok!("munmap", ring.unmap());
+        check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
+    }
+    Ok((over, found[REFILLED]))
+}
+
+/// The page that is executed when the entry comes, and one that waited before it.
+const BEFORE: u64 = 2;
+
+/// Calls `order` until it has shown something so many times: where this thread was away from its
+/// CPU the pages may have been over before the entry was posted.
+fn check_order(mut order: impl FnMut() -> Check<(u64, u64)>) -> Check {
+    let mut seen = 0;
+    let end = Instant::now() + patience();
+    while seen < 5 {
+        let (over, before) = order()?;
+        println!("# {over} pages over, {before} before the entry");
+        check!(
+            before <= over + BEFORE,
+            "{before} pages executed before the entry, of which {over} were over when it was posted"
+        );
+        seen += u32::from(over + BEFORE < REFILLED as u64 - 1);
+        check!(Instant::now() < end, "no entry was posted in time");
+    }
+    Ok(())
+}
+
+fn order_of_queue() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set_pool(1, Param::PoolActive, 1)?;
+    let in_pool = |call: Call| call.in_pool(1);
+    check_order(|| order_of(&engine, in_pool, in_pool, [Ring::kicked; 2]))
+}
+
+fn order_for_core() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::IdleNs, 10_000_000_000)?;
+    engine.set_pool(0, Param::PoolActive, 1)?;
+    let ring = engine.ring(1)?;
+    engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+    until("a core that polls", || !ring.needs_kick())?;
+    // WAIT offloads what the core would else find at the doorbells, as it finds the entry.
+    let offload = |ring: &Ring| {
+        ok!("WAIT", ring.wait(Policy::None));
+        Ok(())
+    };
+    let nobody = |_: &Ring| Ok(());
+    let tell: [fn(&Ring) -> Check; 2] = [offload, nobody];
+    check_order(|| order_of(&engine, Call::asynchronous, |call| call, tell))
 }
 
 fn refilled() -> Check {
