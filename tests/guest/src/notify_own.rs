@@ -9,13 +9,15 @@ use nix::errno::Errno;
 use crate::check::Check;
 use crate::kit::abi::{Eventfd, IOC_EVENTFD, Policy};
 use crate::kit::engine::Engine;
+use crate::kit::files::{pipe, write_all};
 use crate::kit::mode::in_modes;
-use crate::kit::ring::Ring;
+use crate::kit::ring::{Ring, linked};
 use crate::kit::{patience, rounds, sys};
 use crate::notify::{events, new_eventfd, take_count};
 
 tests! { "notify":
     poll_of_own => "poll tells a thread with pages of its own results, one without of all";
+    poll_of_returned => "poll() tells an owner, and nobody else, of a call that waits for it";
     eventfd_of_own => "the eventfd of a registration is signalled for its results only, in every mode";
     eventfd_of_own_bad => "EVENTFD with a wrong size, flag, registration or descriptor";
 }
@@ -69,6 +71,31 @@ fn poll_of_own() -> Check {
     })?;
     ring.reap(slot);
     check_eq!("events of reaped results", now()?, 0);
+    Ok(())
+}
+
+fn poll_of_returned() -> Check {
+    for _ in 0..rounds(10) {
+        let engine = Engine::open()?;
+        let now = || events(engine.fd(), Duration::ZERO);
+        let mut ring = engine.ring(1)?;
+        let (from, to) = pipe()?;
+        let mut byte = 0u8;
+        let read = call!(SYS_read, &from, std::ptr::from_mut(&mut byte), 1);
+        // A thread goes on with the chain, and cannot make the second call.
+        let slots = ring.post_all(&[linked(read), call!(SYS_gettid)]);
+        check_eq!("NONE", ring.wait(Policy::None), Ok(0));
+        check_eq!("events while the read waits", now()?, 0);
+        write_all(&to, b"x")?;
+        let events = events(engine.fd(), patience())?;
+        check_eq!("events for the owner", events, libc::POLLIN);
+        check!(!ring.is_done(slots[1]), "somebody else has made the call");
+        check_eq!("events for others", in_thread(now)?, 0);
+        check_eq!("ANY", ring.wait(Policy::Any), Ok(2));
+        check_ret!("read", ring.reap(slots[0]).result, 1);
+        check_ret!("gettid", ring.reap(slots[1]).result, sys::gettid());
+        check_eq!("events afterwards", now()?, 0);
+    }
     Ok(())
 }
 
