@@ -11,7 +11,7 @@ use crate::kit::cgroup::Cgroup;
 use crate::kit::child::spawn;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{NOBODY, many, need_root, need_two_cpus, set_limit, spin_cpu};
+use crate::kit::limits::{NOBODY, cpus, many, need_root, need_two_cpus, set_limit, spin_cpu};
 use crate::kit::mode::Mode;
 use crate::kit::{chances, process, rounds, speed, until};
 
@@ -268,6 +268,20 @@ fn kernel_memory(group: &Cgroup) -> Check<u64> {
     }
 }
 
+/// All memory that is charged to a group, in bytes. Unlike the parts of the sum this is up to date,
+/// but for what is [`in_stock`].
+fn all_memory(group: &Cgroup) -> Check<u64> {
+    let text = group.read("memory.current");
+    Ok(ok!("memory.current", text.trim().parse()))
+}
+
+/// Each processor may have charged so much in advance.
+fn in_stock() -> u64 {
+    const PAGES: usize = 64;
+
+    (PAGES * PAGE_SIZE * cpus()) as u64
+}
+
 /// All of 64 syscall pages and their control blocks.
 const LEN: u64 = 66 * PAGE_SIZE as u64;
 
@@ -278,10 +292,16 @@ fn cgroup_pays() -> Check {
         let engine = Engine::open()?;
         let first = engine.ring(1)?;
         let before = kernel_memory(&group)?;
+        let all_before = all_memory(&group)?;
         let mut rings = Vec::new();
         for _ in 0..8 {
             rings.push(engine.ring(64)?);
         }
+        let all = all_memory(&group)?;
+        check!(
+            all + in_stock() >= all_before + 8 * LEN,
+            "512 pages are not charged at once: {all_before} bytes before, {all} with them"
+        );
         // The sum is brought up to date every two seconds at the latest.
         let mut with = 0;
         until("512 pages charged", || {
