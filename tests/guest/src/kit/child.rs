@@ -201,6 +201,33 @@ impl Child {
         }
     }
 
+    /// Waits until the child is ready, and lets it go on under a tracer that stops it at each
+    /// system call; it has to end well.
+    pub fn join_traced(mut self) -> Check {
+        self.wait_ready()?;
+        let pid = self.pid;
+        let trace = |request: u32| plain!(SYS_ptrace, request, pid, 0, 0);
+        check_ret!("PTRACE_ATTACH", trace(libc::PTRACE_ATTACH), 0);
+        let mut end = None;
+        until("a stop for the tracer", || {
+            end = reap(pid, libc::__WALL);
+            end.is_some()
+        })?;
+        check_eq!("state", end, Some(End::Stopped(libc::SIGSTOP)));
+        check_ret!("PTRACE_SYSCALL", trace(libc::PTRACE_SYSCALL), 0);
+        self.go();
+        until("the end of the traced child", || {
+            end = reap(pid, libc::__WALL);
+            if let Some(End::Stopped(_)) = end {
+                trace(libc::PTRACE_SYSCALL);
+            }
+            matches!(end, Some(End::Exit(_) | End::Signal { .. }))
+        })?;
+        self.set_reaped();
+        check_eq!("end of the traced child", end, Some(End::Exit(0)));
+        Ok(())
+    }
+
     /// Sends SIGKILL and waits for the end.
     pub fn kill(mut self) -> Check {
         self.signal(libc::SIGKILL);

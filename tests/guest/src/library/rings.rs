@@ -10,9 +10,9 @@ use flexsc::{Done, Engine, Error, Fd, Param, Reason, Ring, Wait, abi};
 
 use super::{open, register};
 use crate::check::Check;
-use crate::kit::child::{End, in_child, reap, spawn};
+use crate::kit::child::{in_child, spawn};
 use crate::kit::files::{pipe, readable, write_all};
-use crate::kit::{patience, process, seccomp, sys, until};
+use crate::kit::{patience, process, seccomp, sys};
 
 tests! { "library":
     ring => "reads that block hold up no write; timeouts; next without a wait";
@@ -231,7 +231,7 @@ fn ring_closed() -> Check {
 }
 
 fn ring_traced() -> Check {
-    let mut child = spawn(|link| {
+    let child = spawn(|link| {
         let engine = open()?;
         let mut ring = ring_on(&engine)?;
         all_are(&pass_bytes(&mut ring)?, Reason::None)?;
@@ -249,28 +249,7 @@ fn ring_traced() -> Check {
         check_ret!("getpid", done.result, -libc::EOPNOTSUPP);
         Ok(())
     })?;
-    child.wait_ready()?;
-    let pid = child.pid;
-    let trace = |request: u32| plain!(SYS_ptrace, request, pid, 0, 0);
-    check_ret!("PTRACE_ATTACH", trace(libc::PTRACE_ATTACH), 0);
-    let mut end = None;
-    until("a stop for the tracer", || {
-        end = reap(pid, libc::__WALL);
-        end.is_some()
-    })?;
-    check_eq!("state", end, Some(End::Stopped(libc::SIGSTOP)));
-    check_ret!("PTRACE_SYSCALL", trace(libc::PTRACE_SYSCALL), 0);
-    child.go();
-    until("the end of the traced child", || {
-        end = reap(pid, libc::__WALL);
-        if let Some(End::Stopped(_)) = end {
-            trace(libc::PTRACE_SYSCALL);
-        }
-        matches!(end, Some(End::Exit(_) | End::Signal { .. }))
-    })?;
-    child.set_reaped();
-    check_eq!("end of the child", end, Some(End::Exit(0)));
-    Ok(())
+    child.join_traced()
 }
 
 fn ring_starved() -> Check {

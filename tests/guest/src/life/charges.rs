@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
+use super::end_in_turn;
 use crate::check::{Check, skip};
 use crate::kit::abi::{PAGE_SIZE, Param, Policy};
 use crate::kit::cgroup::Cgroup;
@@ -205,13 +206,7 @@ fn reopened_at_once() -> Check {
                 ring.result(call!(SYS_getpid))?,
                 std::process::id()
             );
-            if round % 2 == 0 {
-                drop(ring);
-                drop(engine);
-            } else {
-                drop(engine);
-                drop(ring);
-            }
+            end_in_turn(round, engine, ring);
         }
         Ok(())
     })

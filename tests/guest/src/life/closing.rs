@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 
-use super::Busy;
+use super::{Busy, end_in_turn};
 use crate::check::Check;
 use crate::kit::abi::Policy;
 use crate::kit::child::spawn;
@@ -220,13 +220,7 @@ fn unmap_then_close() -> Check {
             ring.result(call!(SYS_getpid))?,
             std::process::id()
         );
-        if round % 2 == 0 {
-            drop(ring);
-            drop(engine);
-        } else {
-            drop(engine);
-            drop(ring);
-        }
+        end_in_turn(round, engine, ring);
     }
     process::until_tasks(1)?;
     process::until_refcnt(base)

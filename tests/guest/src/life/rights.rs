@@ -7,12 +7,12 @@ use std::sync::Barrier;
 
 use crate::check::{Check, Ret};
 use crate::kit::abi::{Policy, REASON_CONTEXT, REASON_GUARDED, REASON_NONE};
-use crate::kit::child::{End, in_child, reap, spawn};
+use crate::kit::child::{in_child, spawn};
 use crate::kit::files::{BlockedReads, TempDir, pipe};
 use crate::kit::limits::{NOBODY, drop_rights, need_root};
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
-use crate::kit::{rounds, seccomp, sys, until};
+use crate::kit::{rounds, seccomp, sys};
 
 tests! { "rights":
     setuid_followed => "after setuid calls run with the new rights, in every mode";
@@ -303,7 +303,7 @@ fn filter_beside_blocked() -> Check {
 
 fn traced() -> Check {
     for mode in [Mode::Inline, Mode::Async, Mode::Kick] {
-        let mut child = spawn(|link| {
+        let child = spawn(|link| {
             let (_engine, mut ring) = mode.start(1)?;
             check_ret!(
                 "getppid",
@@ -317,31 +317,9 @@ fn traced() -> Check {
             }
             Ok(())
         })?;
-        child.wait_ready()?;
-        let pid = child.pid;
-        let trace = |request: u32| plain!(SYS_ptrace, request, pid, 0, 0);
-        check_ret!("PTRACE_ATTACH", trace(libc::PTRACE_ATTACH), 0);
-        let mut end = None;
-        until("a stop for the tracer", || {
-            end = reap(pid, libc::__WALL);
-            end.is_some()
-        })?;
-        check_eq!("state", end, Some(End::Stopped(libc::SIGSTOP)));
-        check_ret!("PTRACE_SYSCALL", trace(libc::PTRACE_SYSCALL), 0);
-        child.go();
-        until("the end of the traced child", || {
-            end = reap(pid, libc::__WALL);
-            if let Some(End::Stopped(_)) = end {
-                trace(libc::PTRACE_SYSCALL);
-            }
-            matches!(end, Some(End::Exit(_) | End::Signal { .. }))
-        })?;
-        child.set_reaped();
-        check_eq!(
-            format!("end of the child, mode {mode:?}"),
-            end,
-            Some(End::Exit(0))
-        );
+        child
+            .join_traced()
+            .map_err(|failure| failure.within(format_args!("mode {mode:?}")))?;
     }
     Ok(())
 }
