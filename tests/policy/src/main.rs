@@ -26,6 +26,8 @@ mod identity;
 mod rate;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod wake_up;
 
 use policy::{Class, Rule};
 

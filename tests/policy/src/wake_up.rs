@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! No wake-up of poll() or of an eventfd is lost: all interleavings, under the memory model, of a
+//! result that is published and of whoever begins to wait. What the publishing side does, and in
+//! which order, is read from `kernel/notify.c`.
+
+use loom::sync::atomic::{fence, AtomicBool, Ordering};
+use loom::sync::Arc;
+use loom::thread;
+
+const NOTIFY: &str = include_str!("../../../kernel/notify.c");
+
+/// What the publishing side does after it has written the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A full barrier.
+    Barrier,
+    /// It looks whether anybody waits, by poll() or by an eventfd.
+    Look,
+}
+
+/// The text without comments.
+fn bare(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        out.push_str(before);
+        rest = comment.split_once("*/").map_or("", |(_, after)| after);
+    }
+    out + rest
+}
+
+/// The body of a function.
+fn body<'a>(source: &'a str, function: &str) -> &'a str {
+    let (_, rest) = source.split_once(function).expect("the function is there");
+    let (_, rest) = rest.split_once("\n{\n").expect("it has a body");
+    rest.split_once("\n}\n").expect("the body ends").0
+}
+
+/// The steps of a body, in order: each access to the notifier counts as a look.
+fn steps(body: &str) -> Vec<Step> {
+    let (known, _) = body.split_once("irq_work_queue").expect("it wakes");
+    let mut found: Vec<(usize, Step)> = known
+        .match_indices("smp_mb()")
+        .map(|(at, _)| (at, Step::Barrier))
+        .chain(known.match_indices("n->").map(|(at, _)| (at, Step::Look)))
+        .collect();
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, step)| step).collect()
+}
+
+fn publishing() -> Vec<Step> {
+    steps(body(&bare(NOTIFY), "void flexsc_notifier_signal("))
+}
+
+/// One result, and one that waits for it: who waits sees the result, or is seen at each look.
+fn explore(steps: Vec<Step>) {
+    loom::model(move || {
+        let (result, waits) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (publishes, looks_at, steps) = (result.clone(), waits.clone(), steps.clone());
+        let publisher = thread::spawn(move || {
+            publishes.store(true, Ordering::Relaxed);
+            let mut wakes = true;
+            for step in steps {
+                match step {
+                    Step::Barrier => fence(Ordering::SeqCst),
+                    // The weakest reading: all looks have to find it.
+                    Step::Look => wakes &= looks_at.load(Ordering::Relaxed),
+                }
+            }
+            wakes
+        });
+        // poll_wait() and set_eventfd: waiting is known before the results are looked at.
+        waits.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let sees = result.load(Ordering::Relaxed);
+        let woken = publisher.join().expect("no panic");
+        assert!(sees || woken, "the wake-up is lost");
+    });
+}
+
+#[test]
+fn order_of_the_source_loses_nothing() {
+    let steps = publishing();
+    assert!(steps.contains(&Step::Look), "{steps:?}");
+    explore(steps);
+}
+
+#[test]
+#[should_panic(expected = "the wake-up is lost")]
+fn a_look_before_the_barrier_loses_one() {
+    explore(vec![Step::Look, Step::Barrier, Step::Look]);
+}
+
+#[test]
+#[should_panic(expected = "the wake-up is lost")]
+fn no_barrier_loses_one() {
+    explore(vec![Step::Look]);
+}
+
+#[test]
+fn whoever_waits_is_known_before_it_looks() {
+    let source = bare(NOTIFY);
+    // poll_wait() has the barrier itself.
+    let set = body(&source, "int flexsc_notifier_set_eventfd(");
+    let at = |what: &str| set.find(what).unwrap_or_else(|| panic!("no {what}"));
+    assert!(at("WRITE_ONCE(n->eventfd") < at("smp_mb()"));
+}
