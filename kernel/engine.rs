@@ -12,7 +12,7 @@ use crate::{
     sys::{
         debugfs::Entry,
         deferred::Deferred,
-        file,
+        errno, file,
         notify::Notifier,
         owned::OwnedTable,
         process::{self, Cpus, Current, Process},
@@ -187,8 +187,14 @@ impl Engine {
         if pages == 0 || pages > uapi::FLEXSC_MAX_PAGES {
             return Err(EINVAL);
         }
-        if !self.pools.first().has_threads() {
-            self.spawn(0)?;
+        let first = self.pools.first();
+        if !first.has_threads() {
+            if let Err(e) = self.spawn(0) {
+                // Another thread may have been faster, with other tables.
+                if e != errno::exdev() || !first.has_threads() {
+                    return Err(e);
+                }
+            }
         }
         let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
         // Until a core that polls knows of them.

@@ -11,6 +11,7 @@
 
 pub(crate) mod backlog;
 mod mirror;
+mod model;
 mod polling;
 mod settings;
 mod starving;
@@ -229,6 +230,7 @@ impl Pool {
         if let Some(slot) = inner.slot(i) {
             slot.thread = thread;
         }
+        self.note_created(&mut inner, i);
         true
     }
 
@@ -384,6 +386,7 @@ impl Pool {
             if late && inner.state(i) == State::Idle && inner.counters.idle > 1 {
                 // Under one lock: nobody may give it work from here on.
                 inner.unlink_idle(i);
+                inner.note_retired(i);
                 inner.set_state(i, State::Active);
                 inner.counters.retired += 1;
                 return Woken::Retire;

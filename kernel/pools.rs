@@ -4,6 +4,8 @@
 //! name none; the others are made when a program sets one of their parameters, and last as long
 //! as the engine, so that the scheduler's hook finds them without a lock.
 
+mod alike;
+
 use crate::{
     engine::Engine,
     pages::Pages,

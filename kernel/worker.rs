@@ -28,9 +28,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Creates a syscall thread of `pool` in the current process, which is the engine's.
+    /// Creates a syscall thread of `pool` in the current process, which is the engine's. `EXDEV` if
+    /// it would not be like the others.
     pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>, pool: u8) -> Result {
         let place = engine.pools.get(pool).ok_or(ENOENT)?;
+        engine.pools.check_alike()?;
         let slot = place.reserve(engine.max_threads())?;
         let worker = Arc::new(
             Worker {
@@ -160,6 +162,14 @@ impl Worker {
 impl Body for Worker {
     fn run(this: ArcBorrow<'_, Self>) {
         let pool = this.pool();
+        // Its maker was moved to another control group meanwhile, or was not the first.
+        if this.engine.pools.check_alike().is_err() {
+            pool.leave(this.slot);
+            if pool.lost_poller() {
+                this.engine.poll_no_more();
+            }
+            return;
+        }
         let mut settled = 0;
         let mut avoid = 0;
         loop {

@@ -37,6 +37,8 @@ impl Peak {
 /// Counted over all pools of an engine.
 #[derive(Default)]
 pub(crate) struct Total {
+    /// The pool that has the model, see `model.rs`, plus 1; 0: there was no thread yet.
+    model_pool: AtomicU32,
     threads: AtomicU32,
     executing: Peak,
     blocked: Peak,
@@ -54,6 +56,19 @@ impl Total {
 
     pub(super) fn remove_thread(&self) {
         self.threads.fetch_sub(1, RELAXED);
+    }
+
+    /// A thread of `pool` exists. True for the first one of all, which is the model.
+    pub(super) fn set_model_pool(&self, pool: u8) -> bool {
+        self.model_pool
+            .compare_exchange(0, u32::from(pool) + 1, RELAXED, RELAXED)
+            .is_ok()
+    }
+
+    /// The pool that has the model, once there was a thread.
+    pub(crate) fn model_pool(&self) -> Option<u8> {
+        let pool = self.model_pool.load(RELAXED).checked_sub(1)?;
+        u8::try_from(pool).ok()
     }
 
     pub(crate) fn add_kick(&self) {

@@ -86,6 +86,8 @@ pub(super) struct Inner {
     pub(super) slots: KVec<Slot>,
     pub(super) free: u32,
     pub(super) idle: u32,
+    /// See `model.rs`.
+    pub(super) model: u32,
     pub(super) starting: u32,
     /// Threads that execute entries. One that finishes a call in which it has slept is none.
     executing: u32,
@@ -122,6 +124,7 @@ impl Inner {
             slots: KVec::new(),
             free: NONE,
             idle: NONE,
+            model: NONE,
             starting: 0,
             executing: 0,
             finishing: 0,

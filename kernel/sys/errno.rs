@@ -24,6 +24,11 @@ pub(crate) fn eproto() -> Error {
     error(bindings::EPROTO)
 }
 
+/// The task is apart from others of its process.
+pub(crate) fn exdev() -> Error {
+    error(bindings::EXDEV)
+}
+
 /// The call is not made from a page.
 pub(crate) fn eopnotsupp() -> Error {
     error(bindings::EOPNOTSUPP)

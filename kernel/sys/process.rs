@@ -39,6 +39,11 @@ impl Thread {
         Thread(kernel::types::ARef::into_raw(task).cast())
     }
 
+    /// Is it the same thread as `other`?
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     pub(crate) fn is_current(&self) -> bool {
         self.0 == Current::get().0
     }
@@ -84,6 +89,13 @@ impl Thread {
 
     pub(super) fn as_ptr(&self) -> *mut bindings::task_struct {
         self.0.as_ptr()
+    }
+}
+
+impl Clone for Thread {
+    fn clone(&self) -> Self {
+        // SAFETY: By the invariant the task is valid.
+        unsafe { Self::from_task(self.0.as_ptr()) }
     }
 }
 

@@ -117,6 +117,13 @@ pub(crate) fn adopt(owner: &Thread) {
     unsafe { bindings::syscall_thread_adopt(owner.as_ptr()) }
 }
 
+/// Does the current task share with `other`, a thread of its process, all that a syscall thread has
+/// to share with an owner: tables and control groups? May sleep.
+pub(crate) fn is_like(other: &Thread) -> bool {
+    // SAFETY: `other` holds a reference to the task.
+    unsafe { bindings::syscall_thread_shares(other.as_ptr()) }
+}
+
 /// For a syscall thread with a signal pending: stops with its process, freezes, runs task work.
 /// True where the thread has to end.
 pub(crate) fn signal() -> bool {

@@ -98,6 +98,7 @@ const GROUPS: &[&[registry::Test]] = &[
     ends::processes::TESTS,
     ends::descriptors::TESTS,
     ends::machine::TESTS,
+    guard::alike::TESTS,
     guard::filters::TESTS,
     guard::identity::TESTS,
     guard::lsm::TESTS,

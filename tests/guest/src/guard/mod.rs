@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Nothing gets around what the kernel checks and records for a plain call, however it is posted.
 
+pub mod alike;
 pub mod audit;
 pub mod caller;
 pub mod filters;
