@@ -126,6 +126,11 @@ fn runs_inline(class: Class) -> bool {
     }
 }
 
+/// May the owner, which may have other files, find that it runs inline?
+fn may_run_inline(class: Class) -> bool {
+    matches!(class, Class::Inline | Class::ByFile(..))
+}
+
 fn by_owner(
     batch: &Batch<'_>,
     frame: &Frame,
@@ -180,8 +185,8 @@ fn by_worker(
     }
     match until_done(batch, frame, index, e) {
         Ok(verdict) => Outcome::Done(verdict),
-        // With tables of its own the owner looks at other files, so only what waits for none.
-        Err(Refusal::Context) if comes_back(batch, index, e, class == Class::Inline) => {
+        // With tables of its own the owner looks at other files: it decides itself.
+        Err(Refusal::Context) if comes_back(batch, index, e, may_run_inline(class)) => {
             Outcome::Return
         }
         Err(Refusal::OwnerOnly) if comes_back(batch, index, e, runs_inline(class)) => {

@@ -357,8 +357,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Leaves entries to a pool; `by_chance`: whoever executes them there may give them back.
-    fn give(&self, pool: u8, bits: u64, by_chance: bool) {
+    /// Leaves entries to a pool; whoever executes `by_chance` of them there may give these back.
+    fn give(&self, pool: u8, bits: u64, by_chance: u64) {
         self.batch.set(self.batch.get() & !bits);
         self.pages.offload(pool, self.page.get(), bits, by_chance);
         let mut given = self.given.get();
@@ -378,7 +378,7 @@ impl<'a> Batch<'a> {
         match self.pool() {
             _ if left == 0 => PoolSet::EMPTY,
             Some(pool) => {
-                self.pages.offload(pool, self.page.get(), left, false);
+                self.pages.offload(pool, self.page.get(), left, 0);
                 PoolSet::of(pool)
             }
             None => {
@@ -594,8 +594,8 @@ impl<'a> Batch<'a> {
             let e = place.take();
             match dispatch::execute(self, frame, index, &e, start) {
                 Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
-                Outcome::Offload(pool) => self.give(pool, 1 << index, false),
-                Outcome::Interrupted | Outcome::Slow => self.give(0, 1 << index, true),
+                Outcome::Offload(pool) => self.give(pool, 1 << index, 0),
+                Outcome::Interrupted | Outcome::Slow => self.give(0, 1 << index, 1 << index),
                 Outcome::Return => self.give_back(1 << index),
             }
         }

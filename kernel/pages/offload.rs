@@ -95,18 +95,18 @@ impl Page {
 }
 
 impl Pages {
-    /// Marks entries that were claimed as waiting for a thread of `pool`; `owners`: see
+    /// Marks entries that were claimed as waiting for a thread of `pool`; `owners` of them: see
     /// `returned.rs`.
-    pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64, owners: bool) {
+    pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64, owners: u64) {
         let mut inner = self.inner.lock();
-        self.note_owners(page, bits, owners);
+        self.note_owners(page, owners);
         inner.offload(pool, page, bits);
     }
 
     /// The caller holds the lock.
-    fn note_owners(&self, page: u32, bits: u64, owners: bool) {
-        if let (Some(words), true) = (self.words(page), owners) {
-            words.note_owners(bits);
+    fn note_owners(&self, page: u32, owners: u64) {
+        if let (Some(words), 1..) = (self.words(page), owners) {
+            words.note_owners(owners);
         }
     }
 
@@ -142,7 +142,7 @@ impl Pages {
         owners: bool,
     ) -> PoolSet {
         let mut inner = self.inner.lock();
-        self.note_owners(page, bits, owners);
+        self.note_owners(page, if owners { bits } else { 0 });
         self.offload_locked(&mut inner, page, bits, pools)
     }
 
@@ -192,7 +192,7 @@ impl Pages {
                 let mut inner = self.inner.lock();
                 let bits = self.claim_locked(&mut inner, page);
                 trace::post(&self.owner, self.id(), page, bits);
-                self.note_owners(page, bits, owners);
+                self.note_owners(page, if owners { bits } else { 0 });
                 self.offload_locked(&mut inner, page, bits, pools);
             }
         }

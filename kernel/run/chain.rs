@@ -150,7 +150,7 @@ impl Batch<'_> {
         self.open.set(rest);
         if self.by_owner && chain.looped.is_some() {
             // A loop may take its time, and the owner has others to serve. Nothing of it comes back.
-            return self.give_rest(&chain, chain.next, 0, false);
+            return self.give_rest(&chain, chain.next, 0, ENTRIES);
         }
         if chain.looped.is_some() {
             // Nor shall those wait for its end that were claimed together with it.
@@ -176,8 +176,8 @@ impl Batch<'_> {
         self.give_back(span(next, chain.last));
     }
 
-    /// Leaves what is not executed of a chain to a pool.
-    fn give_rest(&self, chain: &Chain, next: u32, pool: u8, by_chance: bool) {
+    /// Leaves what is not executed of a chain to a pool, from `chance` on by chance only.
+    fn give_rest(&self, chain: &Chain, next: u32, pool: u8, chance: u32) {
         let page = self.page.get();
         let head = self.pages.area().entry(page, chain.first).head().pool();
         let pool = if next == chain.first && self.has_pool(head) {
@@ -186,6 +186,10 @@ impl Batch<'_> {
             pool
         };
         self.hold(chain, next);
+        let by_chance = match chance {
+            first if first <= chain.last => span(first, chain.last),
+            _ => 0,
+        };
         self.give(pool, span(next, chain.last), by_chance);
     }
 
@@ -232,8 +236,14 @@ impl Batch<'_> {
             };
             let verdict = match outcome {
                 Outcome::Done(verdict) => verdict,
-                Outcome::Offload(pool) => return self.give_rest(chain, at, pool, self.by_owner),
-                Outcome::Interrupted | Outcome::Slow => return self.give_rest(chain, at, 0, true),
+                // Of this entry the owner has decided so.
+                Outcome::Offload(pool) => {
+                    let chance = if self.by_owner { at + 1 } else { ENTRIES };
+                    return self.give_rest(chain, at, pool, chance);
+                }
+                Outcome::Interrupted | Outcome::Slow => {
+                    return self.give_rest(chain, at, 0, at)
+                }
                 Outcome::Return => return self.give_back_rest(chain, at),
             };
             if self.dying.get() {
@@ -267,7 +277,7 @@ impl Batch<'_> {
             if over || self.attention.is_needed() {
                 if process::breathe() && at <= chain.last {
                     if self.by_owner {
-                        return self.give_rest(chain, at, 0, true);
+                        return self.give_rest(chain, at, 0, at);
                     }
                     if thread::signal() {
                         self.set_dying();
@@ -279,7 +289,7 @@ impl Batch<'_> {
             }
             // A loop is ended by whoever began it.
             if at <= chain.last && chain.looped.is_none() && !self.may_go_on() {
-                return self.give_rest(chain, at, self.pool().unwrap_or(0), false);
+                return self.give_rest(chain, at, self.pool().unwrap_or(0), ENTRIES);
             }
         }
         if reached <= chain.last {

@@ -7,19 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 
 use crate::check::{Check, Ret};
-use crate::kit::abi::{Param, REASON_CONTEXT, REASON_NONE};
+use crate::kit::abi::{Param, Policy, REASON_CONTEXT, REASON_NONE};
 use crate::kit::cgroup::Cgroup;
 use crate::kit::child::in_child;
 use crate::kit::clone::in_apart_thread;
 use crate::kit::engine::Engine;
+use crate::kit::files::{TempDir, memory_file};
 use crate::kit::limits::{need_root, slow_kernel};
-use crate::kit::ring::Ring;
+use crate::kit::mode::Mode;
+use crate::kit::ring::{Ring, check_done};
 use crate::kit::{rounds, sys, until};
 
 tests! { "guard":
     apart_beside_others => "an owner with tables of its own beside others: each gets the same answers always";
     apart_is_first => "the engine's first thread decides whom all of them serve";
     apart_by_group => "so it is for an owner that was moved to another control group alone";
+    apart_behind_a_block => "what such an owner leaves to threads by chance it executes itself";
 }
 
 /// Asynchronous calls of one owner, in the first pool and in another one: all have this reason.
@@ -115,5 +118,69 @@ fn apart_by_group() -> Check {
                 .map_err(|failure| failure.within("moved"))?;
             outcome
         })
+    })
+}
+
+/// An inline call that blocks, then one on a file that only the owner has.
+fn behind_a_block(engine: &Engine, ring: &mut Ring, fifo: &std::ffi::CStr) -> Check {
+    let file = memory_file()?;
+    check_ret!("write", plain!(SYS_write, &file, c"abc", 3), 3);
+    check_ret!("lseek", plain!(SYS_lseek, &file, 0, libc::SEEK_SET), 0);
+    let mut bytes = [0u8; 8];
+    let open = call!(SYS_openat, libc::AT_FDCWD, fifo, libc::O_RDONLY);
+    let read = call!(SYS_read, &file, bytes.as_mut_ptr(), 8);
+    let slots = ring.post_all(&[open, call!(SYS_getppid), read, read.asynchronous()]);
+    check_eq!("ALL", ring.wait(Policy::All), Ok(4));
+    let opened = ring.reap(slots[0]);
+    check!(opened.result > 2, "open of a FIFO: {opened:?}");
+    drop(sys::own(opened.result as i32));
+    let parent = plain!(SYS_getppid);
+    check_done("getppid", ring.reap(slots[1]), parent, REASON_NONE)?;
+    check_done("read", ring.reap(slots[2]), 3, REASON_NONE)?;
+    let refused = -i64::from(libc::EOPNOTSUPP);
+    check_done(
+        "read for a thread",
+        ring.reap(slots[3]),
+        refused,
+        REASON_CONTEXT,
+    )?;
+    check!(engine.stats()?.max_blocked >= 1, "the open has not blocked");
+    Ok(())
+}
+
+fn apart_behind_a_block() -> Check {
+    in_child(|| {
+        let (engine, mut first) = Mode::Async.start(1)?;
+        check_reason(&mut first, 0, 0, REASON_NONE)?;
+        let dir = TempDir::new()?;
+        let fifo = dir.join("fifo");
+        let made = plain!(SYS_mknod, fifo.as_c_str(), libc::S_IFIFO | 0o600, 0);
+        check_ret!("mknod", made, 0);
+        for _ in 0..rounds(5) {
+            let over = AtomicBool::new(false);
+            let before = engine.stats()?.handoffs;
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| -> Check {
+                    until("the blocked owner", || {
+                        let handoffs = engine.stats().map_or(0, |stats| stats.handoffs);
+                        handoffs > before || over.load(Ordering::Relaxed)
+                    })?;
+                    let flags = libc::O_WRONLY | libc::O_NONBLOCK;
+                    let fd = plain!(SYS_open, fifo.as_c_str(), flags);
+                    drop((fd >= 0).then(|| sys::own(fd as i32)));
+                    Ok(())
+                });
+                let mut outcome = Ok(());
+                in_apart_thread(0, || {
+                    outcome = engine
+                        .ring(1)
+                        .and_then(|mut ring| behind_a_block(&engine, &mut ring, &fifo));
+                    over.store(true, Ordering::Relaxed);
+                })?;
+                outcome?;
+                other.join().expect("no panic")
+            })?;
+        }
+        Ok(())
     })
 }
