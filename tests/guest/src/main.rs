@@ -101,6 +101,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::alike::TESTS,
     guard::filters::TESTS,
     guard::identity::TESTS,
+    guard::late::TESTS,
     guard::lsm::TESTS,
     guard::thread::TESTS,
     guard::traces::TESTS,

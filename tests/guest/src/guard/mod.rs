@@ -6,6 +6,7 @@ pub mod audit;
 pub mod caller;
 pub mod filters;
 pub mod identity;
+pub mod late;
 pub mod lsm;
 pub mod members;
 pub mod pending;
