@@ -2,18 +2,25 @@
 //! What an owner asks the kernel for late, by prctl(2): threads that exist follow.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::check::{Check, Ret, skip};
 use crate::kit::abi::{Param, REASON_NONE};
 use crate::kit::child::in_child;
+use crate::kit::clone::in_apart_thread;
 use crate::kit::engine::Engine;
-use crate::kit::limits::need_root;
-use crate::kit::process;
-use crate::kit::ring::Ring;
+use crate::kit::files::memory_file;
+use crate::kit::limits::{need_root, need_two_cpus};
+use crate::kit::mode::Mode;
+use crate::kit::ring::{Ring, check_done, linked};
+use crate::kit::{memory, process, rounds};
 
 tests! { "guard":
     io_flusher_followed => "PR_SET_IO_FLUSHER holds for threads that exist, until it is taken back";
     speculation_followed => "PR_SET_SPECULATION_CTRL holds for threads that exist, until it is taken back";
+    login_followed => "login and session for audit are the owner's of now, however late they are set";
+    io_context_raced => "I/O priorities that others set on a thread while it serves owners in turn";
+    rseq_between_entries => "the processor's number of rseq(2) is right between two inline entries";
     core_cookie_followed => "PR_SCHED_CORE of the owner alone gives its cookie to threads that exist";
 }
 
@@ -31,7 +38,7 @@ const CREATE: u32 = 1;
 
 /// An engine with one thread, which exists, and its number.
 struct Single {
-    _engine: Engine,
+    engine: Engine,
     ring: Ring,
     tid: i32,
 }
@@ -48,7 +55,7 @@ impl Single {
             .collect();
         check_eq!("syscall threads", threads.len(), 1);
         Ok(Single {
-            _engine: engine,
+            engine,
             ring,
             tid: threads[0],
         })
@@ -162,5 +169,140 @@ fn core_cookie_followed() -> Check {
             check_eq!("cookie of the thread", cookie(single.tid)?, cookie_of_owner);
         }
         Ok(())
+    })
+}
+
+fn login(tid: i32) -> [String; 2] {
+    ["loginuid", "sessionid"]
+        .map(|name| fs::read_to_string(format!("/proc/self/task/{tid}/{name}")).unwrap_or_default())
+}
+
+fn login_followed() -> Check {
+    need_root()?;
+    in_child(|| {
+        let own = plain!(SYS_gettid) as i32;
+        let mut single = Single::new()?;
+        let path = format!("/proc/self/task/{own}/loginuid");
+        if fs::metadata(&path).is_err() {
+            return skip("needs CONFIG_AUDIT");
+        }
+        for id in 1..rounds(100) {
+            // The thread takes over from the owner while this one becomes another login.
+            let slots = single
+                .ring
+                .post_all(&[call!(SYS_getppid).asynchronous(); 32]);
+            single.ring.kicked()?;
+            ok!("loginuid", fs::write(&path, id.to_string()));
+            single.ring.finish(&slots)?;
+            single.serve()?;
+            check_eq!("loginuid", login(own)[0], id.to_string());
+            check_eq!("login of the thread", login(single.tid), login(own));
+        }
+        Ok(())
+    })
+}
+
+/// `IOPRIO_WHO_PROCESS`, and best effort of a level.
+const WHO_PROCESS: i32 = 1;
+
+fn best_effort(level: i32) -> i32 {
+    (2 << 13) | level
+}
+
+fn set_io_priority(tid: i32, level: i32) -> Check {
+    let set = plain!(SYS_ioprio_set, WHO_PROCESS, tid, best_effort(level));
+    check_ret!("ioprio_set", set, 0);
+    Ok(())
+}
+
+fn io_context_raced() -> Check {
+    need_root()?;
+    in_child(|| {
+        // The thread has no context yet: whoever comes first gives it one.
+        let single = Single::new()?;
+        let (engine, tid) = (&single.engine, single.tid);
+        let over = AtomicBool::new(false);
+        let owner = |level: i32| -> Check {
+            let mut ring = engine.ring(1)?;
+            for round in 0..rounds(300) {
+                if round % 10 == 0 {
+                    set_io_priority(0, level)?;
+                }
+                ring.run(call!(SYS_getppid).asynchronous())?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let setter = scope.spawn(|| -> Check {
+                while !over.load(Ordering::Relaxed) {
+                    set_io_priority(tid, 7)?;
+                }
+                Ok(())
+            });
+            let owners = [3, 5].map(|level| scope.spawn(move || owner(level)));
+            let done = owners.map(|owner| owner.join().expect("no panic"));
+            over.store(true, Ordering::Relaxed);
+            setter.join().expect("no panic")?;
+            done.into_iter().collect::<Check>()
+        })?;
+        // Not of any of them, as they shared contexts with the thread: of this one.
+        set_io_priority(0, 1)?;
+        let mut single = single;
+        single.serve()?;
+        let got = plain!(SYS_ioprio_get, WHO_PROCESS, single.tid);
+        check_ret!("priority of the thread", got, best_effort(1));
+        Ok(())
+    })
+}
+
+/// What each new thread shares with its maker.
+const ALL_TABLES: i32 = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM;
+/// Size of `struct rseq`, place of its `cpu_id`, and what stands before abort handlers.
+const RSEQ: usize = 32;
+const CPU_ID: usize = 4;
+const SIGNATURE: u32 = 0x5305_3053;
+
+fn see_moves(area: *mut u8) -> Check {
+    let (_engine, mut ring) = Mode::Inline.start(1)?;
+    let file = memory_file()?;
+    for round in 0..rounds(200) {
+        let cpu = u64::from(round % 2);
+        let mask = 1u64 << cpu;
+        // In a chain, as the first one may wait to be moved.
+        let done = ring.run_all(&[
+            linked(call!(
+                SYS_sched_setaffinity,
+                0,
+                8,
+                std::ptr::from_ref(&mask)
+            )),
+            call!(SYS_pwrite64, &file, area.wrapping_add(CPU_ID), 4, 0),
+        ])?;
+        check_done("sched_setaffinity", done[0], 0, REASON_NONE)?;
+        check_done("pwrite64", done[1], 4, REASON_NONE)?;
+        let mut bytes = [0u8; 4];
+        let read = plain!(SYS_pread64, &file, bytes.as_mut_ptr(), 4, 0);
+        check_ret!("pread64", read, 4);
+        let seen = u64::from(u32::from_ne_bytes(bytes));
+        check_eq!(format!("cpu_id in round {round}"), seen, cpu);
+    }
+    Ok(())
+}
+
+fn rseq_between_entries() -> Check {
+    need_two_cpus()?;
+    in_child(|| {
+        let area = memory::pages(4096)?;
+        let mut outcome = Ok(());
+        // A thread for which the C library has not registered anything.
+        in_apart_thread(ALL_TABLES, || {
+            let rseq = |flags: u32| plain!(SYS_rseq, area, RSEQ, flags, SIGNATURE);
+            outcome = match rseq(0) {
+                0 => see_moves(area),
+                error => skip(format!("needs rseq: {}", Ret(error))),
+            };
+            rseq(1);
+        })?;
+        outcome
     })
 }
