@@ -99,6 +99,7 @@ const GROUPS: &[&[registry::Test]] = &[
     ends::descriptors::TESTS,
     ends::machine::TESTS,
     guard::alike::TESTS,
+    guard::cores::TESTS,
     guard::filters::TESTS,
     guard::identity::TESTS,
     guard::late::TESTS,

@@ -88,13 +88,13 @@ fn freeze_and_kill() -> Check {
 }
 
 /// A file's content, put back when dropped.
-struct Setting {
+pub struct Setting {
     path: PathBuf,
     old: String,
 }
 
 impl Setting {
-    fn set(path: &str, value: &str) -> std::io::Result<Setting> {
+    pub fn set(path: &str, value: &str) -> std::io::Result<Setting> {
         let path = PathBuf::from(path);
         let old = fs::read_to_string(&path)?;
         fs::write(&path, value)?;

@@ -4,6 +4,7 @@
 pub mod alike;
 pub mod audit;
 pub mod caller;
+pub mod cores;
 pub mod filters;
 pub mod identity;
 pub mod late;
