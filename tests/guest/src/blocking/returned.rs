@@ -2,19 +2,24 @@
 //! Calls that only the owner can execute, behind one in which it blocks by chance.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use crate::check::Check;
-use crate::kit::abi::{ENTRY_ASYNC, Policy, REASON_CANCELLED, REASON_NONE, REASON_THREAD};
+use crate::kit::abi::{
+    ENTRY_ASYNC, Eventfd, IOC_EVENTFD, Policy, REASON_CANCELLED, REASON_NONE, REASON_THREAD,
+};
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::TempDir;
 use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{rounds, sys};
+use crate::kit::{patience, rounds, sys};
+use crate::notify::{events, new_eventfd, take_count};
 
 tests! { "blocking":
     own_calls_come_back => "calls that only the owner can make, behind one that blocks it, are made by it";
     own_calls_in_chains => "so are such calls in a chain that a syscall thread has continued";
     own_calls_asynchronous => "a call that only the owner can make is refused with THREAD if it has ASYNC";
+    own_calls_readable => "poll() and the eventfd tell an owner that calls wait for it, before it waits";
     own_calls_cancelled => "CANCEL finds a call that waits for its owner";
 }
 
@@ -147,6 +152,67 @@ fn own_calls_asynchronous() -> Check {
         check_done("behind a block", ring.reap(slot), refused, REASON_THREAD)?;
     }
     check_done("alone", ring.run(call)?, refused, REASON_THREAD)
+}
+
+/// While the owner is blocked in an open, a thread begins a chain that sleeps and then comes to a
+/// call of the owner's own. By then the owner has left WAIT, and polls. Returns false if it came
+/// back before.
+fn returned_after_wait(engine: &Engine, ring: &mut Ring, sleep_ms: u64) -> Check<bool> {
+    let own = new_eventfd();
+    let mut arg = Eventfd {
+        size: size_of::<Eventfd>() as u32,
+        id: ring.id,
+        fd: own.as_raw_fd(),
+        flags: 0,
+    };
+    let set = sys::ioctl_with(engine.fd(), IOC_EVENTFD, &mut arg);
+    check_eq!("EVENTFD", set, Ok(0));
+    let fifo = Fifo::new()?;
+    let path = fifo.dir.join("fifo");
+    let time = [sleep_ms / 1000, sleep_ms % 1000 * 1_000_000];
+    let sleep = linked(call!(SYS_nanosleep, time.as_ptr(), 0));
+    let blocked = engine.stats()?.handoffs;
+    let slots = ring.post_all(&[Fifo::blocking(&path), sleep, own_call()]);
+    let end = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            engine.until_stats("the blocked owner", |stats| stats.handoffs > blocked)?;
+            fifo.release()
+        });
+        let waited = ring.wait(Policy::Any);
+        let end = other.join().expect("no panic")?;
+        check!(waited.is_ok(), "ANY: {waited:?}");
+        Ok(end)
+    })?;
+    let opened = ring.reap(slots[0]);
+    check!(opened.result > 2, "open of a FIFO: {opened:?}");
+    drop((sys::own(opened.result as i32), end));
+    let in_time = !ring.is_done(slots[2]);
+    if in_time {
+        take_count(&own);
+        let seen = events(engine.fd(), patience())?;
+        check_eq!("events", seen, libc::POLLIN);
+        let seen = events(own.as_raw_fd(), patience())?;
+        check_eq!("events of the eventfd", seen, libc::POLLIN);
+        // Not because of a result: there is none.
+        check!(!ring.is_done(slots[1]), "the chain has ended");
+    }
+    check_eq!("ALL", ring.wait(Policy::All), Ok(2));
+    check_done("nanosleep", ring.reap(slots[1]), 0, REASON_NONE)?;
+    check_done("gettid", ring.reap(slots[2]), tid(), REASON_NONE)?;
+    check_eq!("events afterwards", events(engine.fd(), Duration::ZERO)?, 0);
+    Ok(in_time)
+}
+
+fn own_calls_readable() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    // A busy machine may take longer than the chain sleeps.
+    for sleep_ms in [100, 400, 1_600, 6_400] {
+        if returned_after_wait(&engine, &mut ring, sleep_ms)? {
+            return Ok(());
+        }
+    }
+    fail!("the calls came back before the owner had left WAIT, each time");
 }
 
 fn own_calls_cancelled() -> Check {
