@@ -17,7 +17,7 @@ use crate::{
         owned::OwnedTable,
         process::{self, Cpus, Current, Process},
         slot::Slot,
-        trace,
+        thread, trace,
     },
     worker::Worker,
 };
@@ -189,7 +189,7 @@ impl Engine {
         }
         let first = self.pools.first();
         if !first.has_threads() {
-            if let Err(e) = self.spawn(0) {
+            if let Err(e) = self.spawn_patiently(0) {
                 // Another thread may have been faster, with other tables.
                 if e != errno::exdev() || !first.has_threads() {
                     return Err(e);
@@ -372,6 +372,18 @@ impl Engine {
     pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
         match Worker::spawn(self, pool) {
             Err(EINTR) => Err(ERESTARTNOINTR),
+            other => other,
+        }
+    }
+
+    /// As [`Self::spawn`]. What has room once threads of engines that were closed are gone does not
+    /// fail.
+    pub(crate) fn spawn_patiently(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
+        match self.spawn(pool) {
+            Err(EAGAIN) => {
+                thread::wait_for_dismissed();
+                self.spawn(pool)
+            }
             other => other,
         }
     }

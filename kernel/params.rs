@@ -105,7 +105,7 @@ impl Engine {
         }
         let place = self.pools.make(pool)?;
         if pool != 0 && !place.has_threads() {
-            self.spawn(pool)?;
+            self.spawn_patiently(pool)?;
         }
         match change {
             Change::Cpus(cpus) => place.settings.set_cpus(cpus),
@@ -141,7 +141,7 @@ impl Engine {
         let first = self.pools.first();
         let before = first.spin_wish();
         for _ in 0..first.set_spin_wish(mask) {
-            if let Err(e) = self.spawn(0) {
+            if let Err(e) = self.spawn_patiently(0) {
                 first.set_spin_wish(before);
                 return Err(e);
             }

@@ -521,7 +521,7 @@ impl Pool {
         };
         for slot in slots.iter().take(STOP_AT_ONCE) {
             if let Some(thread) = &slot.thread {
-                thread.interrupt();
+                thread.dismiss();
                 thread.wake();
             }
         }

@@ -66,6 +66,12 @@ impl Thread {
         unsafe { bindings::syscall_thread_interrupt(self.0.as_ptr()) };
     }
 
+    /// As [`Self::interrupt`], for a syscall thread that is going to end.
+    pub(crate) fn dismiss(&self) {
+        // SAFETY: By the invariant the task is valid.
+        unsafe { bindings::syscall_thread_dismiss(self.0.as_ptr()) };
+    }
+
     /// Its number in the initial namespace.
     pub(crate) fn pid(&self) -> i32 {
         // SAFETY: By the invariant the task is valid; the number never changes.

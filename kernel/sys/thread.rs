@@ -124,6 +124,16 @@ pub(crate) fn is_like(other: &Thread) -> bool {
     unsafe { bindings::syscall_thread_shares(other.as_ptr()) }
 }
 
+/// How long [`wait_for_dismissed`] waits at most.
+const LONGEST_MS: u32 = 2_000;
+
+/// After a limit on processes was found: waits for threads of this process that are on their way
+/// out, for a bounded time or until a signal comes.
+pub(crate) fn wait_for_dismissed() {
+    // SAFETY: Called by a task that may sleep.
+    unsafe { bindings::syscall_threads_wait(kernel::time::msecs_to_jiffies(LONGEST_MS)) };
+}
+
 /// For a syscall thread with a signal pending: stops with its process, freezes, runs task work.
 /// True where the thread has to end.
 pub(crate) fn signal() -> bool {

@@ -91,6 +91,7 @@ const GROUPS: &[&[registry::Test]] = &[
     life::last::TESTS,
     life::exec::TESTS,
     life::stopped::TESTS,
+    life::leaving::TESTS,
     life::limited::TESTS,
     life::quota::TESTS,
     life::rights::TESTS,

@@ -8,6 +8,7 @@ pub mod death;
 pub mod exec;
 pub mod family;
 pub mod last;
+pub mod leaving;
 pub mod limited;
 pub mod machine;
 pub mod quota;
