@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Executing a posted call with the core's `syscall_invoke_self()` and
-//! `syscall_invoke_for()`, and its tracepoints.
+//! Executing a posted call with the core's `syscall_invoke_self()` and `syscall_invoke_for()`, and its
+//! tracepoints.
 
 use super::{
     arch, c,
