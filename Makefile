@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help setup kernel module demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
+.PHONY: help setup kernel module patches-boot demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -17,6 +17,7 @@ help:
 	@echo '  make shell        a shell in a virtual machine with the module loaded'
 	@echo '  make kernel       build the kernel and the module: build/kernel-perf'
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
+	@echo '  make patches-boot each core patch: does the kernel build and boot with it and those before?'
 	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
 	@echo '  make soak         ten minutes of mixed calls, pages, pools, processes and their endings,'
 	@echo '                    then ten million calls compared with plain ones'
@@ -37,6 +38,9 @@ kernel: setup
 
 module: kernel
 	@echo 'the module is build/kernel-perf/flexsc.ko'
+
+patches-boot: kernel
+	@scripts/patches.sh
 
 demo:
 	@scripts/demo.sh

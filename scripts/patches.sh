@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Shows that the core patches build and boot one by one: for each N the kernel
+# with patches 1 to N, without the module, and once without what they add.
+#
+# In the cache directory:
+#   tree/series        the source (hard links) with the patches so far
+#   obj/series-on      build directory with CONFIG_SYSCALL_THREADS
+#   obj/series-off     the same without
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage() {
+	cat <<END
+Usage: scripts/patches.sh [--on|--off] [N]...
+
+Builds a small kernel from Debian's source with kernel/patches 1 to N and boots
+it, for each N, or for those that are given.  No other patches are needed for a
+step than those before it.
+
+  --on       only with CONFIG_SYSCALL_THREADS, which nothing selects by itself
+  --off      only without it
+  --help     this text
+
+A first build takes as long as that of another small kernel; a further step
+compiles what its patch touches.
+END
+}
+
+kinds=(on off) steps=()
+while (($#)); do
+	case $1 in
+	--on) kinds=(on) ;;
+	--off) kinds=(off) ;;
+	-h | --help) usage; exit 0 ;;
+	*[!0-9]* | '') die "unknown argument \"$1\"; --help shows the usage." ;;
+	*) steps+=("$1") ;;
+	esac
+	shift
+done
+
+# shellcheck source=scripts/env.sh
+source "$ROOT/scripts/env.sh"
+
+mapfile -t patches < <(find "$ROOT/kernel/patches" -name '0*.patch' | LC_ALL=C sort)
+count=${#patches[@]}
+((${#steps[@]})) || mapfile -t steps < <(seq "$count")
+for n in "${steps[@]}"; do
+	((n >= 1 && n <= count)) || die "there is no patch $n: there are $count."
+done
+
+shopt -s nullglob
+sources=("$FLEXSC_CACHE"/src/[0-9]*)
+((${#sources[@]} == 1)) || die "there is no kernel source in $FLEXSC_CACHE/src: run scripts/build-kernel.sh once."
+src=${sources[0]}
+tree=$FLEXSC_CACHE/tree/series
+overlay=$FLEXSC_CACHE/tree/.series
+
+# Files that patch 1 to N touch, as they leave them, and all others as they were.
+do_tree() {
+	local n=$1 file p
+	[[ -d $tree ]] || {
+		rm -rf "$tree.new"
+		cp -al "$src" "$tree.new"
+		mv "$tree.new" "$tree"
+	}
+	rm -rf "$overlay"
+	mkdir -p "$overlay"
+	# Of all patches: a step back takes back what a later one has changed.
+	sed -n 's|^--- a/||p; s|^+++ b/||p' "${patches[@]}" | sed 's/\t.*//' | LC_ALL=C sort -u >"$overlay.files"
+	while read -r file; do
+		if [[ -e $src/$file ]]; then
+			mkdir -p "$overlay/$(dirname "$file")"
+			cp "$src/$file" "$overlay/$file"
+		fi
+	done <"$overlay.files"
+	for p in "${patches[@]:0:n}"; do
+		LC_ALL=C patch -p1 -F0 -d "$overlay" --batch --forward --no-backup-if-mismatch -r - <"$p" ||
+			die "the patch ${p#"$ROOT"/} does not apply behind those before it."
+	done
+	while read -r file; do
+		[[ -e $overlay/$file ]] || rm -f "$tree/$file"
+	done <"$overlay.files"
+	rsync -rlpc --out-format=%n "$overlay/" "$tree/"
+	rm -rf "$overlay"
+}
+
+kmake() {
+	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u ARCH -u CROSS_COMPILE -u KBUILD_OUTPUT -u KCFLAGS \
+		LC_ALL=C KBUILD_BUILD_USER=flexsc KBUILD_BUILD_HOST=flexsc \
+		make -C "$tree" O="$obj" LLVM="$LLVM" KBUILD_KCONFIG="$obj/Kconfig.top" "$@"
+}
+
+# Nothing selects what the patches add but a driver; here this does.
+do_config() {
+	local kind=$1 want=$obj/.want
+	mkdir -p "$obj"
+	{
+		cat "$tree/Kconfig"
+		[[ $kind == off ]] || printf '\nconfig SERIES\n\tdef_bool y\n\tselect SYSCALL_THREADS\n'
+	} >"$obj/Kconfig.new"
+	cmp -s "$obj/Kconfig.new" "$obj/Kconfig.top" || mv "$obj/Kconfig.new" "$obj/Kconfig.top"
+	grep -vE '^CONFIG_(FLEXSC|RUST)' "$ROOT/kernel/configs/base.config" >"$want"
+	kmake KCONFIG_ALLCONFIG="$want" allnoconfig
+	if [[ $kind == on ]]; then
+		# Needs the support of the architecture, which comes with patch 3.
+		! grep -q ARCH_HAS_SYSCALL_THREADS "$tree/arch/x86/Kconfig" || grep -q '^CONFIG_SYSCALL_THREADS=y$' "$obj/.config" ||
+			die "CONFIG_SYSCALL_THREADS did not survive in the configuration."
+	fi
+}
+
+do_build() {
+	kmake -j"$(nproc)" bzImage
+	cp "$obj/arch/x86/boot/bzImage" "$obj/boot/bzImage"
+	cp "$obj/.config" "$obj/boot/config"
+}
+
+# The machine runs one command and says what its kernel is.
+do_boot() {
+	"$ROOT/scripts/ktest.sh" --kernel "$obj/boot" --no-build --no-module --run 'uname -r && echo booted'
+}
+
+take_lock lock 'set-up or kernel build'
+for n in "${steps[@]}"; do
+	name=$(basename "${patches[n - 1]}" .patch)
+	STAGE_PREFIX=series-$n- stage tree do_tree "$n"
+	for kind in "${kinds[@]}"; do
+		obj=$FLEXSC_CACHE/obj/series-$kind
+		mkdir -p "$obj/boot"
+		STAGE_PREFIX=series-$n-$kind-
+		stage config do_config "$kind"
+		stage build do_build
+		stage boot do_boot
+		say "$n of $count, $name: builds and boots, SYSCALL_THREADS $kind"
+	done
+done
