@@ -96,14 +96,15 @@ impl Ring {
     }
 
     /// Returns the result of the wait if it is over. A wait always lets the kernel execute
-    /// what is posted, so it is not over before it has `entered` the kernel.
+    /// what is posted, so it is not over before it has `entered` the kernel, unless the kernel
+    /// is closed to it.
     fn outcome(&self, state: &mut WaitState, entered: bool) -> Option<Result<usize, Error>> {
         let (there, left) = (self.ready.len(), self.unfinished());
         let now = Instant::now();
         if there > 0 && state.linger.is_none() {
             state.linger = state.wait.linger_end(now);
         }
-        if left > 0 && !entered {
+        if left > 0 && !entered && self.closed.is_none() {
             return None;
         }
         if state.wait.satisfied(there, left == 0) {
