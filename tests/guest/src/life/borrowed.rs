@@ -8,9 +8,9 @@ use std::sync::Barrier;
 use nix::errno::Errno;
 
 use crate::check::Check;
-use crate::kit::abi::{self, Param, Policy};
+use crate::kit::abi::{self, Policy};
 use crate::kit::engine::{self, DEVICE, Engine};
-use crate::kit::files::{BlockedReads, TempDir, memory_file, pipe, socket_pair};
+use crate::kit::files::{TempDir, memory_file, socket_pair};
 use crate::kit::limits::need_root;
 use crate::kit::ring::{Call, Ring, linked};
 use crate::kit::{chances, process, rounds, scm, sys, until};
@@ -239,16 +239,11 @@ fn closed_by_thread() -> Check {
     for _ in 0..rounds(20) {
         let base = process::refcnt();
         let engine = Engine::open()?;
-        engine.set(Param::MaxThreads, 1)?;
         let fd = engine.fd();
-        let mut first = engine.ring(1)?;
-        let (from, _to) = pipe()?;
-        let reads = BlockedReads::new(&from, 1);
-        first.post_blocked(&reads.calls())?;
-        engine.until_pool(0, "the only thread blocked", |pool| pool.blocked == 1)?;
         let turn = Barrier::new(2);
         let outcome = std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Check {
+                // The engine's threads are like the first one, which has this thread's table.
                 let prepared = unshare_files().and_then(|()| {
                     let given = ok!("REGISTER", engine::register(fd, 1));
                     Ring::map(fd, &given)
@@ -256,10 +251,7 @@ fn closed_by_thread() -> Check {
                 turn.wait();
                 turn.wait();
                 let mut ring = prepared?;
-                let mut arg = abi::ParamArg::new(Param::MaxThreads, 2);
-                ok!("SET", sys::ioctl_with(fd, abi::IOC_SET, &mut arg));
                 let (at, len) = ring.base();
-                // The thread that KICK makes has this thread's table.
                 ring.post_all(&[
                     call!(SYS_munmap, at, len).asynchronous(),
                     call!(SYS_close, fd).asynchronous(),
@@ -271,7 +263,6 @@ fn closed_by_thread() -> Check {
                 })
             });
             turn.wait();
-            ok!("munmap", first.unmap());
             drop(engine);
             turn.wait();
             thread.join().expect("no panic")
