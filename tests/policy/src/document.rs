@@ -13,12 +13,13 @@ const HEAD: &str = "\
 
 The module's policy has a row for every system call of x86-64 in Linux 6.12. A row gives the call's class, for some
 calls after a look at the arguments. The rows are in `kernel/policy/table.rs`, the rules for arguments in
-`kernel/policy.rs`.
+`kernel/policy.rs`, the commands of ioctl in `kernel/policy/ioctl.rs`.
 
 A program must not be able to tell from a result that another thread has executed its call. If the owner of a page
 executes an entry in WAIT, the answer is right for every call that does not begin, end or replace a thread. A syscall
 thread shares the owner's address space, files, working directory, umask, signal handlers, process ids, limits,
-namespaces, I/O context and semaphore undo list, and takes over its credentials and execution domain before each call.
+namespaces and semaphore undo list, and takes over its credentials and other
+[attributes](security.md#what-a-call-reads-of-its-caller) before each call.
 If a file asks which thread makes a call (signalfd, `/proc/thread-self`, a terminal, cgroups), it is the owner. A syscall
 thread has its own thread id, signal mask, pending signals, priority, CPUs, memory policy and processor state.
 
@@ -46,9 +47,8 @@ syscall thread by chance, the thread gives it back. The owner executes it in thi
 tells of it.
 
 A refused entry has the result -EOPNOTSUPP and a reason in `reason`: make the call plainly. EOPNOTSUPP with reason 0 is
-the call's own answer. A number without a call gives -ENOSYS. Two reasons come before the policy: seccomp, ptrace or user
-dispatch decide over the owner's calls (GUARDED); the owner has unshared tables, so that a syscall thread would use
-others, or the process has memory protection keys (CONTEXT).
+the call's own answer. A number without a call gives -ENOSYS. Two other reasons do not depend on the policy: GUARDED
+and CONTEXT, see [the ABI](abi.md#results).
 
 *Inline* and *own thread* calls may still sleep: for the disk, or for a lock in the kernel. The entries behind such a
 call are then handed on, but WAIT itself returns only after the call, whatever its policy and its timeout are. So the
