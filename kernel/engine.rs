@@ -5,10 +5,10 @@
 mod deferred;
 
 use crate::{
+    defs::{OrderKind, PoolSet},
     pages::{Pages, Totals},
-    pools::{PoolSet, Pools},
+    pools::Pools,
     quota::{Account, Quota},
-    run::order::Kind,
     sys::{
         debugfs::Entry,
         deferred::Deferred,
@@ -92,7 +92,7 @@ impl Engine {
                 idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
                 retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
                 max_threads: AtomicU32::new(file::max_threads()),
-                order: AtomicU32::new(Kind::Posted as u32),
+                order: AtomicU32::new(OrderKind::Posted as u32),
                 loop_max: AtomicU64::new(DEFAULT_LOOP_MAX),
             },
             GFP_KERNEL_ACCOUNT,
@@ -147,8 +147,8 @@ impl Engine {
 
     /// ORDER.
     #[inline(always)]
-    pub(crate) fn order(&self) -> Kind {
-        Kind::from_raw(self.order.load(Ordering::Relaxed))
+    pub(crate) fn order(&self) -> OrderKind {
+        OrderKind::from_raw(self.order.load(Ordering::Relaxed))
     }
 
     /// LOOP_MAX.
@@ -373,7 +373,7 @@ impl Engine {
     }
 
     /// See [`Self::order`].
-    pub(crate) fn set_order(&self, value: Kind) {
+    pub(crate) fn set_order(&self, value: OrderKind) {
         self.order.store(value as u32, Ordering::Relaxed);
     }
 

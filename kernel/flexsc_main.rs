@@ -9,6 +9,7 @@
 //! | file          | what it owns                                                    |
 //! |---------------|-----------------------------------------------------------------|
 //! | `device`      | `/dev/flexsc`: decoding of ioctl and mmap                       |
+//! | `defs`        | roles, sets of pools, kinds of order, walks over bits           |
 //! | `debug`       | a file in debugfs for each engine                               |
 //! | `engine`      | all of this for one process; its table of registrations         |
 //! | `params`      | SET and GET                                                     |
@@ -25,6 +26,7 @@
 //! | `sys`         | the border to C                                                 |
 
 mod debug;
+mod defs;
 mod device;
 mod dispatch;
 mod engine;

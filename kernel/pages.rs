@@ -20,7 +20,7 @@ mod waiting;
 use self::offload::Waiting;
 pub(crate) use self::waiting::Count;
 
-use crate::pools::POOLS;
+use crate::defs::POOLS;
 use crate::quota::{Account, Charge};
 use crate::sys::{
     area::{Area, Doorbell},

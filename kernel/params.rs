@@ -2,8 +2,12 @@
 
 //! SET and GET: what a program may change about its engine and its pools.
 
-use crate::run::order::Kind;
-use crate::{engine::Engine, pool::Nice, pools::POOLS, sys::process};
+use crate::{
+    defs::{OrderKind, POOLS},
+    engine::Engine,
+    pool::Nice,
+    sys::process,
+};
 use kernel::prelude::*;
 use kernel::sync::ArcBorrow;
 use kernel::uapi;
@@ -56,7 +60,7 @@ impl Engine {
                 self.set_max_threads(value);
             }
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.set_retire_ms(number(value)?),
-            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.set_order(Kind::try_from(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.set_order(OrderKind::try_from(value)?),
             uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => {
                 if value == 0 || value > uapi::FLEXSC_MAX_ROUNDS {
                     return Err(EINVAL);

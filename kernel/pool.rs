@@ -25,9 +25,9 @@ use self::{
     table::{Inner, Slot, NONE},
 };
 use crate::{
+    defs::Role,
     engine::Engine,
     pages::Pages,
-    run::Role,
     sys::{
         deferred::Deferred,
         errno,
@@ -434,8 +434,8 @@ impl Pool {
             Some(i) => inner.set_state(i, State::Blocked),
             None => inner.set_owner_blocked(true),
         }
-        let vacant = matches!(role, Role::Spinner { .. });
-        if let Role::Spinner { cpu, .. } = role {
+        let vacant = matches!(role, Role::Poller { .. });
+        if let Role::Poller { cpu, .. } = role {
             inner.end_spinning(cpu);
         }
         if let Some(pages) = more {

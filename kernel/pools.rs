@@ -5,63 +5,15 @@
 //! as the engine, so that the scheduler's hook finds them without a lock.
 
 use crate::{
+    defs::{PoolSet, Role, POOLS},
     engine::Engine,
     pages::Pages,
     pool::{Pool, Total},
-    run::Role,
     sys::{deferred::Deferred, once::OnceTable},
 };
 use core::sync::atomic::{AtomicU16, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
-use kernel::uapi;
-
-/// Pools that an engine may have.
-pub(crate) const POOLS: usize = uapi::FLEXSC_POOLS as usize;
-
-static_assert!(POOLS <= u16::BITS as usize);
-
-/// A set of pools.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct PoolSet(u16);
-
-impl PoolSet {
-    pub(crate) const EMPTY: Self = PoolSet(0);
-
-    /// Only `pool`.
-    pub(crate) fn of(pool: u8) -> Self {
-        let mut set = Self::EMPTY;
-        set.add(pool);
-        set
-    }
-
-    pub(crate) fn has(self, pool: u8) -> bool {
-        usize::from(pool) < POOLS && self.0 & (1 << pool) != 0
-    }
-
-    pub(crate) fn add(&mut self, pool: u8) {
-        if usize::from(pool) < POOLS {
-            self.0 |= 1 << pool;
-        }
-    }
-
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
-    /// This set without `pool`.
-    pub(crate) fn without(self, pool: u8) -> Self {
-        PoolSet(self.0 & !Self::of(pool).0)
-    }
-
-    pub(crate) fn len(self) -> u32 {
-        self.0.count_ones()
-    }
-
-    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..POOLS as u8).filter(move |pool| self.has(*pool))
-    }
-}
 
 /// See the module's documentation.
 pub(crate) struct Pools {
@@ -81,7 +33,7 @@ impl Pools {
         Ok(Pools {
             first: Pool::new(0, registrations, total.clone(), deferred.clone())?,
             others: OnceTable::new(),
-            open: AtomicU16::new(PoolSet::of(0).0),
+            open: AtomicU16::new(PoolSet::of(0).to_raw()),
             registrations,
             total,
             deferred,
@@ -104,7 +56,7 @@ impl Pools {
     /// Those that exist.
     pub(crate) fn set(&self) -> PoolSet {
         // ORDERING: Pairs with the release in `open`: what is in the set can be got.
-        PoolSet(self.open.load(Ordering::Acquire))
+        PoolSet::from_raw(self.open.load(Ordering::Acquire))
     }
 
     /// Makes `pool` where it was not made before. It is not in [`Self::set`] until it is opened.
@@ -122,7 +74,7 @@ impl Pools {
     pub(crate) fn open(&self, pool: &Pool) {
         // ORDERING: See `set`.
         self.open
-            .fetch_or(PoolSet::of(pool.number()).0, Ordering::Release);
+            .fetch_or(PoolSet::of(pool.number()).to_raw(), Ordering::Release);
     }
 
     /// All that were made.
@@ -139,7 +91,7 @@ impl Pools {
     fn of(&self, role: Role) -> &Pool {
         match role {
             Role::Worker { pool, .. } => self.get(pool).unwrap_or(&self.first),
-            Role::Owner | Role::Spinner { .. } => &self.first,
+            Role::Owner | Role::Poller { .. } => &self.first,
         }
     }
 

@@ -7,14 +7,14 @@
 
 mod chain;
 mod handoff;
-pub(crate) mod order;
+mod order;
 
 use crate::{
+    defs::{Bits, PoolSet, Role},
     dispatch::{self, Outcome, Start, Verdict},
     engine::Engine,
     pages::Pages,
     policy,
-    pools::PoolSet,
     sys::{
         area::Place,
         file,
@@ -38,27 +38,6 @@ const SHORT: u64 = 1 << 16;
 
 /// [`Batch::executing`] outside of calls: no entry has this index.
 const NOTHING: u32 = u32::MAX;
-
-/// As what a task executes entries.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// The thread that posted them, in WAIT.
-    Owner,
-    /// A syscall thread of a pool, with its number there.
-    Worker { pool: u8, slot: u32 },
-    /// A syscall thread of the first pool that polls the doorbells on this CPU.
-    Spinner { slot: u32, cpu: u32 },
-}
-
-impl Role {
-    /// The number that a syscall thread has in its pool.
-    pub(crate) fn slot(self) -> Option<u32> {
-        match self {
-            Role::Owner => None,
-            Role::Worker { slot, .. } | Role::Spinner { slot, .. } => Some(slot),
-        }
-    }
-}
 
 /// What became of an entry on the path of plain calls.
 enum Plain {
@@ -164,13 +143,11 @@ pub(crate) fn run(
     page: u32,
     bits: u64,
 ) -> End {
-    if matches!(role, Role::Spinner { .. }) {
+    if matches!(role, Role::Poller { .. }) {
         // They were written on another CPU: one wait for all of them.
         let places = pages.area().page(page);
-        let mut left = bits;
-        while left != 0 {
-            places.entry(left.trailing_zeros()).set_busy();
-            left &= left - 1;
+        for index in Bits(bits) {
+            places.entry(index).set_busy();
         }
     }
     Hook::new(Batch::new(engine, role, pages, Current::get())).with(|batch| {
@@ -191,7 +168,7 @@ impl<'a> Batch<'a> {
             pages,
             page: Cell::new(0),
             traced: invoke::traced(),
-            by_owner: role == Role::Owner,
+            by_owner: role.is_owner(),
             attention: current.attention(),
             role: Cell::new(role),
             order: Order::new(engine.order()),
@@ -216,10 +193,7 @@ impl<'a> Batch<'a> {
 
     /// The pool whose entries a syscall thread executes: it gives others to theirs.
     pub(crate) fn pool(&self) -> Option<u8> {
-        match self.role.get() {
-            Role::Worker { pool, .. } => Some(pool),
-            Role::Owner | Role::Spinner { .. } => None,
-        }
+        self.role.get().pool()
     }
 
     pub(crate) fn has_pool(&self, pool: u8) -> bool {

@@ -6,10 +6,11 @@ mod poll;
 
 use self::poll::Polled;
 use crate::{
+    defs::Role,
     engine::Engine,
     pages::Pages,
     pool::{Here, Next, Pool, Woken},
-    run::{self, End, Role},
+    run::{self, End},
     sys::{
         process,
         thread::{self, Body, Name, Ops},

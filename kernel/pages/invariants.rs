@@ -4,7 +4,7 @@
 //! CONFIG_RUST_DEBUG_ASSERTIONS when entries are published. Others have none of it.
 
 use super::{Inner, Pages};
-use crate::pools::POOLS;
+use crate::defs::POOLS;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::uapi;
 

@@ -3,7 +3,7 @@
 //! Entries that wait for a syscall thread, each in its pool.
 
 use super::{Inner, Page, Pages};
-use crate::pools::{PoolSet, POOLS};
+use crate::defs::{PoolSet, POOLS};
 use crate::sys::{arch, lock::Guard, process, trace};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;

@@ -11,7 +11,10 @@ use super::{
     table::{Inner, State},
     Pool,
 };
-use crate::sys::{lock::Guard, process};
+use crate::{
+    defs::Bits,
+    sys::{lock::Guard, process},
+};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 // ORDERING: Read afresh in each round of polling, and again under the lock where it counts.
@@ -113,10 +116,8 @@ impl Pool {
     }
 
     fn wake_spinners_locked(&self, inner: &mut Guard<'_, Inner>) {
-        let mut left = inner.spinning;
-        while left != 0 {
-            inner.wake_spinner(left.trailing_zeros());
-            left &= left - 1;
+        for cpu in Bits(inner.spinning) {
+            inner.wake_spinner(cpu);
         }
     }
 

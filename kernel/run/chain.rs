@@ -297,10 +297,6 @@ impl Batch<'_> {
         self.batch.set(self.batch.get() & !all);
     }
 
-    fn set_busy(&self, index: u32) {
-        self.pages.area().entry(self.page.get(), index).set_busy();
-    }
-
     /// The entries from `first` to `last` are not executed.
     fn skip(&self, first: u32, last: u32) {
         for at in first..=last {

@@ -2,9 +2,9 @@
 
 //! The hand-off: what others go on with when a task blocks in a call, or is busy for long.
 
-use super::{Batch, Role, NOTHING};
+use super::{Batch, NOTHING};
 use crate::{
-    pools::PoolSet,
+    defs::{PoolSet, Role},
     sys::{
         hook::Blocking,
         invoke,
@@ -17,7 +17,7 @@ impl Batch<'_> {
     /// had blocked.
     pub(super) fn step_down(&self) {
         let role = self.role.get();
-        if let Role::Spinner { slot, .. } = role {
+        if let Role::Poller { slot, .. } = role {
             self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages);
             self.role.set(Role::Worker { pool: 0, slot });
             self.go_on_looping();
@@ -72,7 +72,7 @@ impl Blocking for Batch<'_> {
         }
         let role = self.role.get();
         self.engine.pools.blocked(role, more, self.pages);
-        if let Role::Spinner { slot, .. } = role {
+        if let Role::Poller { slot, .. } = role {
             self.role.set(Role::Worker { pool: 0, slot });
         }
     }

@@ -7,9 +7,10 @@
 
 use super::Worker;
 use crate::{
+    defs::Role,
     pages::Pages,
     pool::backlog::Streak,
-    run::{End, Role},
+    run::End,
     sys::{process, thread, trace},
 };
 use kernel::prelude::*;
@@ -219,7 +220,7 @@ impl Worker {
 
     /// Looks everywhere once.
     fn poll_round(&self, cpu: u32, known: &[Arc<Pages>]) -> Round {
-        let role = Role::Spinner {
+        let role = Role::Poller {
             slot: self.slot,
             cpu,
         };
