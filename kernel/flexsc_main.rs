@@ -4,7 +4,8 @@
 //!
 //! A program writes system calls into syscall pages that it shares with the kernel; its own
 //! threads, or syscall threads that live in the kernel and belong to it, execute them and write
-//! the results back.
+//! the results back. Every posted call reaches the kernel in one place: `call_kernel`, in
+//! `run/entry.rs`.
 //!
 //! | file          | what it owns                                                    |
 //! |---------------|-----------------------------------------------------------------|
@@ -20,8 +21,9 @@
 //! | `quota`       | how many pages each user and process has; what they are charged |
 //! | `worker`      | the life of one syscall thread, polling kernel cores            |
 //! | `wait`        | WAIT: inline execution, wait policies                           |
+//! | `dispatch`    | decides who executes an entry; has no side effects              |
 //! | `run`         | the batch that a task executes, and its hand-off when it blocks |
-//! | `dispatch`    | one entry: checks, policy, execution, restart                   |
+//! | `run::entry`  | one entry: `call_kernel`, restarts, its result                  |
 //! | `policy`      | the table of all system calls                                   |
 //! | `sys`         | the border to C                                                 |
 

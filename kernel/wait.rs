@@ -144,7 +144,7 @@ fn wait_at_once(
     policy: &Policy,
 ) -> Result<u32> {
     pages.count_wait();
-    let signal = run::run_owner(&engine, pages, current) == End::Signal;
+    let signal = run::execute_posted(&engine, pages, current) == End::Signal;
     let count = pages.count();
     if policy.missing(count) == 0 {
         return Ok(count.ready);
@@ -205,7 +205,7 @@ fn wait_long(
             }
         }
         sleep(engine, &pages, &policy, linger_until);
-        signal = run::run_owner(&engine, pages, current) == End::Signal;
+        signal = run::execute_posted(&engine, pages, current) == End::Signal;
     }
 }
 

@@ -95,7 +95,7 @@ impl Worker {
     }
 
     fn run(&self, role: Role, pages: &Arc<Pages>, page: u32, bits: u64) -> End {
-        run::run(&self.engine, role, pages.as_arc_borrow(), page, bits)
+        run::execute_claimed(&self.engine, role, pages.as_arc_borrow(), page, bits)
     }
 
     /// Before anything is done for the owner of `pages`, such as making a spare.

@@ -35,7 +35,7 @@ impl Order {
 
     /// The entries `bits` of `page` are next.
     pub(super) fn begin(&self, pages: &Pages, page: u32, bits: u64) {
-        self.start.set(start(pages, page, bits));
+        self.start.set(first(pages, page, bits));
         self.group.set(0);
         if self.kind == OrderKind::IoFirst {
             let io = Bits(bits).only(|index| goes_to_threads(pages, page, index));
@@ -74,7 +74,7 @@ impl Order {
 
 /// Which of `bits` comes first by index, round the page.
 #[inline(always)]
-pub(super) fn start(pages: &Pages, page: u32, bits: u64) -> u32 {
+pub(super) fn first(pages: &Pages, page: u32, bits: u64) -> u32 {
     const BOTH: u64 = 1 | (1 << (u64::BITS - 1));
     let start = pages.start(page);
     // A chain is cut there only where the entries on both sides are in the batch.

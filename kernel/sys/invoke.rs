@@ -52,20 +52,23 @@ impl Frame {
         unsafe { arch::set_args(self.regs, args) };
     }
 
-    /// Executes call `nr`, whose arguments are there, for the current task itself.
+    /// Executes call `nr`, whose arguments are there: if `OWNER` as the current task's own call,
+    /// otherwise on the current syscall thread for `owner`, a task of its process.
     ///
     /// The result may be one of `-ERESTART*`.
     #[inline(always)]
-    pub(crate) fn invoke_self(&self, nr: u16) -> Result<i64, Refusal> {
-        // SAFETY: By the invariant.
-        outcome(unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) })
-    }
-
-    /// As [`Self::invoke_self`], on a syscall thread for `owner`, a task of its process.
-    #[inline(always)]
-    pub(crate) fn invoke_for(&self, owner: &Thread, nr: u16) -> Result<i64, Refusal> {
-        // SAFETY: By the invariant; `owner` holds a reference to the task.
-        outcome(unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) })
+    pub(crate) fn invoke<const OWNER: bool>(
+        &self,
+        owner: &Thread,
+        nr: u16,
+    ) -> Result<i64, Refusal> {
+        outcome(if OWNER {
+            // SAFETY: By the invariant.
+            unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) }
+        } else {
+            // SAFETY: By the invariant; `owner` holds a reference to the task.
+            unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) }
+        })
     }
 }
 
