@@ -4,7 +4,7 @@
 
 use crate::{
     engine::Engine,
-    pages::Pages,
+    pages::{self, Pages},
     quota::Quota,
     sys::{abi, errno, file::Lines, miscdev::Device, notify::Poll, process::Current},
     wait::{self, Policy},
@@ -14,15 +14,6 @@ use kernel::ioctl::{_IO, _IOW, _IOWR};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
-
-/// Mappings of registrations begin at multiples of so many bytes of the file's offset.
-const STRIDE: usize = 1 << 20;
-const PAGE: usize = uapi::FLEXSC_PAGE_SIZE as usize;
-
-/// At which page of the file registration `id` begins.
-pub(crate) fn page_offset(id: u32) -> usize {
-    id as usize * (STRIDE / PAGE)
-}
 
 const MAGIC: u32 = uapi::FLEXSC_IOC_MAGIC;
 const REGISTER: u32 = _IOWR::<uapi::flexsc_register>(MAGIC, 0);
@@ -51,7 +42,7 @@ fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let pages = engine.register(r.pages)?;
     r.id = pages.id();
     r.ctrl_len = pages.area().ctrl_len() as u32;
-    r.mmap_offset = (page_offset(pages.id()) * PAGE) as u64;
+    r.mmap_offset = pages.offset();
     r.mmap_len = pages.area().len() as u64;
     if let Err(e) = abi::write(arg, r) {
         // Unless somebody has guessed its number and posted something.
@@ -190,11 +181,8 @@ impl Device for Engine {
         if !this.is_of(Current::get()) {
             return Err(EPERM);
         }
-        let stride = STRIDE / PAGE;
-        if page_offset % stride != 0 {
-            return Err(EINVAL);
-        }
-        this.get(page_offset / stride).map_err(|_| EINVAL)
+        let id = pages::id_at(page_offset).ok_or(EINVAL)?;
+        this.get(id).map_err(|_| EINVAL)
     }
 
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool> {

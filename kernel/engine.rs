@@ -2,12 +2,14 @@
 
 //! An engine: exception-less system calls for one process. One open file is one engine.
 
+mod debug;
 mod deferred;
+mod stats;
 
 use crate::{
-    defs::{OrderKind, PoolSet},
+    defs::OrderKind,
     pages::{Pages, Totals},
-    pools::Pools,
+    pool::Pools,
     quota::{Account, Quota},
     sys::{
         debugfs::Entry,
@@ -16,9 +18,7 @@ use crate::{
         notify::Notifier,
         owned::OwnedTable,
         process::{self, Cpus, Current, Process},
-        trace,
     },
-    worker::Worker,
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -58,7 +58,7 @@ pub(crate) struct Engine {
     /// Holds the engine until its descriptors and mappings are gone.
     pub(crate) debug: Entry<Engine>,
     /// As well.
-    pub(crate) deferred: Arc<Deferred<Engine>>,
+    pub(crate) deferred: Deferred<Engine>,
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
@@ -76,7 +76,7 @@ impl Engine {
             return Err(EPERM);
         }
         let account = Account::current(quota.clone())?;
-        let deferred = Arc::new(Deferred::new()?, GFP_KERNEL_ACCOUNT)?;
+        let deferred = Deferred::new()?;
         let engine = Arc::new(
             Engine {
                 number: ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
@@ -84,7 +84,7 @@ impl Engine {
                 account: Arc::new(account, GFP_KERNEL_ACCOUNT)?,
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
-                pools: Pools::new(MAX_REGISTRATIONS, deferred.clone())?,
+                pools: Pools::new(MAX_REGISTRATIONS, deferred.trigger().clone())?,
                 debug: Entry::new(),
                 deferred,
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
@@ -172,14 +172,8 @@ impl Engine {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Registers `pages` syscall pages for the current thread.
-    pub(crate) fn register(self: ArcBorrow<'_, Self>, pages: u32) -> Result<Arc<Pages>> {
-        if pages == 0 || pages > uapi::FLEXSC_MAX_PAGES {
-            return Err(EINVAL);
-        }
-        if !self.pools.first().has_threads() {
-            self.spawn(0)?;
-        }
+    /// Registers `pages` syscall pages for the current thread. See [`Self::register`].
+    pub(crate) fn add(&self, pages: u32) -> Result<Arc<Pages>> {
         let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
         // Until a core that polls knows of them.
         new.set_need_wakeup(true);
@@ -274,38 +268,10 @@ impl Engine {
         }
     }
 
-    /// KICK: somebody has to look at the doorbells of `id`.
-    pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
-        let pages = self.get(id)?;
-        self.pools.total().add_kick();
-        trace::kick(pages.owner(), pages.id());
-        self.look_for_backlog(None);
-        if self.pools.first().wake_spinners() {
-            return Ok(());
-        }
-        self.offloaded(
-            pages.offload_pending(self.pools.set()),
-            pages.as_arc_borrow(),
-        )
-    }
-
     /// CANCEL of entry `index` of `id`.
     pub(crate) fn cancel(&self, id: usize, index: u32) -> Result {
         let entries = uapi::FLEXSC_PAGE_ENTRIES;
         self.get(id)?.cancel(index / entries, index % entries)
-    }
-
-    /// Lets threads of `pools` execute what `pages` has offloaded.
-    fn offloaded(self: ArcBorrow<'_, Self>, pools: PoolSet, pages: ArcBorrow<'_, Pages>) -> Result {
-        self.pools.push(pools, pages);
-        for pool in pools.iter() {
-            // A signal is no limit: once more after it. At a limit the entries are answered, see
-            // `deferred.rs`.
-            if self.pools.is_starved(pool) && self.spawn(pool) == Err(ERESTARTNOINTR) {
-                return Err(ERESTARTNOINTR);
-            }
-        }
-        Ok(())
     }
 
     /// KICK, or the owner of `sleeper` before it sleeps in WAIT: does work wait that nobody
@@ -331,14 +297,6 @@ impl Engine {
     pub(crate) fn recruit(&self) {
         let usable = self.cpus.bits() & process::allowed_cpus();
         self.pools.first().recruit(usable, process::this_cpu());
-    }
-
-    /// Makes a thread for a call of the program's, which goes on after a signal.
-    pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
-        match Worker::spawn(self, pool) {
-            Err(EINTR) => Err(ERESTARTNOINTR),
-            other => other,
-        }
     }
 
     /// Nobody polls from now on: programs have to kick, and what they posted in the belief that

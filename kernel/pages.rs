@@ -17,6 +17,7 @@ mod offload;
 mod returned;
 mod waiting;
 
+pub(crate) use self::charge::id_at;
 use self::offload::Waiting;
 pub(crate) use self::waiting::Count;
 

@@ -12,11 +12,13 @@
 pub(crate) mod backlog;
 mod mirror;
 mod polling;
+mod pools;
 mod settings;
 mod starving;
 mod table;
 
 pub(crate) use self::mirror::Total;
+pub(crate) use self::pools::Pools;
 pub(crate) use self::settings::{Nice, Settings};
 pub(crate) use self::table::{Counters, State};
 use self::{
@@ -26,10 +28,9 @@ use self::{
 };
 use crate::{
     defs::Role,
-    engine::Engine,
     pages::Pages,
     sys::{
-        deferred::Deferred,
+        deferred::Trigger,
         errno,
         lock::{warn_once, Class, Guard, RawLock},
         process::{self, Thread},
@@ -83,7 +84,7 @@ pub(crate) struct Pool {
     inner: RawLock<Inner>,
     mirror: Arc<Mirror>,
     cores: Cores,
-    deferred: Arc<Deferred<Engine>>,
+    trigger: Arc<Trigger>,
     /// Entries that its threads have executed.
     executed: AtomicU64,
     stopping: AtomicBool,
@@ -95,7 +96,7 @@ impl Pool {
         number: u8,
         registrations: usize,
         total: Arc<Total>,
-        deferred: Arc<Deferred<Engine>>,
+        trigger: Arc<Trigger>,
     ) -> Result<Self> {
         let mut queue = KVec::with_capacity(registrations, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..registrations {
@@ -109,7 +110,7 @@ impl Pool {
             inner: RawLock::new(inner, Class::Pool),
             mirror,
             cores: Cores::default(),
-            deferred,
+            trigger,
             executed: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
@@ -451,7 +452,7 @@ impl Pool {
         } else if !inner.wake_idle() && inner.starting == 0 {
             // Nobody finds the core vacant; but another one may poll, or can.
             if !inner.rouse_spinner(self.cores.wanted()) {
-                self.deferred.trigger();
+                self.trigger.pull();
             }
         }
         self.notice(&mut inner);

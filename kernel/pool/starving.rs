@@ -2,9 +2,7 @@
 
 //! Work that nobody takes: all threads are blocked and no other one can be made, or nobody polls
 //! any more. Whoever finds that holds the pool's lock, maybe in the scheduler's hook, and leaves
-//! what is to be done about it to [`Engine::later`].
-//!
-//! [`Engine::later`]: crate::engine::Engine
+//! what is to be done about it to the engine's deferred work (`engine/deferred.rs`).
 
 use super::{
     table::{Inner, State},
@@ -54,7 +52,7 @@ impl Pool {
     /// To be called, under the lock, after what may have left work to nobody.
     pub(super) fn notice(&self, inner: &mut Inner) {
         if inner.begins_to_starve(process::now_ns) {
-            self.deferred.trigger();
+            self.trigger.pull();
         }
     }
 

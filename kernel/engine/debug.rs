@@ -2,8 +2,8 @@
 
 //! `/sys/kernel/debug/flexsc/TGID-NUMBER`: an engine with its registrations, pools and threads.
 
+use super::Engine;
 use crate::{
-    engine::Engine,
     pool::{Pool, State},
     sys::{debugfs::Show, file::Lines},
 };

@@ -2,7 +2,8 @@
 
 //! QUERY, QUERY_POOL and fdinfo: what an engine has counted.
 
-use crate::{engine::Engine, pool::Pool, sys::file::Lines};
+use super::Engine;
+use crate::{pool::Pool, sys::file::Lines};
 use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::{c_str, fmt, uapi};

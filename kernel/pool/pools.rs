@@ -4,12 +4,11 @@
 //! name none; the others are made when a program sets one of their parameters, and last as long
 //! as the engine, so that the scheduler's hook finds them without a lock.
 
+use super::{Pool, Total};
 use crate::{
     defs::{PoolSet, Role, POOLS},
-    engine::Engine,
     pages::Pages,
-    pool::{Pool, Total},
-    sys::{deferred::Deferred, once::OnceTable},
+    sys::{deferred::Trigger, once::OnceTable},
 };
 use core::sync::atomic::{AtomicU16, Ordering};
 use kernel::prelude::*;
@@ -23,20 +22,20 @@ pub(crate) struct Pools {
     open: AtomicU16,
     registrations: usize,
     total: Arc<Total>,
-    deferred: Arc<Deferred<Engine>>,
+    trigger: Arc<Trigger>,
 }
 
 impl Pools {
     /// The first pool only, for up to `registrations` registrations.
-    pub(crate) fn new(registrations: usize, deferred: Arc<Deferred<Engine>>) -> Result<Self> {
+    pub(crate) fn new(registrations: usize, trigger: Arc<Trigger>) -> Result<Self> {
         let total = Arc::new(Total::default(), GFP_KERNEL_ACCOUNT)?;
         Ok(Pools {
-            first: Pool::new(0, registrations, total.clone(), deferred.clone())?,
+            first: Pool::new(0, registrations, total.clone(), trigger.clone())?,
             others: OnceTable::new(),
             open: AtomicU16::new(PoolSet::of(0).to_raw()),
             registrations,
             total,
-            deferred,
+            trigger,
         })
     }
 
@@ -62,8 +61,8 @@ impl Pools {
     /// Makes `pool` where it was not made before. It is not in [`Self::set`] until it is opened.
     pub(crate) fn make(&self, pool: u8) -> Result<&Pool> {
         if self.get(pool).is_none() {
-            let (total, deferred) = (self.total.clone(), self.deferred.clone());
-            let new = Pool::new(pool, self.registrations, total, deferred)?;
+            let (total, trigger) = (self.total.clone(), self.trigger.clone());
+            let new = Pool::new(pool, self.registrations, total, trigger)?;
             let new = KBox::new(new, GFP_KERNEL_ACCOUNT)?;
             self.others.put(usize::from(pool), new)?;
         }

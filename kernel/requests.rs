@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a program asks of its engine and may need a new syscall thread for: REGISTER, KICK, SET.
+
+mod params;
+
+use crate::{defs::PoolSet, engine::Engine, pages::Pages, sys::trace, worker::Worker};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+use kernel::uapi;
+
+/// Requests.
+impl Engine {
+    /// REGISTER: `pages` syscall pages for the current thread.
+    pub(crate) fn register(self: ArcBorrow<'_, Self>, pages: u32) -> Result<Arc<Pages>> {
+        if pages == 0 || pages > uapi::FLEXSC_MAX_PAGES {
+            return Err(EINVAL);
+        }
+        if !self.pools.first().has_threads() {
+            self.spawn(0)?;
+        }
+        self.add(pages)
+    }
+
+    /// KICK: somebody has to look at the doorbells of `id`.
+    pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
+        let pages = self.get(id)?;
+        self.pools.total().add_kick();
+        trace::kick(pages.owner(), pages.id());
+        self.look_for_backlog(None);
+        if self.pools.first().wake_spinners() {
+            return Ok(());
+        }
+        self.offloaded(
+            pages.offload_pending(self.pools.set()),
+            pages.as_arc_borrow(),
+        )
+    }
+
+    /// Lets threads of `pools` execute what `pages` has offloaded.
+    fn offloaded(self: ArcBorrow<'_, Self>, pools: PoolSet, pages: ArcBorrow<'_, Pages>) -> Result {
+        self.pools.push(pools, pages);
+        for pool in pools.iter() {
+            // A signal is no limit: once more after it. At a limit the entries are answered, see
+            // `deferred.rs`.
+            if self.pools.is_starved(pool) && self.spawn(pool) == Err(ERESTARTNOINTR) {
+                return Err(ERESTARTNOINTR);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a thread for a call of the program's, which goes on after a signal.
+    pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
+        match Worker::spawn(self, pool) {
+            Err(EINTR) => Err(ERESTARTNOINTR),
+            other => other,
+        }
+    }
+}
