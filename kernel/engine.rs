@@ -179,7 +179,7 @@ impl Engine {
         new.set_need_wakeup(true);
         self.enter(&new)?;
         self.generation.fetch_add(1, Ordering::Release);
-        self.pools.first().wake_spinners();
+        self.pools.first().wake_pollers();
         Ok(new)
     }
 
@@ -222,7 +222,7 @@ impl Engine {
         pages.unregistered();
         self.generation.fetch_add(1, Ordering::Release);
         // A core that polls lets go of them.
-        self.pools.first().wake_spinners();
+        self.pools.first().wake_pollers();
         Ok(())
     }
 
@@ -279,7 +279,7 @@ impl Engine {
     /// that falls idle now, if any.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();
-        if first.spin_auto() == 0 {
+        if first.auto_pollers() == 0 {
             return;
         }
         let mut found = first.has_work();
@@ -309,7 +309,7 @@ impl Engine {
             let pools = pages.offload_pending(self.pools.set());
             self.pools.push(pools, pages.as_arc_borrow());
         });
-        if self.pools.first().spinning() != 0 {
+        if self.pools.first().polled_cpus() != 0 {
             // A core that has begun to poll meanwhile looks at the flags again.
             self.generation.fetch_add(1, Ordering::Release);
         }

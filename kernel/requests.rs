@@ -28,7 +28,7 @@ impl Engine {
         self.pools.total().add_kick();
         trace::kick(pages.owner(), pages.id());
         self.look_for_backlog(None);
-        if self.pools.first().wake_spinners() {
+        if self.pools.first().wake_pollers() {
             return Ok(());
         }
         self.offloaded(

@@ -78,9 +78,9 @@ impl Worker {
     /// Sees to it that a thread is ready to take over if this one blocks.
     ///
     /// False where it has to handle a signal first. At a limit it goes on without a spare: then
-    /// the entries behind one that blocks have to wait, see [`Pool::blocked`].
+    /// the entries behind one that blocks have to wait, see [`Pool::worker_sleeping`].
     ///
-    /// [`Pool::blocked`]: crate::pool::Pool::blocked
+    /// [`Pool::worker_sleeping`]: crate::pool::Pool::worker_sleeping
     fn provide_spare(&self) -> bool {
         if self.pool().has_spare() || self.pool().is_stopping() {
             return true;
@@ -175,10 +175,10 @@ impl Body for Worker {
             let alive = match pool.next(this.slot, here) {
                 Next::Stop => false,
                 Next::Serve(pages) => this.serve(&pages),
-                Next::Spin(cpu) => {
+                Next::Poll(cpu) => {
                     // It runs on one CPU until it settles again.
                     settled = 0;
-                    match this.spin(cpu) {
+                    match this.poll_cpu(cpu) {
                         Polled::MustEnd => false,
                         Polled::Failed => {
                             avoid = 1 << cpu;

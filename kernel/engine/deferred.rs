@@ -34,7 +34,7 @@ impl Engine {
         let grace = u64::from(GRACE_MS) * NS_PER_MS;
         if ns >= grace && pool.is_stuck() {
             // Whoever waits, and how ever: these entries have no other end.
-            for _ in 0..pool.counters().queued {
+            for _ in 0..pool.counters().now.queued {
                 // One may be on its way back meanwhile.
                 if !pool.is_stuck() {
                     break;

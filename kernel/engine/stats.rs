@@ -23,28 +23,28 @@ impl Engine {
             kicks: total.kicks(),
             waits: sum.waits,
             sleeps: sum.sleeps,
-            max_active: total.max_active().into(),
-            max_blocked: total.max_blocked().into(),
+            max_active: total.peak_running().into(),
+            max_blocked: total.peak_blocked().into(),
             pages: pages.into(),
             cancels: sum.cancels,
             chains: sum.chains,
             loop_rounds: sum.rounds,
-            spin_cpus: self.pools.first().spinning(),
+            spin_cpus: self.pools.first().polled_cpus(),
             pools: self.pools.set().len().into(),
             ..Default::default()
         };
         for pool in self.pools.iter() {
             let c = pool.counters();
             stats.handoffs += c.handoffs;
-            stats.spin_rounds += c.spin_rounds;
-            stats.spin_sleeps += c.spin_sleeps;
-            stats.threads += u64::from(c.threads);
-            stats.threads_idle += u64::from(c.idle);
-            stats.threads_created += c.created;
-            stats.threads_retired += c.retired;
-            stats.create_failed += c.create_failed;
-            stats.recruited += c.recruited;
-            stats.released += c.released;
+            stats.spin_rounds += c.pollers.rounds;
+            stats.spin_sleeps += c.pollers.sleeps;
+            stats.threads += u64::from(c.now.threads);
+            stats.threads_idle += u64::from(c.now.idle);
+            stats.threads_created += c.threads.created;
+            stats.threads_retired += c.threads.retired;
+            stats.create_failed += c.threads.create_failed;
+            stats.recruited += c.pollers.recruited;
+            stats.released += c.pollers.released;
         }
         stats
     }
@@ -73,20 +73,20 @@ impl Engine {
             size: size_of::<uapi::flexsc_pool_stats>() as u32,
             pool,
             cpus,
-            active_limit: place.active_limit().into(),
+            active_limit: place.concurrency_limit().into(),
             nice: i64::from(place.settings.nice()) as u64,
             executed: c.executed,
             handoffs: c.handoffs,
-            threads: c.threads.into(),
-            threads_idle: c.idle.into(),
-            threads_created: c.created,
-            threads_retired: c.retired,
-            create_failed: c.create_failed,
-            max_active: c.max_active.into(),
-            max_blocked: c.max_blocked.into(),
-            active: c.active.into(),
-            blocked: c.blocked.into(),
-            queued: c.queued.into(),
+            threads: c.now.threads.into(),
+            threads_idle: c.now.idle.into(),
+            threads_created: c.threads.created,
+            threads_retired: c.threads.retired,
+            create_failed: c.threads.create_failed,
+            max_active: c.peak.running.into(),
+            max_blocked: c.peak.blocked.into(),
+            active: c.now.nr_running.into(),
+            blocked: c.now.blocked.into(),
+            queued: c.now.queued.into(),
         })
     }
 

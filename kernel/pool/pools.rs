@@ -105,15 +105,15 @@ impl Pools {
 
     /// Called in the scheduler's hook: a task in this role blocks in a call; it leaves entries of
     /// `pages` to each pool in `more`.
-    pub(crate) fn blocked(&self, role: Role, more: PoolSet, pages: ArcBorrow<'_, Pages>) {
+    pub(crate) fn worker_sleeping(&self, role: Role, more: PoolSet, pages: ArcBorrow<'_, Pages>) {
         let own = self.of(role);
         self.push(more.without(own.number()), pages);
-        own.blocked(role, more.has(own.number()).then_some(pages));
+        own.worker_sleeping(role, more.has(own.number()).then_some(pages));
     }
 
-    /// Called in the scheduler's hook: the task is back, see [`Pool::unblocked`].
-    pub(crate) fn unblocked(&self, role: Role, looping: bool) {
-        self.of(role).unblocked(role, looping);
+    /// Called in the scheduler's hook: the task is back, see [`Pool::worker_running`].
+    pub(crate) fn worker_running(&self, role: Role, looping: bool) {
+        self.of(role).worker_running(role, looping);
     }
 
     /// See [`Pool::is_starved`].

@@ -13,7 +13,7 @@ pub(crate) struct Settings {
     /// 0: those of the engine.
     cpus: AtomicU64,
     /// 0: one for each CPU.
-    active: AtomicU32,
+    limit: AtomicU32,
     nice: AtomicI32,
     /// The nice value was set, so threads follow it.
     renice: AtomicBool,
@@ -35,7 +35,7 @@ impl Settings {
     pub(super) fn new(nice: i32) -> Self {
         Settings {
             cpus: AtomicU64::new(0),
-            active: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
             nice: AtomicI32::new(nice),
             renice: AtomicBool::new(false),
             privileged: AtomicBool::new(false),
@@ -65,12 +65,12 @@ impl Settings {
         self.changed();
     }
 
-    pub(crate) fn active(&self) -> u32 {
-        self.active.load(RELAXED)
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(RELAXED)
     }
 
-    pub(crate) fn set_active(&self, active: u32) {
-        self.active.store(active, RELAXED);
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, RELAXED);
     }
 
     /// The nice value, set or not.

@@ -25,7 +25,7 @@ impl Pool {
     }
 
     /// Starved, and nothing that has happened will change it. If a thread is on its way back and
-    /// blocks again, [`Self::blocked`] finds the pool starved anew.
+    /// blocks again, [`Self::worker_sleeping`] finds the pool starved anew.
     pub(crate) fn is_stuck(&self) -> bool {
         self.is_starved() && !self.is_one_coming_back() && self.is_starved()
     }

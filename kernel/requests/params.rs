@@ -85,8 +85,10 @@ impl Engine {
             return Err(EINVAL);
         }
         Ok(match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().spin_wish(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => self.pools.first().spin_auto().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().wished_cpus(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => {
+                self.pools.first().auto_pollers().into()
+            }
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
             uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => self.max_threads().into(),
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.retire_ms().into(),
@@ -113,7 +115,7 @@ impl Engine {
         }
         match change {
             Change::Cpus(cpus) => place.settings.set_cpus(cpus),
-            Change::Active(active) => place.settings.set_active(active),
+            Change::Active(active) => place.settings.set_limit(active),
             Change::Nice(nice) => place.settings.set_nice(nice),
         }
         let usable = match place.settings.cpus() {
@@ -132,7 +134,7 @@ impl Engine {
         let settings = &self.pools.get(pool).ok_or(ENOENT)?.settings;
         Ok(match param {
             uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS => settings.cpus(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => settings.active().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => settings.limit().into(),
             _ => i64::from(settings.nice()) as u64,
         })
     }
@@ -143,21 +145,21 @@ impl Engine {
             return Err(EINVAL);
         }
         let first = self.pools.first();
-        let before = first.spin_wish();
-        for _ in 0..first.set_spin_wish(mask) {
+        let before = first.wished_cpus();
+        for _ in 0..first.set_wished_cpus(mask) {
             if let Err(e) = self.spawn(0) {
-                first.set_spin_wish(before);
+                first.set_wished_cpus(before);
                 return Err(e);
             }
         }
-        if !first.shall_poll() {
+        if !first.wants_pollers() {
             self.poll_no_more();
         }
         Ok(())
     }
 
     fn set_spin_auto(self: ArcBorrow<'_, Self>, auto: u32) {
-        self.pools.first().set_spin_auto(auto);
+        self.pools.first().set_auto_pollers(auto);
     }
 }
 

@@ -64,7 +64,9 @@ impl Batch<'_> {
     pub(super) fn step_down(&self) {
         let role = self.role.get();
         if let Role::Poller { slot, .. } = role {
-            self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages);
+            self.engine
+                .pools
+                .worker_sleeping(role, PoolSet::EMPTY, self.pages);
             self.role.set(Role::Worker { pool: 0, slot });
             self.go_on_looping();
         }
@@ -73,7 +75,7 @@ impl Batch<'_> {
     /// The task has told others to take over, and goes on with its loop beside them.
     fn go_on_looping(&self) {
         self.sleep.is_looping.set(true);
-        self.engine.pools.unblocked(self.role.get(), true);
+        self.engine.pools.worker_running(self.role.get(), true);
         self.sleep.has_slept.set(true);
     }
 
@@ -86,7 +88,9 @@ impl Batch<'_> {
             return;
         };
         if !self.sleep.is_looping.get() && self.engine.pools.has_work(pool) {
-            self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages);
+            self.engine
+                .pools
+                .worker_sleeping(role, PoolSet::EMPTY, self.pages);
             self.go_on_looping();
         }
     }
@@ -115,7 +119,7 @@ impl Blocking for Batch<'_> {
             invoke::trace_block(process::weight(unstarted));
         }
         let role = self.role.get();
-        self.engine.pools.blocked(role, pools, self.pages);
+        self.engine.pools.worker_sleeping(role, pools, self.pages);
         if let Role::Poller { slot, .. } = role {
             self.role.set(Role::Worker { pool: 0, slot });
         }
@@ -127,7 +131,7 @@ impl Blocking for Batch<'_> {
                 self.pages.is_awake(self.page.get(), index);
             }
             let looping = self.sleep.is_looping.get();
-            self.engine.pools.unblocked(self.role.get(), looping);
+            self.engine.pools.worker_running(self.role.get(), looping);
         }
     }
 

@@ -64,7 +64,7 @@ struct Watch {
 /// Polling.
 impl Worker {
     /// Polls the doorbells on `cpu`.
-    pub(super) fn spin(&self, cpu: u32) -> Polled {
+    pub(super) fn poll_cpu(&self, cpu: u32) -> Polled {
         let pool = self.pool();
         let polled = if process::run_on(cpu) {
             self.poll(cpu)
@@ -73,7 +73,7 @@ impl Worker {
         };
         if polled != Polled::HandedOff {
             pool.release(cpu);
-            if !pool.spin_end(self.slot, cpu) {
+            if !pool.end_polling(self.slot, cpu) {
                 self.engine.as_arc_borrow().poll_no_more();
             }
         }
@@ -143,7 +143,7 @@ impl Worker {
     /// Looks at what others may have changed. True where the thread shall not poll here any more.
     fn must_give_up(&self, cpu: u32, watch: &mut Watch) -> bool {
         let pool = self.pool();
-        if pool.is_stopping() || !pool.wants_core(cpu) {
+        if pool.is_stopping() || !pool.wants_poller(cpu) {
             return true;
         }
         if self.engine.generation() != watch.seen {
@@ -208,10 +208,11 @@ impl Worker {
             // ORDERING: Pairs with the program's barrier between posting and reading the flag.
             process::full_barrier();
         };
-        self.pool().spin_sleep(self.slot, cpu, rounds, tell, || {
-            watch.known.iter().any(|pages| pages.any_pending())
-                || self.engine.generation() != watch.seen
-        });
+        self.pool()
+            .sleep_as_poller(self.slot, cpu, rounds, tell, || {
+                watch.known.iter().any(|pages| pages.any_pending())
+                    || self.engine.generation() != watch.seen
+            });
         for pages in watch.known.iter() {
             pages.set_need_wakeup(false);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is read without a pool's lock: a mirror of some of its counts, and what all pools of an
+//! Counts that are read without a pool's lock: copies of some of its own, and what all pools of an
 //! engine count together.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -66,18 +66,18 @@ impl Total {
     }
 
     /// Most threads that were ever taking entries at once.
-    pub(crate) fn max_active(&self) -> u32 {
+    pub(crate) fn peak_running(&self) -> u32 {
         self.executing.most.load(RELAXED)
     }
 
     /// Most calls that were ever blocked at once.
-    pub(crate) fn max_blocked(&self) -> u32 {
+    pub(crate) fn peak_blocked(&self) -> u32 {
         self.blocked.most.load(RELAXED)
     }
 }
 
 /// Of one pool; written under its lock.
-pub(super) struct Mirror {
+pub(super) struct LocklessCounts {
     total: Arc<Total>,
     /// Threads that are idle or starting.
     spares: AtomicU32,
@@ -85,9 +85,9 @@ pub(super) struct Mirror {
     queued: AtomicU32,
 }
 
-impl Mirror {
+impl LocklessCounts {
     pub(super) fn new(total: Arc<Total>) -> Self {
-        Mirror {
+        LocklessCounts {
             total,
             spares: AtomicU32::new(0),
             queued: AtomicU32::new(0),
@@ -114,11 +114,11 @@ impl Mirror {
         self.queued.store(queued, RELAXED);
     }
 
-    pub(super) fn executing_moved(&self, was: bool, is: bool) {
+    pub(super) fn count_executing(&self, was: bool, is: bool) {
         self.total.executing.moved(was, is);
     }
 
-    pub(super) fn blocked_moved(&self, was: bool, is: bool) {
+    pub(super) fn count_blocked(&self, was: bool, is: bool) {
         self.total.blocked.moved(was, is);
     }
 }
