@@ -4,10 +4,12 @@
 
 mod debug;
 mod deferred;
+mod settings;
 mod stats;
 
+use self::settings::Settings;
+
 use crate::{
-    defs::OrderKind,
     pages::{Pages, Totals},
     pool::Pools,
     quota::{Account, Quota},
@@ -20,21 +22,13 @@ use crate::{
         process::{self, Cpus, Current, Process},
     },
 };
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
 
 /// Registrations that one engine may have.
 const MAX_REGISTRATIONS: usize = 512;
-/// How long a kernel core polls in vain by default, in nanoseconds.
-const DEFAULT_IDLE_NS: u64 = 1_000_000;
-/// How long an idle thread stays by default, in milliseconds.
-const DEFAULT_RETIRE_MS: u32 = 1_000;
-
-/// Rounds of a chain's loop by default: a gibibyte, 16 KiB at a time.
-const DEFAULT_LOOP_MAX: u64 = 65_536;
-
 /// What the table's lock protects besides.
 #[derive(Default)]
 struct Sums {
@@ -62,11 +56,7 @@ pub(crate) struct Engine {
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
-    idle_ns: AtomicU64,
-    retire_ms: AtomicU32,
-    max_threads: AtomicU32,
-    order: AtomicU32,
-    loop_max: AtomicU64,
+    settings: Settings,
 }
 
 impl Engine {
@@ -89,11 +79,7 @@ impl Engine {
                 deferred,
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),
-                idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
-                retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
-                max_threads: AtomicU32::new(file::max_threads()),
-                order: AtomicU32::new(OrderKind::Posted as u32),
-                loop_max: AtomicU64::new(DEFAULT_LOOP_MAX),
+                settings: Settings::new(),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -139,32 +125,6 @@ impl Engine {
 
     pub(crate) fn cpus(&self) -> &Cpus {
         &self.cpus
-    }
-
-    pub(crate) fn idle_ns(&self) -> u64 {
-        self.idle_ns.load(Ordering::Relaxed)
-    }
-
-    /// ORDER.
-    #[inline(always)]
-    pub(crate) fn order(&self) -> OrderKind {
-        OrderKind::from_raw(self.order.load(Ordering::Relaxed))
-    }
-
-    /// LOOP_MAX.
-    pub(crate) fn loop_max(&self) -> u64 {
-        self.loop_max.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn retire_ms(&self) -> u32 {
-        self.retire_ms.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn max_threads(&self) -> u32 {
-        core::cmp::min(
-            self.max_threads.load(Ordering::Relaxed),
-            file::max_threads(),
-        )
     }
 
     /// Changes whenever pages are registered or unregistered.
@@ -313,31 +273,6 @@ impl Engine {
             // A core that has begun to poll meanwhile looks at the flags again.
             self.generation.fetch_add(1, Ordering::Release);
         }
-    }
-
-    /// See [`Self::idle_ns`].
-    pub(crate) fn set_idle_ns(&self, value: u64) {
-        self.idle_ns.store(value, Ordering::Relaxed);
-    }
-
-    /// See [`Self::retire_ms`].
-    pub(crate) fn set_retire_ms(&self, value: u32) {
-        self.retire_ms.store(value, Ordering::Relaxed);
-    }
-
-    /// See [`Self::max_threads`].
-    pub(crate) fn set_max_threads(&self, value: u32) {
-        self.max_threads.store(value, Ordering::Relaxed);
-    }
-
-    /// See [`Self::order`].
-    pub(crate) fn set_order(&self, value: OrderKind) {
-        self.order.store(value as u32, Ordering::Relaxed);
-    }
-
-    /// See [`Self::loop_max`].
-    pub(crate) fn set_loop_max(&self, value: u64) {
-        self.loop_max.store(value, Ordering::Relaxed);
     }
 
     /// Syscall pages now, and what all registrations so far have counted.

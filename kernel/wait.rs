@@ -165,32 +165,8 @@ fn wait_long(
     let mut linger_until = None;
     loop {
         let count = pages.count();
-        if policy.missing(count) == 0 {
-            return Ok(count.ready);
-        }
-        if signal || process::signal_pending() {
-            // The time of linger is a relative one: it would begin anew with each restart.
-            return Err(if policy.linger.is_some() && count.ready != 0 {
-                ERESTARTNOHAND
-            } else {
-                ERESTARTSYS
-            });
-        }
-        if let Need::AtMost(_) = policy.need {
-            if count.ready + count.unfinished == 0 {
-                return Err(errno::edeadlk());
-            }
-        }
-        if let Need::Some(n) = policy.need {
-            if count.ready + count.unfinished < n && linger_until.is_none() {
-                if policy.linger.is_none() || count.unfinished == 0 {
-                    return if count.ready != 0 && policy.linger.is_some() {
-                        Ok(count.ready)
-                    } else {
-                        Err(errno::edeadlk())
-                    };
-                }
-            }
+        if let Some(answer) = answer(&policy, count, signal, linger_until.is_some()) {
+            return answer;
         }
         let now = process::now_ns();
         if policy.timeout.is_some_and(|t| t <= now) {
@@ -206,6 +182,33 @@ fn wait_long(
         }
         sleep(engine, &pages, &policy, linger_until);
         signal = run::execute_posted(&engine, pages, current) == End::Signal;
+    }
+}
+
+/// What WAIT returns now, whatever the time is; nothing if it goes on waiting. `lingers`: the time
+/// of `linger` has begun.
+fn answer(policy: &Policy, count: Count, signal: bool, lingers: bool) -> Option<Result<u32>> {
+    if policy.missing(count) == 0 {
+        return Some(Ok(count.ready));
+    }
+    if signal || process::signal_pending() {
+        // The time of linger is a relative one: it would begin anew with each restart.
+        return Some(Err(if policy.linger.is_some() && count.ready != 0 {
+            ERESTARTNOHAND
+        } else {
+            ERESTARTSYS
+        }));
+    }
+    // Nothing that is in flight can satisfy the policy.
+    let can_come = count.ready + count.unfinished;
+    match policy.need {
+        Need::AtMost(_) if can_come == 0 => Some(Err(errno::edeadlk())),
+        Need::Some(n) if can_come < n && !lingers => match policy.linger {
+            Some(_) if count.unfinished != 0 => None,
+            Some(_) if count.ready != 0 => Some(Ok(count.ready)),
+            _ => Some(Err(errno::edeadlk())),
+        },
+        _ => None,
     }
 }
 
