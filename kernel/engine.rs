@@ -29,16 +29,16 @@ use kernel::uapi;
 
 /// Registrations that one engine may have.
 const MAX_REGISTRATIONS: usize = 512;
-/// What the table's lock protects besides.
+/// More data that the table's lock protects.
 #[derive(Default)]
 struct Sums {
     /// Syscall pages in all registrations.
     pages: u32,
-    /// What ended registrations have counted.
+    /// The counts of registrations that have ended.
     ended: Totals,
 }
 
-/// How many engines there were.
+/// How many engines there have been.
 static ENGINES: AtomicU32 = AtomicU32::new(0);
 
 /// See the module's documentation.
@@ -49,9 +49,9 @@ pub(crate) struct Engine {
     cpus: Cpus,
     notifier: Arc<Notifier>,
     pub(crate) pools: Pools,
-    /// Holds the engine until its descriptors and mappings are gone.
+    /// Holds a reference to the engine until its descriptors and mappings are gone.
     pub(crate) debug: Entry<Engine>,
-    /// As well.
+    /// As above.
     pub(crate) deferred: Deferred<Engine>,
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
@@ -86,13 +86,13 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Does the current task belong to the engine's process?
+    /// Returns true if the current task belongs to the engine's process.
     #[inline(always)]
     pub(crate) fn is_of(&self, current: Current) -> bool {
         self.process.has(current)
     }
 
-    /// The number by which people know it: in debugfs and in the names of its threads.
+    /// The number that people see, in debugfs and in the names of its threads.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -101,8 +101,9 @@ impl Engine {
         &self.notifier
     }
 
-    /// Does the thread whose call this is find a result that was not reaped, or entries that wait
-    /// for it? It looks at its own registrations, at the results of all if it has none.
+    /// Returns true if there is a result that was not reaped, or an entry that waits for the thread
+    /// whose call this is. A thread with registrations looks at its own, another one at the results
+    /// of all.
     pub(crate) fn is_ready_for_caller(&self) -> bool {
         let (mut has_own, mut own, mut any) = (false, false, false);
         self.for_each(|pages| {
@@ -135,7 +136,7 @@ impl Engine {
     /// Registers `pages` syscall pages for the current thread. See [`Self::register`].
     pub(crate) fn add(&self, pages: u32) -> Result<Arc<Pages>> {
         let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
-        // Until a core that polls knows of them.
+        // Until a poller knows of them.
         new.set_need_wakeup(true);
         self.enter(&new)?;
         self.generation.fetch_add(1, Ordering::Release);
@@ -143,7 +144,7 @@ impl Engine {
         Ok(new)
     }
 
-    /// Puts a registration into the table. `ENOSPC` at the limits.
+    /// Puts a registration into the table. Fails with `ENOSPC` at the limits.
     fn enter(&self, new: &Arc<Pages>) -> Result {
         self.table.enter(new, ENOSPC, |sums, id| {
             if sums.pages + new.len() > file::max_pages() {
@@ -155,7 +156,7 @@ impl Engine {
         })
     }
 
-    /// Ends a registration: by its owner or, when that has ended, by any thread of the process.
+    /// Ends a registration, for its owner or, when that has ended, for any thread of the process.
     pub(crate) fn unregister(&self, id: usize) -> Result {
         let pages = self.get(id)?;
         if !pages.owner().is_current() && !pages.owner().is_exiting() {
@@ -167,8 +168,8 @@ impl Engine {
         self.end(&pages)
     }
 
-    /// Ends a registration that the caller may end. `EBUSY` if anything is in flight, `ENOENT` if
-    /// another thread has ended it meanwhile.
+    /// Ends a registration that the caller may end. Fails with `EBUSY` if anything is in flight, with
+    /// `ENOENT` if another thread has ended it meanwhile.
     pub(crate) fn end(&self, pages: &Arc<Pages>) -> Result {
         pages.retire()?;
         self.pools.forget(pages);
@@ -181,7 +182,7 @@ impl Engine {
         }
         pages.unregistered();
         self.generation.fetch_add(1, Ordering::Release);
-        // A core that polls lets go of them.
+        // A poller lets go of them.
         self.pools.first().wake_pollers();
         Ok(())
     }
@@ -234,9 +235,9 @@ impl Engine {
         self.get(id)?.cancel(index / entries, index % entries)
     }
 
-    /// KICK, or the owner of `sleeper` before it sleeps in WAIT: does work wait that nobody
-    /// executes? Where it does so for long, and SPIN_AUTO allows it, a core is recruited: the one
-    /// that falls idle now, if any.
+    /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT: notes whether entries
+    /// wait that nobody executes. If that persists and SPIN_AUTO allows it, a CPU is recruited: the
+    /// one that falls idle now, if any.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();
         if first.auto_pollers() == 0 {
@@ -253,14 +254,14 @@ impl Engine {
         }
     }
 
-    /// Has another core poll, of those that the program may use. Not in the scheduler's hook.
+    /// Recruits another CPU, of those that the program may use. Not in the scheduler's hook.
     pub(crate) fn recruit(&self) {
         let usable = self.cpus.bits() & process::allowed_cpus();
         self.pools.first().recruit(usable, process::this_cpu());
     }
 
-    /// Nobody polls from now on: programs have to kick, and what they posted in the belief that
-    /// somebody polls goes to syscall threads.
+    /// Nobody polls from now on: programs have to kick. Syscall threads execute what they posted in
+    /// the belief that somebody polls.
     pub(crate) fn poll_no_more(&self) {
         self.for_each(|pages| {
             pages.set_need_wakeup(true);
@@ -270,20 +271,20 @@ impl Engine {
             self.pools.push(pools, pages.as_arc_borrow());
         });
         if self.pools.first().polled_cpus() != 0 {
-            // A core that has begun to poll meanwhile looks at the flags again.
+            // A poller that has begun meanwhile looks at the flags again.
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// Syscall pages now, and what all registrations so far have counted.
+    /// Syscall pages now, and the counts of all registrations so far.
     pub(crate) fn totals(&self) -> (u32, Totals) {
         let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
         self.for_each(|pages| sum += pages.totals());
         (pages, sum)
     }
 
-    /// The descriptors and mappings are gone: all threads end soon, those in calls too. What they
-    /// do not execute just now is freed at once.
+    /// The descriptors and mappings are gone: all threads end soon, also those in calls. Registrations
+    /// that no thread is executing for are freed at once.
     pub(crate) fn close(&self) {
         self.pools.stop();
         for id in 0..self.table.len() {

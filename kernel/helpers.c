@@ -159,7 +159,7 @@ bool flexsc_signal_pending(void)
  * what they may have been tracing. A syscall thread also does what other tasks
  * do on their way to user space. True where a signal is pending.
  */
-bool flexsc_breathe(void)
+bool flexsc_resched(void)
 {
 	cond_resched_tasks_rcu_qs();
 	syscall_thread_user_work();

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The syscall threads of a pool: who works, who idles, who is blocked, and what waits for them.
-//! After the manner of concurrency-managed workqueues: a thread that blocks in a call does not
-//! count as active, so another one takes over; one idle thread is always kept ready.
+//! The syscall threads of a pool: which of them work, idle or are blocked, and what waits for them.
+//! As in concurrency-managed workqueues, a thread that blocks in a call does not count as running,
+//! so another one takes over; one idle thread is always kept ready.
 //!
-//! The gate: entries are taken by active threads only, of which there are as many as the pool has
-//! usable CPUs, or fewer where a program says so. A thread that comes back from a call in which
-//! it has slept finishes its entry, and then has to pass the gate again. Kernel cores are active
-//! whenever they are awake: a program has asked for them.
+//! The concurrency limit: only running threads take entries. There are as many of them
+//! (`nr_running`) as the pool has usable CPUs, or fewer if the program says so. A thread that comes
+//! back from a call in which it has slept finishes its entry, but takes another one only if it is
+//! [readmitted](Pool::readmit). A poller that is awake always counts as running: the program has
+//! asked for it.
 
 pub(crate) mod backlog;
 mod counters;
@@ -40,7 +41,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-/// How often an idle thread looks whether a CPU that shall poll has come back.
+/// How often an idle thread checks whether a CPU that the program wants polled has come back.
 const LOOK_MS: u32 = 500;
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -52,7 +53,7 @@ pub(crate) enum Next {
     Serve(Arc<Pages>),
     /// Poll the doorbells on this CPU.
     Poll(u32),
-    /// Nobody polls any more: say so to the programs, and ask again.
+    /// Nobody polls any more: tell the programs, and ask again.
     NobodyPolls,
     /// Sleep with [`Pool::idle`].
     Idle,
@@ -66,11 +67,11 @@ pub(crate) enum Woken {
     Retire,
 }
 
-/// Where a thread stands when it asks what to do next.
+/// The CPUs of a thread that asks what to do next.
 pub(crate) struct Here {
     /// How many CPUs it may use.
     pub(crate) usable: u32,
-    /// CPUs that may poll, if any shall.
+    /// CPUs that may be polled, if the program wants any to be.
     pub(crate) may_poll: u64,
 }
 
@@ -132,18 +133,18 @@ impl Pool {
         counters
     }
 
-    /// What its threads have executed.
+    /// Its threads have executed so many entries more.
     pub(crate) fn add_executed(&self, entries: u32) {
         self.executed
             .fetch_add(u64::from(entries), Ordering::Relaxed);
     }
 
-    /// Is a thread ready to take over where one blocks? A look without the lock.
+    /// Returns true if a thread is ready to take over when another one blocks. Takes no lock.
     pub(crate) fn has_spare(&self) -> bool {
         self.lockless.has_spare()
     }
 
-    /// Do registrations wait for a thread? A look without the lock.
+    /// Returns true if registrations wait for a thread. Takes no lock.
     pub(crate) fn has_work(&self) -> bool {
         self.lockless.has_work()
     }
@@ -152,12 +153,12 @@ impl Pool {
         self.lock().counters.now.threads != 0
     }
 
-    /// The settings have changed: `usable` CPUs are for the threads now. Lets more threads work
-    /// where that is allowed now.
+    /// The settings have changed: the threads may use `usable` CPUs. Lets more threads work if the
+    /// limit allows it now.
     pub(crate) fn set_usable(&self, usable: u32) {
         let mut inner = self.lock();
         inner.usable = usable;
-        // Each one that is woken counts as active.
+        // Each one that is woken counts as running.
         for _ in 0..inner.queued() {
             if inner.counters.now.nr_running >= self.limit_in(&inner) || !inner.wake_idle() {
                 break;
@@ -180,11 +181,11 @@ impl Pool {
             inner.set_state(i, State::Polling);
             return Next::Poll(cpu);
         }
-        // It may have been woken to take over a core that is away now.
+        // It may have been woken to take over a CPU that is offline now.
         if inner.lost_poller() {
             return Next::NobodyPolls;
         }
-        // The gate. Whoever has passed it already counts among the active ones.
+        // A thread that was woken for work counts as running already.
         let others = inner.counters.now.nr_running - u32::from(inner.state(i).is_running());
         if others < self.limit_in(&inner) {
             if let Some(pages) = self.dequeue(&mut inner) {
@@ -207,7 +208,7 @@ impl Pool {
         pages
     }
 
-    /// Something from the queue for a thread that polls.
+    /// Takes a registration from the queue, for a poller.
     pub(crate) fn try_dequeue(&self) -> Option<Arc<Pages>> {
         if !self.has_work() {
             return None;
@@ -216,8 +217,8 @@ impl Pool {
     }
 
     /// The entries of one page of `pages`, which the caller has dequeued and goes on to execute.
-    /// If others have entries, the registration goes to the end of the queue: nobody waits for
-    /// ever behind one that is always filled again.
+    /// If other pages have entries, the registration goes to the end of the queue: no other one waits
+    /// for ever behind a registration that is always filled again.
     pub(crate) fn take(&self, pages: ArcBorrow<'_, Pages>) -> Option<(u32, u64)> {
         let mut inner = self.lock();
         let (page, bits, more) = pages.take_offloaded(self.number)?;
@@ -228,9 +229,9 @@ impl Pool {
         Some((page, bits))
     }
 
-    /// Lets one more thread work if the gate is open.
+    /// Lets one more thread work if the concurrency limit allows it.
     fn wake_one(&self, inner: &mut Guard<'_, Inner>) {
-        // One that polls looks at the queue too.
+        // A poller looks at the queue too.
         if !inner.rouse_poller(self.polled.wanted())
             && inner.counters.now.nr_running < self.limit_in(inner)
         {
@@ -243,11 +244,11 @@ impl Pool {
         let retire_at = process::now_ns() + u64::from(retire_ms) * NS_PER_MS;
         let woken = loop {
             process::sleep_prepare();
-            let (active, idle) = {
+            let (woken, idle) = {
                 let inner = self.lock();
                 (inner.state(i) != State::Idle, inner.counters.now.idle)
             };
-            if active || process::signal_pending() || self.is_stopping() {
+            if woken || process::signal_pending() || self.is_stopping() {
                 process::sleep_cancel();
                 break Woken::Look;
             }
@@ -266,7 +267,7 @@ impl Pool {
             let mut inner = self.lock();
             let late = process::now_ns() >= retire_at;
             if late && inner.state(i) == State::Idle && inner.counters.now.idle > 1 {
-                // Under one lock: nobody may give it work from here on.
+                // Under the same lock: nobody may give it work from here on.
                 inner.unlink_idle(i);
                 inner.set_state(i, State::Woken);
                 inner.counters.threads.retired += 1;
@@ -290,7 +291,7 @@ impl Pool {
     }
 
     fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: ArcBorrow<'_, Pages>) {
-        // What has ended has nothing to execute, and `forget` has been here or is yet to come.
+        // A registration that has ended has nothing to execute; `forget` has been here or will be.
         if pages.is_dead() || !pages.set_queued(self.number) {
             return;
         }
@@ -300,7 +301,7 @@ impl Pool {
         }
     }
 
-    /// Takes `pages`, which have ended, out of the queue: nobody puts them there again.
+    /// Takes `pages`, which have ended, out of the queue. Nobody queues them again.
     pub(crate) fn forget(&self, pages: &Pages) {
         let found = self.lock().unqueue(pages);
         // Dropped after the lock.
@@ -309,7 +310,7 @@ impl Pool {
         }
     }
 
-    /// Empties the queue; to be called when no thread is left or all are about to end.
+    /// Empties the queue. The caller ensures that no thread is left or that all are about to end.
     pub(crate) fn clear(&self) {
         loop {
             let pages = self.dequeue(&mut self.lock());

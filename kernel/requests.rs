@@ -22,7 +22,7 @@ impl Engine {
         self.add(pages)
     }
 
-    /// KICK: somebody has to look at the doorbells of `id`.
+    /// KICK: a poller or syscall threads have to look at the doorbells of `id`.
     pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
         let pages = self.get(id)?;
         self.pools.total().add_kick();
@@ -41,8 +41,8 @@ impl Engine {
     fn offloaded(self: ArcBorrow<'_, Self>, pools: PoolSet, pages: ArcBorrow<'_, Pages>) -> Result {
         self.pools.push(pools, pages);
         for pool in pools.iter() {
-            // A signal is no limit: once more after it. At a limit the entries are answered, see
-            // `deferred.rs`.
+            // After a signal the call is restarted. At a limit the entries are failed later, see
+            // `engine/deferred.rs`.
             if self.pools.is_starved(pool) && self.spawn(pool) == Err(ERESTARTNOINTR) {
                 return Err(ERESTARTNOINTR);
             }
@@ -50,7 +50,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a thread for a call of the program's, which goes on after a signal.
+    /// Makes a thread during a call of the program, which is restarted after a signal.
     pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
         match Worker::spawn(self, pool) {
             Err(EINTR) => Err(ERESTARTNOINTR),

@@ -29,7 +29,7 @@ use crate::{
     sys::{
         hook::Hook,
         invoke::{self, Frame},
-        process::{self, Attention, Current},
+        process::{self, Current, ThreadFlags},
         trace,
     },
 };
@@ -57,7 +57,7 @@ pub(crate) struct Batch<'a> {
     page: Cell<u32>,
     role: Cell<Role>,
     order: Order,
-    attention: Attention,
+    thread_flags: ThreadFlags,
     traced: bool,
     entries: Entries,
     results: Results,
@@ -115,9 +115,9 @@ pub(crate) fn execute_claimed(
 ) -> End {
     if matches!(role, Role::Poller { .. }) {
         // They were written on another CPU: one wait for all of them.
-        let places = pages.area().page(page);
+        let entries = pages.area().page(page);
         for index in Bits(bits) {
-            places.entry(index).set_busy();
+            entries.entry(index).set_busy();
         }
     }
     Hook::new(Batch::new(engine, role, pages, Current::get())).with(|batch| {
@@ -139,7 +139,7 @@ impl<'a> Batch<'a> {
             page: Cell::new(0),
             role: Cell::new(role),
             order: Order::new(engine.order()),
-            attention: current.attention(),
+            thread_flags: current.thread_flags(),
             traced: invoke::traced(),
             entries: Entries::new(),
             results: Results::new(),
@@ -268,9 +268,9 @@ impl<'a> Batch<'a> {
     fn walk_posted<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64) -> End {
         self.entries
             .set_first(order::first(&self.pages, page, bits));
-        let places = self.pages.area().page(page);
+        let entries = self.pages.area().page(page);
         while let Some(index) = self.entries.start_next() {
-            match self.try_plain::<OWNER>(frame, index, &places.entry(index)) {
+            match self.try_plain::<OWNER>(frame, index, &entries.entry(index)) {
                 Plain::Done => (),
                 Plain::Undecided => self.start(frame, index, Start::First),
                 Plain::Interrupted => self.start(frame, index, Start::Again),
@@ -312,7 +312,7 @@ impl<'a> Batch<'a> {
         if !OWNER && (self.dying.get() || self.must_stop()) {
             return Some(End::Dying);
         }
-        if self.attention.is_needed() && process::breathe() {
+        if self.thread_flags.is_needed() && process::resched_and_check_signal() {
             self.wake_later(self.offload_unstarted());
             return Some(End::Signal);
         }
@@ -322,10 +322,10 @@ impl<'a> Batch<'a> {
     /// Executes one entry, or the chain that begins with it, if this task is to do that.
     #[inline(never)]
     fn start(&self, frame: &Frame, index: u32, mut start: Start) {
-        let place = self.pages.area().entry(self.page.get(), index);
+        let entry = self.pages.area().entry(self.page.get(), index);
         let is_owner = self.is_owner();
         if is_owner && start == Start::First {
-            match self.try_ready(frame, index, &place) {
+            match self.try_ready(frame, index, &entry) {
                 Plain::Done => return,
                 Plain::Undecided => (),
                 Plain::Interrupted => start = Start::Again,
@@ -334,14 +334,14 @@ impl<'a> Batch<'a> {
         self.entries.in_chain.set(1 << index);
         // The results that are there must not wait for a call that may take long. If one blocks,
         // the hook publishes them.
-        let short = !is_owner && entry::is_short(&place);
+        let short = !is_owner && entry::is_short(&entry);
         if !is_owner && !short {
             self.publish();
         }
-        if place.head().is_chained() || self.is_continued(index) {
+        if entry.head().is_chained() || self.is_continued(index) {
             self.start_chain(frame, index);
         } else {
-            let e = place.take();
+            let e = entry.take();
             match self.execute(frame, index, &e, start) {
                 Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
                 Outcome::Offload(pool) => self.offload_to(pool, 1 << index, false),

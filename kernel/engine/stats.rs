@@ -63,9 +63,9 @@ impl Engine {
 
     /// QUERY_POOL.
     pub(crate) fn pool_stats(&self, pool: u32) -> Result<uapi::flexsc_pool_stats> {
-        let place = self.open_pool(pool)?;
-        let c = place.counters();
-        let cpus = match place.settings.cpus() {
+        let open = self.open_pool(pool)?;
+        let c = open.counters();
+        let cpus = match open.settings.cpus() {
             0 => self.cpus().bits(),
             cpus => cpus,
         };
@@ -73,8 +73,8 @@ impl Engine {
             size: size_of::<uapi::flexsc_pool_stats>() as u32,
             pool,
             cpus,
-            active_limit: place.concurrency_limit().into(),
-            nice: i64::from(place.settings.nice()) as u64,
+            active_limit: open.concurrency_limit().into(),
+            nice: i64::from(open.settings.nice()) as u64,
             executed: c.executed,
             handoffs: c.handoffs,
             threads: c.now.threads.into(),

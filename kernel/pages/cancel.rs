@@ -24,7 +24,7 @@ impl Pages {
 
     /// Called in the scheduler's hook: the current task goes to sleep in the call of an entry.
     /// Returns whether that was cancelled.
-    pub(crate) fn falls_asleep(&self, page: u32, index: u32) -> bool {
+    pub(crate) fn add_sleeper(&self, page: u32, index: u32) -> bool {
         self.area.entry(page, index).set_busy();
         let task = Thread::current();
         let mut inner = self.inner.lock();
@@ -37,7 +37,7 @@ impl Pages {
     }
 
     /// Called in the scheduler's hook: the current task is back.
-    pub(crate) fn is_awake(&self, page: u32, index: u32) {
+    pub(crate) fn remove_sleeper(&self, page: u32, index: u32) {
         let at = (page * ENTRIES + index) as usize;
         let mut inner = self.inner.lock();
         let task = inner.sleepers.get_mut(at).and_then(Option::take);

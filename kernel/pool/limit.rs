@@ -12,22 +12,23 @@ use kernel::sync::ArcBorrow;
 
 /// Concurrency.
 impl Pool {
+    /// As [`Self::concurrency_limit`], with the lock held.
     pub(super) fn limit_in(&self, inner: &Inner) -> u32 {
         let usable = core::cmp::max(inner.usable, 1);
         match self.settings.limit() {
             0 => usable,
-            active => core::cmp::min(active, usable),
+            limit => core::cmp::min(limit, usable),
         }
     }
 
-    /// How many threads may be active at once.
+    /// How many threads may run at once.
     pub(crate) fn concurrency_limit(&self) -> u32 {
         self.limit_in(&self.lock())
     }
 
-    /// Called in the scheduler's hook: a task in this role blocks in a call; `more` has entries
-    /// that it leaves. One lock and one wake-up: whoever takes over does the rest, or, if nobody
-    /// can, a kworker.
+    /// Called in the scheduler's hook: a task in this role is about to sleep in a call; `more` has
+    /// entries that it leaves. One lock and one wake-up: the thread that takes over does the rest,
+    /// or a kworker if no thread can.
     pub(crate) fn worker_sleeping(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) {
         let mut inner = self.lock();
         match role.slot() {
@@ -49,7 +50,7 @@ impl Pool {
         if !vacant {
             self.wake_one(&mut inner);
         } else if !inner.wake_idle() && inner.counts.starting == 0 {
-            // Nobody finds the core vacant; but another one may poll, or can.
+            // Nobody takes the CPU over; but another poller may be there, or be made.
             if !inner.rouse_poller(self.polled.wanted()) {
                 self.trigger.pull();
             }
@@ -57,7 +58,7 @@ impl Pool {
         self.notice(&mut inner);
     }
 
-    /// Called in the scheduler's hook: the task is back, and goes on with a loop if `looping`.
+    /// Called in the scheduler's hook: the task runs again, and goes on with a loop if `looping`.
     pub(crate) fn worker_running(&self, role: Role, looping: bool) {
         let mut inner = self.lock();
         match role.slot() {
@@ -67,16 +68,17 @@ impl Pool {
         }
     }
 
-    /// Lets thread `i`, which has slept in a call, through the gate where it is open.
+    /// Returns true if thread `i`, which has slept in a call, may take entries again; it then counts
+    /// as running.
     pub(crate) fn readmit(&self, i: u32) -> bool {
         let mut inner = self.lock();
         if inner.state(i).is_running() {
             return true;
         }
-        let open = inner.counters.now.nr_running < self.limit_in(&inner);
-        if open {
+        let admitted = inner.counters.now.nr_running < self.limit_in(&inner);
+        if admitted {
             inner.set_state(i, State::Working);
         }
-        open
+        admitted
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-// ORDERING: Counts only. Who acts on one of them looks again under the lock.
+// ORDERING: Counts only. A caller that acts on one of them looks again under the lock.
 const RELAXED: Ordering = Ordering::Relaxed;
 
 /// A number and the largest that it ever was.
@@ -44,7 +44,7 @@ pub(crate) struct Total {
 }
 
 impl Total {
-    /// Counts one thread more, where that makes `max` at most.
+    /// Counts one thread more, if that makes `max` at most.
     pub(super) fn add_thread(&self, max: u32) -> Result {
         self.threads
             .fetch_update(RELAXED, RELAXED, |n| (n < max).then_some(n + 1))
@@ -65,18 +65,18 @@ impl Total {
         self.kicks.load(RELAXED)
     }
 
-    /// Most threads that were ever taking entries at once.
+    /// The most threads that were ever taking entries at once.
     pub(crate) fn peak_running(&self) -> u32 {
         self.executing.most.load(RELAXED)
     }
 
-    /// Most calls that were ever blocked at once.
+    /// The most calls that were ever blocked at once.
     pub(crate) fn peak_blocked(&self) -> u32 {
         self.blocked.most.load(RELAXED)
     }
 }
 
-/// Of one pool; written under its lock.
+/// Counts of one pool; written under its lock.
 pub(super) struct LocklessCounts {
     total: Arc<Total>,
     /// Threads that are idle or starting.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kernel cores: which CPUs poll the doorbells, and the sleep of those that found nothing.
+//! Polled CPUs: on which CPUs a poller looks at the doorbells, and the sleep of pollers that have
+//! found nothing.
 //!
-//! Three sets: what the program wishes (SPIN_CPUS), what was recruited for a backlog
-//! (SPIN_AUTO), and what may poll at the moment: online and in the cpuset. A CPU that may not
-//! stays wished for, and polls when it may again.
+//! Three sets: CPUs that the program wishes for (SPIN_CPUS), CPUs that were recruited for a backlog
+//! (SPIN_AUTO), and CPUs that may be polled at the moment: online and in the cpuset. A CPU that may
+//! not stays wished for, and is polled when it may be again.
 
 use super::{
     backlog::Backlog,
@@ -17,10 +18,10 @@ use crate::{
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-// ORDERING: Read afresh in each round of polling, and again under the lock where it counts.
+// ORDERING: Read again in each round of polling, and under the lock before a decision.
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// Which CPUs shall poll.
+/// Which CPUs are to be polled.
 #[derive(Default)]
 pub(super) struct PolledCpus {
     /// SPIN_CPUS.
@@ -38,7 +39,7 @@ impl PolledCpus {
     }
 }
 
-/// Polling kernel cores.
+/// Pollers.
 impl Pool {
     /// SPIN_CPUS.
     pub(crate) fn wished_cpus(&self) -> u64 {
@@ -50,12 +51,12 @@ impl Pool {
         self.polled.auto.load(RELAXED)
     }
 
-    /// Shall `cpu` poll?
+    /// Returns true if `cpu` is to be polled.
     pub(crate) fn wants_poller(&self, cpu: u32) -> bool {
         self.polled.wanted() & (1 << cpu) != 0
     }
 
-    /// CPUs that may poll, if any shall. Not in the scheduler's hook.
+    /// CPUs that may be polled, if any is to be. Not in the scheduler's hook.
     pub(crate) fn may_poll(&self) -> u64 {
         if self.wants_pollers() {
             process::allowed_cpus()
@@ -64,12 +65,12 @@ impl Pool {
         }
     }
 
-    /// Shall any CPU poll?
+    /// Returns true if any CPU is to be polled.
     pub(crate) fn wants_pollers(&self) -> bool {
         self.polled.wanted() != 0
     }
 
-    /// CPUs that shall and may poll and have no thread that does.
+    /// CPUs that are to be polled and may be, and have no poller.
     pub(super) fn vacant(&self, inner: &Inner, may_poll: u64) -> u64 {
         self.polled.wanted() & may_poll & !inner.pollers.cpus()
     }
@@ -79,7 +80,7 @@ impl Pool {
         may_poll != 0 && self.vacant(&self.lock(), may_poll) != 0
     }
 
-    /// Sets the CPUs that shall poll, all of which may. Returns how many threads are missing.
+    /// Sets the CPUs to be polled, all of which may be. Returns how many threads are missing.
     pub(crate) fn set_wished_cpus(&self, wish: u64) -> u32 {
         let mut inner = self.lock();
         self.polled.wished.store(wish, RELAXED);
@@ -92,7 +93,7 @@ impl Pool {
         missing
     }
 
-    /// Sets how many CPUs may be recruited. Those that are too many go when they idle.
+    /// Sets how many CPUs may be recruited. If there are too many, some are released when they idle.
     pub(crate) fn set_auto_pollers(&self, auto: u32) {
         let mut inner = self.lock();
         self.polled.auto.store(auto, RELAXED);
@@ -103,12 +104,12 @@ impl Pool {
         }
     }
 
-    /// CPUs with a thread that polls, asleep or not.
+    /// CPUs with a poller, asleep or not.
     pub(crate) fn polled_cpus(&self) -> u64 {
         self.lock().pollers.cpus()
     }
 
-    /// Wakes all threads that gave up polling. Returns whether there is any that polls.
+    /// Wakes all pollers that sleep. Returns true if there is any poller.
     pub(crate) fn wake_pollers(&self) -> bool {
         let mut inner = self.lock();
         self.wake_pollers_locked(&mut inner);
@@ -121,11 +122,11 @@ impl Pool {
         }
     }
 
-    /// Thread `i` no longer polls on `cpu`, unless another one has taken that over. False where
-    /// nobody polls any more and programs have to be told.
+    /// Thread `i` no longer polls `cpu`, unless another thread has taken it over already. Returns
+    /// false if this leaves no poller and programs have to be told.
     pub(crate) fn end_polling(&self, i: u32, cpu: u32) -> bool {
         let mut inner = self.lock();
-        // A thread that dies in a call has been succeeded when it blocked there.
+        // If a thread dies in a call, another one has taken over when it blocked there.
         if matches!(inner.state(i), State::Polling | State::PollerAsleep(_)) {
             inner.pollers.end(cpu);
         }
@@ -133,14 +134,14 @@ impl Pool {
         !inner.lost_poller()
     }
 
-    /// A look at what waits: `found` where something was posted that nobody executes. True where
-    /// that persists and a core may be recruited for it.
+    /// Notes whether a look has `found` posted entries that nobody executes. Returns true if that
+    /// persists and a CPU may be recruited for it.
     pub(crate) fn note_backlog(&self, found: bool) -> bool {
         self.polled.backlog.note(found)
             && self.polled.recruited.load(RELAXED).count_ones() < self.auto_pollers()
     }
 
-    /// Has a CPU of `usable` poll, `favourite` if possible. One is always left to the program.
+    /// Recruits a CPU of `usable`, `favourite` if possible. One is always left to the program.
     pub(crate) fn recruit(&self, usable: u64, favourite: u32) {
         let mut inner = self.lock();
         let free = usable & !self.polled.wanted() & !inner.pollers.cpus();
@@ -158,12 +159,12 @@ impl Pool {
         if inner.wake_idle() {
             inner.counters.pollers.recruited += 1;
         } else {
-            // No thread to do it.
+            // There is no thread to do it.
             self.polled.recruited.store(recruited, RELAXED);
         }
     }
 
-    /// `cpu` has nothing to do: gives it back where it was recruited.
+    /// `cpu` has nothing to do. Returns true if it was recruited and is released now.
     pub(crate) fn release(&self, cpu: u32) -> bool {
         if self.polled.recruited.load(RELAXED) & (1 << cpu) == 0 {
             return false;
@@ -175,9 +176,9 @@ impl Pool {
         was
     }
 
-    /// Thread `i` gives up polling on `cpu` after so many `rounds` in vain and sleeps. Where no
-    /// other one polls it calls `tell`, so that programs kick. It does not sleep where `look`
-    /// finds something to do after that.
+    /// Thread `i`, the poller of `cpu`, sleeps after so many `rounds` in vain. If no other poller is
+    /// awake it calls `tell`, so that programs kick, and it does not sleep if `look` finds something
+    /// to do after that.
     pub(crate) fn sleep_as_poller(
         &self,
         i: u32,

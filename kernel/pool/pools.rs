@@ -26,7 +26,7 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// The first pool only, for up to `registrations` registrations.
+    /// Makes the first pool only, for up to `registrations` registrations.
     pub(crate) fn new(registrations: usize, trigger: Arc<Trigger>) -> Result<Self> {
         let total = Arc::new(Total::default(), GFP_KERNEL_ACCOUNT)?;
         Ok(Pools {
@@ -39,7 +39,7 @@ impl Pools {
         })
     }
 
-    /// Serves entries that name no pool; kernel cores belong to it.
+    /// The pool that serves entries that name none; the pollers belong to it.
     pub(crate) fn first(&self) -> &Pool {
         &self.first
     }
@@ -58,7 +58,7 @@ impl Pools {
         PoolSet::from_raw(self.open.load(Ordering::Acquire))
     }
 
-    /// Makes `pool` where it was not made before. It is not in [`Self::set`] until it is opened.
+    /// Makes `pool` if it does not exist. It is not in [`Self::set`] until it is opened.
     pub(crate) fn make(&self, pool: u8) -> Result<&Pool> {
         if self.get(pool).is_none() {
             let (total, trigger) = (self.total.clone(), self.trigger.clone());
@@ -103,15 +103,15 @@ impl Pools {
         }
     }
 
-    /// Called in the scheduler's hook: a task in this role blocks in a call; it leaves entries of
-    /// `pages` to each pool in `more`.
+    /// Called in the scheduler's hook: a task in this role is about to sleep in a call; it leaves
+    /// entries of `pages` to each pool in `more`.
     pub(crate) fn worker_sleeping(&self, role: Role, more: PoolSet, pages: ArcBorrow<'_, Pages>) {
         let own = self.of(role);
         self.push(more.without(own.number()), pages);
         own.worker_sleeping(role, more.has(own.number()).then_some(pages));
     }
 
-    /// Called in the scheduler's hook: the task is back, see [`Pool::worker_running`].
+    /// Called in the scheduler's hook: the task runs again, see [`Pool::worker_running`].
     pub(crate) fn worker_running(&self, role: Role, looping: bool) {
         self.of(role).worker_running(role, looping);
     }
@@ -131,7 +131,8 @@ impl Pools {
         self.get(pool).is_some_and(Pool::is_stuck)
     }
 
-    /// May a syscall thread in this role, which has slept in a call, execute further entries?
+    /// Returns true if a syscall thread in this role, which has slept in a call, may execute further
+    /// entries.
     pub(crate) fn readmit(&self, role: Role) -> bool {
         role.slot().is_some_and(|slot| self.of(role).readmit(slot))
     }
@@ -150,14 +151,14 @@ impl Pools {
         }
     }
 
-    /// Lets all threads end, those that are blocked too.
+    /// Ends all threads, also those that are blocked.
     pub(crate) fn stop(&self) {
         for pool in self.iter() {
             pool.stop();
         }
     }
 
-    /// Forgets what is queued. All registrations have ended.
+    /// Empties all queues. All registrations have ended.
     pub(crate) fn clear(&self) {
         for pool in self.iter() {
             pool.clear();

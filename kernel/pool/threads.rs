@@ -26,8 +26,8 @@ impl Pool {
         Some((slot.thread.as_ref().map_or(0, Thread::pid), slot.state))
     }
 
-    /// Reserves a slot for a thread that the caller is going to create, where all pools together
-    /// have fewer than `max`.
+    /// Reserves a slot for a thread that the caller is going to create, if all pools together have
+    /// fewer than `max`.
     pub(crate) fn reserve(&self, max: u32) -> Result<u32> {
         self.lockless.total().add_thread(max)?;
         let slot = self.reserve_slot();
@@ -56,7 +56,7 @@ impl Pool {
         }
     }
 
-    /// Makes the table larger than `len`, unless somebody else has.
+    /// Makes the table larger than `len`, unless another thread has.
     fn grow(&self, len: usize) -> Result {
         let new_len = core::cmp::max(8, len * 2);
         let mut slots = KVec::with_capacity(new_len, GFP_KERNEL_ACCOUNT)?;
@@ -86,15 +86,15 @@ impl Pool {
         Ok(())
     }
 
-    /// The thread for a reserved slot exists, or does not.
+    /// The thread for a reserved slot exists, or could not be made.
     ///
-    /// False where it does not and was to take over a core: nobody polls then.
+    /// Returns false if it could not and was to become the poller: nobody polls then.
     pub(crate) fn created(&self, i: u32, thread: Option<Thread>) -> bool {
         let mut inner = self.lock();
         if thread.is_none() {
             inner.counters.threads.create_failed += 1;
             self.free(&mut inner, i);
-            // Others may have counted on this one.
+            // Other threads may have counted on this one.
             if inner.queued() != 0 {
                 self.wake_one(&mut inner);
                 self.notice(&mut inner);
@@ -119,12 +119,12 @@ impl Pool {
         thread
     }
 
-    /// Thread `i` ends; it is not to be woken any more.
+    /// Thread `i` ends. Nobody may wake it any more.
     pub(crate) fn leave(&self, i: u32) {
         let thread = {
             let mut inner = self.lock();
             let thread = self.free(&mut inner, i);
-            // It may have been counted as active when work came.
+            // It may have counted as running when work came.
             if inner.queued() != 0 && !self.is_stopping() {
                 self.wake_one(&mut inner);
                 self.notice(&mut inner);
@@ -134,7 +134,7 @@ impl Pool {
         drop(thread);
     }
 
-    /// Lets all threads end, those that are blocked too: a few under each lock. Who is being
+    /// Ends all threads, also those that are blocked: a few under each lock. A thread that is being
     /// created meanwhile finds out by itself. May sleep.
     pub(crate) fn stop(&self) {
         // Under the lock: no slot is reserved after this.
@@ -145,11 +145,12 @@ impl Pool {
         let mut next = 0;
         while self.interrupt_some(next) {
             next = next.wrapping_add(STOP_AT_ONCE);
-            process::breathe();
+            process::resched_and_check_signal();
         }
     }
 
-    /// Interrupts [`STOP_AT_ONCE`] threads from slot `first` on. False if there is no such slot.
+    /// Interrupts [`STOP_AT_ONCE`] threads from slot `first` on. Returns false if there is no such
+    /// slot.
     fn interrupt_some(&self, first: usize) -> bool {
         let inner = self.lock();
         let Some(slots) = inner.slots.get(first..) else {

@@ -98,32 +98,33 @@ impl Engine {
         })
     }
 
-    /// SET of a parameter of one pool, which is made where it does not exist.
+    /// SET of a parameter of one pool, which is made if it does not exist.
     fn set_of_pool(self: ArcBorrow<'_, Self>, pool: u8, param: u32, value: u64) -> Result {
         let change = Change::new(param, value)?;
         if let Change::Nice(nice) = change {
-            // As setpriority(2) would have it for the pool's threads.
-            let now = self.pools.get(pool).map(|place| place.settings.nice());
+            // The rights are those that setpriority(2) would ask for.
+            let now = self.pools.get(pool).map(|pool| pool.settings.nice());
             if nice.value < now.unwrap_or_else(process::nice) && !nice.privileged {
                 return Err(EACCES);
             }
             process::check_nice(nice.value)?;
         }
-        let place = self.pools.make(pool)?;
-        if pool != 0 && !place.has_threads() {
-            self.spawn(pool)?;
+        let number = pool;
+        let pool = self.pools.make(number)?;
+        if number != 0 && !pool.has_threads() {
+            self.spawn(number)?;
         }
         match change {
-            Change::Cpus(cpus) => place.settings.set_cpus(cpus),
-            Change::Active(active) => place.settings.set_limit(active),
-            Change::Nice(nice) => place.settings.set_nice(nice),
+            Change::Cpus(cpus) => pool.settings.set_cpus(cpus),
+            Change::Limit(limit) => pool.settings.set_limit(limit),
+            Change::Nice(nice) => pool.settings.set_nice(nice),
         }
-        let usable = match place.settings.cpus() {
+        let usable = match pool.settings.cpus() {
             0 => self.cpus().bits(),
             cpus => cpus,
         };
-        place.set_usable((usable & process::allowed_cpus()).count_ones());
-        self.pools.open(place);
+        pool.set_usable((usable & process::allowed_cpus()).count_ones());
+        self.pools.open(pool);
         Ok(())
     }
 
@@ -166,7 +167,7 @@ impl Engine {
 /// A change of a pool's settings, checked.
 enum Change {
     Cpus(u64),
-    Active(u32),
+    Limit(u32),
     Nice(Nice),
 }
 
@@ -179,7 +180,7 @@ impl Change {
                 }
                 Change::Cpus(value)
             }
-            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => Change::Active(number(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => Change::Limit(number(value)?),
             _ => match i32::try_from(value as i64) {
                 Ok(value @ -20..=19) => Change::Nice(Nice {
                     value,

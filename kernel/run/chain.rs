@@ -3,10 +3,10 @@
 //! Chains: entries side by side of which each starts when the one before it has succeeded, with
 //! results passed on and loops. What they mean is said in the UAPI header.
 //!
-//! The task that has begun a chain goes on with it even after it has blocked. Only where an entry
-//! has to be executed by somebody else, the rest of the chain goes to that one, and what was
-//! executed is *held*: all results of a chain are published together at its end, so that no entry
-//! is used again while others may take its result.
+//! The task that has begun a chain goes on with it even after it has blocked. If another task has to
+//! execute an entry, it executes the rest of the chain too, and the entries before it are *held*:
+//! all results of a chain are published together at its end, so that no entry is reused while
+//! others may take its result.
 
 use super::{
     entry::Outcome,
@@ -23,9 +23,9 @@ use kernel::uapi;
 /// Entries of a page.
 const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
 
-/// Where a chain lies.
+/// The entries of a chain.
 struct Chain {
-    /// Its first entry, executed already where that is before `next`.
+    /// Its first entry, executed already if it is before `next`.
     first: u32,
     /// The entry to begin with.
     next: u32,
@@ -37,9 +37,9 @@ struct Chain {
 /// Entries of a loop between two looks at the clock.
 const ENTRIES_PER_LOOK: u32 = 16;
 
-/// How long a loop goes on until it lets others have a look: about what the scheduler gives to a
-/// task. By time, as a task that is alone on its CPU is never told to reschedule, and one that is
-/// preempted does not see that it was.
+/// How long a loop goes on until it lets others run: about what the scheduler gives to a task. By
+/// time, as a task that is alone on its CPU is never told to reschedule, and a task that is
+/// preempted does not notice.
 const TURN_NS: u64 = 4_000_000;
 
 /// The time that a loop takes.
@@ -56,7 +56,7 @@ impl Turn {
         }
     }
 
-    /// One entry more was executed. Is the time over? If so, the next turn begins.
+    /// One more entry was executed. Returns true if the time is over; then the next turn begins.
     fn is_over(&mut self) -> bool {
         self.entries += 1;
         if self.entries < ENTRIES_PER_LOOK {
@@ -81,8 +81,8 @@ fn has(e: &Entry, flag: u32) -> bool {
     u32::from(e.flags) & flag != 0
 }
 
-/// Does entry `at` of a chain that has failed start all the same? Not with the result of an entry
-/// that has none.
+/// Returns true if entry `at` of a chain that has failed starts nevertheless: never if it takes the
+/// result of an entry that has failed.
 fn starts_after_failure(at: u32, e: &Entry, results: &[i64; ENTRIES as usize]) -> bool {
     let missing = |take: u8| {
         let back = u32::from(take >> 3) + 1;
@@ -348,8 +348,8 @@ impl Batch<'_> {
         if over {
             self.give_way();
         }
-        if over || self.attention.is_needed() {
-            if process::breathe() && !walk.is_over(at) {
+        if over || self.thread_flags.is_needed() {
+            if process::resched_and_check_signal() && !walk.is_over(at) {
                 if self.is_owner() {
                     self.offload_rest(chain, at, 0, true);
                     return false;
@@ -425,9 +425,9 @@ impl Batch<'_> {
         }
         walk.rounds += 1;
         if walk.rounds >= self.engine.loop_max() {
-            let place = self.pages.area().entry(self.page.get(), at);
-            let shown = place.result();
-            place.put_result(shown, uapi::flexsc_reason_FLEXSC_REASON_BOUND as u8);
+            let entry = self.pages.area().entry(self.page.get(), at);
+            let shown = entry.result();
+            entry.put_result(shown, uapi::flexsc_reason_FLEXSC_REASON_BOUND as u8);
             return at + 1;
         }
         begin

@@ -11,7 +11,7 @@ use crate::{
     dispatch::{self, Decision, Facts, Request, Start},
     policy::{self, Class},
     sys::{
-        area::{Entry, Place},
+        area::{Entry, EntryRef},
         file,
         invoke::{self, Frame, Refusal},
         thread,
@@ -68,10 +68,10 @@ impl Facts for Lookup<'_> {
 
 /// Returns true for an entry by itself whose call never waits or does not copy much, unless the
 /// program changes it now.
-pub(super) fn is_short(place: &Place<'_>) -> bool {
-    let head = place.head();
+pub(super) fn is_short(entry: &EntryRef<'_>) -> bool {
+    let head = entry.head();
     let nr = head.nr();
-    let quick = policy::is_inline(nr) || policy::is_by_file(nr) && place.args()[2] < SHORT;
+    let quick = policy::is_inline(nr) || policy::is_by_file(nr) && entry.args()[2] < SHORT;
     quick && !head.is_chained()
 }
 
@@ -101,13 +101,13 @@ impl Batch<'_> {
         &self,
         frame: &Frame,
         index: u32,
-        place: &Place<'_>,
+        entry: &EntryRef<'_>,
         (nr, args): (u16, &[u64; 6]),
     ) -> Plain {
         frame.set_args(args);
         match self.call_kernel::<OWNER>(frame, index, nr) {
             Ok(result) if !verdict::is_interrupted(result) => {
-                place.put_result(result, 0);
+                entry.put_result(result, 0);
                 if !OWNER {
                     self.note_unpublished();
                 }
@@ -125,11 +125,11 @@ impl Batch<'_> {
         &self,
         frame: &Frame,
         index: u32,
-        place: &Place<'_>,
+        entry: &EntryRef<'_>,
     ) -> Plain {
-        match place.head().plain_nr() {
+        match entry.head().plain_nr() {
             Some(nr) if dispatch::is_plain_call(nr) => {
-                self.call_plain::<OWNER>(frame, index, place, (nr, &place.args()))
+                self.call_plain::<OWNER>(frame, index, entry, (nr, &entry.args()))
             }
             _ => Plain::Undecided,
         }
@@ -137,19 +137,19 @@ impl Batch<'_> {
 
     /// As [`Self::try_plain`], as the owner, for a call on a file that does not keep it waiting.
     #[inline(always)]
-    pub(super) fn try_ready(&self, frame: &Frame, index: u32, place: &Place<'_>) -> Plain {
-        let nr = match place.head().plain_nr() {
+    pub(super) fn try_ready(&self, frame: &Frame, index: u32, entry: &EntryRef<'_>) -> Plain {
+        let nr = match entry.head().plain_nr() {
             Some(nr) if dispatch::is_file_call(nr) => nr,
             _ => return Plain::Undecided,
         };
         if self.traced || self.is_continued(index) {
             return Plain::Undecided;
         }
-        let args = place.args();
+        let args = entry.args();
         if file::may_block(args[0] as u32) {
             return Plain::Undecided;
         }
-        self.call_plain::<true>(frame, index, place, (nr, &args))
+        self.call_plain::<true>(frame, index, entry, (nr, &args))
     }
 
     /// What entry `index`, which was copied to `e`, asks for.
@@ -257,8 +257,8 @@ impl Batch<'_> {
         if verdict::is_refusal(reason) {
             self.results.count_refused();
         }
-        let place = self.pages.area().entry(self.page.get(), index);
-        place.put_result(result, reason as u8);
+        let entry = self.pages.area().entry(self.page.get(), index);
+        entry.put_result(result, reason as u8);
         if self.traced {
             invoke::trace_complete(nr, self.number(index), result);
         }

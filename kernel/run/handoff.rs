@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hand-off: what other threads go on with when a task blocks in a call, or is busy for long.
+//! The hand-off: entries that other threads execute when a task blocks in a call or is busy for
+//! long.
 
 use super::Batch;
 use crate::{
@@ -104,7 +105,7 @@ impl Blocking for Batch<'_> {
         self.sleep.is_asleep.set(true);
         self.sleep.has_slept.set(true);
         self.publish();
-        if self.pages.falls_asleep(self.page.get(), index) {
+        if self.pages.add_sleeper(self.page.get(), index) {
             process::interrupt_self();
         }
         let unstarted = self.entries.unstarted();
@@ -128,7 +129,7 @@ impl Blocking for Batch<'_> {
     fn running(&self) {
         if self.sleep.is_asleep.take() {
             if let Some(index) = self.sleep.executing() {
-                self.pages.is_awake(self.page.get(), index);
+                self.pages.remove_sleeper(self.page.get(), index);
             }
             let looping = self.sleep.is_looping.get();
             self.engine.pools.worker_running(self.role.get(), looping);

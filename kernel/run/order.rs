@@ -13,7 +13,7 @@ use kernel::uapi;
 /// The order within one batch.
 pub(super) struct Order {
     kind: OrderKind,
-    /// The entry that comes first of those by index.
+    /// The first entry by index.
     start: Cell<u32>,
     /// Entries that come before all others.
     group: Cell<u64>,
@@ -61,7 +61,7 @@ impl Order {
         if group != 0 || self.kind == OrderKind::IoFirst {
             return group;
         }
-        // The next one by index, and all that have its number.
+        // The next entry by index, and all entries with its number.
         let start = self.start.get();
         let index = (todo.rotate_right(start).trailing_zeros() + start) % u64::BITS;
         let nr = pages.area().entry(page, index).head().nr();
@@ -72,12 +72,12 @@ impl Order {
     }
 }
 
-/// Which of `bits` comes first by index, round the page.
+/// The first of `bits` by index, round the page.
 #[inline(always)]
 pub(super) fn first(pages: &Pages, page: u32, bits: u64) -> u32 {
     const BOTH: u64 = 1 | (1 << (u64::BITS - 1));
     let start = pages.start(page);
-    // A chain is cut there only where the entries on both sides are in the batch.
+    // A chain is cut there only if the entries on both sides are in the batch.
     if bits.rotate_right(start) & BOTH == BOTH && start != 0 {
         return not_within_a_chain(pages, page, bits, start);
     }
@@ -97,12 +97,12 @@ fn linked(pages: &Pages, page: u32, index: u32) -> bool {
     pages.area().entry(page, index).head().is_linked()
 }
 
-/// Those of `bits` that follow another one in a chain.
+/// The entries of `bits` that follow another one in a chain.
 fn members(pages: &Pages, page: u32, bits: u64) -> u64 {
     (Bits(bits).only(|index| linked(pages, page, index)) << 1) & bits
 }
 
-/// Is this one for a syscall thread, as far as its number and flags tell?
+/// Returns true if the entry is for a syscall thread, as far as its number and flags tell.
 fn goes_to_threads(pages: &Pages, page: u32, index: u32) -> bool {
     let e = pages.area().entry(page, index).copy();
     let asynchronous = u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;

@@ -46,7 +46,7 @@ impl Entry {
         u32::from(self.flags) & !FLEXSC_ENTRY_FLAGS == 0
     }
 
-    /// Returns true if its only unknown flag is that of [`Place::mark_cancelled`].
+    /// Returns true if its only unknown flag is that of [`EntryRef::mark_cancelled`].
     pub(crate) fn is_marked(&self) -> bool {
         u32::from(self.flags & !CANCEL_MARK) & !FLEXSC_ENTRY_FLAGS == 0
     }
@@ -181,23 +181,23 @@ impl Area {
 
     /// The entries of `page`.
     #[inline(always)]
-    pub(crate) fn page(&self, page: u32) -> Places<'_> {
+    pub(crate) fn page(&self, page: u32) -> PageRef<'_> {
         let page = core::cmp::min(page, self.pages.wrapping_sub(1)) as usize;
-        // SAFETY: By the invariant there are `pages` pages from this place on, at least one.
+        // SAFETY: By the invariant there are `pages` pages from here on, at least one.
         let first = unsafe {
             self.base
                 .as_ptr()
                 .add(self.ctrl_len.wrapping_add(page * PAGE))
         };
         // INVARIANT: See above.
-        Places {
+        PageRef {
             first: first.cast(),
             _area: PhantomData,
         }
     }
 
     /// Entry `index` of `page`.
-    pub(crate) fn entry(&self, page: u32, index: u32) -> Place<'_> {
+    pub(crate) fn entry(&self, page: u32, index: u32) -> EntryRef<'_> {
         self.page(page).entry(index)
     }
 }
@@ -256,22 +256,22 @@ impl Doorbell<'_> {
     }
 }
 
-/// The places of the entries of one page.
+/// The entries of one page, in shared memory.
 ///
 /// # Invariants
 ///
 /// `first` is a valid, aligned pointer to a syscall page as long as the area lives.
-pub(crate) struct Places<'a> {
+pub(crate) struct PageRef<'a> {
     first: *mut flexsc_entry,
     _area: PhantomData<&'a Area>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> PageRef<'a> {
     /// Entry `index` of the page.
     #[inline(always)]
-    pub(crate) fn entry(&self, index: u32) -> Place<'a> {
+    pub(crate) fn entry(&self, index: u32) -> EntryRef<'a> {
         // INVARIANT: By the invariant the page has 64 entries.
-        Place {
+        EntryRef {
             // SAFETY: As above.
             entry: unsafe { self.first.add((index % 64) as usize) },
             _area: PhantomData,
@@ -279,17 +279,17 @@ impl<'a> Places<'a> {
     }
 }
 
-/// The place of an entry.
+/// An entry in shared memory.
 ///
 /// # Invariants
 ///
 /// `entry` is a valid, aligned pointer as long as the area lives.
-pub(crate) struct Place<'a> {
+pub(crate) struct EntryRef<'a> {
     entry: *mut flexsc_entry,
     _area: PhantomData<&'a Area>,
 }
 
-impl Place<'_> {
+impl EntryRef<'_> {
     /// The first eight bytes, read as one word.
     #[inline(always)]
     pub(crate) fn head(&self) -> Head {

@@ -8,13 +8,14 @@ use kernel::bindings;
 use kernel::c_str;
 use kernel::str::CStr;
 
-/// May reading from or writing to `fd` of the current process block for an unbounded time?
+/// Returns true if reading from or writing to `fd` of the current process may block for an unbounded
+/// time.
 pub(crate) fn may_block(fd: u32) -> bool {
     // SAFETY: Any number will do.
     unsafe { c::flexsc_file_may_block(fd) != 0 }
 }
 
-/// Parameter `enable`: may the current task open the device?
+/// Parameter `enable`: returns true if the current task may open the device.
 pub(crate) fn may_open() -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_may_open() }

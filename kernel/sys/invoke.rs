@@ -16,10 +16,10 @@ use kernel::ffi::c_long;
 pub(crate) enum Refusal {
     /// seccomp, ptrace or user dispatch decide over the owner's calls.
     Guarded,
-    /// The owner has unshared files, file system context or namespaces, or rights of its own to
-    /// memory.
+    /// The owner has unshared files, file system context or namespaces, or has protection keys of
+    /// its own.
     Context,
-    /// Only the owner itself can make the call, as the call has found out before it did anything.
+    /// Only the owner itself can make the call. The call has found that out before it did anything.
     OwnerOnly,
     /// The owner is exiting.
     Exiting,
@@ -109,7 +109,7 @@ pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<T>, f: impl FnOnce(&T, &Fra
     ret
 }
 
-/// Is anybody listening to the tracepoints of calls?
+/// Returns true if anybody listens to the tracepoints of calls.
 pub(crate) fn traced() -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_trace_enabled() }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The only place that touches `bindings` and C functions; everything above it is safe code.
+//! The only code that touches `bindings` and C functions, and the only `unsafe` code of the module;
+//! everything above it is safe.
 
 pub(crate) mod abi;
 pub(crate) mod arch;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A kernel core: a syscall thread that polls the doorbells on one CPU.
+//! A poller: a syscall thread that polls the doorbells on one CPU.
 //!
-//! A round that finds nothing takes no lock and reads no clock, and one that finds something no
-//! clock either: what costs more is done once in [`ROUNDS_PER_LOOK`] rounds in vain.
+//! A round in vain takes no lock and reads no clock, and a round that finds something reads no clock
+//! either: what costs more is done once in [`ROUNDS_PER_LOOK`] rounds in vain.
 
 use super::Worker;
 use crate::{
@@ -19,25 +19,25 @@ use kernel::sync::Arc;
 /// Rounds of polling in vain between two looks at the clock and the CPUs.
 const ROUNDS_PER_LOOK: u64 = 64;
 
-/// How long a polling thread waits until it tries again to make a spare one.
+/// How long a poller waits until it tries again to make a spare thread.
 const SPARE_RETRY_NS: u64 = 1_000_000;
 
 /// What a look at all doorbells has brought.
 enum Round {
     Busy,
     Idle,
-    /// The thread blocked in a call, and another one polls now.
+    /// The thread has blocked in a call, and another one polls now.
     HandedOff,
     /// The thread has to end.
     Dying,
 }
 
-/// Why a thread polls no more.
+/// Why a thread does not poll any more.
 #[derive(PartialEq, Eq)]
 pub(super) enum Polled {
-    /// The core is needed no more, or is away.
+    /// The CPU is not to be polled any more, or is offline.
     GivenUp,
-    /// It can't, although it may: the thread is not to try again at once.
+    /// It can not, although it may: the thread does not try again at once.
     Failed,
     /// Another thread polls now.
     HandedOff,
@@ -45,16 +45,17 @@ pub(super) enum Polled {
     MustEnd,
 }
 
-/// What a polling thread keeps in mind from round to round.
+/// What a poller remembers from round to round.
 struct Watch {
-    /// Registrations to poll, and the generation of the engine's table that they are from.
+    /// Registrations to poll.
     known: KVec<Arc<Pages>>,
+    /// Generation of the engine's table that `known` is from.
     seen: u32,
     /// Generation of the pool's settings.
-    settled: u32,
+    applied: u32,
     /// Rounds in vain since the last sleep.
     idle: u64,
-    /// When the rounds in vain began, once the clock was read.
+    /// When the rounds in vain began, as far as the clock was read.
     idle_since: Option<u64>,
     busy: Streak,
     /// When making a spare has failed.
@@ -63,7 +64,7 @@ struct Watch {
 
 /// Polling.
 impl Worker {
-    /// Polls the doorbells on `cpu`.
+    /// Polls the doorbells on `cpu` until there is a reason not to.
     pub(super) fn poll_cpu(&self, cpu: u32) -> Polled {
         let pool = self.pool();
         let polled = if process::run_on(cpu) {
@@ -80,7 +81,7 @@ impl Worker {
         polled
     }
 
-    /// The registrations to poll from now on, whose programs need not kick any more.
+    /// The registrations to poll from now on. Their programs need not kick any more.
     fn known(&self) -> Option<(u32, KVec<Arc<Pages>>)> {
         let seen = self.engine.generation();
         let known = self.engine.snapshot().ok()?;
@@ -95,7 +96,7 @@ impl Worker {
         Some(Watch {
             known,
             seen,
-            settled: self.pool().settings.generation(),
+            applied: self.pool().settings.generation(),
             idle: 0,
             idle_since: None,
             busy: Streak::default(),
@@ -108,7 +109,7 @@ impl Worker {
             return Polled::Failed;
         };
         loop {
-            if process::breathe() && thread::signal() {
+            if process::resched_and_check_signal() && thread::signal() {
                 return Polled::MustEnd;
             }
             if self.must_give_up(cpu, &mut watch) {
@@ -140,7 +141,7 @@ impl Worker {
         }
     }
 
-    /// Looks at what others may have changed. True where the thread shall not poll here any more.
+    /// Looks at what others may have changed. Returns true if the thread must not poll here any more.
     fn must_give_up(&self, cpu: u32, watch: &mut Watch) -> bool {
         let pool = self.pool();
         if pool.is_stopping() || !pool.wants_poller(cpu) {
@@ -152,9 +153,9 @@ impl Worker {
                 None => return true,
             }
         }
-        let settled = pool.settings.generation();
-        if settled != watch.settled {
-            watch.settled = settled;
+        let applied = pool.settings.generation();
+        if applied != watch.applied {
+            watch.applied = applied;
             self.renice();
         }
         false
@@ -167,7 +168,7 @@ impl Worker {
         }
     }
 
-    /// After a round in vain; sleeps when it is time to. False where the core is to be given up.
+    /// After a round in vain: sleeps when it is time to. Returns false if the CPU is to be given up.
     fn was_idle(&self, cpu: u32, watch: &mut Watch) -> bool {
         let engine = &self.engine;
         watch.busy.was_idle();
@@ -184,7 +185,7 @@ impl Worker {
             .no_spare_at
             .is_some_and(|at| now.saturating_sub(at) > SPARE_RETRY_NS)
         {
-            // What failed then may work now.
+            // Making a spare may work now.
             watch.no_spare_at = None;
         }
         if now.saturating_sub(*watch.idle_since.get_or_insert(now)) < idle_ns {
@@ -194,12 +195,12 @@ impl Worker {
         if self.pool().release(cpu) {
             return false;
         }
-        self.rest(cpu, watch);
+        self.sleep(cpu, watch);
         true
     }
 
     /// Sleeps until there is something to look at.
-    fn rest(&self, cpu: u32, watch: &mut Watch) {
+    fn sleep(&self, cpu: u32, watch: &mut Watch) {
         let rounds = core::mem::take(&mut watch.idle);
         let tell = || {
             for pages in watch.known.iter() {
@@ -226,15 +227,15 @@ impl Worker {
             cpu,
         };
         let mut any = false;
-        // One turn for the queue, however fast it is filled: the doorbells have theirs.
+        // One turn for the queue, however fast it is filled, so that the doorbells have theirs.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
             self.adopt(&pages);
             if let Some((page, bits)) = self.take(&pages) {
-                match self.run(role, &pages, page, bits) {
+                match self.execute(role, &pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
                     End::Dying => return Round::Dying,
-                    // What interrupted one call shall not meet the next.
+                    // The signal that interrupted one call must not interrupt the next.
                     End::Signal if Self::must_end() => return Round::Dying,
                     End::Complete | End::Signal => (),
                 }
@@ -249,10 +250,10 @@ impl Worker {
                 any = true;
                 self.adopt(pages);
                 trace::post(pages.owner(), pages.id(), page, bits);
-                match self.run(role, pages, page, bits) {
+                match self.execute(role, pages, page, bits) {
                     End::HandedOff => return Round::HandedOff,
                     End::Dying => return Round::Dying,
-                    // What interrupted one call shall not meet the next.
+                    // The signal that interrupted one call must not interrupt the next.
                     End::Signal if Self::must_end() => return Round::Dying,
                     End::Complete | End::Signal => (),
                 }
