@@ -76,7 +76,8 @@ pub(crate) fn execute_posted(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner
         None if pages.has_returned() => pages.len(),
         None => return End::Complete,
     };
-    let hook = Hook::new(Batch::new(engine, Role::Owner, pages, owner));
+    let batch = Batch::new(engine, Role::Owner, pages, owner);
+    let hook = Hook::new(batch, pages.owner());
     invoke::with_frame(&hook, |batch, frame| {
         for page in first..pages.len() {
             let bits = pages.claim(page);
@@ -120,7 +121,8 @@ pub(crate) fn execute_claimed(
             entries.entry(index).set_busy();
         }
     }
-    Hook::new(Batch::new(engine, role, pages, Current::get())).with(|batch| {
+    let batch = Batch::new(engine, role, pages, Current::get());
+    Hook::new(batch, pages.owner()).with(|batch| {
         let continued = batch.continues_chain(page, bits);
         let end = batch.execute_page::<false>(&Frame::of_thread(), page, bits, continued);
         if batch.dying.get() {

@@ -6,11 +6,7 @@
 use super::Batch;
 use crate::{
     defs::{PoolSet, Role},
-    sys::{
-        hook::Blocking,
-        invoke,
-        process::{self, Thread},
-    },
+    sys::{hook::Blocking, invoke, process},
 };
 
 impl Batch<'_> {
@@ -134,9 +130,5 @@ impl Blocking for Batch<'_> {
             let looping = self.sleep.is_looping.get();
             self.engine.pools.worker_running(self.role.get(), looping);
         }
-    }
-
-    fn owner(&self) -> &Thread {
-        self.pages.owner()
     }
 }

@@ -92,6 +92,9 @@ impl<T: Later> Deferred<T> {
         Some(unsafe { Arc::<T>::from_foreign(data) })
     }
 
+    /// # Safety
+    ///
+    /// Called by `deferred.c` with the data that `start` has set, before `stop` returns.
     unsafe extern "C" fn run(data: *mut c_void) -> c_uint {
         // SAFETY: The data is an `Arc<T>` that `stop` takes back after this has returned.
         let this = unsafe { Arc::<T>::borrow(data) };

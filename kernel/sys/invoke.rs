@@ -97,7 +97,7 @@ fn refusal(error: c_long) -> Refusal {
 /// Runs `f`, in which the current task of user space executes calls and reports to `hook` when it
 /// blocks, and then restores its registers.
 #[inline(always)]
-pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<T>, f: impl FnOnce(&T, &Frame) -> R) -> R {
+pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, &Frame) -> R) -> R {
     let mut saved = MaybeUninit::<bindings::syscall_frame>::uninit();
     // SAFETY: The frame is valid for writes; the call fills it in. The hook outlives the matching
     // call below: nothing in between unwinds.

@@ -162,6 +162,9 @@ impl<T: Device> Vtable<T> {
         unsafe { Arc::<T>::borrow((*file).private_data) }
     }
 
+    /// # Safety
+    ///
+    /// Called by misc_open() for a device of a `Registration<T>`, with a file that is being opened.
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The file is being opened; misc_open() has stored the device.
         let device = unsafe { (*file).private_data }.cast::<Opaque<bindings::miscdevice>>();
@@ -178,12 +181,19 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS as the last operation on a file that `open` has opened.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: Stored by `open`; this is the last call for the file.
         T::release(unsafe { Arc::<T>::from_foreign((*file).private_data) });
         0
     }
 
+    /// # Safety
+    ///
+    /// Called by syscall_wait_ioctl() with an open file of this device, to which the caller holds a
+    /// reference.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The core passes an open file of this device, with a reference.
         match T::ioctl(unsafe { Self::borrow(file) }, cmd, arg as usize) {
@@ -192,6 +202,10 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by flexsc_wait(2) with an open file of this device, to which the caller holds a
+    /// reference.
     unsafe extern "C" fn wait(file: *mut bindings::file, arg: c_ulong) -> c_long {
         // SAFETY: The core passes an open file of this device, with a reference.
         match T::wait(unsafe { Self::borrow(file) }, arg as usize) {
@@ -200,6 +214,10 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of this device, to which the caller holds a reference, and
+    /// a mapping of it that is being made, with the address space locked for writing.
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -235,6 +253,9 @@ impl<T: Device> Vtable<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the memory management for a copy of a mapping that `mmap` has made.
     unsafe extern "C" fn mapping_open(vma: *mut bindings::vm_area_struct) {
         // SAFETY: `vma` is a copy of one that owns a reference, which it is to own too.
         let owner = unsafe { ArcBorrow::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
@@ -242,6 +263,9 @@ impl<T: Device> Vtable<T> {
         mem::forget(Arc::from(owner));
     }
 
+    /// # Safety
+    ///
+    /// Called by the memory management once for each mapping that `mmap` or `mapping_open` has made.
     unsafe extern "C" fn mapping_close(vma: *mut bindings::vm_area_struct) {
         // SAFETY: Each mapping owns the reference that `mmap` or `mapping_open` has given to it.
         let owner = unsafe { Arc::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
@@ -249,6 +273,11 @@ impl<T: Device> Vtable<T> {
     }
 
     /// For debuggers and `/proc/PID/mem`, from which VM_IO keeps the pages themselves.
+    ///
+    /// # Safety
+    ///
+    /// Called by the memory management for a mapping that `mmap` or `mapping_open` has made, locked for
+    /// reading, with `len` bytes at `buf`.
     unsafe extern "C" fn mapping_access(
         vma: *mut bindings::vm_area_struct,
         addr: c_ulong,
@@ -274,6 +303,10 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of this device that stays open during the call. `table` may
+    /// be null.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
@@ -287,6 +320,10 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by procfs with an open file of this device, to which the caller holds a reference, and the
+    /// `seq_file` that it writes.
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
         // SAFETY: procfs passes an open file of this device, with a reference.
         T::show(unsafe { Self::borrow(file) }, &file::Lines(m));

@@ -98,12 +98,18 @@ impl<T: Body> Ops<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the core, once, on a thread that `create` has made with `data`.
     unsafe extern "C" fn run(data: *mut c_void) {
         // SAFETY: `data` comes from `into_foreign` in `create`; `release` comes after this.
         let this = unsafe { Arc::<T>::borrow(data) };
         T::run(this);
     }
 
+    /// # Safety
+    ///
+    /// Called by the core, once and last, for a thread that `create` has made with `data`.
     unsafe extern "C" fn release(data: *mut c_void) {
         // SAFETY: As above; this is the last use.
         drop(unsafe { Arc::<T>::from_foreign(data) });
