@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     pages::{self, Pages},
     quota::Quota,
-    sys::{abi, errno, file::Lines, miscdev::Device, notify::Poll, process::Current},
+    sys::{abi, errno, lines::Lines, miscdev::Device, notify::Poll, process::Current},
     wait::{self, Policy},
 };
 use core::mem::size_of;

@@ -16,9 +16,9 @@ use crate::{
     sys::{
         debugfs::Entry,
         deferred::Deferred,
-        file,
         notify::Notifier,
         owned::OwnedTable,
+        params,
         process::{self, Cpus, Current, Process},
     },
 };
@@ -62,7 +62,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine for the current process.
     pub(crate) fn new(quota: &Arc<Quota>) -> Result<Arc<Self>> {
-        if !file::may_open() {
+        if !params::may_open() {
             return Err(EPERM);
         }
         let account = Account::current(quota.clone())?;
@@ -147,7 +147,7 @@ impl Engine {
     /// Puts a registration into the table. Fails with `ENOSPC` at the limits.
     fn enter(&self, new: &Arc<Pages>) -> Result {
         self.table.enter(new, ENOSPC, |sums, id| {
-            if sums.pages + new.len() > file::max_pages() {
+            if sums.pages + new.len() > params::max_pages() {
                 return Err(ENOSPC);
             }
             sums.pages += new.len();

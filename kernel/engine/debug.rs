@@ -5,7 +5,7 @@
 use super::Engine;
 use crate::{
     pool::{Pool, State},
-    sys::{debugfs::Show, file::Lines},
+    sys::{debugfs::Show, lines::Lines},
 };
 use kernel::fmt;
 

@@ -3,7 +3,7 @@
 //! The settings of an engine that SET changes and GET shows. Those of a pool are its own.
 
 use super::Engine;
-use crate::{defs::OrderKind, sys::file};
+use crate::{defs::OrderKind, sys::params};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 // ORDERING: Each value stands for itself.
@@ -32,7 +32,7 @@ impl Settings {
         Settings {
             idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
             retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
-            max_threads: AtomicU32::new(file::max_threads()),
+            max_threads: AtomicU32::new(params::max_threads()),
             order: AtomicU32::new(OrderKind::Posted as u32),
             loop_max: AtomicU64::new(DEFAULT_LOOP_MAX),
         }
@@ -64,7 +64,10 @@ impl Engine {
     /// MAX_THREADS: how many syscall threads all pools may have, as far as the module's parameter
     /// allows that now.
     pub(crate) fn max_threads(&self) -> u32 {
-        core::cmp::min(self.settings.max_threads.load(RELAXED), file::max_threads())
+        core::cmp::min(
+            self.settings.max_threads.load(RELAXED),
+            params::max_threads(),
+        )
     }
 
     /// See [`Self::max_threads`].

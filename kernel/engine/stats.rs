@@ -3,7 +3,7 @@
 //! QUERY, QUERY_POOL and fdinfo: what an engine has counted.
 
 use super::Engine;
-use crate::{pool::Pool, sys::file::Lines};
+use crate::{pool::Pool, sys::lines::Lines};
 use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::{c_str, fmt, uapi};

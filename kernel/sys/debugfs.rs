@@ -2,7 +2,7 @@
 
 //! A file in debugfs for each engine.
 
-use super::{c, file::Lines};
+use super::{c, lines::Lines};
 use core::{
     ffi::c_void,
     marker::PhantomData,

@@ -2,7 +2,7 @@
 
 //! A misc device whose open files are `Arc`s. In the shape of the later `kernel::miscdevice`.
 
-use super::{area::Area, c, file, notify::Poll};
+use super::{area::Area, c, lines::Lines, notify::Poll, params};
 use core::{
     marker::PhantomData,
     mem::{self, MaybeUninit},
@@ -35,7 +35,7 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// poll(2): waits with `poll`, then says whether there is something to read.
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool>;
     /// `/proc/PID/fdinfo/FD`.
-    fn show(this: ArcBorrow<'_, Self>, lines: &file::Lines);
+    fn show(this: ArcBorrow<'_, Self>, lines: &Lines);
     /// The last descriptor and the last mapping are gone.
     fn release(this: Arc<Self>);
 }
@@ -87,7 +87,7 @@ impl<T: Device> Registration<T> {
             device.minor = bindings::MISC_DYNAMIC_MINOR as _;
             device.name = name.as_char_ptr();
             device.fops = &Vtable::<T>::TABLE.0;
-            device.mode = file::device_mode();
+            device.mode = params::device_mode();
             let (ioctl, wait) = (Vtable::<T>::ioctl, Vtable::<T>::wait);
             // SAFETY: The operations are this module's, and no file is open yet.
             unsafe {
@@ -326,6 +326,6 @@ impl<T: Device> Vtable<T> {
     /// `seq_file` that it writes.
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
         // SAFETY: procfs passes an open file of this device, with a reference.
-        T::show(unsafe { Self::borrow(file) }, &file::Lines(m));
+        T::show(unsafe { Self::borrow(file) }, &Lines(m));
     }
 }
