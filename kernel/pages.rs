@@ -15,10 +15,13 @@ mod charge;
 mod invariants;
 mod offload;
 mod returned;
+mod stats;
 mod waiting;
 
 pub(crate) use self::charge::id_at;
 use self::offload::Waiting;
+pub(crate) use self::stats::Totals;
+use self::stats::{OwnerStats, WorkerStats};
 pub(crate) use self::waiting::Count;
 
 use crate::defs::POOLS;
@@ -79,90 +82,6 @@ struct Page {
     offloaded: [u64; POOLS],
 }
 
-/// What a registration has counted so far.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Totals {
-    /// Entries accepted.
-    pub(crate) posted: u64,
-    /// Entries executed by the owner.
-    pub(crate) inline_done: u64,
-    /// Entries executed by syscall threads.
-    pub(crate) thread_done: u64,
-    /// Entries finished without being executed.
-    pub(crate) refused: u64,
-    /// WAIT calls.
-    pub(crate) waits: u64,
-    /// Times that the owner slept in one.
-    pub(crate) sleeps: u64,
-    /// Entries that CANCEL has found.
-    pub(crate) cancels: u64,
-    /// Chains executed.
-    pub(crate) chains: u64,
-    /// Rounds of their loops.
-    pub(crate) rounds: u64,
-}
-
-impl core::ops::AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        for (sum, other) in [
-            (&mut self.posted, other.posted),
-            (&mut self.inline_done, other.inline_done),
-            (&mut self.thread_done, other.thread_done),
-            (&mut self.refused, other.refused),
-            (&mut self.waits, other.waits),
-            (&mut self.sleeps, other.sleeps),
-            (&mut self.cancels, other.cancels),
-            (&mut self.chains, other.chains),
-            (&mut self.rounds, other.rounds),
-        ] {
-            *sum = sum.wrapping_add(other);
-        }
-    }
-}
-
-/// A number that only the owner changes, so that it needs no atomic operation.
-#[derive(Default)]
-struct OwnCount(AtomicU64);
-
-impl OwnCount {
-    #[inline(always)]
-    fn add(&self, n: u64) {
-        // ORDERING: None needed: one writer.
-        self.set(self.get().wrapping_add(n));
-    }
-
-    #[inline(always)]
-    fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    #[inline(always)]
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Counted by the owner.
-#[derive(Default)]
-struct Own {
-    done: OwnCount,
-    refused: OwnCount,
-    waits: OwnCount,
-    sleeps: OwnCount,
-    /// What the adaptive wait policy knows, and since when.
-    rate: OwnCount,
-    rate_at: OwnCount,
-}
-
-/// Counted by others.
-#[derive(Default)]
-struct Others {
-    done: AtomicU64,
-    refused: AtomicU64,
-    chains: AtomicU64,
-    rounds: AtomicU64,
-}
-
 /// What is behind the lock.
 struct Inner {
     pages: KVec<Page>,
@@ -186,6 +105,20 @@ impl Inner {
     }
 }
 
+/// What a look without the lock tells.
+#[derive(Default)]
+struct Flags {
+    /// Pools in whose queue of registrations with offloaded entries this one is.
+    queued: AtomicU16,
+    /// The owner sleeps in a call and has left posted entries that nobody has accepted: the
+    /// thread that takes over does.
+    unattended: AtomicBool,
+    /// See `returned.rs`.
+    any_returned: AtomicBool,
+    /// Unregistered: nobody takes entries any more.
+    dead: AtomicBool,
+}
+
 /// A registration.
 pub(crate) struct Pages {
     /// Its number in the engine's table, set once.
@@ -197,17 +130,9 @@ pub(crate) struct Pages {
     own_notifier: OnceTable<Notifier, 1>,
     words: KVec<Words>,
     inner: RawLock<Inner>,
-    own: Own,
-    others: Others,
-    /// Pools in whose queue of registrations with offloaded entries this one is.
-    queued: AtomicU16,
-    /// The owner sleeps in a call and has left posted entries that nobody has accepted: the
-    /// thread that takes over does.
-    unattended: AtomicBool,
-    /// See `returned.rs`.
-    any_returned: AtomicBool,
-    /// Unregistered: nobody takes entries any more.
-    dead: AtomicBool,
+    owner_stats: OwnerStats,
+    worker_stats: WorkerStats,
+    flags: Flags,
     /// See `charge.rs`.
     mapped: AtomicU32,
     /// Last: it is given back after the memory was freed.
@@ -257,12 +182,9 @@ impl Pages {
                 own_notifier: OnceTable::new(),
                 words,
                 inner: RawLock::new(inner, Class::Pages),
-                own: Own::default(),
-                others: Others::default(),
-                queued: AtomicU16::new(0),
-                unattended: AtomicBool::new(false),
-                any_returned: AtomicBool::new(false),
-                dead: AtomicBool::new(false),
+                owner_stats: OwnerStats::default(),
+                worker_stats: WorkerStats::default(),
+                flags: Flags::default(),
                 mapped: AtomicU32::new(0),
                 charge,
             },
@@ -345,7 +267,7 @@ impl Pages {
 
     #[inline(always)]
     fn claim_words(&self, inner: &mut Guard<'_, Inner>, words: &Words, bell: &Doorbell<'_>) -> u64 {
-        if self.dead.load(Ordering::Relaxed) {
+        if self.flags.dead.load(Ordering::Relaxed) {
             return 0;
         }
         // A hostile program may toggle a bit again while its entry is in flight. Such an entry
@@ -392,23 +314,16 @@ impl Pages {
         let n = process::weight(bits);
         let executed = u64::from(n.saturating_sub(refused));
         if OWNER {
-            self.own.done.add(executed);
+            self.owner_stats.done.add(executed);
         } else {
-            self.others.done.fetch_add(executed, Ordering::Relaxed);
+            self.worker_stats
+                .done
+                .fetch_add(executed, Ordering::Relaxed);
         }
         if refused != 0 {
             self.count_refused(u64::from(refused), OWNER);
         }
         self.publish(page, bits, n);
-    }
-
-    #[cold]
-    fn count_refused(&self, n: u64, by_owner: bool) {
-        if by_owner {
-            self.own.refused.add(n);
-        } else {
-            self.others.refused.fetch_add(n, Ordering::Relaxed);
-        }
     }
 
     #[inline(always)]
@@ -470,19 +385,19 @@ impl Pages {
         if self.words.iter().any(|words| words.busy() != 0) {
             return Err(EBUSY);
         }
-        self.dead.store(true, Ordering::Relaxed);
+        self.flags.dead.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// Ends the registration whatever is in flight: the engine is being closed.
     pub(crate) fn kill(&self) {
         let _inner = self.inner.lock();
-        self.dead.store(true, Ordering::Relaxed);
+        self.flags.dead.store(true, Ordering::Relaxed);
     }
 
     /// Has the registration ended? Who asks holds a lock that is taken after it has.
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
+        self.flags.dead.load(Ordering::Relaxed)
     }
 
     /// Tells the program whether it has to kick after posting.
@@ -494,33 +409,6 @@ impl Pages {
         };
         for page in 0..self.len() {
             self.area.doorbell(page).set_flags(flags);
-        }
-    }
-
-    /// A chain has ended after so many rounds of its loop.
-    pub(crate) fn count_chain(&self, rounds: u64) {
-        self.others.chains.fetch_add(1, Ordering::Relaxed);
-        self.others.rounds.fetch_add(rounds, Ordering::Relaxed);
-    }
-
-    /// What was counted so far.
-    pub(crate) fn totals(&self) -> Totals {
-        let inner = self.inner.lock();
-        let others = &self.others;
-        Totals {
-            posted: inner.posted,
-            inline_done: self.own.done.get(),
-            thread_done: others.done.load(Ordering::Relaxed),
-            refused: self
-                .own
-                .refused
-                .get()
-                .wrapping_add(others.refused.load(Ordering::Relaxed)),
-            waits: self.own.waits.get(),
-            sleeps: self.own.sleeps.get(),
-            cancels: inner.cancels,
-            chains: others.chains.load(Ordering::Relaxed),
-            rounds: others.rounds.load(Ordering::Relaxed),
         }
     }
 }

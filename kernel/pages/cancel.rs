@@ -3,10 +3,13 @@
 //! CANCEL: what becomes of an entry in each of its states, and who sleeps in its call.
 
 use super::{Inner, Pages, Words};
-use crate::sys::{
-    arch, errno,
-    lock::Guard,
-    process::{self, Thread},
+use crate::{
+    defs::Bits,
+    sys::{
+        arch, errno,
+        lock::Guard,
+        process::{self, Thread},
+    },
 };
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -60,9 +63,7 @@ impl Pages {
 
     /// Does any of `bits` start although an entry before it has failed?
     fn any_always(&self, page: u32, bits: u64) -> bool {
-        (0..ENTRIES)
-            .filter(|at| bits & (1 << at) != 0)
-            .any(|at| self.area.entry(page, at).head().is_always())
+        Bits(bits).any(|at| self.area.entry(page, at).head().is_always())
     }
 
     /// Notes that an entry is cancelled, for whoever comes to execute it.
@@ -75,17 +76,14 @@ impl Pages {
     /// The program gets these back now.
     pub(super) fn forget_cancelled(&self, words: &Words, page: u32, bits: u64) {
         let cancelled = words.cancelled.fetch_and(!bits, Ordering::Relaxed) & bits;
-        for at in (0..ENTRIES).filter(|at| cancelled & (1 << at) != 0) {
+        for at in Bits(cancelled) {
             self.area.entry(page, at).unmark_cancelled();
         }
     }
 
     /// Writes the results of entries that nobody executes; those behind `index` are linked to it.
     fn put_cancelled(&self, page: u32, index: u32, bits: u64) {
-        let mut left = bits;
-        while left != 0 {
-            let at = left.trailing_zeros();
-            left &= left - 1;
+        for at in Bits(bits) {
             let reason = if at == index {
                 uapi::flexsc_reason_FLEXSC_REASON_CANCELLED
             } else {
@@ -113,7 +111,7 @@ impl Pages {
             // Posted only: it is taken here, so that nobody else does. The entries before it in
             // its chain stay, and find that it is not there.
             let pending = self.pending(page) & !words.busy();
-            if pending & bit == 0 || self.dead.load(Ordering::Relaxed) {
+            if pending & bit == 0 || self.flags.dead.load(Ordering::Relaxed) {
                 return Err(ENOENT);
             }
             let chain = self.chain_from(page, index, pending);

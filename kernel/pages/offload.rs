@@ -3,7 +3,7 @@
 //! Entries that wait for a syscall thread, each in its pool.
 
 use super::{Inner, Page, Pages};
-use crate::defs::{PoolSet, POOLS};
+use crate::defs::{Bits, PoolSet, POOLS};
 use crate::sys::{arch, lock::Guard, process, trace};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -154,12 +154,9 @@ impl Pages {
         pools: PoolSet,
     ) -> PoolSet {
         let mut given = PoolSet::EMPTY;
-        let mut left = bits;
         // The entry before is linked to this one, and waits for this pool.
         let mut chain = None;
-        while left != 0 {
-            let index = left.trailing_zeros();
-            left &= left - 1;
+        for index in Bits(bits) {
             // A program that changes it afterwards gets its call executed by another pool.
             let head = self.area.entry(page, index).head();
             let pool = match chain {
@@ -210,12 +207,13 @@ impl Pages {
     /// thread that takes over.
     pub(crate) fn leave_unattended(&self) {
         // ORDERING: The lock of the pool in whose queue the registration is put orders it.
-        self.unattended.store(true, Ordering::Relaxed);
+        self.flags.unattended.store(true, Ordering::Relaxed);
     }
 
     /// Undoes [`Self::leave_unattended`]. True if it was called.
     pub(crate) fn attend(&self) -> bool {
-        self.unattended.load(Ordering::Relaxed) && self.unattended.swap(false, Ordering::Relaxed)
+        self.flags.unattended.load(Ordering::Relaxed)
+            && self.flags.unattended.swap(false, Ordering::Relaxed)
     }
 
     /// The entries of one page that wait for a thread of `pool`, and whether more are left: the
@@ -234,10 +232,7 @@ impl Pages {
             let Some((page, bits, _)) = self.take_offloaded(pool) else {
                 break;
             };
-            let mut left = bits;
-            while left != 0 {
-                let index = left.trailing_zeros();
-                left &= left - 1;
+            for index in Bits(bits) {
                 self.area.entry(page, index).put_result(
                     EAGAIN.to_errno().into(),
                     uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
@@ -253,18 +248,18 @@ impl Pages {
     /// caller holds the pool's lock.
     pub(crate) fn set_queued(&self, pool: u8) -> bool {
         // ORDERING: The pool's lock orders it; other pools only change other bits.
-        let old = self.queued.fetch_or(1 << pool, Ordering::Relaxed);
+        let old = self.flags.queued.fetch_or(1 << pool, Ordering::Relaxed);
         old & (1 << pool) == 0
     }
 
     /// Is the registration in the queue of `pool`? A look without the lock.
     pub(crate) fn is_queued(&self, pool: u8) -> bool {
-        self.queued.load(Ordering::Relaxed) & (1 << pool) != 0
+        self.flags.queued.load(Ordering::Relaxed) & (1 << pool) != 0
     }
 
     /// Undoes [`Self::set_queued`].
     pub(crate) fn clear_queued(&self, pool: u8) {
         // ORDERING: As above.
-        self.queued.fetch_and(!(1 << pool), Ordering::Relaxed);
+        self.flags.queued.fetch_and(!(1 << pool), Ordering::Relaxed);
     }
 }

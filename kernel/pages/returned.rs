@@ -8,7 +8,10 @@
 //! program has sent to threads itself are refused there.
 
 use super::{Pages, Words};
-use crate::sys::{errno, process};
+use crate::{
+    defs::Bits,
+    sys::{errno, process},
+};
 use core::sync::atomic::Ordering;
 use kernel::uapi;
 
@@ -37,7 +40,7 @@ impl Pages {
         // Should they get to a thread again, the owner has decided so.
         words.owners.fetch_and(!bits, Ordering::Relaxed);
         words.returned.fetch_or(bits, Ordering::Relaxed);
-        self.any_returned.store(true, Ordering::Relaxed);
+        self.flags.any_returned.store(true, Ordering::Relaxed);
         inner.nudged = true;
         if core::mem::take(&mut inner.missing) != 0 {
             self.owner.wake();
@@ -56,7 +59,7 @@ impl Pages {
     pub(crate) fn has_returned(&self) -> bool {
         // ORDERING: None needed: `take_returned` looks again under the lock, and the owner is
         // nudged before it sleeps.
-        self.any_returned.load(Ordering::Relaxed)
+        self.flags.any_returned.load(Ordering::Relaxed)
     }
 
     /// What was given back to the owner in one page, which executes it now.
@@ -74,7 +77,8 @@ impl Pages {
     /// Something was taken from what was given back. The caller holds the lock.
     pub(super) fn note_returned(&self) {
         let any = |words: &Words| words.returned.load(Ordering::Relaxed) != 0;
-        self.any_returned
+        self.flags
+            .any_returned
             .store(self.words.iter().any(any), Ordering::Relaxed);
     }
 
@@ -84,7 +88,7 @@ impl Pages {
             let Some((page, bits)) = self.take_returned() else {
                 break;
             };
-            for index in (0..u64::BITS).filter(|index| bits & (1 << index) != 0) {
+            for index in Bits(bits) {
                 self.area.entry(page, index).put_result(
                     errno::ecanceled().to_errno().into(),
                     uapi::flexsc_reason_FLEXSC_REASON_NONE as u8,

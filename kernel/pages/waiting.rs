@@ -39,18 +39,18 @@ impl Pages {
 
     /// The owner has called WAIT.
     pub(crate) fn count_wait(&self) {
-        self.own.waits.add(1);
+        self.owner_stats.waits.add(1);
     }
 
     /// What the adaptive wait policy knows of the rate of results, and when it learnt it last.
     pub(crate) fn rate(&self) -> (u64, u64) {
-        (self.own.rate.get(), self.own.rate_at.get())
+        (self.owner_stats.rate.get(), self.owner_stats.rate_at.get())
     }
 
     /// See [`Self::rate`]; by the owner.
     pub(crate) fn set_rate(&self, rate: u64, at: u64) {
-        self.own.rate.set(rate);
-        self.own.rate_at.set(at);
+        self.owner_stats.rate.set(rate);
+        self.owner_stats.rate_at.set(at);
     }
 
     /// Prepares the owner's sleep for `need(count)` more results. Where none is missing, or it was
@@ -63,7 +63,7 @@ impl Pages {
             return false;
         }
         inner.missing = missing;
-        self.own.sleeps.add(1);
+        self.owner_stats.sleeps.add(1);
         trace::wait(self.id(), missing);
         true
     }
