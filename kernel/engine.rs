@@ -16,10 +16,11 @@ use crate::{
     sys::{
         debugfs::Entry,
         deferred::Deferred,
+        miscdev::Closed,
         notify::Notifier,
         owned::OwnedTable,
         params,
-        process::{self, Cpus, Current, Process},
+        process::{self, Caller, Cpus, Current, Process},
     },
 };
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -157,7 +158,7 @@ impl Engine {
     }
 
     /// Ends a registration, for its owner or, when that has ended, for any thread of the process.
-    pub(crate) fn unregister(&self, id: usize) -> Result {
+    pub(crate) fn unregister(&self, id: usize, caller: &mut Caller) -> Result {
         let pages = self.get(id)?;
         if !pages.owner().is_current() && !pages.owner().is_exiting() {
             return Err(EPERM);
@@ -165,15 +166,16 @@ impl Engine {
         if pages.owner().is_exiting() {
             pages.fail_returned();
         }
-        self.end(&pages)
+        self.end(&pages, caller)
     }
 
     /// Ends a registration that the caller may end. Fails with `EBUSY` if anything is in flight, with
     /// `ENOENT` if another thread has ended it meanwhile.
-    pub(crate) fn end(&self, pages: &Arc<Pages>) -> Result {
+    pub(crate) fn end(&self, pages: &Arc<Pages>, caller: &mut Caller) -> Result {
         pages.retire()?;
         self.pools.forget(pages);
-        let was_there = self.table.remove(pages.id() as usize, pages, |sums, old| {
+        let id = pages.id() as usize;
+        let was_there = self.table.remove(id, pages, caller, |sums, old| {
             sums.pages = sums.pages.saturating_sub(old.len());
             sums.ended += old.totals();
         });
@@ -192,10 +194,14 @@ impl Engine {
         self.table.get(id).ok_or(ENOENT)
     }
 
-    /// The registration `id`, which must be the current thread's.
+    /// The registration `id`, which must be the caller's.
     #[inline(always)]
-    pub(crate) fn get_own(&self, id: usize, current: Current) -> Result<ArcBorrow<'_, Pages>> {
-        match self.table.get_own(id, current) {
+    pub(crate) fn get_own<'a>(
+        &'a self,
+        id: usize,
+        caller: &'a Caller,
+    ) -> Result<ArcBorrow<'a, Pages>> {
+        match self.table.get_own(id, caller) {
             Some(pages) => Ok(pages),
             None => Err(self.why_not_own(id)),
         }
@@ -285,10 +291,10 @@ impl Engine {
 
     /// The descriptors and mappings are gone: all threads end soon, also those in calls. Registrations
     /// that no thread is executing for are freed at once.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, closed: &Closed) {
         self.pools.stop();
         for id in 0..self.table.len() {
-            if let Some(pages) = self.table.take(id) {
+            if let Some(pages) = self.table.take(id, closed) {
                 pages.kill();
                 pages.unregistered();
             }

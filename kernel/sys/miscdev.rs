@@ -2,7 +2,7 @@
 
 //! A misc device whose open files are `Arc`s. In the shape of the later `kernel::miscdevice`.
 
-use super::{area::Area, c, lines::Lines, notify::Poll, params};
+use super::{area::Area, c, lines::Lines, notify::Poll, params, process::Caller};
 use core::{
     marker::PhantomData,
     mem::{self, MaybeUninit},
@@ -26,10 +26,15 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
 
     /// open(2).
     fn open(shared: &Self::Shared) -> Result<Arc<Self>>;
-    /// ioctl(2), from 64-bit programs.
-    fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize>;
+    /// ioctl(2), from 64-bit programs. There is no `caller` within a posted call.
+    fn ioctl(
+        this: ArcBorrow<'_, Self>,
+        caller: Option<Caller>,
+        cmd: u32,
+        arg: usize,
+    ) -> Result<isize>;
     /// flexsc_wait(2).
-    fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize>;
+    fn wait(this: ArcBorrow<'_, Self>, caller: Option<Caller>, arg: usize) -> Result<isize>;
     /// mmap(2): which memory begins at this page offset of the file, and belongs to the caller.
     fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Self::Mapping>>;
     /// poll(2): waits with `poll`, then says whether there is something to read.
@@ -37,8 +42,15 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// `/proc/PID/fdinfo/FD`.
     fn show(this: ArcBorrow<'_, Self>, lines: &Lines);
     /// The last descriptor and the last mapping are gone.
-    fn release(this: Arc<Self>);
+    fn release(this: Arc<Self>, closed: &Closed);
 }
+
+/// Shows that a device's file is closed: no request to it is under way or will come.
+///
+/// # Invariants
+///
+/// Made by the last operation on the file, which it does not outlive.
+pub(crate) struct Closed(());
 
 /// Memory that files of a device map, and that knows how often it is mapped.
 pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
@@ -186,7 +198,9 @@ impl<T: Device> Vtable<T> {
     /// Called by the VFS as the last operation on a file that `open` has opened.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: Stored by `open`; this is the last call for the file.
-        T::release(unsafe { Arc::<T>::from_foreign((*file).private_data) });
+        let this = unsafe { Arc::<T>::from_foreign((*file).private_data) };
+        // INVARIANT: This is the last operation.
+        T::release(this, &Closed(()));
         0
     }
 
@@ -196,7 +210,8 @@ impl<T: Device> Vtable<T> {
     /// reference.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The core passes an open file of this device, with a reference.
-        match T::ioctl(unsafe { Self::borrow(file) }, cmd, arg as usize) {
+        let this = unsafe { Self::borrow(file) };
+        match T::ioctl(this, Caller::of_request(), cmd, arg as usize) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
         }
@@ -208,7 +223,8 @@ impl<T: Device> Vtable<T> {
     /// reference.
     unsafe extern "C" fn wait(file: *mut bindings::file, arg: c_ulong) -> c_long {
         // SAFETY: The core passes an open file of this device, with a reference.
-        match T::wait(unsafe { Self::borrow(file) }, arg as usize) {
+        let this = unsafe { Self::borrow(file) };
+        match T::wait(this, Caller::of_request(), arg as usize) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
         }

@@ -5,7 +5,8 @@
 use super::{
     arch,
     lock::{Class, Guard, RawLock},
-    process::Current,
+    miscdev::Closed,
+    process::{Caller, Current, Thread},
 };
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -60,22 +61,22 @@ impl<T, D> OwnedTable<T, D> {
         f(&mut self.lock.lock())
     }
 
-    /// Item `id`, if the current task has entered it. The cheapest way.
+    /// Item `id`, if the caller has entered it. The cheapest way.
     #[inline(always)]
-    pub(crate) fn get_own(&self, id: usize, current: Current) -> Option<ArcBorrow<'_, T>> {
+    pub(crate) fn get_own<'a>(&'a self, id: usize, caller: &'a Caller) -> Option<ArcBorrow<'a, T>> {
         let slot = arch::get(&self.slots, id)?;
         // ORDERING: Pairs with the release in `enter`, though it is the same task.
         let owner = slot.owner.load(Ordering::Acquire);
-        if owner != current.as_ptr() {
+        if owner != caller.task().as_ptr() {
             return None;
         }
         let item = slot.item.load(Ordering::Relaxed);
         // SAFETY: By the invariant the item holds a reference to its owner, so another task can't
-        // have its address: the current task has entered it. Only its owner removes an item, and
-        // others when that has begun to exit; the current task does neither while it uses the
-        // borrow, since posted calls can't come back to the device. The table itself, whose
-        // lifetime the borrow has, is the open file's, to which the core has a reference: posted
-        // calls may close any descriptor. `take` is for when no file is open any more.
+        // have its address: the caller has entered it. The borrow borrows the caller too, so that
+        // the owner does not call `remove` meanwhile. Others do so when the owner has begun to exit,
+        // which it does outside of requests, and `take` when no request is under way. The table
+        // itself is the open file's, to which the core has a reference during a request: posted
+        // calls may close any descriptor.
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
@@ -117,15 +118,26 @@ impl<T, D> OwnedTable<T, D> {
         Ok(())
     }
 
-    /// Removes `item`, if it is still item `id`: by its owner, or when that has begun to exit.
-    /// `note` is called under the lock. Returns whether it was there.
-    pub(crate) fn remove(&self, id: usize, item: &Arc<T>, note: impl FnOnce(&mut D, &T)) -> bool {
+    /// Removes `item`, if it is still item `id` and the caller is its owner or that has begun to
+    /// exit. `note` is called under the lock. Returns whether it was removed.
+    pub(crate) fn remove(
+        &self,
+        id: usize,
+        item: &Arc<T>,
+        caller: &mut Caller,
+        note: impl FnOnce(&mut D, &T),
+    ) -> bool {
         let Some(slot) = arch::get(&self.slots, id) else {
             return false;
         };
         let mut guard = self.lock.lock();
         // What was checked is what goes: the number may be another item's by now.
         if !ptr::eq(slot.item.load(Ordering::Relaxed), &**item) {
+            return false;
+        }
+        let owner = slot.owner.load(Ordering::Relaxed);
+        // SAFETY: By the invariant the item, which the caller holds, has a reference to its owner.
+        if owner != caller.task().as_ptr() && !unsafe { Thread::is_task_exiting(owner) } {
             return false;
         }
         let removed = Self::take_locked(slot, &mut guard);
@@ -136,8 +148,8 @@ impl<T, D> OwnedTable<T, D> {
         true
     }
 
-    /// Removes item `id`, whoever owns it: nobody uses [`Self::get_own`] any more.
-    pub(crate) fn take(&self, id: usize) -> Option<Arc<T>> {
+    /// Removes item `id`, whoever owns it, when nobody uses [`Self::get_own`] any more.
+    pub(crate) fn take(&self, id: usize, _closed: &Closed) -> Option<Arc<T>> {
         let slot = arch::get(&self.slots, id)?;
         Self::take_locked(slot, &mut self.lock.lock())
     }
@@ -155,8 +167,8 @@ impl<T, D> OwnedTable<T, D> {
 
 impl<T, D> Drop for OwnedTable<T, D> {
     fn drop(&mut self) {
-        for id in 0..self.len() {
-            drop(self.take(id));
+        for slot in &self.slots {
+            drop(Self::take_locked(slot, &mut self.lock.lock()));
         }
     }
 }

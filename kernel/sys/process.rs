@@ -69,8 +69,18 @@ impl Thread {
 
     /// Returns true if it has ended or is about to.
     pub(crate) fn is_exiting(&self) -> bool {
-        // SAFETY: By the invariant the task is valid; the word is read once.
-        let flags = unsafe { (&raw const (*self.0.as_ptr()).flags).read_volatile() };
+        // SAFETY: By the invariant the task is valid.
+        unsafe { Self::is_task_exiting(self.0.as_ptr()) }
+    }
+
+    /// As [`Self::is_exiting`].
+    ///
+    /// # Safety
+    ///
+    /// `task` is valid.
+    pub(super) unsafe fn is_task_exiting(task: *const bindings::task_struct) -> bool {
+        // SAFETY: Valid by the caller's promise; the word is read once.
+        let flags = unsafe { (&raw const (*task).flags).read_volatile() };
         flags & bindings::PF_EXITING != 0
     }
 
@@ -116,7 +126,7 @@ impl Current {
 
     /// Returns true if it is executing posted calls, as their owner or as a syscall thread.
     #[inline(always)]
-    pub(crate) fn is_executing(self) -> bool {
+    pub(super) fn is_executing(self) -> bool {
         // SAFETY: A task's own flags are changed by itself only.
         unsafe { (*self.as_ptr()).flags & bindings::PF_SYSCALL_THREAD != 0 }
     }
@@ -127,6 +137,30 @@ impl Current {
         // INVARIANT: The current task's.
         // SAFETY: The current task is valid.
         ThreadFlags(unsafe { &raw const (*self.as_ptr()).thread_info.flags }.cast())
+    }
+}
+
+/// The current task in a request to a device of this module that it makes itself, not by a posted
+/// call. It lasts as long as the request.
+///
+/// # Invariants
+///
+/// There is at most one for each task, and it is used by that task: what a request executes are
+/// posted calls, and these get none.
+pub(crate) struct Caller(Current);
+
+impl Caller {
+    /// The caller of a request that has just begun. None within a posted call.
+    #[inline(always)]
+    pub(super) fn of_request() -> Option<Self> {
+        let current = Current::get();
+        // INVARIANT: Requests of one task nest only by posted calls.
+        (!current.is_executing()).then_some(Caller(current))
+    }
+
+    #[inline(always)]
+    pub(crate) fn task(&self) -> Current {
+        self.0
     }
 }
 
