@@ -3,12 +3,11 @@
 //! A registration: the syscall pages of one thread, and the kernel's side of their doorbells.
 //!
 //! An entry's way: posted by the program; *taken* when a task of ours claims its bit; *offloaded*
-//! while it waits for a syscall thread of its pool; executed by exactly the one that claimed it;
+//! while it waits for a syscall thread of its pool; executed by exactly the task that claimed it;
 //! *done* when its result is written. In a chain it may be *held* in between: executed, but not
-//! published. The kernel's words are the only ones it believes.
+//! published. The kernel believes only its own words, never those in shared memory.
 //!
-//! Claiming and publishing take the lock, both once for many entries; what lies in between does
-//! not.
+//! Claiming and publishing take the lock, both once for many entries. Nothing in between does.
 
 mod cancel;
 mod charge;
@@ -41,29 +40,29 @@ use kernel::uapi;
 /// The kernel's words of one page, one bit for each entry.
 #[derive(Default)]
 struct Words {
-    // All are changed under the lock, and looked at without it where a hint will do.
+    // All are changed under the lock. A reader to whom a hint is enough does not take it.
     /// Toggled when an entry was accepted.
     taken: AtomicU64,
     /// Toggled when an entry's result was published.
     done: AtomicU64,
-    /// Of those in between: CANCEL was asked for.
+    /// Of the entries in between: CANCEL was asked for.
     cancelled: AtomicU64,
-    /// Of those in between: executed, but the chain that they are in goes on elsewhere.
+    /// Of the entries in between: executed, but another task goes on with their chain.
     held: AtomicU64,
-    /// Of those in between: the owner has claimed them in WAIT, and left them to others.
+    /// Of the entries in between: the owner has claimed them in WAIT, and left them to others.
     owners: AtomicU64,
-    /// Of those in between: given back to the owner.
+    /// Of the entries in between: given back to the owner.
     returned: AtomicU64,
-    /// What is in `cancelled`, `held` or `owners`, and more.
+    /// All entries in `cancelled`, `held` or `owners`, and more.
     special: AtomicU64,
-    /// Where the order of a batch begins: behind the last entry that was claimed.
+    /// The index at which the order of a batch begins: behind the last entry that was claimed.
     start: AtomicU32,
 }
 
 impl Words {
     /// Accepted and not finished.
     fn busy(&self) -> u64 {
-        // ORDERING: None needed; who must not miss a change holds the lock.
+        // ORDERING: None needed: a caller that must not miss a change holds the lock.
         self.taken.load(Ordering::Relaxed) ^ self.done.load(Ordering::Relaxed)
     }
 
@@ -75,23 +74,23 @@ impl Words {
     }
 }
 
-/// What of one page is behind the lock.
+/// Per-page state protected by the lock.
 #[derive(Clone, Copy, Default)]
 struct Page {
-    /// Taken, and waiting for a syscall thread, for each pool.
+    /// Entries that were taken and wait for a syscall thread, for each pool.
     offloaded: [u64; POOLS],
 }
 
-/// What is behind the lock.
+/// State protected by the lock.
 struct Inner {
     pages: KVec<Page>,
     /// Which pages have offloaded entries.
     waiting: Waiting,
-    /// Who sleeps in the call of which entry.
+    /// The task that sleeps in the call of each entry.
     sleepers: KVVec<Option<Thread>>,
     /// How many more results the sleeping owner waits for; 0: it does not.
     missing: u32,
-    /// Something that the owner has to look at although results are missing.
+    /// The owner has to look at something although results are missing.
     nudged: bool,
     posted: u64,
     cancels: u64,
@@ -105,10 +104,10 @@ impl Inner {
     }
 }
 
-/// What a look without the lock tells.
+/// Flags that are read without the lock.
 #[derive(Default)]
 struct Flags {
-    /// Pools in whose queue of registrations with offloaded entries this one is.
+    /// Pools that have this registration in their queue.
     queued: AtomicU16,
     /// The owner sleeps in a call and has left posted entries that nobody has accepted: the
     /// thread that takes over does.
@@ -126,7 +125,7 @@ pub(crate) struct Pages {
     area: Area,
     owner: Thread,
     notifier: Arc<Notifier>,
-    /// Who is told of this registration's results only, once somebody has asked for it.
+    /// Told of this registration's results only, if a program has asked for it.
     own_notifier: OnceTable<Notifier, 1>,
     words: KVec<Words>,
     inner: RawLock<Inner>,
@@ -220,7 +219,7 @@ impl Pages {
         self.words.get(page as usize)
     }
 
-    /// Which entries of `page` are posted and not taken: a look without the lock.
+    /// Entries of `page` that are posted and not taken. Takes no lock.
     #[inline(always)]
     pub(crate) fn pending(&self, page: u32) -> u64 {
         match self.words(page) {
@@ -229,7 +228,7 @@ impl Pages {
         }
     }
 
-    /// The first page where something is posted that was not taken.
+    /// The first page with an entry that is posted and not taken.
     #[inline(always)]
     pub(crate) fn first_pending(&self) -> Option<u32> {
         if self.pending(0) != 0 {
@@ -238,12 +237,12 @@ impl Pages {
         (1..self.len()).find(|page| self.pending(*page) != 0)
     }
 
-    /// Is anything posted that was not taken?
+    /// Returns true if any entry is posted and not taken.
     pub(crate) fn any_pending(&self) -> bool {
         self.first_pending().is_some()
     }
 
-    /// Where the order of a batch of `page` begins.
+    /// The index at which the order of a batch of `page` begins.
     #[inline(always)]
     pub(crate) fn start(&self, page: u32) -> u32 {
         // ORDERING: None needed: a hint.
@@ -251,7 +250,7 @@ impl Pages {
             .map_or(0, |words| words.start.load(Ordering::Relaxed))
     }
 
-    /// The entries of `page` that were executed in chains which others go on with.
+    /// The entries of `page` that were executed in chains with which others go on.
     pub(crate) fn held(&self, page: u32) -> u64 {
         // ORDERING: None needed: set before the rest of the chain was given away under the lock.
         self.words(page)
@@ -344,7 +343,7 @@ impl Pages {
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
             if inner.missing == 0 {
-                // Under the lock: the owner sleeps for us and for nothing else.
+                // Under the lock: the owner sleeps for results and for nothing else.
                 self.owner.wake();
             }
         }
@@ -352,7 +351,7 @@ impl Pages {
         self.notify();
     }
 
-    /// Tells those who wait with poll(), epoll or an eventfd.
+    /// Tells programs that wait with poll(), epoll or an eventfd.
     #[inline(always)]
     fn notify(&self) {
         self.notifier.signal();
@@ -370,7 +369,7 @@ impl Pages {
         self.own_notifier.get(0).ok_or(ENOMEM)?.set_eventfd(fd)
     }
 
-    /// All that was noted of these entries while they were in flight.
+    /// Forgets all that was noted of these entries while they were in flight.
     #[cold]
     fn forget(&self, words: &Words, page: u32, bits: u64) {
         self.forget_cancelled(words, page, bits);
@@ -379,7 +378,7 @@ impl Pages {
         words.special.fetch_and(!bits, Ordering::Relaxed);
     }
 
-    /// Ends the registration where nothing is in flight.
+    /// Ends the registration. Fails with `EBUSY` if anything is in flight.
     pub(crate) fn retire(&self) -> Result {
         let _inner = self.inner.lock();
         if self.words.iter().any(|words| words.busy() != 0) {
@@ -395,7 +394,7 @@ impl Pages {
         self.flags.dead.store(true, Ordering::Relaxed);
     }
 
-    /// Has the registration ended? Who asks holds a lock that is taken after it has.
+    /// Returns true if the registration has ended. The caller holds a lock that is taken after that.
     pub(crate) fn is_dead(&self) -> bool {
         self.flags.dead.load(Ordering::Relaxed)
     }

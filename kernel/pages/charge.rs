@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How long a registration's memory is in use: as long as it is registered or mapped, and then
-//! until the last thread that executes something of it lets go. It is charged until it is freed.
+//! until the last thread that executes entries of it lets go. It is charged until it is freed.
 
 use super::Pages;
 use crate::sys::miscdev::Mapped;

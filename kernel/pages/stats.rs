@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What a registration counts: its owner and syscall threads apart, so that the owner needs no
-//! atomic operation.
+//! atomic read-modify-write.
 
 use super::Pages;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What a registration has counted so far.
+/// The counts of a registration.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
     /// Entries accepted.
@@ -47,7 +47,7 @@ impl core::ops::AddAssign for Totals {
     }
 }
 
-/// A number that only the owner changes, so that it needs no atomic operation.
+/// A number that only the owner changes, so it needs no atomic read-modify-write.
 #[derive(Default)]
 pub(super) struct OwnCount(AtomicU64);
 
@@ -109,7 +109,7 @@ impl Pages {
             .fetch_add(rounds, Ordering::Relaxed);
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub(crate) fn totals(&self) -> Totals {
         let inner = self.inner.lock();
         let others = &self.worker_stats;
