@@ -92,7 +92,7 @@ impl Request<'_> {
 }
 
 /// Decides at once for a call of an entry without flags, pool and taken results: returns true if
-/// whoever meets it executes it. [`decide`] would say the same.
+/// the task that meets it executes it. [`decide`] would say the same.
 #[inline(always)]
 pub(crate) fn is_plain_call(nr: u16) -> bool {
     policy::is_inline(nr)
@@ -172,7 +172,7 @@ fn decide_for_thread(
             Decision::Refuse(Why::Thread)
         };
     }
-    // What has reached a pool stays there: the entry may name another one in the meantime.
+    // An entry that has reached a pool stays there: it may name another pool in the meantime.
     if role.pool().is_none() && request.pool != 0 && start != Start::Follows {
         return Decision::Offload(request.pool);
     }
@@ -189,7 +189,8 @@ pub(crate) fn returns_to_owner(
     facts: &impl Facts,
 ) -> bool {
     let by_owner = match why {
-        // An owner with tables of its own sees other files, so it takes only what waits for none.
+        // An owner with tables of its own sees other files, so it takes only a call that waits for
+        // none.
         Why::Context => class == Class::Inline,
         Why::Thread => runs_inline(class, facts),
         _ => false,

@@ -167,7 +167,7 @@ impl Pool {
         self.notice(&mut inner);
     }
 
-    /// What thread `i` is to do now.
+    /// Returns what thread `i` is to do now.
     pub(crate) fn next(&self, i: u32, here: Here) -> Next {
         let mut inner = self.lock();
         if self.is_stopping() {

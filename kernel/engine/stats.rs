@@ -49,7 +49,8 @@ impl Engine {
         stats
     }
 
-    /// The pool that entries may name, `ENOENT` where there is none, `EINVAL` where none can be.
+    /// The pool `pool`, if entries may name it. Fails with `ENOENT` if there is none and with `EINVAL`
+    /// if there can be none.
     fn open_pool(&self, pool: u32) -> Result<&Pool> {
         if pool >= uapi::FLEXSC_POOLS {
             return Err(EINVAL);

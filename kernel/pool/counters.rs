@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A pool's figures for QUERY and QUERY_POOL. Those of `now` follow the table; the others only grow.
+//! A pool's figures for QUERY and QUERY_POOL. `now` follows the table; the others only grow.
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Default)]

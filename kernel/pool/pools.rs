@@ -18,7 +18,7 @@ use kernel::sync::{Arc, ArcBorrow};
 pub(crate) struct Pools {
     first: Pool,
     others: OnceTable<Pool, POOLS>,
-    /// Those that are open for entries.
+    /// The pools that entries may name.
     open: AtomicU16,
     registrations: usize,
     total: Arc<Total>,
@@ -52,7 +52,7 @@ impl Pools {
         }
     }
 
-    /// Those that exist.
+    /// The pools that exist.
     pub(crate) fn set(&self) -> PoolSet {
         // ORDERING: Pairs with the release in `open`: what is in the set can be got.
         PoolSet::from_raw(self.open.load(Ordering::Acquire))
@@ -76,12 +76,12 @@ impl Pools {
             .fetch_or(PoolSet::of(pool.number()).to_raw(), Ordering::Release);
     }
 
-    /// All that were made.
+    /// All pools that were made.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pool> {
         (0..POOLS as u8).filter_map(|pool| self.get(pool))
     }
 
-    /// What all count together.
+    /// The counts of all pools together.
     pub(crate) fn total(&self) -> &Total {
         &self.total
     }

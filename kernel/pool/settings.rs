@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a program may set for a pool: CPUs, concurrency, nice value. Threads look at the
+//! The settings of a pool: CPUs, concurrency, nice value. Threads look at the
 //! generation between two batches and then do what was set.
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};

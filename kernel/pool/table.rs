@@ -275,7 +275,7 @@ impl Inner {
         self.counts.polling == 0 && self.pollers.take_believed()
     }
 
-    /// Entries wait, and no thread can take them before one of those that are blocked, or in an
+    /// Returns true if entries wait and no thread can take them before one that is blocked, or in an
     /// endless loop, is back.
     pub(super) fn is_starved(&self) -> bool {
         let now = &self.counters.now;

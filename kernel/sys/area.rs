@@ -73,8 +73,8 @@ impl Head {
         [self.0[4], self.0[5]]
     }
 
-    /// The number, where it is below 1024 and the entry has neither flags nor a pool, and takes
-    /// nothing: one comparison.
+    /// The number, if it is below 1024 and the entry has no flags, no pool and takes no result: one
+    /// comparison.
     #[inline(always)]
     pub(crate) fn plain_nr(self) -> Option<u16> {
         const HIGH: [u8; 2] = (!0x3ffu16).to_ne_bytes();
@@ -82,22 +82,22 @@ impl Head {
         (u64::from_ne_bytes(self.0) & SPECIAL == 0).then_some(self.nr() & 0x3ff)
     }
 
-    /// Is the entry behind it linked to it?
+    /// Returns true if the entry behind it is linked to it.
     pub(crate) fn is_linked(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LINK != 0
     }
 
-    /// Is it part of a loop?
+    /// Returns true if it is part of a loop.
     pub(crate) fn is_looped(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LOOP != 0
     }
 
-    /// Is it executed in its chain although an entry before it has failed?
+    /// Returns true if it is executed even if an entry before it in its chain has failed.
     pub(crate) fn is_always(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_ALWAYS != 0
     }
 
-    /// Does it have to do with others?
+    /// Returns true if it is part of a chain, or may be.
     pub(crate) fn is_chained(self) -> bool {
         const CHAIN: u32 = FLEXSC_ENTRY_LINK | FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM;
         u32::from(self.flags()) & CHAIN != 0 || self.take() != [0; 2]
@@ -213,7 +213,7 @@ pub(crate) struct Doorbell<'a> {
 }
 
 impl Doorbell<'_> {
-    /// Which entries are posted. Those whose bits are seen toggled may be read afterwards.
+    /// Which entries are posted. An entry whose bit is seen toggled may be read afterwards.
     #[inline(always)]
     pub(crate) fn posted(&self) -> u64 {
         // SAFETY: By the invariant.
@@ -330,10 +330,11 @@ impl EntryRef<'_> {
         entry
     }
 
-    /// Makes whoever is about to execute the entry look whether CANCEL was asked for: an entry
-    /// with any flag is not a plain one. That was noted elsewhere before; the mark decides nothing.
+    /// Makes the task that is about to execute the entry check for CANCEL: an entry with any flag is
+    /// not a plain one. CANCEL was noted elsewhere before; the mark decides nothing.
     pub(crate) fn mark_cancelled(&self) {
-        // ORDERING: Pairs with the acquire load in `head`: who sees the mark sees what was noted.
+        // ORDERING: Pairs with the acquire load in `head`: a task that sees the mark sees what was
+        // noted.
         self.flags().fetch_or(CANCEL_MARK, Ordering::Release);
     }
 
@@ -355,8 +356,8 @@ impl EntryRef<'_> {
         byte.store(flexsc_status_FLEXSC_BUSY as u8, Ordering::Relaxed);
     }
 
-    /// What is there as its result. The program may have changed it: good for nothing but for
-    /// that program's own arguments.
+    /// Its result as it is in memory. The program may have changed it, so it is good only as an
+    /// argument of that program's calls.
     pub(crate) fn result(&self) -> i64 {
         // SAFETY: By the invariant.
         unsafe { AtomicI64::from_ptr(&raw mut (*self.entry).result) }.load(Ordering::Relaxed)

@@ -70,7 +70,7 @@ impl<T: Show> Entry<T> {
         self.entry.store(entry, Ordering::Release);
     }
 
-    /// Removes the file, after those who read it just now are done.
+    /// Removes the file once nobody reads it.
     pub(crate) fn remove(&self) {
         let entry = self.entry.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(entry) = NonNull::new(entry) {

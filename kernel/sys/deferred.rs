@@ -30,7 +30,7 @@ unsafe impl Send for Trigger {}
 unsafe impl Sync for Trigger {}
 
 impl Trigger {
-    /// Has the work done soon. Allowed in the scheduler's hook.
+    /// Starts the work soon. Allowed in the scheduler's hook.
     pub(crate) fn pull(&self) {
         // SAFETY: By the invariant it is valid.
         unsafe { c::flexsc_deferred_trigger(self.0.as_ptr()) };
@@ -73,7 +73,7 @@ impl<T: Later> Deferred<T> {
         &self.trigger
     }
 
-    /// Has `target` do the work, and holds it until [`Self::stop`]. To be called once.
+    /// Lets `target` do the work, and holds it until [`Self::stop`]. To be called once.
     pub(crate) fn start(&self, target: Arc<T>) {
         let data = target.into_foreign().cast_mut();
         // INVARIANT: See above.

@@ -56,9 +56,9 @@ pub(crate) struct Closed(());
 pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
     /// At which page of the file it begins.
     fn page_offset(&self) -> usize;
-    /// It is to be mapped, by mmap(2). `EINVAL` where it shall not be any more.
+    /// mmap(2) is about to map it. Fails with `EINVAL` if it must not be mapped any more.
     fn map(&self) -> Result;
-    /// There is one more mapping: a part of another one, or its successor.
+    /// There is one more mapping: a part of another mapping, or a copy.
     fn map_again(&self);
     /// A mapping is gone. Called with the address space locked.
     fn unmap(&self);
@@ -116,7 +116,7 @@ impl<T: Device> Registration<T> {
             }
             ret
         };
-        // SAFETY: `init` fills in the whole, or registers nothing where it fails; an `Opaque` may
+        // SAFETY: `init` fills in the whole, or registers nothing if it fails; an `Opaque` may
         // hold anything.
         unsafe { kernel::init::pin_init_from_closure(init) }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A table whose slots are filled once each, and then read without a lock.
+//! A table whose slots are each filled once, and then read without a lock.
 
 use super::arch;
 use core::ptr;
@@ -37,8 +37,8 @@ impl<T, const N: usize> OnceTable<T, N> {
         unsafe { item.as_ref() }
     }
 
-    /// Puts `item` into slot `i`. Where another one is there already it stays, and `item` is
-    /// dropped. `EINVAL` where there is no such slot.
+    /// Puts `item` into slot `i`. If another item is there already it stays, and `item` is
+    /// dropped. Fails with `EINVAL` if there is no such slot.
     pub(crate) fn put(&self, i: usize, item: KBox<T>) -> Result {
         let slot = arch::get(&self.slots, i).ok_or(EINVAL)?;
         let raw = KBox::into_raw(item);

@@ -97,7 +97,7 @@ impl<T, D> OwnedTable<T, D> {
         Self::borrow_locked(slot, &guard).map(Arc::from)
     }
 
-    /// Enters an item that belongs to the current task, where `check` agrees and a slot is free.
+    /// Enters an item that belongs to the current task, if `check` agrees and a slot is free.
     /// `check` is given the slot's number.
     pub(crate) fn enter(
         &self,
@@ -131,7 +131,7 @@ impl<T, D> OwnedTable<T, D> {
             return false;
         };
         let mut guard = self.lock.lock();
-        // What was checked is what goes: the number may be another item's by now.
+        // Only the item that was checked goes: the number may be another item's by now.
         if !ptr::eq(slot.item.load(Ordering::Relaxed), &**item) {
             return false;
         }

@@ -183,7 +183,7 @@ impl ThreadFlags {
     }
 }
 
-/// EntryRef of a thread group's number among those of a process.
+/// Index of a thread group's number in `signal_struct::pids`.
 const TGID: usize = bindings::pid_type_PIDTYPE_TGID as usize;
 
 /// A process: an address space and a thread group.

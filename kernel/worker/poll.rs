@@ -22,7 +22,7 @@ const ROUNDS_PER_LOOK: u64 = 64;
 /// How long a poller waits until it tries again to make a spare thread.
 const SPARE_RETRY_NS: u64 = 1_000_000;
 
-/// What a look at all doorbells has brought.
+/// What a round over all doorbells has found.
 enum Round {
     Busy,
     Idle,
@@ -220,7 +220,7 @@ impl Worker {
         watch.idle_since = None;
     }
 
-    /// Looks everywhere once.
+    /// Looks at the queue and at all doorbells once.
     fn poll_round(&self, cpu: u32, known: &[Arc<Pages>]) -> Round {
         let role = Role::Poller {
             slot: self.slot,
