@@ -116,6 +116,7 @@ fn runs_inline(class: Class, facts: &impl Facts) -> bool {
 }
 
 /// Decides who executes an entry that a task in `role` has claimed.
+#[inline(always)]
 pub(crate) fn decide(
     request: &Request<'_>,
     role: Role,
@@ -142,6 +143,7 @@ pub(crate) fn decide(
     }
 }
 
+#[inline(always)]
 fn decide_for_owner(
     request: &Request<'_>,
     class: Class,
@@ -158,6 +160,7 @@ fn decide_for_owner(
     Decision::Execute(class)
 }
 
+#[inline(always)]
 fn decide_for_thread(
     request: &Request<'_>,
     class: Class,

@@ -170,6 +170,7 @@ impl Batch<'_> {
 
     /// Decides who executes entry `index`, which the caller has copied to `e`, and executes it if
     /// that is the current task.
+    #[inline(always)]
     pub(super) fn execute(&self, frame: &Frame, index: u32, e: &Entry, start: Start) -> Outcome {
         let facts = Lookup { batch: self, index };
         let request = self.request(index, e);
@@ -197,6 +198,7 @@ impl Batch<'_> {
     }
 
     /// Executes a call of `class` until it has a result, or until a signal ends it here.
+    #[inline(always)]
     fn call_until_done(
         &self,
         frame: &Frame,
