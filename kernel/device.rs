@@ -4,9 +4,15 @@
 
 use crate::{
     engine::Engine,
-    pages::Pages,
+    pages::{self, Pages},
     quota::Quota,
-    sys::{abi, errno, file::Lines, miscdev::Device, notify::Poll, process::Current},
+    sys::{
+        abi, errno,
+        lines::Lines,
+        miscdev::{Closed, Device},
+        notify::Poll,
+        process::{Caller, Current},
+    },
     wait::{self, Policy},
 };
 use core::mem::size_of;
@@ -14,15 +20,6 @@ use kernel::ioctl::{_IO, _IOW, _IOWR};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
-
-/// Mappings of registrations begin at multiples of so many bytes of the file's offset.
-const STRIDE: usize = 1 << 20;
-const PAGE: usize = uapi::FLEXSC_PAGE_SIZE as usize;
-
-/// At which page of the file registration `id` begins.
-pub(crate) fn page_offset(id: u32) -> usize {
-    id as usize * (STRIDE / PAGE)
-}
 
 const MAGIC: u32 = uapi::FLEXSC_IOC_MAGIC;
 const REGISTER: u32 = _IOWR::<uapi::flexsc_register>(MAGIC, 0);
@@ -37,7 +34,7 @@ const CANCEL: u32 = _IOW::<uapi::flexsc_cancel>(MAGIC, 8);
 const QUERY_POOL: u32 = _IOWR::<uapi::flexsc_pool_stats>(MAGIC, 9);
 const EVENTFD: u32 = _IOW::<uapi::flexsc_eventfd>(MAGIC, 10);
 
-fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+fn register(engine: ArcBorrow<'_, Engine>, caller: &mut Caller, arg: usize) -> Result<isize> {
     let mut r: uapi::flexsc_register = abi::read(arg)?;
     if r.size as usize != size_of::<uapi::flexsc_register>()
         || r.flags != 0
@@ -51,34 +48,34 @@ fn register(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     let pages = engine.register(r.pages)?;
     r.id = pages.id();
     r.ctrl_len = pages.area().ctrl_len() as u32;
-    r.mmap_offset = (page_offset(pages.id()) * PAGE) as u64;
+    r.mmap_offset = pages.offset();
     r.mmap_len = pages.area().len() as u64;
     if let Err(e) = abi::write(arg, r) {
         // Unless somebody has guessed its number and posted something.
-        let _ = engine.end(&pages);
+        let _ = engine.end(&pages, caller);
         return Err(e);
     }
     Ok(0)
 }
 
-fn wait_full(engine: ArcBorrow<'_, Engine>, current: Current, arg: usize) -> Result<isize> {
+fn wait_full(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
     let w: uapi::flexsc_wait = abi::read(arg)?;
     if w.size as usize != size_of::<uapi::flexsc_wait>() {
         return Err(EINVAL);
     }
     let policy = Policy::new(w.policy, w.min, w.timeout_ns, w.linger_ns)?;
-    let pages = engine.get_own(w.id as usize, current)?;
-    Ok(wait::wait(engine, pages, current, &policy)? as isize)
+    let pages = engine.get_own(w.id as usize, caller)?;
+    Ok(wait::wait(engine, pages, caller.task(), &policy)? as isize)
 }
 
 #[inline(always)]
-fn wait_fast(engine: ArcBorrow<'_, Engine>, current: Current, arg: usize) -> Result<isize> {
+fn wait_fast(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
     if arg & 0xfff0_0000 != 0 {
         return Err(EINVAL);
     }
     let policy = Policy::new(((arg >> 16) & 0xf) as u32, (arg >> 32) as u32, 0, 0)?;
-    let pages = engine.get_own(arg & 0xffff, current)?;
-    Ok(wait::wait(engine, pages, current, &policy)? as isize)
+    let pages = engine.get_own(arg & 0xffff, caller)?;
+    Ok(wait::wait(engine, pages, caller.task(), &policy)? as isize)
 }
 
 fn param(arg: usize) -> Result<uapi::flexsc_param> {
@@ -127,18 +124,14 @@ fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
-/// Who may ask an engine for anything: its process, outside of posted calls. A posted ioctl must
+/// Checks who asks an engine for anything: its process, outside of posted calls. A posted ioctl must
 /// not wait for itself, nor register pages for a syscall thread.
 #[inline(always)]
-fn enter(engine: &Engine) -> Result<Current> {
-    let current = Current::get();
-    if !engine.is_of(current) {
+fn enter(engine: &Engine, caller: Option<Caller>) -> Result<Caller> {
+    if !engine.is_of(Current::get()) {
         return Err(EPERM);
     }
-    if current.is_executing() {
-        return Err(EBUSY);
-    }
-    Ok(current)
+    caller.ok_or(EBUSY)
 }
 
 impl Device for Engine {
@@ -148,9 +141,9 @@ impl Device for Engine {
     const WAIT: u32 = WAIT_FAST;
 
     #[inline(always)]
-    fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize> {
-        let current = enter(&this)?;
-        wait_fast(this, current, arg)
+    fn wait(this: ArcBorrow<'_, Self>, caller: Option<Caller>, arg: usize) -> Result<isize> {
+        let caller = enter(&this, caller)?;
+        wait_fast(this, &caller, arg)
     }
 
     fn open(quota: &Arc<Quota>) -> Result<Arc<Self>> {
@@ -160,15 +153,20 @@ impl Device for Engine {
         Ok(engine)
     }
 
-    fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
+    fn ioctl(
+        this: ArcBorrow<'_, Self>,
+        caller: Option<Caller>,
+        cmd: u32,
+        arg: usize,
+    ) -> Result<isize> {
         let engine = this;
-        let current = enter(&engine)?;
+        let mut caller = enter(&engine, caller)?;
         match cmd {
-            WAIT_FAST => wait_fast(engine, current, arg),
-            WAIT => wait_full(engine, current, arg),
+            WAIT_FAST => wait_fast(engine, &caller, arg),
+            WAIT => wait_full(engine, &caller, arg),
             KICK => engine.kick(arg).map(|()| 0),
-            REGISTER => register(engine, arg),
-            UNREGISTER => engine.unregister(arg).map(|()| 0),
+            REGISTER => register(engine, &mut caller, arg),
+            UNREGISTER => engine.unregister(arg, &mut caller).map(|()| 0),
             SET => {
                 let p = param(arg)?;
                 engine.set(p.pool, p.param, p.value).map(|()| 0)
@@ -190,11 +188,8 @@ impl Device for Engine {
         if !this.is_of(Current::get()) {
             return Err(EPERM);
         }
-        let stride = STRIDE / PAGE;
-        if page_offset % stride != 0 {
-            return Err(EINVAL);
-        }
-        this.get(page_offset / stride).map_err(|_| EINVAL)
+        let id = pages::id_at(page_offset).ok_or(EINVAL)?;
+        this.get(id).map_err(|_| EINVAL)
     }
 
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool> {
@@ -209,9 +204,9 @@ impl Device for Engine {
         this.show_stats(lines);
     }
 
-    fn release(this: Arc<Self>) {
+    fn release(this: Arc<Self>, closed: &Closed) {
         this.debug.remove();
-        this.close();
+        this.close(closed);
         drop(this.deferred.stop());
     }
 }

@@ -1,256 +1,211 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One entry: what it asks for, whether and where that may run, and running it.
+//! Decides who executes an entry: the current task, a syscall thread of a pool, the owner, or
+//! nobody. The decision depends on the entry, on the role of the task that looks at it and on a few
+//! [`Facts`], and it changes nothing: `run` executes, retries and publishes.
+//!
+//! Pure logic, shared with the tests of the host.
 
 use crate::{
+    defs::Role,
     policy::{self, Class, Reason},
-    run::Batch,
-    sys::{
-        area::Entry,
-        errno, file,
-        invoke::{Frame, Refusal},
-        process, thread,
-    },
 };
-use kernel::prelude::*;
-use kernel::uapi;
 
-/// What became of an entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It has this result.
-    Done(Verdict),
-    /// A syscall thread of this pool has to execute it.
-    Offload(u8),
-    /// As `Offload` to the first pool: a signal for its owner has interrupted the call.
-    Interrupted,
-    /// As `Offload` to the first pool: it may take long where calls of its kind just did.
-    Slow,
-    /// Only the owner can execute it, which has left it to others by chance.
-    Return,
+/// What an entry asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) nr: u16,
+    pub(crate) args: &'a [u64; 6],
+    /// The pool that the entry names; 0 if it names none.
+    pub(crate) pool: u8,
+    /// The entry has FLEXSC_ENTRY_ASYNC.
+    pub(crate) is_async: bool,
+    /// The entry has no unknown flag, and its pool exists.
+    pub(crate) is_valid: bool,
+    /// CANCEL was asked for.
+    pub(crate) is_cancelled: bool,
 }
 
 /// How the execution of an entry begins.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// By itself, or first in its chain.
+    /// By itself, or as the first of its chain.
     First,
-    /// In a chain, behind others.
+    /// In a chain, behind other entries.
     Follows,
-    /// Once more: a signal has interrupted its call.
+    /// Once more, after a signal has interrupted its call.
     Again,
 }
 
-/// A result and why it was refused.
-pub(crate) type Verdict = (i64, uapi::flexsc_reason);
+/// What a decision looks up only if it depends on it.
+pub(crate) trait Facts {
+    /// Returns true if a read from or a write to `fd` may wait without a bound.
+    fn may_block(&self, fd: u32) -> bool;
 
-// Results of a call that a signal interrupted, from `linux/errno.h`.
-const RESTART_SYS: i64 = -512;
-const RESTART_NOINTR: i64 = -513;
-const RESTART_NOHAND: i64 = -514;
-const RESTART_BLOCK: i64 = -516;
+    /// Returns true if the owner has claimed the entry in WAIT, has left it to a syscall thread by
+    /// chance, and can still execute it.
+    fn is_left_by_owner(&self) -> bool;
 
-/// Number of restart_syscall(2) on x86-64.
-const NR_RESTART_SYSCALL: u16 = 219;
-
-const NONE: uapi::flexsc_reason = uapi::flexsc_reason_FLEXSC_REASON_NONE;
-
-fn number(e: Error) -> i64 {
-    e.to_errno().into()
+    /// Returns true if calls that may ask a file system let their owner wait for long just now.
+    fn are_files_slow(&self) -> bool;
 }
 
-/// Returns true if a signal has interrupted the call whose result this is, so that it has to be
-/// made again.
-///
-/// Decides as the kernel does on the way back to user space: `-ERESTART*` means that only while a
-/// signal is pending. Otherwise the number is the call's own answer, as that of
-/// `lseek(fd, -512, SEEK_SET)` on a file with negative offsets.
+/// Who executes an entry. A call that waits on its file without a thread will be one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// The current task hands the call, which is of this class, to the kernel.
+    Execute(Class),
+    /// A syscall thread of this pool executes the entry.
+    Offload(u8),
+    /// A syscall thread of the first pool executes the entry, because calls of its kind have let the
+    /// owner wait for long just now. If no thread can, the owner executes it after all.
+    OffloadSlow,
+    /// The owner executes the entry in its next WAIT.
+    Return,
+    /// Nobody executes the call.
+    Refuse(Why),
+}
+
+/// Why a call is not executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// CANCEL came first.
+    Cancelled,
+    /// The entry has an unknown flag, names a pool that does not exist, or takes a result that is
+    /// not there.
+    BadEntry,
+    /// No call has this number.
+    UnknownCall,
+    /// The call begins, ends or replaces a thread or a process.
+    Life,
+    /// The call acts on the calling thread, and a syscall thread has met it.
+    Thread,
+    /// seccomp, ptrace or user dispatch decide over the owner's calls.
+    Guarded,
+    /// A syscall thread does not share what the owner's call would use.
+    Context,
+    /// The owner is exiting.
+    Exiting,
+    /// An entry before it in its chain has failed.
+    ChainFailed,
+}
+
+impl Request<'_> {
+    /// Returns true if the program itself has sent the entry to syscall threads.
+    fn is_for_threads(&self) -> bool {
+        self.pool != 0 || self.is_async
+    }
+}
+
+/// Decides at once for a call of an entry without flags, pool and taken results: returns true if
+/// the task that meets it executes it. [`decide`] would say the same.
 #[inline(always)]
-pub(crate) fn is_interrupted(result: i64) -> bool {
-    (RESTART_BLOCK..=RESTART_SYS).contains(&result)
-        && matches!(
-            result,
-            RESTART_SYS | RESTART_NOINTR | RESTART_NOHAND | RESTART_BLOCK
-        )
-        && process::signal_pending()
+pub(crate) fn is_plain_call(nr: u16) -> bool {
+    policy::is_inline(nr)
 }
 
-/// Is this `-errno`?
-pub(crate) fn is_failure(result: i64) -> bool {
-    (-4095..0).contains(&result)
+/// As [`is_plain_call`], for the owner and a call that depends on the file in its first argument:
+/// returns true if the owner executes it unless the file [may block](Facts::may_block).
+#[inline(always)]
+pub(crate) fn is_file_call(nr: u16) -> bool {
+    policy::is_by_file(nr)
 }
 
-/// Does this reason say that the call was not executed?
-pub(crate) fn is_refusal(reason: uapi::flexsc_reason) -> bool {
-    reason != NONE && reason != uapi::flexsc_reason_FLEXSC_REASON_BOUND
-}
-
-fn refused(reason: uapi::flexsc_reason) -> Verdict {
-    (number(errno::eopnotsupp()), reason)
-}
-
-/// The entry itself is wrong.
-pub(crate) fn bad_entry() -> Verdict {
-    (number(EINVAL), uapi::flexsc_reason_FLEXSC_REASON_ENTRY)
-}
-
-fn refusal(why: Refusal) -> Verdict {
-    match why {
-        Refusal::Guarded => refused(uapi::flexsc_reason_FLEXSC_REASON_GUARDED),
-        Refusal::Context => refused(uapi::flexsc_reason_FLEXSC_REASON_CONTEXT),
-        Refusal::OwnerOnly => refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD),
-        Refusal::Exiting => (number(errno::ecanceled()), NONE),
-    }
-}
-
-/// Where an entry may run, or why nowhere.
-fn check(batch: &Batch<'_>, index: u32, e: &Entry) -> Result<Class, Verdict> {
-    let known = e.has_known_flags() || batch.is_cancelled(index) && e.is_marked();
-    if !known || (e.pool != 0 && !batch.has_pool(e.pool)) {
-        return Err(bad_entry());
-    }
-    match policy::classify(e.nr, &e.args) {
-        Class::Refused(Reason::Life) => Err(refused(uapi::flexsc_reason_FLEXSC_REASON_LIFE)),
-        Class::Refused(Reason::Thread) => Err(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD)),
-        Class::Unknown => Err((number(errno::enosys()), NONE)),
-        class => Ok(class),
-    }
-}
-
-/// May the owner run it on its own stack without sleeping for ever?
-fn runs_inline(class: Class) -> bool {
+/// Returns true if the owner executes a call of this class on its own stack: it does not sleep
+/// there without a bound.
+fn runs_inline(class: Class, facts: &impl Facts) -> bool {
     match class {
         Class::Inline | Class::OwnThread => true,
-        Class::ByFile(a, b) => !file::may_block(a) && (a == b || !file::may_block(b)),
+        Class::ByFile(a, b) => !facts.may_block(a) && (a == b || !facts.may_block(b)),
         _ => false,
     }
 }
 
-/// May the owner, which may have other files, find that it runs inline?
-fn may_run_inline(class: Class) -> bool {
-    matches!(class, Class::Inline | Class::ByFile(..))
+/// Decides who executes an entry that a task in `role` has claimed.
+#[inline(always)]
+pub(crate) fn decide(
+    request: &Request<'_>,
+    role: Role,
+    start: Start,
+    facts: &impl Facts,
+) -> Decision {
+    // First of all: CANCEL marks the entry with a flag that no program may set.
+    if request.is_cancelled && start != Start::Again {
+        return Decision::Refuse(Why::Cancelled);
+    }
+    if !request.is_valid {
+        return Decision::Refuse(Why::BadEntry);
+    }
+    let class = match policy::classify(request.nr, request.args) {
+        Class::Refused(Reason::Life) => return Decision::Refuse(Why::Life),
+        Class::Refused(Reason::Thread) => return Decision::Refuse(Why::Thread),
+        Class::Unknown => return Decision::Refuse(Why::UnknownCall),
+        class => class,
+    };
+    if role.is_owner() {
+        decide_for_owner(request, class, start, facts)
+    } else {
+        decide_for_thread(request, class, role, start, facts)
+    }
 }
 
-fn by_owner(
-    batch: &Batch<'_>,
-    frame: &Frame,
-    index: u32,
-    e: &Entry,
+#[inline(always)]
+fn decide_for_owner(
+    request: &Request<'_>,
     class: Class,
     start: Start,
-) -> Outcome {
+    facts: &impl Facts,
+) -> Decision {
     // Within a chain the first entry decides.
-    if is_for_threads(e) && start != Start::Follows {
-        return Outcome::Offload(e.pool);
+    if request.is_for_threads() && start != Start::Follows {
+        return Decision::Offload(request.pool);
     }
-    if !runs_inline(class) {
-        return Outcome::Offload(0);
+    if !runs_inline(class, facts) {
+        return Decision::Offload(0);
     }
-    if class != Class::OwnThread && start != Start::Again && batch.is_slow(e.nr) {
-        return Outcome::Slow;
+    let may_be_slow = class != Class::OwnThread && start != Start::Again;
+    if may_be_slow && facts.are_files_slow() && policy::files::asks_files(request.nr) {
+        return Decision::OffloadSlow;
     }
-    frame.set_args(&e.args);
-    match batch.invoke(frame, index, e.nr) {
-        Ok(result) if is_interrupted(result) => {
-            // A signal for the owner. The call goes on without it, where it can.
-            if class == Class::OwnThread || batch.is_cancelled(index) {
-                Outcome::Done((number(EINTR), NONE))
-            } else {
-                Outcome::Interrupted
-            }
-        }
-        Ok(result) => Outcome::Done((result, NONE)),
-        Err(why) => Outcome::Done(refusal(why)),
-    }
+    Decision::Execute(class)
 }
 
-fn by_worker(
-    batch: &Batch<'_>,
-    frame: &Frame,
-    index: u32,
-    e: &Entry,
+#[inline(always)]
+fn decide_for_thread(
+    request: &Request<'_>,
     class: Class,
+    role: Role,
     start: Start,
-) -> Outcome {
+    facts: &impl Facts,
+) -> Decision {
     if class == Class::OwnThread {
-        return if comes_back(batch, index, e, true) {
-            Outcome::Return
+        return if !request.is_for_threads() && facts.is_left_by_owner() {
+            Decision::Return
         } else {
-            Outcome::Done(refused(uapi::flexsc_reason_FLEXSC_REASON_THREAD))
+            Decision::Refuse(Why::Thread)
         };
     }
-    // What has reached a pool stays there: the entry may name another one in the meantime.
-    if batch.pool().is_none() && e.pool != 0 && start != Start::Follows {
-        return Outcome::Offload(e.pool);
+    // An entry that has reached a pool stays there: it may name another pool in the meantime.
+    if role.pool().is_none() && request.pool != 0 && start != Start::Follows {
+        return Decision::Offload(request.pool);
     }
-    match until_done(batch, frame, index, e) {
-        Ok(verdict) => Outcome::Done(verdict),
-        // With tables of its own the owner looks at other files: it decides itself.
-        Err(Refusal::Context) if comes_back(batch, index, e, may_run_inline(class)) => {
-            Outcome::Return
-        }
-        Err(Refusal::OwnerOnly) if comes_back(batch, index, e, runs_inline(class)) => {
-            Outcome::Return
-        }
-        Err(why) => Outcome::Done(refusal(why)),
-    }
+    Decision::Execute(class)
 }
 
-/// Has a program sent this entry to syscall threads?
-fn is_for_threads(e: &Entry) -> bool {
-    e.pool != 0 || u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0
-}
-
-/// An entry that a syscall thread can not execute: has the owner left it by chance only, and is it
-/// going to execute it itself, `inline`?
-#[cold]
-fn comes_back(batch: &Batch<'_>, index: u32, e: &Entry, inline: bool) -> bool {
-    inline && !is_for_threads(e) && batch.is_owners(index)
-}
-
-fn until_done(batch: &Batch<'_>, frame: &Frame, index: u32, e: &Entry) -> Result<Verdict, Refusal> {
-    let interrupted = (number(EINTR), NONE);
-    let mut nr = e.nr;
-    loop {
-        frame.set_args(&e.args);
-        let result = batch.invoke(frame, index, nr)?;
-        if !is_interrupted(result) {
-            return Ok((result, NONE));
-        }
-        // There is no handler to run and nobody to return to: stop, freeze or die with the
-        // process, then restart the call as after a signal without a handler. Each round takes a
-        // signal that was pending, so that nobody but a sender of signals can prolong this loop.
-        if thread::signal() {
-            batch.set_dying();
-            return Ok(interrupted);
-        }
-        if batch.must_stop() || batch.is_cancelled(index) {
-            return Ok(interrupted);
-        }
-        if result == RESTART_BLOCK {
-            nr = NR_RESTART_SYSCALL;
-        }
-    }
-}
-
-/// Executes entry `index` of the batch's page, which the caller has copied to `e`.
-pub(crate) fn execute(
-    batch: &Batch<'_>,
-    frame: &Frame,
-    index: u32,
-    e: &Entry,
-    start: Start,
-) -> Outcome {
-    // First of all: CANCEL marks the entry with a flag that no program may set.
-    if start != Start::Again && batch.is_cancelled(index) {
-        return Outcome::Done((
-            number(errno::ecanceled()),
-            uapi::flexsc_reason_FLEXSC_REASON_CANCELLED,
-        ));
-    }
-    match check(batch, index, e) {
-        Err(verdict) => Outcome::Done(verdict),
-        Ok(class) if batch.is_owner() => by_owner(batch, frame, index, e, class, start),
-        Ok(class) => by_worker(batch, frame, index, e, class, start),
-    }
+/// Returns true if the owner executes an entry after all: the kernel has refused its call, of
+/// `class`, to a syscall thread, and has not begun it.
+pub(crate) fn returns_to_owner(
+    request: &Request<'_>,
+    class: Class,
+    role: Role,
+    why: Why,
+    facts: &impl Facts,
+) -> bool {
+    let by_owner = match why {
+        // An owner with tables of its own sees other files: it decides itself.
+        Why::Context => matches!(class, Class::Inline | Class::ByFile(..)),
+        Why::Thread => runs_inline(class, facts),
+        _ => false,
+    };
+    by_owner && !role.is_owner() && !request.is_for_threads() && facts.is_left_by_owner()
 }

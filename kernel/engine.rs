@@ -2,56 +2,52 @@
 
 //! An engine: exception-less system calls for one process. One open file is one engine.
 
+mod debug;
 mod deferred;
+mod settings;
+mod stats;
+
+use self::settings::Settings;
 
 use crate::{
     pages::{Pages, Totals},
-    pools::{PoolSet, Pools},
+    pool::Pools,
     quota::{Account, Quota},
-    run::order::Kind,
     sys::{
         debugfs::Entry,
         deferred::Deferred,
-        errno, file,
+        miscdev::Closed,
         notify::Notifier,
         owned::OwnedTable,
-        process::{self, Cpus, Current, Process},
+        params,
+        process::{self, Caller, Cpus, Current, Process},
         slot::Slot,
-        thread, trace,
     },
-    worker::Worker,
 };
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
 
 /// Registrations that one engine may have.
 const MAX_REGISTRATIONS: usize = 512;
-/// How long a kernel core polls in vain by default, in nanoseconds.
-const DEFAULT_IDLE_NS: u64 = 1_000_000;
-/// How long an idle thread stays by default, in milliseconds.
-const DEFAULT_RETIRE_MS: u32 = 1_000;
 
-/// Rounds of a chain's loop by default: a gibibyte, 16 KiB at a time.
-const DEFAULT_LOOP_MAX: u64 = 65_536;
+/// The registrations that a poller polls.
+pub(crate) type Known = KVec<Arc<Pages>>;
 
-/// What the table's lock protects besides.
+/// CPUs that may be polled.
+const CPUS: usize = u64::BITS as usize;
+
+/// More data that the table's lock protects.
 #[derive(Default)]
 struct Sums {
     /// Syscall pages in all registrations.
     pages: u32,
-    /// What ended registrations have counted.
+    /// The counts of registrations that have ended.
     ended: Totals,
 }
 
-/// The registrations that a kernel core polls.
-pub(crate) type Known = KVec<Arc<Pages>>;
-
-/// CPUs on which a thread may poll.
-const CPUS: usize = u64::BITS as usize;
-
-/// How many engines there were.
+/// How many engines there have been.
 static ENGINES: AtomicU32 = AtomicU32::new(0);
 
 /// See the module's documentation.
@@ -62,30 +58,26 @@ pub(crate) struct Engine {
     cpus: Cpus,
     notifier: Arc<Notifier>,
     pub(crate) pools: Pools,
-    /// Holds the engine until its descriptors and mappings are gone.
+    /// Holds a reference to the engine until its descriptors and mappings are gone.
     pub(crate) debug: Entry<Engine>,
-    /// As well.
-    pub(crate) deferred: Arc<Deferred<Engine>>,
+    /// As above.
+    pub(crate) deferred: Deferred<Engine>,
     table: OwnedTable<Pages, Sums>,
     /// Changes whenever `table` does.
     generation: AtomicU32,
-    /// What the core on each CPU polls, while its thread executes something.
+    /// What the poller of each CPU polls, while it executes something.
     known: [Slot<Known>; CPUS],
-    idle_ns: AtomicU64,
-    retire_ms: AtomicU32,
-    max_threads: AtomicU32,
-    order: AtomicU32,
-    loop_max: AtomicU64,
+    settings: Settings,
 }
 
 impl Engine {
     /// An engine for the current process.
     pub(crate) fn new(quota: &Arc<Quota>) -> Result<Arc<Self>> {
-        if !file::may_open() {
+        if !params::may_open() {
             return Err(EPERM);
         }
         let account = Account::current(quota.clone())?;
-        let deferred = Arc::new(Deferred::new()?, GFP_KERNEL_ACCOUNT)?;
+        let deferred = Deferred::new()?;
         let engine = Arc::new(
             Engine {
                 number: ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
@@ -93,30 +85,26 @@ impl Engine {
                 account: Arc::new(account, GFP_KERNEL_ACCOUNT)?,
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
-                pools: Pools::new(MAX_REGISTRATIONS, deferred.clone())?,
+                pools: Pools::new(MAX_REGISTRATIONS, deferred.trigger().clone())?,
                 debug: Entry::new(),
                 deferred,
                 table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
                 generation: AtomicU32::new(0),
                 known: [const { Slot::new() }; CPUS],
-                idle_ns: AtomicU64::new(DEFAULT_IDLE_NS),
-                retire_ms: AtomicU32::new(DEFAULT_RETIRE_MS),
-                max_threads: AtomicU32::new(file::max_threads()),
-                order: AtomicU32::new(Kind::Posted as u32),
-                loop_max: AtomicU64::new(DEFAULT_LOOP_MAX),
+                settings: Settings::new(),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
         Ok(engine)
     }
 
-    /// Does the current task belong to the engine's process?
+    /// Returns true if the current task belongs to the engine's process.
     #[inline(always)]
     pub(crate) fn is_of(&self, current: Current) -> bool {
         self.process.has(current)
     }
 
-    /// The number by which people know it: in debugfs and in the names of its threads.
+    /// The number that people see, in debugfs and in the names of its threads.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -125,8 +113,9 @@ impl Engine {
         &self.notifier
     }
 
-    /// Does the thread whose call this is find a result that was not reaped, or entries that wait
-    /// for it? It looks at its own registrations, at the results of all if it has none.
+    /// Returns true if there is a result that was not reaped, or an entry that waits for the thread
+    /// whose call this is. A thread with registrations looks at its own, another one at the results
+    /// of all.
     pub(crate) fn is_ready_for_caller(&self) -> bool {
         let (mut has_own, mut own, mut any) = (false, false, false);
         self.for_each(|pages| {
@@ -151,64 +140,26 @@ impl Engine {
         &self.cpus
     }
 
-    pub(crate) fn idle_ns(&self) -> u64 {
-        self.idle_ns.load(Ordering::Relaxed)
-    }
-
-    /// ORDER.
-    #[inline(always)]
-    pub(crate) fn order(&self) -> Kind {
-        Kind::from_raw(self.order.load(Ordering::Relaxed))
-    }
-
-    /// LOOP_MAX.
-    pub(crate) fn loop_max(&self) -> u64 {
-        self.loop_max.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn retire_ms(&self) -> u32 {
-        self.retire_ms.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn max_threads(&self) -> u32 {
-        core::cmp::min(
-            self.max_threads.load(Ordering::Relaxed),
-            file::max_threads(),
-        )
-    }
-
     /// Changes whenever pages are registered or unregistered.
     pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Registers `pages` syscall pages for the current thread.
-    pub(crate) fn register(self: ArcBorrow<'_, Self>, pages: u32) -> Result<Arc<Pages>> {
-        if pages == 0 || pages > uapi::FLEXSC_MAX_PAGES {
-            return Err(EINVAL);
-        }
-        let first = self.pools.first();
-        if !first.has_threads() {
-            if let Err(e) = self.spawn_patiently(0) {
-                // Another thread may have been faster, with other tables.
-                if e != errno::exdev() || !first.has_threads() {
-                    return Err(e);
-                }
-            }
-        }
+    /// Registers `pages` syscall pages for the current thread. See [`Self::register`].
+    pub(crate) fn add(&self, pages: u32) -> Result<Arc<Pages>> {
         let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
-        // Until a core that polls knows of them.
+        // Until a poller knows of them.
         new.set_need_wakeup(true);
         self.enter(&new)?;
         self.generation.fetch_add(1, Ordering::Release);
-        self.pools.first().wake_spinners();
+        self.pools.first().wake_pollers();
         Ok(new)
     }
 
-    /// Puts a registration into the table. `ENOSPC` at the limits.
+    /// Puts a registration into the table. Fails with `ENOSPC` at the limits.
     fn enter(&self, new: &Arc<Pages>) -> Result {
         self.table.enter(new, ENOSPC, |sums, id| {
-            if sums.pages + new.len() > file::max_pages() {
+            if sums.pages + new.len() > params::max_pages() {
                 return Err(ENOSPC);
             }
             sums.pages += new.len();
@@ -217,8 +168,8 @@ impl Engine {
         })
     }
 
-    /// Ends a registration: by its owner or, when that has ended, by any thread of the process.
-    pub(crate) fn unregister(&self, id: usize) -> Result {
+    /// Ends a registration, for its owner or, when that has ended, for any thread of the process.
+    pub(crate) fn unregister(&self, id: usize, caller: &mut Caller) -> Result {
         let pages = self.get(id)?;
         if !pages.owner().is_current() && !pages.owner().is_exiting() {
             return Err(EPERM);
@@ -226,15 +177,16 @@ impl Engine {
         if pages.owner().is_exiting() {
             pages.fail_returned();
         }
-        self.end(&pages)
+        self.end(&pages, caller)
     }
 
-    /// Ends a registration that the caller may end. `EBUSY` if anything is in flight, `ENOENT` if
-    /// another thread has ended it meanwhile.
-    pub(crate) fn end(&self, pages: &Arc<Pages>) -> Result {
+    /// Ends a registration that the caller may end. Fails with `EBUSY` if anything is in flight, with
+    /// `ENOENT` if another thread has ended it meanwhile.
+    pub(crate) fn end(&self, pages: &Arc<Pages>, caller: &mut Caller) -> Result {
         pages.retire()?;
         self.pools.forget(pages);
-        let was_there = self.table.remove(pages.id() as usize, pages, |sums, old| {
+        let id = pages.id() as usize;
+        let was_there = self.table.remove(id, pages, caller, |sums, old| {
             sums.pages = sums.pages.saturating_sub(old.len());
             sums.ended += old.totals();
         });
@@ -243,8 +195,8 @@ impl Engine {
         }
         pages.unregistered();
         self.generation.fetch_add(1, Ordering::Release);
-        // A core that polls lets go of them, and whoever polled before does here.
-        self.pools.first().wake_spinners();
+        // A poller lets go of them. Lists of threads that have polled before are dropped here.
+        self.pools.first().wake_pollers();
         self.forget_known();
         Ok(())
     }
@@ -254,10 +206,14 @@ impl Engine {
         self.table.get(id).ok_or(ENOENT)
     }
 
-    /// The registration `id`, which must be the current thread's.
+    /// The registration `id`, which must be the caller's.
     #[inline(always)]
-    pub(crate) fn get_own(&self, id: usize, current: Current) -> Result<ArcBorrow<'_, Pages>> {
-        match self.table.get_own(id, current) {
+    pub(crate) fn get_own<'a>(
+        &'a self,
+        id: usize,
+        caller: &'a Caller,
+    ) -> Result<ArcBorrow<'a, Pages>> {
+        match self.table.get_own(id, caller) {
             Some(pages) => Ok(pages),
             None => Err(self.why_not_own(id)),
         }
@@ -271,19 +227,19 @@ impl Engine {
         }
     }
 
-    /// Where the thread that polls on `cpu` leaves its list while it executes something.
+    /// The slot in which the poller of `cpu` leaves its list while it executes something.
     ///
-    /// If it blocks, nobody knows for how long. So the list is for the one that polls next, which
-    /// drops it: ended registrations must not stay in memory meanwhile.
+    /// If it blocks, nobody knows for how long. So the list is for the next poller, which drops it:
+    /// registrations that have ended must not stay in memory meanwhile.
     pub(crate) fn known_on(&self, cpu: u32) -> &Slot<Known> {
         &self.known[cpu as usize % CPUS]
     }
 
-    /// Drops the lists of threads that poll no more.
+    /// Drops the lists of threads that do not poll any more.
     fn forget_known(&self) {
-        let spinning = self.pools.first().spinning();
+        let polled = self.pools.first().polled_cpus();
         for (cpu, known) in self.known.iter().enumerate() {
-            if spinning & (1 << cpu) == 0 && !known.is_empty() {
+            if polled & (1 << cpu) == 0 && !known.is_empty() {
                 drop(known.take());
             }
         }
@@ -309,46 +265,18 @@ impl Engine {
         }
     }
 
-    /// KICK: somebody has to look at the doorbells of `id`.
-    pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
-        let pages = self.get(id)?;
-        self.pools.total().add_kick();
-        trace::kick(pages.owner(), pages.id());
-        self.look_for_backlog(None);
-        if self.pools.first().wake_spinners() {
-            return Ok(());
-        }
-        self.offloaded(
-            pages.offload_pending(self.pools.set()),
-            pages.as_arc_borrow(),
-        )
-    }
-
     /// CANCEL of entry `index` of `id`.
     pub(crate) fn cancel(&self, id: usize, index: u32) -> Result {
         let entries = uapi::FLEXSC_PAGE_ENTRIES;
         self.get(id)?.cancel(index / entries, index % entries)
     }
 
-    /// Lets threads of `pools` execute what `pages` has offloaded.
-    fn offloaded(self: ArcBorrow<'_, Self>, pools: PoolSet, pages: ArcBorrow<'_, Pages>) -> Result {
-        self.pools.push(pools, pages);
-        for pool in pools.iter() {
-            // A signal is no limit: once more after it. At a limit the entries are answered, see
-            // `deferred.rs`.
-            if self.pools.is_starved(pool) && self.spawn(pool) == Err(ERESTARTNOINTR) {
-                return Err(ERESTARTNOINTR);
-            }
-        }
-        Ok(())
-    }
-
-    /// KICK, or the owner of `sleeper` before it sleeps in WAIT: does work wait that nobody
-    /// executes? Where it does so for long, and SPIN_AUTO allows it, a core is recruited: the one
-    /// that falls idle now, if any.
+    /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT: notes whether entries
+    /// wait that nobody executes. If that persists and SPIN_AUTO allows it, a CPU is recruited: the
+    /// one that falls idle now, if any.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();
-        if first.spin_auto() == 0 {
+        if first.auto_pollers() == 0 {
             return;
         }
         let mut found = first.has_work();
@@ -362,34 +290,14 @@ impl Engine {
         }
     }
 
-    /// Has another core poll, of those that the program may use. Not in the scheduler's hook.
+    /// Recruits another CPU, of those that the program may use. Not in the scheduler's hook.
     pub(crate) fn recruit(&self) {
         let usable = self.cpus.bits() & process::allowed_cpus();
         self.pools.first().recruit(usable, process::this_cpu());
     }
 
-    /// Makes a thread for a call of the program's, which goes on after a signal.
-    pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
-        match Worker::spawn(self, pool) {
-            Err(EINTR) => Err(ERESTARTNOINTR),
-            other => other,
-        }
-    }
-
-    /// As [`Self::spawn`]. What has room once threads of engines that were closed are gone does not
-    /// fail.
-    pub(crate) fn spawn_patiently(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
-        match self.spawn(pool) {
-            Err(EAGAIN) => {
-                thread::wait_for_dismissed();
-                self.spawn(pool)
-            }
-            other => other,
-        }
-    }
-
-    /// Nobody polls from now on: programs have to kick, and what they posted in the belief that
-    /// somebody polls goes to syscall threads.
+    /// Nobody polls from now on: programs have to kick. Syscall threads execute what they posted in
+    /// the belief that somebody polls.
     pub(crate) fn poll_no_more(&self) {
         self.forget_known();
         self.for_each(|pages| {
@@ -399,50 +307,25 @@ impl Engine {
             let pools = pages.offload_pending(self.pools.set());
             self.pools.push(pools, pages.as_arc_borrow());
         });
-        if self.pools.first().spinning() != 0 {
-            // A core that has begun to poll meanwhile looks at the flags again.
+        if self.pools.first().polled_cpus() != 0 {
+            // A poller that has begun meanwhile looks at the flags again.
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// See [`Self::idle_ns`].
-    pub(crate) fn set_idle_ns(&self, value: u64) {
-        self.idle_ns.store(value, Ordering::Relaxed);
-    }
-
-    /// See [`Self::retire_ms`].
-    pub(crate) fn set_retire_ms(&self, value: u32) {
-        self.retire_ms.store(value, Ordering::Relaxed);
-    }
-
-    /// See [`Self::max_threads`].
-    pub(crate) fn set_max_threads(&self, value: u32) {
-        self.max_threads.store(value, Ordering::Relaxed);
-    }
-
-    /// See [`Self::order`].
-    pub(crate) fn set_order(&self, value: Kind) {
-        self.order.store(value as u32, Ordering::Relaxed);
-    }
-
-    /// See [`Self::loop_max`].
-    pub(crate) fn set_loop_max(&self, value: u64) {
-        self.loop_max.store(value, Ordering::Relaxed);
-    }
-
-    /// Syscall pages now, and what all registrations so far have counted.
+    /// Syscall pages now, and the counts of all registrations so far.
     pub(crate) fn totals(&self) -> (u32, Totals) {
         let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
         self.for_each(|pages| sum += pages.totals());
         (pages, sum)
     }
 
-    /// The descriptors and mappings are gone: all threads end soon, those in calls too. What they
-    /// do not execute just now is freed at once.
-    pub(crate) fn close(&self) {
+    /// The descriptors and mappings are gone: all threads end soon, also those in calls. Registrations
+    /// that no thread is executing for are freed at once.
+    pub(crate) fn close(&self, closed: &Closed) {
         self.pools.stop();
         for id in 0..self.table.len() {
-            if let Some(pages) = self.table.take(id) {
+            if let Some(pages) = self.table.take(id, closed) {
                 pages.kill();
                 pages.unregistered();
             }

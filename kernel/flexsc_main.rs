@@ -4,38 +4,40 @@
 //!
 //! A program writes system calls into syscall pages that it shares with the kernel; its own
 //! threads, or syscall threads that live in the kernel and belong to it, execute them and write
-//! the results back.
+//! the results back. Every posted call reaches the kernel in one place: `call_kernel`, in
+//! `run/entry.rs`.
 //!
-//! | file          | what it owns                                                    |
-//! |---------------|-----------------------------------------------------------------|
-//! | `device`      | `/dev/flexsc`: decoding of ioctl and mmap                       |
-//! | `debug`       | a file in debugfs for each engine                               |
-//! | `engine`      | all of this for one process; its table of registrations         |
-//! | `params`      | SET and GET                                                     |
-//! | `stats`       | QUERY, QUERY_POOL, fdinfo                                       |
-//! | `pages`       | a registration: doorbells, what is taken, offloaded and done    |
-//! | `pools`       | the pools of an engine                                          |
-//! | `pool`        | the syscall threads of a pool: who works, idles, is blocked     |
-//! | `quota`       | how many pages each user and process has; what they are charged |
-//! | `worker`      | the life of one syscall thread, polling kernel cores            |
-//! | `wait`        | WAIT: inline execution, wait policies                           |
-//! | `run`         | the batch that a task executes, and its hand-off when it blocks |
-//! | `dispatch`    | one entry: checks, policy, execution, restart                   |
-//! | `policy`      | the table of all system calls                                   |
-//! | `sys`         | the border to C                                                 |
+//! | file             | what it owns                                                     |
+//! |------------------|------------------------------------------------------------------|
+//! | `device`         | `/dev/flexsc`: decoding of ioctl and mmap                        |
+//! | `wait`           | WAIT: inline execution, wait policies                            |
+//! | `requests`       | REGISTER, KICK, SET, GET: what may need a new syscall thread     |
+//! | `worker`         | the life of one syscall thread, pollers                          |
+//! | `run`            | the batch that a task executes, its hand-off when it blocks      |
+//! | `run::entry`     | one entry: `call_kernel`, restarts, its result                   |
+//! | `engine`         | all of this for one process; its table of registrations          |
+//! | `engine::stats`  | QUERY, QUERY_POOL, fdinfo                                        |
+//! | `engine::debug`  | a file in debugfs for each engine                                |
+//! | `pool`           | an engine's pools, and the threads of each: who runs, who idles  |
+//! | `pages`          | a registration: doorbells, what is taken, offloaded and done     |
+//! | `quota`          | how many pages each user and process has; what they are charged  |
+//! | `dispatch`       | decides who executes an entry; has no side effects               |
+//! | `policy`         | the table of all system calls                                    |
+//! | `defs`           | roles, sets of pools, kinds of order, walks over bits            |
+//! | `sys`            | the border to C                                                  |
+//!
+//! Each imports only from those below it.
 
-mod debug;
+mod defs;
 mod device;
 mod dispatch;
 mod engine;
 mod pages;
-mod params;
 mod policy;
 mod pool;
-mod pools;
 mod quota;
+mod requests;
 mod run;
-mod stats;
 mod sys;
 mod wait;
 mod worker;

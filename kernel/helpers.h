@@ -29,7 +29,7 @@ bool flexsc_is_caller(const struct task_struct *task);
 struct mm_struct *flexsc_current_mm(void);
 struct pid *flexsc_current_tgid(void);
 bool flexsc_signal_pending(void);
-bool flexsc_breathe(void);
+bool flexsc_resched(void);
 void flexsc_relax(void);
 void flexsc_sleep_prepare(void);
 void flexsc_sleep_cancel(void);

@@ -3,12 +3,11 @@
 //! A registration: the syscall pages of one thread, and the kernel's side of their doorbells.
 //!
 //! An entry's way: posted by the program; *taken* when a task of ours claims its bit; *offloaded*
-//! while it waits for a syscall thread of its pool; executed by exactly the one that claimed it;
+//! while it waits for a syscall thread of its pool; executed by exactly the task that claimed it;
 //! *done* when its result is written. In a chain it may be *held* in between: executed, but not
-//! published. The kernel's words are the only ones it believes.
+//! published. The kernel believes only its own words, never those in shared memory.
 //!
-//! Claiming and publishing take the lock, both once for many entries; what lies in between does
-//! not.
+//! Claiming and publishing take the lock, both once for many entries. Nothing in between does.
 
 mod cancel;
 mod charge;
@@ -16,12 +15,16 @@ mod invariants;
 mod offload;
 mod returned;
 mod slow;
+mod stats;
 mod waiting;
 
+pub(crate) use self::charge::id_at;
 use self::offload::Waiting;
+pub(crate) use self::stats::Totals;
+use self::stats::{OwnerStats, WorkerStats};
 pub(crate) use self::waiting::Count;
 
-use crate::pools::POOLS;
+use crate::defs::POOLS;
 use crate::quota::{Account, Charge};
 use crate::sys::{
     area::{Area, Doorbell},
@@ -38,29 +41,29 @@ use kernel::uapi;
 /// The kernel's words of one page, one bit for each entry.
 #[derive(Default)]
 struct Words {
-    // All are changed under the lock, and looked at without it where a hint will do.
+    // All are changed under the lock. A reader to whom a hint is enough does not take it.
     /// Toggled when an entry was accepted.
     taken: AtomicU64,
     /// Toggled when an entry's result was published.
     done: AtomicU64,
-    /// Of those in between: CANCEL was asked for.
+    /// Of the entries in between: CANCEL was asked for.
     cancelled: AtomicU64,
-    /// Of those in between: executed, but the chain that they are in goes on elsewhere.
+    /// Of the entries in between: executed, but another task goes on with their chain.
     held: AtomicU64,
-    /// Of those in between: the owner has claimed them in WAIT, and left them to others.
+    /// Of the entries in between: the owner has claimed them in WAIT, and left them to others.
     owners: AtomicU64,
-    /// Of those in between: given back to the owner.
+    /// Of the entries in between: given back to the owner.
     returned: AtomicU64,
-    /// What is in `cancelled`, `held` or `owners`, and more.
+    /// All entries in `cancelled`, `held` or `owners`, and more.
     special: AtomicU64,
-    /// Where the order of a batch begins: behind the last entry that was claimed.
+    /// The index at which the order of a batch begins: behind the last entry that was claimed.
     start: AtomicU32,
 }
 
 impl Words {
     /// Accepted and not finished.
     fn busy(&self) -> u64 {
-        // ORDERING: None needed; who must not miss a change holds the lock.
+        // ORDERING: None needed: a caller that must not miss a change holds the lock.
         self.taken.load(Ordering::Relaxed) ^ self.done.load(Ordering::Relaxed)
     }
 
@@ -72,110 +75,23 @@ impl Words {
     }
 }
 
-/// What of one page is behind the lock.
+/// Per-page state protected by the lock.
 #[derive(Clone, Copy, Default)]
 struct Page {
-    /// Taken, and waiting for a syscall thread, for each pool.
+    /// Entries that were taken and wait for a syscall thread, for each pool.
     offloaded: [u64; POOLS],
 }
 
-/// What a registration has counted so far.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Totals {
-    /// Entries accepted.
-    pub(crate) posted: u64,
-    /// Entries executed by the owner.
-    pub(crate) inline_done: u64,
-    /// Entries executed by syscall threads.
-    pub(crate) thread_done: u64,
-    /// Entries finished without being executed.
-    pub(crate) refused: u64,
-    /// WAIT calls.
-    pub(crate) waits: u64,
-    /// Times that the owner slept in one.
-    pub(crate) sleeps: u64,
-    /// Entries that CANCEL has found.
-    pub(crate) cancels: u64,
-    /// Chains executed.
-    pub(crate) chains: u64,
-    /// Rounds of their loops.
-    pub(crate) rounds: u64,
-}
-
-impl core::ops::AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        for (sum, other) in [
-            (&mut self.posted, other.posted),
-            (&mut self.inline_done, other.inline_done),
-            (&mut self.thread_done, other.thread_done),
-            (&mut self.refused, other.refused),
-            (&mut self.waits, other.waits),
-            (&mut self.sleeps, other.sleeps),
-            (&mut self.cancels, other.cancels),
-            (&mut self.chains, other.chains),
-            (&mut self.rounds, other.rounds),
-        ] {
-            *sum = sum.wrapping_add(other);
-        }
-    }
-}
-
-/// A number that only the owner changes, so that it needs no atomic operation.
-#[derive(Default)]
-struct OwnCount(AtomicU64);
-
-impl OwnCount {
-    #[inline(always)]
-    fn add(&self, n: u64) {
-        // ORDERING: None needed: one writer.
-        self.set(self.get().wrapping_add(n));
-    }
-
-    #[inline(always)]
-    fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    #[inline(always)]
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Counted by the owner.
-#[derive(Default)]
-struct Own {
-    done: OwnCount,
-    refused: OwnCount,
-    waits: OwnCount,
-    sleeps: OwnCount,
-    /// What the adaptive wait policy knows, and since when.
-    rate: OwnCount,
-    rate_at: OwnCount,
-    /// See `slow.rs`.
-    asleep_since: OwnCount,
-    slow_until: OwnCount,
-}
-
-/// Counted by others.
-#[derive(Default)]
-struct Others {
-    done: AtomicU64,
-    refused: AtomicU64,
-    chains: AtomicU64,
-    rounds: AtomicU64,
-}
-
-/// What is behind the lock.
+/// State protected by the lock.
 struct Inner {
     pages: KVec<Page>,
     /// Which pages have offloaded entries.
     waiting: Waiting,
-    /// Who sleeps in the call of which entry.
+    /// The task that sleeps in the call of each entry.
     sleepers: KVVec<Option<Thread>>,
     /// How many more results the sleeping owner waits for; 0: it does not.
     missing: u32,
-    /// Something that the owner has to look at although results are missing.
+    /// The owner has to look at something although results are missing.
     nudged: bool,
     posted: u64,
     cancels: u64,
@@ -189,20 +105,10 @@ impl Inner {
     }
 }
 
-/// A registration.
-pub(crate) struct Pages {
-    /// Its number in the engine's table, set once.
-    id: AtomicU32,
-    area: Area,
-    owner: Thread,
-    notifier: Arc<Notifier>,
-    /// Who is told of this registration's results only, once somebody has asked for it.
-    own_notifier: OnceTable<Notifier, 1>,
-    words: KVec<Words>,
-    inner: RawLock<Inner>,
-    own: Own,
-    others: Others,
-    /// Pools in whose queue of registrations with offloaded entries this one is.
+/// Flags that are read without the lock.
+#[derive(Default)]
+struct Flags {
+    /// Pools that have this registration in their queue.
     queued: AtomicU16,
     /// The owner sleeps in a call and has left posted entries that nobody has accepted: the
     /// thread that takes over does.
@@ -211,6 +117,22 @@ pub(crate) struct Pages {
     any_returned: AtomicBool,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
+}
+
+/// A registration.
+pub(crate) struct Pages {
+    /// Its number in the engine's table, set once.
+    id: AtomicU32,
+    area: Area,
+    owner: Thread,
+    notifier: Arc<Notifier>,
+    /// Told of this registration's results only, if a program has asked for it.
+    own_notifier: OnceTable<Notifier, 1>,
+    words: KVec<Words>,
+    inner: RawLock<Inner>,
+    owner_stats: OwnerStats,
+    worker_stats: WorkerStats,
+    flags: Flags,
     /// See `charge.rs`.
     mapped: AtomicU32,
     /// Last: it is given back after the memory was freed.
@@ -260,12 +182,9 @@ impl Pages {
                 own_notifier: OnceTable::new(),
                 words,
                 inner: RawLock::new(inner, Class::Pages),
-                own: Own::default(),
-                others: Others::default(),
-                queued: AtomicU16::new(0),
-                unattended: AtomicBool::new(false),
-                any_returned: AtomicBool::new(false),
-                dead: AtomicBool::new(false),
+                owner_stats: OwnerStats::default(),
+                worker_stats: WorkerStats::default(),
+                flags: Flags::default(),
                 mapped: AtomicU32::new(0),
                 charge,
             },
@@ -301,7 +220,7 @@ impl Pages {
         self.words.get(page as usize)
     }
 
-    /// Which entries of `page` are posted and not taken: a look without the lock.
+    /// Entries of `page` that are posted and not taken. Takes no lock.
     #[inline(always)]
     pub(crate) fn pending(&self, page: u32) -> u64 {
         match self.words(page) {
@@ -310,7 +229,7 @@ impl Pages {
         }
     }
 
-    /// The first page where something is posted that was not taken.
+    /// The first page with an entry that is posted and not taken.
     #[inline(always)]
     pub(crate) fn first_pending(&self) -> Option<u32> {
         if self.pending(0) != 0 {
@@ -319,12 +238,12 @@ impl Pages {
         (1..self.len()).find(|page| self.pending(*page) != 0)
     }
 
-    /// Is anything posted that was not taken?
+    /// Returns true if any entry is posted and not taken.
     pub(crate) fn any_pending(&self) -> bool {
         self.first_pending().is_some()
     }
 
-    /// Where the order of a batch of `page` begins.
+    /// The index at which the order of a batch of `page` begins.
     #[inline(always)]
     pub(crate) fn start(&self, page: u32) -> u32 {
         // ORDERING: None needed: a hint.
@@ -332,7 +251,7 @@ impl Pages {
             .map_or(0, |words| words.start.load(Ordering::Relaxed))
     }
 
-    /// The entries of `page` that were executed in chains which others go on with.
+    /// The entries of `page` that were executed in chains with which others go on.
     pub(crate) fn held(&self, page: u32) -> u64 {
         // ORDERING: None needed: set before the rest of the chain was given away under the lock.
         self.words(page)
@@ -348,7 +267,7 @@ impl Pages {
 
     #[inline(always)]
     fn claim_words(&self, inner: &mut Guard<'_, Inner>, words: &Words, bell: &Doorbell<'_>) -> u64 {
-        if self.dead.load(Ordering::Relaxed) {
+        if self.flags.dead.load(Ordering::Relaxed) {
             return 0;
         }
         // A hostile program may toggle a bit again while its entry is in flight. Such an entry
@@ -395,23 +314,16 @@ impl Pages {
         let n = process::weight(bits);
         let executed = u64::from(n.saturating_sub(refused));
         if OWNER {
-            self.own.done.add(executed);
+            self.owner_stats.done.add(executed);
         } else {
-            self.others.done.fetch_add(executed, Ordering::Relaxed);
+            self.worker_stats
+                .done
+                .fetch_add(executed, Ordering::Relaxed);
         }
         if refused != 0 {
             self.count_refused(u64::from(refused), OWNER);
         }
         self.publish(page, bits, n);
-    }
-
-    #[cold]
-    fn count_refused(&self, n: u64, by_owner: bool) {
-        if by_owner {
-            self.own.refused.add(n);
-        } else {
-            self.others.refused.fetch_add(n, Ordering::Relaxed);
-        }
     }
 
     #[inline(always)]
@@ -432,7 +344,7 @@ impl Pages {
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
             if inner.missing == 0 {
-                // Under the lock: the owner sleeps for us and for nothing else.
+                // Under the lock: the owner sleeps for results and for nothing else.
                 self.owner.wake();
             }
         }
@@ -440,7 +352,7 @@ impl Pages {
         self.notify();
     }
 
-    /// Tells those who wait with poll(), epoll or an eventfd.
+    /// Tells programs that wait with poll(), epoll or an eventfd.
     #[inline(always)]
     fn notify(&self) {
         self.notifier.signal();
@@ -458,7 +370,7 @@ impl Pages {
         self.own_notifier.get(0).ok_or(ENOMEM)?.set_eventfd(fd)
     }
 
-    /// All that was noted of these entries while they were in flight.
+    /// Forgets all that was noted of these entries while they were in flight.
     #[cold]
     fn forget(&self, words: &Words, page: u32, bits: u64) {
         self.forget_cancelled(words, page, bits);
@@ -467,25 +379,25 @@ impl Pages {
         words.special.fetch_and(!bits, Ordering::Relaxed);
     }
 
-    /// Ends the registration where nothing is in flight.
+    /// Ends the registration. Fails with `EBUSY` if anything is in flight.
     pub(crate) fn retire(&self) -> Result {
         let _inner = self.inner.lock();
         if self.words.iter().any(|words| words.busy() != 0) {
             return Err(EBUSY);
         }
-        self.dead.store(true, Ordering::Relaxed);
+        self.flags.dead.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// Ends the registration whatever is in flight: the engine is being closed.
     pub(crate) fn kill(&self) {
         let _inner = self.inner.lock();
-        self.dead.store(true, Ordering::Relaxed);
+        self.flags.dead.store(true, Ordering::Relaxed);
     }
 
-    /// Has the registration ended? Who asks holds a lock that is taken after it has.
+    /// Returns true if the registration has ended. The caller holds a lock that is taken after that.
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
+        self.flags.dead.load(Ordering::Relaxed)
     }
 
     /// Tells the program whether it has to kick after posting.
@@ -497,33 +409,6 @@ impl Pages {
         };
         for page in 0..self.len() {
             self.area.doorbell(page).set_flags(flags);
-        }
-    }
-
-    /// A chain has ended after so many rounds of its loop.
-    pub(crate) fn count_chain(&self, rounds: u64) {
-        self.others.chains.fetch_add(1, Ordering::Relaxed);
-        self.others.rounds.fetch_add(rounds, Ordering::Relaxed);
-    }
-
-    /// What was counted so far.
-    pub(crate) fn totals(&self) -> Totals {
-        let inner = self.inner.lock();
-        let others = &self.others;
-        Totals {
-            posted: inner.posted,
-            inline_done: self.own.done.get(),
-            thread_done: others.done.load(Ordering::Relaxed),
-            refused: self
-                .own
-                .refused
-                .get()
-                .wrapping_add(others.refused.load(Ordering::Relaxed)),
-            waits: self.own.waits.get(),
-            sleeps: self.own.sleeps.get(),
-            cancels: inner.cancels,
-            chains: others.chains.load(Ordering::Relaxed),
-            rounds: others.rounds.load(Ordering::Relaxed),
         }
     }
 }

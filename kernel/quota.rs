@@ -11,7 +11,7 @@
 //! The mutex is taken with an address space locked (munmap); nothing else is taken inside of it.
 
 use crate::sys::{
-    file,
+    params,
     process::{self, Process},
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -200,7 +200,7 @@ impl Account {
 
     /// Are so many pages within the user's limit and the process's? Charges the latter if so.
     fn check(&self, user: Held, pages: u32, pinned: usize) -> Result {
-        let limit = u64::from(file::max_user_pages());
+        let limit = u64::from(params::max_user_pages());
         if limit != 0 && user.pages.saturating_add(pages.into()) > limit {
             return Err(ENOSPC);
         }

@@ -19,7 +19,7 @@ use kernel::prelude::*;
 use kernel::sync::ArcBorrow;
 use kernel::uapi;
 
-/// A wait policy and its times, in nanoseconds of the host's CLOCK_MONOTONIC.
+/// A wait policy. Times are in nanoseconds; `timeout` is on the host's CLOCK_MONOTONIC.
 #[derive(Clone, Copy)]
 pub(crate) struct Policy {
     need: Need,
@@ -32,7 +32,7 @@ enum Need {
     None,
     Some(u32),
     All,
-    /// As `Some`, but no more than can come.
+    /// As `Some`, but not more than can still come.
     AtMost(u32),
     /// To be replaced by `AtMost`.
     Adaptive,
@@ -60,7 +60,7 @@ impl Policy {
         })
     }
 
-    /// How many more results are needed, given these.
+    /// How many more results are needed if there are so many.
     #[inline(always)]
     fn missing(&self, count: Count) -> u32 {
         match self.need {
@@ -76,16 +76,16 @@ impl Policy {
     }
 }
 
-/// Nobody can execute what waits for threads of some pool: make one, or say so in the results.
+/// If no thread can run the queued entries of a pool: creates one or fails the entries with STARVED.
 ///
-/// Returns false if that has to wait until the owner has handled a signal.
-fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
+/// Returns false if the owner has to handle a signal first.
+fn spawn_or_fail_starved(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
     for pool in engine.pools.set().iter() {
         if !engine.pools.is_starved(pool) {
             continue;
         }
         match Worker::spawn(engine, pool) {
-            // Not the end of the limits: a signal.
+            // It is a signal and not a limit.
             Err(EINTR) if process::signal_pending() => return false,
             Err(_) if engine.pools.is_stuck(pool) => pages.fail_starved(pool),
             _ => (),
@@ -94,8 +94,7 @@ fn relieve(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
     true
 }
 
-/// The WAIT call of the task `current`, whose pages these are. Returns the number of results that
-/// are ready.
+/// WAIT of the task `current`, the owner of `pages`. Returns the number of results that are ready.
 #[inline(always)]
 pub(crate) fn wait(
     engine: ArcBorrow<'_, Engine>,
@@ -144,16 +143,16 @@ fn wait_at_once(
     policy: &Policy,
 ) -> Result<u32> {
     pages.count_wait();
-    let signal = run::run_owner(&engine, pages, current) == End::Signal;
+    let signal = run::execute_posted(&engine, pages, current) == End::Signal;
     let count = pages.count();
     if policy.missing(count) == 0 {
         return Ok(count.ready);
     }
-    // By value: the policy need not be in memory before.
+    // By value, so that the policy need not be in memory before.
     wait_long(engine, pages, current, *policy, signal)
 }
 
-/// What was executed at once does not satisfy the policy.
+/// The entries that were executed at once do not satisfy the policy.
 #[inline(never)]
 fn wait_long(
     engine: ArcBorrow<'_, Engine>,
@@ -165,32 +164,8 @@ fn wait_long(
     let mut linger_until = None;
     loop {
         let count = pages.count();
-        if policy.missing(count) == 0 {
-            return Ok(count.ready);
-        }
-        if signal || process::signal_pending() {
-            // The time of linger is a relative one: it would begin anew with each restart.
-            return Err(if policy.linger.is_some() && count.ready != 0 {
-                ERESTARTNOHAND
-            } else {
-                ERESTARTSYS
-            });
-        }
-        if let Need::AtMost(_) = policy.need {
-            if count.ready + count.unfinished == 0 {
-                return Err(errno::edeadlk());
-            }
-        }
-        if let Need::Some(n) = policy.need {
-            if count.ready + count.unfinished < n && linger_until.is_none() {
-                if policy.linger.is_none() || count.unfinished == 0 {
-                    return if count.ready != 0 && policy.linger.is_some() {
-                        Ok(count.ready)
-                    } else {
-                        Err(errno::edeadlk())
-                    };
-                }
-            }
+        if let Some(answer) = answer(&policy, count, signal, linger_until.is_some()) {
+            return answer;
         }
         let now = process::now_ns();
         if policy.timeout.is_some_and(|t| t <= now) {
@@ -205,13 +180,40 @@ fn wait_long(
             }
         }
         sleep(engine, &pages, &policy, linger_until);
-        signal = run::run_owner(&engine, pages, current) == End::Signal;
+        signal = run::execute_posted(&engine, pages, current) == End::Signal;
     }
 }
 
-/// Sleeps until enough results are there, or there is something to look at.
+/// Returns the answer of WAIT if it depends on no time, and none if WAIT goes on. `lingers` is true
+/// once the time of `linger` has begun.
+fn answer(policy: &Policy, count: Count, signal: bool, lingers: bool) -> Option<Result<u32>> {
+    if policy.missing(count) == 0 {
+        return Some(Ok(count.ready));
+    }
+    if signal || process::signal_pending() {
+        // The time of `linger` is relative: it would begin anew with each restart.
+        return Some(Err(if policy.linger.is_some() && count.ready != 0 {
+            ERESTARTNOHAND
+        } else {
+            ERESTARTSYS
+        }));
+    }
+    // The policy may need more results than can come.
+    let can_come = count.ready + count.unfinished;
+    match policy.need {
+        Need::AtMost(_) if can_come == 0 => Some(Err(errno::edeadlk())),
+        Need::Some(n) if can_come < n && !lingers => match policy.linger {
+            Some(_) if count.unfinished != 0 => None,
+            Some(_) if count.ready != 0 => Some(Ok(count.ready)),
+            _ => Some(Err(errno::edeadlk())),
+        },
+        _ => None,
+    }
+}
+
+/// Sleeps until there are enough results, or there is something to look at.
 fn sleep(engine: ArcBorrow<'_, Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
-    if !relieve(engine, pages) {
+    if !spawn_or_fail_starved(engine, pages) {
         return;
     }
     engine.look_for_backlog(Some(pages));

@@ -6,10 +6,11 @@ mod poll;
 
 use self::poll::Polled;
 use crate::{
+    defs::Role,
     engine::Engine,
     pages::Pages,
     pool::{Here, Next, Pool, Woken},
-    run::{self, End, Role},
+    run::{self, End},
     sys::{
         process,
         thread::{self, Body, Name, Ops},
@@ -20,7 +21,7 @@ use kernel::sync::{Arc, ArcBorrow};
 
 static OPS: Ops<Worker> = Ops::new();
 
-/// What a syscall thread knows.
+/// A syscall thread.
 pub(crate) struct Worker {
     engine: Arc<Engine>,
     pool: u8,
@@ -28,31 +29,31 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Creates a syscall thread of `pool` in the current process, which is the engine's. `EXDEV` if
-    /// it would not be like the others.
-    pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>, pool: u8) -> Result {
-        let place = engine.pools.get(pool).ok_or(ENOENT)?;
+    /// Creates a syscall thread of a pool in the current process, which is the engine's. `EXDEV` if
+    /// the thread would not be like the others.
+    pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>, number: u8) -> Result {
+        let pool = engine.pools.get(number).ok_or(ENOENT)?;
         engine.pools.check_alike()?;
-        let slot = place.reserve(engine.max_threads())?;
+        let slot = pool.reserve(engine.max_threads())?;
         let worker = Arc::new(
             Worker {
                 engine: engine.into(),
-                pool,
+                pool: number,
                 slot,
             },
             GFP_KERNEL_ACCOUNT,
         );
         let created = match worker {
-            Ok(worker) => OPS.create(&Name::new(engine.number(), pool), worker),
+            Ok(worker) => OPS.create(&Name::new(engine.number(), number), worker),
             Err(e) => Err(e.into()),
         };
         match created {
             Ok(created) => {
-                place.created(slot, Some(created.thread()));
+                pool.created(slot, Some(created.thread()));
                 Ok(())
             }
             Err(e) => {
-                if !place.created(slot, None) {
+                if !pool.created(slot, None) {
                     engine.poll_no_more();
                 }
                 Err(e)
@@ -60,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// CPUs on which threads of this pool may poll, if any shall.
+    /// CPUs that threads of this pool may poll, if the program wants any to be polled.
     fn may_poll(&self) -> u64 {
         if self.pool == 0 {
             self.pool().may_poll()
@@ -76,12 +77,12 @@ impl Worker {
             .unwrap_or(self.engine.pools.first())
     }
 
-    /// Sees to it that a thread is ready to take over if this one blocks.
+    /// Ensures that a spare thread exists in case this one blocks.
     ///
-    /// False where it has to handle a signal first. At a limit it goes on without a spare: then
-    /// the entries behind one that blocks have to wait, see [`Pool::blocked`].
+    /// Returns false if the thread has to handle a signal first. At a limit it goes on without a
+    /// spare: then the entries behind one that blocks have to wait, see [`Pool::worker_sleeping`].
     ///
-    /// [`Pool::blocked`]: crate::pool::Pool::blocked
+    /// [`Pool::worker_sleeping`]: crate::pool::Pool::worker_sleeping
     fn provide_spare(&self) -> bool {
         if self.pool().has_spare() || self.pool().is_stopping() {
             return true;
@@ -90,16 +91,17 @@ impl Worker {
         spawned != Err(EINTR) || !process::signal_pending()
     }
 
-    /// Handles a signal where one is pending; true where the thread has to end.
+    /// Handles a signal if one is pending. Returns true if the thread has to end.
     fn must_end() -> bool {
         process::signal_pending() && thread::signal()
     }
 
-    fn run(&self, role: Role, pages: &Arc<Pages>, page: u32, bits: u64) -> End {
-        run::run(&self.engine, role, pages.as_arc_borrow(), page, bits)
+    fn execute(&self, role: Role, pages: &Arc<Pages>, page: u32, bits: u64) -> End {
+        run::execute_claimed(&self.engine, role, pages.as_arc_borrow(), page, bits)
     }
 
-    /// Before anything is done for the owner of `pages`, such as making a spare.
+    /// Takes over what the thread needs before it does anything for the owner of `pages`, such as
+    /// making a spare.
     fn adopt(&self, pages: &Pages) {
         thread::adopt(pages.owner());
         if self.pool().settings.renice().is_none() {
@@ -107,7 +109,7 @@ impl Worker {
         }
     }
 
-    /// Takes what `pages`, which it has dequeued, has for it to execute. See [`Pool::take`].
+    /// Takes entries of `pages`, which the thread has dequeued. See [`Pool::take`].
     fn take(&self, pages: &Arc<Pages>) -> Option<(u32, u64)> {
         if pages.attend() {
             let pools = &self.engine.pools;
@@ -116,8 +118,8 @@ impl Worker {
         self.pool().take(pages.as_arc_borrow())
     }
 
-    /// Executes what `pages`, which it has dequeued, has offloaded in one of its pages. False where
-    /// the thread has to end.
+    /// Executes what `pages`, which the thread has dequeued, has offloaded in one of its pages.
+    /// Returns false if the thread has to end.
     fn serve(&self, pages: &Arc<Pages>) -> bool {
         self.adopt(pages);
         while !self.provide_spare() {
@@ -133,21 +135,21 @@ impl Worker {
         let Some((page, bits)) = self.take(pages) else {
             return true;
         };
-        // Nobody interrupts the thread again that was told while it made a spare.
+        // A thread that was interrupted while it made a spare is not interrupted again.
         if self.pool().is_stopping() {
             return false;
         }
-        self.run(role, pages, page, bits) != End::Dying
+        self.execute(role, pages, page, bits) != End::Dying
     }
 
-    /// Does what the pool's settings ask of its threads, where they have changed since.
-    fn settle(&self, settled: &mut u32) {
+    /// Applies the pool's settings to this thread if they have changed.
+    fn apply_settings(&self, applied: &mut u32) {
         let settings = &self.pool().settings;
         let generation = settings.generation();
-        if *settled == generation {
+        if *applied == generation {
             return;
         }
-        *settled = generation;
+        *applied = generation;
         self.engine.cpus().run_here(settings.cpus());
         self.renice();
     }
@@ -162,7 +164,7 @@ impl Worker {
 impl Body for Worker {
     fn run(this: ArcBorrow<'_, Self>) {
         let pool = this.pool();
-        // Its maker was moved to another control group meanwhile, or was not the first.
+        // The task that made it was moved to another control group meanwhile, or was not the first.
         if this.engine.pools.check_alike().is_err() {
             pool.leave(this.slot);
             if pool.lost_poller() {
@@ -170,13 +172,13 @@ impl Body for Worker {
             }
             return;
         }
-        let mut settled = 0;
+        let mut applied = 0;
         let mut avoid = 0;
         loop {
             if Worker::must_end() {
                 break;
             }
-            this.settle(&mut settled);
+            this.apply_settings(&mut applied);
             let here = Here {
                 usable: process::usable_cpus(),
                 may_poll: this.may_poll() & !core::mem::take(&mut avoid),
@@ -184,10 +186,10 @@ impl Body for Worker {
             let alive = match pool.next(this.slot, here) {
                 Next::Stop => false,
                 Next::Serve(pages) => this.serve(&pages),
-                Next::Spin(cpu) => {
-                    // It runs on one CPU until it settles again.
-                    settled = 0;
-                    match this.spin(cpu) {
+                Next::Poll(cpu) => {
+                    // It runs on one CPU until the settings are applied again.
+                    applied = 0;
+                    match this.poll_cpu(cpu) {
                         Polled::MustEnd => false,
                         Polled::Failed => {
                             avoid = 1 << cpu;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the scheduler's hook and others under a lock leave to a kworker: loops over registrations
-//! when nobody polls any more, or when entries wait for threads that nobody can make.
+//! Work that the scheduler's hook, and others that hold a lock, leave to a kworker: loops over
+//! registrations when nobody polls any more, or when entries wait for threads that nobody can make.
 
 use super::Engine;
 use crate::{pool::Pool, sys::deferred::Later};
 
-/// So long a pool may be starved before what waits is answered STARVED; an owner in WAIT does not
-/// wait that long. Calls that sleep on a disk are over by then.
+/// How long a pool may be starved before the entries that wait fail with STARVED. An owner in WAIT
+/// fails them sooner. Calls that sleep on a disk are over by then.
 const GRACE_MS: u32 = 100;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -29,13 +29,13 @@ impl Later for Engine {
 }
 
 impl Engine {
-    /// `pool` has been starved for so many nanoseconds.
+    /// `pool` has been starved for `ns` nanoseconds.
     fn look_after(&self, pool: &Pool, ns: u64) {
         let grace = u64::from(GRACE_MS) * NS_PER_MS;
         if ns >= grace && pool.is_stuck() {
-            // Whoever waits, and how ever: these entries have no other end.
-            for _ in 0..pool.counters().queued {
-                // One may be on its way back meanwhile.
+            // Whether anybody is in WAIT or not: these entries have no other end.
+            for _ in 0..pool.counters().now.queued {
+                // A thread may be on its way back meanwhile.
                 if !pool.is_stuck() {
                     break;
                 }
@@ -50,7 +50,7 @@ impl Engine {
             }
             return;
         }
-        // Owners that sleep in WAIT may still make a thread, or say so at once.
+        // An owner that sleeps in WAIT may still make a thread, or fail its entries at once.
         self.for_each(|pages| {
             if pages.is_queued(pool.number()) {
                 pages.nudge();

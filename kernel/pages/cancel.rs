@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CANCEL: what becomes of an entry in each of its states, and who sleeps in its call.
+//! CANCEL: what becomes of an entry in each of its states, and the tasks that sleep in calls.
 
 use super::{Inner, Pages, Words};
-use crate::sys::{
-    arch, errno,
-    lock::Guard,
-    process::{self, Thread},
+use crate::{
+    defs::Bits,
+    sys::{
+        arch, errno,
+        lock::Guard,
+        process::{self, Thread},
+    },
 };
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -15,10 +18,10 @@ use kernel::uapi;
 const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
 
 impl Pages {
-    /// Has CANCEL asked for the end of an entry that was claimed?
+    /// Returns true if CANCEL has asked for the end of an entry that was claimed.
     #[inline(always)]
     pub(crate) fn is_cancelled(&self, page: u32, index: u32) -> bool {
-        // ORDERING: None needed; who is about to sleep looks again under the lock.
+        // ORDERING: None needed: a task that is about to sleep looks again under the lock.
         self.words(page)
             .is_some_and(|w| w.cancelled.load(Ordering::Relaxed) & (1 << index) != 0)
             && self.is_marked(page, index)
@@ -32,9 +35,9 @@ impl Pages {
         self.area.entry(page, index).head().is_marked()
     }
 
-    /// Called in the scheduler's hook: the current task goes to sleep in the call of an entry.
-    /// Returns whether that was cancelled.
-    pub(crate) fn falls_asleep(&self, page: u32, index: u32) -> bool {
+    /// Called in the scheduler's hook: the current task is about to sleep in the call of an entry.
+    /// Returns true if the entry was cancelled.
+    pub(crate) fn add_sleeper(&self, page: u32, index: u32) -> bool {
         self.area.entry(page, index).set_busy();
         let task = Thread::current();
         let mut inner = self.inner.lock();
@@ -42,12 +45,12 @@ impl Pages {
         if let Some(sleeper) = inner.sleepers.get_mut(at) {
             *sleeper = Some(task);
         }
-        // Under the lock, as it is set there: whoever cancels from here on finds the sleeper.
+        // Under the lock, in which it is set: a CANCEL from here on finds the sleeper.
         self.is_cancelled(page, index)
     }
 
-    /// Called in the scheduler's hook: the current task is back.
-    pub(crate) fn is_awake(&self, page: u32, index: u32) {
+    /// Called in the scheduler's hook: the current task runs again.
+    pub(crate) fn remove_sleeper(&self, page: u32, index: u32) {
         let at = (page * ENTRIES + index) as usize;
         let mut inner = self.inner.lock();
         let task = inner.sleepers.get_mut(at).and_then(Option::take);
@@ -56,7 +59,7 @@ impl Pages {
         drop(task);
     }
 
-    /// The entry and those behind it that are linked to it, as far as they are among `bits`.
+    /// The entry and the entries behind it that are linked to it, as far as they are in `bits`.
     fn chain_from(&self, page: u32, index: u32, bits: u64) -> u64 {
         let mut last = index;
         while last + 1 < ENTRIES
@@ -68,34 +71,29 @@ impl Pages {
         (u64::MAX << index) & (u64::MAX >> (ENTRIES - 1 - last))
     }
 
-    /// Does any of `bits` start although an entry before it has failed?
+    /// Returns true if any of `bits` starts although an entry before it has failed.
     fn any_always(&self, page: u32, bits: u64) -> bool {
-        (0..ENTRIES)
-            .filter(|at| bits & (1 << at) != 0)
-            .any(|at| self.area.entry(page, at).head().is_always())
+        Bits(bits).any(|at| self.area.entry(page, at).head().is_always())
     }
 
-    /// Notes that an entry is cancelled, for whoever comes to execute it.
+    /// Notes that an entry is cancelled, for the task that comes to execute it.
     fn note_cancelled(&self, words: &Words, page: u32, index: u32) {
         words.cancelled.fetch_or(1 << index, Ordering::Relaxed);
         words.special.fetch_or(1 << index, Ordering::Relaxed);
         self.area.entry(page, index).mark_cancelled();
     }
 
-    /// The program gets these back now.
+    /// The program gets these entries back now.
     pub(super) fn forget_cancelled(&self, words: &Words, page: u32, bits: u64) {
         let cancelled = words.cancelled.fetch_and(!bits, Ordering::Relaxed) & bits;
-        for at in (0..ENTRIES).filter(|at| cancelled & (1 << at) != 0) {
+        for at in Bits(cancelled) {
             self.area.entry(page, at).unmark_cancelled();
         }
     }
 
-    /// Writes the results of entries that nobody executes; those behind `index` are linked to it.
+    /// Writes the results of entries that nobody executes: `index` and entries linked to it.
     fn put_cancelled(&self, page: u32, index: u32, bits: u64) {
-        let mut left = bits;
-        while left != 0 {
-            let at = left.trailing_zeros();
-            left &= left - 1;
+        for at in Bits(bits) {
             let reason = if at == index {
                 uapi::flexsc_reason_FLEXSC_REASON_CANCELLED
             } else {
@@ -107,9 +105,9 @@ impl Pages {
         }
     }
 
-    /// CANCEL of entry `index` of `page`. `ENOENT` where there is nothing to cancel.
+    /// CANCEL of entry `index` of `page`. Fails with `ENOENT` if there is nothing to cancel.
     pub(crate) fn cancel(&self, page: u32, index: u32) -> Result {
-        // From here on an index for the processor's speculation too.
+        // From here on the index is in bounds while the processor speculates, too.
         let page = arch::index(page as usize, self.words.len()).ok_or(EINVAL)? as u32;
         let words = self.words(page).ok_or(EINVAL)?;
         let bit = 1 << index;
@@ -120,10 +118,10 @@ impl Pages {
                 None => return Ok(()),
             }
         } else {
-            // Posted only: it is taken here, so that nobody else does. The entries before it in
-            // its chain stay, and find that it is not there.
+            // Posted only: it is taken here, so that no other task takes it. The entries before it
+            // in its chain stay; their chain ends before it.
             let pending = self.pending(page) & !words.busy();
-            if pending & bit == 0 || self.dead.load(Ordering::Relaxed) {
+            if pending & bit == 0 || self.flags.dead.load(Ordering::Relaxed) {
                 return Err(ENOENT);
             }
             let chain = self.chain_from(page, index, pending);
@@ -146,7 +144,7 @@ impl Pages {
         Ok(())
     }
 
-    /// An entry that was claimed. Returns those that nobody is going to execute now.
+    /// CANCEL of an entry that was claimed. Returns the entries that nobody is going to execute now.
     fn cancel_taken(&self, inner: &mut Guard<'_, Inner>, page: u32, index: u32) -> Option<u64> {
         let words = self.words(page)?;
         let bit = 1 << index;
@@ -163,7 +161,7 @@ impl Pages {
         let p = inner.pages.get_mut(page as usize)?;
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));
-            // Those that start in any case have to find whoever executes the chain.
+            // Entries that start in any case have to be met by the task that executes the chain.
             if !self.any_always(page, chain & !bit) {
                 p.withdraw(pool, chain);
                 if p.offloaded(pool) == 0 {

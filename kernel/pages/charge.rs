@@ -1,17 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How long a registration's memory is in use: as long as it is registered or mapped, and then
-//! until the last thread that executes something of it lets go. It is charged until it is freed.
+//! until the last thread that executes entries of it lets go. It is charged until it is freed.
 
 use super::Pages;
-use crate::{device, sys::miscdev::Mapped};
+use crate::sys::miscdev::Mapped;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
+use kernel::uapi;
+
+/// Bytes of a syscall page.
+const PAGE: usize = uapi::FLEXSC_PAGE_SIZE as usize;
+
+/// Mappings of registrations begin at multiples of so many pages of the file.
+const STRIDE: usize = (1 << 20) / PAGE;
+
+/// The registration whose mapping begins at this page of the file, if any can.
+pub(crate) fn id_at(page_offset: usize) -> Option<usize> {
+    (page_offset % STRIDE == 0).then_some(page_offset / STRIDE)
+}
 
 /// In [`Pages::mapped`], besides the number of mappings.
 const UNREGISTERED: u32 = 1 << 31;
 
 impl Pages {
+    /// At which byte of the file its mapping begins.
+    pub(crate) fn offset(&self) -> u64 {
+        (self.page_offset() * PAGE) as u64
+    }
+
     /// The registration has ended, and was removed from the engine's table. To be called once.
     pub(crate) fn unregistered(&self) {
         // ORDERING: Each change of the word is atomic, and nothing else depends on it.
@@ -23,7 +40,7 @@ impl Pages {
 
 impl Mapped for Pages {
     fn page_offset(&self) -> usize {
-        device::page_offset(self.id())
+        self.id() as usize * STRIDE
     }
 
     fn map(&self) -> Result {

@@ -4,18 +4,18 @@
 //! CONFIG_RUST_DEBUG_ASSERTIONS when entries are published. Others have none of it.
 
 use super::{Inner, Pages};
-use crate::pools::POOLS;
+use crate::defs::POOLS;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::uapi;
 
-/// Who sleeps is compared every so many times only: that is a look at 64 places.
+/// The sleepers are compared every so many times only: that is a look at 64 of them.
 const SELDOM: u32 = 16;
 
 /// How often entries were published, of all registrations.
 static TIMES: AtomicU32 = AtomicU32::new(0);
 
 impl Pages {
-    /// What whoever held the lock before has left of the words of `page`.
+    /// Checks the words of `page` as the last holder of the lock has left them.
     #[inline(always)]
     pub(super) fn check(&self, inner: &Inner, page: u32) {
         if cfg!(debug_assertions) {
@@ -27,7 +27,8 @@ impl Pages {
         }
     }
 
-    /// Before `bits` are published: each was taken once, and nobody else is going to execute it.
+    /// Checks, before `bits` are published, that each was taken once and that no other task is going
+    /// to execute it.
     #[inline(always)]
     pub(super) fn check_published(&self, inner: &Inner, page: u32, bits: u64) {
         if cfg!(debug_assertions) {
@@ -82,7 +83,7 @@ impl Pages {
     }
 }
 
-/// Entries that wait for a thread of any pool; no two pools have the same.
+/// Entries that wait for a thread of any pool. No entry waits for two.
 fn waiting(inner: &Inner, page: u32) -> u64 {
     let Some(page) = inner.pages.get(page as usize) else {
         return 0;

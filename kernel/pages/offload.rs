@@ -3,24 +3,24 @@
 //! Entries that wait for a syscall thread, each in its pool.
 
 use super::{Inner, Page, Pages};
-use crate::pools::{PoolSet, POOLS};
+use crate::defs::{Bits, PoolSet, POOLS};
 use crate::sys::{arch, lock::Guard, process, trace};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::uapi;
 
-/// The pages in which entries wait for a thread of a pool.
+/// Pages with entries that wait for a thread of a pool.
 #[derive(Clone, Copy, Default)]
 struct InPool {
     /// One bit for each page.
     pages: u64,
-    /// The page whose turn it is: none waits for ever behind one that is always filled again.
+    /// The page whose turn it is: no page waits for ever behind one that is always filled again.
     next: u32,
 }
 
 static_assert!(uapi::FLEXSC_MAX_PAGES <= u64::BITS);
 
-/// The pages in which entries wait, so that nobody looks through all of them under a lock.
+/// Pages with entries that wait, by pool, so that no task looks through all pages under a lock.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Waiting([InPool; POOLS]);
 
@@ -86,7 +86,7 @@ impl Page {
         (0..POOLS as u8).find(|pool| self.offloaded(*pool) & (1 << index) != 0)
     }
 
-    /// Those that wait for `pool` do so no more as far as they are among `bits`.
+    /// None of `bits` waits for `pool` any more.
     pub(super) fn withdraw(&mut self, pool: u8, bits: u64) {
         if let Some(offloaded) = self.offloaded.get_mut(usize::from(pool)) {
             *offloaded &= !bits;
@@ -110,7 +110,7 @@ impl Pages {
         }
     }
 
-    /// Entries were executed, and the rest of their chain is going to be offloaded.
+    /// Holds entries that were executed. The rest of their chain is going to be offloaded.
     pub(crate) fn hold(&self, page: u32, executed: u64) {
         let _inner = self.inner.lock();
         if let Some(words) = self.words(page) {
@@ -119,7 +119,7 @@ impl Pages {
         }
     }
 
-    /// `bits`, and what is held of the chains that they go on with.
+    /// `bits`, and the entries that are held of their chains.
     pub(crate) fn with_held(&self, page: u32, mut bits: u64) -> u64 {
         let held = self.held(page);
         loop {
@@ -131,9 +131,9 @@ impl Pages {
         }
     }
 
-    /// As [`Self::offload`], for entries that nobody has looked at: each waits for the pool that
-    /// it names, or for the first one where that is not among `pools`. Returns the pools that
-    /// have something to do now.
+    /// As [`Self::offload`], for entries that no task has looked at: each waits for the pool that it
+    /// names, or for the first one if that is not in `pools`. Returns the pools that have entries
+    /// now.
     pub(crate) fn offload_unseen(
         &self,
         page: u32,
@@ -154,12 +154,9 @@ impl Pages {
         pools: PoolSet,
     ) -> PoolSet {
         let mut given = PoolSet::EMPTY;
-        let mut left = bits;
         // The entry before is linked to this one, and waits for this pool.
         let mut chain = None;
-        while left != 0 {
-            let index = left.trailing_zeros();
-            left &= left - 1;
+        for index in Bits(bits) {
             // A program that changes it afterwards gets its call executed by another pool.
             let head = self.area.entry(page, index).head();
             let pool = match chain {
@@ -179,8 +176,8 @@ impl Pages {
         self.offload_all(pools, true)
     }
 
-    /// Takes all that is posted and marks it as waiting for threads of the entries' pools, of
-    /// which `pools` exist. Returns the pools that have something to do now.
+    /// Takes all entries that are posted and marks them as waiting for threads of their pools, of
+    /// which `pools` exist. Returns the pools that have entries now.
     pub(crate) fn offload_pending(&self, pools: PoolSet) -> PoolSet {
         self.offload_all(pools, false)
     }
@@ -210,16 +207,17 @@ impl Pages {
     /// thread that takes over.
     pub(crate) fn leave_unattended(&self) {
         // ORDERING: The lock of the pool in whose queue the registration is put orders it.
-        self.unattended.store(true, Ordering::Relaxed);
+        self.flags.unattended.store(true, Ordering::Relaxed);
     }
 
-    /// Undoes [`Self::leave_unattended`]. True if it was called.
+    /// Undoes [`Self::leave_unattended`]. Returns true if that was called.
     pub(crate) fn attend(&self) -> bool {
-        self.unattended.load(Ordering::Relaxed) && self.unattended.swap(false, Ordering::Relaxed)
+        self.flags.unattended.load(Ordering::Relaxed)
+            && self.flags.unattended.swap(false, Ordering::Relaxed)
     }
 
-    /// The entries of one page that wait for a thread of `pool`, and whether more are left: the
-    /// caller executes them.
+    /// Takes the entries of one page that wait for a thread of `pool`, for the caller to execute.
+    /// Returns the page, the entries, and whether other pages have more.
     pub(crate) fn take_offloaded(&self, pool: u8) -> Option<(u32, u64, bool)> {
         let mut inner = self.inner.lock();
         let page = inner.waiting.take(pool)?;
@@ -227,17 +225,14 @@ impl Pages {
         Some((page, bits, inner.waiting.any(pool)))
     }
 
-    /// Answers all entries that wait for a thread of `pool`, which will have none: EAGAIN, reason
+    /// Fails all entries that wait for a thread of `pool`, which will have none: EAGAIN, reason
     /// STARVED.
     pub(crate) fn fail_starved(&self, pool: u8) {
         for _ in 0..self.len() {
             let Some((page, bits, _)) = self.take_offloaded(pool) else {
                 break;
             };
-            let mut left = bits;
-            while left != 0 {
-                let index = left.trailing_zeros();
-                left &= left - 1;
+            for index in Bits(bits) {
                 self.area.entry(page, index).put_result(
                     EAGAIN.to_errno().into(),
                     uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
@@ -249,22 +244,22 @@ impl Pages {
         }
     }
 
-    /// Notes that the registration is in the queue of `pool`. False where it was already. The
+    /// Notes that the registration is in the queue of `pool`. Returns false if it was already. The
     /// caller holds the pool's lock.
     pub(crate) fn set_queued(&self, pool: u8) -> bool {
         // ORDERING: The pool's lock orders it; other pools only change other bits.
-        let old = self.queued.fetch_or(1 << pool, Ordering::Relaxed);
+        let old = self.flags.queued.fetch_or(1 << pool, Ordering::Relaxed);
         old & (1 << pool) == 0
     }
 
-    /// Is the registration in the queue of `pool`? A look without the lock.
+    /// Returns true if the registration is in the queue of `pool`. Takes no lock.
     pub(crate) fn is_queued(&self, pool: u8) -> bool {
-        self.queued.load(Ordering::Relaxed) & (1 << pool) != 0
+        self.flags.queued.load(Ordering::Relaxed) & (1 << pool) != 0
     }
 
     /// Undoes [`Self::set_queued`].
     pub(crate) fn clear_queued(&self, pool: u8) {
         // ORDERING: As above.
-        self.queued.fetch_and(!(1 << pool), Ordering::Relaxed);
+        self.flags.queued.fetch_and(!(1 << pool), Ordering::Relaxed);
     }
 }

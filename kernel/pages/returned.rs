@@ -2,18 +2,21 @@
 
 //! Entries that come back to their owner.
 //!
-//! What the owner has claimed in WAIT may get to a syscall thread by chance: a call before it has
-//! blocked, because a page was not in the cache, or a signal has come. If then only the owner can
-//! execute it, the thread gives it back, so that results do not depend on chance. Entries that a
-//! program has sent to threads itself are refused there.
+//! An entry that the owner has claimed in WAIT may get to a syscall thread by chance: because a call
+//! before it has blocked on a page that was not in the cache, or because a signal has come. If only
+//! the owner can execute it, the thread gives it back, so that results do not depend on chance. An
+//! entry that the program itself has sent to threads is refused instead.
 
 use super::{Pages, Words};
-use crate::sys::{errno, process};
+use crate::{
+    defs::Bits,
+    sys::{errno, process},
+};
 use core::sync::atomic::Ordering;
 use kernel::uapi;
 
 impl Words {
-    /// Notes that the owner has claimed `bits` in WAIT, for whoever executes them instead.
+    /// Notes that the owner has claimed `bits` in WAIT, for the thread that executes them instead.
     pub(super) fn note_owners(&self, bits: u64) {
         self.owners.fetch_or(bits, Ordering::Relaxed);
         self.special.fetch_or(bits, Ordering::Relaxed);
@@ -21,7 +24,7 @@ impl Words {
 }
 
 impl Pages {
-    /// Has the owner claimed this entry in WAIT, and left it to others?
+    /// Returns true if the owner has claimed this entry in WAIT and left it to others.
     pub(crate) fn is_owners(&self, page: u32, index: u32) -> bool {
         // ORDERING: None needed: noted before the entry was given away under the lock.
         self.words(page)
@@ -34,32 +37,32 @@ impl Pages {
             return;
         };
         let mut inner = self.inner.lock();
-        // Should they get to a thread again, the owner has decided so.
+        // If they get to a thread again, the owner has decided so.
         words.owners.fetch_and(!bits, Ordering::Relaxed);
         words.returned.fetch_or(bits, Ordering::Relaxed);
-        self.any_returned.store(true, Ordering::Relaxed);
+        self.flags.any_returned.store(true, Ordering::Relaxed);
         inner.nudged = true;
         if core::mem::take(&mut inner.missing) != 0 {
             self.owner.wake();
         }
         drop(inner);
-        // Such an owner does not come back for them.
+        // An owner that is exiting does not execute them.
         if self.owner.is_exiting() {
             return self.fail_returned();
         }
-        // Those who wait by poll() have to call WAIT.
+        // Owners that wait with poll() have to call WAIT.
         self.notify();
     }
 
-    /// Does anything wait for the owner? A look without the lock.
+    /// Returns true if entries wait for the owner. Takes no lock.
     #[inline(always)]
     pub(crate) fn has_returned(&self) -> bool {
         // ORDERING: None needed: `take_returned` looks again under the lock, and the owner is
         // nudged before it sleeps.
-        self.any_returned.load(Ordering::Relaxed)
+        self.flags.any_returned.load(Ordering::Relaxed)
     }
 
-    /// What was given back to the owner in one page, which executes it now.
+    /// Takes the entries of one page that were given back, for the owner to execute.
     #[cold]
     pub(crate) fn take_returned(&self) -> Option<(u32, u64)> {
         let _inner = self.inner.lock();
@@ -71,20 +74,21 @@ impl Pages {
         found
     }
 
-    /// Something was taken from what was given back. The caller holds the lock.
+    /// Entries that were given back were taken. The caller holds the lock.
     pub(super) fn note_returned(&self) {
         let any = |words: &Words| words.returned.load(Ordering::Relaxed) != 0;
-        self.any_returned
+        self.flags
+            .any_returned
             .store(self.words.iter().any(any), Ordering::Relaxed);
     }
 
-    /// Answers what was given back to an owner that has ended.
+    /// Fails the entries that were given back to an owner that has ended.
     pub(crate) fn fail_returned(&self) {
         for _ in 0..self.len() {
             let Some((page, bits)) = self.take_returned() else {
                 break;
             };
-            for index in (0..u64::BITS).filter(|index| bits & (1 << index) != 0) {
+            for index in Bits(bits) {
                 self.area.entry(page, index).put_result(
                     errno::ecanceled().to_errno().into(),
                     uapi::flexsc_reason_FLEXSC_REASON_NONE as u8,

@@ -2,9 +2,10 @@
 
 //! Calls with a path or a file that let their owner wait for long in WAIT.
 //!
-//! Nobody knows before how long a file system takes: a disk answers soon, a FUSE daemon or an NFS
-//! server may never do. WAIT returns only after the call, whatever its policy is. So after one that
-//! has slept for long, all calls that may ask a file system go to syscall threads for some time.
+//! The kernel cannot tell before how long a file system takes: a disk answers soon, a FUSE daemon or
+//! an NFS server may never answer. WAIT returns only after the call, whatever its policy is. So after
+//! a call that has slept for long, all calls that may ask a file system go to syscall threads for
+//! some time.
 
 use super::Pages;
 use crate::sys::process;
@@ -12,34 +13,35 @@ use crate::sys::process;
 /// Longer than disks take.
 const LONG_NS: u64 = 20_000_000;
 
-/// How long the calls go to threads. Then one is tried again.
+/// How long the calls go to threads. Then one is tried inline again.
 const FOR_NS: u64 = 1_000_000_000;
 
 impl Pages {
     /// Called in the scheduler's hook: the owner goes to sleep in a call of its own.
     pub(crate) fn owner_sleeps(&self) {
-        self.own.asleep_since.set(process::now_ns());
+        self.owner_stats.asleep_since.set(process::now_ns());
     }
 
-    /// Called in the scheduler's hook: the owner is back.
+    /// Called in the scheduler's hook: the owner runs again.
     pub(crate) fn owner_runs(&self) {
         let now = process::now_ns();
-        if now.saturating_sub(self.own.asleep_since.get()) >= LONG_NS {
-            self.own.slow_until.set(now.saturating_add(FOR_NS));
+        if now.saturating_sub(self.owner_stats.asleep_since.get()) >= LONG_NS {
+            self.owner_stats.slow_until.set(now.saturating_add(FOR_NS));
         }
     }
 
-    /// Do calls that may ask a file system go to syscall threads now? Asked by the owner.
+    /// Returns true if calls that may ask a file system go to syscall threads now. Called by the
+    /// owner.
     #[inline(always)]
     pub(crate) fn is_slow(&self) -> bool {
-        self.own.slow_until.get() != 0 && self.is_still_slow()
+        self.owner_stats.slow_until.get() != 0 && self.is_still_slow()
     }
 
     #[cold]
     fn is_still_slow(&self) -> bool {
-        let slow = process::now_ns() < self.own.slow_until.get();
+        let slow = process::now_ns() < self.owner_stats.slow_until.get();
         if !slow {
-            self.own.slow_until.set(0);
+            self.owner_stats.slow_until.set(0);
         }
         slow
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The owner's wait for results: how many there are, and how many it misses.
+//! The owner's wait for results: how many there are, and how many are missing.
 
 use super::Pages;
 use crate::sys::{process, trace};
@@ -9,14 +9,14 @@ use core::sync::atomic::Ordering;
 /// How many entries are in which state.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Count {
-    /// Have a result that was not reaped.
+    /// Entries with a result that was not reaped.
     pub(crate) ready: u32,
-    /// Posted or taken, and without a result.
+    /// Entries that were posted or taken and have no result.
     pub(crate) unfinished: u32,
 }
 
 impl Pages {
-    /// How many entries have a result, and how many will have one.
+    /// Counts the entries that have a result, and those that will have one.
     #[inline(always)]
     pub(crate) fn count(&self) -> Count {
         let mut count = Count::default();
@@ -39,22 +39,22 @@ impl Pages {
 
     /// The owner has called WAIT.
     pub(crate) fn count_wait(&self) {
-        self.own.waits.add(1);
+        self.owner_stats.waits.add(1);
     }
 
-    /// What the adaptive wait policy knows of the rate of results, and when it learnt it last.
+    /// What the adaptive wait policy knows about the rate of results, and since when.
     pub(crate) fn rate(&self) -> (u64, u64) {
-        (self.own.rate.get(), self.own.rate_at.get())
+        (self.owner_stats.rate.get(), self.owner_stats.rate_at.get())
     }
 
     /// See [`Self::rate`]; by the owner.
     pub(crate) fn set_rate(&self, rate: u64, at: u64) {
-        self.own.rate.set(rate);
-        self.own.rate_at.set(at);
+        self.owner_stats.rate.set(rate);
+        self.owner_stats.rate_at.set(at);
     }
 
-    /// Prepares the owner's sleep for `need(count)` more results. Where none is missing, or it was
-    /// nudged, it must not sleep.
+    /// Prepares the owner's sleep for `need(count)` more results. Returns false if none is missing or
+    /// the owner was nudged: it must not sleep then.
     pub(crate) fn sleep_for(&self, need: impl FnOnce(Count) -> u32) -> bool {
         let mut inner = self.inner.lock();
         // Under the lock: results that come later are subtracted.
@@ -63,7 +63,7 @@ impl Pages {
             return false;
         }
         inner.missing = missing;
-        self.own.sleeps.add(1);
+        self.owner_stats.sleeps.add(1);
         trace::wait(self.id(), missing);
         true
     }
@@ -73,7 +73,7 @@ impl Pages {
         self.inner.lock().missing = 0;
     }
 
-    /// Wakes the owner where it sleeps: no syscall thread can go on with its entries.
+    /// Wakes the owner if it sleeps: no syscall thread can go on with its entries.
     pub(crate) fn nudge(&self) {
         let mut inner = self.inner.lock();
         inner.nudged = true;

@@ -4,12 +4,13 @@
 
 /// Of the calls that are inline for some arguments: those with a path or a file. From first to last.
 const FILE_CALLS: &[(u16, u16)] = &[
-    (2, 6),     // open to lstat
+    (0, 6),     // read to lstat
     (8, 8),     // lseek
     (11, 11),   // munmap
-    (16, 18),   // ioctl to pwrite64
+    (16, 20),   // ioctl to writev
     (21, 21),   // access
     (33, 33),   // dup2
+    (40, 40),   // sendfile
     (72, 73),   // fcntl, flock
     (76, 78),   // truncate to getdents
     (80, 94),   // chdir to lchown

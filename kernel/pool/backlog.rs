@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When work waits for so long that another core has to poll. Pure logic, shared with the tests of
+//! Tells when work waits for so long that another CPU has to be polled. Pure logic, shared with the tests of
 //! the host.
 //!
-//! A program can keep both counts growing for ever, one in each round of polling, so they do not
-//! count beyond what they are asked about.
+//! A program can keep both counts growing for ever, one in each round of polling, so they stop at
+//! the number that matters.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// So many looks in a row must find that work waits before a core is recruited.
+/// So many looks in a row must find that work waits before a CPU is recruited.
 pub(crate) const LOOKS: u32 = 8;
 
-/// So many rounds in a row that have found something are a backlog.
+/// So many rounds in a row that have found something count as a backlog.
 pub(crate) const ROUNDS: u32 = 64;
 
 /// Looks in a row that have found that work waits.
@@ -32,7 +32,7 @@ impl Backlog {
         looks == LOOKS
     }
 
-    /// A core was recruited.
+    /// A CPU was recruited.
     pub(crate) fn forget(&self) {
         self.0.store(0, Ordering::Relaxed);
     }

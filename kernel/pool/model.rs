@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The model: the thread that all others of the engine are like, see [`crate::pools`].
+//! The model: the thread that all others of the engine are like, see `pools/alike.rs`.
 
 use super::{
     table::{Inner, NONE},
@@ -18,7 +18,7 @@ impl Pool {
 
     /// Thread `i` exists. The engine's first thread is the model.
     pub(super) fn note_created(&self, inner: &mut Inner, i: u32) {
-        if self.mirror.total().set_model_pool(self.number) {
+        if self.lockless.total().set_model_pool(self.number) {
             inner.model = i;
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a program may set for a pool: CPUs, concurrency, nice value. Threads look at the
+//! The settings of a pool: CPUs, concurrency, nice value. Threads look at the
 //! generation between two batches and then do what was set.
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -12,12 +12,12 @@ const RELAXED: Ordering = Ordering::Relaxed;
 pub(crate) struct Settings {
     /// 0: those of the engine.
     cpus: AtomicU64,
-    /// 0: one for each CPU.
-    active: AtomicU32,
+    /// Concurrency limit; 0: one for each CPU.
+    limit: AtomicU32,
     nice: AtomicI32,
     /// The nice value was set, so threads follow it.
     renice: AtomicBool,
-    /// Who set the nice value had the right to a better one than its own.
+    /// The task that set the nice value had the right to a better one than its own.
     privileged: AtomicBool,
     generation: AtomicU32,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy)]
 pub(crate) struct Nice {
     pub(crate) value: i32,
-    /// Also where the thread itself has no right to it.
+    /// The thread takes it even if it has no right to it itself.
     pub(crate) privileged: bool,
 }
 
@@ -35,7 +35,7 @@ impl Settings {
     pub(super) fn new(nice: i32) -> Self {
         Settings {
             cpus: AtomicU64::new(0),
-            active: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
             nice: AtomicI32::new(nice),
             renice: AtomicBool::new(false),
             privileged: AtomicBool::new(false),
@@ -43,7 +43,7 @@ impl Settings {
         }
     }
 
-    /// Changes, and is never 0, when threads have to look at the settings again.
+    /// Changes when threads have to look at the settings again. Never 0.
     pub(crate) fn generation(&self) -> u32 {
         // ORDERING: Pairs with the release in `changed`.
         self.generation.load(Ordering::Acquire)
@@ -65,12 +65,12 @@ impl Settings {
         self.changed();
     }
 
-    pub(crate) fn active(&self) -> u32 {
-        self.active.load(RELAXED)
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(RELAXED)
     }
 
-    pub(crate) fn set_active(&self, active: u32) {
-        self.active.store(active, RELAXED);
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, RELAXED);
     }
 
     /// The nice value, set or not.
@@ -85,7 +85,7 @@ impl Settings {
         self.changed();
     }
 
-    /// What threads have to follow.
+    /// The nice value that threads have to follow, if one was set.
     pub(crate) fn renice(&self) -> Option<Nice> {
         self.renice.load(RELAXED).then(|| Nice {
             value: self.nice(),

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Work that nobody takes: all threads are blocked and no other one can be made, or nobody polls
-//! any more. Whoever finds that holds the pool's lock, maybe in the scheduler's hook, and leaves
-//! what is to be done about it to [`Engine::later`].
-//!
-//! [`Engine::later`]: crate::engine::Engine
+//! any more. The task that finds this holds the pool's lock, maybe in the scheduler's hook, and
+//! leaves the rest to the engine's deferred work (`engine/deferred.rs`).
 
 use super::{
     table::{Inner, State},
@@ -21,18 +19,18 @@ const SLOTS_AT_ONCE: u32 = 64;
 
 /// Starvation.
 impl Pool {
-    /// Entries wait, and no thread can take them before a blocked one is back.
+    /// Returns true if entries wait and no thread can take them before a blocked one is back.
     pub(crate) fn is_starved(&self) -> bool {
         self.has_work() && self.lock().is_starved()
     }
 
-    /// Starved, and nothing that has happened will change it. If a thread is on its way back and
-    /// blocks again, [`Self::blocked`] finds the pool starved anew.
+    /// Returns true if the pool is starved and nothing that has happened will change it. If a thread is on its way back and
+    /// blocks again, [`Self::worker_sleeping`] finds the pool starved anew.
     pub(crate) fn is_stuck(&self) -> bool {
         self.is_starved() && !self.is_one_coming_back() && self.is_starved()
     }
 
-    /// Is one of the blocked threads already woken, and will be back?
+    /// Returns true if one of the blocked threads was woken already, and will be back.
     fn is_one_coming_back(&self) -> bool {
         let mut at = 0;
         loop {
@@ -51,10 +49,10 @@ impl Pool {
         }
     }
 
-    /// To be called, under the lock, after what may have left work to nobody.
+    /// To be called, with the lock held, after a change that may have left work to nobody.
     pub(super) fn notice(&self, inner: &mut Inner) {
         if inner.begins_to_starve(process::now_ns) {
-            self.deferred.trigger();
+            self.trigger.pull();
         }
     }
 
@@ -71,7 +69,7 @@ impl Pool {
         }
     }
 
-    /// What waits in the queue, for whoever answers that it will not be executed.
+    /// Takes a registration from the queue of a starved pool, for the caller to fail its entries.
     pub(crate) fn dequeue_starved(&self) -> Option<Arc<Pages>> {
         let mut inner = self.lock();
         if inner.is_starved() {

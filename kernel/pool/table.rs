@@ -5,7 +5,7 @@
 
 mod invariants;
 
-use super::mirror::Mirror;
+use super::{counters::Counters, lockless::LocklessCounts, pollers::Pollers, queue::Queue};
 use crate::{pages::Pages, sys::process::Thread};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -13,7 +13,8 @@ use kernel::sync::Arc;
 /// End of a list of slots.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// What a syscall thread is doing. `Active`, `Serving` and `Polling` threads have passed the gate.
+/// What a syscall thread is doing. `Woken`, `Working` and `Polling` threads count against the
+/// concurrency limit of the pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// There is no thread.
@@ -22,29 +23,31 @@ pub(crate) enum State {
     Starting,
     /// Sleeps; on the idle list.
     Idle,
-    /// Was let through the gate and looks for work.
-    Active,
+    /// Was woken for work and looks for it.
+    Woken,
     /// Executes entries.
-    Serving,
-    /// Is a kernel core: polls, and executes what it finds.
+    Working,
+    /// Is a poller: polls, and executes what it finds.
     Polling,
     /// Sleeps in a call.
     Blocked,
     /// Has slept in a call and finishes it.
     Finishing,
-    /// Goes on with a loop for which it has left the gate; nobody knows how long that takes.
+    /// Goes on with a loop that does not count against the limit any more; nobody knows how long
+    /// that takes.
     Looping,
-    /// Gave up polling on this CPU and sleeps until it is kicked.
-    SpinSleep(u32),
+    /// Is the poller of this CPU, gave up and sleeps until it is kicked.
+    PollerAsleep(u32),
 }
 
 impl State {
-    pub(super) fn is_active(self) -> bool {
-        matches!(self, State::Active | State::Serving | State::Polling)
+    /// Returns true if the thread counts against the concurrency limit.
+    pub(super) fn is_running(self) -> bool {
+        matches!(self, State::Woken | State::Working | State::Polling)
     }
 
     fn is_executing(self) -> bool {
-        matches!(self, State::Serving | State::Polling)
+        matches!(self, State::Working | State::Polling)
     }
 }
 
@@ -57,60 +60,34 @@ pub(super) struct Slot {
     pub(super) before: u32,
 }
 
-/// Figures for QUERY.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Counters {
-    pub(crate) executed: u64,
-    pub(crate) handoffs: u64,
-    pub(crate) spin_rounds: u64,
-    pub(crate) spin_sleeps: u64,
-    pub(crate) threads: u32,
-    pub(crate) idle: u32,
-    pub(crate) created: u64,
-    pub(crate) retired: u64,
-    pub(crate) create_failed: u64,
-    pub(crate) recruited: u64,
-    pub(crate) released: u64,
-    pub(crate) max_active: u32,
-    pub(crate) max_blocked: u32,
-    /// Threads that have passed the gate.
-    pub(crate) active: u32,
-    /// Threads that sleep in a call.
-    pub(crate) blocked: u32,
-    /// Registrations in the queue.
-    pub(crate) queued: u32,
-}
-
-pub(super) struct Inner {
-    mirror: Arc<Mirror>,
-    pub(super) slots: KVec<Slot>,
-    pub(super) free: u32,
-    pub(super) idle: u32,
-    /// See `model.rs`.
-    pub(super) model: u32,
+/// How many threads are in which state, besides those that [`Counters`] has.
+#[derive(Default)]
+pub(super) struct Counts {
     pub(super) starting: u32,
     /// Threads that execute entries. One that finishes a call in which it has slept is none.
     executing: u32,
     /// Threads that finish a call in which they have slept.
     finishing: u32,
+    /// Pollers that are awake.
+    polling: u32,
     /// Owners that sleep in a call that they execute themselves.
     owners_blocked: u32,
+}
+
+pub(super) struct Inner {
+    lockless: Arc<LocklessCounts>,
+    pub(super) slots: KVec<Slot>,
+    /// First slots of the free and the idle list.
+    pub(super) free: u32,
+    pub(super) idle: u32,
+    /// See `model.rs`.
+    pub(super) model: u32,
+    pub(super) counts: Counts,
     /// CPUs that the pool's threads may use at the moment.
     pub(super) usable: u32,
-    /// Registrations with offloaded entries, a ring of fixed capacity.
-    pub(super) queue: KVec<Option<Arc<Pages>>>,
-    pub(super) head: usize,
-    /// CPUs with a thread that polls, asleep or not.
-    pub(super) spinning: u64,
-    /// Of these, the ones whose thread sleeps.
-    resting: u64,
-    /// The slot of the thread that polls on each CPU of `spinning`.
-    spinners: [u32; u64::BITS as usize],
-    /// Threads that poll, those that gave up and sleep apart.
-    polling: u32,
-    /// Programs may believe that somebody polls: NEED_WAKEUP was cleared by a polling thread, and
-    /// not set again by the last one.
-    polled: bool,
+    /// Registrations with offloaded entries.
+    queue: Queue,
+    pub(super) pollers: Pollers,
     /// Since when the pool is starved, see [`Self::is_starved`]; 0: it is not, or nobody has
     /// looked.
     pub(super) starved_since: u64,
@@ -118,25 +95,17 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn new(queue: KVec<Option<Arc<Pages>>>, usable: u32, mirror: Arc<Mirror>) -> Self {
+    pub(super) fn new(queue: Queue, usable: u32, lockless: Arc<LocklessCounts>) -> Self {
         Inner {
-            mirror,
+            lockless,
             slots: KVec::new(),
             free: NONE,
             idle: NONE,
             model: NONE,
-            starting: 0,
-            executing: 0,
-            finishing: 0,
-            owners_blocked: 0,
+            counts: Counts::default(),
             usable,
             queue,
-            head: 0,
-            spinning: 0,
-            resting: 0,
-            spinners: [NONE; u64::BITS as usize],
-            polling: 0,
-            polled: false,
+            pollers: Pollers::new(),
             starved_since: 0,
             counters: Counters::default(),
         }
@@ -150,7 +119,7 @@ impl Inner {
         self.slots.get(i as usize).map_or(State::Free, |s| s.state)
     }
 
-    /// The only place where a state changes: it keeps all counts of threads.
+    /// The only function that changes a state: it keeps all counts of threads.
     pub(super) fn set_state(&mut self, i: u32, new: State) {
         let Some(slot) = self.slots.get_mut(i as usize) else {
             return;
@@ -159,57 +128,49 @@ impl Inner {
         let count = |counter: &mut u32, is: fn(State) -> bool| {
             *counter = *counter + u32::from(is(new)) - u32::from(is(old));
         };
-        let c = &mut self.counters;
-        count(&mut c.threads, |s| s != State::Free);
-        count(&mut c.idle, |s| s == State::Idle);
-        count(&mut c.active, State::is_active);
-        count(&mut c.blocked, |s| s == State::Blocked);
-        count(&mut self.starting, |s| s == State::Starting);
-        count(&mut self.executing, State::is_executing);
-        count(&mut self.polling, |s| s == State::Polling);
-        count(&mut self.finishing, |s| s == State::Finishing);
-        c.max_active = core::cmp::max(c.max_active, self.executing);
-        self.polled |= new == State::Polling;
-        if let State::SpinSleep(cpu) = old {
-            self.resting &= !(1 << cpu);
+        let now = &mut self.counters.now;
+        count(&mut now.threads, |s| s != State::Free);
+        count(&mut now.idle, |s| s == State::Idle);
+        count(&mut now.nr_running, State::is_running);
+        count(&mut now.blocked, |s| s == State::Blocked);
+        let counts = &mut self.counts;
+        count(&mut counts.starting, |s| s == State::Starting);
+        count(&mut counts.executing, State::is_executing);
+        count(&mut counts.polling, |s| s == State::Polling);
+        count(&mut counts.finishing, |s| s == State::Finishing);
+        let peak = &mut self.counters.peak;
+        peak.running = core::cmp::max(peak.running, counts.executing);
+        self.lockless.set_spares(now.idle + counts.starting);
+        if new == State::Polling {
+            self.pollers.set_believed();
         }
-        if let State::SpinSleep(cpu) = new {
-            self.resting |= 1 << cpu;
+        if let State::PollerAsleep(cpu) = old {
+            self.pollers.set_asleep(cpu, false);
         }
-        self.mirror.set_spares(c.idle + self.starting);
-        self.mirror
-            .executing_moved(old.is_executing(), new.is_executing());
-        self.blocked_moved(old == State::Blocked, new == State::Blocked);
+        if let State::PollerAsleep(cpu) = new {
+            self.pollers.set_asleep(cpu, true);
+        }
+        self.lockless
+            .count_executing(old.is_executing(), new.is_executing());
+        self.count_blocked(old == State::Blocked, new == State::Blocked);
         self.note_not_starved();
     }
 
-    /// Thread `i` polls on `cpu` from now on.
-    pub(super) fn begin_spinning(&mut self, i: u32, cpu: u32) {
-        if let Some(spinner) = self.spinners.get_mut(cpu as usize) {
-            *spinner = i;
-            self.spinning |= 1 << cpu;
-        }
-    }
-
-    /// No thread polls on `cpu` from now on.
-    pub(super) fn end_spinning(&mut self, cpu: u32) {
-        self.spinning &= !(1 << cpu);
-    }
-
-    fn blocked_moved(&mut self, was: bool, is: bool) {
-        self.mirror.blocked_moved(was, is);
-        let blocked = self.counters.blocked + self.owners_blocked;
-        self.counters.max_blocked = core::cmp::max(self.counters.max_blocked, blocked);
+    fn count_blocked(&mut self, was: bool, is: bool) {
+        self.lockless.count_blocked(was, is);
+        let blocked = self.counters.now.blocked + self.counts.owners_blocked;
+        let peak = &mut self.counters.peak;
+        peak.blocked = core::cmp::max(peak.blocked, blocked);
     }
 
     /// An owner blocks in a call that it executes itself, or is back.
     pub(super) fn set_owner_blocked(&mut self, is: bool) {
         if is {
-            self.owners_blocked += 1;
+            self.counts.owners_blocked += 1;
         } else {
-            self.owners_blocked -= 1;
+            self.counts.owners_blocked -= 1;
         }
-        self.blocked_moved(!is, is);
+        self.count_blocked(!is, is);
     }
 
     pub(super) fn wake(&self, i: u32) {
@@ -232,14 +193,14 @@ impl Inner {
         self.idle = i;
     }
 
-    /// Lets an idle thread through the gate, whether it is open or not.
+    /// Wakes an idle thread, whatever the concurrency limit says. Returns false if there is none.
     pub(super) fn wake_idle(&mut self) -> bool {
         let i = self.idle;
         if i == NONE {
             return false;
         }
         self.unlink_idle(i);
-        self.set_state(i, State::Active);
+        self.set_state(i, State::Woken);
         self.wake(i);
         true
     }
@@ -258,95 +219,78 @@ impl Inner {
         }
     }
 
-    /// Wakes the thread that polls on `cpu` if it sleeps.
-    pub(super) fn wake_spinner(&mut self, cpu: u32) {
-        let i = self.spinners.get(cpu as usize).map_or(NONE, |i| *i);
-        if self.state(i) == State::SpinSleep(cpu) {
+    /// Wakes the poller of `cpu` if it sleeps.
+    pub(super) fn wake_poller(&mut self, cpu: u32) {
+        let Some(i) = self.pollers.slot(cpu) else {
+            return;
+        };
+        if self.state(i) == State::PollerAsleep(cpu) {
             self.set_state(i, State::Polling);
             self.wake(i);
         }
     }
 
-    /// Sees to it that one of the threads that poll on `cpus` is awake. Returns false if there is
-    /// none.
-    pub(super) fn rouse_spinner(&mut self, cpus: u64) -> bool {
-        let polling = self.spinning & cpus;
-        if polling != 0 && polling & !self.resting == 0 {
-            self.wake_spinner(polling.trailing_zeros());
+    /// Ensures that a poller of one of `cpus` is awake. Returns false if there is none.
+    pub(super) fn rouse_poller(&mut self, cpus: u64) -> bool {
+        if let Some(cpu) = self.pollers.one_to_wake(cpus) {
+            self.wake_poller(cpu);
         }
-        polling != 0
+        self.pollers.cpus() & cpus != 0
     }
 
-    /// The place in the ring of what is the `i`th in the queue.
-    fn place(&self, i: u32) -> usize {
-        self.head.wrapping_add(i as usize) % core::cmp::max(self.queue.len(), 1)
+    /// How many registrations are in the queue.
+    pub(super) fn queued(&self) -> u32 {
+        self.queue.len()
     }
 
-    fn set_queued(&mut self, queued: u32) {
-        self.counters.queued = queued;
-        self.mirror.set_queued(queued);
+    fn queue_changed(&mut self) {
+        let queued = self.queue.len();
+        self.counters.now.queued = queued;
+        self.lockless.set_queued(queued);
     }
 
-    /// Returns false if there is no room, which can not be: the queue has a place for each
-    /// registration that has not ended, and none is in it twice.
+    /// See [`Queue::push`].
     pub(super) fn enqueue(&mut self, pages: Arc<Pages>) -> bool {
-        let queued = self.counters.queued;
-        let at = self.place(queued);
-        match self.queue.get_mut(at) {
-            Some(place) if place.is_none() => *place = Some(pages),
-            _ => return false,
-        }
-        self.set_queued(queued.wrapping_add(1));
-        true
+        let was_room = self.queue.push(pages);
+        self.queue_changed();
+        was_room
     }
 
     pub(super) fn dequeue(&mut self) -> Option<Arc<Pages>> {
-        let queued = self.counters.queued.checked_sub(1)?;
-        let head = self.head;
-        let pages = self.queue.get_mut(head)?.take();
-        self.head = self.place(1);
-        self.set_queued(queued);
+        let pages = self.queue.pop();
+        self.queue_changed();
         self.note_not_starved();
         pages
     }
 
     /// Takes `pages` out of the queue, wherever they are in it.
     pub(super) fn unqueue(&mut self, pages: &Pages) -> Option<Arc<Pages>> {
-        let queued = self.counters.queued;
-        let is_it = |at: usize| match self.queue.get(at) {
-            Some(Some(queued)) => core::ptr::eq(&**queued, pages),
-            _ => false,
-        };
-        let found = (0..queued).find(|i| is_it(self.place(*i)))?;
-        let at = self.place(found);
-        let pages = self.queue.get_mut(at)?.take();
-        for i in found.wrapping_add(1)..queued {
-            let (from, to) = (self.place(i), self.place(i.wrapping_sub(1)));
-            self.queue.swap(from, to);
-        }
-        self.set_queued(queued.wrapping_sub(1));
+        let pages = self.queue.remove(pages)?;
+        self.queue_changed();
         self.note_not_starved();
-        pages
+        Some(pages)
     }
 
-    /// True, once, where nobody polls any more and programs do not know that: the caller has to
-    /// set NEED_WAKEUP. A thread clears it only while it polls, so what the last one does counts.
+    /// Returns true, once, if nobody polls any more and programs do not know that: the caller has
+    /// to set NEED_WAKEUP. A thread clears it only while it polls, so what the last one does
+    /// counts.
     pub(super) fn lost_poller(&mut self) -> bool {
-        self.polling == 0 && core::mem::take(&mut self.polled)
+        self.counts.polling == 0 && self.pollers.take_believed()
     }
 
-    /// Entries wait, and no thread can take them before one of those that are blocked, or in an
+    /// Returns true if entries wait and no thread can take them before one that is blocked, or in an
     /// endless loop, is back.
     pub(super) fn is_starved(&self) -> bool {
-        self.counters.queued != 0
-            && self.counters.active == 0
-            && self.finishing == 0
-            && self.counters.idle == 0
-            && self.starting == 0
-            && self.spinning == 0
+        let now = &self.counters.now;
+        now.queued != 0
+            && now.nr_running == 0
+            && now.idle == 0
+            && self.counts.finishing == 0
+            && self.counts.starting == 0
+            && self.pollers.cpus() == 0
     }
 
-    /// True, once, if the pool is starved: since `now`.
+    /// Returns true, once, if the pool is starved: since `now`.
     pub(super) fn begins_to_starve(&mut self, now: impl FnOnce() -> u64) -> bool {
         let begins = self.starved_since == 0 && self.is_starved();
         if begins {

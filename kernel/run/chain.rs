@@ -3,15 +3,19 @@
 //! Chains: entries side by side of which each starts when the one before it has succeeded, with
 //! results passed on and loops. What they mean is said in the UAPI header.
 //!
-//! The task that has begun a chain goes on with it even after it has blocked. Only where an entry
-//! has to be executed by somebody else, the rest of the chain goes to that one, and what was
-//! executed is *held*: all results of a chain are published together at its end, so that no entry
-//! is used again while others may take its result.
+//! The task that has begun a chain goes on with it even after it has blocked. If another task has to
+//! execute an entry, it executes the rest of the chain too, and the entries before it are *held*:
+//! all results of a chain are published together at its end, so that no entry is reused while
+//! others may take its result.
 
-use super::Batch;
+use super::{
+    entry::Outcome,
+    verdict::{is_failure, is_refusal, refused, Verdict},
+    Batch,
+};
 use crate::{
-    dispatch::{self, Outcome, Start, Verdict},
-    sys::{arch, area::Entry, errno, invoke::Frame, process, thread},
+    dispatch::{Start, Why},
+    sys::{arch, area::Entry, invoke::Frame, process, thread},
 };
 use kernel::prelude::*;
 use kernel::uapi;
@@ -19,9 +23,9 @@ use kernel::uapi;
 /// Entries of a page.
 const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
 
-/// Where a chain lies.
+/// The entries of a chain.
 struct Chain {
-    /// Its first entry, executed already where that is before `next`.
+    /// Its first entry, executed already if it is before `next`.
     first: u32,
     /// The entry to begin with.
     next: u32,
@@ -33,9 +37,9 @@ struct Chain {
 /// Entries of a loop between two looks at the clock.
 const ENTRIES_PER_LOOK: u32 = 16;
 
-/// How long a loop goes on until it lets others have a look: about what the scheduler gives to a
-/// task. By time, as a task that is alone on its CPU is never told to reschedule, and one that is
-/// preempted does not see that it was.
+/// How long a loop goes on until it lets others run: about what the scheduler gives to a task. By
+/// time, as a task that is alone on its CPU is never told to reschedule, and a task that is
+/// preempted does not notice.
 const TURN_NS: u64 = 4_000_000;
 
 /// The time that a loop takes.
@@ -52,7 +56,7 @@ impl Turn {
         }
     }
 
-    /// One entry more was executed. Is the time over? If so, the next turn begins.
+    /// One more entry was executed. Returns true if the time is over; then the next turn begins.
     fn is_over(&mut self) -> bool {
         self.entries += 1;
         if self.entries < ENTRIES_PER_LOOK {
@@ -73,55 +77,118 @@ fn span(first: u32, last: u32) -> u64 {
     (u64::MAX << first) & (u64::MAX >> (ENTRIES - 1 - last))
 }
 
-/// What comes after an entry.
-enum Then {
-    /// The entry behind it.
-    Next,
-    /// This entry.
-    Goto(u32),
-    /// The chain has failed.
-    Fail,
-}
-
-fn cancelled(reason: uapi::flexsc_reason) -> Verdict {
-    (errno::ecanceled().to_errno().into(), reason)
-}
-
 fn has(e: &Entry, flag: u32) -> bool {
     u32::from(e.flags) & flag != 0
 }
 
-/// Does entry `at` of a chain that has failed start all the same? Not with the result of an entry
-/// that has none.
+/// Returns true if entry `at` of a chain that has failed starts nevertheless: never if it takes the
+/// result of an entry that has failed.
 fn starts_after_failure(at: u32, e: &Entry, results: &[i64; ENTRIES as usize]) -> bool {
     let missing = |take: u8| {
         let back = u32::from(take >> 3) + 1;
         let from = at
             .checked_sub(back)
             .and_then(|from| results.get(from as usize));
-        take != 0 && from.is_some_and(|result| dispatch::is_failure(*result))
+        take != 0 && from.is_some_and(|result| is_failure(*result))
     };
     has(e, uapi::FLEXSC_ENTRY_ALWAYS) && !e.take.into_iter().any(missing)
 }
 
+/// The results of a chain's entries, by their indexes.
+type ChainResults = [i64; ENTRIES as usize];
+
+/// How far a task is in a chain.
+struct Walk<'c> {
+    chain: &'c Chain,
+    /// What each entry returned last.
+    results: ChainResults,
+    /// The entries before this one have results.
+    reached: u32,
+    /// Entries with FLEXSC_ENTRY_SUM that have a result of an earlier round.
+    sums: u64,
+    rounds: u64,
+    /// An entry has failed, here or in the task that has begun the chain.
+    failed: bool,
+    /// The turn of a loop.
+    turn: Option<Turn>,
+}
+
+impl<'c> Walk<'c> {
+    #[inline(always)]
+    fn new(chain: &'c Chain) -> Self {
+        Walk {
+            chain,
+            results: [0; ENTRIES as usize],
+            reached: chain.next,
+            sums: 0,
+            rounds: 0,
+            failed: false,
+            turn: chain.looped.is_some().then(Turn::new),
+        }
+    }
+
+    /// Takes over the results of the entries that others have executed.
+    #[inline(always)]
+    fn take_over(&mut self, result: impl Fn(u32) -> i64) {
+        for at in self.chain.first..self.chain.next {
+            let result = result(at);
+            self.results[at as usize] = result;
+            self.failed |= is_failure(result);
+        }
+    }
+
+    fn is_over(&self, at: u32) -> bool {
+        at > self.chain.last
+    }
+
+    /// Notes what entry `at` has returned.
+    fn note(&mut self, at: u32, result: i64) {
+        self.results[at as usize] = result;
+        self.reached = core::cmp::max(self.reached, at + 1);
+    }
+
+    /// Puts the results that `e`, the entry `at`, takes into its arguments.
+    fn take_results(&self, at: u32, e: &mut Entry) -> Result {
+        for take in e.take {
+            if take == 0 {
+                continue;
+            }
+            let back = u32::from(take >> 3) + 1;
+            let from = at.checked_sub(back).ok_or(EINVAL)?;
+            let arg = usize::from(take & 7).checked_sub(1).ok_or(EINVAL)?;
+            if from < self.chain.first {
+                return Err(EINVAL);
+            }
+            let result = arch::get(&self.results, from as usize).ok_or(EINVAL)?;
+            *arch::get_mut(&mut e.args, arg).ok_or(EINVAL)? = *result as u64;
+        }
+        Ok(())
+    }
+
+    /// Returns true if the turn of a loop is over.
+    fn is_turn_over(&mut self) -> bool {
+        self.turn.as_mut().is_some_and(Turn::is_over)
+    }
+}
+
 impl Batch<'_> {
-    /// Has the chain that goes on with entry `index` been begun by somebody else?
+    /// Returns true if another task has begun the chain that goes on with entry `index`.
     pub(super) fn is_continued(&self, index: u32) -> bool {
         index != 0 && self.pages.held(self.page.get()) & (1 << (index - 1)) != 0
     }
 
-    /// The chain that begins or goes on with `index`, which is no more in `todo`.
+    /// The chain that begins or goes on with `index`, which was started.
     fn find_chain(&self, index: u32) -> Chain {
         let page = self.page.get();
         let held = self.pages.held(page);
-        let todo = self.left();
+        let unstarted = self.entries.unstarted();
         let head = |index| self.pages.area().entry(page, index).head();
         let mut first = index;
         while first != 0 && held & (1 << (first - 1)) != 0 {
             first -= 1;
         }
         let mut last = index;
-        while last + 1 < ENTRIES && head(last).is_linked() && todo & (1 << (last + 1)) != 0 {
+        while last + 1 < ENTRIES && head(last).is_linked() && unstarted & (1 << (last + 1)) != 0 {
             last += 1;
         }
         let mut looped = None;
@@ -143,41 +210,44 @@ impl Batch<'_> {
     }
 
     /// Executes the chain that begins or goes on with entry `index`.
-    pub(super) fn execute_chain(&self, frame: &Frame, index: u32) {
+    #[inline(never)]
+    pub(super) fn start_chain(&self, frame: &Frame, index: u32) {
         let chain = self.find_chain(index);
         let rest = span(chain.next, chain.last);
-        self.begin(rest);
-        self.open.set(rest);
-        if self.by_owner && chain.looped.is_some() {
-            // A loop may take its time, and the owner has others to serve. Nothing of it comes back.
-            return self.give_rest(&chain, chain.next, 0, ENTRIES);
-        }
+        self.entries.start(rest);
+        self.entries.in_chain.set(rest);
         if chain.looped.is_some() {
-            // Nor shall those wait for its end that were claimed together with it.
-            let mut left = self.leave(self.take_left());
-            left.extend(self.given.take());
-            self.engine.pools.push(left, self.pages);
-            // And a kernel core has to go on polling.
+            if self.is_owner() {
+                // A loop may take its time, and the owner has others to serve. Nothing of it comes
+                // back.
+                return self.offload_rest(&chain, chain.next, 0, ENTRIES);
+            }
+            // The entries that were claimed together with it must not wait for its end.
+            let mut pools = self.offload_unstarted();
+            pools.extend(self.pools_to_wake.take());
+            self.engine.pools.push(pools, self.pages);
+            // And somebody has to go on polling.
             self.step_down();
         }
-        self.run_chain(frame, &chain);
+        self.walk_chain(frame, &chain);
     }
 
-    /// Holds what is executed of a chain, of which somebody else executes the rest.
+    /// Holds what is executed of a chain, of which another thread executes the rest.
     fn hold(&self, chain: &Chain, next: u32) {
         let executed = span(chain.first, chain.last) & !span(next, chain.last);
-        self.batch.set(self.batch.get() & !executed);
+        self.entries.give_up(executed);
         self.pages.hold(self.page.get(), executed);
     }
 
-    /// Leaves what is not executed of a chain to the owner.
+    /// Gives the entries of a chain from `next` on back to the owner.
     fn give_back_rest(&self, chain: &Chain, next: u32) {
         self.hold(chain, next);
         self.give_back(span(next, chain.last));
     }
 
-    /// Leaves what is not executed of a chain to a pool, from `chance` on by chance only.
-    fn give_rest(&self, chain: &Chain, next: u32, pool: u8, chance: u32) {
+    /// Offloads the entries of a chain from `next` on to a pool, those from `chance` on by chance
+    /// only.
+    fn offload_rest(&self, chain: &Chain, next: u32, pool: u8, chance: u32) {
         let page = self.page.get();
         let head = self.pages.area().entry(page, chain.first).head().pool();
         let pool = if next == chain.first && self.has_pool(head) {
@@ -190,197 +260,183 @@ impl Batch<'_> {
             first if first <= chain.last => span(first, chain.last),
             _ => 0,
         };
-        self.give(pool, span(next, chain.last), by_chance);
+        self.offload_to(pool, span(next, chain.last), by_chance);
     }
 
-    fn run_chain(&self, frame: &Frame, chain: &Chain) {
+    /// Executes a chain, up to its end or to an entry from which another thread goes on.
+    fn walk_chain(&self, frame: &Frame, chain: &Chain) {
         let page = self.page.get();
-        let place = |index| self.pages.area().entry(page, index);
-        // What each entry returned last.
-        let mut results = [0; ENTRIES as usize];
-        for at in chain.first..chain.next {
-            results[at as usize] = place(at).result();
-        }
-        let mut rounds: u64 = 0;
-        let mut turn = chain.looped.is_some().then(Turn::new);
+        let mut walk = Walk::new(chain);
+        walk.take_over(|at| self.pages.area().entry(page, at).result());
         let mut at = chain.next;
-        // The entries before this one have results.
-        let mut reached = chain.next;
-        let mut sums = 0u64;
-        // An entry has failed, here or where the chain was begun.
-        let mut failed =
-            (chain.first..chain.next).any(|at| dispatch::is_failure(results[at as usize]));
-        while at <= chain.last {
-            let mut e = place(at).take();
-            if failed && !starts_after_failure(at, &e, &results) {
+        while !walk.is_over(at) {
+            let e = self.pages.area().entry(page, at).take();
+            if walk.failed && !starts_after_failure(at, &e, &walk.results) {
                 // In a loop it may have a result of an earlier round.
-                if at >= reached {
-                    self.skip(at, at);
-                    results[at as usize] = errno::ecanceled().to_errno().into();
-                    reached = at + 1;
+                if at >= walk.reached {
+                    self.skip_to(&mut walk, at + 1);
+                    walk.note(at, refused(Why::ChainFailed).0);
                 }
                 at += 1;
                 continue;
             }
-            let start = if at == chain.first {
-                Start::First
-            } else {
-                Start::Follows
+            let Some(next) = self.execute_in_chain(frame, &mut walk, at, e) else {
+                return;
             };
-            let outcome = if self.is_cancelled(at) {
-                Outcome::Done(cancelled(uapi::flexsc_reason_FLEXSC_REASON_CANCELLED))
-            } else if self.take_results(chain, at, &mut e, &results).is_err() {
-                Outcome::Done(dispatch::bad_entry())
-            } else {
-                dispatch::execute(self, frame, at, &e, start)
-            };
-            let verdict = match outcome {
-                Outcome::Done(verdict) => verdict,
-                // Of this entry the owner has decided so.
-                Outcome::Offload(pool) => {
-                    let chance = if self.by_owner { at + 1 } else { ENTRIES };
-                    return self.give_rest(chain, at, pool, chance);
-                }
-                Outcome::Interrupted | Outcome::Slow => {
-                    return self.give_rest(chain, at, 0, at)
-                }
-                Outcome::Return => return self.give_back_rest(chain, at),
-            };
-            if self.dying.get() {
-                return self.abandon(chain);
-            }
-            results[at as usize] = verdict.0;
-            self.put_in_chain(at, &e, verdict, &mut sums);
-            reached = core::cmp::max(reached, at + 1);
-            let then = if failed {
-                Then::Next
-            } else {
-                self.after(chain, at, verdict, &mut rounds)
-            };
-            at = match then {
-                Then::Next => at + 1,
-                Then::Goto(at) => at,
-                Then::Fail => {
-                    failed = true;
-                    at + 1
-                }
-            };
-            if at > reached {
-                // The loop has ended before it came to these for the first time.
-                self.skip(reached, at - 1);
-                reached = at;
-            }
-            let over = turn.as_mut().is_some_and(Turn::is_over);
-            if over {
-                self.give_way();
-            }
-            if over || self.attention.is_needed() {
-                if process::breathe() && at <= chain.last {
-                    if self.by_owner {
-                        return self.give_rest(chain, at, 0, at);
-                    }
-                    if thread::signal() {
-                        self.set_dying();
-                    }
-                }
-            }
-            if !self.by_owner && (self.dying.get() || self.must_stop()) {
-                return self.abandon(chain);
-            }
-            // A loop is ended by whoever began it.
-            if at <= chain.last && chain.looped.is_none() && !self.may_go_on() {
-                return self.give_rest(chain, at, self.pool().unwrap_or(0), ENTRIES);
+            at = next;
+            // A loop may have ended before it came to these for the first time.
+            self.skip_to(&mut walk, at);
+            if !self.goes_on_with(&mut walk, at) {
+                return;
             }
         }
-        if reached <= chain.last {
-            self.skip(reached, chain.last);
+        self.skip_to(&mut walk, chain.last + 1);
+        self.pages.count_chain(walk.rounds);
+        // The results that were held are published with the rest.
+        self.entries.own(span(chain.first, chain.last));
+    }
+
+    /// Executes entry `at` of a chain, which was copied to `e`. Returns the entry to go on with, or
+    /// none if this task does not.
+    fn execute_in_chain(
+        &self,
+        frame: &Frame,
+        walk: &mut Walk<'_>,
+        at: u32,
+        mut e: Entry,
+    ) -> Option<u32> {
+        let chain = walk.chain;
+        let start = if at == chain.first {
+            Start::First
+        } else {
+            Start::Follows
+        };
+        let outcome = if self.is_cancelled(at) {
+            Outcome::Done(refused(Why::Cancelled))
+        } else if walk.take_results(at, &mut e).is_err() {
+            Outcome::Done(refused(Why::BadEntry))
+        } else {
+            self.execute(frame, at, &e, start)
+        };
+        let verdict = match outcome {
+            Outcome::Done(verdict) => verdict,
+            Outcome::Offload(pool) => {
+                // The owner itself has decided so of this entry.
+                let chance = if self.is_owner() { at + 1 } else { ENTRIES };
+                self.offload_rest(chain, at, pool, chance);
+                return None;
+            }
+            Outcome::OffloadByChance => {
+                self.offload_rest(chain, at, 0, at);
+                return None;
+            }
+            Outcome::Return => {
+                self.give_back_rest(chain, at);
+                return None;
+            }
+        };
+        if self.dying.get() {
+            self.abandon(chain);
+            return None;
         }
-        self.pages.count_chain(rounds);
-        // What was held by others is published with the rest.
-        let all = span(chain.first, chain.last);
-        self.batch.set(self.batch.get() | all);
+        walk.note(at, verdict.0);
+        self.complete_in_chain(walk, at, &e, verdict);
+        if walk.failed {
+            return Some(at + 1);
+        }
+        Some(self.next_in_chain(walk, at, verdict))
+    }
+
+    /// Between two entries of a chain: lets others run, and gives the rest away if it has to.
+    /// Returns true if this task executes entry `at`.
+    fn goes_on_with(&self, walk: &mut Walk<'_>, at: u32) -> bool {
+        let chain = walk.chain;
+        let over = walk.is_turn_over();
+        if over {
+            self.give_way();
+        }
+        if over || self.thread_flags.is_needed() {
+            if process::resched_and_check_signal() && !walk.is_over(at) {
+                if self.is_owner() {
+                    self.offload_rest(chain, at, 0, at);
+                    return false;
+                }
+                if thread::signal() {
+                    self.set_dying();
+                }
+            }
+        }
+        if !self.is_owner() && (self.dying.get() || self.must_stop()) {
+            self.abandon(chain);
+            return false;
+        }
+        // The task that has begun a loop ends it.
+        if !walk.is_over(at) && chain.looped.is_none() && !self.may_go_on() {
+            self.offload_rest(chain, at, self.role.get().pool().unwrap_or(0), ENTRIES);
+            return false;
+        }
+        true
     }
 
     /// The thread ends in the middle of a chain, and so does its engine or process.
     fn abandon(&self, chain: &Chain) {
-        let all = span(chain.first, chain.last);
-        self.batch.set(self.batch.get() & !all);
+        self.entries.give_up(span(chain.first, chain.last));
     }
 
-    fn set_busy(&self, index: u32) {
-        self.pages.area().entry(self.page.get(), index).set_busy();
-    }
-
-    /// The entries from `first` to `last` are not executed.
-    fn skip(&self, first: u32, last: u32) {
-        for at in first..=last {
+    /// The entries before `end` that were not reached so far are not executed.
+    fn skip_to(&self, walk: &mut Walk<'_>, end: u32) {
+        for at in walk.reached..end {
             let nr = self.pages.area().entry(self.page.get(), at).head().nr();
-            self.complete(at, nr, cancelled(uapi::flexsc_reason_FLEXSC_REASON_CHAIN));
+            self.complete(at, nr, refused(Why::ChainFailed));
         }
+        walk.reached = core::cmp::max(walk.reached, end);
     }
 
-    /// Puts the results that `e` takes into its arguments.
-    fn take_results(
+    /// Writes the result of entry `at`, which in a loop may be added to those of earlier rounds.
+    fn complete_in_chain(
         &self,
-        chain: &Chain,
+        walk: &mut Walk<'_>,
         at: u32,
-        e: &mut Entry,
-        results: &[i64; ENTRIES as usize],
-    ) -> Result {
-        for take in e.take {
-            if take == 0 {
-                continue;
-            }
-            let back = u32::from(take >> 3) + 1;
-            let from = at.checked_sub(back).ok_or(EINVAL)?;
-            let arg = usize::from(take & 7).checked_sub(1).ok_or(EINVAL)?;
-            if from < chain.first {
-                return Err(EINVAL);
-            }
-            let result = arch::get(results, from as usize).ok_or(EINVAL)?;
-            *arch::get_mut(&mut e.args, arg).ok_or(EINVAL)? = *result as u64;
-        }
-        Ok(())
-    }
-
-    /// Writes a result, which in a loop may be added to those of earlier rounds.
-    fn put_in_chain(&self, at: u32, e: &Entry, (result, reason): Verdict, sums: &mut u64) {
-        let bit = 1 << at;
-        let place = self.pages.area().entry(self.page.get(), at);
+        e: &Entry,
+        (result, reason): Verdict,
+    ) {
         let mut shown = result;
-        if has(e, uapi::FLEXSC_ENTRY_SUM) && !dispatch::is_failure(result) {
-            if *sums & bit != 0 {
-                shown = shown.wrapping_add(place.result());
+        if has(e, uapi::FLEXSC_ENTRY_SUM) && !is_failure(result) {
+            let bit = 1 << at;
+            if walk.sums & bit != 0 {
+                let before = self.pages.area().entry(self.page.get(), at).result();
+                shown = shown.wrapping_add(before);
             }
-            *sums |= bit;
+            walk.sums |= bit;
         }
         self.complete(at, e.nr, (shown, reason));
     }
 
-    fn after(&self, chain: &Chain, at: u32, verdict: Verdict, rounds: &mut u64) -> Then {
-        let (result, reason) = verdict;
-        if dispatch::is_failure(result) || dispatch::is_refusal(reason) {
-            return Then::Fail;
+    /// Returns the entry after `at`, which has this result.
+    fn next_in_chain(&self, walk: &mut Walk<'_>, at: u32, (result, reason): Verdict) -> u32 {
+        if is_failure(result) || is_refusal(reason) {
+            walk.failed = true;
+            return at + 1;
         }
-        let Some((begin, end)) = chain.looped else {
-            return Then::Next;
+        let Some((begin, end)) = walk.chain.looped else {
+            return at + 1;
         };
         if at < begin || at > end {
-            return Then::Next;
+            return at + 1;
         }
         if result == 0 {
-            return Then::Goto(end + 1);
+            return end + 1;
         }
         if at < end {
-            return Then::Next;
+            return at + 1;
         }
-        *rounds += 1;
-        if *rounds >= self.engine.loop_max() {
-            let place = self.pages.area().entry(self.page.get(), at);
-            let shown = place.result();
-            place.put_result(shown, uapi::flexsc_reason_FLEXSC_REASON_BOUND as u8);
-            return Then::Next;
+        walk.rounds += 1;
+        if walk.rounds >= self.engine.loop_max() {
+            let entry = self.pages.area().entry(self.page.get(), at);
+            let shown = entry.result();
+            entry.put_result(shown, uapi::flexsc_reason_FLEXSC_REASON_BOUND as u8);
+            return at + 1;
         }
-        Then::Goto(begin)
+        begin
     }
 }

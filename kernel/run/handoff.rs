@@ -1,24 +1,69 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hand-off: what others go on with when a task blocks in a call, or is busy for long.
+//! The hand-off: entries that other threads execute when a task blocks in a call or is busy for
+//! long.
 
-use super::{Batch, Role, NOTHING};
+use super::Batch;
 use crate::{
-    pools::PoolSet,
-    sys::{
-        hook::Blocking,
-        invoke,
-        process::{self, Thread},
-    },
+    defs::{PoolSet, Role},
+    sys::{hook::Blocking, invoke, process},
 };
 
 impl Batch<'_> {
-    /// A thread that polls is going to be busy for long: another one takes its core over, as if it
-    /// had blocked.
+    /// Offloads entries to a pool. A thread that can not execute one of `by_chance` gives it back to
+    /// the owner.
+    pub(super) fn offload_to(&self, pool: u8, bits: u64, by_chance: u64) {
+        self.entries.give_up(bits);
+        self.pages.offload(pool, self.page.get(), bits, by_chance);
+        self.wake_later(PoolSet::of(pool));
+    }
+
+    /// A thread of each of `pools` is to be woken after the batch, or when the task blocks.
+    pub(super) fn wake_later(&self, pools: PoolSet) {
+        let mut all = self.pools_to_wake.get();
+        all.extend(pools);
+        self.pools_to_wake.set(all);
+    }
+
+    /// Gives entries back to the owner.
+    pub(super) fn give_back(&self, bits: u64) {
+        self.entries.give_up(bits);
+        self.pages.give_back(self.page.get(), bits);
+    }
+
+    /// Offloads the entries that were not started to the pools that they name, or to the pool of
+    /// the thread that gives them up. Returns these pools.
+    pub(super) fn offload_unstarted(&self) -> PoolSet {
+        let unstarted = self.entries.take_unstarted();
+        let page = self.page.get();
+        match self.role.get().pool() {
+            _ if unstarted == 0 => PoolSet::EMPTY,
+            Some(pool) => {
+                self.pages.offload(pool, page, unstarted, 0);
+                PoolSet::of(pool)
+            }
+            None => {
+                let pools = self.engine.pools.set();
+                self.pages
+                    .offload_unseen(page, unstarted, pools, self.is_owner())
+            }
+        }
+    }
+
+    /// Returns true if the task may go on with another entry of a chain. If it has slept, only
+    /// within the concurrency limit of its pool.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.is_owner() || !self.sleep.has_slept.get() || self.engine.pools.readmit(self.role.get())
+    }
+
+    /// A poller is going to be busy for long: another thread takes its CPU over, as if it had
+    /// blocked.
     pub(super) fn step_down(&self) {
         let role = self.role.get();
-        if let Role::Spinner { slot, .. } = role {
-            self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages);
+        if let Role::Poller { slot, .. } = role {
+            self.engine
+                .pools
+                .worker_sleeping(role, PoolSet::EMPTY, self.pages);
             self.role.set(Role::Worker { pool: 0, slot });
             self.go_on_looping();
         }
@@ -26,21 +71,23 @@ impl Batch<'_> {
 
     /// The task has told others to take over, and goes on with its loop beside them.
     fn go_on_looping(&self) {
-        self.looping.set(true);
-        self.engine.pools.unblocked(self.role.get(), true);
-        self.lost.set(true);
+        self.sleep.is_looping.set(true);
+        self.engine.pools.worker_running(self.role.get(), true);
+        self.sleep.has_slept.set(true);
     }
 
-    /// A thread of a pool has used up its time with a loop: what waits behind it is for others, as
-    /// if it had blocked. Where one thread at a time is active, nothing else would be executed
-    /// before the loop has ended.
+    /// A thread of a pool has used up its time with a loop: another thread executes what waits
+    /// behind it, as if it had blocked. If one thread runs at a time, nothing else would be
+    /// executed before the loop has ended.
     pub(super) fn give_way(&self) {
         let role = self.role.get();
         let Role::Worker { pool, .. } = role else {
             return;
         };
-        if !self.looping.get() && self.engine.pools.has_work(pool) {
-            self.engine.pools.blocked(role, PoolSet::EMPTY, self.pages);
+        if !self.sleep.is_looping.get() && self.engine.pools.has_work(pool) {
+            self.engine
+                .pools
+                .worker_sleeping(role, PoolSet::EMPTY, self.pages);
             self.go_on_looping();
         }
     }
@@ -48,50 +95,46 @@ impl Batch<'_> {
 
 impl Blocking for Batch<'_> {
     fn sleeping(&self) {
-        let index = self.executing.get();
-        if index == NOTHING {
+        let Some(index) = self.sleep.executing() else {
             return;
-        }
-        self.blocked.set(true);
-        self.lost.set(true);
-        if self.by_owner {
+        };
+        self.sleep.is_asleep.set(true);
+        self.sleep.has_slept.set(true);
+        if self.is_owner() {
             self.pages.owner_sleeps();
         }
         self.publish();
-        let page = self.page.get();
-        if self.pages.falls_asleep(page, index) {
+        if self.pages.add_sleeper(self.page.get(), index) {
             process::interrupt_self();
         }
-        let left = self.take_left();
-        let mut more = self.leave(left);
-        more.extend(self.given.take());
-        if self.by_owner && self.pages.any_pending() {
+        let unstarted = self.entries.unstarted();
+        let mut pools = self.offload_unstarted();
+        pools.extend(self.pools_to_wake.take());
+        if self.is_owner() && self.pages.any_pending() {
             // Nobody else looks at the owner's other pages while it sleeps.
             self.pages.leave_unattended();
-            more.add(0);
+            pools.add(0);
         }
         if self.traced {
-            invoke::trace_block(process::weight(left));
+            invoke::trace_block(process::weight(unstarted));
         }
         let role = self.role.get();
-        self.engine.pools.blocked(role, more, self.pages);
-        if let Role::Spinner { slot, .. } = role {
+        self.engine.pools.worker_sleeping(role, pools, self.pages);
+        if let Role::Poller { slot, .. } = role {
             self.role.set(Role::Worker { pool: 0, slot });
         }
     }
 
     fn running(&self) {
-        if self.blocked.take() {
-            if self.by_owner {
+        if self.sleep.is_asleep.take() {
+            if self.is_owner() {
                 self.pages.owner_runs();
             }
-            self.pages.is_awake(self.page.get(), self.executing.get());
-            let looping = self.looping.get();
-            self.engine.pools.unblocked(self.role.get(), looping);
+            if let Some(index) = self.sleep.executing() {
+                self.pages.remove_sleeper(self.page.get(), index);
+            }
+            let looping = self.sleep.is_looping.get();
+            self.engine.pools.worker_running(self.role.get(), looping);
         }
-    }
-
-    fn owner(&self) -> &Thread {
-        self.pages.owner()
     }
 }

@@ -3,68 +3,24 @@
 //! In which order the entries of a batch are begun: FLEXSC_PARAM_ORDER.
 
 use crate::{
+    defs::{Bits, OrderKind},
     pages::Pages,
     policy::{self, Class},
 };
 use core::cell::Cell;
-use kernel::prelude::*;
 use kernel::uapi;
-
-/// See `enum flexsc_order`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Kind {
-    /// By index, round the page.
-    Posted = uapi::flexsc_order_FLEXSC_ORDER_POSTED,
-    /// Grouped by number.
-    Number = uapi::flexsc_order_FLEXSC_ORDER_NUMBER,
-    /// First what goes to syscall threads.
-    IoFirst = uapi::flexsc_order_FLEXSC_ORDER_IO_FIRST,
-}
-
-impl Kind {
-    /// Of a value that has been one.
-    #[inline(always)]
-    pub(crate) fn from_raw(value: u32) -> Self {
-        if value == Kind::Posted as u32 {
-            return Kind::Posted;
-        }
-        Self::other(value)
-    }
-
-    #[cold]
-    fn other(value: u32) -> Self {
-        Self::try_from(u64::from(value)).unwrap_or(Kind::Posted)
-    }
-}
-
-impl TryFrom<u64> for Kind {
-    type Error = Error;
-
-    fn try_from(value: u64) -> Result<Self> {
-        const POSTED: u64 = Kind::Posted as u64;
-        const NUMBER: u64 = Kind::Number as u64;
-        const IO_FIRST: u64 = Kind::IoFirst as u64;
-        match value {
-            POSTED => Ok(Kind::Posted),
-            NUMBER => Ok(Kind::Number),
-            IO_FIRST => Ok(Kind::IoFirst),
-            _ => Err(EINVAL),
-        }
-    }
-}
 
 /// The order within one batch.
 pub(super) struct Order {
-    kind: Kind,
-    /// The entry that comes first of those by index.
+    kind: OrderKind,
+    /// The first entry by index.
     start: Cell<u32>,
     /// Entries that come before all others.
     group: Cell<u64>,
 }
 
 impl Order {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: OrderKind) -> Self {
         Order {
             kind,
             start: Cell::new(0),
@@ -74,22 +30,22 @@ impl Order {
 
     #[inline(always)]
     pub(super) fn is_posted(&self) -> bool {
-        self.kind == Kind::Posted
+        self.kind == OrderKind::Posted
     }
 
     /// The entries `bits` of `page` are next.
     pub(super) fn begin(&self, pages: &Pages, page: u32, bits: u64) {
-        self.start.set(start(pages, page, bits));
+        self.start.set(first(pages, page, bits));
         self.group.set(0);
-        if self.kind == Kind::IoFirst {
-            let io = among(bits, |index| goes_to_threads(pages, page, index));
+        if self.kind == OrderKind::IoFirst {
+            let io = Bits(bits).only(|index| goes_to_threads(pages, page, index));
             self.group.set(io & !members(pages, page, bits));
         }
     }
 
     /// The entry of `todo`, which is not empty, to begin now.
     pub(super) fn next(&self, pages: &Pages, page: u32, todo: u64) -> u32 {
-        if self.kind != Kind::Posted {
+        if self.kind != OrderKind::Posted {
             let group = self.group(pages, page, todo);
             if group != 0 {
                 return group.trailing_zeros();
@@ -102,28 +58,26 @@ impl Order {
     #[inline(never)]
     fn group(&self, pages: &Pages, page: u32, todo: u64) -> u64 {
         let group = self.group.get() & todo;
-        if group != 0 || self.kind == Kind::IoFirst {
+        if group != 0 || self.kind == OrderKind::IoFirst {
             return group;
         }
-        // The next one by index, and all that have its number.
+        // The next entry by index, and all entries with its number.
         let start = self.start.get();
         let index = (todo.rotate_right(start).trailing_zeros() + start) % u64::BITS;
         let nr = pages.area().entry(page, index).head().nr();
-        let same = among(todo, |index| {
-            pages.area().entry(page, index).head().nr() == nr
-        });
+        let same = Bits(todo).only(|index| pages.area().entry(page, index).head().nr() == nr);
         let group = (same & !members(pages, page, todo)) | (1 << index);
         self.group.set(group);
         group
     }
 }
 
-/// Which of `bits` comes first by index, round the page.
+/// The first of `bits` by index, round the page.
 #[inline(always)]
-pub(super) fn start(pages: &Pages, page: u32, bits: u64) -> u32 {
-    const BOTH: u64 = 1 | 1 << (u64::BITS - 1);
+pub(super) fn first(pages: &Pages, page: u32, bits: u64) -> u32 {
+    const BOTH: u64 = 1 | (1 << (u64::BITS - 1));
     let start = pages.start(page);
-    // A chain is cut there only where the entries on both sides are in the batch.
+    // A chain is cut there only if the entries on both sides are in the batch.
     if bits.rotate_right(start) & BOTH == BOTH && start != 0 {
         return not_within_a_chain(pages, page, bits, start);
     }
@@ -143,26 +97,12 @@ fn linked(pages: &Pages, page: u32, index: u32) -> bool {
     pages.area().entry(page, index).head().is_linked()
 }
 
-/// Those of `bits` for which `f` is true.
-fn among(bits: u64, f: impl Fn(u32) -> bool) -> u64 {
-    let mut left = bits;
-    let mut found = 0;
-    while left != 0 {
-        let index = left.trailing_zeros();
-        left &= left - 1;
-        if f(index) {
-            found |= 1 << index;
-        }
-    }
-    found
-}
-
-/// Those of `bits` that follow another one in a chain.
+/// The entries of `bits` that follow another one in a chain.
 fn members(pages: &Pages, page: u32, bits: u64) -> u64 {
-    (among(bits, |index| linked(pages, page, index)) << 1) & bits
+    (Bits(bits).only(|index| linked(pages, page, index)) << 1) & bits
 }
 
-/// Is this one for a syscall thread, as far as its number and flags tell?
+/// Returns true if the entry is for a syscall thread, as far as its number and flags tell.
 fn goes_to_threads(pages: &Pages, page: u32, index: u32) -> bool {
     let e = pages.area().entry(page, index).copy();
     let asynchronous = u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;

@@ -46,7 +46,7 @@ impl Entry {
         u32::from(self.flags) & !FLEXSC_ENTRY_FLAGS == 0
     }
 
-    /// Returns true if its only unknown flag is that of [`Place::mark_cancelled`].
+    /// Returns true if its only unknown flag is that of [`EntryRef::mark_cancelled`].
     pub(crate) fn is_marked(&self) -> bool {
         u32::from(self.flags & !CANCEL_MARK) & !FLEXSC_ENTRY_FLAGS == 0
     }
@@ -73,8 +73,8 @@ impl Head {
         [self.0[4], self.0[5]]
     }
 
-    /// The number, where it is below 1024 and the entry has neither flags nor a pool, and takes
-    /// nothing: one comparison.
+    /// The number, if it is below 1024 and the entry has no flags, no pool and takes no result: one
+    /// comparison.
     #[inline(always)]
     pub(crate) fn plain_nr(self) -> Option<u16> {
         const HIGH: [u8; 2] = (!0x3ffu16).to_ne_bytes();
@@ -82,28 +82,28 @@ impl Head {
         (u64::from_ne_bytes(self.0) & SPECIAL == 0).then_some(self.nr() & 0x3ff)
     }
 
-    /// Is the entry behind it linked to it?
+    /// Returns true if the entry behind it is linked to it.
     pub(crate) fn is_linked(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LINK != 0
     }
 
-    /// Is it part of a loop?
+    /// Returns true if it is part of a loop.
     pub(crate) fn is_looped(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LOOP != 0
     }
 
-    /// Is it executed in its chain although an entry before it has failed?
+    /// Returns true if it is executed even if an entry before it in its chain has failed.
     pub(crate) fn is_always(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_ALWAYS != 0
     }
 
-    /// Returns true if [`Place::mark_cancelled`] was called, and the program has not written the
-    /// entry anew.
+    /// Returns true if [`EntryRef::mark_cancelled`] was called and the program has not rewritten the
+    /// entry since.
     pub(crate) fn is_marked(self) -> bool {
         self.flags() & CANCEL_MARK != 0
     }
 
-    /// Does it have to do with others?
+    /// Returns true if it is part of a chain, or may be.
     pub(crate) fn is_chained(self) -> bool {
         const CHAIN: u32 = FLEXSC_ENTRY_LINK | FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM;
         u32::from(self.flags()) & CHAIN != 0 || self.take() != [0; 2]
@@ -187,23 +187,23 @@ impl Area {
 
     /// The entries of `page`.
     #[inline(always)]
-    pub(crate) fn page(&self, page: u32) -> Places<'_> {
+    pub(crate) fn page(&self, page: u32) -> PageRef<'_> {
         let page = core::cmp::min(page, self.pages.wrapping_sub(1)) as usize;
-        // SAFETY: By the invariant there are `pages` pages from this place on, at least one.
+        // SAFETY: By the invariant there are `pages` pages from here on, at least one.
         let first = unsafe {
             self.base
                 .as_ptr()
                 .add(self.ctrl_len.wrapping_add(page * PAGE))
         };
         // INVARIANT: See above.
-        Places {
+        PageRef {
             first: first.cast(),
             _area: PhantomData,
         }
     }
 
     /// Entry `index` of `page`.
-    pub(crate) fn entry(&self, page: u32, index: u32) -> Place<'_> {
+    pub(crate) fn entry(&self, page: u32, index: u32) -> EntryRef<'_> {
         self.page(page).entry(index)
     }
 }
@@ -219,7 +219,7 @@ pub(crate) struct Doorbell<'a> {
 }
 
 impl Doorbell<'_> {
-    /// Which entries are posted. Those whose bits are seen toggled may be read afterwards.
+    /// Which entries are posted. An entry whose bit is seen toggled may be read afterwards.
     #[inline(always)]
     pub(crate) fn posted(&self) -> u64 {
         // SAFETY: By the invariant.
@@ -262,22 +262,22 @@ impl Doorbell<'_> {
     }
 }
 
-/// The places of the entries of one page.
+/// The entries of one page, in shared memory.
 ///
 /// # Invariants
 ///
 /// `first` is a valid, aligned pointer to a syscall page as long as the area lives.
-pub(crate) struct Places<'a> {
+pub(crate) struct PageRef<'a> {
     first: *mut flexsc_entry,
     _area: PhantomData<&'a Area>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> PageRef<'a> {
     /// Entry `index` of the page.
     #[inline(always)]
-    pub(crate) fn entry(&self, index: u32) -> Place<'a> {
+    pub(crate) fn entry(&self, index: u32) -> EntryRef<'a> {
         // INVARIANT: By the invariant the page has 64 entries.
-        Place {
+        EntryRef {
             // SAFETY: As above.
             entry: unsafe { self.first.add((index % 64) as usize) },
             _area: PhantomData,
@@ -285,17 +285,17 @@ impl<'a> Places<'a> {
     }
 }
 
-/// The place of an entry.
+/// An entry in shared memory.
 ///
 /// # Invariants
 ///
 /// `entry` is a valid, aligned pointer as long as the area lives.
-pub(crate) struct Place<'a> {
+pub(crate) struct EntryRef<'a> {
     entry: *mut flexsc_entry,
     _area: PhantomData<&'a Area>,
 }
 
-impl Place<'_> {
+impl EntryRef<'_> {
     /// The first eight bytes, read as one word.
     #[inline(always)]
     pub(crate) fn head(&self) -> Head {
@@ -336,11 +336,12 @@ impl Place<'_> {
         entry
     }
 
-    /// Makes whoever is about to execute the entry look whether CANCEL was asked for: an entry
-    /// with any flag is not a plain one. That was noted elsewhere before, and only both together
-    /// count: a program that takes its posting back and writes the entry anew removes the mark.
+    /// Makes the task that is about to execute the entry check for CANCEL: an entry with any flag is
+    /// not a plain one. CANCEL was noted elsewhere before, and only both together count: a program
+    /// that takes its posting back and writes the entry anew removes the mark.
     pub(crate) fn mark_cancelled(&self) {
-        // ORDERING: Pairs with the acquire load in `head`: who sees the mark sees what was noted.
+        // ORDERING: Pairs with the acquire load in `head`: a task that sees the mark sees what was
+        // noted.
         self.flags().fetch_or(CANCEL_MARK, Ordering::Release);
     }
 
@@ -362,14 +363,14 @@ impl Place<'_> {
         byte.store(flexsc_status_FLEXSC_BUSY as u8, Ordering::Relaxed);
     }
 
-    /// What is there as its result. The program may have changed it: good for nothing but for
-    /// that program's own arguments.
+    /// Its result as it is in memory. The program may have changed it, so it is good only as an
+    /// argument of that program's calls.
     pub(crate) fn result(&self) -> i64 {
         // SAFETY: By the invariant.
         unsafe { AtomicI64::from_ptr(&raw mut (*self.entry).result) }.load(Ordering::Relaxed)
     }
 
-    /// Writes the result. It counts once its bit is in [`Doorbell::set_done`].
+    /// Writes the result. It counts once its bit is in [`Area::set_done`].
     #[inline(always)]
     pub(crate) fn put_result(&self, result: i64, reason: u8) {
         let e = self.entry;

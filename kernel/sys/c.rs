@@ -43,7 +43,7 @@ extern "C" {
     pub(super) fn flexsc_current_mm() -> *mut mm_struct;
     pub(super) fn flexsc_current_tgid() -> *mut pid;
     pub(super) fn flexsc_signal_pending() -> bool;
-    pub(super) fn flexsc_breathe() -> bool;
+    pub(super) fn flexsc_resched() -> bool;
     pub(super) fn flexsc_relax();
     pub(super) fn flexsc_sleep_prepare();
     pub(super) fn flexsc_sleep_cancel();

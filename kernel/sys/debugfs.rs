@@ -2,7 +2,7 @@
 
 //! A file in debugfs for each engine.
 
-use super::{c, file::Lines};
+use super::{c, lines::Lines};
 use core::{
     ffi::c_void,
     marker::PhantomData,
@@ -70,7 +70,7 @@ impl<T: Show> Entry<T> {
         self.entry.store(entry, Ordering::Release);
     }
 
-    /// Removes the file, after those who read it just now are done.
+    /// Removes the file once nobody reads it.
     pub(crate) fn remove(&self) {
         let entry = self.entry.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(entry) = NonNull::new(entry) {
@@ -81,6 +81,10 @@ impl<T: Show> Entry<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by `debug.c` with the data that `add` has set, before `remove` returns, and with the
+    /// `seq_file` that it writes.
     unsafe extern "C" fn show(m: *mut seq_file, data: *mut c_void) {
         // SAFETY: The data is an `Arc<T>` that `remove` takes back after this has returned.
         let this = unsafe { Arc::<T>::borrow(data) };

@@ -11,48 +11,80 @@ use kernel::types::ForeignOwnable;
 
 /// What does the work.
 pub(crate) trait Later: Send + Sync + Sized + 'static {
-    /// Called by a kworker after [`Deferred::trigger`]. Returns after how many milliseconds it is
+    /// Called by a kworker after [`Trigger::pull`]. Returns after how many milliseconds it is
     /// to be called again, if it is.
     fn later(&self) -> Option<u32>;
 }
 
-/// See `deferred.c`.
+/// What starts the work. See `deferred.c`.
 ///
 /// # Invariants
 ///
-/// Owns memory from `flexsc_deferred_new`. Its data is null or, between [`Self::start`] and
-/// [`Self::stop`], from `Arc::into_foreign`.
+/// Owns memory from `flexsc_deferred_new`. Its data is null or, between [`Deferred::start`] and
+/// [`Deferred::stop`], from `Arc::into_foreign`.
+pub(crate) struct Trigger(NonNull<c::flexsc_deferred>);
+
+// SAFETY: The C side locks for itself, and its data may be used and dropped anywhere.
+unsafe impl Send for Trigger {}
+// SAFETY: As above.
+unsafe impl Sync for Trigger {}
+
+impl Trigger {
+    /// Starts the work soon. Allowed in the scheduler's hook.
+    pub(crate) fn pull(&self) {
+        // SAFETY: By the invariant it is valid.
+        unsafe { c::flexsc_deferred_trigger(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for Trigger {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is owned, and what does the work does not exist any more:
+        // it was never started, or was stopped.
+        unsafe { c::flexsc_deferred_free(self.0.as_ptr()) };
+    }
+}
+
+/// Work, and what does it once it was started.
+///
+/// # Invariants
+///
+/// The data of `trigger`, if any, is an `Arc<T>`.
 pub(crate) struct Deferred<T> {
-    c: NonNull<c::flexsc_deferred>,
+    trigger: Arc<Trigger>,
     _t: PhantomData<T>,
 }
 
-// SAFETY: The C side locks for itself.
-unsafe impl<T: Later> Send for Deferred<T> {}
-// SAFETY: As above.
-unsafe impl<T: Later> Sync for Deferred<T> {}
-
 impl<T: Later> Deferred<T> {
-    /// Triggers do nothing yet.
+    /// Its trigger does nothing yet.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: No preconditions.
         let c = NonNull::new(unsafe { c::flexsc_deferred_new() }).ok_or(ENOMEM)?;
         // INVARIANT: Made just now, without data.
-        Ok(Deferred { c, _t: PhantomData })
+        let trigger = Arc::new(Trigger(c), GFP_KERNEL_ACCOUNT)?;
+        Ok(Deferred {
+            trigger,
+            _t: PhantomData,
+        })
     }
 
-    /// Has `target` do the work, and holds it until [`Self::stop`]. To be called once.
+    /// What starts the work.
+    pub(crate) fn trigger(&self) -> &Arc<Trigger> {
+        &self.trigger
+    }
+
+    /// Lets `target` do the work, and holds it until [`Self::stop`]. To be called once.
     pub(crate) fn start(&self, target: Arc<T>) {
         let data = target.into_foreign().cast_mut();
         // INVARIANT: See above.
         // SAFETY: By the invariant it is valid; `data` stays valid until `stop` takes it back.
-        unsafe { c::flexsc_deferred_start(self.c.as_ptr(), Some(Self::run), data) };
+        unsafe { c::flexsc_deferred_start(self.trigger.0.as_ptr(), Some(Self::run), data) };
     }
 
     /// Ends that, and waits for the work that is being done. Returns what has done it.
     pub(crate) fn stop(&self) -> Option<Arc<T>> {
         // SAFETY: By the invariant it is valid.
-        let data = unsafe { c::flexsc_deferred_stop(self.c.as_ptr()) };
+        let data = unsafe { c::flexsc_deferred_stop(self.trigger.0.as_ptr()) };
         if data.is_null() {
             return None;
         }
@@ -60,23 +92,12 @@ impl<T: Later> Deferred<T> {
         Some(unsafe { Arc::<T>::from_foreign(data) })
     }
 
-    /// Has the work done soon. Allowed in the scheduler's hook.
-    pub(crate) fn trigger(&self) {
-        // SAFETY: By the invariant it is valid.
-        unsafe { c::flexsc_deferred_trigger(self.c.as_ptr()) };
-    }
-
+    /// # Safety
+    ///
+    /// Called by `deferred.c` with the data that `start` has set, before `stop` returns.
     unsafe extern "C" fn run(data: *mut c_void) -> c_uint {
         // SAFETY: The data is an `Arc<T>` that `stop` takes back after this has returned.
         let this = unsafe { Arc::<T>::borrow(data) };
         this.later().unwrap_or(0)
-    }
-}
-
-impl<T> Drop for Deferred<T> {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant it is owned, and what does the work does not exist any more:
-        // it was never started, or was stopped.
-        unsafe { c::flexsc_deferred_free(self.c.as_ptr()) };
     }
 }

@@ -4,6 +4,7 @@
 //! The scheduler's block hook: who is told when a task blocks in a posted call.
 
 use super::process::Thread;
+use core::marker::PhantomData;
 use kernel::bindings;
 use kernel::types::Opaque;
 
@@ -15,33 +16,34 @@ pub(crate) trait Blocking {
     fn sleeping(&self);
     /// The task is back from `schedule()`; it may not have slept.
     fn running(&self);
-    /// The thread that has posted the calls.
-    fn owner(&self) -> &Thread;
 }
 
-/// A [`Blocking`] in the shape that the scheduler wants.
+/// A [`Blocking`] in the shape that the scheduler wants, for calls of one owner.
 ///
 /// # Invariants
 ///
-/// `c` is the first field, so that a pointer to it is one to the whole. `c.owner` is a task that
-/// `inner` holds a reference to.
+/// `c` is the first field, so that a pointer to it is one to the whole. `c.owner` is the task of
+/// `owner`, which is borrowed, and so valid, as long as the hook exists.
 #[repr(C)]
-pub(crate) struct Hook<T> {
+pub(crate) struct Hook<'a, T> {
     c: Opaque<bindings::syscall_hook>,
     inner: T,
+    owner: PhantomData<&'a Thread>,
 }
 
-impl<T: Blocking> Hook<T> {
-    pub(crate) fn new(inner: T) -> Self {
-        // INVARIANT: `repr(C)`, first field; and `inner` has to answer with the same owner always.
+impl<'a, T: Blocking> Hook<'a, T> {
+    /// `owner` is the thread that has posted the calls.
+    pub(crate) fn new(inner: T, owner: &'a Thread) -> Self {
+        // INVARIANT: `repr(C)`, first field; `owner` is borrowed for `'a`.
         Hook {
             c: Opaque::new(bindings::syscall_hook {
                 sleeping: Some(Self::sleeping),
                 running: Some(Self::running),
-                owner: inner.owner().as_ptr(),
+                owner: owner.as_ptr(),
                 owner_only: false,
             }),
             inner,
+            owner: PhantomData,
         }
     }
 
@@ -66,12 +68,20 @@ impl<T: Blocking> Hook<T> {
         ret
     }
 
+    /// # Safety
+    ///
+    /// Called by the scheduler, on the task that runs [`Self::with`] or `invoke::with_frame` with the
+    /// hook that `hook` points to.
     unsafe extern "C" fn sleeping(hook: *mut bindings::syscall_hook) {
-        // SAFETY: The scheduler passes what `with` has set, valid by the type invariant.
+        // SAFETY: By the caller's promise the hook exists; the cast is right by the type invariant.
         let this = unsafe { &*hook.cast_const().cast::<Self>() };
         this.inner.sleeping();
     }
 
+    /// # Safety
+    ///
+    /// Called by the scheduler, on the task that runs [`Self::with`] or `invoke::with_frame` with the
+    /// hook that `hook` points to.
     unsafe extern "C" fn running(hook: *mut bindings::syscall_hook) {
         // SAFETY: As above.
         let this = unsafe { &*hook.cast_const().cast::<Self>() };

@@ -17,10 +17,10 @@ use kernel::ffi::c_long;
 pub(crate) enum Refusal {
     /// seccomp, ptrace or user dispatch decide over the owner's calls.
     Guarded,
-    /// The owner has unshared files, file system context or namespaces, or rights of its own to
-    /// memory.
+    /// The owner has unshared files, file system context or namespaces, or has protection keys of
+    /// its own.
     Context,
-    /// Only the owner itself can make the call, as the call has found out before it did anything.
+    /// Only the owner itself can make the call. The call has found that out before it did anything.
     OwnerOnly,
     /// The owner is exiting.
     Exiting,
@@ -53,20 +53,23 @@ impl Frame {
         unsafe { arch::set_args(self.regs, args) };
     }
 
-    /// Executes call `nr`, whose arguments are there, for the current task itself.
+    /// Executes call `nr`, whose arguments are there: if `OWNER` as the current task's own call,
+    /// otherwise on the current syscall thread for `owner`, a task of its process.
     ///
     /// The result may be one of `-ERESTART*`.
     #[inline(always)]
-    pub(crate) fn invoke_self(&self, nr: u16) -> Result<i64, Refusal> {
-        // SAFETY: By the invariant.
-        outcome(unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) })
-    }
-
-    /// As [`Self::invoke_self`], on a syscall thread for `owner`, a task of its process.
-    #[inline(always)]
-    pub(crate) fn invoke_for(&self, owner: &Thread, nr: u16) -> Result<i64, Refusal> {
-        // SAFETY: By the invariant; `owner` holds a reference to the task.
-        outcome(unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) })
+    pub(crate) fn invoke<const OWNER: bool>(
+        &self,
+        owner: &Thread,
+        nr: u16,
+    ) -> Result<i64, Refusal> {
+        outcome(if OWNER {
+            // SAFETY: By the invariant.
+            unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) }
+        } else {
+            // SAFETY: By the invariant; `owner` holds a reference to the task.
+            unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) }
+        })
     }
 }
 
@@ -95,7 +98,7 @@ fn refusal(error: c_long) -> Refusal {
 /// Runs `f`, in which the current task of user space executes calls and reports to `hook` when it
 /// blocks, and then restores its registers.
 #[inline(always)]
-pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<T>, f: impl FnOnce(&T, &Frame) -> R) -> R {
+pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, &Frame) -> R) -> R {
     let mut saved = MaybeUninit::<bindings::syscall_frame>::uninit();
     // SAFETY: The frame is valid for writes; the call fills it in. The hook outlives the matching
     // call below: nothing in between unwinds.
@@ -107,7 +110,7 @@ pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<T>, f: impl FnOnce(&T, &Fra
     ret
 }
 
-/// Is anybody listening to the tracepoints of calls?
+/// Returns true if anybody listens to the tracepoints of calls.
 pub(crate) fn traced() -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_trace_enabled() }

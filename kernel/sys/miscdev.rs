@@ -2,7 +2,7 @@
 
 //! A misc device whose open files are `Arc`s. In the shape of the later `kernel::miscdevice`.
 
-use super::{area::Area, c, file, notify::Poll};
+use super::{area::Area, c, lines::Lines, notify::Poll, params, process::Caller};
 use core::{
     marker::PhantomData,
     mem::{self, MaybeUninit},
@@ -26,27 +26,39 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
 
     /// open(2).
     fn open(shared: &Self::Shared) -> Result<Arc<Self>>;
-    /// ioctl(2), from 64-bit programs.
-    fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize>;
+    /// ioctl(2), from 64-bit programs. There is no `caller` within a posted call.
+    fn ioctl(
+        this: ArcBorrow<'_, Self>,
+        caller: Option<Caller>,
+        cmd: u32,
+        arg: usize,
+    ) -> Result<isize>;
     /// flexsc_wait(2).
-    fn wait(this: ArcBorrow<'_, Self>, arg: usize) -> Result<isize>;
+    fn wait(this: ArcBorrow<'_, Self>, caller: Option<Caller>, arg: usize) -> Result<isize>;
     /// mmap(2): which memory begins at this page offset of the file, and belongs to the caller.
     fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Self::Mapping>>;
     /// poll(2): waits with `poll`, then says whether there is something to read.
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool>;
     /// `/proc/PID/fdinfo/FD`.
-    fn show(this: ArcBorrow<'_, Self>, lines: &file::Lines);
+    fn show(this: ArcBorrow<'_, Self>, lines: &Lines);
     /// The last descriptor and the last mapping are gone.
-    fn release(this: Arc<Self>);
+    fn release(this: Arc<Self>, closed: &Closed);
 }
+
+/// Shows that a device's file is closed: no request to it is under way or will come.
+///
+/// # Invariants
+///
+/// Made by the last operation on the file, which it does not outlive.
+pub(crate) struct Closed(());
 
 /// Memory that files of a device map, and that knows how often it is mapped.
 pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
     /// At which page of the file it begins.
     fn page_offset(&self) -> usize;
-    /// It is to be mapped, by mmap(2). `EINVAL` where it shall not be any more.
+    /// mmap(2) is about to map it. Fails with `EINVAL` if it must not be mapped any more.
     fn map(&self) -> Result;
-    /// There is one more mapping: a part of another one, or its successor.
+    /// There is one more mapping: a part of another mapping, or a copy.
     fn map_again(&self);
     /// A mapping is gone. Called with the address space locked.
     fn unmap(&self);
@@ -87,7 +99,7 @@ impl<T: Device> Registration<T> {
             device.minor = bindings::MISC_DYNAMIC_MINOR as _;
             device.name = name.as_char_ptr();
             device.fops = &Vtable::<T>::TABLE.0;
-            device.mode = file::device_mode();
+            device.mode = params::device_mode();
             let (ioctl, wait) = (Vtable::<T>::ioctl, Vtable::<T>::wait);
             // SAFETY: The operations are this module's, and no file is open yet.
             unsafe {
@@ -104,7 +116,7 @@ impl<T: Device> Registration<T> {
             }
             ret
         };
-        // SAFETY: `init` fills in the whole, or registers nothing where it fails; an `Opaque` may
+        // SAFETY: `init` fills in the whole, or registers nothing if it fails; an `Opaque` may
         // hold anything.
         unsafe { kernel::init::pin_init_from_closure(init) }
     }
@@ -162,6 +174,9 @@ impl<T: Device> Vtable<T> {
         unsafe { Arc::<T>::borrow((*file).private_data) }
     }
 
+    /// # Safety
+    ///
+    /// Called by misc_open() for a device of a `Registration<T>`, with a file that is being opened.
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The file is being opened; misc_open() has stored the device.
         let device = unsafe { (*file).private_data }.cast::<Opaque<bindings::miscdevice>>();
@@ -178,28 +193,47 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS as the last operation on a file that `open` has opened.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: Stored by `open`; this is the last call for the file.
-        T::release(unsafe { Arc::<T>::from_foreign((*file).private_data) });
+        let this = unsafe { Arc::<T>::from_foreign((*file).private_data) };
+        // INVARIANT: This is the last operation.
+        T::release(this, &Closed(()));
         0
     }
 
+    /// # Safety
+    ///
+    /// Called by syscall_wait_ioctl() with an open file of this device, to which the caller holds a
+    /// reference.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The core passes an open file of this device, with a reference.
-        match T::ioctl(unsafe { Self::borrow(file) }, cmd, arg as usize) {
+        let this = unsafe { Self::borrow(file) };
+        match T::ioctl(this, Caller::of_request(), cmd, arg as usize) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by flexsc_wait(2) with an open file of this device, to which the caller holds a
+    /// reference.
     unsafe extern "C" fn wait(file: *mut bindings::file, arg: c_ulong) -> c_long {
         // SAFETY: The core passes an open file of this device, with a reference.
-        match T::wait(unsafe { Self::borrow(file) }, arg as usize) {
+        let this = unsafe { Self::borrow(file) };
+        match T::wait(this, Caller::of_request(), arg as usize) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of this device, to which the caller holds a reference, and
+    /// a mapping of it that is being made, with the address space locked for writing.
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -235,6 +269,9 @@ impl<T: Device> Vtable<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the memory management for a copy of a mapping that `mmap` has made.
     unsafe extern "C" fn mapping_open(vma: *mut bindings::vm_area_struct) {
         // SAFETY: `vma` is a copy of one that owns a reference, which it is to own too.
         let owner = unsafe { ArcBorrow::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
@@ -242,6 +279,9 @@ impl<T: Device> Vtable<T> {
         mem::forget(Arc::from(owner));
     }
 
+    /// # Safety
+    ///
+    /// Called by the memory management once for each mapping that `mmap` or `mapping_open` has made.
     unsafe extern "C" fn mapping_close(vma: *mut bindings::vm_area_struct) {
         // SAFETY: Each mapping owns the reference that `mmap` or `mapping_open` has given to it.
         let owner = unsafe { Arc::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
@@ -249,6 +289,11 @@ impl<T: Device> Vtable<T> {
     }
 
     /// For debuggers and `/proc/PID/mem`, from which VM_IO keeps the pages themselves.
+    ///
+    /// # Safety
+    ///
+    /// Called by the memory management for a mapping that `mmap` or `mapping_open` has made, locked for
+    /// reading, with `len` bytes at `buf`.
     unsafe extern "C" fn mapping_access(
         vma: *mut bindings::vm_area_struct,
         addr: c_ulong,
@@ -274,6 +319,10 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of this device that stays open during the call. `table` may
+    /// be null.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
@@ -287,8 +336,12 @@ impl<T: Device> Vtable<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by procfs with an open file of this device, to which the caller holds a reference, and the
+    /// `seq_file` that it writes.
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
         // SAFETY: procfs passes an open file of this device, with a reference.
-        T::show(unsafe { Self::borrow(file) }, &file::Lines(m));
+        T::show(unsafe { Self::borrow(file) }, &Lines(m));
     }
 }

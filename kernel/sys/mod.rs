@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The only place that touches `bindings` and C functions; everything above it is safe code.
+//! The only code that touches `bindings` and C functions, and the only `unsafe` code of the module;
+//! everything above it is safe.
 
 pub(crate) mod abi;
 pub(crate) mod arch;
@@ -12,11 +13,13 @@ pub(crate) mod errno;
 pub(crate) mod file;
 pub(crate) mod hook;
 pub(crate) mod invoke;
+pub(crate) mod lines;
 pub(crate) mod lock;
 pub(crate) mod miscdev;
 pub(crate) mod notify;
 pub(crate) mod once;
 pub(crate) mod owned;
+pub(crate) mod params;
 pub(crate) mod process;
 pub(crate) mod slot;
 pub(crate) mod thread;

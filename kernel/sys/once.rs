@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A table whose places are filled once each, and then read without a lock.
+//! A table whose slots are each filled once, and then read without a lock.
 
 use super::arch;
 use core::ptr;
@@ -11,9 +11,9 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// Each place is null or from `KBox::into_raw`. What is not null stays until the table is dropped.
+/// Each slot is null or from `KBox::into_raw`. What is not null stays until the table is dropped.
 pub(crate) struct OnceTable<T, const N: usize> {
-    places: [AtomicPtr<T>; N],
+    slots: [AtomicPtr<T>; N],
 }
 
 // SAFETY: The table owns its items and hands out shared references only.
@@ -25,24 +25,24 @@ impl<T, const N: usize> OnceTable<T, N> {
     pub(crate) fn new() -> Self {
         // INVARIANT: All null.
         OnceTable {
-            places: [const { AtomicPtr::new(ptr::null_mut()) }; N],
+            slots: [const { AtomicPtr::new(ptr::null_mut()) }; N],
         }
     }
 
-    /// What was put into place `i`. Allowed in the scheduler's hook.
+    /// What was put into slot `i`. Allowed in the scheduler's hook.
     pub(crate) fn get(&self, i: usize) -> Option<&T> {
         // ORDERING: Pairs with the release in `put`: the item is seen as it was made.
-        let item = arch::get(&self.places, i)?.load(Ordering::Acquire);
+        let item = arch::get(&self.slots, i)?.load(Ordering::Acquire);
         // SAFETY: By the invariant null, or valid as long as the table is.
         unsafe { item.as_ref() }
     }
 
-    /// Puts `item` into place `i`. Where another one is there already it stays, and `item` is
-    /// dropped. `EINVAL` where there is no such place.
+    /// Puts `item` into slot `i`. If another item is there already it stays, and `item` is
+    /// dropped. Fails with `EINVAL` if there is no such slot.
     pub(crate) fn put(&self, i: usize, item: KBox<T>) -> Result {
-        let place = arch::get(&self.places, i).ok_or(EINVAL)?;
+        let slot = arch::get(&self.slots, i).ok_or(EINVAL)?;
         let raw = KBox::into_raw(item);
-        let old = place.compare_exchange(
+        let old = slot.compare_exchange(
             ptr::null_mut(),
             raw,
             // ORDERING: Pairs with the acquire in `get`.
@@ -59,8 +59,8 @@ impl<T, const N: usize> OnceTable<T, N> {
 
 impl<T, const N: usize> Drop for OnceTable<T, N> {
     fn drop(&mut self) {
-        for place in &mut self.places {
-            let item = *place.get_mut();
+        for slot in &mut self.slots {
+            let item = *slot.get_mut();
             if !item.is_null() {
                 // SAFETY: By the invariant from `into_raw`, and nobody can get it any more.
                 drop(unsafe { KBox::from_raw(item) });

@@ -5,27 +5,28 @@
 use super::{
     arch,
     lock::{Class, Guard, RawLock},
-    process::Current,
+    miscdev::Closed,
+    process::{Caller, Current, Thread},
 };
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-/// One place of the table.
+/// One slot of the table.
 ///
 /// # Invariants
 ///
 /// `item` is null or from `Arc::into_raw`. `owner` is null or the task that entered `item`, and
 /// `item` holds a reference to that task. Both change under the lock only.
-struct Place<T> {
+struct Slot<T> {
     owner: AtomicPtr<kernel::bindings::task_struct>,
     item: AtomicPtr<T>,
 }
 
 /// The table, with more data `D` behind its lock.
 pub(crate) struct OwnedTable<T, D> {
-    places: KVec<Place<T>>,
+    slots: KVec<Slot<T>>,
     lock: RawLock<D>,
 }
 
@@ -36,23 +37,23 @@ unsafe impl<T: Send + Sync, D: Send> Sync for OwnedTable<T, D> {}
 
 impl<T, D> OwnedTable<T, D> {
     pub(crate) fn new(len: usize, data: D) -> Result<Self> {
-        let mut places = KVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
+        let mut slots = KVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..len {
             // INVARIANT: Both null.
-            let place = Place {
+            let slot = Slot {
                 owner: AtomicPtr::new(ptr::null_mut()),
                 item: AtomicPtr::new(ptr::null_mut()),
             };
-            places.push(place, GFP_KERNEL_ACCOUNT)?;
+            slots.push(slot, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(OwnedTable {
-            places,
+            slots,
             lock: RawLock::new(data, Class::Slots),
         })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.slots.len()
     }
 
     /// The data behind the lock.
@@ -60,28 +61,28 @@ impl<T, D> OwnedTable<T, D> {
         f(&mut self.lock.lock())
     }
 
-    /// Item `id`, if the current task has entered it. The cheapest way.
+    /// Item `id`, if the caller has entered it. The cheapest way.
     #[inline(always)]
-    pub(crate) fn get_own(&self, id: usize, current: Current) -> Option<ArcBorrow<'_, T>> {
-        let place = arch::get(&self.places, id)?;
+    pub(crate) fn get_own<'a>(&'a self, id: usize, caller: &'a Caller) -> Option<ArcBorrow<'a, T>> {
+        let slot = arch::get(&self.slots, id)?;
         // ORDERING: Pairs with the release in `enter`, though it is the same task.
-        let owner = place.owner.load(Ordering::Acquire);
-        if owner != current.as_ptr() {
+        let owner = slot.owner.load(Ordering::Acquire);
+        if owner != caller.task().as_ptr() {
             return None;
         }
-        let item = place.item.load(Ordering::Relaxed);
+        let item = slot.item.load(Ordering::Relaxed);
         // SAFETY: By the invariant the item holds a reference to its owner, so another task can't
-        // have its address: the current task has entered it. Only its owner removes an item, and
-        // others when that has begun to exit; the current task does neither while it uses the
-        // borrow, since posted calls can't come back to the device. The table itself, whose
-        // lifetime the borrow has, is the open file's, to which the core has a reference: posted
-        // calls may close any descriptor. `take` is for when no file is open any more.
+        // have its address: the caller has entered it. The borrow borrows the caller too, so that
+        // the owner does not call `remove` meanwhile. Others do so when the owner has begun to exit,
+        // which it does outside of requests, and `take` when no request is under way. The table
+        // itself is the open file's, to which the core has a reference during a request: posted
+        // calls may close any descriptor.
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
     /// The item there, for a caller that holds the lock as long as it uses it.
-    fn borrow_locked<'a>(place: &Place<T>, _guard: &'a Guard<'_, D>) -> Option<ArcBorrow<'a, T>> {
-        let item = place.item.load(Ordering::Relaxed);
+    fn borrow_locked<'a>(slot: &Slot<T>, _guard: &'a Guard<'_, D>) -> Option<ArcBorrow<'a, T>> {
+        let item = slot.item.load(Ordering::Relaxed);
         if item.is_null() {
             return None;
         }
@@ -91,13 +92,13 @@ impl<T, D> OwnedTable<T, D> {
 
     /// Item `id`.
     pub(crate) fn get(&self, id: usize) -> Option<Arc<T>> {
-        let place = arch::get(&self.places, id)?;
+        let slot = arch::get(&self.slots, id)?;
         let guard = self.lock.lock();
-        Self::borrow_locked(place, &guard).map(Arc::from)
+        Self::borrow_locked(slot, &guard).map(Arc::from)
     }
 
-    /// Enters an item that belongs to the current task, where `check` agrees and a place is free.
-    /// `check` is given the place's number.
+    /// Enters an item that belongs to the current task, if `check` agrees and a slot is free.
+    /// `check` is given the slot's number.
     pub(crate) fn enter(
         &self,
         item: &Arc<T>,
@@ -105,32 +106,41 @@ impl<T, D> OwnedTable<T, D> {
         check: impl FnOnce(&mut D, usize) -> Result,
     ) -> Result {
         let mut guard = self.lock.lock();
-        let (id, place) = (0..)
-            .zip(self.places.iter())
+        let (id, slot) = (0..)
+            .zip(self.slots.iter())
             .find(|(_, p)| p.item.load(Ordering::Relaxed).is_null())
             .ok_or(full)?;
         check(&mut guard, id)?;
         // INVARIANT: `item` comes from `into_raw`, its owner is the current task.
         let raw = Arc::into_raw(item.clone()).cast_mut();
-        place.item.store(raw, Ordering::Relaxed);
-        place
-            .owner
-            .store(Current::get().as_ptr(), Ordering::Release);
+        slot.item.store(raw, Ordering::Relaxed);
+        slot.owner.store(Current::get().as_ptr(), Ordering::Release);
         Ok(())
     }
 
-    /// Removes `item`, if it is still item `id`: by its owner, or when that has begun to exit.
-    /// `note` is called under the lock. Returns whether it was there.
-    pub(crate) fn remove(&self, id: usize, item: &Arc<T>, note: impl FnOnce(&mut D, &T)) -> bool {
-        let Some(place) = arch::get(&self.places, id) else {
+    /// Removes `item`, if it is still item `id` and the caller is its owner or that has begun to
+    /// exit. `note` is called under the lock. Returns whether it was removed.
+    pub(crate) fn remove(
+        &self,
+        id: usize,
+        item: &Arc<T>,
+        caller: &mut Caller,
+        note: impl FnOnce(&mut D, &T),
+    ) -> bool {
+        let Some(slot) = arch::get(&self.slots, id) else {
             return false;
         };
         let mut guard = self.lock.lock();
-        // What was checked is what goes: the number may be another item's by now.
-        if !ptr::eq(place.item.load(Ordering::Relaxed), &**item) {
+        // Only the item that was checked goes: the number may be another item's by now.
+        if !ptr::eq(slot.item.load(Ordering::Relaxed), &**item) {
             return false;
         }
-        let removed = Self::take_locked(place, &mut guard);
+        let owner = slot.owner.load(Ordering::Relaxed);
+        // SAFETY: By the invariant the item, which the caller holds, has a reference to its owner.
+        if owner != caller.task().as_ptr() && !unsafe { Thread::is_task_exiting(owner) } {
+            return false;
+        }
+        let removed = Self::take_locked(slot, &mut guard);
         note(&mut guard, item);
         drop(guard);
         // Not the last reference: the caller has one.
@@ -138,18 +148,18 @@ impl<T, D> OwnedTable<T, D> {
         true
     }
 
-    /// Removes item `id`, whoever owns it: nobody uses [`Self::get_own`] any more.
-    pub(crate) fn take(&self, id: usize) -> Option<Arc<T>> {
-        let place = arch::get(&self.places, id)?;
-        Self::take_locked(place, &mut self.lock.lock())
+    /// Removes item `id`, whoever owns it, when nobody uses [`Self::get_own`] any more.
+    pub(crate) fn take(&self, id: usize, _closed: &Closed) -> Option<Arc<T>> {
+        let slot = arch::get(&self.slots, id)?;
+        Self::take_locked(slot, &mut self.lock.lock())
     }
 
-    fn take_locked(place: &Place<T>, _guard: &mut Guard<'_, D>) -> Option<Arc<T>> {
-        let item = place.item.swap(ptr::null_mut(), Ordering::Relaxed);
+    fn take_locked(slot: &Slot<T>, _guard: &mut Guard<'_, D>) -> Option<Arc<T>> {
+        let item = slot.item.swap(ptr::null_mut(), Ordering::Relaxed);
         if item.is_null() {
             return None;
         }
-        place.owner.store(ptr::null_mut(), Ordering::Relaxed);
+        slot.owner.store(ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: By the invariant from `into_raw`, and not in the table any more.
         Some(unsafe { Arc::from_raw(item) })
     }
@@ -157,8 +167,8 @@ impl<T, D> OwnedTable<T, D> {
 
 impl<T, D> Drop for OwnedTable<T, D> {
     fn drop(&mut self) {
-        for id in 0..self.len() {
-            drop(self.take(id));
+        for slot in &self.slots {
+            drop(Self::take_locked(slot, &mut self.lock.lock()));
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes and threads as flexsc sees them: who owns what, sleeping, waking, time and CPUs.
+//! Processes and threads as flexsc sees them: identity, sleeping, waking, time and CPUs.
 
 use super::c;
 use core::ptr::NonNull;
@@ -48,13 +48,13 @@ impl Thread {
         self.0 == Current::get().0
     }
 
-    /// Is it the current task or, in a posted call, the one that has posted it?
+    /// Returns true if it is the current task or, in a posted call, the task that has posted it.
     pub(crate) fn is_caller(&self) -> bool {
         // SAFETY: By the invariant the task is valid; it is compared only.
         unsafe { c::flexsc_is_caller(self.0.as_ptr()) }
     }
 
-    /// Wakes it up where it sleeps.
+    /// Wakes it up if it sleeps.
     pub(crate) fn wake(&self) {
         // SAFETY: By the invariant the task is valid.
         unsafe { bindings::wake_up_process(self.0.as_ptr()) };
@@ -78,18 +78,28 @@ impl Thread {
         unsafe { (*self.0.as_ptr()).pid }
     }
 
-    /// Has it ended or is it about to?
+    /// Returns true if it has ended or is about to.
     pub(crate) fn is_exiting(&self) -> bool {
-        // SAFETY: By the invariant the task is valid; the word is read once.
-        let flags = unsafe { (&raw const (*self.0.as_ptr()).flags).read_volatile() };
+        // SAFETY: By the invariant the task is valid.
+        unsafe { Self::is_task_exiting(self.0.as_ptr()) }
+    }
+
+    /// As [`Self::is_exiting`].
+    ///
+    /// # Safety
+    ///
+    /// `task` is valid.
+    pub(super) unsafe fn is_task_exiting(task: *const bindings::task_struct) -> bool {
+        // SAFETY: Valid by the caller's promise; the word is read once.
+        let flags = unsafe { (&raw const (*task).flags).read_volatile() };
         flags & bindings::PF_EXITING != 0
     }
 
-    /// Does it run, or is about to as it was woken?
+    /// Returns true if it runs, or was woken and is about to.
     pub(crate) fn is_awake(&self) -> bool {
         // SAFETY: By the invariant the task is valid; the word is read once.
         let state = unsafe { (&raw const (*self.0.as_ptr()).__state).read_volatile() };
-        // The second while another CPU is still to put it into its queue.
+        // `TASK_WAKING`: another CPU has yet to put it into its queue.
         state == bindings::TASK_RUNNING || state == bindings::TASK_WAKING
     }
 
@@ -132,39 +142,66 @@ impl Current {
         self.0.as_ptr()
     }
 
-    /// Is it executing posted calls, as their owner or as a syscall thread?
+    /// Returns true if it is executing posted calls, as their owner or as a syscall thread.
     #[inline(always)]
-    pub(crate) fn is_executing(self) -> bool {
+    pub(super) fn is_executing(self) -> bool {
         // SAFETY: A task's own flags are changed by itself only.
         unsafe { (*self.as_ptr()).flags & bindings::PF_SYSCALL_THREAD != 0 }
     }
 
     /// Its flags, for quick looks.
     #[inline(always)]
-    pub(crate) fn attention(self) -> Attention {
+    pub(crate) fn thread_flags(self) -> ThreadFlags {
+        // INVARIANT: The current task's.
         // SAFETY: The current task is valid.
-        Attention(unsafe { &raw const (*self.as_ptr()).thread_info.flags }.cast())
+        ThreadFlags(unsafe { &raw const (*self.as_ptr()).thread_info.flags }.cast())
     }
 }
 
-/// The current task's flags, for a quick look between two entries. The task keeps the value to
-/// itself.
-pub(crate) struct Attention(*const core::ffi::c_ulong);
+/// The current task in a request to a device of this module that it makes itself, not by a posted
+/// call. It lasts as long as the request.
+///
+/// # Invariants
+///
+/// There is at most one for each task, and it is used by that task: what a request executes are
+/// posted calls, and these get none.
+pub(crate) struct Caller(Current);
 
-impl Attention {
-    /// Should the task let others run or look at its signals? Then call [`breathe`].
+impl Caller {
+    /// The caller of a request that has just begun. None within a posted call.
+    #[inline(always)]
+    pub(super) fn of_request() -> Option<Self> {
+        let current = Current::get();
+        // INVARIANT: Requests of one task nest only by posted calls.
+        (!current.is_executing()).then_some(Caller(current))
+    }
+
+    #[inline(always)]
+    pub(crate) fn task(&self) -> Current {
+        self.0
+    }
+}
+
+/// The current task's flags, for a quick look between two entries.
+///
+/// # Invariants
+///
+/// Points to `thread_info.flags` of the task that uses this value, which can not be sent elsewhere.
+pub(crate) struct ThreadFlags(*const core::ffi::c_ulong);
+
+impl ThreadFlags {
+    /// Returns true if the task should let others run or look at its signals. Then call [`resched_and_check_signal`].
     #[inline(always)]
     pub(crate) fn is_needed(&self) -> bool {
         const NEEDED: u64 = (1 << bindings::TIF_NEED_RESCHED)
             | (1 << bindings::TIF_SIGPENDING)
             | (1 << bindings::TIF_NOTIFY_SIGNAL);
-        // SAFETY: The task that looks is the one whose flags they are; others set bits in them,
-        // so it is one volatile read.
+        // SAFETY: Valid by the invariant; others set bits in the word, so it is one volatile read.
         (unsafe { self.0.read_volatile() } as u64) & NEEDED != 0
     }
 }
 
-/// Place of a thread group's number among those of a process.
+/// Index of a thread group's number in `signal_struct::pids`.
 const TGID: usize = bindings::pid_type_PIDTYPE_TGID as usize;
 
 /// A process: an address space and a thread group.
@@ -198,7 +235,8 @@ impl Process {
         Ok(Process { mm, tgid })
     }
 
-    /// Does the current task belong to it? False for a forked child, a vfork child and after exec.
+    /// Returns true if the current task belongs to it: not for a forked child, a vfork child and
+    /// after exec.
     #[inline(always)]
     pub(crate) fn has(&self, current: Current) -> bool {
         let task = current.as_ptr();
@@ -207,8 +245,7 @@ impl Process {
         unsafe { (*task).mm == self.mm && (*(*task).signal).pids[TGID] == self.tgid }
     }
 
-    /// A number that no other process has as long as this reference lives. A program that one
-    /// thread executes with exec(2) has another one.
+    /// A number that no other process has as long as this reference lives. It changes with exec(2).
     pub(crate) fn number(&self) -> usize {
         self.mm.addr()
     }
@@ -220,7 +257,7 @@ impl Process {
         kernel::error::to_result(unsafe { c::flexsc_charge_pinned(self.mm, pages as _) })
     }
 
-    /// Gives back what was charged; by anybody.
+    /// Gives back what was charged. Any task may call it.
     pub(crate) fn uncharge_pinned(&self, pages: usize) {
         // SAFETY: By the invariant the `mm_struct` is valid.
         unsafe { c::flexsc_uncharge_pinned(self.mm, pages as _) };
@@ -255,7 +292,7 @@ unsafe impl Send for Cpus {}
 unsafe impl Sync for Cpus {}
 
 impl Cpus {
-    /// Those that the current thread may run on.
+    /// The CPUs that the current thread may run on.
     pub(crate) fn own() -> Result<Self> {
         // SAFETY: No preconditions.
         NonNull::new(unsafe { c::flexsc_own_cpus() })
@@ -263,14 +300,14 @@ impl Cpus {
             .ok_or(ENOMEM)
     }
 
-    /// Lets the current syscall thread run on these, or on `bits` where they are not 0, within its
-    /// cpuset. Where that leaves none it stays where it is.
+    /// Lets the current syscall thread run on these, or on `bits` if they are not 0, within its
+    /// cpuset. If that leaves no CPU it stays where it is.
     pub(crate) fn run_here(&self, bits: u64) {
         // SAFETY: By the invariant the mask is valid.
         unsafe { c::flexsc_run_on_cpus(self.0.as_ptr(), bits) };
     }
 
-    /// Those of CPU 0 to 63.
+    /// Which of CPU 0 to 63 are in it.
     pub(crate) fn bits(&self) -> u64 {
         // SAFETY: By the invariant the mask is valid.
         unsafe { c::flexsc_cpus_bits(self.0.as_ptr()) }
@@ -284,13 +321,13 @@ impl Drop for Cpus {
     }
 }
 
-/// Binds the current syscall thread to one CPU; false where that can't be.
+/// Binds the current syscall thread to one CPU. Returns false if that is impossible.
 pub(crate) fn run_on(cpu: u32) -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_run_on(cpu) }
 }
 
-/// Does the current task run on `cpu`?
+/// Returns true if the current task runs on `cpu`.
 pub(crate) fn is_on(cpu: u32) -> bool {
     this_cpu() == cpu
 }
@@ -319,13 +356,13 @@ pub(crate) fn nice() -> i32 {
     unsafe { c::flexsc_nice() }
 }
 
-/// What the security module says about this nice value for the current task's threads.
+/// Asks the security module whether the current task's threads may have this nice value.
 pub(crate) fn check_nice(nice: i32) -> Result {
     // SAFETY: No preconditions.
     kernel::error::to_result(unsafe { bindings::syscall_thread_check_nice(nice) })
 }
 
-/// Has the current task the right to this nice value, whatever its own is?
+/// Returns true if the current task has the right to this nice value, whatever its own is.
 pub(crate) fn may_renice(nice: i32) -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_may_renice(nice) }
@@ -337,32 +374,31 @@ pub(crate) fn follow_nice(owner: &Thread) {
     unsafe { c::flexsc_follow_nice(owner.as_ptr()) }
 }
 
-/// Gives the current syscall thread a nice value: a better one only if whoever asked for it had
-/// the right.
+/// Gives the current syscall thread a nice value: a better one only if `privileged`.
 pub(crate) fn renice(nice: i32, privileged: bool) {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_renice(nice, privileged) }
 }
 
-/// Has the current task a signal to handle?
+/// Returns true if the current task has a signal to handle.
 pub(crate) fn signal_pending() -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_signal_pending() }
 }
 
-/// Lets other tasks run where they want to; returns [`signal_pending`].
-pub(crate) fn breathe() -> bool {
+/// Lets other tasks run if they want to. Returns [`signal_pending`].
+pub(crate) fn resched_and_check_signal() -> bool {
     // SAFETY: No preconditions; called where sleeping is allowed.
-    unsafe { c::flexsc_breathe() }
+    unsafe { c::flexsc_resched() }
 }
 
-/// Tells the CPU that this is a loop that waits.
+/// Tells the CPU that a loop waits.
 pub(crate) fn relax() {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_relax() }
 }
 
-/// From here on a wake-up ends the next sleep. Follow up with one of the three below.
+/// From here on a wake-up ends the next sleep. Follow up with one of the three functions below.
 pub(crate) fn sleep_prepare() {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_sleep_prepare() }
@@ -374,14 +410,15 @@ pub(crate) fn sleep_cancel() {
     unsafe { c::flexsc_sleep_cancel() }
 }
 
-/// Sleeps until woken up, by a signal too, or for `ms` milliseconds; false where the time is over.
+/// Sleeps until a wake-up, a signal or `ms` milliseconds have passed. Returns false if the time is
+/// over.
 pub(crate) fn sleep(ms: Option<u32>) -> bool {
     let ms = ms.map_or(-1, |ms| ms as core::ffi::c_long);
     // SAFETY: Called by a task that may sleep.
     unsafe { c::flexsc_sleep(ms as _) != 0 }
 }
 
-/// Sleeps until woken up, by a signal too, or until the time comes; false where it has.
+/// Sleeps until a wake-up, a signal or the given time. Returns false if the time has come.
 pub(crate) fn sleep_until(when_ns: u64) -> bool {
     // SAFETY: Called by a task that may sleep.
     unsafe { c::flexsc_sleep_until(when_ns) != 0 }
@@ -393,8 +430,8 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { c::flexsc_now_ns() }
 }
 
-/// A time of CLOCK_MONOTONIC as the current task sees it, in that of [`now_ns`]: another one in a
-/// time namespace.
+/// Converts a time of CLOCK_MONOTONIC as the current task sees it to the clock of [`now_ns`]. They
+/// differ in a time namespace.
 pub(crate) fn monotonic_to_host(when_ns: u64) -> u64 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_monotonic_to_host(when_ns) }

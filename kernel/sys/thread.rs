@@ -8,7 +8,7 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::{bindings, types::ForeignOwnable};
 
-/// What a syscall thread does.
+/// The life of a kind of syscall thread.
 pub(crate) trait Body: Send + Sync + Sized + 'static {
     /// The thread's life. It ends when this returns, which it does soon after [`signal`] said so.
     fn run(this: ArcBorrow<'_, Self>);
@@ -34,7 +34,7 @@ impl Drop for Created {
     }
 }
 
-/// What a thread is called in /proc.
+/// The name of a thread in /proc.
 ///
 /// # Invariants
 ///
@@ -75,7 +75,7 @@ impl<T: Body> Ops<T> {
 
     /// Creates a syscall thread in the current process that runs `body`.
     ///
-    /// Fails with `EAGAIN` at a limit on processes, `ENOMEM`, and `EINTR` where the caller is
+    /// Fails with `EAGAIN` at a limit on processes, with `ENOMEM`, and with `EINTR` if the caller is
     /// about to die or has a signal to handle first.
     pub(crate) fn create(&'static self, name: &Name, body: Arc<T>) -> Result<Created> {
         let data = body.into_foreign();
@@ -98,20 +98,26 @@ impl<T: Body> Ops<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the core, once, on a thread that `create` has made with `data`.
     unsafe extern "C" fn run(data: *mut c_void) {
         // SAFETY: `data` comes from `into_foreign` in `create`; `release` comes after this.
         let this = unsafe { Arc::<T>::borrow(data) };
         T::run(this);
     }
 
+    /// # Safety
+    ///
+    /// Called by the core, once and last, for a thread that `create` has made with `data`.
     unsafe extern "C" fn release(data: *mut c_void) {
         // SAFETY: As above; this is the last use.
         drop(unsafe { Arc::<T>::from_foreign(data) });
     }
 }
 
-/// What the current syscall thread does from now on besides calls, it does for `owner`, a thread of
-/// its process: with the credentials that `owner` has now.
+/// The current syscall thread works for `owner`, a thread of its process, from now on: what it does
+/// besides calls, it does with the credentials that `owner` has now.
 pub(crate) fn adopt(owner: &Thread) {
     // SAFETY: Called by syscall threads only; `owner` holds a reference to the task.
     unsafe { bindings::syscall_thread_adopt(owner.as_ptr()) }
@@ -135,7 +141,7 @@ pub(crate) fn wait_for_dismissed() {
 }
 
 /// For a syscall thread with a signal pending: stops with its process, freezes, runs task work.
-/// True where the thread has to end.
+/// Returns true if the thread has to end.
 pub(crate) fn signal() -> bool {
     // SAFETY: Called by syscall threads only, which are user workers.
     unsafe { bindings::syscall_thread_signal() }

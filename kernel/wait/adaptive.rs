@@ -3,11 +3,11 @@
 //! The adaptive wait policy: how many results to wait for follows the rate at which they come.
 //!
 //! A thread that sleeps for each result pays for a sleep and a wake-up each time; one that waits
-//! for many pays less for each and gets the first of them late. While results come slowly nothing
-//! is won by waiting for a second one. So the number is that of the results which are expected to
-//! come in the time that a sleep costs ([`SLEEP_NS`]): the sleeps then take about half of the
-//! time at most, and no result waits for longer than about that time. Should the rate fall, the
-//! time runs out ([`Choice::linger_ns`]), and the next choice knows.
+//! for many pays less for each and gets the first of them late. While results come slowly,
+//! waiting for a second one gains nothing. So the number is how many results are expected in the
+//! time that a sleep costs ([`SLEEP_NS`]): the sleeps then take about half of the
+//! time at most, and no result waits for longer than about that time. If the rate falls, the
+//! time runs out ([`Choice::linger_ns`]), and the next choice takes that into account.
 //!
 //! The open problem of Cluster Calls (Rittinghaus 2010), which has fixed numbers. Pure logic,
 //! shared with the tests of the host.
@@ -15,25 +15,25 @@
 /// What a sleep and a wake-up cost a thread and its caches, roughly, in nanoseconds.
 pub(crate) const SLEEP_NS: u64 = 20_000;
 
-/// Results that are waited for at most: a page full.
+/// The most results that are waited for: a full page.
 pub(crate) const MOST: u32 = 64;
 
-/// A new gap counts for one in so many.
+/// A new gap has this share of the mean: one in so many.
 const WEIGHT: u64 = 4;
 
-/// Gaps above this are all the same: results come slowly.
+/// Longer gaps count as this one: results come slowly.
 const LONGEST_NS: u64 = 1_000_000_000;
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
-    /// So many results.
+    /// Number of results.
     pub(crate) results: u32,
-    /// Fewer will do so many nanoseconds after the first; 0: at once.
+    /// So many nanoseconds after the first result fewer are enough; 0: at once.
     pub(crate) linger_ns: u64,
 }
 
-/// What is known of the rate.
+/// What is known about the rate of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rate {
     /// Mean time between two results, in nanoseconds; 0: not known yet.
@@ -77,7 +77,7 @@ impl Rate {
         } else {
             (old * (WEIGHT - 1) + gap) / WEIGHT
         };
-        // It shall be able to fall to the last nanosecond.
+        // The mean can fall to the last nanosecond.
         let mean = if mean == old && gap < old {
             old - 1
         } else {

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A kernel core: a syscall thread that polls the doorbells on one CPU.
+//! A poller: a syscall thread that polls the doorbells on one CPU.
 //!
-//! A round that finds nothing takes no lock and reads no clock, and one that finds something no
-//! clock either: what costs more is done once in [`ROUNDS_PER_LOOK`] rounds in vain.
+//! A round in vain takes no lock and reads no clock, and a round that finds something reads no clock
+//! either: what costs more is done once in [`ROUNDS_PER_LOOK`] rounds in vain.
 
 use super::Worker;
 use crate::{
+    defs::Role,
     engine::Known,
     pages::Pages,
     pool::backlog::Streak,
-    run::{End, Role},
+    run::End,
     sys::{process, thread, trace},
 };
 use kernel::prelude::*;
@@ -19,25 +20,25 @@ use kernel::sync::Arc;
 /// Rounds of polling in vain between two looks at the clock and the CPUs.
 const ROUNDS_PER_LOOK: u64 = 64;
 
-/// How long a polling thread waits until it tries again to make a spare one.
+/// How long a poller waits until it tries again to make a spare thread.
 const SPARE_RETRY_NS: u64 = 1_000_000;
 
-/// What a look at all doorbells has brought.
+/// What a round over all doorbells has found.
 enum Round {
     Busy,
     Idle,
-    /// The thread blocked in a call, and another one polls now.
+    /// The thread has blocked in a call, and another one polls now.
     HandedOff,
     /// The thread has to end.
     Dying,
 }
 
-/// Why a thread polls no more.
+/// Why a thread does not poll any more.
 #[derive(PartialEq, Eq)]
 pub(super) enum Polled {
-    /// The core is needed no more, or is away.
+    /// The CPU is not to be polled any more, or is offline.
     GivenUp,
-    /// It can't, although it may: the thread is not to try again at once.
+    /// It can not, although it may: the thread does not try again at once.
     Failed,
     /// Another thread polls now.
     HandedOff,
@@ -45,19 +46,20 @@ pub(super) enum Polled {
     MustEnd,
 }
 
-/// What a polling thread keeps in mind from round to round.
+/// What a poller remembers from round to round.
 struct Watch {
-    /// Registrations to poll, and the generation of the engine's table that they are from. Not
-    /// here while the thread executes something, see [`Engine::known_on`].
+    /// Registrations to poll. Not here while the thread executes something, see
+    /// [`Engine::known_on`].
     ///
     /// [`Engine::known_on`]: crate::engine::Engine::known_on
     list: Option<KBox<Known>>,
+    /// Generation of the engine's table that the list is from.
     seen: u32,
     /// Generation of the pool's settings.
-    settled: u32,
+    applied: u32,
     /// Rounds in vain since the last sleep.
     idle: u64,
-    /// When the rounds in vain began, once the clock was read.
+    /// When the rounds in vain began, as far as the clock was read.
     idle_since: Option<u64>,
     busy: Streak,
     /// When making a spare has failed.
@@ -72,8 +74,8 @@ impl Watch {
 
 /// Polling.
 impl Worker {
-    /// Polls the doorbells on `cpu`.
-    pub(super) fn spin(&self, cpu: u32) -> Polled {
+    /// Polls the doorbells on `cpu` until there is a reason not to.
+    pub(super) fn poll_cpu(&self, cpu: u32) -> Polled {
         let pool = self.pool();
         let polled = if process::run_on(cpu) {
             self.poll(cpu)
@@ -82,14 +84,14 @@ impl Worker {
         };
         if polled != Polled::HandedOff {
             pool.release(cpu);
-            if !pool.spin_end(self.slot, cpu) {
+            if !pool.end_polling(self.slot, cpu) {
                 self.engine.as_arc_borrow().poll_no_more();
             }
         }
         polled
     }
 
-    /// The registrations to poll from now on, whose programs need not kick any more.
+    /// The registrations to poll from now on. Their programs need not kick any more.
     fn known(&self) -> Option<(u32, KBox<Known>)> {
         let seen = self.engine.generation();
         let known = self.engine.snapshot().ok()?;
@@ -100,13 +102,13 @@ impl Worker {
     }
 
     fn watch(&self, cpu: u32) -> Option<Watch> {
-        // Of a thread that is blocked in a call.
+        // The list of a thread that is blocked in a call.
         drop(self.engine.known_on(cpu).take());
         let (seen, list) = self.known()?;
         Some(Watch {
             list: Some(list),
             seen,
-            settled: self.pool().settings.generation(),
+            applied: self.pool().settings.generation(),
             idle: 0,
             idle_since: None,
             busy: Streak::default(),
@@ -119,7 +121,7 @@ impl Worker {
             return Polled::Failed;
         };
         loop {
-            if process::breathe() && thread::signal() {
+            if process::resched_and_check_signal() && thread::signal() {
                 return Polled::MustEnd;
             }
             if self.must_give_up(cpu, &mut watch) {
@@ -151,10 +153,10 @@ impl Worker {
         }
     }
 
-    /// Looks at what others may have changed. True where the thread shall not poll here any more.
+    /// Looks at what others may have changed. Returns true if the thread must not poll here any more.
     fn must_give_up(&self, cpu: u32, watch: &mut Watch) -> bool {
         let pool = self.pool();
-        if pool.is_stopping() || !pool.wants_core(cpu) {
+        if pool.is_stopping() || !pool.wants_poller(cpu) {
             return true;
         }
         if self.engine.generation() != watch.seen || watch.list.is_none() {
@@ -163,9 +165,9 @@ impl Worker {
                 None => return true,
             }
         }
-        let settled = pool.settings.generation();
-        if settled != watch.settled {
-            watch.settled = settled;
+        let applied = pool.settings.generation();
+        if applied != watch.applied {
+            watch.applied = applied;
             self.renice();
         }
         false
@@ -178,7 +180,7 @@ impl Worker {
         }
     }
 
-    /// After a round in vain; sleeps when it is time to. False where the core is to be given up.
+    /// After a round in vain: sleeps when it is time to. Returns false if the CPU is to be given up.
     fn was_idle(&self, cpu: u32, watch: &mut Watch) -> bool {
         let engine = &self.engine;
         watch.busy.was_idle();
@@ -195,7 +197,7 @@ impl Worker {
             .no_spare_at
             .is_some_and(|at| now.saturating_sub(at) > SPARE_RETRY_NS)
         {
-            // What failed then may work now.
+            // Making a spare may work now.
             watch.no_spare_at = None;
         }
         if now.saturating_sub(*watch.idle_since.get_or_insert(now)) < idle_ns {
@@ -205,12 +207,12 @@ impl Worker {
         if self.pool().release(cpu) {
             return false;
         }
-        self.rest(cpu, watch);
+        self.sleep(cpu, watch);
         true
     }
 
     /// Sleeps until there is something to look at.
-    fn rest(&self, cpu: u32, watch: &mut Watch) {
+    fn sleep(&self, cpu: u32, watch: &mut Watch) {
         let rounds = core::mem::take(&mut watch.idle);
         let tell = || {
             for pages in watch.known() {
@@ -219,54 +221,54 @@ impl Worker {
             // ORDERING: Pairs with the program's barrier between posting and reading the flag.
             process::full_barrier();
         };
-        self.pool().spin_sleep(self.slot, cpu, rounds, tell, || {
-            watch.known().iter().any(|pages| pages.any_pending())
-                || self.engine.generation() != watch.seen
-        });
+        self.pool()
+            .sleep_as_poller(self.slot, cpu, rounds, tell, || {
+                watch.known().iter().any(|pages| pages.any_pending())
+                    || self.engine.generation() != watch.seen
+            });
         for pages in watch.known() {
             pages.set_need_wakeup(false);
         }
         watch.idle_since = None;
     }
 
-    /// Executes what it has found. Returns how the round has ended, if it has.
-    fn execute(
+    /// Executes what the poller has found. Returns how the round has ended, if it has.
+    fn execute_found(
         &self,
         cpu: u32,
         watch: &mut Watch,
         pages: &Arc<Pages>,
-        page: u32,
-        bits: u64,
+        (page, bits): (u32, u64),
     ) -> Option<Round> {
-        let role = Role::Spinner {
+        let role = Role::Poller {
             slot: self.slot,
             cpu,
         };
-        let place = self.engine.known_on(cpu);
-        drop(watch.list.take().and_then(|list| place.put(list)));
-        let end = self.run(role, pages, page, bits);
+        let slot = self.engine.known_on(cpu);
+        drop(watch.list.take().and_then(|list| slot.put(list)));
+        let end = self.execute(role, pages, page, bits);
         if end == End::HandedOff {
-            // The list is for the one that polls now.
+            // The list is for the thread that polls now.
             return Some(Round::HandedOff);
         }
-        watch.list = place.take();
+        watch.list = slot.take();
         match end {
             End::Dying => Some(Round::Dying),
-            // What interrupted one call shall not meet the next.
+            // The signal that interrupted one call must not interrupt the next.
             End::Signal if Self::must_end() => Some(Round::Dying),
             _ => None,
         }
     }
 
-    /// Looks everywhere once.
+    /// Looks at the queue and at all doorbells once.
     fn poll_round(&self, cpu: u32, watch: &mut Watch) -> Round {
         let mut any = false;
-        // One turn for the queue, however fast it is filled: the doorbells have theirs.
+        // One turn for the queue, however fast it is filled, so that the doorbells have theirs.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
             self.adopt(&pages);
-            if let Some((page, bits)) = self.take(&pages) {
-                if let Some(end) = self.execute(cpu, watch, &pages, page, bits) {
+            if let Some(found) = self.take(&pages) {
+                if let Some(end) = self.execute_found(cpu, watch, &pages, found) {
                     return end;
                 }
             }
@@ -277,7 +279,7 @@ impl Worker {
             let Some(first) = pages.first_pending() else {
                 continue;
             };
-            // What the list holds may end while this is executed.
+            // What the list holds may end while the poller executes this.
             let pages = pages.clone();
             for page in first..pages.len() {
                 let bits = pages.claim(page);
@@ -287,7 +289,7 @@ impl Worker {
                 any = true;
                 self.adopt(&pages);
                 trace::post(pages.owner(), pages.id(), page, bits);
-                if let Some(end) = self.execute(cpu, watch, &pages, page, bits) {
+                if let Some(end) = self.execute_found(cpu, watch, &pages, (page, bits)) {
                     return end;
                 }
             }

@@ -20,7 +20,7 @@ fn is_due(len: usize) -> bool {
 }
 
 impl Inner {
-    /// To be called when the lock was taken: what whoever held it before has left.
+    /// To be called when the lock was taken: checks what the last holder has left.
     #[inline(always)]
     pub(in crate::pool) fn check(&self) {
         if cfg!(debug_assertions) {
@@ -30,12 +30,10 @@ impl Inner {
 
     #[inline(never)]
     fn compare(&self) {
-        let queued = self.counters.queued as usize;
-        debug_assert!(queued <= self.queue.len());
-        debug_assert!(self.queue.is_empty() || self.head < self.queue.len());
-        if is_due(core::cmp::max(self.slots.len(), queued)) {
+        self.queue.check_bounds();
+        if is_due(core::cmp::max(self.slots.len(), self.queue.len() as usize)) {
             self.compare_counts();
-            self.compare_queue();
+            self.queue.check_all();
             self.compare_lists();
         }
     }
@@ -45,30 +43,19 @@ impl Inner {
     }
 
     fn compare_counts(&self) {
-        let c = &self.counters;
-        debug_assert!(c.threads == self.count(|s| s != State::Free));
-        debug_assert!(c.idle == self.count(|s| s == State::Idle));
-        debug_assert!(c.active == self.count(State::is_active));
-        debug_assert!(c.blocked == self.count(|s| s == State::Blocked));
-        debug_assert!(self.starting == self.count(|s| s == State::Starting));
-        debug_assert!(self.executing == self.count(State::is_executing));
-        debug_assert!(self.polling == self.count(|s| s == State::Polling));
-        debug_assert!(self.finishing == self.count(|s| s == State::Finishing));
-        let on_cores = self.count(|s| matches!(s, State::Polling | State::SpinSleep(_)));
-        debug_assert!(on_cores <= self.spinning.count_ones());
-    }
-
-    fn compare_queue(&self) {
-        let queued = self.counters.queued as usize;
-        let capacity = self.queue.len();
-        for at in 0..queued {
-            let place = self.queue.get((self.head + at) % capacity);
-            debug_assert!(place.is_some_and(Option::is_some));
-        }
-        if queued < capacity {
-            let place = self.queue.get((self.head + queued) % capacity);
-            debug_assert!(place.is_some_and(Option::is_none));
-        }
+        let now = &self.counters.now;
+        debug_assert!(now.threads == self.count(|s| s != State::Free));
+        debug_assert!(now.idle == self.count(|s| s == State::Idle));
+        debug_assert!(now.nr_running == self.count(State::is_running));
+        debug_assert!(now.blocked == self.count(|s| s == State::Blocked));
+        debug_assert!(now.queued == self.queue.len());
+        let counts = &self.counts;
+        debug_assert!(counts.starting == self.count(|s| s == State::Starting));
+        debug_assert!(counts.executing == self.count(State::is_executing));
+        debug_assert!(counts.polling == self.count(|s| s == State::Polling));
+        debug_assert!(counts.finishing == self.count(|s| s == State::Finishing));
+        let pollers = self.count(|s| matches!(s, State::Polling | State::PollerAsleep(_)));
+        debug_assert!(pollers <= self.pollers.cpus().count_ones());
     }
 
     /// The slots of a list, as far as it can be one.
@@ -83,11 +70,11 @@ impl Inner {
 
     fn compare_lists(&self) {
         for (first, state, number) in [
-            (self.idle, State::Idle, self.counters.idle),
+            (self.idle, State::Idle, self.counters.now.idle),
             (
                 self.free,
                 State::Free,
-                self.slots.len() as u32 - self.counters.threads,
+                self.slots.len() as u32 - self.counters.now.threads,
             ),
         ] {
             debug_assert!(self.list(first).all(|slot| slot.state == state));
@@ -101,8 +88,8 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // The last thread has left, and no owner is in a call of the engine.
-        debug_assert!(self.counters.threads == 0);
-        debug_assert!(self.owners_blocked == 0);
+        debug_assert!(self.counters.now.threads == 0);
+        debug_assert!(self.counts.owners_blocked == 0);
         self.compare_counts();
     }
 }

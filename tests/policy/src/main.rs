@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The module's syscall policy, compiled for the host: its tests, and docs/syscalls.md, which the
-//! program prints: `cargo run -q -p flexsc-policy-tests > docs/syscalls.md`
+//! The module's syscall policy and its decision who executes an entry, compiled for the host: their
+//! tests, and docs/syscalls.md, which the program prints: `cargo run -q -p flexsc-policy-tests > docs/syscalls.md`
 
 #[macro_use]
 #[path = "../../../kernel/policy.rs"]
@@ -19,6 +19,14 @@ mod backlog;
 mod classes;
 #[cfg(test)]
 mod counts;
+#[cfg(test)]
+mod decide;
+#[cfg(test)]
+mod defs;
+#[cfg(test)]
+#[path = "../../../kernel/dispatch.rs"]
+#[expect(dead_code, reason = "a failed chain is refused by the batch alone")]
+mod dispatch;
 mod document;
 #[cfg(test)]
 mod identity;

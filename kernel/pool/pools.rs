@@ -6,91 +6,42 @@
 
 mod alike;
 
+use super::{Pool, Total};
 use crate::{
-    engine::Engine,
+    defs::{PoolSet, Role, POOLS},
     pages::Pages,
-    pool::{Pool, Total},
-    run::Role,
-    sys::{deferred::Deferred, once::OnceTable},
+    sys::{deferred::Trigger, once::OnceTable},
 };
 use core::sync::atomic::{AtomicU16, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
-use kernel::uapi;
-
-/// Pools that an engine may have.
-pub(crate) const POOLS: usize = uapi::FLEXSC_POOLS as usize;
-
-static_assert!(POOLS <= u16::BITS as usize);
-
-/// A set of pools.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct PoolSet(u16);
-
-impl PoolSet {
-    pub(crate) const EMPTY: Self = PoolSet(0);
-
-    /// Only `pool`.
-    pub(crate) fn of(pool: u8) -> Self {
-        let mut set = Self::EMPTY;
-        set.add(pool);
-        set
-    }
-
-    pub(crate) fn has(self, pool: u8) -> bool {
-        usize::from(pool) < POOLS && self.0 & (1 << pool) != 0
-    }
-
-    pub(crate) fn add(&mut self, pool: u8) {
-        if usize::from(pool) < POOLS {
-            self.0 |= 1 << pool;
-        }
-    }
-
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
-    /// This set without `pool`.
-    pub(crate) fn without(self, pool: u8) -> Self {
-        PoolSet(self.0 & !Self::of(pool).0)
-    }
-
-    pub(crate) fn len(self) -> u32 {
-        self.0.count_ones()
-    }
-
-    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..POOLS as u8).filter(move |pool| self.has(*pool))
-    }
-}
 
 /// See the module's documentation.
 pub(crate) struct Pools {
     first: Pool,
     others: OnceTable<Pool, POOLS>,
-    /// Those that are open for entries.
+    /// The pools that entries may name.
     open: AtomicU16,
     registrations: usize,
     total: Arc<Total>,
-    deferred: Arc<Deferred<Engine>>,
+    trigger: Arc<Trigger>,
 }
 
 impl Pools {
-    /// The first pool only, for up to `registrations` registrations.
-    pub(crate) fn new(registrations: usize, deferred: Arc<Deferred<Engine>>) -> Result<Self> {
+    /// Makes the first pool only, for up to `registrations` registrations.
+    pub(crate) fn new(registrations: usize, trigger: Arc<Trigger>) -> Result<Self> {
         let total = Arc::new(Total::default(), GFP_KERNEL_ACCOUNT)?;
         Ok(Pools {
-            first: Pool::new(0, registrations, total.clone(), deferred.clone())?,
+            first: Pool::new(0, registrations, total.clone(), trigger.clone())?,
             others: OnceTable::new(),
-            open: AtomicU16::new(PoolSet::of(0).0),
+            open: AtomicU16::new(PoolSet::of(0).to_raw()),
             registrations,
             total,
-            deferred,
+            trigger,
         })
     }
 
-    /// Serves entries that name no pool; kernel cores belong to it.
+    /// The pool that serves entries that name none; the pollers belong to it.
     pub(crate) fn first(&self) -> &Pool {
         &self.first
     }
@@ -103,17 +54,17 @@ impl Pools {
         }
     }
 
-    /// Those that exist.
+    /// The pools that exist.
     pub(crate) fn set(&self) -> PoolSet {
         // ORDERING: Pairs with the release in `open`: what is in the set can be got.
-        PoolSet(self.open.load(Ordering::Acquire))
+        PoolSet::from_raw(self.open.load(Ordering::Acquire))
     }
 
-    /// Makes `pool` where it was not made before. It is not in [`Self::set`] until it is opened.
+    /// Makes `pool` if it does not exist. It is not in [`Self::set`] until it is opened.
     pub(crate) fn make(&self, pool: u8) -> Result<&Pool> {
         if self.get(pool).is_none() {
-            let (total, deferred) = (self.total.clone(), self.deferred.clone());
-            let new = Pool::new(pool, self.registrations, total, deferred)?;
+            let (total, trigger) = (self.total.clone(), self.trigger.clone());
+            let new = Pool::new(pool, self.registrations, total, trigger)?;
             let new = KBox::new(new, GFP_KERNEL_ACCOUNT)?;
             self.others.put(usize::from(pool), new)?;
         }
@@ -124,15 +75,15 @@ impl Pools {
     pub(crate) fn open(&self, pool: &Pool) {
         // ORDERING: See `set`.
         self.open
-            .fetch_or(PoolSet::of(pool.number()).0, Ordering::Release);
+            .fetch_or(PoolSet::of(pool.number()).to_raw(), Ordering::Release);
     }
 
-    /// All that were made.
+    /// All pools that were made.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pool> {
         (0..POOLS as u8).filter_map(|pool| self.get(pool))
     }
 
-    /// What all count together.
+    /// The counts of all pools together.
     pub(crate) fn total(&self) -> &Total {
         &self.total
     }
@@ -141,7 +92,7 @@ impl Pools {
     fn of(&self, role: Role) -> &Pool {
         match role {
             Role::Worker { pool, .. } => self.get(pool).unwrap_or(&self.first),
-            Role::Owner | Role::Spinner { .. } => &self.first,
+            Role::Owner | Role::Poller { .. } => &self.first,
         }
     }
 
@@ -154,17 +105,17 @@ impl Pools {
         }
     }
 
-    /// Called in the scheduler's hook: a task in this role blocks in a call; it leaves entries of
-    /// `pages` to each pool in `more`.
-    pub(crate) fn blocked(&self, role: Role, more: PoolSet, pages: ArcBorrow<'_, Pages>) {
+    /// Called in the scheduler's hook: a task in this role is about to sleep in a call; it leaves
+    /// entries of `pages` to each pool in `more`.
+    pub(crate) fn worker_sleeping(&self, role: Role, more: PoolSet, pages: ArcBorrow<'_, Pages>) {
         let own = self.of(role);
         self.push(more.without(own.number()), pages);
-        own.blocked(role, more.has(own.number()).then_some(pages));
+        own.worker_sleeping(role, more.has(own.number()).then_some(pages));
     }
 
-    /// Called in the scheduler's hook: the task is back, see [`Pool::unblocked`].
-    pub(crate) fn unblocked(&self, role: Role, looping: bool) {
-        self.of(role).unblocked(role, looping);
+    /// Called in the scheduler's hook: the task runs again, see [`Pool::worker_running`].
+    pub(crate) fn worker_running(&self, role: Role, looping: bool) {
+        self.of(role).worker_running(role, looping);
     }
 
     /// See [`Pool::is_starved`].
@@ -182,7 +133,8 @@ impl Pools {
         self.get(pool).is_some_and(Pool::is_stuck)
     }
 
-    /// May a syscall thread in this role, which has slept in a call, execute further entries?
+    /// Returns true if a syscall thread in this role, which has slept in a call, may execute further
+    /// entries.
     pub(crate) fn readmit(&self, role: Role) -> bool {
         role.slot().is_some_and(|slot| self.of(role).readmit(slot))
     }
@@ -201,14 +153,14 @@ impl Pools {
         }
     }
 
-    /// Lets all threads end, those that are blocked too.
+    /// Ends all threads, also those that are blocked.
     pub(crate) fn stop(&self) {
         for pool in self.iter() {
             pool.stop();
         }
     }
 
-    /// Forgets what is queued. All registrations have ended.
+    /// Empties all queues. All registrations have ended.
     pub(crate) fn clear(&self) {
         for pool in self.iter() {
             pool.clear();

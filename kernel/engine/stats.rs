@@ -2,7 +2,8 @@
 
 //! QUERY, QUERY_POOL and fdinfo: what an engine has counted.
 
-use crate::{engine::Engine, pool::Pool, sys::file::Lines};
+use super::Engine;
+use crate::{pool::Pool, sys::lines::Lines};
 use core::mem::size_of;
 use kernel::prelude::*;
 use kernel::{c_str, fmt, uapi};
@@ -22,33 +23,34 @@ impl Engine {
             kicks: total.kicks(),
             waits: sum.waits,
             sleeps: sum.sleeps,
-            max_active: total.max_active().into(),
-            max_blocked: total.max_blocked().into(),
+            max_active: total.peak_running().into(),
+            max_blocked: total.peak_blocked().into(),
             pages: pages.into(),
             cancels: sum.cancels,
             chains: sum.chains,
             loop_rounds: sum.rounds,
-            spin_cpus: self.pools.first().spinning(),
+            spin_cpus: self.pools.first().polled_cpus(),
             pools: self.pools.set().len().into(),
             ..Default::default()
         };
         for pool in self.pools.iter() {
             let c = pool.counters();
             stats.handoffs += c.handoffs;
-            stats.spin_rounds += c.spin_rounds;
-            stats.spin_sleeps += c.spin_sleeps;
-            stats.threads += u64::from(c.threads);
-            stats.threads_idle += u64::from(c.idle);
-            stats.threads_created += c.created;
-            stats.threads_retired += c.retired;
-            stats.create_failed += c.create_failed;
-            stats.recruited += c.recruited;
-            stats.released += c.released;
+            stats.spin_rounds += c.pollers.rounds;
+            stats.spin_sleeps += c.pollers.sleeps;
+            stats.threads += u64::from(c.now.threads);
+            stats.threads_idle += u64::from(c.now.idle);
+            stats.threads_created += c.threads.created;
+            stats.threads_retired += c.threads.retired;
+            stats.create_failed += c.threads.create_failed;
+            stats.recruited += c.pollers.recruited;
+            stats.released += c.pollers.released;
         }
         stats
     }
 
-    /// The pool that entries may name, `ENOENT` where there is none, `EINVAL` where none can be.
+    /// The pool `pool`, if entries may name it. Fails with `ENOENT` if there is none and with `EINVAL`
+    /// if there can be none.
     fn open_pool(&self, pool: u32) -> Result<&Pool> {
         if pool >= uapi::FLEXSC_POOLS {
             return Err(EINVAL);
@@ -62,9 +64,9 @@ impl Engine {
 
     /// QUERY_POOL.
     pub(crate) fn pool_stats(&self, pool: u32) -> Result<uapi::flexsc_pool_stats> {
-        let place = self.open_pool(pool)?;
-        let c = place.counters();
-        let cpus = match place.settings.cpus() {
+        let open = self.open_pool(pool)?;
+        let c = open.counters();
+        let cpus = match open.settings.cpus() {
             0 => self.cpus().bits(),
             cpus => cpus,
         };
@@ -72,20 +74,20 @@ impl Engine {
             size: size_of::<uapi::flexsc_pool_stats>() as u32,
             pool,
             cpus,
-            active_limit: place.active_limit().into(),
-            nice: i64::from(place.settings.nice()) as u64,
+            active_limit: open.concurrency_limit().into(),
+            nice: i64::from(open.settings.nice()) as u64,
             executed: c.executed,
             handoffs: c.handoffs,
-            threads: c.threads.into(),
-            threads_idle: c.idle.into(),
-            threads_created: c.created,
-            threads_retired: c.retired,
-            create_failed: c.create_failed,
-            max_active: c.max_active.into(),
-            max_blocked: c.max_blocked.into(),
-            active: c.active.into(),
-            blocked: c.blocked.into(),
-            queued: c.queued.into(),
+            threads: c.now.threads.into(),
+            threads_idle: c.now.idle.into(),
+            threads_created: c.threads.created,
+            threads_retired: c.threads.retired,
+            create_failed: c.threads.create_failed,
+            max_active: c.peak.running.into(),
+            max_blocked: c.peak.blocked.into(),
+            active: c.now.nr_running.into(),
+            blocked: c.now.blocked.into(),
+            queued: c.now.queued.into(),
         })
     }
 

@@ -2,8 +2,12 @@
 
 //! SET and GET: what a program may change about its engine and its pools.
 
-use crate::run::order::Kind;
-use crate::{engine::Engine, pool::Nice, pools::POOLS, sys::process};
+use crate::{
+    defs::{OrderKind, POOLS},
+    engine::Engine,
+    pool::Nice,
+    sys::process,
+};
 use kernel::prelude::*;
 use kernel::sync::ArcBorrow;
 use kernel::uapi;
@@ -56,7 +60,7 @@ impl Engine {
                 self.set_max_threads(value);
             }
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.set_retire_ms(number(value)?),
-            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.set_order(Kind::try_from(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_ORDER => self.set_order(OrderKind::try_from(value)?),
             uapi::flexsc_param_id_FLEXSC_PARAM_LOOP_MAX => {
                 if value == 0 || value > uapi::FLEXSC_MAX_ROUNDS {
                     return Err(EINVAL);
@@ -81,8 +85,10 @@ impl Engine {
             return Err(EINVAL);
         }
         Ok(match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().spin_wish(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => self.pools.first().spin_auto().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().wished_cpus(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => {
+                self.pools.first().auto_pollers().into()
+            }
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
             uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => self.max_threads().into(),
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.retire_ms().into(),
@@ -92,32 +98,33 @@ impl Engine {
         })
     }
 
-    /// SET of a parameter of one pool, which is made where it does not exist.
+    /// SET of a parameter of one pool, which is made if it does not exist.
     fn set_of_pool(self: ArcBorrow<'_, Self>, pool: u8, param: u32, value: u64) -> Result {
         let change = Change::new(param, value)?;
         if let Change::Nice(nice) = change {
-            // As setpriority(2) would have it for the pool's threads.
-            let now = self.pools.get(pool).map(|place| place.settings.nice());
+            // The rights are those that setpriority(2) would ask for.
+            let now = self.pools.get(pool).map(|pool| pool.settings.nice());
             if nice.value < now.unwrap_or_else(process::nice) && !nice.privileged {
                 return Err(EACCES);
             }
             process::check_nice(nice.value)?;
         }
-        let place = self.pools.make(pool)?;
-        if pool != 0 && !place.has_threads() {
-            self.spawn_patiently(pool)?;
+        let number = pool;
+        let pool = self.pools.make(number)?;
+        if number != 0 && !pool.has_threads() {
+            self.spawn_patiently(number)?;
         }
         match change {
-            Change::Cpus(cpus) => place.settings.set_cpus(cpus),
-            Change::Active(active) => place.settings.set_active(active),
-            Change::Nice(nice) => place.settings.set_nice(nice),
+            Change::Cpus(cpus) => pool.settings.set_cpus(cpus),
+            Change::Limit(limit) => pool.settings.set_limit(limit),
+            Change::Nice(nice) => pool.settings.set_nice(nice),
         }
-        let usable = match place.settings.cpus() {
+        let usable = match pool.settings.cpus() {
             0 => self.cpus().bits(),
             cpus => cpus,
         };
-        place.set_usable((usable & process::allowed_cpus()).count_ones());
-        self.pools.open(place);
+        pool.set_usable((usable & process::allowed_cpus()).count_ones());
+        self.pools.open(pool);
         Ok(())
     }
 
@@ -128,7 +135,7 @@ impl Engine {
         let settings = &self.pools.get(pool).ok_or(ENOENT)?.settings;
         Ok(match param {
             uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS => settings.cpus(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => settings.active().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => settings.limit().into(),
             _ => i64::from(settings.nice()) as u64,
         })
     }
@@ -139,28 +146,28 @@ impl Engine {
             return Err(EINVAL);
         }
         let first = self.pools.first();
-        let before = first.spin_wish();
-        for _ in 0..first.set_spin_wish(mask) {
+        let before = first.wished_cpus();
+        for _ in 0..first.set_wished_cpus(mask) {
             if let Err(e) = self.spawn_patiently(0) {
-                first.set_spin_wish(before);
+                first.set_wished_cpus(before);
                 return Err(e);
             }
         }
-        if !first.shall_poll() {
+        if !first.wants_pollers() {
             self.poll_no_more();
         }
         Ok(())
     }
 
     fn set_spin_auto(self: ArcBorrow<'_, Self>, auto: u32) {
-        self.pools.first().set_spin_auto(auto);
+        self.pools.first().set_auto_pollers(auto);
     }
 }
 
 /// A change of a pool's settings, checked.
 enum Change {
     Cpus(u64),
-    Active(u32),
+    Limit(u32),
     Nice(Nice),
 }
 
@@ -173,7 +180,7 @@ impl Change {
                 }
                 Change::Cpus(value)
             }
-            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => Change::Active(number(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => Change::Limit(number(value)?),
             _ => match i32::try_from(value as i64) {
                 Ok(value @ -20..=19) => Change::Nice(Nice {
                     value,

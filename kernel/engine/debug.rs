@@ -2,10 +2,10 @@
 
 //! `/sys/kernel/debug/flexsc/TGID-NUMBER`: an engine with its registrations, pools and threads.
 
+use super::Engine;
 use crate::{
-    engine::Engine,
     pool::{Pool, State},
-    sys::{debugfs::Show, file::Lines},
+    sys::{debugfs::Show, lines::Lines},
 };
 use kernel::fmt;
 
@@ -14,13 +14,13 @@ fn name(state: State) -> &'static str {
         State::Free => "free",
         State::Starting => "starting",
         State::Idle => "idle",
-        State::Active => "active",
-        State::Serving => "serving",
+        State::Woken => "active",
+        State::Working => "serving",
         State::Polling => "polling",
         State::Blocked => "blocked",
         State::Finishing => "finishing",
         State::Looping => "looping",
-        State::SpinSleep(_) => "sleeping",
+        State::PollerAsleep(_) => "sleeping",
     }
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is read without a pool's lock: a mirror of some of its counts, and what all pools of an
+//! Counts that are read without a pool's lock: copies of some of its own, and what all pools of an
 //! engine count together.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-// ORDERING: Counts only. Who acts on one of them looks again under the lock.
+// ORDERING: Counts only. A caller that acts on one of them looks again under the lock.
 const RELAXED: Ordering = Ordering::Relaxed;
 
 /// A number and the largest that it ever was.
@@ -46,7 +46,7 @@ pub(crate) struct Total {
 }
 
 impl Total {
-    /// Counts one thread more, where that makes `max` at most.
+    /// Counts one thread more, if that makes `max` at most.
     pub(super) fn add_thread(&self, max: u32) -> Result {
         self.threads
             .fetch_update(RELAXED, RELAXED, |n| (n < max).then_some(n + 1))
@@ -80,19 +80,19 @@ impl Total {
         self.kicks.load(RELAXED)
     }
 
-    /// Most threads that were ever taking entries at once.
-    pub(crate) fn max_active(&self) -> u32 {
+    /// The most threads that were ever taking entries at once.
+    pub(crate) fn peak_running(&self) -> u32 {
         self.executing.most.load(RELAXED)
     }
 
-    /// Most calls that were ever blocked at once.
-    pub(crate) fn max_blocked(&self) -> u32 {
+    /// The most calls that were ever blocked at once.
+    pub(crate) fn peak_blocked(&self) -> u32 {
         self.blocked.most.load(RELAXED)
     }
 }
 
-/// Of one pool; written under its lock.
-pub(super) struct Mirror {
+/// Counts of one pool; written under its lock.
+pub(super) struct LocklessCounts {
     total: Arc<Total>,
     /// Threads that are idle or starting.
     spares: AtomicU32,
@@ -100,9 +100,9 @@ pub(super) struct Mirror {
     queued: AtomicU32,
 }
 
-impl Mirror {
+impl LocklessCounts {
     pub(super) fn new(total: Arc<Total>) -> Self {
-        Mirror {
+        LocklessCounts {
             total,
             spares: AtomicU32::new(0),
             queued: AtomicU32::new(0),
@@ -129,11 +129,11 @@ impl Mirror {
         self.queued.store(queued, RELAXED);
     }
 
-    pub(super) fn executing_moved(&self, was: bool, is: bool) {
+    pub(super) fn count_executing(&self, was: bool, is: bool) {
         self.total.executing.moved(was, is);
     }
 
-    pub(super) fn blocked_moved(&self, was: bool, is: bool) {
+    pub(super) fn count_blocked(&self, was: bool, is: bool) {
         self.total.blocked.moved(was, is);
     }
 }

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all parts share: the role of a task, sets of pools, kinds of order, walks over doorbell
+//! bits. Imports nothing else of the module.
+
+mod bits;
+mod order;
+mod pool_set;
+mod role;
+
+pub(crate) use self::{
+    bits::Bits,
+    order::OrderKind,
+    pool_set::{PoolSet, POOLS},
+    role::Role,
+};

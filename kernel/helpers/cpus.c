@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * CPUs and nice values of the current task, for Rust.
+ */
+#include <linux/capability.h>
+#include <linux/cpumask.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/prio.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/syscall_thread.h>
+
+#include "../helpers.h"
+
+/*
+ * Bind the current syscall thread to @cpu: within its cpuset, which may move it
+ * away later.
+ */
+bool flexsc_run_on(unsigned int cpu)
+{
+	return cpu < nr_cpu_ids && cpu_online(cpu) &&
+	       !syscall_thread_set_cpus(cpumask_of(cpu)) &&
+	       raw_smp_processor_id() == cpu;
+}
+
+static void flexsc_bits_to_cpus(struct cpumask *mask, u64 bits)
+{
+	unsigned int cpu;
+
+	cpumask_clear(mask);
+	for_each_possible_cpu(cpu)
+		if (cpu < 64 && (bits & BIT_ULL(cpu)))
+			cpumask_set_cpu(cpu, mask);
+}
+
+u64 flexsc_cpus_bits(struct cpumask *mask)
+{
+	unsigned int cpu;
+	u64 bits = 0;
+
+	for_each_cpu(cpu, mask)
+		if (cpu < 64)
+			bits |= BIT_ULL(cpu);
+	return bits;
+}
+
+/*
+ * Put into @few the CPUs of @mask on which some thread of the program may run
+ * now or, if that leaves none, all CPUs on which such a thread may run.
+ */
+static void flexsc_narrow_cpus(struct cpumask *few, const struct cpumask *mask)
+{
+	struct task_struct *t;
+
+	cpumask_clear(few);
+	rcu_read_lock();
+	for_each_thread(current, t) {
+		if (task_is_syscall_thread(t) || t->flags & PF_EXITING)
+			continue;
+		raw_spin_lock_irq(&t->pi_lock);
+		cpumask_or(few, few, &t->cpus_mask);
+		raw_spin_unlock_irq(&t->pi_lock);
+		/* The usual end, at the first thread. */
+		if (cpumask_subset(mask, few))
+			break;
+	}
+	rcu_read_unlock();
+	if (cpumask_empty(few))
+		cpumask_copy(few, mask);
+	else if (cpumask_intersects(few, mask))
+		cpumask_and(few, few, mask);
+}
+
+/*
+ * Let the current syscall thread run on @bits or, if they are 0, on the CPUs of
+ * @mask that the program itself may still use, within its cpuset. If no CPU is
+ * left the thread stays where it is.
+ */
+void flexsc_run_on_cpus(struct cpumask *mask, u64 bits)
+{
+	cpumask_var_t few;
+
+	if (!alloc_cpumask_var(&few, GFP_KERNEL))
+		return;
+	if (bits)
+		flexsc_bits_to_cpus(few, bits);
+	else
+		flexsc_narrow_cpus(few, mask);
+	syscall_thread_set_cpus(few);
+	free_cpumask_var(few);
+}
+
+unsigned int flexsc_this_cpu(void)
+{
+	return raw_smp_processor_id();
+}
+
+/* How many of the CPUs that the current task may use are online. */
+unsigned int flexsc_usable_cpus(void)
+{
+	return cpumask_weight_and(current->cpus_ptr, cpu_online_mask);
+}
+
+/* Which of CPU 0 to 63 are in use and in the current task's cpuset. */
+u64 flexsc_allowed_cpus(void)
+{
+	cpumask_var_t mask;
+	u64 bits;
+
+	if (!alloc_cpumask_var(&mask, GFP_KERNEL))
+		return 0;
+	syscall_thread_get_cpus(mask);
+	cpumask_and(mask, mask, cpu_active_mask);
+	bits = flexsc_cpus_bits(mask);
+	free_cpumask_var(mask);
+	return bits;
+}
+
+int flexsc_nice(void)
+{
+	return task_nice(current);
+}
+
+/* As the kernel's can_nice(). */
+bool flexsc_may_renice(int nice)
+{
+	return nice_to_rlimit(nice) <= rlimit(RLIMIT_NICE) ||
+	       capable(CAP_SYS_NICE);
+}
+
+/* Give the current syscall thread the nice value of @owner. */
+void flexsc_follow_nice(struct task_struct *owner)
+{
+	int nice = task_nice(owner);
+
+	if (unlikely(nice != task_nice(current)))
+		set_user_nice(current, nice);
+}
+
+/*
+ * Give the current syscall thread a nice value: a better one only if the task
+ * that asked for it had the right. The thread's own rights may be out of date.
+ */
+void flexsc_renice(int nice, bool privileged)
+{
+	if (nice >= task_nice(current) || privileged)
+		set_user_nice(current, nice);
+}
+
+/* A copy of the current task's CPU mask, to be freed with free_cpus. */
+struct cpumask *flexsc_own_cpus(void)
+{
+	struct cpumask *mask = kmalloc(cpumask_size(), GFP_KERNEL_ACCOUNT);
+
+	if (mask)
+		cpumask_copy(mask, current->cpus_ptr);
+	return mask;
+}
+
+void flexsc_free_cpus(struct cpumask *mask)
+{
+	kfree(mask);
+}

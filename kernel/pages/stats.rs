@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a registration counts: its owner and syscall threads apart, so that the owner needs no
+//! atomic read-modify-write.
+
+use super::Pages;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The counts of a registration.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Totals {
+    /// Entries accepted.
+    pub(crate) posted: u64,
+    /// Entries executed by the owner.
+    pub(crate) inline_done: u64,
+    /// Entries executed by syscall threads.
+    pub(crate) thread_done: u64,
+    /// Entries finished without being executed.
+    pub(crate) refused: u64,
+    /// WAIT calls.
+    pub(crate) waits: u64,
+    /// Times that the owner slept in one.
+    pub(crate) sleeps: u64,
+    /// Entries that CANCEL has found.
+    pub(crate) cancels: u64,
+    /// Chains executed.
+    pub(crate) chains: u64,
+    /// Rounds of their loops.
+    pub(crate) rounds: u64,
+}
+
+impl core::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, other) in [
+            (&mut self.posted, other.posted),
+            (&mut self.inline_done, other.inline_done),
+            (&mut self.thread_done, other.thread_done),
+            (&mut self.refused, other.refused),
+            (&mut self.waits, other.waits),
+            (&mut self.sleeps, other.sleeps),
+            (&mut self.cancels, other.cancels),
+            (&mut self.chains, other.chains),
+            (&mut self.rounds, other.rounds),
+        ] {
+            *sum = sum.wrapping_add(other);
+        }
+    }
+}
+
+/// A number that only the owner changes, so it needs no atomic read-modify-write.
+#[derive(Default)]
+pub(super) struct OwnCount(AtomicU64);
+
+impl OwnCount {
+    #[inline(always)]
+    pub(super) fn add(&self, n: u64) {
+        // ORDERING: None needed: one writer.
+        self.set(self.get().wrapping_add(n));
+    }
+
+    #[inline(always)]
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counted by the owner alone.
+#[derive(Default)]
+pub(super) struct OwnerStats {
+    pub(super) done: OwnCount,
+    pub(super) refused: OwnCount,
+    pub(super) waits: OwnCount,
+    pub(super) sleeps: OwnCount,
+    /// What the adaptive wait policy knows, and since when.
+    pub(super) rate: OwnCount,
+    pub(super) rate_at: OwnCount,
+    /// See `slow.rs`.
+    pub(super) asleep_since: OwnCount,
+    pub(super) slow_until: OwnCount,
+}
+
+/// Counted by syscall threads.
+#[derive(Default)]
+pub(super) struct WorkerStats {
+    pub(super) done: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) chains: AtomicU64,
+    pub(super) rounds: AtomicU64,
+}
+
+/// Counts.
+impl Pages {
+    #[cold]
+    pub(super) fn count_refused(&self, n: u64, by_owner: bool) {
+        if by_owner {
+            self.owner_stats.refused.add(n);
+        } else {
+            self.worker_stats.refused.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// A chain has ended after so many rounds of its loop.
+    pub(crate) fn count_chain(&self, rounds: u64) {
+        self.worker_stats.chains.fetch_add(1, Ordering::Relaxed);
+        self.worker_stats
+            .rounds
+            .fetch_add(rounds, Ordering::Relaxed);
+    }
+
+    /// The counts so far.
+    pub(crate) fn totals(&self) -> Totals {
+        let inner = self.inner.lock();
+        let others = &self.worker_stats;
+        Totals {
+            posted: inner.posted,
+            inline_done: self.owner_stats.done.get(),
+            thread_done: others.done.load(Ordering::Relaxed),
+            refused: self
+                .owner_stats
+                .refused
+                .get()
+                .wrapping_add(others.refused.load(Ordering::Relaxed)),
+            waits: self.owner_stats.waits.get(),
+            sleeps: self.owner_stats.sleeps.get(),
+            cancels: inner.cancels,
+            chains: others.chains.load(Ordering::Relaxed),
+            rounds: others.rounds.load(Ordering::Relaxed),
+        }
+    }
+}

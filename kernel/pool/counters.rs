@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A pool's figures for QUERY and QUERY_POOL. `now` follows the table; the others only grow.
+
+/// See the module's documentation.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub(crate) now: Now,
+    pub(crate) peak: Peak,
+    pub(crate) threads: ThreadCounters,
+    pub(crate) pollers: PollerCounters,
+    /// Entries that the pool's threads have executed.
+    pub(crate) executed: u64,
+    pub(crate) handoffs: u64,
+}
+
+/// How many threads are in which state.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Now {
+    pub(crate) threads: u32,
+    pub(crate) idle: u32,
+    /// Threads that count against the concurrency limit.
+    pub(crate) nr_running: u32,
+    /// Threads that sleep in a call.
+    pub(crate) blocked: u32,
+    /// Registrations in the queue.
+    pub(crate) queued: u32,
+}
+
+/// The most that there ever were at once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Peak {
+    /// Threads that were taking entries.
+    pub(crate) running: u32,
+    /// Calls that were blocked.
+    pub(crate) blocked: u32,
+}
+
+/// The lives of threads.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ThreadCounters {
+    pub(crate) created: u64,
+    pub(crate) retired: u64,
+    pub(crate) create_failed: u64,
+}
+
+/// The work of pollers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct PollerCounters {
+    /// Rounds in vain.
+    pub(crate) rounds: u64,
+    pub(crate) sleeps: u64,
+    pub(crate) recruited: u64,
+    pub(crate) released: u64,
+}

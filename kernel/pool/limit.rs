@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The concurrency limit of a pool, and the hand-off that keeps it: as many threads run as the
+//! limit says, and a thread that sleeps in a call does not count.
+
+use super::{
+    table::{Inner, State},
+    Pool,
+};
+use crate::{defs::Role, pages::Pages, sys::trace};
+use kernel::sync::ArcBorrow;
+
+/// Concurrency.
+impl Pool {
+    /// As [`Self::concurrency_limit`], with the lock held.
+    pub(super) fn limit_in(&self, inner: &Inner) -> u32 {
+        let usable = core::cmp::max(inner.usable, 1);
+        match self.settings.limit() {
+            0 => usable,
+            limit => core::cmp::min(limit, usable),
+        }
+    }
+
+    /// How many threads may run at once.
+    pub(crate) fn concurrency_limit(&self) -> u32 {
+        self.limit_in(&self.lock())
+    }
+
+    /// Called in the scheduler's hook: a task in this role is about to sleep in a call; `more` has
+    /// entries that it leaves. One lock and one wake-up: the thread that takes over does the rest,
+    /// or a kworker if no thread can.
+    pub(crate) fn worker_sleeping(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) {
+        let mut inner = self.lock();
+        match role.slot() {
+            Some(i) => inner.set_state(i, State::Blocked),
+            None => inner.set_owner_blocked(true),
+        }
+        let vacant = matches!(role, Role::Poller { .. });
+        if let Role::Poller { cpu, .. } = role {
+            inner.pollers.end(cpu);
+        }
+        if let Some(pages) = more {
+            self.push_locked(&mut inner, pages);
+        }
+        if inner.queued() == 0 && !vacant {
+            return;
+        }
+        inner.counters.handoffs += 1;
+        trace::handoff(self.number, inner.queued());
+        if !vacant {
+            self.wake_one(&mut inner);
+        } else if !inner.wake_idle() && inner.counts.starting == 0 {
+            // Nobody takes the CPU over; but another poller may be there, or be made.
+            if !inner.rouse_poller(self.polled.wanted()) {
+                self.trigger.pull();
+            }
+        }
+        self.notice(&mut inner);
+    }
+
+    /// Called in the scheduler's hook: the task runs again, and goes on with a loop if `looping`.
+    pub(crate) fn worker_running(&self, role: Role, looping: bool) {
+        let mut inner = self.lock();
+        match role.slot() {
+            Some(i) if looping => inner.set_state(i, State::Looping),
+            Some(i) => inner.set_state(i, State::Finishing),
+            None => inner.set_owner_blocked(false),
+        }
+    }
+
+    /// Returns true if thread `i`, which has slept in a call, may take entries again; it then counts
+    /// as running.
+    pub(crate) fn readmit(&self, i: u32) -> bool {
+        let mut inner = self.lock();
+        if inner.state(i).is_running() {
+            return true;
+        }
+        let admitted = inner.counters.now.nr_running < self.limit_in(&inner);
+        if admitted {
+            inner.set_state(i, State::Working);
+        }
+        admitted
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Polled CPUs: on which CPUs a poller looks at the doorbells, and the sleep of pollers that have
+//! found nothing.
+//!
+//! Three sets: CPUs that the program wishes for (SPIN_CPUS), CPUs that were recruited for a backlog
+//! (SPIN_AUTO), and CPUs that may be polled at the moment: online and in the cpuset. A CPU that may
+//! not stays wished for, and is polled when it may be again.
+
+use super::{
+    backlog::Backlog,
+    table::{Inner, State},
+    Pool,
+};
+use crate::{
+    defs::Bits,
+    sys::{lock::Guard, process},
+};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+// ORDERING: Read again in each round of polling, and under the lock before a decision.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// Which CPUs are to be polled.
+#[derive(Default)]
+pub(super) struct PolledCpus {
+    /// SPIN_CPUS.
+    wished: AtomicU64,
+    /// Changed under the pool's lock.
+    recruited: AtomicU64,
+    /// SPIN_AUTO.
+    auto: AtomicU32,
+    backlog: Backlog,
+}
+
+impl PolledCpus {
+    pub(super) fn wanted(&self) -> u64 {
+        self.wished.load(RELAXED) | self.recruited.load(RELAXED)
+    }
+}
+
+/// Pollers.
+impl Pool {
+    /// SPIN_CPUS.
+    pub(crate) fn wished_cpus(&self) -> u64 {
+        self.polled.wished.load(RELAXED)
+    }
+
+    /// SPIN_AUTO.
+    pub(crate) fn auto_pollers(&self) -> u32 {
+        self.polled.auto.load(RELAXED)
+    }
+
+    /// Returns true if `cpu` is to be polled.
+    pub(crate) fn wants_poller(&self, cpu: u32) -> bool {
+        self.polled.wanted() & (1 << cpu) != 0
+    }
+
+    /// CPUs that may be polled, if any is to be. Not in the scheduler's hook.
+    pub(crate) fn may_poll(&self) -> u64 {
+        if self.wants_pollers() {
+            process::allowed_cpus()
+        } else {
+            0
+        }
+    }
+
+    /// Returns true if any CPU is to be polled.
+    pub(crate) fn wants_pollers(&self) -> bool {
+        self.polled.wanted() != 0
+    }
+
+    /// CPUs that are to be polled and may be, and have no poller.
+    pub(super) fn vacant(&self, inner: &Inner, may_poll: u64) -> u64 {
+        self.polled.wanted() & may_poll & !inner.pollers.cpus()
+    }
+
+    /// See [`Self::vacant`].
+    pub(super) fn has_vacant_cpu(&self, may_poll: u64) -> bool {
+        may_poll != 0 && self.vacant(&self.lock(), may_poll) != 0
+    }
+
+    /// Sets the CPUs to be polled, all of which may be. Returns how many threads are missing.
+    pub(crate) fn set_wished_cpus(&self, wish: u64) -> u32 {
+        let mut inner = self.lock();
+        self.polled.wished.store(wish, RELAXED);
+        self.polled.recruited.fetch_and(!wish, RELAXED);
+        self.wake_pollers_locked(&mut inner);
+        let mut missing = self.vacant(&inner, wish).count_ones();
+        while missing != 0 && inner.wake_idle() {
+            missing -= 1;
+        }
+        missing
+    }
+
+    /// Sets how many CPUs may be recruited. If there are too many, some are released when they idle.
+    pub(crate) fn set_auto_pollers(&self, auto: u32) {
+        let mut inner = self.lock();
+        self.polled.auto.store(auto, RELAXED);
+        if auto == 0 {
+            let released = self.polled.recruited.swap(0, RELAXED).count_ones();
+            inner.counters.pollers.released += u64::from(released);
+            self.wake_pollers_locked(&mut inner);
+        }
+    }
+
+    /// CPUs with a poller, asleep or not.
+    pub(crate) fn polled_cpus(&self) -> u64 {
+        self.lock().pollers.cpus()
+    }
+
+    /// Wakes all pollers that sleep. Returns true if there is any poller.
+    pub(crate) fn wake_pollers(&self) -> bool {
+        let mut inner = self.lock();
+        self.wake_pollers_locked(&mut inner);
+        inner.pollers.cpus() != 0
+    }
+
+    fn wake_pollers_locked(&self, inner: &mut Guard<'_, Inner>) {
+        for cpu in Bits(inner.pollers.cpus()) {
+            inner.wake_poller(cpu);
+        }
+    }
+
+    /// Thread `i` no longer polls `cpu`, unless another thread has taken it over already. Returns
+    /// false if this leaves no poller and programs have to be told.
+    pub(crate) fn end_polling(&self, i: u32, cpu: u32) -> bool {
+        let mut inner = self.lock();
+        // If a thread dies in a call, another one has taken over when it blocked there.
+        if matches!(inner.state(i), State::Polling | State::PollerAsleep(_)) {
+            inner.pollers.end(cpu);
+        }
+        inner.set_state(i, State::Woken);
+        !inner.lost_poller()
+    }
+
+    /// Notes whether a look has `found` posted entries that nobody executes. Returns true if that
+    /// persists and a CPU may be recruited for it.
+    pub(crate) fn note_backlog(&self, found: bool) -> bool {
+        self.polled.backlog.note(found)
+            && self.polled.recruited.load(RELAXED).count_ones() < self.auto_pollers()
+    }
+
+    /// Recruits a CPU of `usable`, `favourite` if possible. One is always left to the program.
+    pub(crate) fn recruit(&self, usable: u64, favourite: u32) {
+        let mut inner = self.lock();
+        let free = usable & !self.polled.wanted() & !inner.pollers.cpus();
+        let recruited = self.polled.recruited.load(RELAXED);
+        if recruited.count_ones() >= self.auto_pollers() || free.count_ones() < 2 {
+            return;
+        }
+        let cpu = if free & (1u64.checked_shl(favourite).unwrap_or(0)) != 0 {
+            favourite
+        } else {
+            free.ilog2()
+        };
+        self.polled.backlog.forget();
+        self.polled.recruited.store(recruited | (1 << cpu), RELAXED);
+        if inner.wake_idle() {
+            inner.counters.pollers.recruited += 1;
+        } else {
+            // There is no thread to do it.
+            self.polled.recruited.store(recruited, RELAXED);
+        }
+    }
+
+    /// `cpu` has nothing to do. Returns true if it was recruited and is released now.
+    pub(crate) fn release(&self, cpu: u32) -> bool {
+        if self.polled.recruited.load(RELAXED) & (1 << cpu) == 0 {
+            return false;
+        }
+        let mut inner = self.lock();
+        let old = self.polled.recruited.fetch_and(!(1 << cpu), RELAXED);
+        let was = old & (1 << cpu) != 0;
+        inner.counters.pollers.released += u64::from(was);
+        was
+    }
+
+    /// Thread `i`, the poller of `cpu`, sleeps after so many `rounds` in vain. If no other poller is
+    /// awake it calls `tell`, so that programs kick, and it does not sleep if `look` finds something
+    /// to do after that.
+    pub(crate) fn sleep_as_poller(
+        &self,
+        i: u32,
+        cpu: u32,
+        rounds: u64,
+        tell: impl FnOnce(),
+        look: impl Fn() -> bool,
+    ) {
+        let last = {
+            let mut inner = self.lock();
+            inner.counters.pollers.rounds += rounds;
+            inner.counters.pollers.sleeps += 1;
+            inner.set_state(i, State::PollerAsleep(cpu));
+            inner.lost_poller()
+        };
+        if last {
+            tell();
+        }
+        loop {
+            process::sleep_prepare();
+            let awake = self.lock().state(i) == State::Polling;
+            let stay = awake
+                || self.is_stopping()
+                || process::signal_pending()
+                || !self.wants_poller(cpu)
+                || self.has_work()
+                || look();
+            if stay {
+                process::sleep_cancel();
+                break;
+            }
+            process::sleep(None);
+        }
+        self.lock().set_state(i, State::Polling);
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which threads of a pool poll which CPUs.
+
+/// See the module's documentation.
+pub(super) struct Pollers {
+    /// CPUs with a poller, asleep or not.
+    cpus: u64,
+    /// Of these, the ones whose poller sleeps.
+    asleep: u64,
+    /// The slot of the poller of each CPU in `cpus`.
+    slots: [u32; u64::BITS as usize],
+    /// Programs may believe that somebody polls: a poller has cleared NEED_WAKEUP, and the last one
+    /// has not set it again.
+    is_believed: bool,
+}
+
+impl Pollers {
+    pub(super) fn new() -> Self {
+        Pollers {
+            cpus: 0,
+            asleep: 0,
+            slots: [0; u64::BITS as usize],
+            is_believed: false,
+        }
+    }
+
+    /// CPUs with a poller, asleep or not.
+    pub(super) fn cpus(&self) -> u64 {
+        self.cpus
+    }
+
+    /// The slot of the poller of `cpu`, if it has one.
+    pub(super) fn slot(&self, cpu: u32) -> Option<u32> {
+        let slot = *self.slots.get(cpu as usize)?;
+        (self.cpus & (1 << cpu) != 0).then_some(slot)
+    }
+
+    /// The thread in `slot` polls `cpu` from now on.
+    pub(super) fn begin(&mut self, slot: u32, cpu: u32) {
+        if let Some(poller) = self.slots.get_mut(cpu as usize) {
+            *poller = slot;
+            self.cpus |= 1 << cpu;
+        }
+    }
+
+    /// No thread polls `cpu` from now on.
+    pub(super) fn end(&mut self, cpu: u32) {
+        self.cpus &= !(1 << cpu);
+    }
+
+    pub(super) fn set_asleep(&mut self, cpu: u32, asleep: bool) {
+        if asleep {
+            self.asleep |= 1 << cpu;
+        } else {
+            self.asleep &= !(1 << cpu);
+        }
+    }
+
+    /// One of `cpus` whose poller sleeps, if all of theirs do.
+    pub(super) fn one_to_wake(&self, cpus: u64) -> Option<u32> {
+        let polled = self.cpus & cpus;
+        (polled != 0 && polled & !self.asleep == 0).then(|| polled.trailing_zeros())
+    }
+
+    /// A thread polls, and programs get to know that.
+    pub(super) fn set_believed(&mut self) {
+        self.is_believed = true;
+    }
+
+    /// Returns true, once, if programs believe that somebody polls.
+    pub(super) fn take_believed(&mut self) -> bool {
+        core::mem::take(&mut self.is_believed)
+    }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Who executes an entry: every number, in every role, with every flag that matters.
+
+use crate::{
+    defs::Role,
+    dispatch::{
+        decide, is_file_call, is_plain_call, returns_to_owner, Decision, Facts, Request, Start, Why,
+    },
+    policy::{classify, Class, Reason},
+};
+
+const OWNER: Role = Role::Owner;
+const WORKER: Role = Role::Worker { pool: 2, slot: 0 };
+const POLLER: Role = Role::Poller { slot: 0, cpu: 1 };
+const ROLES: [Role; 3] = [OWNER, WORKER, POLLER];
+const STARTS: [Start; 3] = [Start::First, Start::Follows, Start::Again];
+const BOOLS: [bool; 2] = [false, true];
+
+// By number: the tests are about the decision, not about the table.
+const READ: u16 = 0;
+const RT_SIGPROCMASK: u16 = 14;
+const PAUSE: u16 = 34;
+const NANOSLEEP: u16 = 35;
+const GETPID: u16 = 39;
+const SENDFILE: u16 = 40;
+const FORK: u16 = 57;
+const OPENAT: u16 = 257;
+const NO_CALL: u16 = 1023;
+
+/// Facts as a test wants them. Looking one up that `decide` should not need is a failure.
+#[derive(Clone, Copy)]
+struct World {
+    /// descriptors whose files may block, one bit each; none if files must not be looked at
+    blocking: Option<u64>,
+    /// whether the owner left the entry; none if that must not be asked
+    left_by_owner: Option<bool>,
+    /// whether calls on files are slow just now
+    files_slow: bool,
+}
+
+impl Facts for World {
+    fn may_block(&self, fd: u32) -> bool {
+        self.blocking.expect("files are not to be looked at") & (1 << fd) != 0
+    }
+
+    fn is_left_by_owner(&self) -> bool {
+        self.left_by_owner.expect("nobody is to ask for the owner")
+    }
+
+    fn are_files_slow(&self) -> bool {
+        self.files_slow
+    }
+}
+
+const NOTHING: World = World {
+    blocking: None,
+    left_by_owner: None,
+    files_slow: false,
+};
+const READY: World = World {
+    blocking: Some(0),
+    left_by_owner: Some(false),
+    files_slow: false,
+};
+
+const ARGS: [u64; 6] = [4, 5, 0, 0, 0, 0];
+
+fn plain(nr: u16) -> Request<'static> {
+    Request {
+        nr,
+        args: &ARGS,
+        pool: 0,
+        is_async: false,
+        is_valid: true,
+        is_cancelled: false,
+    }
+}
+
+#[test]
+fn the_quick_way_says_what_decide_says() {
+    let (mut plain_calls, mut file_calls) = (0, 0);
+    for nr in 0..=u16::MAX {
+        for role in ROLES {
+            if is_plain_call(nr) {
+                plain_calls += 1;
+                let decision = decide(&plain(nr), role, Start::First, &NOTHING);
+                assert_eq!(decision, Decision::Execute(Class::Inline), "{nr} {role:?}");
+            }
+        }
+        if is_file_call(nr) {
+            file_calls += 1;
+            let on_file = Decision::Execute(Class::ByFile(4, 4));
+            assert_eq!(decide(&plain(nr), OWNER, Start::First, &READY), on_file);
+            let busy = World {
+                blocking: Some(1 << 4),
+                ..READY
+            };
+            let decision = decide(&plain(nr), OWNER, Start::First, &busy);
+            assert_eq!(decision, Decision::Offload(0), "{nr}");
+        }
+    }
+    assert!(
+        plain_calls > 300 && file_calls > 5,
+        "{plain_calls} {file_calls}"
+    );
+}
+
+#[test]
+fn refused_and_unknown_calls_are_executed_by_nobody() {
+    let mut refused = 0;
+    for nr in 0..=u16::MAX {
+        let why = match classify(nr, &ARGS) {
+            Class::Refused(Reason::Life) => Why::Life,
+            Class::Refused(Reason::Thread) => Why::Thread,
+            Class::Unknown => Why::UnknownCall,
+            _ => continue,
+        };
+        refused += 1;
+        for (role, start) in ROLES.into_iter().flat_map(|r| STARTS.map(|s| (r, s))) {
+            for (pool, is_async) in [(0, false), (0, true), (3, false)] {
+                let request = Request {
+                    pool,
+                    is_async,
+                    ..plain(nr)
+                };
+                let decision = decide(&request, role, start, &NOTHING);
+                assert_eq!(decision, Decision::Refuse(why), "{nr} {role:?} {start:?}");
+            }
+        }
+    }
+    assert!(refused > 64_000, "{refused}");
+    let (life, thread) = (plain(FORK), plain(PAUSE));
+    assert_eq!(
+        decide(&life, OWNER, Start::First, &NOTHING),
+        Decision::Refuse(Why::Life)
+    );
+    assert_eq!(
+        decide(&thread, WORKER, Start::First, &NOTHING),
+        Decision::Refuse(Why::Thread)
+    );
+    assert_eq!(
+        decide(&plain(NO_CALL), POLLER, Start::First, &NOTHING),
+        Decision::Refuse(Why::UnknownCall)
+    );
+}
+
+#[test]
+fn cancel_comes_before_all_else_but_not_after_the_call_has_begun() {
+    for (role, is_valid) in ROLES.into_iter().flat_map(|r| BOOLS.map(|v| (r, v))) {
+        let request = Request {
+            is_cancelled: true,
+            is_valid,
+            ..plain(GETPID)
+        };
+        for start in [Start::First, Start::Follows] {
+            let decision = decide(&request, role, start, &NOTHING);
+            assert_eq!(decision, Decision::Refuse(Why::Cancelled));
+        }
+        let again = if is_valid {
+            Decision::Execute(Class::Inline)
+        } else {
+            Decision::Refuse(Why::BadEntry)
+        };
+        assert_eq!(decide(&request, role, Start::Again, &NOTHING), again);
+    }
+}
+
+#[test]
+fn a_bad_entry_is_refused_whatever_it_asks_for() {
+    for nr in [
+        GETPID,
+        READ,
+        NANOSLEEP,
+        FORK,
+        PAUSE,
+        NO_CALL,
+        RT_SIGPROCMASK,
+    ] {
+        for (role, start) in ROLES.into_iter().flat_map(|r| STARTS.map(|s| (r, s))) {
+            let request = Request {
+                is_valid: false,
+                ..plain(nr)
+            };
+            let decision = decide(&request, role, start, &NOTHING);
+            assert_eq!(decision, Decision::Refuse(Why::BadEntry));
+        }
+    }
+}
+
+#[test]
+fn what_a_program_sends_to_threads_goes_to_the_pool_that_it_names() {
+    for (pool, is_async) in [(0, true), (5, false), (5, true)] {
+        let request = Request {
+            pool,
+            is_async,
+            ..plain(GETPID)
+        };
+        for start in [Start::First, Start::Again] {
+            let decision = decide(&request, OWNER, start, &NOTHING);
+            assert_eq!(decision, Decision::Offload(pool));
+        }
+        // The first entry of a chain has decided for all of it.
+        let here = Decision::Execute(Class::Inline);
+        assert_eq!(decide(&request, OWNER, Start::Follows, &NOTHING), here);
+        // A worker keeps what has reached it, whatever pool the entry names by now.
+        for start in STARTS {
+            assert_eq!(decide(&request, WORKER, start, &NOTHING), here);
+        }
+        // A poller is a thread of the first pool.
+        let polled = if pool == 0 {
+            here
+        } else {
+            Decision::Offload(pool)
+        };
+        assert_eq!(decide(&request, POLLER, Start::First, &NOTHING), polled);
+        assert_eq!(decide(&request, POLLER, Start::Follows, &NOTHING), here);
+    }
+}
+
+#[test]
+fn the_owner_never_executes_what_may_wait() {
+    for start in STARTS {
+        let decision = decide(&plain(NANOSLEEP), OWNER, start, &NOTHING);
+        assert_eq!(decision, Decision::Offload(0));
+    }
+    // Of two files either may keep it waiting: descriptors 4 and 5.
+    for (blocking, here) in [(0, true), (1 << 4, false), (1 << 5, false), (3 << 4, false)] {
+        let world = World {
+            blocking: Some(blocking),
+            ..NOTHING
+        };
+        let expected = if here {
+            Decision::Execute(Class::ByFile(4, 5))
+        } else {
+            Decision::Offload(0)
+        };
+        let decision = decide(&plain(SENDFILE), OWNER, Start::First, &world);
+        assert_eq!(decision, expected);
+    }
+    // Threads are there for that, and do not look at files.
+    for role in [WORKER, POLLER] {
+        let decision = decide(&plain(NANOSLEEP), role, Start::First, &NOTHING);
+        assert_eq!(decision, Decision::Execute(Class::MayBlock));
+        let decision = decide(&plain(READ), role, Start::First, &NOTHING);
+        assert_eq!(decision, Decision::Execute(Class::ByFile(4, 4)));
+    }
+}
+
+#[test]
+fn file_calls_go_to_threads_while_they_are_slow() {
+    let slow = World {
+        files_slow: true,
+        ..READY
+    };
+    for nr in [OPENAT, READ] {
+        for start in [Start::First, Start::Follows] {
+            let decision = decide(&plain(nr), OWNER, start, &slow);
+            assert_eq!(decision, Decision::OffloadSlow, "{nr} {start:?}");
+        }
+        // The call has begun before, and a thread waits for itself only.
+        let again = decide(&plain(nr), OWNER, Start::Again, &slow);
+        assert!(matches!(again, Decision::Execute(_)), "{nr}: {again:?}");
+        let thread = decide(&plain(nr), WORKER, Start::First, &slow);
+        assert!(matches!(thread, Decision::Execute(_)), "{nr}: {thread:?}");
+    }
+    for nr in [GETPID, RT_SIGPROCMASK] {
+        let here = decide(&plain(nr), OWNER, Start::First, &slow);
+        assert!(matches!(here, Decision::Execute(_)), "{nr}: {here:?}");
+    }
+}
+
+#[test]
+fn an_own_thread_call_returns_to_the_owner_that_has_left_it_by_chance() {
+    let here = Decision::Execute(Class::OwnThread);
+    assert_eq!(
+        decide(&plain(RT_SIGPROCMASK), OWNER, Start::First, &NOTHING),
+        here
+    );
+    for (role, left) in [WORKER, POLLER]
+        .into_iter()
+        .flat_map(|r| BOOLS.map(|l| (r, l)))
+    {
+        let world = World {
+            left_by_owner: Some(left),
+            ..NOTHING
+        };
+        let expected = if left {
+            Decision::Return
+        } else {
+            Decision::Refuse(Why::Thread)
+        };
+        let decision = decide(&plain(RT_SIGPROCMASK), role, Start::First, &world);
+        assert_eq!(decision, expected);
+        // The program has sent it to threads itself.
+        for (pool, is_async) in [(0, true), (5, false)] {
+            let request = Request {
+                pool,
+                is_async,
+                ..plain(RT_SIGPROCMASK)
+            };
+            let decision = decide(&request, role, Start::First, &world);
+            assert_eq!(decision, Decision::Refuse(Why::Thread));
+        }
+    }
+}
+
+#[test]
+fn a_refused_call_returns_to_the_owner_if_it_may_execute_it() {
+    let left = World {
+        blocking: Some(1 << 4),
+        left_by_owner: Some(true),
+        files_slow: false,
+    };
+    let back =
+        |nr, class, role, why, world: World| returns_to_owner(&plain(nr), class, role, why, &world);
+    let file = Class::ByFile(4, 4);
+    let ready = World {
+        blocking: Some(0),
+        ..left
+    };
+    for role in [WORKER, POLLER] {
+        assert!(back(GETPID, Class::Inline, role, Why::Context, left));
+        assert!(back(GETPID, Class::Inline, role, Why::Thread, left));
+        // The owner's files may be others: it decides itself.
+        assert!(back(READ, file, role, Why::Context, left));
+        assert!(back(READ, file, role, Why::Thread, ready));
+        assert!(!back(READ, file, role, Why::Thread, left));
+        assert!(!back(NANOSLEEP, Class::MayBlock, role, Why::Thread, left));
+        for why in [Why::Guarded, Why::Exiting] {
+            assert!(!back(GETPID, Class::Inline, role, why, left));
+        }
+        let stays = World {
+            left_by_owner: Some(false),
+            ..left
+        };
+        assert!(!back(GETPID, Class::Inline, role, Why::Context, stays));
+        let sent = Request {
+            is_async: true,
+            ..plain(GETPID)
+        };
+        assert!(!returns_to_owner(
+            &sent,
+            Class::Inline,
+            role,
+            Why::Context,
+            &left
+        ));
+    }
+    assert!(!back(GETPID, Class::Inline, OWNER, Why::Context, left));
+}
