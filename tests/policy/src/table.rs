@@ -45,20 +45,20 @@ fn read(path: &Path) -> String {
         .unwrap_or_else(|err| panic!("{} cannot be read: {err}", path.display()))
 }
 
-/// The call that our own patches handle behind the table, as a line of it.
-fn behind_the_table() -> String {
+/// The line that our own patches add to the table.
+fn own_line() -> String {
     let patches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernel/patches");
     let patch = read(&patches.join("0004-entry-flexsc-wait.patch"));
-    let number = patch
+    let own = patch
         .lines()
-        .find_map(|line| line.strip_prefix("+#define __NR_flexsc_wait"))
-        .expect("the patch defines the number");
-    format!("{} 64 flexsc_wait sys_flexsc_wait", number.trim())
+        .filter_map(|line| line.strip_prefix('+'))
+        .find(|line| line.contains("\tsys_flexsc_wait"));
+    own.expect("the patch adds a line").to_owned()
 }
 
 /// The table at `path`, as our patches leave it.
 fn parse(path: &Path) -> BTreeMap<u16, Line> {
-    let text = read(path) + "\n" + &behind_the_table();
+    let text = read(path) + "\n" + &own_line();
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

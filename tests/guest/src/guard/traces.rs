@@ -6,12 +6,15 @@ use std::path::PathBuf;
 
 use super::on_each_path;
 use crate::check::{Check, skip};
-use crate::kit::abi::REASON_NONE;
+use crate::kit::abi::{Policy, REASON_NONE};
+use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring};
+use crate::kit::trace;
 
 tests! { "guard":
     raw_tracepoints => "raw_syscalls tracepoints fire once for every entry that is executed";
     named_tracepoints => "the call's own tracepoints fire once for every entry that is executed";
+    wait_tracepoints => "flexsc_wait(2) has tracepoints of its own, as any call";
 }
 
 /// An instance of the tracer, removed when dropped.
@@ -116,4 +119,21 @@ fn named_tracepoints() -> Check {
     tracer.enable("syscalls/sys_enter_getpgrp")?;
     tracer.enable("syscalls/sys_exit_getpgrp")?;
     traced(&tracer, "sys_getpgrp()", "sys_getpgrp -> ")
+}
+
+fn wait_tracepoints() -> Check {
+    const WAITS: u64 = 7;
+    let (_engine, mut ring) = Mode::Inline.start(1)?;
+    for event in ["sys_enter_flexsc_wait", "sys_exit_flexsc_wait"] {
+        let hits = trace::hits(&format!("syscalls/{event}"), || {
+            for _ in 0..WAITS {
+                let slot = ring.post(call!(SYS_getppid));
+                check_eq!("flexsc_wait", ring.wait_call(Policy::All, 0), Ok(1));
+                ring.reap(slot);
+            }
+            Ok(())
+        })?;
+        check_eq!(event, hits, WAITS);
+    }
+    Ok(())
 }

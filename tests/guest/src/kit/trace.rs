@@ -102,15 +102,20 @@ impl Trace {
 /// among them that counting takes: always the same number. raw_syscalls:sys_enter fires for each
 /// executed call in the thread that executes it, so calls executed by others do not count.
 pub fn traps(work: impl FnOnce() -> Check) -> Check<u64> {
+    hits("raw_syscalls/sys_enter", work)
+}
+
+/// Does the work and returns how often an event has fired in this thread meanwhile.
+pub fn hits(event: &str, work: impl FnOnce() -> Check) -> Check<u64> {
     let trace = Trace::new()?;
-    let event = "events/raw_syscalls/sys_enter";
+    let event = format!("events/{event}");
     let tid = plain!(SYS_gettid);
     let trigger = format!("hist:keys=common_pid if common_pid == {tid}");
     trace.write(&format!("{event}/trigger"), &trigger)?;
     let done = work();
     let hist = ok!(
         "hist",
-        fs::read_to_string(trace.dir.join(event).join("hist"))
+        fs::read_to_string(trace.dir.join(&event).join("hist"))
     );
     trace.write(&format!("{event}/trigger"), &format!("!{trigger}"))?;
     done?;
