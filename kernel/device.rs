@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     pages::{self, Pages},
     quota::Quota,
+    requests::is_cpu_set,
     sys::{
         abi, errno,
         lines::Lines,
@@ -60,7 +61,7 @@ fn register(engine: ArcBorrow<'_, Engine>, caller: &mut Caller, arg: usize) -> R
 
 fn wait_full(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
     let w: uapi::flexsc_wait = abi::read(arg)?;
-    if w.size as usize != size_of::<uapi::flexsc_wait>() {
+    if w.size as usize != size_of::<uapi::flexsc_wait>() || w.flags != 0 || w.__reserved != 0 {
         return Err(EINVAL);
     }
     let policy = Policy::new(w.policy, w.min, w.timeout_ns, w.linger_ns)?;
@@ -70,21 +71,39 @@ fn wait_full(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Resu
 
 #[inline(always)]
 fn wait_fast(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
-    if arg & 0xfff0_0000 != 0 {
-        return Err(EINVAL);
-    }
-    let policy = Policy::new(((arg >> 16) & 0xf) as u32, (arg >> 32) as u32, 0, 0)?;
-    let pages = engine.get_own(arg & 0xffff, caller)?;
+    // FLEXSC_WAIT_FAST_ARG
+    let policy = Policy::new(((arg >> 32) & 0xff) as u32, (arg >> 40) as u32, 0, 0)?;
+    let pages = engine.get_own(arg & 0xffff_ffff, caller)?;
     Ok(wait::wait(engine, pages, caller.task(), &policy)? as isize)
 }
 
 fn param(arg: usize) -> Result<uapi::flexsc_param> {
     let p: uapi::flexsc_param = abi::read(arg)?;
     let sized = p.size as usize == size_of::<uapi::flexsc_param>();
-    if !sized || p.__reserved != 0 {
+    if !sized || (p.len != 0) != is_cpu_set(p.param) {
         return Err(EINVAL);
     }
     Ok(p)
+}
+
+fn set(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+    let mut p = param(arg)?;
+    if is_cpu_set(p.param) {
+        p.value = abi::read_cpus(p.value, p.len)?;
+    }
+    engine.set(p.pool, p.param, p.value).map(|()| 0)
+}
+
+fn get(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
+    let mut p = param(arg)?;
+    let value = engine.get_param(p.pool, p.param)?;
+    if is_cpu_set(p.param) {
+        abi::write_cpus(p.value, p.len, value)?;
+    } else {
+        p.value = value;
+        abi::write(arg, p)?;
+    }
+    Ok(0)
 }
 
 fn query(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
@@ -110,7 +129,12 @@ fn eventfd(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     if e.size as usize != size_of::<uapi::flexsc_eventfd>() || e.flags != 0 {
         return Err(EINVAL);
     }
-    engine.get(e.id as usize)?.set_eventfd(e.fd).map(|()| 0)
+    if e.id == uapi::FLEXSC_ALL {
+        engine.notifier().set_eventfd(e.fd)?;
+    } else {
+        engine.get(e.id as usize)?.set_eventfd(e.fd)?;
+    }
+    Ok(0)
 }
 
 fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
@@ -167,15 +191,8 @@ impl Device for Engine {
             KICK => engine.kick(arg).map(|()| 0),
             REGISTER => register(engine, &mut caller, arg),
             UNREGISTER => engine.unregister(arg, &mut caller).map(|()| 0),
-            SET => {
-                let p = param(arg)?;
-                engine.set(p.pool, p.param, p.value).map(|()| 0)
-            }
-            GET => {
-                let mut p = param(arg)?;
-                p.value = engine.get_param(p.pool, p.param)?;
-                abi::write(arg, p).map(|()| 0)
-            }
+            SET => set(engine, arg),
+            GET => get(engine, arg),
             QUERY => query(engine, arg),
             CANCEL => cancel(engine, arg),
             QUERY_POOL => query_pool(engine, arg),

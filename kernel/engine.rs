@@ -14,13 +14,14 @@ use crate::{
     pool::Pools,
     quota::{Account, Quota},
     sys::{
+        cpus::Cpus,
         debugfs::Entry,
         deferred::Deferred,
         miscdev::Closed,
         notify::Notifier,
         owned::OwnedTable,
         params,
-        process::{self, Caller, Cpus, Current, Process},
+        process::{self, Caller, Current, Process},
         slot::Slot,
     },
 };
@@ -272,7 +273,7 @@ impl Engine {
     }
 
     /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT: notes whether entries
-    /// wait that nobody executes. If that persists and SPIN_AUTO allows it, a CPU is recruited: the
+    /// wait that nobody executes. If that persists and EXTRA_POLLERS allows it, a CPU is recruited: the
     /// one that falls idle now, if any.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();

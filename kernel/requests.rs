@@ -4,6 +4,8 @@
 
 mod params;
 
+pub(crate) use self::params::is_cpu_set;
+
 use crate::{
     defs::PoolSet,
     engine::Engine,

@@ -23,28 +23,28 @@ impl Engine {
             kicks: total.kicks(),
             waits: sum.waits,
             sleeps: sum.sleeps,
-            max_active: total.peak_running().into(),
-            max_blocked: total.peak_blocked().into(),
+            peak_running: total.peak_running().into(),
+            peak_blocked: total.peak_blocked().into(),
             pages: pages.into(),
             cancels: sum.cancels,
             chains: sum.chains,
             loop_rounds: sum.rounds,
-            spin_cpus: self.pools.first().polled_cpus(),
+            pollers: self.pools.first().polled_cpus().count_ones().into(),
             pools: self.pools.set().len().into(),
             ..Default::default()
         };
         for pool in self.pools.iter() {
             let c = pool.counters();
             stats.handoffs += c.handoffs;
-            stats.spin_rounds += c.pollers.rounds;
-            stats.spin_sleeps += c.pollers.sleeps;
+            stats.idle_polls += c.pollers.rounds;
+            stats.poller_sleeps += c.pollers.sleeps;
             stats.threads += u64::from(c.now.threads);
             stats.threads_idle += u64::from(c.now.idle);
             stats.threads_created += c.threads.created;
             stats.threads_retired += c.threads.retired;
             stats.create_failed += c.threads.create_failed;
-            stats.recruited += c.pollers.recruited;
-            stats.released += c.pollers.released;
+            stats.pollers_recruited += c.pollers.recruited;
+            stats.pollers_released += c.pollers.released;
         }
         stats
     }
@@ -73,8 +73,8 @@ impl Engine {
         Ok(uapi::flexsc_pool_stats {
             size: size_of::<uapi::flexsc_pool_stats>() as u32,
             pool,
-            cpus,
-            active_limit: open.concurrency_limit().into(),
+            cpus: cpus.count_ones().into(),
+            concurrency: open.concurrency_limit().into(),
             nice: i64::from(open.settings.nice()) as u64,
             executed: c.executed,
             handoffs: c.handoffs,
@@ -83,9 +83,9 @@ impl Engine {
             threads_created: c.threads.created,
             threads_retired: c.threads.retired,
             create_failed: c.threads.create_failed,
-            max_active: c.peak.running.into(),
-            max_blocked: c.peak.blocked.into(),
-            active: c.now.nr_running.into(),
+            peak_running: c.peak.running.into(),
+            peak_blocked: c.peak.blocked.into(),
+            running: c.now.nr_running.into(),
             blocked: c.now.blocked.into(),
             queued: c.now.queued.into(),
         })
@@ -115,25 +115,22 @@ fn show_engine(lines: &Lines, stats: &uapi::flexsc_stats) {
     each_field!(
         flexsc_stats, stats, except size __reserved, |name, value| lines.put(name, value),
         "flexsc-"
-        posted inline_done thread_done refused handoffs kicks waits sleeps spin_rounds spin_sleeps
-        threads threads_idle threads_created threads_retired create_failed max_active max_blocked
-        pages cancels chains loop_rounds spin_cpus recruited released pools
+        posted inline_done thread_done refused handoffs kicks waits sleeps idle_polls poller_sleeps
+        threads threads_idle threads_created threads_retired create_failed peak_running peak_blocked
+        pages cancels chains loop_rounds pollers pollers_recruited pollers_released pools
     );
 }
 
 /// One line: the counters in words, each under the header's name.
 fn show_pool(lines: &Lines, stats: &uapi::flexsc_pool_stats) {
-    let (cpus, nice) = (stats.cpus, stats.nice as i64);
-    lines.write(fmt!(
-        "flexsc-pool-{}:\tcpus {cpus:#x} nice {nice}",
-        stats.pool
-    ));
+    let nice = stats.nice as i64;
+    lines.write(fmt!("flexsc-pool-{}:\tnice {nice}", stats.pool));
     each_field!(
-        flexsc_pool_stats, stats, except size pool cpus nice,
+        flexsc_pool_stats, stats, except size pool nice,
         |name: &CStr, value| lines.write(fmt!(" {name} {value}")),
         ""
-        active_limit executed handoffs threads threads_idle threads_created threads_retired
-        create_failed max_active max_blocked active blocked queued
+        cpus concurrency executed handoffs threads threads_idle threads_created threads_retired
+        create_failed peak_running peak_blocked running blocked queued
     );
     lines.write(fmt!("\n"));
 }

@@ -12,7 +12,7 @@
 use super::{Class, Reason};
 
 /// Magic of this module's own commands. They answer at once if they are posted: `EBUSY`.
-const FLEXSC_IOC_MAGIC: u32 = 0xF5;
+const FLEXSC_IOC_MAGIC: u32 = 0xDA;
 const FLEXSC_IOC_LAST: u32 = 10;
 const FLEXSC_WAIT: u32 = 2;
 const FLEXSC_WAIT_FAST: u32 = 3;

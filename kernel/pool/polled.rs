@@ -3,8 +3,8 @@
 //! Polled CPUs: on which CPUs a poller looks at the doorbells, and the sleep of pollers that have
 //! found nothing.
 //!
-//! Three sets: CPUs that the program wishes for (SPIN_CPUS), CPUs that were recruited for a backlog
-//! (SPIN_AUTO), and CPUs that may be polled at the moment: online and in the cpuset. A CPU that may
+//! Three sets: CPUs that the program wishes for (POLL_CPUS), CPUs that were recruited for a backlog
+//! (EXTRA_POLLERS), and CPUs that may be polled at the moment: online and in the cpuset. A CPU that may
 //! not stays wished for, and is polled when it may be again.
 
 use super::{
@@ -24,11 +24,11 @@ const RELAXED: Ordering = Ordering::Relaxed;
 /// Which CPUs are to be polled.
 #[derive(Default)]
 pub(super) struct PolledCpus {
-    /// SPIN_CPUS.
+    /// POLL_CPUS.
     wished: AtomicU64,
     /// Changed under the pool's lock.
     recruited: AtomicU64,
-    /// SPIN_AUTO.
+    /// EXTRA_POLLERS.
     auto: AtomicU32,
     backlog: Backlog,
 }
@@ -41,12 +41,12 @@ impl PolledCpus {
 
 /// Pollers.
 impl Pool {
-    /// SPIN_CPUS.
+    /// POLL_CPUS.
     pub(crate) fn wished_cpus(&self) -> u64 {
         self.polled.wished.load(RELAXED)
     }
 
-    /// SPIN_AUTO.
+    /// EXTRA_POLLERS.
     pub(crate) fn auto_pollers(&self) -> u32 {
         self.polled.auto.load(RELAXED)
     }

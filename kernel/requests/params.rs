@@ -28,12 +28,23 @@ fn is_of_pool(param: u32) -> bool {
     matches!(
         param,
         uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS
-            | uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE
+            | uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CONCURRENCY
             | uapi::flexsc_param_id_FLEXSC_PARAM_POOL_NICE
     )
 }
 
-/// Parameters.
+/// Returns true for parameters whose value is a set of CPUs.
+pub(crate) fn is_cpu_set(param: u32) -> bool {
+    matches!(
+        param,
+        uapi::flexsc_param_id_FLEXSC_PARAM_POLL_CPUS
+            | uapi::flexsc_param_id_FLEXSC_PARAM_POLLED_CPUS
+            | uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS
+    )
+}
+
+/// Parameters. A set of CPUs is a word here, so CPUs beyond 63 can not be polled, and pools can not
+/// be bound to them; the ABI knows no such limit.
 impl Engine {
     /// SET.
     pub(crate) fn set(self: ArcBorrow<'_, Self>, pool: u32, param: u32, value: u64) -> Result {
@@ -44,8 +55,10 @@ impl Engine {
             return Err(EINVAL);
         }
         match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.set_spin_cpus(value)?,
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => self.set_spin_auto(number(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POLL_CPUS => self.set_poll_cpus(value)?,
+            uapi::flexsc_param_id_FLEXSC_PARAM_EXTRA_POLLERS => {
+                self.set_extra_pollers(number(value)?)
+            }
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => {
                 if value > uapi::FLEXSC_MAX_IDLE_NS {
                     return Err(EINVAL);
@@ -67,10 +80,6 @@ impl Engine {
                 }
                 self.set_loop_max(value);
             }
-            uapi::flexsc_param_id_FLEXSC_PARAM_EVENTFD => {
-                let fd = i32::try_from(value as i64).map_err(|_| EBADF)?;
-                self.notifier().set_eventfd(fd)?;
-            }
             _ => return Err(EINVAL),
         }
         Ok(())
@@ -85,10 +94,11 @@ impl Engine {
             return Err(EINVAL);
         }
         Ok(match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_CPUS => self.pools.first().wished_cpus(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_SPIN_AUTO => {
+            uapi::flexsc_param_id_FLEXSC_PARAM_POLL_CPUS => self.pools.first().wished_cpus(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_EXTRA_POLLERS => {
                 self.pools.first().auto_pollers().into()
             }
+            uapi::flexsc_param_id_FLEXSC_PARAM_POLLED_CPUS => self.pools.first().polled_cpus(),
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
             uapi::flexsc_param_id_FLEXSC_PARAM_MAX_THREADS => self.max_threads().into(),
             uapi::flexsc_param_id_FLEXSC_PARAM_RETIRE_MS => self.retire_ms().into(),
@@ -134,14 +144,17 @@ impl Engine {
         }
         let settings = &self.pools.get(pool).ok_or(ENOENT)?.settings;
         Ok(match param {
-            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS => settings.cpus(),
-            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => settings.limit().into(),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CPUS => match settings.cpus() {
+                0 => self.cpus().bits(),
+                cpus => cpus,
+            },
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CONCURRENCY => settings.limit().into(),
             _ => i64::from(settings.nice()) as u64,
         })
     }
 
-    /// SET SPIN_CPUS.
-    fn set_spin_cpus(self: ArcBorrow<'_, Self>, mask: u64) -> Result {
+    /// SET POLL_CPUS.
+    fn set_poll_cpus(self: ArcBorrow<'_, Self>, mask: u64) -> Result {
         if mask & !process::allowed_cpus() != 0 {
             return Err(EINVAL);
         }
@@ -159,7 +172,7 @@ impl Engine {
         Ok(())
     }
 
-    fn set_spin_auto(self: ArcBorrow<'_, Self>, auto: u32) {
+    fn set_extra_pollers(self: ArcBorrow<'_, Self>, auto: u32) {
         self.pools.first().set_auto_pollers(auto);
     }
 }
@@ -180,7 +193,7 @@ impl Change {
                 }
                 Change::Cpus(value)
             }
-            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_ACTIVE => Change::Limit(number(value)?),
+            uapi::flexsc_param_id_FLEXSC_PARAM_POOL_CONCURRENCY => Change::Limit(number(value)?),
             _ => match i32::try_from(value as i64) {
                 Ok(value @ -20..=19) => Change::Nice(Nice {
                     value,

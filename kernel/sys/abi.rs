@@ -21,7 +21,7 @@ pub(crate) struct Abi<T>(pub(crate) T);
 pub(crate) unsafe trait Plain: Copy + Default {}
 
 static_assert!(size_of::<uapi::flexsc_register>() == 56);
-static_assert!(size_of::<uapi::flexsc_wait>() == 32);
+static_assert!(size_of::<uapi::flexsc_wait>() == 40);
 static_assert!(size_of::<uapi::flexsc_param>() == 24);
 static_assert!(size_of::<uapi::flexsc_stats>() == 208);
 static_assert!(size_of::<uapi::flexsc_pool_stats>() == 128);
@@ -68,6 +68,45 @@ pub(crate) fn write_prefix<T: Plain>(arg: usize, value: &T, len: usize) -> Resul
     // SAFETY: `value` is valid for its size, and by `Plain` all its bytes are initialised.
     let bytes = unsafe { core::slice::from_raw_parts((&raw const *value).cast::<u8>(), len) };
     UserSlice::new(arg as _, len).writer().write_slice(bytes)
+}
+
+/// Longest set of CPUs in bytes: more than any kernel has.
+const MAX_CPU_SET: u32 = 8192;
+
+/// Reads a set of CPUs, `len` bytes at the user address `addr`. `EINVAL` if it has a CPU beyond 63.
+pub(crate) fn read_cpus(addr: u64, len: u32) -> Result<u64> {
+    if len > MAX_CPU_SET {
+        return Err(EINVAL);
+    }
+    let mut reader = UserSlice::new(addr as _, len as usize).reader();
+    let mut cpus = 0;
+    for at in 0..len {
+        let byte: u8 = reader.read()?;
+        if at < u64::BITS / 8 {
+            cpus |= u64::from(byte) << (8 * at);
+        } else if byte != 0 {
+            return Err(EINVAL);
+        }
+    }
+    Ok(cpus)
+}
+
+/// Writes a set of CPUs, `len` bytes at the user address `addr`. `EINVAL` if a CPU does not fit.
+pub(crate) fn write_cpus(addr: u64, len: u32, cpus: u64) -> Result {
+    let fits = len >= u64::BITS / 8 || cpus >> (8 * len) == 0;
+    if !fits || len > MAX_CPU_SET {
+        return Err(EINVAL);
+    }
+    let mut writer = UserSlice::new(addr as _, len as usize).writer();
+    for at in 0..len {
+        let byte = if at < u64::BITS / 8 {
+            (cpus >> (8 * at)) as u8
+        } else {
+            0
+        };
+        writer.write(&byte)?;
+    }
+    Ok(())
 }
 
 /// The beginning of structs whose length the caller may choose.

@@ -7,6 +7,7 @@ pub(crate) mod abi;
 pub(crate) mod arch;
 pub(crate) mod area;
 mod c;
+pub(crate) mod cpus;
 pub(crate) mod debugfs;
 pub(crate) mod deferred;
 pub(crate) mod errno;

@@ -279,48 +279,6 @@ pub(crate) fn current_user() -> u32 {
     unsafe { c::flexsc_current_user() }
 }
 
-/// A set of CPUs.
-///
-/// # Invariants
-///
-/// Owns memory from `flexsc_own_cpus`.
-pub(crate) struct Cpus(NonNull<bindings::cpumask>);
-
-// SAFETY: It is plain memory.
-unsafe impl Send for Cpus {}
-// SAFETY: It is never written.
-unsafe impl Sync for Cpus {}
-
-impl Cpus {
-    /// The CPUs that the current thread may run on.
-    pub(crate) fn own() -> Result<Self> {
-        // SAFETY: No preconditions.
-        NonNull::new(unsafe { c::flexsc_own_cpus() })
-            .map(Cpus)
-            .ok_or(ENOMEM)
-    }
-
-    /// Lets the current syscall thread run on these, or on `bits` if they are not 0, within its
-    /// cpuset. If that leaves no CPU it stays where it is.
-    pub(crate) fn run_here(&self, bits: u64) {
-        // SAFETY: By the invariant the mask is valid.
-        unsafe { c::flexsc_run_on_cpus(self.0.as_ptr(), bits) };
-    }
-
-    /// Which of CPU 0 to 63 are in it.
-    pub(crate) fn bits(&self) -> u64 {
-        // SAFETY: By the invariant the mask is valid.
-        unsafe { c::flexsc_cpus_bits(self.0.as_ptr()) }
-    }
-}
-
-impl Drop for Cpus {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant it is owned.
-        unsafe { c::flexsc_free_cpus(self.0.as_ptr()) };
-    }
-}
-
 /// Binds the current syscall thread to one CPU. Returns false if that is impossible.
 pub(crate) fn run_on(cpu: u32) -> bool {
     // SAFETY: No preconditions.

@@ -31,8 +31,8 @@ fn loop_on_core() -> Check {
         engine.set(Param::IdleNs, 0)?;
         engine.set(Param::LoopMax, 2000)?;
         let mut ring = engine.ring(3)?;
-        engine.set(Param::SpinCpus, 1 << spin_cpu())?;
-        engine.until_stats("a core that sleeps", |s| s.spin_sleeps != 0)?;
+        engine.set(Param::PollCpus, 1 << spin_cpu())?;
+        engine.until_stats("a core that sleeps", |s| s.poller_sleeps != 0)?;
         until("NEED_WAKEUP", || ring.needs_kick())?;
         ring.post_at(0, &flagged(call!(SYS_getppid), ENTRY_LOOP));
         for page in 1..3 {
@@ -189,7 +189,7 @@ fn check_order(mut order: impl FnMut() -> Check<(u64, u64)>) -> Check {
 fn order_of_queue() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
-    engine.set_pool(1, Param::PoolActive, 1)?;
+    engine.set_pool(1, Param::PoolConcurrency, 1)?;
     let in_pool = |call: Call| call.in_pool(1);
     check_order(|| order_of(&engine, in_pool, in_pool, [Ring::kicked; 2]))
 }
@@ -198,9 +198,9 @@ fn order_for_core() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
-    engine.set_pool(0, Param::PoolActive, 1)?;
+    engine.set_pool(0, Param::PoolConcurrency, 1)?;
     let ring = engine.ring(1)?;
-    engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << spin_cpu())?;
     until("a core that polls", || !ring.needs_kick())?;
     // WAIT offloads what the core would else find at the doorbells, as it finds the entry.
     let offload = |ring: &Ring| {
@@ -215,7 +215,7 @@ fn order_for_core() -> Check {
 fn refilled() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
-    engine.set_pool(1, Param::PoolActive, 1)?;
+    engine.set_pool(1, Param::PoolConcurrency, 1)?;
     let mut ring = engine.ring(1)?;
     beside_refills(&engine, 1, Ring::kicked, rounds(10), || {
         let slot = ring.post(call!(SYS_getpid).in_pool(1));
@@ -232,7 +232,7 @@ fn refilled_for_core() -> Check {
     let engine = Engine::open()?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
     let mut ring = engine.ring(1)?;
-    engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << spin_cpu())?;
     until("a core that polls", || !ring.needs_kick())?;
     // WAIT offloads what the core would else find at the doorbells.
     let offload = |ring: &Ring| {
@@ -250,7 +250,7 @@ fn refilled_for_core() -> Check {
 fn pages_by_turns() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
-    engine.set_pool(1, Param::PoolActive, 1)?;
+    engine.set_pool(1, Param::PoolConcurrency, 1)?;
     let mut ring = engine.ring(3)?;
     let mut buffer = vec![0u8; 16_000];
     let calls = busy(&mut buffer, 1);
@@ -289,7 +289,7 @@ fn pages_by_turns() -> Check {
 /// How long an endless loop lets another entry of its pool wait.
 fn wait_for_loop() -> Check<Duration> {
     let engine = Engine::open()?;
-    engine.set_pool(1, Param::PoolActive, 1)?;
+    engine.set_pool(1, Param::PoolConcurrency, 1)?;
     // Alone on its CPU, the thread is never told to reschedule.
     engine.set_pool(1, Param::PoolCpus, 1 << spin_cpu())?;
     engine.set(Param::LoopMax, MAX_ROUNDS)?;
@@ -297,7 +297,7 @@ fn wait_for_loop() -> Check<Duration> {
     let mut ring = engine.ring(1)?;
     let endless = looping.post(flagged(call!(SYS_getppid), ENTRY_LOOP).in_pool(1));
     looping.kicked()?;
-    engine.until_pool(1, "an active thread", |s| s.active == 1)?;
+    engine.until_pool(1, "an active thread", |s| s.running == 1)?;
     let begin = Instant::now();
     let slot = ring.post(call!(SYS_getpid).in_pool(1));
     ring.kicked()?;

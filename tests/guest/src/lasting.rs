@@ -30,7 +30,7 @@ fn polling() -> Check<(Engine, Ring)> {
     engine.set(Param::IdleNs, MAX_IDLE_NS)?;
     engine.set(Param::LoopMax, MAX_ROUNDS)?;
     let ring = engine.ring(1)?;
-    engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << spin_cpu())?;
     until("a core that polls", || !ring.needs_kick())?;
     Ok((engine, ring))
 }

@@ -8,7 +8,7 @@ pub mod rings;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use flexsc::{Call, Completion, Engine, Error, Pages, Param, Reason, Slot, Wait, calls};
+use flexsc::{Call, Completion, CpuSet, Engine, Error, Pages, Param, Reason, Slot, Wait, calls};
 
 use crate::check::Check;
 use crate::kit::child::in_child;
@@ -117,7 +117,10 @@ fn poll_only() -> Check {
     let engine = open()?;
     let mut pages = register(&engine, 1)?;
     ok!("set", engine.set(Param::IdleNs, 5_000_000_000));
-    ok!("set", engine.set(Param::SpinCpus, 1 << spin_cpu()));
+    let cpus = CpuSet::from_iter([spin_cpu() as u16]);
+    ok!("set", engine.set_poll_cpus(&cpus));
+    check_eq!("POLL_CPUS", engine.poll_cpus(), Ok(cpus.clone()));
+    check_eq!("POLLED_CPUS", engine.polled_cpus(), Ok(cpus));
     until("a core that polls", || !pages.needs_kick())?;
     for _ in 0..rounds(50) {
         for _ in 0..10 {
@@ -214,12 +217,20 @@ fn errors() -> Check {
         engine.register(65).map(|_| ()),
         Err(Error::PageCount(65))
     );
-    let (param, value) = (Param::SpinCpus, 1 << 63);
+    let (param, value) = (Param::Order, 1 << 63);
     check_eq!(
         "set",
         engine.set(param, value),
         Err(Error::BadValue { param, value })
     );
+    for cpu in [63, 64, 8191] {
+        let cpus = CpuSet::from_iter([cpu]);
+        check_eq!(
+            "set",
+            engine.set_poll_cpus(&cpus),
+            Err(Error::BadCpus(cpus))
+        );
+    }
     let mut pages = register(&engine, 1)?;
     check_eq!("any", pages.wait(Wait::any()), Err(Error::NothingToWaitFor));
     check_eq!("all", pages.wait(Wait::all()), Ok(0));

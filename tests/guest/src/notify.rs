@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::check::Check;
-use crate::kit::abi::{self, Param, ParamArg, Policy};
+use crate::kit::abi::Policy;
 use crate::kit::child::{in_child, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
@@ -176,7 +176,7 @@ fn poll_in_entry() -> Check {
 fn eventfd_counts() -> Check {
     in_modes(1, |engine, ring| {
         let eventfd = new_eventfd();
-        engine.set(Param::Eventfd, eventfd.as_raw_fd() as u64)?;
+        engine.set_eventfd(&eventfd)?;
         for _ in 0..rounds(20) {
             let slots = ring.post_all(&[call!(SYS_getpid).asynchronous(); 4]);
             start(ring)?;
@@ -192,7 +192,7 @@ fn eventfd_counts() -> Check {
                 ring.reap(slot);
             }
         }
-        engine.set(Param::Eventfd, u64::MAX)?;
+        check_eq!("EVENTFD of none", engine.try_set_eventfd(-1), Ok(0));
         take_count(&eventfd);
         ring.run_all(&[call!(SYS_getpid); 8])?;
         check_ret!(
@@ -207,26 +207,15 @@ fn eventfd_counts() -> Check {
 fn eventfd_bad() -> Check {
     let engine = Engine::open()?;
     let (from, _to) = pipe()?;
-    let set = |value: u64| engine.try_set(Param::Eventfd, value);
+    let set = |fd| engine.try_set_eventfd(fd);
     check_eq!(
         "SET to a closed descriptor",
         set(100_000),
         Err(Errno::EBADF)
     );
-    check_eq!(
-        "SET to a pipe",
-        set(from.as_raw_fd() as u64),
-        Err(Errno::EINVAL)
-    );
-    check_eq!(
-        "SET to the device",
-        set(engine.fd() as u64),
-        Err(Errno::EINVAL)
-    );
-    check_eq!("SET to none", set(u64::MAX), Ok(0));
-    let mut arg = ParamArg::new(Param::Eventfd, 0);
-    let ret = sys::ioctl_with(engine.fd(), abi::IOC_GET, &mut arg);
-    check_eq!("GET", ret, Err(Errno::EINVAL));
+    check_eq!("SET to a pipe", set(from.as_raw_fd()), Err(Errno::EINVAL));
+    check_eq!("SET to the device", set(engine.fd()), Err(Errno::EINVAL));
+    check_eq!("SET to none", set(-1), Ok(0));
     let mut ring = engine.ring(1)?;
     check_ret!(
         "getpid",
@@ -241,7 +230,7 @@ fn eventfd_outlives_descriptor() -> Check {
     in_modes(1, |engine, ring| {
         for _ in 0..10 {
             let eventfd = new_eventfd();
-            engine.set(Param::Eventfd, eventfd.as_raw_fd() as u64)?;
+            engine.set_eventfd(&eventfd)?;
             drop(eventfd);
             ring.run_all(&[call!(SYS_getpid); 8])?;
         }
@@ -268,8 +257,7 @@ fn die_while_polled() -> Check {
         let mut child = spawn(|link| {
             let busy = crate::life::Busy::start(mode)?;
             let eventfd = new_eventfd();
-            busy.engine
-                .set(Param::Eventfd, eventfd.as_raw_fd() as u64)?;
+            busy.engine.set_eventfd(&eventfd)?;
             let poll = watch(&busy.engine, libc::EPOLLIN)?;
             let fd = busy.engine.fd();
             std::thread::scope(|scope| {

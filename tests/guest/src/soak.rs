@@ -261,12 +261,12 @@ impl Member {
 /// Settings that change while everything runs.
 fn shake(engine: &Engine, random: &mut Random) -> Check {
     match random.below(7) {
-        0 => engine.set(Param::SpinCpus, 1 << spin_cpu()),
-        1 => engine.set(Param::SpinCpus, 0),
+        0 => engine.set(Param::PollCpus, 1 << spin_cpu()),
+        1 => engine.set(Param::PollCpus, 0),
         2 => engine.set(Param::IdleNs, random.below(2_000_000)),
         3 => engine.set(Param::RetireMs, 1 + random.below(50)),
         4 => engine.set(Param::Order, random.below(3)),
-        5 => engine.set_pool(2, Param::PoolActive, 1 + random.below(3) as i64),
+        5 => engine.set_pool(2, Param::PoolConcurrency, 1 + random.below(3) as i64),
         _ => engine.stats().map(|_| ()),
     }
 }
@@ -308,7 +308,7 @@ fn threads_until(
 fn member_process(ending: Ending, mut random: Random, link: &Link) -> Check {
     let engine = Arc::new(Engine::open()?);
     engine.set_pool(1, Param::PoolNice, 3)?;
-    engine.set_pool(2, Param::PoolActive, 1)?;
+    engine.set_pool(2, Param::PoolConcurrency, 1)?;
     link.ready();
     let life = Duration::from_millis(10 + random.below(80));
     let fd = engine.fd();

@@ -20,16 +20,16 @@ use crate::kit::{rounds, sys, until};
 tests! { "specialise":
     never_spins => "with IDLE_NS 0 a kernel core sleeps after each round that finds nothing";
     keeps_spinning => "within IDLE_NS a kernel core does not sleep";
-    outside_cpuset => "SPIN_CPUS outside of the cpuset is EINVAL, within it a core polls";
+    outside_cpuset => "POLL_CPUS outside of the cpuset is EINVAL, within it a core polls";
     cpuset_shrinks => "a core that leaves the cpuset stops, and polls again when it returns";
-    comes_back => "a CPU that was unplugged rejoins SPIN_CPUS by itself";
+    comes_back => "a CPU that was unplugged rejoins POLL_CPUS by itself";
     comes_back_under_load => "unplugging and replugging the only core under load, no call lost";
     one_of_two_goes => "one of two cores is unplugged, the other one keeps polling";
-    back_while_away => "SPIN_CPUS set to 0 while the CPU is unplugged: the CPU does not poll afterwards";
-    auto_off => "without SPIN_AUTO no core is ever recruited";
+    back_while_away => "POLL_CPUS set to 0 while the CPU is unplugged: the CPU does not poll afterwards";
+    auto_off => "without EXTRA_POLLERS no core is ever recruited";
     recruited => "a backlog recruits a core, which executes it and is released when idle";
     never_the_last => "with one CPU for the program none is recruited";
-    auto_ends => "SPIN_AUTO 0 gives recruited cores back";
+    auto_ends => "EXTRA_POLLERS 0 gives recruited cores back";
 }
 
 /// A registration for which a core on `spin_cpu()` polls.
@@ -39,7 +39,7 @@ fn start(idle_ns: u64) -> Check<(Engine, Ring)> {
     engine.set(Param::IdleNs, idle_ns)?;
     let mut ring = engine.ring(1)?;
     ring.mode = Mode::Spin;
-    engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << spin_cpu())?;
     Ok((engine, ring))
 }
 
@@ -58,12 +58,12 @@ fn never_spins() -> Check {
     until("a core that sleeps", || ring.needs_kick())?;
     let stats = engine.stats()?;
     check!(
-        stats.spin_rounds <= stats.spin_sleeps + 1,
+        stats.idle_polls <= stats.poller_sleeps + 1,
         "{} rounds in vain for {} sleeps",
-        stats.spin_rounds,
-        stats.spin_sleeps
+        stats.idle_polls,
+        stats.poller_sleeps
     );
-    check!(stats.spin_sleeps >= 1, "{stats:?}");
+    check!(stats.poller_sleeps >= 1, "{stats:?}");
     Ok(())
 }
 
@@ -76,11 +76,11 @@ fn keeps_spinning() -> Check {
         check!(!ring.needs_kick(), "the core sleeps");
         sys::yield_now();
     }
-    check_eq!("sleeps", engine.stats()?.spin_sleeps, 0);
+    check_eq!("sleeps", engine.stats()?.poller_sleeps, 0);
     // It wakes up for this, and sleeps then.
     engine.set(Param::IdleNs, 0)?;
     until("a core that sleeps", || ring.needs_kick())?;
-    check!(engine.stats()?.spin_rounds > 64, "it has not polled");
+    check!(engine.stats()?.idle_polls > 64, "it has not polled");
     Ok(())
 }
 
@@ -92,14 +92,14 @@ fn outside_cpuset() -> Check {
         group.enter()?;
         let engine = Engine::open()?;
         for mask in [0b10, 0b11] {
-            let ret = engine.try_set(Param::SpinCpus, mask);
-            check_eq!(format!("SET SPIN_CPUS {mask}"), ret, Err(Errno::EINVAL));
-            check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+            let ret = engine.try_set(Param::PollCpus, mask);
+            check_eq!(format!("SET POLL_CPUS {mask}"), ret, Err(Errno::EINVAL));
+            check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0);
         }
         let mut ring = engine.ring(1)?;
         ring.mode = Mode::Spin;
-        engine.set(Param::SpinCpus, 0b01)?;
-        engine.until_stats("a core", |s| s.spin_cpus == 0b01)?;
+        engine.set(Param::PollCpus, 0b01)?;
+        engine.until_stats("a core", |s| s.polled_cpus == 0b01)?;
         check_getpid(&mut ring, 64)
     })
 }
@@ -111,17 +111,17 @@ fn cpuset_shrinks() -> Check {
         group.write("cpuset.cpus", "0-1")?;
         group.enter()?;
         let (engine, mut ring) = start(1_000_000)?;
-        engine.until_stats("a core", |s| s.spin_cpus == 0b10)?;
+        engine.until_stats("a core", |s| s.polled_cpus == 0b10)?;
         for _ in 0..rounds(3) {
             group.write("cpuset.cpus", "0")?;
             for _ in 0..20 {
                 check_getpid(&mut ring, 20)?;
             }
-            engine.until_stats("no core", |s| s.spin_cpus == 0)?;
+            engine.until_stats("no core", |s| s.polled_cpus == 0)?;
             check_getpid(&mut ring, 20)?;
-            check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b10);
+            check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b10);
             group.write("cpuset.cpus", "0-1")?;
-            engine.until_stats("the core again", |s| s.spin_cpus == 0b10)?;
+            engine.until_stats("the core again", |s| s.polled_cpus == 0b10)?;
             check_getpid(&mut ring, 20)?;
         }
         Ok(())
@@ -131,19 +131,19 @@ fn cpuset_shrinks() -> Check {
 fn comes_back() -> Check {
     let cpu = Cpu1::get()?;
     let (engine, mut ring) = start(1_000_000)?;
-    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b10);
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b10);
     for _ in 0..rounds(2) {
-        engine.until_stats("a core", |s| s.spin_cpus == 0b10)?;
+        engine.until_stats("a core", |s| s.polled_cpus == 0b10)?;
         check_getpid(&mut ring, 20)?;
         cpu.set(false)?;
         check_getpid(&mut ring, 20)?;
-        engine.until_stats("no core", |s| s.spin_cpus == 0)?;
-        check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b10);
+        engine.until_stats("no core", |s| s.polled_cpus == 0)?;
+        check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b10);
         check!(ring.needs_kick(), "nobody polls, and yet no NEED_WAKEUP");
         check_getpid(&mut ring, 20)?;
         cpu.set(true)?;
         // Without any call.
-        engine.until_stats("the core again", |s| s.spin_cpus == 0b10)?;
+        engine.until_stats("the core again", |s| s.polled_cpus == 0b10)?;
         check_getpid(&mut ring, 64)?;
     }
     Ok(())
@@ -172,42 +172,42 @@ fn comes_back_under_load() -> Check {
         reads.check()?;
     }
     cpu.set(true)?;
-    engine.until_stats("the core again", |s| s.spin_cpus == 0b10)?;
+    engine.until_stats("the core again", |s| s.polled_cpus == 0b10)?;
     check_getpid(&mut ring, 64)
 }
 
 fn one_of_two_goes() -> Check {
     let cpu = Cpu1::get()?;
     let (engine, mut ring) = start(1_000_000)?;
-    engine.set(Param::SpinCpus, 0b11)?;
-    engine.until_stats("two cores", |s| s.spin_cpus == 0b11)?;
+    engine.set(Param::PollCpus, 0b11)?;
+    engine.until_stats("two cores", |s| s.polled_cpus == 0b11)?;
     cpu.set(false)?;
     for _ in 0..20 {
         check_getpid(&mut ring, 30)?;
     }
-    engine.until_stats("one core", |s| s.spin_cpus == 0b01)?;
+    engine.until_stats("one core", |s| s.polled_cpus == 0b01)?;
     check_getpid(&mut ring, 30)?;
     cpu.set(true)?;
-    engine.until_stats("two cores again", |s| s.spin_cpus == 0b11)?;
+    engine.until_stats("two cores again", |s| s.polled_cpus == 0b11)?;
     check_getpid(&mut ring, 30)
 }
 
 fn back_while_away() -> Check {
     let cpu = Cpu1::get()?;
     let (engine, mut ring) = start(1_000_000)?;
-    engine.until_stats("a core", |s| s.spin_cpus == 0b10)?;
+    engine.until_stats("a core", |s| s.polled_cpus == 0b10)?;
     cpu.set(false)?;
     check_getpid(&mut ring, 10)?;
-    engine.set(Param::SpinCpus, 0)?;
-    engine.until_stats("no core", |s| s.spin_cpus == 0)?;
-    let ret = engine.try_set(Param::SpinCpus, 0b10);
+    engine.set(Param::PollCpus, 0)?;
+    engine.until_stats("no core", |s| s.polled_cpus == 0)?;
+    let ret = engine.try_set(Param::PollCpus, 0b10);
     check_eq!("SET to a CPU that is away", ret, Err(Errno::EINVAL));
     cpu.set(true)?;
     ring.mode = Mode::Inline;
     for _ in 0..20 {
         check_getpid(&mut ring, 10)?;
     }
-    check_eq!("spin_cpus", engine.stats()?.spin_cpus, 0);
+    check_eq!("pollers", engine.stats()?.pollers, 0);
     Ok(())
 }
 
@@ -219,7 +219,7 @@ fn backlog(engine: &Engine, ring: &mut Ring, other: &mut Ring, looks: u32) -> Ch
         let nap = ring.post(call!(SYS_nanosleep, nap.as_ptr(), 0));
         check_eq!("WAIT", ring.wait(Policy::Any), Ok(1));
         check_ret!("nanosleep", ring.reap(nap).result, 0);
-        if engine.stats()?.recruited != 0 {
+        if engine.stats()?.pollers_recruited != 0 {
             break;
         }
     }
@@ -228,13 +228,13 @@ fn backlog(engine: &Engine, ring: &mut Ring, other: &mut Ring, looks: u32) -> Ch
 
 fn auto_off() -> Check {
     let engine = Engine::open()?;
-    check_eq!("SPIN_AUTO", engine.get(Param::SpinAuto)?, 0);
+    check_eq!("EXTRA_POLLERS", engine.get(Param::ExtraPollers)?, 0);
     let mut rings = [engine.ring(1)?, engine.ring(1)?];
     let [ring, other] = &mut rings;
     let slots = backlog(&engine, ring, other, 30)?;
     let stats = engine.stats()?;
-    check_eq!("recruited", stats.recruited, 0);
-    check_eq!("spin_cpus", stats.spin_cpus, 0);
+    check_eq!("recruited", stats.pollers_recruited, 0);
+    check_eq!("pollers", stats.pollers, 0);
     check!(
         !slots.iter().any(|&slot| other.is_done(slot)),
         "nobody was asked"
@@ -245,8 +245,8 @@ fn auto_off() -> Check {
 fn recruited() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
-    engine.set(Param::SpinAuto, 5)?;
-    check_eq!("SPIN_AUTO", engine.get(Param::SpinAuto)?, 5);
+    engine.set(Param::ExtraPollers, 5)?;
+    check_eq!("EXTRA_POLLERS", engine.get(Param::ExtraPollers)?, 5);
     engine.set(Param::IdleNs, 5_000_000)?;
     let mut rings = [engine.ring(1)?, engine.ring(1)?];
     let [ring, other] = &mut rings;
@@ -257,7 +257,7 @@ fn recruited() -> Check {
             let nap = ring.post(call!(SYS_nanosleep, nap.as_ptr(), 0));
             let waited = ring.wait(Policy::Any) == Ok(1);
             ring.reap(nap);
-            waited && engine.stats().is_ok_and(|s| s.recruited >= round)
+            waited && engine.stats().is_ok_and(|s| s.pollers_recruited >= round)
         })?;
         // Posted without KICK or WAIT: it is the core that executes them.
         other.spin_until_done(&slots)?;
@@ -265,39 +265,43 @@ fn recruited() -> Check {
             check_ret!("getpid", other.reap(slot).result, std::process::id());
         }
         let stats = engine.until_stats("no core when there is nothing to do", |s| {
-            s.released == s.recruited && s.spin_cpus == 0
+            s.pollers_released == s.pollers_recruited && s.polled_cpus == 0
         })?;
-        check_eq!("one CPU is left to the program", stats.recruited, round);
+        check_eq!(
+            "one CPU is left to the program",
+            stats.pollers_recruited,
+            round
+        );
         until("NEED_WAKEUP", || ring.needs_kick() && other.needs_kick())?;
         check_getpid(ring, 20)?;
     }
-    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0);
     Ok(())
 }
 
 fn never_the_last() -> Check {
     ok!("sched_setaffinity", sys::pin(0));
     let engine = Engine::open()?;
-    engine.set(Param::SpinAuto, 5)?;
+    engine.set(Param::ExtraPollers, 5)?;
     let mut rings = [engine.ring(1)?, engine.ring(1)?];
     let [ring, other] = &mut rings;
     backlog(&engine, ring, other, 30)?;
-    check_eq!("recruited", engine.stats()?.recruited, 0);
+    check_eq!("recruited", engine.stats()?.pollers_recruited, 0);
     Ok(())
 }
 
 fn auto_ends() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
-    engine.set(Param::SpinAuto, 1)?;
+    engine.set(Param::ExtraPollers, 1)?;
     engine.set(Param::IdleNs, 3_600_000_000_000)?;
     let mut rings = [engine.ring(1)?, engine.ring(1)?];
     let [ring, other] = &mut rings;
     let slots = backlog(&engine, ring, other, 100)?;
-    check_eq!("recruited", engine.stats()?.recruited, 1);
+    check_eq!("recruited", engine.stats()?.pollers_recruited, 1);
     other.spin_until_done(&slots)?;
-    engine.set(Param::SpinAuto, 0)?;
-    engine.until_stats("no core", |s| s.spin_cpus == 0 && s.released == 1)?;
+    engine.set(Param::ExtraPollers, 0)?;
+    engine.until_stats("no core", |s| s.polled_cpus == 0 && s.pollers_released == 1)?;
     until("NEED_WAKEUP", || ring.needs_kick() && other.needs_kick())?;
     check_getpid(ring, 20)
 }

@@ -24,7 +24,7 @@ tests! { "spin":
     waiting_owner => "WAIT works while a core polls";
     two_cpus => "two kernel cores, one of them on the owner's CPU";
     several_registrations => "one core serves several registrations, also new ones";
-    stop => "SPIN_CPUS 0 ends polling: the owner executes calls again, none is lost";
+    stop => "POLL_CPUS 0 ends polling: the owner executes calls again, none is lost";
     start_stop_under_load => "switching on and off while calls are in flight";
     shared_core => "a core that polls yields to the program on the same CPU";
     ends_with_engine => "closing the engine ends its kernel cores";
@@ -131,7 +131,7 @@ fn sleeps_and_wakes() -> Check {
         }
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
     }
-    check!(engine.stats()?.spin_sleeps >= 1, "the core never slept");
+    check!(engine.stats()?.poller_sleeps >= 1, "the core never slept");
     Ok(())
 }
 
@@ -223,8 +223,8 @@ fn two_cpus() -> Check {
     need_two_cpus()?;
     let (engine, mut ring) = start(2)?;
     let file = memory_file()?;
-    engine.set(Param::SpinCpus, 0b11)?;
-    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0b11);
+    engine.set(Param::PollCpus, 0b11)?;
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b11);
     for round in 0..u64::from(rounds(60)) {
         let calls: Vec<Call> = (0..128).map(|n| echo(&file, round + n + 1)).collect();
         check_echoes(&ring.run_all(&calls)?, |n| round + n as u64 + 1)?;
@@ -264,8 +264,8 @@ fn stop() -> Check {
     let reads = BlockedReads::new(&from, 3);
     let mut slots = ring.post_all(&reads.calls());
     slots.extend(ring.post_all(&[call!(SYS_getpid); 20]));
-    engine.set(Param::SpinCpus, 0)?;
-    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    engine.set(Param::PollCpus, 0)?;
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0);
     until("NEED_WAKEUP", || ring.needs_kick())?;
     ring.mode = Mode::Inline;
     reads.release(&to)?;
@@ -275,8 +275,8 @@ fn stop() -> Check {
     }
     reads.check()?;
     // The core has given up. It looks once more at what was posted in the belief that it polls: after
-    // SPIN_CPUS was set, and when it ended.
-    engine.until_stats("no core that polls", |stats| stats.spin_cpus == 0)?;
+    // POLL_CPUS was set, and when it ended.
+    engine.until_stats("no core that polls", |stats| stats.polled_cpus == 0)?;
     let mut by_others = 0;
     for _ in 0..BATCHES {
         let before = engine.stats()?.inline_done;
@@ -300,7 +300,7 @@ fn start_stop_under_load() -> Check {
     for round in 0..u64::from(rounds(60)) {
         let calls: Vec<Call> = (0..40).map(|n| echo(&file, round + n + 1)).collect();
         let slots = ring.post_all(&calls);
-        engine.set(Param::SpinCpus, if round % 2 == 0 { 0 } else { cpu })?;
+        engine.set(Param::PollCpus, if round % 2 == 0 { 0 } else { cpu })?;
         check_echoes(&ring.finish(&slots)?, |n| round + n as u64 + 1)?;
     }
     Ok(())

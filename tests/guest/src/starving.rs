@@ -54,7 +54,7 @@ fn every_way() -> Check {
         engine.set(Param::MaxThreads, 2)?;
         let mut ring = engine.ring(1)?;
         let eventfd = new_eventfd();
-        engine.set(Param::Eventfd, eventfd.as_raw_fd() as u64)?;
+        engine.set_eventfd(&eventfd)?;
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, 3);
         let mut calls: Vec<_> = reads.calls().iter().map(|c| c.asynchronous()).collect();
@@ -117,11 +117,11 @@ fn behind_loops() -> Check {
     ring.spin_until_done(&[endless])
 }
 
-/// SPIN_CPUS, with no more threads than that takes: a thread that is about to be idle, or that has
+/// POLL_CPUS, with no more threads than that takes: a thread that is about to be idle, or that has
 /// been made as a spare, may be in the way.
 fn set_cores(engine: &Engine, cpus: u64) -> Check {
     until("threads for all cores", || {
-        engine.try_set(Param::SpinCpus, cpus).is_ok()
+        engine.try_set(Param::PollCpus, cpus).is_ok()
     })
 }
 
@@ -134,7 +134,7 @@ fn other_core() -> Check {
         engine.set(Param::IdleNs, 0)?;
         let mut ring = engine.ring(1)?;
         set_cores(&engine, 0b11)?;
-        engine.until_stats("two cores", |s| s.spin_cpus == 0b11)?;
+        engine.until_stats("two cores", |s| s.polled_cpus == 0b11)?;
         until("NEED_WAKEUP", || ring.needs_kick())?;
         // Long enough for the other core to fall asleep.
         let mut buffer = vec![0u8; 4 << 20];

@@ -215,7 +215,7 @@ fn events_of_calls() -> Check {
 
 fn threads() -> Check {
     let engine = Engine::open()?;
-    engine.set_pool(3, Param::PoolActive, 0)?;
+    engine.set_pool(3, Param::PoolConcurrency, 0)?;
     let ring = engine.ring(1)?;
     let files = debug::files()?;
     check_eq!("engines", files.len(), 1);

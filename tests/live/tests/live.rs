@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use flexsc::ops::{Fsync, Read, Write};
-use flexsc::{Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
+use flexsc::{CpuSet, Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 
 /// An engine, or an end of the test.
 macro_rules! engine {
@@ -155,7 +155,7 @@ fn parameters_come_back() {
     let engine = engine!();
     engine.set(Param::IdleNs, 12_345).unwrap();
     assert_eq!(engine.get(Param::IdleNs), Ok(12_345));
-    assert_eq!(engine.get(Param::SpinCpus), Ok(0));
+    assert_eq!(engine.poll_cpus(), Ok(CpuSet::new()));
 }
 
 #[test]
@@ -164,7 +164,9 @@ fn an_own_core_needs_no_trap() {
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
         return;
     }
-    engine.set(Param::SpinCpus, 0b10).unwrap();
+    let cpus = CpuSet::from_iter([1]);
+    engine.set_poll_cpus(&cpus).unwrap();
+    assert_eq!(engine.poll_cpus(), Ok(cpus));
     engine.set(Param::IdleNs, 5_000_000).unwrap();
     let mut pages = engine.register(1).unwrap();
     let end = Instant::now() + PATIENCE;

@@ -326,12 +326,12 @@ fn ioctl_goes_by_the_command() {
         assert_eq!(ioctl(cmd), Refused(Thread), "ioctl {cmd:#x}");
     }
     // WAIT, WAIT_FAST: an entry that waited for entries would wait for itself.
-    assert_eq!(ioctl(0x4020_F502), Refused(Thread));
-    assert_eq!(ioctl(0xF503), Refused(Thread));
+    assert_eq!(ioctl(0x4028_DA02), Refused(Thread));
+    assert_eq!(ioctl(0xDA03), Refused(Thread));
     // The others answer EBUSY. Another file's commands may have the same magic.
-    assert_eq!(ioctl(0xF504), OwnThread);
-    assert_eq!(ioctl(0xC038_F500), OwnThread);
-    assert_eq!(ioctl(0xF50B), Refused(Thread));
+    assert_eq!(ioctl(0xDA04), OwnThread);
+    assert_eq!(ioctl(0xC038_DA00), OwnThread);
+    assert_eq!(ioctl(0xDA0B), Refused(Thread));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::sys::device;
 use crate::sys::guard::ForkGuard;
 use crate::sys::plain;
 use crate::sys::region::Region;
-use crate::{Error, Pages, PoolStats, Stats};
+use crate::{CpuSet, Error, Pages, PoolStats, Stats};
 
 /// The device.
 pub const DEVICE: &str = "/dev/flexsc";
@@ -66,9 +66,6 @@ impl Shared {
 #[repr(u32)]
 #[non_exhaustive]
 pub enum Param {
-    /// Mask of the CPUs whose pollers watch the doorbells. Default 0: no CPU is polled, and
-    /// calls are executed when their owner waits.
-    SpinCpus = abi::FLEXSC_PARAM_SPIN_CPUS,
     /// Nanoseconds without work after which a poller sleeps.
     IdleNs = abi::FLEXSC_PARAM_IDLE_NS,
     /// Maximum number of syscall threads of the engine.
@@ -76,8 +73,8 @@ pub enum Param {
     /// Milliseconds after which an idle syscall thread ends.
     RetireMs = abi::FLEXSC_PARAM_RETIRE_MS,
     /// Number of pollers that may be recruited for a backlog, in addition to those of
-    /// `SpinCpus`. Default 0: none.
-    SpinAuto = abi::FLEXSC_PARAM_SPIN_AUTO,
+    /// [`Engine::set_poll_cpus`]. Default 0: none.
+    ExtraPollers = abi::FLEXSC_PARAM_EXTRA_POLLERS,
     /// The order in which the calls of a batch start: an [`Order`].
     Order = abi::FLEXSC_PARAM_ORDER,
     /// Maximum number of rounds of a chain's loop, at least 1.
@@ -89,12 +86,9 @@ pub enum Param {
 #[repr(u32)]
 #[non_exhaustive]
 pub enum PoolParam {
-    /// Mask of the CPUs that the pool's threads run on. Default 0: the CPUs of the thread
-    /// that opened the engine.
-    Cpus = abi::FLEXSC_PARAM_POOL_CPUS,
     /// Concurrency limit: how many of the pool's threads may run calls at once. Default 0:
     /// one for each of its CPUs.
-    Active = abi::FLEXSC_PARAM_POOL_ACTIVE,
+    Concurrency = abi::FLEXSC_PARAM_POOL_CONCURRENCY,
     /// Nice value of the pool's threads, -20 to 19, as an i64. Default: the nice value of
     /// the thread that created the pool.
     Nice = abi::FLEXSC_PARAM_POOL_NICE,
@@ -237,6 +231,51 @@ impl Engine {
             .map_err(|errno| self.shared.error("read a parameter", errno))
     }
 
+    /// Sets the CPUs whose pollers watch the doorbells. Default: none; calls are executed when
+    /// their owner waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadCpus`], [`Error::NoThreads`] if there is no thread for a poller,
+    /// [`Error::NotTheOwner`].
+    pub fn set_poll_cpus(&self, cpus: &CpuSet) -> Result<(), Error> {
+        device::set_cpus(self.as_fd(), 0, abi::FLEXSC_PARAM_POLL_CPUS, cpus)
+            .map_err(|errno| self.cpus_error("set the CPUs to poll", cpus, errno))
+    }
+
+    /// Reads the CPUs that [`Engine::set_poll_cpus`] has set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotTheOwner`].
+    pub fn poll_cpus(&self) -> Result<CpuSet, Error> {
+        self.cpus(0, abi::FLEXSC_PARAM_POLL_CPUS, "read the CPUs to poll")
+    }
+
+    /// Reads the CPUs that have a poller now, awake or asleep, recruited ones too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotTheOwner`].
+    pub fn polled_cpus(&self) -> Result<CpuSet, Error> {
+        self.cpus(0, abi::FLEXSC_PARAM_POLLED_CPUS, "read the polled CPUs")
+    }
+
+    fn cpus(&self, pool: u8, param: u32, doing: &'static str) -> Result<CpuSet, Error> {
+        device::get_cpus(self.as_fd(), pool, param).map_err(|errno| match errno {
+            Errno::ENOENT => Error::NoPool(pool),
+            errno => self.shared.error(doing, errno),
+        })
+    }
+
+    fn cpus_error(&self, doing: &'static str, cpus: &CpuSet, errno: Errno) -> Error {
+        match errno {
+            Errno::EINVAL => Error::BadCpus(cpus.clone()),
+            Errno::EAGAIN => Error::NoThreads,
+            errno => self.shared.error(doing, errno),
+        }
+    }
+
     /// Sets the order in which the calls of a batch start.
     ///
     /// # Errors
@@ -263,6 +302,28 @@ impl Engine {
             Errno::EAGAIN => Error::NoThreads,
             errno => self.shared.error("set a parameter of a pool", errno),
         })
+    }
+
+    /// Sets the CPUs that the threads of a pool (0 to 15) run on, and creates the pool if it
+    /// does not exist. The empty set, the default, stands for the CPUs of the thread that
+    /// opened the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadCpus`], [`Error::NoThreads`] if a new pool cannot have a thread,
+    /// [`Error::NotTheOwner`].
+    pub fn set_pool_cpus(&self, pool: u8, cpus: &CpuSet) -> Result<(), Error> {
+        device::set_cpus(self.as_fd(), pool, abi::FLEXSC_PARAM_POOL_CPUS, cpus)
+            .map_err(|errno| self.cpus_error("set the CPUs of a pool", cpus, errno))
+    }
+
+    /// Reads the CPUs that the threads of a pool run on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPool`], [`Error::NotTheOwner`].
+    pub fn pool_cpus(&self, pool: u8) -> Result<CpuSet, Error> {
+        self.cpus(pool, abi::FLEXSC_PARAM_POOL_CPUS, "read the CPUs of a pool")
     }
 
     /// Reads a parameter of a pool.

@@ -61,6 +61,8 @@ pub enum Error {
     Interrupted,
     /// No posted call can satisfy the wait (EDEADLK).
     NothingToWaitFor,
+    /// The kernel refused a set of CPUs (EINVAL).
+    BadCpus(crate::CpuSet),
     /// The kernel refused a parameter's value (EINVAL).
     BadValue {
         /// The parameter.
@@ -134,6 +136,7 @@ impl Error {
             Error::NotTheDevice | Error::TooOld(_) => libc::ENOTTY,
             Error::Version => libc::EPROTO,
             Error::PageCount(_)
+            | Error::BadCpus(_)
             | Error::BadValue { .. }
             | Error::BadPool { .. }
             | Error::BadEventFd
@@ -162,6 +165,7 @@ impl Error {
             | Error::NotTheOwner => io::ErrorKind::PermissionDenied,
             Error::NotTheDevice | Error::TooOld(_) | Error::Version => io::ErrorKind::Unsupported,
             Error::PageCount(_)
+            | Error::BadCpus(_)
             | Error::BadValue { .. }
             | Error::BadPool { .. }
             | Error::BadEventFd
@@ -259,6 +263,11 @@ impl fmt::Display for Error {
             Error::NothingToWaitFor => {
                 f.write_str("no posted call can satisfy this wait: post calls first")
             }
+            Error::BadCpus(cpus) => write!(
+                f,
+                "the kernel rejects the CPUs {cpus}: each has to be online, in the cpuset of this \
+                 process, and below 64"
+            ),
             Error::BadValue { param, value } => write!(
                 f,
                 "the kernel rejects {value} for {param:?}: see the limits in flexsc(4)"

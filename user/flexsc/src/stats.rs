@@ -46,9 +46,9 @@ stats! {
     /// WAIT calls that had to sleep.
     sleeps,
     /// Rounds of pollers over the doorbells that found nothing.
-    spin_rounds,
+    idle_polls,
     /// Number of times a poller went to sleep.
-    spin_sleeps,
+    poller_sleeps,
     /// Current syscall threads.
     threads,
     /// How many of these are idle.
@@ -60,9 +60,9 @@ stats! {
     /// Syscall threads that could not be created.
     create_failed,
     /// Peak number of syscall threads that executed entries at once.
-    max_active,
+    peak_running,
     /// Peak number of calls that were blocked at once.
-    max_blocked,
+    peak_blocked,
     /// Current syscall pages.
     pages,
     /// CANCEL calls that found their call.
@@ -71,12 +71,12 @@ stats! {
     chains,
     /// Rounds of loops, not counting the first round of each loop.
     loop_rounds,
-    /// Current pollers, awake or asleep.
-    spin_cpus,
+    /// Current pollers, awake or asleep; recruited ones too.
+    pollers,
     /// Number of times a poller was recruited for a backlog.
-    recruited,
+    pollers_recruited,
     /// Number of times a recruited poller was released.
-    released,
+    pollers_released,
     /// Current pools.
     pools,
 }
@@ -85,10 +85,10 @@ stats! {
     /// Counters of a pool, and its current sizes.
     PoolStats: flexsc_pool_stats;
 
-    /// Mask of the CPUs that its threads run on.
+    /// Number of CPUs that its threads run on.
     cpus,
     /// Its concurrency limit.
-    active_limit,
+    concurrency,
     /// Nice value of its threads, as an i64.
     nice,
     /// Entries that its threads have executed.
@@ -106,11 +106,11 @@ stats! {
     /// Threads that could not be created.
     create_failed,
     /// Peak number of threads that executed entries at once.
-    max_active,
+    peak_running,
     /// Peak number of calls that were blocked at once.
-    max_blocked,
+    peak_blocked,
     /// Threads that are executing entries.
-    active,
+    running,
     /// Threads that are blocked in a call.
     blocked,
     /// Registrations that wait for a thread.

@@ -160,8 +160,8 @@ impl Wait {
 
     pub(crate) const fn from_parts((fast, linger, timeout): Parts) -> Wait {
         Wait {
-            policy: (fast >> 16) as u16 as u32,
-            min: (fast >> 32) as u32,
+            policy: (fast >> 32) as u8 as u32,
+            min: (fast >> 40) as u32,
             linger,
             timeout,
         }
@@ -173,10 +173,11 @@ impl Wait {
         self.timeout.is_none() && self.linger.is_zero()
     }
 
-    /// The argument of WAIT_FAST, for waits without times. `id` has 16 bits.
+    /// The argument of WAIT_FAST, for waits without times. There are never as many results as
+    /// `min` has room for.
     #[inline(always)]
     pub(crate) const fn fast(&self, id: u32) -> u64 {
-        ((self.min as u64) << 32) | ((self.policy as u64) << 16) | (id as u64)
+        ((self.min as u64) << 40) | ((self.policy as u64) << 32) | (id as u64)
     }
 
     /// The argument of WAIT.
@@ -188,6 +189,7 @@ impl Wait {
             min: self.min,
             timeout_ns: self.timeout.map_or(0, deadline),
             linger_ns: nanoseconds(self.linger),
+            ..abi::flexsc_wait::default()
         }
     }
 }
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn the_fast_word_is_the_headers() {
         // FLEXSC_WAIT_FAST_ARG(id, policy, min)
-        assert_eq!(Wait::some(5).fast(7), (5 << 32) | (2 << 16) | 7);
+        assert_eq!(Wait::some(5).fast(7), (5 << 40) | (2 << 32) | 7);
         assert!(Wait::some(5).is_timeless());
         assert!(!Wait::any().timeout(Duration::MAX).is_timeless());
         let moment = Duration::from_nanos(1);

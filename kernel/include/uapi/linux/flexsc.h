@@ -14,12 +14,13 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define FLEXSC_ABI_VERSION	2
+#define FLEXSC_ABI_VERSION	3
 
 #define FLEXSC_PAGE_SIZE	4096
 #define FLEXSC_PAGE_ENTRIES	64	/* entries in one syscall page */
 #define FLEXSC_MAX_PAGES	64	/* syscall pages in one registration */
 #define FLEXSC_POOLS		16	/* pools that one engine may have */
+#define FLEXSC_ALL		0xffffffffU	/* flexsc_eventfd.id: all registrations */
 
 /*
  * Number of flexsc_wait(2) on x86-64: long flexsc_wait(unsigned int fd, u64 arg),
@@ -195,6 +196,8 @@ enum flexsc_policy {
  *	with ETIME, 0: never
  * @linger_ns: for FLEXSC_WAIT_SOME: fewer than min results suffice when this
  *	       time has passed since the first, 0: wait for all of min
+ * @flags: 0
+ * @__reserved: 0
  *
  * The ioctl returns the number of results that are there and not reaped.
  */
@@ -205,32 +208,36 @@ struct flexsc_wait {
 	__u32	min;
 	__u64	timeout_ns;
 	__u64	linger_ns;
+	__u32	flags;
+	__u32	__reserved;
 };
 
 /*
  * FLEXSC_IOC_WAIT_FAST: as WAIT without timeouts, its argument packed into
- * one word: registration in bits 0-15, policy in bits 16-19, min in bits
- * 32-63.
+ * one word: registration in bits 0-31, policy in bits 32-39, min in bits
+ * 40-63.
  */
 #define FLEXSC_WAIT_FAST_ARG(id, policy, min) \
-	(((__u64)(min) << 32) | ((__u64)(policy) << 16) | (__u64)(id))
+	(((__u64)(min) << 40) | ((__u64)(policy) << 32) | (__u64)(id))
 
 /*
  * Parameters (FLEXSC_IOC_SET, FLEXSC_IOC_GET). POOL_* are parameters of one
  * pool, the others of the engine, with flexsc_param.pool 0. SET of a POOL_*
  * parameter makes a pool that does not exist; GET fails with ENOENT.
+ *
+ * POLL_CPUS, POLLED_CPUS and POOL_CPUS are sets of CPUs, see flexsc_param.len.
  */
 enum flexsc_param_id {
-	FLEXSC_PARAM_SPIN_CPUS	= 0,	/* mask of CPUs that poll the doorbells, 0: none (default) */
+	FLEXSC_PARAM_POLL_CPUS	= 0,	/* CPUs with a poller, empty: none (default) */
 	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a poller finds nothing before it sleeps, up to FLEXSC_MAX_IDLE_NS; 0: one round */
 	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads, all pools together */
 	FLEXSC_PARAM_RETIRE_MS	= 3,	/* how long an idle syscall thread stays */
-	FLEXSC_PARAM_EVENTFD	= 4,	/* SET only: eventfd to signal when results are there, -1: none */
-	FLEXSC_PARAM_SPIN_AUTO	= 5,	/* pollers that may be recruited beside SPIN_CPUS, 0: none (default) */
-	FLEXSC_PARAM_ORDER	= 6,	/* enum flexsc_order */
-	FLEXSC_PARAM_LOOP_MAX	= 7,	/* rounds of a chain's loop, 1 to FLEXSC_MAX_ROUNDS */
-	FLEXSC_PARAM_POOL_CPUS	= 8,	/* mask of CPUs that the pool's threads run on, 0: those of the opener (default) */
-	FLEXSC_PARAM_POOL_ACTIVE = 9,	/* threads of the pool that are active at once, 0: one for each of its CPUs (default) */
+	FLEXSC_PARAM_EXTRA_POLLERS = 4,	/* pollers that may be recruited beside POLL_CPUS, 0: none (default) */
+	FLEXSC_PARAM_ORDER	= 5,	/* enum flexsc_order */
+	FLEXSC_PARAM_LOOP_MAX	= 6,	/* rounds of a chain's loop, 1 to FLEXSC_MAX_ROUNDS */
+	FLEXSC_PARAM_POLLED_CPUS = 7,	/* GET only: CPUs with a poller now, awake or asleep, recruited ones too */
+	FLEXSC_PARAM_POOL_CPUS	= 8,	/* CPUs that the pool's threads run on; SET of the empty set: those of the opener (default) */
+	FLEXSC_PARAM_POOL_CONCURRENCY = 9, /* threads of the pool that run at once, 0: one for each of its CPUs (default) */
 	FLEXSC_PARAM_POOL_NICE	= 10,	/* nice value of the pool's threads, -20 to 19, as __s64 */
 };
 
@@ -252,14 +259,16 @@ enum flexsc_order {
  * @size: sizeof(struct flexsc_param)
  * @param: enum flexsc_param_id
  * @pool: 0, or for FLEXSC_PARAM_POOL_*: 0 to FLEXSC_POOLS - 1
- * @__reserved: 0
- * @value: in for SET, out for GET
+ * @len: for a set of CPUs: its length in bytes; else 0
+ * @value: in for SET, out for GET. For a set of CPUs: its address, in for both.
+ *	   The set is as in sched_setaffinity(2), of any length: GET fills all of
+ *	   it, and fails with EINVAL if a CPU does not fit
  */
 struct flexsc_param {
 	__u32	size;
 	__u32	param;
 	__u32	pool;
-	__u32	__reserved;
+	__u32	len;
 	__u64	value;
 };
 
@@ -283,11 +292,11 @@ struct flexsc_cancel {
 /**
  * struct flexsc_eventfd - argument of FLEXSC_IOC_EVENTFD
  * @size: sizeof(struct flexsc_eventfd)
- * @id: registration
- * @fd: eventfd to signal when results of this registration are there, -1: none
+ * @id: registration, or FLEXSC_ALL
+ * @fd: eventfd to signal when results are there, -1: none
  * @flags: 0
  *
- * Signalled beside FLEXSC_PARAM_EVENTFD, which is for all registrations.
+ * A registration's own eventfd and that for all of them are both signalled.
  */
 struct flexsc_eventfd {
 	__u32	size;
@@ -309,23 +318,23 @@ struct flexsc_eventfd {
  * @kicks: KICK calls
  * @waits: WAIT calls
  * @sleeps: times that a WAIT call had to sleep
- * @spin_rounds: rounds in which a poller found nothing
- * @spin_sleeps: times that a poller went to sleep
+ * @idle_polls: rounds in which a poller found nothing
+ * @poller_sleeps: times that a poller went to sleep
  * @threads: syscall threads now
  * @threads_idle: idle ones among them
  * @threads_created: syscall threads created so far
  * @threads_retired: syscall threads that ended for want of work
  * @create_failed: syscall threads that could not be created
- * @max_active: most syscall threads that ever took entries at once, without
+ * @peak_running: most syscall threads that ever took entries at once, without
  *		threads that were blocked in a call or finished one
- * @max_blocked: most calls that were ever blocked at once
+ * @peak_blocked: most calls that were ever blocked at once
  * @pages: syscall pages now
  * @cancels: CANCEL calls that found their entry
  * @chains: chains executed to their end or failure
  * @loop_rounds: rounds of loops, the first of each not counted
- * @spin_cpus: CPUs that poll now, awake or not
- * @recruited: times that a poller was recruited for a backlog
- * @released: times that a recruited poller gave its CPU back
+ * @pollers: CPUs that poll now, awake or not
+ * @pollers_recruited: times that a poller was recruited for a backlog
+ * @pollers_released: times that a recruited poller gave its CPU back
  * @pools: pools now
  */
 struct flexsc_stats {
@@ -339,22 +348,22 @@ struct flexsc_stats {
 	__u64	kicks;
 	__u64	waits;
 	__u64	sleeps;
-	__u64	spin_rounds;
-	__u64	spin_sleeps;
+	__u64	idle_polls;
+	__u64	poller_sleeps;
 	__u64	threads;
 	__u64	threads_idle;
 	__u64	threads_created;
 	__u64	threads_retired;
 	__u64	create_failed;
-	__u64	max_active;
-	__u64	max_blocked;
+	__u64	peak_running;
+	__u64	peak_blocked;
 	__u64	pages;
 	__u64	cancels;
 	__u64	chains;
 	__u64	loop_rounds;
-	__u64	spin_cpus;
-	__u64	recruited;
-	__u64	released;
+	__u64	pollers;
+	__u64	pollers_recruited;
+	__u64	pollers_released;
 	__u64	pools;
 };
 
@@ -363,12 +372,12 @@ struct flexsc_stats {
  * @size: as in struct flexsc_stats
  * @pool: which pool (in)
  * @cpus: CPUs that its threads run on
- * @active_limit: threads that may be active at once
+ * @concurrency: threads that may be active at once
  * @nice: nice value of its threads, as __s64
  * @executed: entries that its threads have executed
  * @handoffs, @threads, @threads_idle, @threads_created, @threads_retired,
- * @create_failed, @max_active, @max_blocked: as in struct flexsc_stats
- * @active: threads that are active now
+ * @create_failed, @peak_running, @peak_blocked: as in struct flexsc_stats
+ * @running: threads that are active now
  * @blocked: threads that are blocked in a call now
  * @queued: registrations that wait for a thread now
  */
@@ -376,7 +385,7 @@ struct flexsc_pool_stats {
 	__u32	size;
 	__u32	pool;
 	__u64	cpus;
-	__u64	active_limit;
+	__u64	concurrency;
 	__u64	nice;
 	__u64	executed;
 	__u64	handoffs;
@@ -385,14 +394,14 @@ struct flexsc_pool_stats {
 	__u64	threads_created;
 	__u64	threads_retired;
 	__u64	create_failed;
-	__u64	max_active;
-	__u64	max_blocked;
-	__u64	active;
+	__u64	peak_running;
+	__u64	peak_blocked;
+	__u64	running;
 	__u64	blocked;
 	__u64	queued;
 };
 
-#define FLEXSC_IOC_MAGIC	0xF5
+#define FLEXSC_IOC_MAGIC	0xDA
 #define FLEXSC_IOC_REGISTER	_IOWR(FLEXSC_IOC_MAGIC, 0, struct flexsc_register)
 #define FLEXSC_IOC_UNREGISTER	_IO(FLEXSC_IOC_MAGIC, 1)	/* argument: id */
 #define FLEXSC_IOC_WAIT		_IOW(FLEXSC_IOC_MAGIC, 2, struct flexsc_wait)

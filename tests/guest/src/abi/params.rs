@@ -14,7 +14,7 @@ tests! { "abi":
     params_defaults => "a new engine does not spin and may have many threads";
     params_beyond => "IDLE_NS and LOOP_MAX beyond their bounds are EINVAL and change nothing";
     params_bad => "SET and GET with unknown parameters, pools, sizes, reserved words are EINVAL";
-    params_bad_cpus => "SPIN_CPUS without any usable CPU is EINVAL and changes nothing";
+    params_bad_cpus => "sets of CPUs that nobody may use, and of any length";
 }
 
 fn params_roundtrip() -> Check {
@@ -34,8 +34,8 @@ fn params_roundtrip() -> Check {
         (Param::MaxThreads, 100),
         (Param::RetireMs, 50),
         (Param::RetireMs, 2000),
-        (Param::SpinCpus, spin),
-        (Param::SpinCpus, 0),
+        (Param::PollCpus, spin),
+        (Param::PollCpus, 0),
     ];
     for (param, value) in values {
         engine.set(param, value)?;
@@ -51,7 +51,7 @@ fn params_roundtrip() -> Check {
 
 fn params_defaults() -> Check {
     let engine = Engine::open()?;
-    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0);
     let threads = engine.get(Param::MaxThreads)?;
     check!(
         threads >= 4096,
@@ -92,13 +92,11 @@ fn params_bad() -> Check {
     for size in [0, 16, 23, 25, 32, u32::MAX] {
         bad.push((format!("size {size}"), ParamArg { size, ..good }));
     }
-    bad.push((
-        "reserved".into(),
-        ParamArg {
-            reserved: 1,
-            ..good
-        },
-    ));
+    bad.push(("len".into(), ParamArg { len: 1, ..good }));
+    let no_set = ParamArg::new(Param::PollCpus, 0);
+    for len in [0, 8193, u32::MAX] {
+        bad.push((format!("CPUs of {len} bytes"), ParamArg { len, ..no_set }));
+    }
     for (what, arg) in bad {
         for (name, request) in [("SET", abi::IOC_SET), ("GET", abi::IOC_GET)] {
             let ret = sys::ioctl_with(engine.fd(), request, &mut { arg });
@@ -111,9 +109,40 @@ fn params_bad() -> Check {
 fn params_bad_cpus() -> Check {
     let engine = Engine::open()?;
     // No machine for tests has 64 processors.
-    let ret = engine.try_set(Param::SpinCpus, 1 << 63);
-    check_eq!("SET SPIN_CPUS to CPU 63", ret, Err(Errno::EINVAL));
-    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 0);
+    let ret = engine.try_set(Param::PollCpus, 1 << 63);
+    check_eq!("SET POLL_CPUS to CPU 63", ret, Err(Errno::EINVAL));
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0);
+    check_eq!(
+        "SET POLLED_CPUS",
+        engine.try_set(Param::PolledCpus, 0),
+        Err(Errno::EINVAL)
+    );
+    // Sets of any length, most of them with CPUs that no machine has.
+    let mut set = [0u8; 1024];
+    let mut arg = ParamArg::new(Param::PollCpus, 0);
+    for len in [1, 7, 8, 9, 1024] {
+        for (last, expected) in [(0, Ok(0)), (0x80, Err(Errno::EINVAL))] {
+            set[len - 1] = last;
+            (arg.len, arg.value) = (len as u32, set.as_ptr() as u64);
+            let ret = sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut arg);
+            check_eq!(
+                format!("SET of {len} bytes, the last {last}"),
+                ret,
+                expected
+            );
+        }
+        set.fill(0xff);
+        let ret = sys::ioctl_with(engine.fd(), abi::IOC_GET, &mut arg);
+        check_eq!(format!("GET of {len} bytes"), ret, Ok(0));
+        check!(set[..len].iter().all(|&byte| byte == 0), "{set:?}");
+        check!(set[len..].iter().all(|&byte| byte == 0xff), "{set:?}");
+        set.fill(0);
+    }
+    arg.value = 8;
+    for (name, request) in [("SET", abi::IOC_SET), ("GET", abi::IOC_GET)] {
+        let ret = sys::ioctl_with(engine.fd(), request, &mut arg);
+        check_eq!(format!("{name} at a bad address"), ret, Err(Errno::EFAULT));
+    }
     let mut ring = engine.ring(1)?;
     check_ret!(
         "getpid",

@@ -111,7 +111,7 @@ fn many_blocked(pages: u32, count: usize) -> Check {
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, count);
         let slots = ring.post_blocked(&reads.calls())?;
-        engine.until_stats("all reads are blocked", |s| s.max_blocked >= count as u64)?;
+        engine.until_stats("all reads are blocked", |s| s.peak_blocked >= count as u64)?;
         let room = ring.capacity() - count;
         check_getpid(ring, room)?;
         check_getpid(ring, room)?;
@@ -141,7 +141,7 @@ fn thousand_blocked() -> Check {
     let slots = ring.post_all(&reads.calls());
     check_eq!("WAIT without sleeping", ring.wait(Policy::None), Ok(0));
     ring.until_taken(&slots)?;
-    engine.until_stats("all calls blocked", |s| s.max_blocked >= count as u64)?;
+    engine.until_stats("all calls blocked", |s| s.peak_blocked >= count as u64)?;
     for _ in 0..4 {
         check_getpid(&mut ring, 24)?;
     }
@@ -297,7 +297,7 @@ fn one_active_per_core() -> Check {
             reads.release(&to)?;
             ring.finish(&slots)?;
         }
-        let (active, cpus) = (engine.stats()?.max_active, limits::cpus() as u64);
+        let (active, cpus) = (engine.stats()?.peak_running, limits::cpus() as u64);
         check!(active >= 1, "nobody was ever active");
         check!(
             active <= cpus,

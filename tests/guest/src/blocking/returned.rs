@@ -81,7 +81,7 @@ fn behind_a_block(
     let slots = ring.post_all(&all);
     let opened = std::thread::scope(|scope| {
         let other = scope.spawn(|| -> Check<OwnedFd> {
-            engine.until_stats("the blocked owner", |stats| stats.max_blocked >= 1)?;
+            engine.until_stats("the blocked owner", |stats| stats.peak_blocked >= 1)?;
             let done = meanwhile(&slots);
             fifo.release().and_then(|end| done.map(|()| end))
         });

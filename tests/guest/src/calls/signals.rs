@@ -87,7 +87,7 @@ fn closed_while_blocked() -> Check {
         write_all(&to, &[1; 4096])?;
         let byte = [2u8];
         let slots = ring.post_blocked(&[call!(SYS_write, &to, byte.as_ptr(), 1)])?;
-        engine.until_stats("a blocked write", |stats| stats.max_blocked >= 1)?;
+        engine.until_stats("a blocked write", |stats| stats.peak_blocked >= 1)?;
         check_eq!("SIGPIPE before", signals::counted(), 0);
         drop(from);
         check_ret!(

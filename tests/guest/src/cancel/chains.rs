@@ -41,7 +41,7 @@ fn blocked_chain(
         write,
     ];
     let slots = ring.post_blocked(&chain)?;
-    engine.until_stats("the blocked read", |stats| stats.max_blocked >= 1)?;
+    engine.until_stats("the blocked read", |stats| stats.peak_blocked >= 1)?;
     Ok(slots)
 }
 

@@ -117,7 +117,7 @@ fn queued() -> Check {
         let reads = BlockedReads::new(&from, 8);
         let blocked = ring.post_blocked(&reads.calls())?;
         // Before they are, a thread might begin with what is posted now.
-        engine.until_stats("two blocked threads", |stats| stats.max_blocked >= 2)?;
+        engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
         let writes = ring.post_all(&[write_to(&into).asynchronous(); 12]);
         cancel_some(&mut ring, &mut latency, &writes)?;
         check_empty(&sink)?;
@@ -166,7 +166,7 @@ fn blocked() -> Check {
         let slots = ring.post_blocked(&calls)?;
         let count = engine.stats()?;
         engine.until_stats("all blocked", |stats| {
-            stats.max_blocked >= calls.len() as u64
+            stats.peak_blocked >= calls.len() as u64
         })?;
         for (&slot, what) in slots.iter().zip(&what) {
             check!(
@@ -218,7 +218,7 @@ fn all_blocked() -> Check {
 /// Posts one call and waits until it sleeps.
 fn post_sleeping(engine: &Engine, ring: &mut Ring, call: Call) -> Check<usize> {
     let slot = ring.post_blocked(&[call])?[0];
-    engine.until_stats("a blocked call", |stats| stats.max_blocked >= 1)?;
+    engine.until_stats("a blocked call", |stats| stats.peak_blocked >= 1)?;
     Ok(slot)
 }
 
@@ -278,7 +278,7 @@ fn inline_blocked() -> Check {
         let (fd, id) = (engine.fd(), ring.id);
         let got = std::thread::scope(|scope| {
             let other = scope.spawn(|| -> Check {
-                engine.until_stats("the blocked owner", |stats| stats.max_blocked >= 1)?;
+                engine.until_stats("the blocked owner", |stats| stats.peak_blocked >= 1)?;
                 check_eq!("CANCEL", engine::cancel(fd, id, slots[3]), Ok(0));
                 Ok(())
             });
@@ -383,7 +383,7 @@ fn by_other_thread() -> Check {
         let (from, _to) = pipe()?;
         let reads = BlockedReads::new(&from, 2);
         let slots = ring.post_blocked(&reads.calls())?;
-        engine.until_stats("two blocked calls", |stats| stats.max_blocked >= 2)?;
+        engine.until_stats("two blocked calls", |stats| stats.peak_blocked >= 2)?;
         let (fd, id) = (engine.fd(), ring.id);
         in_child(|| {
             check_eq!("by a child", engine::cancel(fd, id, 0), Err(Errno::EPERM));

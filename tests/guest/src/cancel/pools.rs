@@ -24,7 +24,7 @@ const POOL: u8 = 3;
 fn engine() -> Check<Engine> {
     let engine = Engine::open()?;
     engine.set(Param::MaxThreads, 2)?;
-    engine.set_pool(POOL.into(), Param::PoolActive, 1)?;
+    engine.set_pool(POOL.into(), Param::PoolConcurrency, 1)?;
     Ok(engine)
 }
 
@@ -69,7 +69,7 @@ fn pool_blocked() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     for pool in [1, 2] {
-        engine.set_pool(pool, Param::PoolActive, 1)?;
+        engine.set_pool(pool, Param::PoolConcurrency, 1)?;
     }
     let mut latency = Latency::default();
     for _ in 0..rounds(3) {

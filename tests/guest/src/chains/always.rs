@@ -142,7 +142,7 @@ fn always_after_cancel() -> Check {
 
         // Blocked in its call.
         let slots = ring.post_blocked(&blocking_chain(&path, &reads))?;
-        engine.until_stats("the blocked read", |stats| stats.max_blocked >= 1)?;
+        engine.until_stats("the blocked read", |stats| stats.peak_blocked >= 1)?;
         check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
         check_closed(&mut ring, &slots, EINTR, REASON_NONE)?;
 
@@ -157,7 +157,7 @@ fn always_after_cancel() -> Check {
         let (other, to) = pipe()?;
         let holds = BlockedReads::new(&other, 4);
         let held = ring.post_blocked(&holds.calls())?;
-        engine.until_stats("two blocked threads", |stats| stats.max_blocked >= 2)?;
+        engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
         let slots = ring.post_blocked(&blocking_chain(&path, &reads))?;
         check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
         holds.release(&to)?;

@@ -55,7 +55,7 @@ fn goes_on_elsewhere() -> Check {
     let time = [0u64, 100_000];
     for mode in [Mode::Kick, Mode::Async] {
         let (engine, mut ring) = mode.start(1)?;
-        engine.set(Param::PoolActive, 1)?;
+        engine.set(Param::PoolConcurrency, 1)?;
         let sleep = linked(call!(SYS_nanosleep, time.as_ptr(), 0));
         let pair = [sleep, call!(SYS_getpid)];
         for _ in 0..rounds(30) {

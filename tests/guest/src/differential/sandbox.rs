@@ -166,7 +166,7 @@ pub fn engine(way: Way) -> Check<Option<(Engine, Ring)>> {
     let none = way == Way::Plain && matches!(try_open(), Err(nix::errno::Errno::ENOENT));
     let engine = if none { None } else { Some(mode.start(1)?) };
     if let (Way::Pool, Some((engine, _))) = (way, &engine) {
-        let mut arg = abi::ParamArg::new(Param::PoolActive, 1);
+        let mut arg = abi::ParamArg::new(Param::PoolConcurrency, 1);
         arg.pool = 1;
         let set = sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut arg);
         ok!("SET of pool 1", set);

@@ -245,7 +245,7 @@ impl Flight {
             Load::Looping => engine.set(Param::LoopMax, MAX_ROUNDS)?,
             Load::Pools => {
                 engine.set_pool(1, Param::PoolNice, 5)?;
-                engine.set_pool(2, Param::PoolActive, 1)?;
+                engine.set_pool(2, Param::PoolConcurrency, 1)?;
             }
             _ => {}
         }
@@ -255,7 +255,7 @@ impl Flight {
         ring.until_taken(&slots)?;
         let mut posted: Vec<_> = slots.into_iter().zip(expect).collect();
         if state.load == Load::Queued {
-            engine.until_stats("two blocked threads", |stats| stats.max_blocked >= 2)?;
+            engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
             // Nobody is told about these.
             let more = ring.post_all(&[call!(SYS_getpid); 6]);
             posted.extend(more.into_iter().map(|slot| (slot, Expect::Pid)));
@@ -298,7 +298,7 @@ impl Flight {
             Load::Cancelling | Load::Running | Load::Queued => return Ok(()),
         };
         self.engine
-            .until_stats("blocked calls", |stats| stats.max_blocked >= want)?;
+            .until_stats("blocked calls", |stats| stats.peak_blocked >= want)?;
         Ok(())
     }
 

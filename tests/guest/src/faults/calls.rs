@@ -8,7 +8,7 @@ use nix::errno::Errno::{self, EAGAIN, EFAULT, ENOENT, ENOMEM};
 use super::{check_outcome, check_sound, close_both, one_page, swept};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{self, Cancel, Param, ParamArg, Policy, PoolStats, Wait};
-use crate::kit::engine::{Engine, query, try_open};
+use crate::kit::engine::{self, Engine, query, try_open};
 use crate::kit::fault::{Faults, sweep};
 use crate::kit::limits::spin_cpu;
 use crate::kit::ring::{Call, Done, Ring};
@@ -221,38 +221,33 @@ fn set() -> Check {
     check!(eventfd >= 0, "eventfd2: {}", Ret(eventfd));
     let eventfd = sys::own(eventfd as i32);
     let values = [
-        (Param::SpinCpus, 0, 1u64 << spin_cpu()),
+        (Param::PollCpus, 0, 1u64 << spin_cpu()),
         (Param::IdleNs, 0, 1000),
         (Param::MaxThreads, 0, 64),
         (Param::RetireMs, 0, 100),
-        (Param::Eventfd, 0, eventfd.as_raw_fd() as u64),
-        (Param::SpinAuto, 0, 1),
+        (Param::ExtraPollers, 0, 1),
         (Param::Order, 0, 1),
         (Param::LoopMax, 0, 9),
         (Param::PoolCpus, 3, 1),
-        (Param::PoolActive, 4, 1),
+        (Param::PoolConcurrency, 4, 1),
         (Param::PoolNice, 5, 5),
     ];
     // A new engine has no thread that could poll: SET makes one.
     let count = sweep(
         Engine::open,
-        |engine| engine.try_set(Param::SpinCpus, 1 << spin_cpu()),
+        |engine| engine.try_set(Param::PollCpus, 1 << spin_cpu()),
         |engine, outcome, injected| {
             check_outcome(&outcome, injected, &[ENOMEM, EFAULT, EAGAIN])?;
             if outcome.is_err() {
-                check_eq!("SPIN_CPUS after a failure", engine.get(Param::SpinCpus)?, 0);
+                check_eq!("POLL_CPUS after a failure", engine.get(Param::PollCpus)?, 0);
             }
             let mut ring = engine.ring(1)?;
             check_sound(&engine, &mut ring)
         },
     )?;
-    swept("SET SPIN_CPUS of a new engine", count, 10)?;
+    swept("SET POLL_CPUS of a new engine", count, 10)?;
     for (param, pool, value) in values {
-        let arg = ParamArg {
-            pool,
-            ..ParamArg::new(param, value)
-        };
-        let set = |engine: &Engine| sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut { arg });
+        let set = |engine: &Engine| engine::set(engine.fd(), pool, param, value);
         check_eq!(format!("SET {param:?}"), set(&Engine::open()?), Ok(0));
         let count = sweep(
             one_page,
@@ -267,7 +262,17 @@ fn set() -> Check {
         .map_err(|failure| failure.within(format_args!("SET {param:?}")))?;
         swept(&format!("SET {param:?}"), count, 1)?;
     }
-    Ok(())
+    let count = sweep(
+        one_page,
+        |(engine, _)| engine.try_set_eventfd(eventfd.as_raw_fd()),
+        |(engine, mut ring), outcome, injected| {
+            check_outcome(&outcome, injected, &[EFAULT])?;
+            check_sound(&engine, &mut ring)?;
+            engine.set_eventfd(&eventfd)?;
+            check_sound(&engine, &mut ring)
+        },
+    )?;
+    swept("EVENTFD", count, 1)
 }
 
 /// A call that changes nothing and allocates little.

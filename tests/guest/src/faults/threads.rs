@@ -154,7 +154,7 @@ fn polling_core() -> Check {
     for n in 1..=4 {
         let (engine, mut ring) = one_page()?;
         engine.set(Param::IdleNs, 1_000_000)?;
-        engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+        engine.set(Param::PollCpus, 1 << spin_cpu())?;
         ring.mode = Mode::Spin;
         check_ret!(
             "getpid",
@@ -194,7 +194,7 @@ fn work_in_rain(mode: Mode, random_calls: u32, succeeded: &AtomicU32) -> Check {
         return Ok(());
     };
     if mode == Mode::Spin {
-        let _ = engine.try_set(Param::SpinCpus, 1 << spin_cpu());
+        let _ = engine.try_set(Param::PollCpus, 1 << spin_cpu());
     }
     let Ok(registered) = engine.register(1) else {
         return Ok(());

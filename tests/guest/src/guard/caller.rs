@@ -118,7 +118,7 @@ fn signalfd_blocked() -> Check {
         let mut info = [0u8; 128];
         let call = call!(SYS_read, fd, info.as_mut_ptr(), 128);
         let slots = ring.post_blocked(&path.entries(call))?;
-        engine.until_stats("a blocked read", |stats| stats.max_blocked >= 1)?;
+        engine.until_stats("a blocked read", |stats| stats.peak_blocked >= 1)?;
         if let Some(other) = other {
             signals::send(other, SIGNAL);
         }

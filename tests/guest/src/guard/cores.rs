@@ -94,7 +94,9 @@ fn core_of_owner() -> Check {
             let (from, _to) = pipe()?;
             let reads = BlockedReads::new(&from, CALLS);
             ring.post_blocked(&reads.calls())?;
-            engine.until_stats("blocked reads", |stats| stats.max_blocked as usize >= CALLS)?;
+            engine.until_stats("blocked reads", |stats| {
+                stats.peak_blocked as usize >= CALLS
+            })?;
             link.ready();
             signals::send(sys::gettid(), libc::SIGSEGV);
             link.wait_go()

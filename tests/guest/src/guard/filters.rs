@@ -237,7 +237,7 @@ fn handed_off() -> Check {
         let done = std::thread::scope(|scope| {
             let other = scope.spawn(|| -> Check {
                 engine.until_stats("two calls that have blocked", |stats| {
-                    stats.max_blocked >= 2
+                    stats.peak_blocked >= 2
                 })?;
                 ok!("seccomp", seccomp::install(CALL, ERRNO, true));
                 // The thread's first: it goes on with what is behind.

@@ -177,7 +177,7 @@ fn affinity_of_program() -> Check {
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, 8);
         let slots = ring.post_blocked(&reads.calls())?;
-        engine.until_stats("blocked reads", |stats| stats.max_blocked >= 8)?;
+        engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 8)?;
         // A spare too, which has settled when it idles.
         ring.run(call!(SYS_getppid).asynchronous())?;
         for tid in threads() {
@@ -207,7 +207,7 @@ fn limit_of_new_user() -> Check {
         let reads = BlockedReads::new(&from, 4 * MOST);
         let slots = ring.post_all(&reads.calls());
         ring.kicked()?;
-        engine.until_stats("blocked reads", |stats| stats.max_blocked >= 2)?;
+        engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 2)?;
         // Results of reads that nobody can execute: no more threads are made.
         let waited = ring.wait_for(Policy::Any, 0, std::time::Duration::from_secs(2));
         let count = threads().len();
@@ -346,7 +346,7 @@ fn traced_thread() -> Check {
             let (from, to) = pipe()?;
             let reads = BlockedReads::new(&from, 2);
             let slots = ring.post_blocked(&reads.calls())?;
-            engine.until_stats("blocked reads", |stats| stats.max_blocked >= 2)?;
+            engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 2)?;
             link.ready();
             link.wait_go()?;
             reads.release(&to)?;

@@ -84,7 +84,7 @@ impl Path {
 }
 
 fn make_pool(engine: &Engine) -> Result<u64, nix::errno::Errno> {
-    let mut arg = abi::ParamArg::new(Param::PoolActive, 2);
+    let mut arg = abi::ParamArg::new(Param::PoolConcurrency, 2);
     arg.pool = 1;
     sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut arg)
 }

@@ -106,7 +106,7 @@ const READS: usize = 4;
 fn post_and_end(engine: &Engine, calls: &[Call]) -> Check<(i32, usize)> {
     let mut ring = engine.ring(1)?;
     ring.post_blocked(calls)?;
-    engine.until_stats("blocked reads", |stats| stats.max_blocked >= READS as u64)?;
+    engine.until_stats("blocked reads", |stats| stats.peak_blocked >= READS as u64)?;
     Ok((sys::gettid(), ring.leak().0 as usize))
 }
 
@@ -149,7 +149,7 @@ fn stale_restart() -> Check {
             engine.set(Param::MaxThreads, 2)?;
             let nap = ring.post_blocked(&[call!(SYS_nanosleep, time.as_ptr(), 0)])?;
             until("a call that sleeps", || {
-                engine.stats().is_ok_and(|stats| stats.max_blocked >= 1)
+                engine.stats().is_ok_and(|stats| stats.peak_blocked >= 1)
             })?;
             ok!("CANCEL", ring.cancel(nap[0]));
             let ended = ring.finish(&nap)?[0].result;

@@ -58,11 +58,11 @@ pub fn random_wait(fd: RawFd, id: u32, random: &mut Random) {
 /// WAIT_FAST or the call of its own, which do the same. Without time limits only what cannot
 /// sleep: the arguments are never those of ANY, SOME, ALL and ADAPTIVE for a small number.
 pub fn random_wait_fast(fd: RawFd, id: u32, random: &mut Random) {
-    let mut arg = abi::wait_fast_arg(id & 0xffff, Policy::None as u32, 0);
+    let mut arg = abi::wait_fast_arg(id, Policy::None as u32, 0);
     match random.below(8) {
-        0 => arg |= (random.below(11) + 5) << 16,
-        1 => arg |= random.word() & 0xfff0_0000,
-        2 => arg |= random.word() << 32,
+        0 => arg |= (random.below(251) + 5) << 32,
+        1 => arg |= random.word() & 0xffff_0000,
+        2 => arg |= random.word() << 40,
         _ => {}
     }
     if random.below(2) == 0 {
@@ -79,18 +79,27 @@ pub fn random_param(fd: RawFd, random: &mut Random) {
     if arg.param >= Param::PoolCpus as u32 {
         arg.pool = random.below(20) as u32;
     }
+    let mut cpus = [0u8; 64];
+    if [Param::PollCpus, Param::PolledCpus, Param::PoolCpus]
+        .map(|p| p as u32)
+        .contains(&arg.param)
+    {
+        cpus[0] = random.below(4) as u8;
+        cpus[random.below(64) as usize] |= u8::from(random.below(16) == 0);
+        (arg.len, arg.value) = (random.below(65) as u32, cpus.as_mut_ptr() as u64);
+    }
     match arg.param {
         1 => arg.value %= 1_000_000,
         2 if random.below(4) != 0 => arg.value = 1 + random.below(64),
         3 => arg.value %= 2_000,
-        7 if random.below(16) != 0 => arg.value = 1 + random.below(16),
+        6 if random.below(16) != 0 => arg.value = 1 + random.below(16),
         10 => arg.value = arg.value.wrapping_sub(4),
         _ => {}
     }
     match random.below(64) {
         0 => arg.size = some_value(random) as u32,
         1 => arg.pool = some_value(random) as u32,
-        2 => arg.reserved = some_value(random) as u32,
+        2 => arg.len = some_value(random) as u32,
         3 => arg.param = some_value(random) as u32,
         _ => {}
     }

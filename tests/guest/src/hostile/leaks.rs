@@ -137,7 +137,7 @@ fn own_words_only() -> Check {
         let mut ring = Ring::map(engine.fd(), &registered)?;
         ring.mode = mode;
         if mode == Mode::Spin {
-            engine.set(crate::kit::abi::Param::SpinCpus, 1 << limits::spin_cpu())?;
+            engine.set(crate::kit::abi::Param::PollCpus, 1 << limits::spin_cpu())?;
         }
         let target = Target::new(ring.base().0, &registered);
         let mut buffer = [0u8; 64];

@@ -30,7 +30,7 @@ pub fn scribbled(mode: Mode, scribblers: &[Scribble], random: &mut Random) -> Ch
     let registered = ok!("REGISTER", engine.register(2));
     let mut ring = crate::kit::ring::Ring::map(engine.fd(), &registered)?;
     if mode == Mode::Spin {
-        engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+        engine.set(Param::PollCpus, 1 << spin_cpu())?;
     }
     let target = Target::new(ring.base().0, &registered);
     // Only harmless calls with harmless arguments to begin with.

@@ -7,7 +7,7 @@
 use std::mem::{align_of, offset_of, size_of};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 pub const PAGE_SIZE: usize = 4096;
 pub const PAGE_ENTRIES: usize = 64;
 pub const MAX_PAGES: u32 = 64;
@@ -120,6 +120,8 @@ pub struct Wait {
     pub min: u32,
     pub timeout_ns: u64,
     pub linger_ns: u64,
+    pub flags: u32,
+    pub reserved: u32,
 }
 
 impl Wait {
@@ -131,30 +133,39 @@ impl Wait {
             min: 0,
             timeout_ns: 0,
             linger_ns: 0,
+            flags: 0,
+            reserved: 0,
         }
     }
 }
 
 /// The argument of `FLEXSC_IOC_WAIT_FAST`.
 pub const fn wait_fast_arg(id: u32, policy: u32, min: u32) -> u64 {
-    ((min as u64) << 32) | ((policy as u64) << 16) | id as u64
+    ((min as u64) << 40) | ((policy as u64) << 32) | id as u64
 }
 
 /// `enum flexsc_param_id`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Param {
-    SpinCpus = 0,
+    PollCpus = 0,
     IdleNs = 1,
     MaxThreads = 2,
     RetireMs = 3,
-    Eventfd = 4,
-    SpinAuto = 5,
-    Order = 6,
-    LoopMax = 7,
+    ExtraPollers = 4,
+    Order = 5,
+    LoopMax = 6,
+    PolledCpus = 7,
     PoolCpus = 8,
-    PoolActive = 9,
+    PoolConcurrency = 9,
     PoolNice = 10,
+}
+
+impl Param {
+    /// Is its value a set of CPUs?
+    pub const fn is_cpu_set(self) -> bool {
+        matches!(self, Param::PollCpus | Param::PolledCpus | Param::PoolCpus)
+    }
 }
 
 /// `struct flexsc_param`
@@ -164,7 +175,7 @@ pub struct ParamArg {
     pub size: u32,
     pub param: u32,
     pub pool: u32,
-    pub reserved: u32,
+    pub len: u32,
     pub value: u64,
 }
 
@@ -174,7 +185,7 @@ impl ParamArg {
             size: size_of::<ParamArg>() as u32,
             param: param as u32,
             pool: 0,
-            reserved: 0,
+            len: 0,
             value,
         }
     }
@@ -194,22 +205,22 @@ pub struct Stats {
     pub kicks: u64,
     pub waits: u64,
     pub sleeps: u64,
-    pub spin_rounds: u64,
-    pub spin_sleeps: u64,
+    pub idle_polls: u64,
+    pub poller_sleeps: u64,
     pub threads: u64,
     pub threads_idle: u64,
     pub threads_created: u64,
     pub threads_retired: u64,
     pub create_failed: u64,
-    pub max_active: u64,
-    pub max_blocked: u64,
+    pub peak_running: u64,
+    pub peak_blocked: u64,
     pub pages: u64,
     pub cancels: u64,
     pub chains: u64,
     pub loop_rounds: u64,
-    pub spin_cpus: u64,
-    pub recruited: u64,
-    pub released: u64,
+    pub pollers: u64,
+    pub pollers_recruited: u64,
+    pub pollers_released: u64,
     pub pools: u64,
 }
 
@@ -220,7 +231,7 @@ pub struct PoolStats {
     pub size: u32,
     pub pool: u32,
     pub cpus: u64,
-    pub active_limit: u64,
+    pub concurrency: u64,
     pub nice: u64,
     pub executed: u64,
     pub handoffs: u64,
@@ -229,9 +240,9 @@ pub struct PoolStats {
     pub threads_created: u64,
     pub threads_retired: u64,
     pub create_failed: u64,
-    pub max_active: u64,
-    pub max_blocked: u64,
-    pub active: u64,
+    pub peak_running: u64,
+    pub peak_blocked: u64,
+    pub running: u64,
     pub blocked: u64,
     pub queued: u64,
 }
@@ -260,19 +271,22 @@ const _: () = {
     assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
     assert!(offset_of!(Entry, args) == 8 && offset_of!(Entry, result) == 56);
     assert!(size_of::<Ctrl>() == 128 && offset_of!(Ctrl, taken) == 64);
-    assert!(size_of::<Register>() == 56 && size_of::<Wait>() == 32);
+    assert!(size_of::<Register>() == 56 && size_of::<Wait>() == 40);
     assert!(
         size_of::<PoolStats>() == 128 && size_of::<Cancel>() == 16 && size_of::<Eventfd>() == 16
     );
     assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 208);
 };
 
+/// `flexsc_eventfd.id`: all registrations.
+pub const ALL: u32 = u32::MAX;
+
 const WRITE: u32 = 1;
 const READ: u32 = 2;
 
-/// `_IOC(direction, 0xF5, nr, size)`
+/// `_IOC(direction, 0xDA, nr, size)`
 pub const fn ioc(direction: u32, nr: u32, size: usize) -> u32 {
-    (direction << 30) | ((size as u32) << 16) | (0xF5 << 8) | nr
+    (direction << 30) | ((size as u32) << 16) | (0xDA << 8) | nr
 }
 
 pub const IOC_REGISTER: u32 = ioc(READ | WRITE, 0, size_of::<Register>());

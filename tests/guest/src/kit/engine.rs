@@ -2,11 +2,12 @@
 //! One open `/dev/flexsc`.
 
 use std::ffi::CStr;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::abi::{self, Cancel, Param, ParamArg, PoolStats, Register, Stats};
+use super::abi::{self, Cancel, Eventfd, Param, ParamArg, PoolStats, Register};
 use super::ring::Ring;
 use super::{sys, until};
 use crate::check::Check;
@@ -26,12 +27,57 @@ pub fn try_open() -> Result<Engine, Errno> {
 
 /// QUERY through any descriptor.
 pub fn query(fd: RawFd) -> Result<Stats, Errno> {
-    let mut stats = Stats {
-        size: size_of::<Stats>() as u32,
-        ..Stats::default()
+    let mut counts = abi::Stats {
+        size: size_of::<abi::Stats>() as u32,
+        ..abi::Stats::default()
     };
-    sys::ioctl_with(fd, abi::IOC_QUERY, &mut stats)?;
-    Ok(stats)
+    sys::ioctl_with(fd, abi::IOC_QUERY, &mut counts)?;
+    let polled_cpus = get(fd, 0, Param::PolledCpus)?;
+    Ok(Stats {
+        counts,
+        polled_cpus,
+    })
+}
+
+/// What QUERY counts, and the CPUs that are polled.
+#[derive(Clone, Copy, Debug)]
+pub struct Stats {
+    counts: abi::Stats,
+    pub polled_cpus: u64,
+}
+
+impl Deref for Stats {
+    type Target = abi::Stats;
+
+    fn deref(&self) -> &abi::Stats {
+        &self.counts
+    }
+}
+
+/// SET through any descriptor. Sets of CPUs are passed as a mask of 64.
+pub fn set(fd: RawFd, pool: u32, param: Param, mut value: u64) -> Result<u64, Errno> {
+    let mut arg = ParamArg::new(param, value);
+    arg.pool = pool;
+    if param.is_cpu_set() {
+        arg.len = size_of::<u64>() as u32;
+        arg.value = std::ptr::from_mut(&mut value) as u64;
+    }
+    sys::ioctl_with(fd, abi::IOC_SET, &mut arg)
+}
+
+/// GET through any descriptor, as [`set`].
+pub fn get(fd: RawFd, pool: u32, param: Param) -> Result<u64, Errno> {
+    let mut mask = u64::MAX;
+    let mut arg = ParamArg::new(param, u64::MAX);
+    arg.pool = pool;
+    if param.is_cpu_set() {
+        arg.len = size_of::<u64>() as u32;
+        arg.value = std::ptr::from_mut(&mut mask) as u64;
+        sys::ioctl_with(fd, abi::IOC_GET, &mut arg)?;
+        return Ok(mask);
+    }
+    sys::ioctl_with(fd, abi::IOC_GET, &mut arg)?;
+    Ok(arg.value)
 }
 
 /// REGISTER through any descriptor.
@@ -108,14 +154,30 @@ impl Engine {
 
     /// SET.
     pub fn try_set(&self, param: Param, value: u64) -> Result<u64, Errno> {
-        sys::ioctl_with(self.fd(), abi::IOC_SET, &mut ParamArg::new(param, value))
+        set(self.fd(), 0, param, value)
+    }
+
+    /// EVENTFD for all registrations; -1 for none.
+    pub fn try_set_eventfd(&self, fd: RawFd) -> Result<u64, Errno> {
+        let mut arg = Eventfd {
+            size: size_of::<Eventfd>() as u32,
+            id: abi::ALL,
+            fd,
+            flags: 0,
+        };
+        sys::ioctl_with(self.fd(), abi::IOC_EVENTFD, &mut arg)
+    }
+
+    /// The same, which has to succeed.
+    pub fn set_eventfd(&self, eventfd: &OwnedFd) -> Check {
+        let ret = self.try_set_eventfd(eventfd.as_raw_fd());
+        check_eq!("EVENTFD", ret, Ok(0));
+        Ok(())
     }
 
     /// SET of a parameter of a pool.
     pub fn try_set_pool(&self, pool: u32, param: Param, value: i64) -> Result<u64, Errno> {
-        let mut arg = ParamArg::new(param, value as u64);
-        arg.pool = pool;
-        sys::ioctl_with(self.fd(), abi::IOC_SET, &mut arg)
+        set(self.fd(), pool, param, value as u64)
     }
 
     /// SET of a parameter of a pool that has to succeed.
@@ -128,10 +190,7 @@ impl Engine {
 
     /// GET of a parameter of a pool.
     pub fn try_get_pool(&self, pool: u32, param: Param) -> Result<i64, Errno> {
-        let mut arg = ParamArg::new(param, u64::MAX);
-        arg.pool = pool;
-        sys::ioctl_with(self.fd(), abi::IOC_GET, &mut arg)?;
-        Ok(arg.value as i64)
+        get(self.fd(), pool, param).map(|value| value as i64)
     }
 
     /// QUERY_POOL.
@@ -179,9 +238,8 @@ impl Engine {
 
     /// GET.
     pub fn get(&self, param: Param) -> Check<u64> {
-        let mut arg = ParamArg::new(param, u64::MAX);
-        match sys::ioctl_with(self.fd(), abi::IOC_GET, &mut arg) {
-            Ok(_) => Ok(arg.value),
+        match get(self.fd(), 0, param) {
+            Ok(value) => Ok(value),
             Err(error) => fail!("GET {param:?}: {error:?}"),
         }
     }

@@ -31,7 +31,7 @@ impl Mode {
         ring.mode = self;
         if self == Mode::Spin {
             engine.set(Param::IdleNs, 20_000_000)?;
-            engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+            engine.set(Param::PollCpus, 1 << spin_cpu())?;
         }
         Ok((engine, ring))
     }

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use flexsc::{
-    Chain, Completion, Engine, Error, Order, Pages, Param, PoolParam, Reason, Slots, Wait, abi,
-    calls,
+    Chain, Completion, CpuSet, Engine, Error, Order, Pages, Param, PoolParam, Reason, Slots, Wait,
+    abi, calls,
 };
 
 use super::{drain, one, open, register, stage};
@@ -240,7 +240,9 @@ fn chain_refused() -> Check {
 
 fn blocked(engine: &Engine, count: u64) -> Check {
     until("blocked calls", || {
-        engine.stats().is_ok_and(|stats| stats.max_blocked >= count)
+        engine
+            .stats()
+            .is_ok_and(|stats| stats.peak_blocked >= count)
     })
 }
 
@@ -335,9 +337,17 @@ fn pools() -> Check {
         Err(Error::NoPool(3))
     );
     ok!("nice", engine.set_pool(3, PoolParam::Nice, 5));
-    ok!("active", engine.set_pool(3, PoolParam::Active, 1));
+    ok!("concurrency", engine.set_pool(3, PoolParam::Concurrency, 1));
     check_eq!("nice", engine.pool(3, PoolParam::Nice), Ok(5));
-    check_eq!("active", engine.pool(3, PoolParam::Active), Ok(1));
+    check_eq!("concurrency", engine.pool(3, PoolParam::Concurrency), Ok(1));
+    let one = CpuSet::from_iter([0]);
+    ok!("CPUs", engine.set_pool_cpus(3, &one));
+    check_eq!("CPUs", engine.pool_cpus(3), Ok(one));
+    check_eq!(
+        "CPUs of no pool",
+        engine.pool_cpus(4),
+        Err(Error::NoPool(4))
+    );
     let value = -21_i64 as u64;
     check_eq!(
         "nice -21",
@@ -358,7 +368,7 @@ fn pools() -> Check {
     let stats = ok!("pool_stats", engine.pool_stats(3));
     check_eq!("executed", stats.executed, 10);
     check_eq!("nice", stats.nice as i64, 5);
-    check_eq!("active limit", stats.active_limit, 1);
+    check_eq!("active limit", stats.concurrency, 1);
     check!(
         ok!("stats", engine.stats()).pools >= 2,
         "pools are not counted"

@@ -117,7 +117,7 @@ fn ended_while_polled() -> Check {
         engine.set(Param::IdleNs, 10_000_000_000)?;
         let mut ring = engine.ring(1)?;
         let base = (process::areas(), process::pinned_kib());
-        engine.set(Param::SpinCpus, 1 << spin_cpu())?;
+        engine.set(Param::PollCpus, 1 << spin_cpu())?;
         for _ in 0..rounds(5) {
             let other = engine.ring(64)?;
             until("a core that polls", || !other.needs_kick())?;
@@ -377,7 +377,7 @@ fn many_threads() -> Check {
         let reads = BlockedReads::new(&from, count);
         ring.post_blocked(&reads.calls())?;
         engine.until_stats("all calls blocked", |stats| {
-            stats.max_blocked >= count as u64
+            stats.peak_blocked >= count as u64
         })?;
         ok!("munmap", ring.unmap());
         drop(engine);

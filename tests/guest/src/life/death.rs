@@ -144,7 +144,7 @@ fn owner_thread_ends() -> Check {
                 let mut ring = engine.ring(1)?;
                 ring.post_blocked(&reads.calls())?;
                 // What has not begun when its owner ends is not made any more.
-                engine.until_stats("20 blocked reads", |s| s.max_blocked >= 20)?;
+                engine.until_stats("20 blocked reads", |s| s.peak_blocked >= 20)?;
                 ring.post(call!(SYS_getpid));
                 Ok(ring.id)
             });

@@ -52,7 +52,7 @@ fn until_all(engine: &Engine, what: &str, good: impl Fn(i32) -> bool) -> Check {
 fn made_by_set() -> Check {
     let params = [
         (Param::PoolCpus, 0),
-        (Param::PoolActive, 1),
+        (Param::PoolConcurrency, 1),
         (Param::PoolNice, 3),
     ];
     for (param, value) in params {
@@ -88,10 +88,10 @@ fn sixteen() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     for pool in 1..16 {
-        engine.set_pool(pool, Param::PoolActive, 0)?;
+        engine.set_pool(pool, Param::PoolConcurrency, 0)?;
     }
     check_eq!("pools", engine.stats()?.pools, 16);
-    let over = engine.try_set_pool(16, Param::PoolActive, 0);
+    let over = engine.try_set_pool(16, Param::PoolConcurrency, 0);
     check_eq!("SET of pool 16", over, Err(Errno::EINVAL));
     let calls: Vec<_> = (0..64)
         .map(|n| call!(SYS_getpid).in_pool(n as u8 % 16))
@@ -120,13 +120,13 @@ fn bad_values() -> Check {
         (16, Param::PoolCpus, 0),
         (u32::MAX, Param::PoolNice, 0),
         (3, Param::PoolCpus, i64::MIN),
-        (3, Param::PoolActive, -1),
-        (3, Param::PoolActive, 1 << 32),
+        (3, Param::PoolConcurrency, -1),
+        (3, Param::PoolConcurrency, 1 << 32),
         (3, Param::PoolNice, 20),
         (3, Param::PoolNice, -21),
         (3, Param::PoolNice, 1 << 32),
         (3, Param::IdleNs, 5),
-        (3, Param::SpinCpus, 0),
+        (3, Param::PollCpus, 0),
     ];
     for (pool, param, value) in bad {
         check_eq!(
@@ -173,18 +173,23 @@ fn first_pool() -> Check {
     let engine = Engine::open()?;
     let mine = cpu::allowed(sys::gettid()).unwrap_or(0);
     let stats = engine.pool(0)?;
-    check_eq!("CPUs", stats.cpus & 0xffff_ffff, mine);
-    check_eq!("nice", Some(stats.nice as i64), cpu::nice(sys::gettid()));
-    check_eq!("limit", stats.active_limit, limits::cpus() as u64);
     check_eq!(
-        "POOL_ACTIVE",
-        engine.try_get_pool(0, Param::PoolActive),
+        "CPUs",
+        engine.try_get_pool(0, Param::PoolCpus),
+        Ok(mine as i64)
+    );
+    check_eq!("number of CPUs", stats.cpus, mine.count_ones().into());
+    check_eq!("nice", Some(stats.nice as i64), cpu::nice(sys::gettid()));
+    check_eq!("limit", stats.concurrency, limits::cpus() as u64);
+    check_eq!(
+        "POOL_CONCURRENCY",
+        engine.try_get_pool(0, Param::PoolConcurrency),
         Ok(0)
     );
-    engine.set_pool(0, Param::PoolActive, 1)?;
-    check_eq!("limit", engine.pool(0)?.active_limit, 1);
-    engine.set_pool(0, Param::PoolActive, 1000)?;
-    check_eq!("limit", engine.pool(0)?.active_limit, limits::cpus() as u64);
+    engine.set_pool(0, Param::PoolConcurrency, 1)?;
+    check_eq!("limit", engine.pool(0)?.concurrency, 1);
+    engine.set_pool(0, Param::PoolConcurrency, 1000)?;
+    check_eq!("limit", engine.pool(0)?.concurrency, limits::cpus() as u64);
     check_eq!("pools", engine.stats()?.pools, 1);
     Ok(())
 }
@@ -215,10 +220,10 @@ fn cpus() -> Check {
     for mask in [0b10, 0b01, 0b11, 0b10] {
         engine.set_pool(1, Param::PoolCpus, mask)?;
         check_eq!("GET", engine.try_get_pool(1, Param::PoolCpus), Ok(mask));
-        check_eq!("CPUs", engine.pool(1)?.cpus, mask as u64);
+        check_eq!("CPUs", engine.pool(1)?.cpus, mask.count_ones().into());
         check_eq!(
             "limit",
-            engine.pool(1)?.active_limit,
+            engine.pool(1)?.concurrency,
             u64::from(mask.count_ones())
         );
         until_allowed(&engine, mask as u64)?;
@@ -236,7 +241,7 @@ fn cpus_of_opener() -> Check {
     engine.set_pool(1, Param::PoolCpus, 0b01)?;
     until_allowed(&engine, 0b01)?;
     engine.set_pool(1, Param::PoolCpus, 0)?;
-    check_eq!("CPUs", engine.pool(1)?.cpus, 0b10);
+    check_eq!("CPUs", engine.try_get_pool(1, Param::PoolCpus), Ok(0b10));
     until_allowed(&engine, 0b10)?;
     check_ran(0b10)
 }
@@ -301,18 +306,18 @@ fn thread_limit() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     engine.set(Param::MaxThreads, 3)?;
-    engine.set_pool(1, Param::PoolActive, 0)?;
-    engine.set_pool(2, Param::PoolActive, 0)?;
+    engine.set_pool(1, Param::PoolConcurrency, 0)?;
+    engine.set_pool(2, Param::PoolConcurrency, 0)?;
     check_eq!("threads", engine.stats()?.threads, 3);
     for _ in 0..3 {
-        let over = engine.try_set_pool(3, Param::PoolActive, 0);
+        let over = engine.try_set_pool(3, Param::PoolConcurrency, 0);
         check_eq!("SET of a fourth pool", over, Err(Errno::EAGAIN));
         let query = engine.try_pool(3).map(|_| ());
         check_eq!("QUERY_POOL of it", query, Err(Errno::ENOENT));
     }
     check_eq!("pools", engine.stats()?.pools, 3);
     engine.set(Param::MaxThreads, 100)?;
-    engine.set_pool(3, Param::PoolActive, 0)?;
+    engine.set_pool(3, Param::PoolConcurrency, 0)?;
     let calls = [1, 2, 3].map(|pool| call!(SYS_getpid).in_pool(pool));
     for done in ring.run_all(&calls)? {
         check_ret!("getpid", done.result, std::process::id());
@@ -325,13 +330,13 @@ fn limited(limit: impl FnOnce() -> Check, lift: impl FnOnce() -> Check) -> Check
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     limit()?;
-    let over = engine.try_set_pool(1, Param::PoolActive, 0);
+    let over = engine.try_set_pool(1, Param::PoolConcurrency, 0);
     check_eq!("SET of a new pool", over, Err(Errno::EAGAIN));
     check_eq!("pools", engine.stats()?.pools, 1);
     let refused = ring.run(call!(SYS_getpid).in_pool(1))?;
     check_ret!("an entry for it", refused.result, -libc::EINVAL);
     lift()?;
-    engine.set_pool(1, Param::PoolActive, 0)?;
+    engine.set_pool(1, Param::PoolConcurrency, 0)?;
     let done = ring.run(call!(SYS_getpid).in_pool(1))?;
     check_ret!("getpid", done.result, std::process::id());
     Ok(())
@@ -386,9 +391,12 @@ fn cpuset() -> Check {
         until_allowed(&engine, 0b11)?;
         group.write("cpuset.cpus", "0")?;
         until_allowed(&engine, 0b01)?;
-        let stats =
-            engine.until_pool(1, "one active thread on one CPU", |s| s.active_limit == 1)?;
-        check_eq!("what was asked for", stats.cpus, 0b11);
+        engine.until_pool(1, "one active thread on one CPU", |s| s.concurrency == 1)?;
+        check_eq!(
+            "what was asked for",
+            engine.try_get_pool(1, Param::PoolCpus),
+            Ok(0b11)
+        );
         Ok(())
     })
 }

@@ -31,7 +31,7 @@ fn start(count: u32, pages: u32) -> Check<(Engine, Ring)> {
     let engine = Engine::open()?;
     let ring = engine.ring(pages)?;
     for pool in 1..=count {
-        engine.set_pool(pool, Param::PoolActive, 0)?;
+        engine.set_pool(pool, Param::PoolConcurrency, 0)?;
     }
     Ok((engine, ring))
 }
@@ -53,7 +53,7 @@ fn check_getpid(ring: &mut Ring, pool: u8, count: usize) -> Check {
 
 fn by_threads() -> Check {
     in_modes(1, |engine, ring| {
-        engine.set_pool(1, Param::PoolActive, 0)?;
+        engine.set_pool(1, Param::PoolConcurrency, 0)?;
         for round in 1..=5 {
             check_getpid(ring, 1, 64)?;
             check_eq!("executed by pool 1", engine.pool(1)?.executed, round * 64);
@@ -70,7 +70,7 @@ fn mixed() -> Check {
     in_modes(2, |engine, ring| {
         let file = memory_file()?;
         for pool in 1..5 {
-            engine.set_pool(pool, Param::PoolActive, 0)?;
+            engine.set_pool(pool, Param::PoolConcurrency, 0)?;
         }
         let rounds = u64::from(rounds(5));
         for round in 0..rounds {
@@ -102,7 +102,7 @@ fn mixed() -> Check {
 fn blocked_pool() -> Check {
     in_modes(2, |engine, ring| {
         for pool in [1, 2] {
-            engine.set_pool(pool, Param::PoolActive, 1)?;
+            engine.set_pool(pool, Param::PoolConcurrency, 1)?;
         }
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, 20);
@@ -119,7 +119,7 @@ fn blocked_pool() -> Check {
             "a read is done"
         );
         let stats = engine.pool(2)?;
-        check_eq!("most blocked in pool 2", stats.max_blocked, 0);
+        check_eq!("most blocked in pool 2", stats.peak_blocked, 0);
         reads.release(&to)?;
         for done in ring.finish(&slots)? {
             check_ret!("read", done.result, 2);
@@ -157,7 +157,7 @@ fn accepting_server() -> Check {
     let (engine, mut ring) = start(2, 2)?;
     // With one thread at a time in each pool, one that waited would stop all.
     for pool in [1, 2] {
-        engine.set_pool(pool, Param::PoolActive, 1)?;
+        engine.set_pool(pool, Param::PoolConcurrency, 1)?;
     }
     let (listener, address) = listener()?;
     let accept = call!(SYS_accept4, &listener, 0, 0, libc::SOCK_CLOEXEC).in_pool(1);
@@ -199,7 +199,7 @@ fn accepting_server() -> Check {
         accepts.extend(ring.post_all(&[accept]));
         ring.kicked()?;
     }
-    check_eq!("blocked accepts", engine.pool(1)?.max_blocked, 10);
+    check_eq!("blocked accepts", engine.pool(1)?.peak_blocked, 10);
     // The accepts end with the engine.
     drop(ring);
     drop(engine);
@@ -221,7 +221,7 @@ fn thousand_blocked() -> Check {
         check_getpid(&mut ring, pool, 80)?;
     }
     check_eq!("blocked", engine.pool(1)?.blocked, count);
-    check_eq!("blocked in all", engine.stats()?.max_blocked, count);
+    check_eq!("blocked in all", engine.stats()?.peak_blocked, count);
     check!(
         engine.pool(2)?.threads < 10,
         "pool 2 has {} threads",
@@ -254,7 +254,7 @@ fn from_owner() -> Check {
             let unlock = scope.spawn(|| {
                 // The owner sleeps in flock meanwhile.
                 let waited = engine.until_stats("99 results", |s| {
-                    s.inline_done + s.thread_done >= round * 100 - 1 && s.max_blocked >= 1
+                    s.inline_done + s.thread_done >= round * 100 - 1 && s.peak_blocked >= 1
                 });
                 plain!(SYS_flock, &other, libc::LOCK_UN);
                 waited.map(|_| ())
@@ -281,8 +281,8 @@ fn from_core() -> Check {
     need_two_cpus()?;
     let (engine, mut ring) = Mode::Spin.start(1)?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
-    engine.set_pool(1, Param::PoolActive, 1)?;
-    check_eq!("SPIN_CPUS", engine.get(Param::SpinCpus)?, 1 << spin_cpu());
+    engine.set_pool(1, Param::PoolConcurrency, 1)?;
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 1 << spin_cpu());
     crate::kit::until("a core that polls", || !ring.needs_kick())?;
     for _ in 0..rounds(20) {
         let calls: Vec<Call> = (0..64)
@@ -363,7 +363,7 @@ fn removed_with_engine() -> Check {
             .map(|(n, call)| call.in_pool(n % 16))
             .collect();
         ring.post_blocked(&calls)?;
-        engine.until_stats("all calls blocked", |s| s.max_blocked >= count as u64)?;
+        engine.until_stats("all calls blocked", |s| s.peak_blocked >= count as u64)?;
         drop(ring);
         drop(engine);
         process::until_tasks(1)?;
@@ -385,7 +385,7 @@ fn set_under_load() -> Check {
         let slots = ring.post_all(&calls);
         ring.kicked()?;
         let pool = (round % 4) as u32;
-        engine.set_pool(pool, Param::PoolActive, round % 3)?;
+        engine.set_pool(pool, Param::PoolConcurrency, round % 3)?;
         engine.set_pool(
             pool,
             Param::PoolCpus,

@@ -4,7 +4,7 @@
 use std::hint;
 use std::io;
 
-use flexsc::{Call, Engine, Pages, Param, Wait};
+use flexsc::{Call, CpuSet, Engine, Pages, Wait};
 
 use super::Backend;
 use crate::request::{Raw, Request};
@@ -61,7 +61,8 @@ impl Flexsc {
     pub fn new(calls: usize, by: By) -> io::Result<Flexsc> {
         let engine = Engine::open().map_err(failed)?;
         if let By::Poller(cpu) = by {
-            engine.set(Param::SpinCpus, 1 << cpu).map_err(failed)?;
+            let cpus = CpuSet::from_iter([cpu as u16]);
+            engine.set_poll_cpus(&cpus).map_err(failed)?;
         }
         let mut pages = engine
             .register(calls.div_ceil(ENTRIES).max(1) as u32)
@@ -141,7 +142,7 @@ impl Flexsc {
     /// Those of the engine.
     pub fn blocked(&self) -> io::Result<usize> {
         let stats = self.engine.stats().map_err(failed)?;
-        Ok(stats.max_blocked as usize)
+        Ok(stats.peak_blocked as usize)
     }
 
     /// Waits for `count` results and takes them.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::hint;
 
-use flexsc::{Call, Engine, Error, Pages, Param, Stats, Wait};
+use flexsc::{Call, CpuSet, Engine, Error, Pages, Stats, Wait};
 
 /// Makes calls and returns results in any order.
 pub trait Backend {
@@ -54,12 +54,11 @@ pub struct Flexsc {
 }
 
 impl Flexsc {
-    /// Makes a backend with `pages` syscall pages. `spin_cpus` is a mask of the CPUs with
-    /// pollers.
-    pub fn new(pages: u32, spin_cpus: u64) -> Result<Self, Error> {
+    /// Makes a backend with `pages` syscall pages and a poller on each CPU of `poll_cpus`.
+    pub fn new(pages: u32, poll_cpus: &CpuSet) -> Result<Self, Error> {
         let engine = Engine::open()?;
-        if spin_cpus != 0 {
-            engine.set(Param::SpinCpus, spin_cpus)?;
+        if !poll_cpus.is_empty() {
+            engine.set_poll_cpus(poll_cpus)?;
         }
         let mut pages = engine.register(pages)?;
         pages.set_fallback(true);
@@ -68,7 +67,7 @@ impl Flexsc {
             pages,
             engine,
             waits: 0,
-            patience: if spin_cpus == 0 { 0 } else { 10_000 },
+            patience: if poll_cpus.is_empty() { 0 } else { 10_000 },
         })
     }
 }

@@ -71,9 +71,9 @@ struct Options {
     /// Size of reads and writes in KiB
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=1024))]
     buffer: u32,
-    /// Mask of the CPUs whose pollers execute the calls; 0 for none
-    #[arg(long, default_value = "0", value_parser = mask)]
-    spin_cpus: u64,
+    /// CPUs whose pollers execute the calls, such as 1,3 [default: none]
+    #[arg(long, value_name = "CPU", value_delimiter = ',')]
+    poll_cpus: Vec<u16>,
     /// Do not copy, but compare the two trees: bytes and everything that is copied, except
     /// access times and holes
     #[arg(long)]
@@ -87,14 +87,6 @@ struct Options {
 }
 
 /// Parses a mask in decimal or hexadecimal.
-fn mask(text: &str) -> Result<u64, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|_| "a number such as 2 or 0x2 is needed".to_owned())
-}
-
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
@@ -135,7 +127,7 @@ fn begin(options: &Options) -> Result<bool, String> {
     // Before syscall threads share the descriptor table.
     let entries = options.pages * flexsc::abi::FLEXSC_PAGE_ENTRIES;
     limits::reserve(options.in_flight.unwrap_or(entries) as usize);
-    let backend = Flexsc::new(options.pages, options.spin_cpus)
+    let backend = Flexsc::new(options.pages, &options.poll_cpus.iter().copied().collect())
         .map_err(|error| format!("{error}; or copy with --plain"))?;
     copy(options, backend)
 }

@@ -8,10 +8,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use nix::errno::Errno;
 use nix::libc;
 
+use crate::CpuSet;
+
 use super::abi::{
     FLEXSC_ABI_VERSION, FLEXSC_IOC_MAGIC, FLEXSC_NR_WAIT, flexsc_cancel, flexsc_eventfd,
     flexsc_param, flexsc_pool_stats, flexsc_register, flexsc_stats, flexsc_wait,
 };
+
+/// Bytes of the set of all CPUs that any kernel has.
+const LONGEST_CPU_SET: usize = 1024;
 
 const MAGIC: u8 = FLEXSC_IOC_MAGIC as u8;
 
@@ -126,6 +131,40 @@ pub(crate) fn get(fd: BorrowedFd<'_>, pool: u8, param: u32) -> Result<u64, Errno
     // SAFETY: the kernel reads and writes `size` bytes of `arg`.
     unsafe { ioc_get(fd.as_raw_fd(), &mut arg) }?;
     Ok(arg.value)
+}
+
+/// SET of a set of CPUs.
+pub(crate) fn set_cpus(
+    fd: BorrowedFd<'_>,
+    pool: u8,
+    param: u32,
+    cpus: &CpuSet,
+) -> Result<(), Errno> {
+    let bytes = cpus.as_bytes();
+    let arg = flexsc_param {
+        size: size::<flexsc_param>(),
+        param,
+        pool: pool.into(),
+        len: bytes.len() as u32,
+        value: bytes.as_ptr() as u64,
+    };
+    // SAFETY: the kernel reads `size` bytes of `arg` and `len` bytes of the set.
+    unsafe { ioc_set(fd.as_raw_fd(), &arg) }.map(drop)
+}
+
+/// GET of a set of CPUs.
+pub(crate) fn get_cpus(fd: BorrowedFd<'_>, pool: u8, param: u32) -> Result<CpuSet, Errno> {
+    let mut bytes = vec![0; LONGEST_CPU_SET];
+    let mut arg = flexsc_param {
+        size: size::<flexsc_param>(),
+        param,
+        pool: pool.into(),
+        len: bytes.len() as u32,
+        value: bytes.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel reads `size` bytes of `arg` and writes `len` bytes of the set.
+    unsafe { ioc_get(fd.as_raw_fd(), &mut arg) }?;
+    Ok(CpuSet::from_bytes(&bytes))
 }
 
 /// CANCEL.

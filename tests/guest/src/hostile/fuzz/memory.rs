@@ -42,7 +42,7 @@ fn blocked_pool(engine: &Engine, random: &mut Random) {
     let threads = 1 + random.below(2);
     let pools = 1 + random.below(2) as u32;
     for pool in 1..pools {
-        let mut active = ParamArg::new(Param::PoolActive, 1);
+        let mut active = ParamArg::new(Param::PoolConcurrency, 1);
         active.pool = pool;
         let _ = sys::ioctl_with(fd, abi::IOC_SET, &mut active);
     }

@@ -12,11 +12,12 @@
     expect(dead_code, reason = "programs with the feature see all of it")
 )]
 
-pub const FLEXSC_ABI_VERSION: u32 = 2;
+pub const FLEXSC_ABI_VERSION: u32 = 3;
 pub const FLEXSC_PAGE_SIZE: u32 = 4096;
 pub const FLEXSC_PAGE_ENTRIES: u32 = 64;
 pub const FLEXSC_MAX_PAGES: u32 = 64;
 pub const FLEXSC_POOLS: u32 = 16;
+pub const FLEXSC_ALL: u32 = 4294967295;
 pub const FLEXSC_NR_WAIT: u32 = 548;
 pub const FLEXSC_ENTRY_ASYNC: u32 = 1;
 pub const FLEXSC_ENTRY_LINK: u32 = 2;
@@ -27,7 +28,7 @@ pub const FLEXSC_ENTRY_FLAGS: u32 = 31;
 pub const FLEXSC_CTRL_NEED_WAKEUP: u32 = 1;
 pub const FLEXSC_MAX_IDLE_NS: u64 = 3600000000000;
 pub const FLEXSC_MAX_ROUNDS: u64 = 4294967296;
-pub const FLEXSC_IOC_MAGIC: u32 = 245;
+pub const FLEXSC_IOC_MAGIC: u32 = 218;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
 pub type __s32 = ::core::ffi::c_int;
@@ -104,17 +105,19 @@ pub struct flexsc_wait {
     pub min: __u32,
     pub timeout_ns: __u64,
     pub linger_ns: __u64,
+    pub flags: __u32,
+    pub __reserved: __u32,
 }
-pub const FLEXSC_PARAM_SPIN_CPUS: flexsc_param_id = 0;
+pub const FLEXSC_PARAM_POLL_CPUS: flexsc_param_id = 0;
 pub const FLEXSC_PARAM_IDLE_NS: flexsc_param_id = 1;
 pub const FLEXSC_PARAM_MAX_THREADS: flexsc_param_id = 2;
 pub const FLEXSC_PARAM_RETIRE_MS: flexsc_param_id = 3;
-pub const FLEXSC_PARAM_EVENTFD: flexsc_param_id = 4;
-pub const FLEXSC_PARAM_SPIN_AUTO: flexsc_param_id = 5;
-pub const FLEXSC_PARAM_ORDER: flexsc_param_id = 6;
-pub const FLEXSC_PARAM_LOOP_MAX: flexsc_param_id = 7;
+pub const FLEXSC_PARAM_EXTRA_POLLERS: flexsc_param_id = 4;
+pub const FLEXSC_PARAM_ORDER: flexsc_param_id = 5;
+pub const FLEXSC_PARAM_LOOP_MAX: flexsc_param_id = 6;
+pub const FLEXSC_PARAM_POLLED_CPUS: flexsc_param_id = 7;
 pub const FLEXSC_PARAM_POOL_CPUS: flexsc_param_id = 8;
-pub const FLEXSC_PARAM_POOL_ACTIVE: flexsc_param_id = 9;
+pub const FLEXSC_PARAM_POOL_CONCURRENCY: flexsc_param_id = 9;
 pub const FLEXSC_PARAM_POOL_NICE: flexsc_param_id = 10;
 pub type flexsc_param_id = ::core::ffi::c_uint;
 pub const FLEXSC_ORDER_POSTED: flexsc_order = 0;
@@ -127,7 +130,7 @@ pub struct flexsc_param {
     pub size: __u32,
     pub param: __u32,
     pub pool: __u32,
-    pub __reserved: __u32,
+    pub len: __u32,
     pub value: __u64,
 }
 #[repr(C)]
@@ -159,22 +162,22 @@ pub struct flexsc_stats {
     pub kicks: __u64,
     pub waits: __u64,
     pub sleeps: __u64,
-    pub spin_rounds: __u64,
-    pub spin_sleeps: __u64,
+    pub idle_polls: __u64,
+    pub poller_sleeps: __u64,
     pub threads: __u64,
     pub threads_idle: __u64,
     pub threads_created: __u64,
     pub threads_retired: __u64,
     pub create_failed: __u64,
-    pub max_active: __u64,
-    pub max_blocked: __u64,
+    pub peak_running: __u64,
+    pub peak_blocked: __u64,
     pub pages: __u64,
     pub cancels: __u64,
     pub chains: __u64,
     pub loop_rounds: __u64,
-    pub spin_cpus: __u64,
-    pub recruited: __u64,
-    pub released: __u64,
+    pub pollers: __u64,
+    pub pollers_recruited: __u64,
+    pub pollers_released: __u64,
     pub pools: __u64,
 }
 #[repr(C)]
@@ -183,7 +186,7 @@ pub struct flexsc_pool_stats {
     pub size: __u32,
     pub pool: __u32,
     pub cpus: __u64,
-    pub active_limit: __u64,
+    pub concurrency: __u64,
     pub nice: __u64,
     pub executed: __u64,
     pub handoffs: __u64,
@@ -192,9 +195,9 @@ pub struct flexsc_pool_stats {
     pub threads_created: __u64,
     pub threads_retired: __u64,
     pub create_failed: __u64,
-    pub max_active: __u64,
-    pub max_blocked: __u64,
-    pub active: __u64,
+    pub peak_running: __u64,
+    pub peak_blocked: __u64,
+    pub running: __u64,
     pub blocked: __u64,
     pub queued: __u64,
 }
