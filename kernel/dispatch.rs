@@ -55,6 +55,9 @@ pub(crate) trait Facts {
 pub(crate) enum Decision {
     /// The current task hands the call, which is of this class, to the kernel.
     Execute(Class),
+    /// The current task, the owner, makes the call, which is of this class, if it need not wait. If
+    /// it would wait, a syscall thread of the first pool executes the entry.
+    Try(Class),
     /// A syscall thread of this pool executes the entry.
     Offload(u8),
     /// A syscall thread of the first pool executes the entry, because calls of its kind have let the
@@ -161,13 +164,24 @@ fn decide_for_owner(
         return Decision::Offload(request.pool);
     }
     if !runs_inline(class, facts) {
-        return Decision::Offload(0);
+        return decide_to_try(class, facts);
     }
     let may_be_slow = class != Class::OwnThread && start != Start::Again;
     if may_be_slow && facts.are_files_slow() && policy::files::asks_files(request.nr) {
         return Decision::OffloadSlow;
     }
     Decision::Execute(class)
+}
+
+/// Decides for the owner and a call that may wait: what it would wait for may be there already.
+#[inline(always)]
+fn decide_to_try(class: Class, facts: &impl Facts) -> Decision {
+    match class {
+        // A try may sleep for the lock of a socket or a pipe, which another call holds while it
+        // waits for a file system with its buffer.
+        Class::ByFile(a, b) if a == b && !facts.are_files_slow() => Decision::Try(class),
+        _ => Decision::Offload(0),
+    }
 }
 
 #[inline(always)]

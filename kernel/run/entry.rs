@@ -184,6 +184,7 @@ impl Batch<'_> {
                 Ok(outcome) => outcome,
                 Err(refusal) => self.after_refusal(index, e, class, refusal),
             },
+            Decision::Try(class) => self.try_call(frame, index, e, class),
             Decision::Offload(pool) => Outcome::Offload(pool),
             Decision::OffloadSlow => Outcome::OffloadByChance,
             Decision::Return => Outcome::Return,
@@ -233,6 +234,26 @@ impl Batch<'_> {
                 nr = NR_RESTART_SYSCALL;
             }
         }
+    }
+
+    /// Executes, as the owner, a call of `class` if it need not wait.
+    fn try_call(&self, frame: &Frame, index: u32, e: &Entry, class: Class) -> Outcome {
+        frame.set_args(&e.args);
+        self.sleep.begin_call(index);
+        let result = frame.try_call(e.nr);
+        self.sleep.end_call();
+        let Some(result) = result else {
+            return Outcome::Offload(0);
+        };
+        if self.traced {
+            invoke::trace_invoke(self.pages.owner(), e.nr, self.number(index));
+        }
+        if verdict::is_interrupted(result) {
+            if let Some(outcome) = self.after_signal(index, class) {
+                return outcome;
+            }
+        }
+        Outcome::Done((result, NONE))
     }
 
     /// Returns what becomes of an entry whose call a signal has interrupted, or nothing if the call

@@ -71,6 +71,13 @@ impl Frame {
             unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) }
         })
     }
+
+    /// As [`Self::invoke`] for the current task's own call, if it need not wait for its file.
+    /// Returns nothing if the call was not made.
+    pub(crate) fn try_call(&self, nr: u16) -> Option<i64> {
+        // SAFETY: By the invariant.
+        outcome(unsafe { bindings::syscall_try_self(self.regs, nr.into()) }).ok()
+    }
 }
 
 #[inline(always)]

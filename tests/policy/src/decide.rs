@@ -97,7 +97,7 @@ fn the_quick_way_says_what_decide_says() {
                 ..READY
             };
             let decision = decide(&plain(nr), OWNER, Start::First, &busy);
-            assert_eq!(decision, Decision::Offload(0), "{nr}");
+            assert_eq!(decision, Decision::Try(Class::ByFile(4, 4)), "{nr}");
         }
     }
     assert!(
@@ -245,6 +245,30 @@ fn the_owner_never_executes_what_may_wait() {
         let decision = decide(&plain(READ), role, Start::First, &NOTHING);
         assert_eq!(decision, Decision::Execute(Class::ByFile(4, 4)));
     }
+}
+
+#[test]
+fn the_owner_tries_a_call_on_one_file_that_may_block() {
+    let busy = World {
+        blocking: Some(1 << 4),
+        ..NOTHING
+    };
+    for start in STARTS {
+        let decision = decide(&plain(READ), OWNER, start, &busy);
+        assert_eq!(decision, Decision::Try(Class::ByFile(4, 4)), "{start:?}");
+        let slow = World {
+            files_slow: true,
+            ..busy
+        };
+        let decision = decide(&plain(READ), OWNER, start, &slow);
+        assert_eq!(decision, Decision::Offload(0), "{start:?}");
+    }
+    let asynchronous = Request {
+        is_async: true,
+        ..plain(READ)
+    };
+    let decision = decide(&asynchronous, OWNER, Start::First, &NOTHING);
+    assert_eq!(decision, Decision::Offload(0));
 }
 
 #[test]

@@ -29,7 +29,7 @@ thread has its own thread id, signal mask, pending signals, priority, CPUs, memo
 |---|---|---|---|
 | inline | any thread gives the same answer, and the call waits for no event | executes it | executes it |
 | by file | as inline, but a file may keep the call waiting | executes it if no file of the call \
-can wait; else gives it to a syscall thread | executes it |
+can wait, or if the call need not wait now; else gives it to a syscall thread | executes it |
 | may block | any thread gives the same answer, and the call may wait without a bound | gives it to a \
 syscall thread | executes it |
 | own thread | only the owner gives the right answer | executes it | does not: THREAD |
@@ -39,6 +39,20 @@ refuses it |
 
 *By file*: a file can keep a call waiting if it has a `poll` operation (pipe, socket, terminal, eventfd, FUSE) and
 O_NONBLOCK is not set. Regular files, directories and block devices of ordinary file systems have none: a disk answers.
+
+The owner finds out by trying whether read, readv, write, writev, accept, accept4, recvfrom, recvmsg, sendto or sendmsg
+need not wait *now*. The result, the signals, and what LSMs, fsnotify and `/proc/PID/io` see are those of a plain call.
+The following calls go to a syscall thread without a try:
+
+- Calls on files that cannot do without waiting: FIFOs with a name, terminals, devices. Sockets, pipe(2), eventfd,
+  timerfd, signalfd, userfaultfd, tun, tap and `/dev/random` can.
+- Receiving with MSG_WAITALL or SO_RCVLOWAT, which waits for more than is there, and receiving from a socket that is not
+  a unix, internet, netlink or packet socket.
+- Sending that could stop halfway: more than PIPE_BUF bytes to a pipe; more than 32 KiB or half of SO_SNDBUF to a unix
+  stream; more to a TCP socket than its send buffer has room for. Sending to other sockets than unix, TCP, UDP and raw
+  ones, with zero-copy or MSG_OOB, and with control messages on TCP.
+- Writes to an eventfd, reads of a file for which fanotify asks for permission, and calls without any bytes.
+- All calls while audit or tracepoints of system calls look at the owner.
 
 *Syscall thread* stands for every execution outside of WAIT: after KICK, on a poller, of an entry with
 FLEXSC_ENTRY_ASYNC, and of the entries behind an inline call that has blocked. A syscall thread refuses an *own thread*
