@@ -35,6 +35,7 @@ mod spin;
 mod starving;
 mod supervise;
 mod tools;
+mod tries;
 
 use std::process::exit;
 use std::sync::atomic::Ordering;
@@ -51,6 +52,10 @@ const GROUPS: &[&[registry::Test]] = &[
     calls::events::TESTS,
     calls::signals::TESTS,
     calls::results::TESTS,
+    tries::ready::TESTS,
+    tries::waiting::TESTS,
+    tries::sends::TESTS,
+    tries::seen::TESTS,
     differential::TESTS,
     cancel::TESTS,
     cancel::batch::TESTS,

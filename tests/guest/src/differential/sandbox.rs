@@ -16,7 +16,7 @@ use crate::kit::limits::{NOBODY, drop_rights, need_root, set_limit};
 use crate::kit::memory::Shared;
 use crate::kit::mode::Mode;
 use crate::kit::ring::Ring;
-use crate::kit::{abi, sys};
+use crate::kit::{abi, net, sys};
 
 /// Where each run has a tmpfs of its own.
 pub const ROOT: &str = "/tmp/flexsc-differential";
@@ -70,18 +70,6 @@ pub struct Sandbox<'a> {
     progress: &'a AtomicUsize,
 }
 
-fn interface_up() -> Check {
-    let mut request = [0u8; 40];
-    request[..2].copy_from_slice(b"lo");
-    request[16..18].copy_from_slice(&(libc::IFF_UP as u16).to_ne_bytes());
-    let socket = plain!(SYS_socket, libc::AF_INET, libc::SOCK_DGRAM, 0);
-    check!(socket >= 0, "socket: {}", crate::check::Ret(socket));
-    let up = plain!(SYS_ioctl, socket, libc::SIOCSIFFLAGS, request.as_ptr());
-    check_ret!("SIOCSIFFLAGS", up, 0);
-    plain!(SYS_close, socket);
-    Ok(())
-}
-
 fn furnish() -> Check {
     for dir in ["d0", "d1", "d0/d2"] {
         ok!("mkdir", fs::create_dir(dir));
@@ -112,7 +100,7 @@ impl Sandbox<'_> {
         check_ret!("mount of a tmpfs", mounted, 0);
         ok!("chdir", std::env::set_current_dir(ROOT));
         if wants.network {
-            interface_up()?;
+            net::loopback_up()?;
         }
         plain!(SYS_umask, 0o022);
         furnish()?;

@@ -22,6 +22,7 @@ pub mod latency;
 pub mod limits;
 pub mod memory;
 pub mod mode;
+pub mod net;
 pub mod process;
 pub mod ring;
 pub mod scm;
