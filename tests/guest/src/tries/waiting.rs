@@ -227,7 +227,7 @@ fn stays_with_its_file() -> Check {
         let fd = scene.fds[0].as_raw_fd();
         let kept = own("dup", plain!(SYS_dup, fd))?;
         // A thread has looked the descriptor up once it sleeps.
-        engine.until_stats("the call is blocked", |s| s.max_blocked > 0)?;
+        engine.until_stats("the call is blocked", |s| s.peak_blocked > 0)?;
         check_ret!("dup2", plain!(SYS_dup2, &other, fd), fd);
         send(&there, 3)?;
         check!(!ring.is_done(slots[0]), "{}", ring.show(slots[0]));
