@@ -370,7 +370,7 @@ impl EntryRef<'_> {
         unsafe { AtomicI64::from_ptr(&raw mut (*self.entry).result) }.load(Ordering::Relaxed)
     }
 
-    /// Writes the result. It counts once its bit is in [`Area::set_done`].
+    /// Writes the result. It counts once its bit is in [`Doorbell::set_done`].
     #[inline(always)]
     pub(crate) fn put_result(&self, result: i64, reason: u8) {
         let e = self.entry;

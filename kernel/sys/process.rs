@@ -201,7 +201,7 @@ impl ThreadFlags {
     }
 }
 
-/// Index of a thread group's number in `signal_struct::pids`.
+/// Index of a thread group's number in the array `pids` of its `struct signal_struct`.
 const TGID: usize = bindings::pid_type_PIDTYPE_TGID as usize;
 
 /// A process: an address space and a thread group.
