@@ -35,7 +35,7 @@ static int flexsc_debug_show(struct seq_file *m, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(flexsc_debug);
 
-/* Where this fails there is no file: nobody but people would miss it. */
+/* Best effort: on failure there is no debugfs file. */
 struct flexsc_debug *flexsc_debug_add(unsigned int number,
 				      void (*show)(struct seq_file *m, void *data),
 				      void *data)
@@ -53,7 +53,7 @@ struct flexsc_debug *flexsc_debug_add(unsigned int number,
 	return d;
 }
 
-/* Waits for those who read the file just now. Returns the data. */
+/* Waits until no task reads the file any more. Returns the data. */
 void *flexsc_debug_remove(struct flexsc_debug *d)
 {
 	void *data = d->data;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the scheduler's hook finds and may not do itself, because it is a loop
- * over registrations: done by a kworker, which irq_work starts.
+ * Work that the scheduler's hook must not do itself, because it loops over
+ * registrations. irq_work starts a kworker, which does it.
  */
 #include <linux/irq_work.h>
 #include <linux/slab.h>
@@ -12,7 +12,7 @@
 struct flexsc_deferred {
 	struct irq_work irq;
 	struct delayed_work work;
-	/* Returns after how many milliseconds to call it again, or 0. */
+	/* Returns the milliseconds after which to call it again; 0: not again. */
 	unsigned int (*run)(void *data);
 	void *data;
 };
@@ -48,7 +48,7 @@ struct flexsc_deferred *flexsc_deferred_new(void)
 	return d;
 }
 
-/* Call @run with @data whenever flexsc_deferred_trigger() is called from now on. */
+/* From now on, each flexsc_deferred_trigger() leads to a call of @run with @data. */
 void flexsc_deferred_start(struct flexsc_deferred *d,
 			   unsigned int (*run)(void *data), void *data)
 {
@@ -57,13 +57,13 @@ void flexsc_deferred_start(struct flexsc_deferred *d,
 	enable_delayed_work(&d->work);
 }
 
-/* Allowed in the scheduler's hook. */
+/* May be called in the scheduler's hook. */
 void flexsc_deferred_trigger(struct flexsc_deferred *d)
 {
 	irq_work_queue(&d->irq);
 }
 
-/* The function does not run any more, whoever asks for it. Returns the data. */
+/* After this call @run does not run, in spite of any trigger. Returns the data. */
 void *flexsc_deferred_stop(struct flexsc_deferred *d)
 {
 	void *data = d->data;
@@ -73,7 +73,7 @@ void *flexsc_deferred_stop(struct flexsc_deferred *d)
 	return data;
 }
 
-/* Stopped or never started; nobody asks for it any more. */
+/* @d was stopped or never started; there are no more triggers. */
 void flexsc_deferred_free(struct flexsc_deferred *d)
 {
 	irq_work_sync(&d->irq);

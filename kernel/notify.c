@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Telling those who wait with poll(), epoll or an eventfd that results are
- * there. A result may be published in the scheduler's hook, where none of them
- * may be woken up, so it is done from irq_work.
+ * Tells programs that wait with poll(), epoll or an eventfd that results are
+ * there. The scheduler's hook may publish results, but must not wake wait
+ * queues, so irq_work does it.
  */
 #include <linux/eventfd.h>
 #include <linux/irq_work.h>
@@ -42,7 +42,7 @@ struct flexsc_notifier *flexsc_notifier_new(void)
 	return n;
 }
 
-/* Nobody signals any more. */
+/* The caller ensures that flexsc_notifier_signal() is not called any more. */
 void flexsc_notifier_free(struct flexsc_notifier *n)
 {
 	irq_work_sync(&n->work);
@@ -55,23 +55,24 @@ void flexsc_notifier_free(struct flexsc_notifier *n)
 void flexsc_notifier_signal(struct flexsc_notifier *n)
 {
 	/*
-	 * Pairs with the barriers in poll_wait() and in set_eventfd: we see
-	 * whoever waits, or it sees the result. So all that says whether
-	 * anybody waits is read behind it.
+	 * Pairs with the barriers in poll_wait() and in
+	 * flexsc_notifier_set_eventfd(): either we see the waiter, or it sees
+	 * the result. So both reads that look for a waiter come after the
+	 * barrier.
 	 */
 	smp_mb();
 	if (waitqueue_active(&n->waiters) || READ_ONCE(n->eventfd))
 		irq_work_queue(&n->work);
 }
 
-/* Look at the results after this call. */
+/* The caller looks at the results after this call, not before. */
 void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 			  struct poll_table_struct *table)
 {
 	poll_wait(file, &n->waiters, table);
 }
 
-/* Signal @fd from now on, or nothing where it is negative. */
+/* From now on, signals the eventfd @fd, or none if @fd is negative. */
 int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd)
 {
 	struct eventfd_ctx *ctx = NULL, *old;
@@ -85,7 +86,7 @@ int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd)
 	old = n->eventfd;
 	WRITE_ONCE(n->eventfd, ctx);
 	spin_unlock_irq(&n->waiters.lock);
-	/* Results that are published from now on are signalled. */
+	/* Pairs with flexsc_notifier_signal(): later results are signalled. */
 	smp_mb();
 	if (old)
 		eventfd_ctx_put(old);

@@ -5,12 +5,12 @@
 //!
 //! The rows are in `policy/table.rs`, one for each number of x86-64; `docs/syscalls.md` shows them
 //! with their reasons. This file turns a row into a [`Class`]. Pure logic, shared with the host's
-//! tests: no allocation, no locks, no user memory. What lies behind a pointer is never known here,
-//! so a call whose identity depends on it gets the stricter class.
+//! tests: no allocation, no locks, no user memory. The policy never reads what a pointer argument
+//! points to, so a call whose class depends on that gets the stricter class.
 //!
-//! Numbers and structures that the rules name are those of the kernel's UAPI headers.
+//! The numbers and structures that the rules name are in the kernel's UAPI headers.
 
-// The paths are needed by a crate that includes this file by its path.
+// A crate that includes this file by its path needs these paths.
 #[path = "policy/files.rs"]
 pub(crate) mod files;
 #[macro_use]
@@ -23,25 +23,26 @@ mod table;
 /// Who may execute a posted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Any thread gives the same answer and none waits for an event: best executed by the waiting
-    /// owner itself.
+    /// Any thread gives the same answer, and the call never waits for an event: the owner in WAIT
+    /// executes it.
     Inline,
-    /// Any thread gives the same answer. It may wait without a bound if one of these two file
-    /// descriptors (often the same one twice) is of a file that has a `poll` operation and is not
-    /// in non-blocking mode; otherwise as [`Class::Inline`].
+    /// Any thread gives the same answer. The call may wait without a bound if one of these two file
+    /// descriptors (often the same one twice) refers to a file that has a `poll` operation and is
+    /// not in non-blocking mode; otherwise as [`Class::Inline`].
     ByFile(u32, u32),
-    /// Any thread gives the same answer, and it may wait without a bound: for a syscall thread.
+    /// Any thread gives the same answer, but the call may wait without a bound: a syscall thread
+    /// executes it.
     MayBlock,
-    /// Only the owner itself, executing inline, gives the right answer. Where somebody else meets
-    /// it, it is left to the owner or refused with [`Reason::Thread`].
+    /// Only the owner itself, executing inline, gives the right answer. A syscall thread that meets
+    /// the call gives it back to the owner or refuses it with [`Reason::Thread`].
     OwnThread,
-    /// Nobody can execute it from a page.
+    /// No thread can execute the call from a page.
     Refused(Reason),
-    /// There is no such call: the answer is `-ENOSYS`, and nothing is executed.
+    /// There is no such call: its result is `-ENOSYS`, and nothing is executed.
     Unknown,
 }
 
-/// Why a call is refused: of `enum flexsc_reason`, what the policy gives.
+/// Why the policy refuses a call, as in `enum flexsc_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// `FLEXSC_REASON_LIFE`
@@ -50,7 +51,7 @@ pub(crate) enum Reason {
     Thread,
 }
 
-/// A row of the table: how to find the class of a call.
+/// A row of the table: how a call gets its class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Rule {
@@ -150,7 +151,7 @@ pub(crate) enum Rule {
     Wait4,
     /// `waitid`: options in argument 3
     Waitid,
-    /// Calls whose argument 0 names a task, 0 being the caller.
+    /// Calls whose argument 0 names a task; 0 is the caller.
     ZeroPid,
 }
 
@@ -168,20 +169,20 @@ macro_rules! build_table {
 }
 syscall_rows!(build_table);
 
-/// Is call `nr` [`Class::Inline`] whatever its arguments are?
+/// Returns true if call `nr` is [`Class::Inline`] whatever its arguments are.
 #[inline(always)]
 pub(crate) fn is_inline(nr: u16) -> bool {
-    // No look at the length is needed: it is a power of two.
+    // Needs no bounds check: `LEN` is a power of two.
     TABLE[usize::from(nr) % LEN] == Rule::Inline && usize::from(nr) < LEN
 }
 
-/// Is call `nr` [`Class::ByFile`] of its argument 0 whatever its arguments are?
+/// Returns true if call `nr` is [`Class::ByFile`] by its argument 0, whatever the others are.
 #[inline(always)]
 pub(crate) fn is_by_file(nr: u16) -> bool {
     TABLE[usize::from(nr) % LEN] == Rule::File0 && usize::from(nr) < LEN
 }
 
-/// The class of call `nr` with `args`.
+/// Returns the class of call `nr` with `args`.
 #[inline(always)]
 pub(crate) fn classify(nr: u16, args: &[u64; 6]) -> Class {
     if is_inline(nr) {
@@ -190,7 +191,7 @@ pub(crate) fn classify(nr: u16, args: &[u64; 6]) -> Class {
     if usize::from(nr) >= LEN {
         return Class::Unknown;
     }
-    // As above, and what the processor speculates on is in the table too.
+    // No bounds check, as above; a speculative access stays within the table too.
     match TABLE[usize::from(nr) % LEN] {
         Rule::File0 => one_file(args),
         rule => apply(rule, args),
@@ -301,10 +302,11 @@ fn inline_if(inline: bool) -> Class {
     }
 }
 
-/// A wait that may set the caller's signal mask meanwhile; `at_once`: it does not wait.
+/// A call that waits, and that sets the caller's signal mask meanwhile if it has a `mask`.
+/// `at_once` is true if it returns without waiting.
 ///
-/// The mask belongs to the thread that is to take the signals, so a syscall thread must not set
-/// it, and the owner must not sleep in an entry.
+/// The mask belongs to the thread that takes the signals. So a syscall thread must not set it, and
+/// the owner must not sleep in an entry.
 fn masked(mask: u64, at_once: bool) -> Class {
     match (mask != 0, at_once) {
         (true, true) => Class::OwnThread,
@@ -313,7 +315,8 @@ fn masked(mask: u64, at_once: bool) -> Class {
     }
 }
 
-/// Is this clock the CPU time of the calling thread, or of a task that it names?
+/// Returns true if this clock is the CPU time of the calling thread, or of a task that the clock id
+/// names.
 ///
 /// A negative clock id holds either a file descriptor or the number of a task; that of the caller
 /// itself counts for more than that of its siblings.
@@ -347,7 +350,7 @@ fn fcntl(args: &[u64; 6]) -> Class {
 
     match args[1] as u32 {
         F_SETLKW | F_OFD_SETLKW => Class::MayBlock,
-        // These make the calling thread the receiver of the file's signals.
+        // These commands make the calling thread the receiver of the file's signals.
         F_SETLEASE | F_NOTIFY => Class::OwnThread,
         F_SETFL => own_if(has(args[2], O_ASYNC)),
         _ => Class::Inline,
@@ -395,7 +398,7 @@ fn io_uring_register(op: u32) -> Class {
     const IORING_REGISTER_USE_REGISTERED_RING: u32 = 1 << 31;
 
     match op & !IORING_REGISTER_USE_REGISTERED_RING {
-        // These wait for requests in flight.
+        // These operations wait for requests in flight.
         IORING_UNREGISTER_BUFFERS | IORING_UNREGISTER_FILES | IORING_REGISTER_SYNC_CANCEL => {
             Class::Refused(Reason::Thread)
         }
@@ -418,7 +421,7 @@ fn prctl(option: u32) -> Class {
     const PR_SET_VMA: u32 = 0x5356_4D41;
 
     match option {
-        // These act on the address space or on the process as a whole.
+        // These options act on the address space or on the process as a whole.
         PR_GET_DUMPABLE
         | PR_SET_DUMPABLE
         | PR_SET_CHILD_SUBREAPER

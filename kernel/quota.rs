@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who has how much memory in registrations: each user, over all engines (parameter
+//! How much memory of registrations each user has in all engines together (parameter
 //! `max_user_pages`), and each process (RLIMIT_MEMLOCK).
 //!
 //! The user is the one who opened the device, by number in the initial namespace. A charge lasts
-//! as long as the memory. A registration that has ended may be freed a little later than that:
-//! a syscall thread may still use it. So a charge that fails waits for such memory, see
+//! as long as the memory. When a registration ends, its memory may be freed a little later, because
+//! a syscall thread still uses it. So a charge that would fail waits for such memory, see
 //! [`Quota::charge`].
 //!
-//! The mutex is taken with an address space locked (munmap); nothing else is taken inside of it.
+//! The mutex is taken while an address space is locked (munmap). No other lock is taken inside it.
 
 use crate::sys::{
     params,
@@ -20,7 +20,7 @@ use kernel::rbtree::{RBTree, RBTreeNode};
 use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, CondVarTimeoutResult, Mutex};
 use kernel::time::msecs_to_jiffies;
 
-/// How long a charge waits at most for memory that is about to be freed.
+/// The longest time for which a charge waits for memory that is about to be freed.
 const LONGEST_MS: u32 = 2_000;
 
 /// Who holds memory.
@@ -30,11 +30,11 @@ enum Holder {
     Process(usize),
 }
 
-/// Syscall pages of a holder; one who has none is not in the tree.
+/// Syscall pages of a holder. A holder that has none is not in the tree.
 #[derive(Clone, Copy, Default)]
 struct Held {
     pages: u64,
-    /// Of these, those of which nothing is registered or mapped any more.
+    /// How many of these belong to registrations that are neither registered nor mapped any more.
     ending: u64,
 }
 
@@ -43,27 +43,27 @@ struct Held {
 pub(crate) struct Quota {
     #[pin]
     held: Mutex<RBTree<Holder, Held>>,
-    /// Something that was ending is freed.
+    /// Memory that was ending has been freed.
     #[pin]
     freed: CondVar,
 }
 
-/// Whom all registrations of an engine are charged to.
+/// The user and the process to which all registrations of an engine are charged.
 pub(crate) struct Account {
     quota: Arc<Quota>,
-    /// Who opened the engine.
+    /// The user who opened the engine.
     user: u32,
     process: Process,
-    /// Syscall pages that are charged, for [`Account::drop`].
+    /// Syscall pages that are charged now; [`Account::drop`] checks that none are left.
     pages: AtomicU64,
 }
 
-/// A charge: so many syscall pages, and so many pages of memory for them. Given back when dropped.
+/// A charge for some syscall pages and for the memory that they need. Given back when dropped.
 pub(crate) struct Charge {
     account: Arc<Account>,
     pages: u32,
     pinned: usize,
-    /// Counted as ending. Changed once, by whoever ends the last use.
+    /// True once the charge counts as ending. Set once, by the task that ends the last use.
     ending: AtomicBool,
 }
 
@@ -75,13 +75,14 @@ impl Quota {
         })
     }
 
-    /// Charges `pages`, and `pinned` pages of memory. `ENOSPC` and `ENOMEM` at the limits.
+    /// Charges `pages` syscall pages, and `pinned` pages of memory for them. Fails with `ENOSPC` or
+    /// `ENOMEM` at the limits.
     ///
-    /// If memory of the same user or process is about to be freed at a limit, this waits for it,
-    /// for a bounded time. A signal ends the wait; the call is to be restarted.
+    /// At a limit, waits for a bounded time for memory of the same user or process that is about to
+    /// be freed. A signal ends the wait, and the caller's call is restarted.
     fn charge(&self, account: &Account, pages: u32, pinned: usize) -> Result {
         let holders = account.holders();
-        // Those who have pages already do not need them: they are freed after the lock.
+        // A holder that has pages already needs no node: its node is freed after unlocking.
         let mut nodes = [None, None];
         for (node, holder) in nodes.iter_mut().zip(holders) {
             *node = Some(RBTreeNode::new(
@@ -173,7 +174,7 @@ impl PinnedDrop for Quota {
 }
 
 impl Held {
-    /// What holds in kernels with CONFIG_RUST_DEBUG_ASSERTIONS before and after each change.
+    /// Checks what must hold before and after each change, with CONFIG_RUST_DEBUG_ASSERTIONS.
     fn check(&self) {
         debug_assert!(self.ending <= self.pages, "more is ending than there is");
         debug_assert!(self.pages <= u64::MAX / 2, "less than nothing is held");
@@ -181,7 +182,7 @@ impl Held {
 }
 
 impl Account {
-    /// The current process and its user.
+    /// An account of the current process and its user.
     pub(crate) fn current(quota: Arc<Quota>) -> Result<Self> {
         Ok(Account {
             quota,
@@ -198,7 +199,8 @@ impl Account {
         ]
     }
 
-    /// Are so many pages within the user's limit and the process's? Charges the latter if so.
+    /// Returns an error if so many pages more would exceed the limit of the user or of the process.
+    /// Otherwise charges the process.
     fn check(&self, user: Held, pages: u32, pinned: usize) -> Result {
         let limit = u64::from(params::max_user_pages());
         if limit != 0 && user.pages.saturating_add(pages.into()) > limit {
@@ -210,7 +212,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // Every charge of the engine holds the account: this is after the last one.
+        // Every charge of the engine holds the account, so the last one is gone.
         debug_assert!(
             *self.pages.get_mut() == 0,
             "an engine has ended with charges"
@@ -230,8 +232,8 @@ impl Charge {
         })
     }
 
-    /// Nothing is registered or mapped any more: the memory is freed as soon as nobody executes
-    /// anything of it. To be called once.
+    /// The memory is neither registered nor mapped any more: it is freed as soon as no task
+    /// executes any of its entries. Call this once.
     pub(crate) fn ends(&self) {
         self.account.quota.ends(&self.account, self.pages);
         self.ending.store(true, Ordering::Relaxed);

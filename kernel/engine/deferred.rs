@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that the scheduler's hook, and others that hold a lock, leave to a kworker: loops over
-//! registrations when nobody polls any more, or when entries wait for threads that nobody can make.
+//! Work that the scheduler's hook, or another task that holds a lock, leaves to a kworker: loops
+//! over registrations, when no poller is left or when no thread can execute the queued entries.
 
 use super::Engine;
 use crate::{pool::Pool, sys::deferred::Later};
 
-/// How long a pool may be starved before the entries that wait fail with STARVED. An owner in WAIT
-/// fails them sooner. Calls that sleep on a disk are over by then.
+/// How long a pool may be starved before its queued entries fail with STARVED. Calls that sleep on
+/// a disk have ended by then. An owner in WAIT does not wait so long before it fails its entries.
 const GRACE_MS: u32 = 100;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -29,13 +29,13 @@ impl Later for Engine {
 }
 
 impl Engine {
-    /// `pool` has been starved for `ns` nanoseconds.
+    /// Looks after `pool`, which has been starved for `ns` nanoseconds.
     fn look_after(&self, pool: &Pool, ns: u64) {
         let grace = u64::from(GRACE_MS) * NS_PER_MS;
         if ns >= grace && pool.is_stuck() {
-            // Whether anybody is in WAIT or not: these entries have no other end.
+            // Also if no owner is in WAIT: otherwise these entries would never get a result.
             for _ in 0..pool.counters().now.queued {
-                // A thread may be on its way back meanwhile.
+                // A blocked thread may have been woken meanwhile.
                 if !pool.is_stuck() {
                     break;
                 }
@@ -50,7 +50,7 @@ impl Engine {
             }
             return;
         }
-        // An owner that sleeps in WAIT may still make a thread, or fail its entries at once.
+        // An owner that sleeps in WAIT may still create a thread, or fail its entries at once.
         self.for_each(|pages| {
             if pages.is_queued(pool.number()) {
                 pages.nudge();

@@ -101,7 +101,8 @@ void flexsc_relax(void)
 }
 
 /*
- * Sleeping: prepare, check the condition once more, then sleep or cancel. prepare's barrier pairs with the one in wake_up_process().
+ * Sleeping: prepare, check the condition once more, then sleep or cancel. The
+ * barrier of flexsc_sleep_prepare() pairs with the one in wake_up_process().
  */
 void flexsc_sleep_prepare(void)
 {

@@ -2,10 +2,10 @@
 
 //! Entries that come back to their owner.
 //!
-//! An entry that the owner has claimed in WAIT may get to a syscall thread by chance: because a call
-//! before it has blocked on a page that was not in the cache, or because a signal has come. If only
-//! the owner can execute it, the thread gives it back, so that results do not depend on chance. An
-//! entry that the program itself has sent to threads is refused instead.
+//! An entry that the owner has claimed in WAIT may get to a syscall thread by chance: because a
+//! call before it has blocked on a page that was not in the cache, or because a signal has come. If
+//! only the owner can execute the entry, the thread gives it back, so that results do not depend on
+//! chance. An entry that the program itself has sent to threads is refused instead.
 
 use super::{Pages, Words};
 use crate::{
@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering;
 use kernel::uapi;
 
 impl Words {
-    /// Notes that the owner has claimed `bits` in WAIT, for the thread that executes them instead.
+    /// Notes for the thread that will execute `bits` that the owner has claimed them in WAIT.
     pub(super) fn note_owners(&self, bits: u64) {
         self.owners.fetch_or(bits, Ordering::Relaxed);
         self.special.fetch_or(bits, Ordering::Relaxed);
@@ -26,7 +26,7 @@ impl Words {
 impl Pages {
     /// Returns true if the owner has claimed this entry in WAIT and left it to others.
     pub(crate) fn is_owners(&self, page: u32, index: u32) -> bool {
-        // ORDERING: None needed: noted before the entry was given away under the lock.
+        // ORDERING: None needed: the owner notes this before it offloads the entry under the lock.
         self.words(page)
             .is_some_and(|w| w.owners.load(Ordering::Relaxed) & (1 << index) != 0)
     }
@@ -37,7 +37,7 @@ impl Pages {
             return;
         };
         let mut inner = self.inner.lock();
-        // If they get to a thread again, the owner has decided so.
+        // If they get to a thread once more, then because the owner has decided so.
         words.owners.fetch_and(!bits, Ordering::Relaxed);
         words.returned.fetch_or(bits, Ordering::Relaxed);
         self.flags.any_returned.store(true, Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl Pages {
         if self.owner.is_exiting() {
             return self.fail_returned();
         }
-        // Owners that wait with poll() have to call WAIT.
+        // An owner that waits with poll() has to call WAIT.
         self.notify();
     }
 
@@ -74,7 +74,7 @@ impl Pages {
         found
     }
 
-    /// Entries that were given back were taken. The caller holds the lock.
+    /// Updates `any_returned` after entries were taken. The caller holds the lock.
     pub(super) fn note_returned(&self) {
         let any = |words: &Words| words.returned.load(Ordering::Relaxed) != 0;
         self.flags

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls with a path or a file that let their owner wait for long in WAIT.
+//! Calls with a path or a file that keep their owner in WAIT for long.
 //!
-//! The kernel cannot tell before how long a file system takes: a disk answers soon, a FUSE daemon or
-//! an NFS server may never answer. WAIT returns only after the call, whatever its policy is. So after
-//! a call that has slept for long, all calls that may ask a file system go to syscall threads for
-//! some time.
+//! The kernel cannot tell in advance how long a file system takes: a disk answers soon, a FUSE
+//! daemon or an NFS server may never answer. WAIT returns only after the call, whatever its policy
+//! is. So after a call that has slept for long, all calls that may ask a file system go to syscall
+//! threads for some time.
 
 use super::Pages;
 use crate::sys::process;
 
-/// Longer than disks take.
+/// A sleep of this length makes calls slow: longer than a disk takes.
 const LONG_NS: u64 = 20_000_000;
 
-/// How long the calls go to threads. Then one is tried inline again.
+/// How long calls go to threads after that. Then one is tried inline again.
 const FOR_NS: u64 = 1_000_000_000;
 
 impl Pages {
-    /// Called in the scheduler's hook: the owner goes to sleep in a call of its own.
+    /// Called in the scheduler's hook: the owner goes to sleep in a call that it executes itself.
     pub(crate) fn owner_sleeps(&self) {
         self.owner_stats.asleep_since.set(process::now_ns());
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls that ask a file system, which may let them wait.
+//! Calls that ask a file system, which may keep them waiting.
 
-/// Of the calls that are inline for some arguments: those with a path or a file. From first to last.
+/// Calls that have a path or a file, and are inline for some arguments: ranges, first to last.
 const FILE_CALLS: &[(u16, u16)] = &[
     (0, 6),     // read to lstat
     (8, 8),     // lseek
@@ -37,7 +37,7 @@ const FILE_CALLS: &[(u16, u16)] = &[
     (451, 452), // cachestat, fchmodat2
 ];
 
-/// May call `nr` ask a file system, which may let it wait?
+/// Returns true if call `nr` may ask a file system, which may keep it waiting.
 pub(crate) fn asks_files(nr: u16) -> bool {
     FILE_CALLS
         .iter()

@@ -3,15 +3,15 @@
 //! The commands of ioctl(2) that may be posted: number, name and class.
 //!
 //! A driver may do anything with a command: ask who calls (job control of terminals, Binder, kcov,
-//! tun), and wait for as long as it likes (TIOCMIWAIT, KVM_RUN, FIFREEZE). An owner that waits so
-//! in WAIT keeps the results of all its other entries to itself. So this is a list of what is
-//! known to return soon, and everything else is left to a plain call.
+//! tun), and wait for as long as it likes (TIOCMIWAIT, KVM_RUN, FIFREEZE). While the owner waits
+//! inside such a call in WAIT, the program gets none of the results of its other entries. So this
+//! list has only commands that are known to return soon; the program makes all others plainly.
 //!
-//! `ioctl_rows!(m)` passes all rows to the macro `m`, for `docs/syscalls.md` too.
+//! `ioctl_rows!(m)` passes all rows to the macro `m`, also for `docs/syscalls.md`.
 
 use super::{Class, Reason};
 
-/// Magic of this module's own commands. They answer at once if they are posted: `EBUSY`.
+/// Magic of this module's own commands. If they are posted, they fail at once with `EBUSY`.
 const FLEXSC_IOC_MAGIC: u32 = 0xDA;
 const FLEXSC_IOC_LAST: u32 = 10;
 const FLEXSC_WAIT: u32 = 2;
@@ -20,7 +20,7 @@ const FLEXSC_WAIT_FAST: u32 = 3;
 macro_rules! ioctl_rows {
     ($each:ident) => {
         $each! {
-            // What the kernel does for all files, before it asks a driver.
+            // Commands that the kernel executes for all files, without asking a driver.
             (0x0000_0002, FIGETBSZ, Inline),
             (0x0000_5421, FIONBIO, Inline),
             (0x0000_5450, FIONCLEX, Inline),
@@ -37,7 +37,7 @@ macro_rules! ioctl_rows {
             (0x8008_7601, FS_IOC_GETVERSION, OwnThread),
             (0x801C_581F, FS_IOC_FSGETXATTR, Inline),
             (0xC020_660B, FS_IOC_FIEMAP, Inline),
-            // Terminals: what is read from memory, and job control.
+            // Terminals: commands that only read memory, and job control.
             (0x0000_5401, TCGETS, Inline),
             (0x0000_5405, TCGETA, OwnThread),
             (0x0000_540F, TIOCGPGRP, OwnThread),
@@ -50,7 +50,7 @@ macro_rules! ioctl_rows {
             (0x4004_5431, TIOCSPTLCK, OwnThread),
             (0x8004_5430, TIOCGPTN, OwnThread),
             (0x8004_5439, TIOCGPTLCK, OwnThread),
-            // Sockets, and the interfaces that a program may see.
+            // Sockets and network interfaces.
             (0x0000_8901, FIOSETOWN, OwnThread),
             (0x0000_8902, SIOCSPGRP, OwnThread),
             (0x0000_8903, FIOGETOWN, OwnThread),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The rows of the syscall policy: number, name, rule and, where it is not plainly inline, reason.
+//! The rows of the syscall policy: number, name, rule and, unless the call is simply inline,
+//! reason.
 //!
-//! `syscall_rows!(m)` passes all of them to the macro `m`, so that the kernel keeps the rules only
-//! and the generator of `docs/syscalls.md` sees the names and reasons as well. "The caller" is the
-//! thread that executes the call. The rules are explained at [`super::Rule`].
+//! `syscall_rows!(m)` passes all rows to the macro `m`, so that the kernel keeps only the rules,
+//! while the generator of `docs/syscalls.md` also gets the names and reasons. "The caller" is the
+//! thread that executes the call. [`super::Rule`] explains the rules.
 
 macro_rules! syscall_rows {
     ($each:ident) => { $each! {

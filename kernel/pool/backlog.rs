@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tells when work waits for so long that another CPU has to be polled. Pure logic, shared with the tests of
-//! the host.
+//! Tells when work waits for so long that another CPU has to be polled. Pure logic, shared with the
+//! tests of the host.
 //!
 //! A program can keep both counts growing for ever, one in each round of polling, so they stop at
 //! the number that matters.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The model: the thread that all others of the engine are like, see `pools/alike.rs`.
+//! The model: the thread that all other threads of the engine are like, see `pools/alike.rs`.
 
 use super::{
     table::{Inner, NONE},
@@ -9,14 +9,14 @@ use super::{
 use crate::sys::process::Thread;
 
 impl Pool {
-    /// The model, if it is one of this pool's threads.
+    /// Returns the model if it is a thread of this pool.
     pub(crate) fn model(&self) -> Option<Thread> {
         let inner = self.lock();
         let slot = inner.slots.get(inner.model as usize)?;
         slot.thread.clone()
     }
 
-    /// Thread `i` exists. The engine's first thread is the model.
+    /// Thread `i` exists now. The engine's first thread becomes the model.
     pub(super) fn note_created(&self, inner: &mut Inner, i: u32) {
         if self.lockless.total().set_model_pool(self.number) {
             inner.model = i;
@@ -25,7 +25,7 @@ impl Pool {
 }
 
 impl Inner {
-    /// Idle thread `i` retires, another one stays.
+    /// Idle thread `i` retires. If it was the model, an idle thread that stays takes its place.
     pub(super) fn note_retired(&mut self, i: u32) {
         if self.model == i {
             self.model = self.idle;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that nobody takes: all threads are blocked and no other one can be made, or nobody polls
-//! any more. The task that finds this holds the pool's lock, maybe in the scheduler's hook, and
+//! Work that no thread takes: all threads are blocked and no other one can be created, or no poller
+//! is left. The task that finds this holds the pool's lock, maybe in the scheduler's hook, and
 //! leaves the rest to the engine's deferred work (`engine/deferred.rs`).
 
 use super::{
@@ -24,8 +24,9 @@ impl Pool {
         self.has_work() && self.lock().is_starved()
     }
 
-    /// Returns true if the pool is starved and nothing that has happened will change it. If a thread is on its way back and
-    /// blocks again, [`Self::worker_sleeping`] finds the pool starved anew.
+    /// Returns true if the pool is starved and nothing that has happened will change it. If a
+    /// thread is on its way back and blocks again, [`Self::worker_sleeping`] finds the pool starved
+    /// anew.
     pub(crate) fn is_stuck(&self) -> bool {
         self.is_starved() && !self.is_one_coming_back() && self.is_starved()
     }

@@ -190,7 +190,8 @@ impl Caller {
 pub(crate) struct ThreadFlags(*const core::ffi::c_ulong);
 
 impl ThreadFlags {
-    /// Returns true if the task should let others run or look at its signals. Then call [`resched_and_check_signal`].
+    /// Returns true if the task should let others run or look at its signals. Then call
+    /// [`resched_and_check_signal`].
     #[inline(always)]
     pub(crate) fn is_needed(&self) -> bool {
         const NEEDED: u64 = (1 << bindings::TIF_NEED_RESCHED)

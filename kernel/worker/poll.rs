@@ -2,8 +2,8 @@
 
 //! A poller: a syscall thread that polls the doorbells on one CPU.
 //!
-//! A round in vain takes no lock and reads no clock, and a round that finds something reads no clock
-//! either: what costs more is done once in [`ROUNDS_PER_LOOK`] rounds in vain.
+//! A round in vain takes no lock and reads no clock. A round that finds something reads no clock
+//! either. The poller does what costs more once in [`ROUNDS_PER_LOOK`] rounds in vain.
 
 use super::Worker;
 use crate::{
@@ -20,10 +20,10 @@ use kernel::sync::Arc;
 /// Rounds of polling in vain between two looks at the clock and the CPUs.
 const ROUNDS_PER_LOOK: u64 = 64;
 
-/// How long a poller waits until it tries again to make a spare thread.
+/// How long a poller waits before it tries again to create a spare thread.
 const SPARE_RETRY_NS: u64 = 1_000_000;
 
-/// What a round over all doorbells has found.
+/// How a round over the queue and all doorbells has ended.
 enum Round {
     Busy,
     Idle,
@@ -38,7 +38,7 @@ enum Round {
 pub(super) enum Polled {
     /// The CPU is not to be polled any more, or is offline.
     GivenUp,
-    /// It can not, although it may: the thread does not try again at once.
+    /// The thread may poll the CPU but cannot: it does not try again at once.
     Failed,
     /// Another thread polls now.
     HandedOff,
@@ -48,21 +48,20 @@ pub(super) enum Polled {
 
 /// What a poller remembers from round to round.
 struct Watch {
-    /// Registrations to poll. Not here while the thread executes something, see
-    /// [`Engine::known_on`].
+    /// Registrations to poll. None while the thread executes entries: see [`Engine::known_on`].
     ///
     /// [`Engine::known_on`]: crate::engine::Engine::known_on
     list: Option<KBox<Known>>,
-    /// Generation of the engine's table that the list is from.
+    /// Generation of the engine's table from which the list was made.
     seen: u32,
-    /// Generation of the pool's settings.
+    /// Generation of the pool's settings that were applied last.
     applied: u32,
     /// Rounds in vain since the last sleep.
     idle: u64,
-    /// When the rounds in vain began, as far as the clock was read.
+    /// When the rounds in vain began, by the first look at the clock after that.
     idle_since: Option<u64>,
     busy: Streak,
-    /// When making a spare has failed.
+    /// When the creation of a spare has failed.
     no_spare_at: Option<u64>,
 }
 
@@ -91,7 +90,8 @@ impl Worker {
         polled
     }
 
-    /// The registrations to poll from now on. Their programs need not kick any more.
+    /// Returns the registrations to poll from now on, whose programs need not call KICK any more,
+    /// and the generation of the table.
     fn known(&self) -> Option<(u32, KBox<Known>)> {
         let seen = self.engine.generation();
         let known = self.engine.snapshot().ok()?;
@@ -102,7 +102,7 @@ impl Worker {
     }
 
     fn watch(&self, cpu: u32) -> Option<Watch> {
-        // The list of a thread that is blocked in a call.
+        // A thread that is blocked in a call has left its list there.
         drop(self.engine.known_on(cpu).take());
         let (seen, list) = self.known()?;
         Some(Watch {
@@ -153,7 +153,8 @@ impl Worker {
         }
     }
 
-    /// Looks at what others may have changed. Returns true if the thread must not poll here any more.
+    /// Applies what other tasks have changed. Returns true if the thread must not poll here any
+    /// more.
     fn must_give_up(&self, cpu: u32, watch: &mut Watch) -> bool {
         let pool = self.pool();
         if pool.is_stopping() || !pool.wants_poller(cpu) {
@@ -180,7 +181,7 @@ impl Worker {
         }
     }
 
-    /// After a round in vain: sleeps when it is time to. Returns false if the CPU is to be given up.
+    /// After a round in vain: sleeps if the idle time is over. Returns false to give the CPU up.
     fn was_idle(&self, cpu: u32, watch: &mut Watch) -> bool {
         let engine = &self.engine;
         watch.busy.was_idle();
@@ -197,7 +198,7 @@ impl Worker {
             .no_spare_at
             .is_some_and(|at| now.saturating_sub(at) > SPARE_RETRY_NS)
         {
-            // Making a spare may work now.
+            // The creation of a spare may succeed now.
             watch.no_spare_at = None;
         }
         if now.saturating_sub(*watch.idle_since.get_or_insert(now)) < idle_ns {
@@ -232,7 +233,7 @@ impl Worker {
         watch.idle_since = None;
     }
 
-    /// Executes what the poller has found. Returns how the round has ended, if it has.
+    /// Executes the entries that the poller has found. Returns how the round has ended, if it has.
     fn execute_found(
         &self,
         cpu: u32,
@@ -248,7 +249,7 @@ impl Worker {
         drop(watch.list.take().and_then(|list| slot.put(list)));
         let end = self.execute(role, pages, page, bits);
         if end == End::HandedOff {
-            // The list is for the thread that polls now.
+            // The list stays there, for the thread that polls now.
             return Some(Round::HandedOff);
         }
         watch.list = slot.take();
@@ -263,7 +264,8 @@ impl Worker {
     /// Looks at the queue and at all doorbells once.
     fn poll_round(&self, cpu: u32, watch: &mut Watch) -> Round {
         let mut any = false;
-        // One turn for the queue, however fast it is filled, so that the doorbells have theirs.
+        // One page of the queue a round: a queue that is always filled again must not keep the
+        // poller from the doorbells.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
             self.adopt(&pages);
@@ -279,7 +281,7 @@ impl Worker {
             let Some(first) = pages.first_pending() else {
                 continue;
             };
-            // What the list holds may end while the poller executes this.
+            // The list is put away meanwhile, and this registration may end.
             let pages = pages.clone();
             for page in first..pages.len() {
                 let bits = pages.claim(page);

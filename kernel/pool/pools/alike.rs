@@ -2,11 +2,12 @@
 
 //! The threads of an engine are all alike.
 //!
-//! A thread has the tables (files, file system context, namespaces, semaphore undo list) and control
-//! groups of whoever makes it, and executes calls only of owners that share these. So that it does
-//! not depend on chance whether an owner meets such a thread, all threads are like the engine's
-//! first one: no other task makes any. There always is a thread that is like the first one, the
-//! model: when a model retires, another idle thread takes its place.
+//! A thread has the tables (files, file system context, namespaces, semaphore undo list) and
+//! control groups of the task that creates it, and executes calls only for owners that share these.
+//! It must not depend on chance whether an owner meets such a thread. So all threads are like the
+//! engine's first one: a task that does not share its tables creates none. One thread is the model
+//! that new threads are compared with: at first the first thread; when the model retires, an idle
+//! thread takes its place.
 
 use super::Pools;
 use crate::{
@@ -16,20 +17,20 @@ use crate::{
 use kernel::prelude::*;
 
 impl Pools {
-    /// A thread that all others are like, if there is a thread.
+    /// Returns the thread that all others are like, if there is a thread.
     fn model(&self) -> Option<Thread> {
         self.get(self.total.model_pool()?).and_then(Pool::model)
     }
 
-    /// May the current task make threads of this engine? `EXDEV` if they would not be like the
-    /// others. May sleep.
+    /// Returns `EXDEV` if threads that the current task creates would not be like the engine's
+    /// other threads. May sleep.
     pub(crate) fn check_alike(&self) -> Result {
         // Each further round means that another model has retired.
         while let Some(model) = self.model() {
             if thread::is_like(&model) {
                 break;
             }
-            // One that has retired meanwhile gives up its tables, and proves nothing.
+            // A model that has retired meanwhile has given up its tables: the comparison is void.
             if self.model().is_some_and(|now| now.is(&model)) {
                 return Err(errno::exdev());
             }
