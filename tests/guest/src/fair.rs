@@ -15,11 +15,11 @@ use crate::kit::ring::{Call, Ring};
 use crate::kit::{patience, rounds, speed, sys, until};
 
 tests! { "fair":
-    loop_on_core => "a loop that a kernel core takes from the queue strands no entry of other pages";
+    loop_on_core => "a loop that a poller takes from the queue strands no entry of other pages";
     order_of_queue => "an entry comes before the pages that another registration posted behind its first";
-    order_for_core => "a kernel core looks at the doorbells after each page of the queue";
+    order_for_core => "a poller looks at the doorbells after each page of the queue";
     refilled => "a registration that is always filled again does not hold up another one's entries";
-    refilled_for_core => "its entries in the queue do not hold up a kernel core's doorbells either";
+    refilled_for_core => "its entries in the queue do not hold up a poller's doorbells either";
     pages_by_turns => "a page that is always filled again does not hold up the other pages";
     loop_gives_way => "an endless loop lets others have the only active thread of its pool";
 }
@@ -32,13 +32,13 @@ fn loop_on_core() -> Check {
         engine.set(Param::LoopMax, 2000)?;
         let mut ring = engine.ring(3)?;
         engine.set(Param::PollCpus, 1 << spin_cpu())?;
-        engine.until_stats("a core that sleeps", |s| s.poller_sleeps != 0)?;
+        engine.until_stats("a poller that sleeps", |s| s.poller_sleeps != 0)?;
         until("NEED_WAKEUP", || ring.needs_kick())?;
         ring.post_at(0, &flagged(call!(SYS_getppid), ENTRY_LOOP));
         for page in 1..3 {
             ring.post_at(page * PAGE_ENTRIES, &call!(SYS_getpid).asynchronous());
         }
-        // The owner offloads all pages; the core takes them from the queue.
+        // The owner offloads all pages; the poller takes them from the queue.
         check_eq!("WAIT", ring.wait(Policy::All), Ok(3));
         check_ret!("getppid", ring.reap(0).result, plain!(SYS_getppid));
         for page in 1..3 {
@@ -201,8 +201,8 @@ fn order_for_core() -> Check {
     engine.set_pool(0, Param::PoolConcurrency, 1)?;
     let ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << spin_cpu())?;
-    until("a core that polls", || !ring.needs_kick())?;
-    // WAIT offloads what the core would else find at the doorbells, as it finds the entry.
+    until("a poller that is awake", || !ring.needs_kick())?;
+    // WAIT offloads what the poller would otherwise find at the doorbells, as it finds the entry.
     let offload = |ring: &Ring| {
         ok!("WAIT", ring.wait(Policy::None));
         Ok(())
@@ -233,8 +233,8 @@ fn refilled_for_core() -> Check {
     engine.set(Param::IdleNs, 10_000_000_000)?;
     let mut ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << spin_cpu())?;
-    until("a core that polls", || !ring.needs_kick())?;
-    // WAIT offloads what the core would else find at the doorbells.
+    until("a poller that is awake", || !ring.needs_kick())?;
+    // WAIT offloads what the poller would otherwise find at the doorbells.
     let offload = |ring: &Ring| {
         ok!("WAIT", ring.wait(Policy::None));
         Ok(())

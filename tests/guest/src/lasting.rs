@@ -16,14 +16,14 @@ use crate::kit::ring::Ring;
 use crate::kit::{patience, signals, speed, until};
 
 tests! { "lasting":
-    tracers_detach => "ftrace and kprobes attach and detach while a core polls and a loop runs";
-    profiled => "ITIMER_PROF of a process ticks while its core polls an empty page";
+    tracers_detach => "ftrace and kprobes attach and detach while a poller is awake and a loop runs";
+    profiled => "ITIMER_PROF of a process ticks while its poller polls an empty page";
     profiled_in_loop => "ITIMER_PROF of a process ticks while a loop runs";
 }
 
 const TRACING: &str = "/sys/kernel/tracing";
 
-/// A core that polls in vain for longer than any test takes.
+/// A poller that polls in vain for longer than any test takes.
 fn polling() -> Check<(Engine, Ring)> {
     need_two_cpus()?;
     let engine = Engine::open()?;
@@ -31,7 +31,7 @@ fn polling() -> Check<(Engine, Ring)> {
     engine.set(Param::LoopMax, MAX_ROUNDS)?;
     let ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << spin_cpu())?;
-    until("a core that polls", || !ring.needs_kick())?;
+    until("a poller that is awake", || !ring.needs_kick())?;
     Ok((engine, ring))
 }
 
@@ -90,10 +90,10 @@ fn tracers_detach() -> Check {
     need_root()?;
     let instance = Instance::new()?;
     let (engine, mut ring) = polling()?;
-    // The loop leaves the core to another thread, which polls on.
+    // The loop leaves the CPU to another thread, which goes on polling.
     let endless = ring.post(flagged(call!(SYS_getppid), ENTRY_LOOP));
     ring.until_taken(&[endless])?;
-    until("a core that polls", || !ring.needs_kick())?;
+    until("a poller that is awake", || !ring.needs_kick())?;
     // Whoever waits for a grace period of Tasks-RCU can not be interrupted: not this thread.
     let (done, wait) = mpsc::channel();
     let dir = instance.0.clone();
@@ -112,7 +112,7 @@ fn tracers_detach() -> Check {
         Ok(Err(error)) => fail!("{error}"),
         Err(_) => fail!("tracers not attached and detached within {took:?}"),
     }
-    check!(is_running, "the core or the loop has ended meanwhile");
+    check!(is_running, "the poller or the loop has ended meanwhile");
     Ok(())
 }
 
@@ -175,7 +175,7 @@ fn profiled() -> Check {
     in_child(|| {
         let (_engine, ring) = polling()?;
         profile()?;
-        check!(!ring.needs_kick(), "the core has not polled all the time");
+        check!(!ring.needs_kick(), "the poller has not polled all the time");
         Ok(())
     })
 }

@@ -19,7 +19,7 @@ use crate::kit::{patience, process, rounds, seccomp, sys, until};
 tests! { "library":
     batch => "64 calls staged, one wait, 64 right results";
     many_pages => "4,096 calls in flight, each slot's result where it belongs";
-    poll_only => "with a kernel core results come without any call of the device";
+    poll_only => "with a poller results come without any call of the device";
     policies => "any, some with linger, all, none and their timeouts";
     errors => "typed errors: nothing to wait for, page count, bad value, no device";
     busy => "unregister with calls in flight gives the pages back";
@@ -121,7 +121,7 @@ fn poll_only() -> Check {
     ok!("set", engine.set_poll_cpus(&cpus));
     check_eq!("POLL_CPUS", engine.poll_cpus(), Ok(cpus.clone()));
     check_eq!("POLLED_CPUS", engine.polled_cpus(), Ok(cpus));
-    until("a core that polls", || !pages.needs_kick())?;
+    until("a poller that is awake", || !pages.needs_kick())?;
     for _ in 0..rounds(50) {
         for _ in 0..10 {
             stage(&mut pages, calls::getpid());

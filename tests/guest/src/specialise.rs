@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which CPUs are kernel cores, and when.
+//! Which CPUs are polled, and when.
 
 use std::time::{Duration, Instant};
 
@@ -18,21 +18,21 @@ use crate::kit::ring::Ring;
 use crate::kit::{rounds, sys, until};
 
 tests! { "specialise":
-    never_spins => "with IDLE_NS 0 a kernel core sleeps after each round that finds nothing";
-    keeps_spinning => "within IDLE_NS a kernel core does not sleep";
-    outside_cpuset => "POLL_CPUS outside of the cpuset is EINVAL, within it a core polls";
-    cpuset_shrinks => "a core that leaves the cpuset stops, and polls again when it returns";
+    never_spins => "with IDLE_NS 0 a poller sleeps after each round that finds nothing";
+    keeps_spinning => "within IDLE_NS a poller does not sleep";
+    outside_cpuset => "POLL_CPUS outside of the cpuset is EINVAL, within it the CPU is polled";
+    cpuset_shrinks => "a CPU that leaves the cpuset is not polled, and is polled again when it returns";
     comes_back => "a CPU that was unplugged rejoins POLL_CPUS by itself";
-    comes_back_under_load => "unplugging and replugging the only core under load, no call lost";
-    one_of_two_goes => "one of two cores is unplugged, the other one keeps polling";
+    comes_back_under_load => "unplugging and replugging the only polled CPU under load, no call lost";
+    one_of_two_goes => "one of two polled CPUs is unplugged, the other one is still polled";
     back_while_away => "POLL_CPUS set to 0 while the CPU is unplugged: the CPU does not poll afterwards";
-    auto_off => "without EXTRA_POLLERS no core is ever recruited";
-    recruited => "a backlog recruits a core, which executes it and is released when idle";
+    auto_off => "without EXTRA_POLLERS no poller is ever recruited";
+    recruited => "a backlog recruits a poller, which executes it and is released when idle";
     never_the_last => "with one CPU for the program none is recruited";
-    auto_ends => "EXTRA_POLLERS 0 gives recruited cores back";
+    auto_ends => "EXTRA_POLLERS 0 gives recruited CPUs back";
 }
 
-/// A registration for which a core on `spin_cpu()` polls.
+/// A registration that a poller on `spin_cpu()` polls.
 fn start(idle_ns: u64) -> Check<(Engine, Ring)> {
     need_two_cpus()?;
     let engine = Engine::open()?;
@@ -55,7 +55,7 @@ fn never_spins() -> Check {
     for _ in 0..rounds(50) {
         check_getpid(&mut ring, 5)?;
     }
-    until("a core that sleeps", || ring.needs_kick())?;
+    until("a poller that sleeps", || ring.needs_kick())?;
     let stats = engine.stats()?;
     check!(
         stats.idle_polls <= stats.poller_sleeps + 1,
@@ -69,17 +69,17 @@ fn never_spins() -> Check {
 
 fn keeps_spinning() -> Check {
     let (engine, mut ring) = start(3_600_000_000_000)?;
-    until("a core that polls", || !ring.needs_kick())?;
+    until("a poller that is awake", || !ring.needs_kick())?;
     check_getpid(&mut ring, 64)?;
     let end = Instant::now() + Duration::from_millis(100);
     while Instant::now() < end {
-        check!(!ring.needs_kick(), "the core sleeps");
+        check!(!ring.needs_kick(), "the poller sleeps");
         sys::yield_now();
     }
     check_eq!("sleeps", engine.stats()?.poller_sleeps, 0);
     // It wakes up for this, and sleeps then.
     engine.set(Param::IdleNs, 0)?;
-    until("a core that sleeps", || ring.needs_kick())?;
+    until("a poller that sleeps", || ring.needs_kick())?;
     check!(engine.stats()?.idle_polls > 64, "it has not polled");
     Ok(())
 }
@@ -99,7 +99,7 @@ fn outside_cpuset() -> Check {
         let mut ring = engine.ring(1)?;
         ring.mode = Mode::Spin;
         engine.set(Param::PollCpus, 0b01)?;
-        engine.until_stats("a core", |s| s.polled_cpus == 0b01)?;
+        engine.until_stats("a poller", |s| s.polled_cpus == 0b01)?;
         check_getpid(&mut ring, 64)
     })
 }
@@ -111,17 +111,17 @@ fn cpuset_shrinks() -> Check {
         group.write("cpuset.cpus", "0-1")?;
         group.enter()?;
         let (engine, mut ring) = start(1_000_000)?;
-        engine.until_stats("a core", |s| s.polled_cpus == 0b10)?;
+        engine.until_stats("a poller", |s| s.polled_cpus == 0b10)?;
         for _ in 0..rounds(3) {
             group.write("cpuset.cpus", "0")?;
             for _ in 0..20 {
                 check_getpid(&mut ring, 20)?;
             }
-            engine.until_stats("no core", |s| s.polled_cpus == 0)?;
+            engine.until_stats("no poller", |s| s.polled_cpus == 0)?;
             check_getpid(&mut ring, 20)?;
             check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b10);
             group.write("cpuset.cpus", "0-1")?;
-            engine.until_stats("the core again", |s| s.polled_cpus == 0b10)?;
+            engine.until_stats("the poller again", |s| s.polled_cpus == 0b10)?;
             check_getpid(&mut ring, 20)?;
         }
         Ok(())
@@ -133,17 +133,17 @@ fn comes_back() -> Check {
     let (engine, mut ring) = start(1_000_000)?;
     check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b10);
     for _ in 0..rounds(2) {
-        engine.until_stats("a core", |s| s.polled_cpus == 0b10)?;
+        engine.until_stats("a poller", |s| s.polled_cpus == 0b10)?;
         check_getpid(&mut ring, 20)?;
         cpu.set(false)?;
         check_getpid(&mut ring, 20)?;
-        engine.until_stats("no core", |s| s.polled_cpus == 0)?;
+        engine.until_stats("no poller", |s| s.polled_cpus == 0)?;
         check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b10);
         check!(ring.needs_kick(), "nobody polls, and yet no NEED_WAKEUP");
         check_getpid(&mut ring, 20)?;
         cpu.set(true)?;
         // Without any call.
-        engine.until_stats("the core again", |s| s.polled_cpus == 0b10)?;
+        engine.until_stats("the poller again", |s| s.polled_cpus == 0b10)?;
         check_getpid(&mut ring, 64)?;
     }
     Ok(())
@@ -172,7 +172,7 @@ fn comes_back_under_load() -> Check {
         reads.check()?;
     }
     cpu.set(true)?;
-    engine.until_stats("the core again", |s| s.polled_cpus == 0b10)?;
+    engine.until_stats("the poller again", |s| s.polled_cpus == 0b10)?;
     check_getpid(&mut ring, 64)
 }
 
@@ -180,26 +180,26 @@ fn one_of_two_goes() -> Check {
     let cpu = Cpu1::get()?;
     let (engine, mut ring) = start(1_000_000)?;
     engine.set(Param::PollCpus, 0b11)?;
-    engine.until_stats("two cores", |s| s.polled_cpus == 0b11)?;
+    engine.until_stats("two pollers", |s| s.polled_cpus == 0b11)?;
     cpu.set(false)?;
     for _ in 0..20 {
         check_getpid(&mut ring, 30)?;
     }
-    engine.until_stats("one core", |s| s.polled_cpus == 0b01)?;
+    engine.until_stats("one poller", |s| s.polled_cpus == 0b01)?;
     check_getpid(&mut ring, 30)?;
     cpu.set(true)?;
-    engine.until_stats("two cores again", |s| s.polled_cpus == 0b11)?;
+    engine.until_stats("two pollers again", |s| s.polled_cpus == 0b11)?;
     check_getpid(&mut ring, 30)
 }
 
 fn back_while_away() -> Check {
     let cpu = Cpu1::get()?;
     let (engine, mut ring) = start(1_000_000)?;
-    engine.until_stats("a core", |s| s.polled_cpus == 0b10)?;
+    engine.until_stats("a poller", |s| s.polled_cpus == 0b10)?;
     cpu.set(false)?;
     check_getpid(&mut ring, 10)?;
     engine.set(Param::PollCpus, 0)?;
-    engine.until_stats("no core", |s| s.polled_cpus == 0)?;
+    engine.until_stats("no poller", |s| s.polled_cpus == 0)?;
     let ret = engine.try_set(Param::PollCpus, 0b10);
     check_eq!("SET to a CPU that is away", ret, Err(Errno::EINVAL));
     cpu.set(true)?;
@@ -253,18 +253,18 @@ fn recruited() -> Check {
     for round in 1..=u64::from(rounds(3)) {
         let slots = other.post_all(&[call!(SYS_getpid); 20]);
         let nap = [0i64, 2_000_000];
-        until("a recruited core", || {
+        until("a recruited poller", || {
             let nap = ring.post(call!(SYS_nanosleep, nap.as_ptr(), 0));
             let waited = ring.wait(Policy::Any) == Ok(1);
             ring.reap(nap);
             waited && engine.stats().is_ok_and(|s| s.pollers_recruited >= round)
         })?;
-        // Posted without KICK or WAIT: it is the core that executes them.
+        // Posted without KICK or WAIT: it is the poller that executes them.
         other.spin_until_done(&slots)?;
         for slot in slots {
             check_ret!("getpid", other.reap(slot).result, std::process::id());
         }
-        let stats = engine.until_stats("no core when there is nothing to do", |s| {
+        let stats = engine.until_stats("no poller when there is nothing to do", |s| {
             s.pollers_released == s.pollers_recruited && s.polled_cpus == 0
         })?;
         check_eq!(
@@ -301,7 +301,9 @@ fn auto_ends() -> Check {
     check_eq!("recruited", engine.stats()?.pollers_recruited, 1);
     other.spin_until_done(&slots)?;
     engine.set(Param::ExtraPollers, 0)?;
-    engine.until_stats("no core", |s| s.polled_cpus == 0 && s.pollers_released == 1)?;
+    engine.until_stats("no poller", |s| {
+        s.polled_cpus == 0 && s.pollers_released == 1
+    })?;
     until("NEED_WAKEUP", || ring.needs_kick() && other.needs_kick())?;
     check_getpid(ring, 20)
 }

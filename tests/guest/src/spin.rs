@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Kernel cores that poll the doorbells.
+//! Pollers: syscall threads that poll the doorbells.
 
 use std::time::{Duration, Instant};
 
@@ -17,17 +17,17 @@ tests! { "spin":
     no_device_call => "results appear without any call of the device";
     without_traps => "a million calls, posted and reaped by the owner, take no trap";
     many_batches => "hundreds of batches, never a lost or wrong result";
-    sleeps_and_wakes => "a core idle for IDLE_NS sets NEED_WAKEUP and sleeps; KICK and WAIT wake it";
+    sleeps_and_wakes => "a poller idle for IDLE_NS sets NEED_WAKEUP and sleeps; KICK and WAIT wake it";
     never_lost => "posts around the moment of falling asleep are never lost";
     idle_zero => "with IDLE_NS 0 calls are done after a kick";
-    blocked_call => "a call that blocks on the core does not stop the others";
-    waiting_owner => "WAIT works while a core polls";
-    two_cpus => "two kernel cores, one of them on the owner's CPU";
-    several_registrations => "one core serves several registrations, also new ones";
+    blocked_call => "a call that blocks a poller does not stop the others";
+    waiting_owner => "WAIT works while a poller is awake";
+    two_cpus => "two pollers, one of them on the owner's CPU";
+    several_registrations => "one poller serves several registrations, also new ones";
     stop => "POLL_CPUS 0 ends polling: the owner executes calls again, none is lost";
     start_stop_under_load => "switching on and off while calls are in flight";
-    shared_core => "a core that polls yields to the program on the same CPU";
-    ends_with_engine => "closing the engine ends its kernel cores";
+    shared_core => "a poller yields to the program on the same CPU";
+    ends_with_engine => "closing the engine ends its pollers";
 }
 
 fn start(pages: u32) -> Check<(Engine, Ring)> {
@@ -38,7 +38,7 @@ fn no_device_call() -> Check {
     need_two_cpus()?;
     let (engine, mut ring) = start(1)?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
-    until("a core that polls", || !ring.needs_kick())?;
+    until("a poller that is awake", || !ring.needs_kick())?;
     for _ in 0..rounds(50) {
         let slots = ring.post_all(&[call!(SYS_getppid); 64]);
         ring.spin_until_done(&slots)?;
@@ -85,7 +85,7 @@ fn without_traps() -> Check {
     need_two_cpus()?;
     let (engine, mut ring) = start(LARGE / 64)?;
     engine.set(Param::IdleNs, 60_000_000_000)?;
-    until("a core that polls", || !ring.needs_kick())?;
+    until("a poller that is awake", || !ring.needs_kick())?;
     let parent = plain!(SYS_getppid);
     let batches = rounds(if limits::slow_kernel() { 25 } else { 1_954 });
     // Both counts have the few traps in them that counting takes.
@@ -131,7 +131,7 @@ fn sleeps_and_wakes() -> Check {
         }
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
     }
-    check!(engine.stats()?.poller_sleeps >= 1, "the core never slept");
+    check!(engine.stats()?.poller_sleeps >= 1, "the poller never slept");
     Ok(())
 }
 
@@ -147,7 +147,7 @@ fn never_lost() -> Check {
         }
         ring.spin_until_done(&[slot])?;
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
-        // Come back at all possible moments of the core's idle time.
+        // Come back at all possible moments of the poller's idle time.
         let begin = Instant::now();
         while begin.elapsed().as_nanos() < u128::from(round % 100) * 400 {
             std::hint::spin_loop();
@@ -254,7 +254,7 @@ fn several_registrations() -> Check {
     Ok(())
 }
 
-/// Batches after a core has given up.
+/// Batches after the poller has given up.
 const BATCHES: u32 = 64;
 
 fn stop() -> Check {
@@ -274,9 +274,9 @@ fn stop() -> Check {
         check_ret!("result", done.result, want);
     }
     reads.check()?;
-    // The core has given up. It looks once more at what was posted in the belief that it polls: after
+    // The poller has given up. It looks once more at what was posted in the belief that it polls: after
     // POLL_CPUS was set, and when it ended.
-    engine.until_stats("no core that polls", |stats| stats.polled_cpus == 0)?;
+    engine.until_stats("no poller", |stats| stats.polled_cpus == 0)?;
     let mut by_others = 0;
     for _ in 0..BATCHES {
         let before = engine.stats()?.inline_done;

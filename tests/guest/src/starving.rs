@@ -21,8 +21,8 @@ tests! { "starving":
     every_way => "at MAX_THREADS poll, an eventfd, the done words and WAIT NONE see STARVED";
     not_for_long => "an entry that waits only briefly for a thread is not STARVED";
     behind_loops => "entries behind an endless loop in the only thread are STARVED";
-    other_core => "a core that blocks without a spare wakes one that sleeps";
-    core_blocks => "poll reports entries posted for the last core if that core blocks";
+    other_core => "a poller that blocks without a spare wakes one that sleeps";
+    core_blocks => "poll reports entries posted for the last poller if it blocks";
     failed_creation => "owners that wait for a thread whose creation fails get STARVED";
     spare_sleeps => "with RETIRE_MS 0 the spare sleeps";
 }
@@ -120,7 +120,7 @@ fn behind_loops() -> Check {
 /// POLL_CPUS, with no more threads than that takes: a thread that is about to be idle, or that has
 /// been made as a spare, may be in the way.
 fn set_cores(engine: &Engine, cpus: u64) -> Check {
-    until("threads for all cores", || {
+    until("threads for all pollers", || {
         engine.try_set(Param::PollCpus, cpus).is_ok()
     })
 }
@@ -134,9 +134,9 @@ fn other_core() -> Check {
         engine.set(Param::IdleNs, 0)?;
         let mut ring = engine.ring(1)?;
         set_cores(&engine, 0b11)?;
-        engine.until_stats("two cores", |s| s.polled_cpus == 0b11)?;
+        engine.until_stats("two pollers", |s| s.polled_cpus == 0b11)?;
         until("NEED_WAKEUP", || ring.needs_kick())?;
-        // Long enough for the other core to fall asleep.
+        // Long enough for the other poller to fall asleep.
         let mut buffer = vec![0u8; 4 << 20];
         let reads = BlockedReads::new(&from, 1);
         let mut calls = vec![call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0)];
@@ -162,7 +162,7 @@ fn core_blocks() -> Check {
     engine.set(Param::IdleNs, 60_000_000_000)?;
     let mut ring = engine.ring(1)?;
     set_cores(&engine, 1 << spin_cpu())?;
-    until("a core that polls", || !ring.needs_kick())?;
+    until("a poller that is awake", || !ring.needs_kick())?;
     let mut buffer = vec![0u8; 8 << 20];
     let (from, to) = pipe()?;
     let reads = BlockedReads::new(&from, 1);
@@ -170,9 +170,9 @@ fn core_blocks() -> Check {
     calls.extend(reads.calls());
     let slots = ring.post_all(&calls);
     ring.until_taken(&slots)?;
-    // The core is busy, and says that it polls: no reason to kick.
+    // The poller is busy, and NEED_WAKEUP is clear: no reason to kick.
     let late = ring.post(call!(SYS_getpid));
-    check!(!ring.needs_kick(), "the core does not poll");
+    check!(!ring.needs_kick(), "the poller is not awake");
     check_eq!("poll", events(engine.fd(), patience())?, libc::POLLIN);
     ring.spin_until_done(&slots[..1])?;
     ring.reap(slots[0]);

@@ -180,7 +180,7 @@ fn an_own_core_needs_no_trap() {
             if let Some(done) = pages.poll() {
                 break done;
             }
-            assert!(Instant::now() < end, "no result from the other core");
+            assert!(Instant::now() < end, "no result from the poller");
             std::hint::spin_loop();
         };
         assert_eq!(done.result, ppid());

@@ -109,7 +109,7 @@ pub fn goals(all: &[&Row]) -> Vec<Goal> {
         }
         let batch = break_even(&rows, "flexsc-spin");
         goals.push(Goal {
-            what: format!("{op}, break-even of a kernel core"),
+            what: format!("{op}, break-even of a poller"),
             batch: BREAK_EVEN,
             against: "flexsc-spin / plain".into(),
             measured: batch.map_or("none".into(), |batch| format!("batch {batch}")),

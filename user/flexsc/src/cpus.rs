@@ -49,9 +49,7 @@ impl CpuSet {
     /// The CPUs in the set, in order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         let bits = self.bytes.len() * 8;
-        (0..=u16::MAX)
-            .take(bits)
-            .filter(|&cpu| self.contains(cpu))
+        (0..=u16::MAX).take(bits).filter(|&cpu| self.contains(cpu))
     }
 
     /// The set as the kernel reads it, at least one byte.

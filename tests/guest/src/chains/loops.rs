@@ -20,7 +20,7 @@ tests! { "chains":
     loop_of_nothing => "a loop that ends at once leaves the rest of it unexecuted";
     loop_bound => "a loop that does not end by itself ends after LOOP_MAX rounds, reason BOUND";
     loop_fails => "an error ends the loop and the chain";
-    loop_on_core => "a loop without an end holds up neither a kernel core nor others; CANCEL ends it";
+    loop_on_core => "a loop without an end holds up neither a poller nor others; CANCEL ends it";
 }
 
 /// A chain that copies `from` to `to`, a kibibyte at a time.

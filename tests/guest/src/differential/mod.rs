@@ -35,7 +35,7 @@ tests! { "differential":
     without_rights => "the same for a process without rights";
     with_network => "the same with a network";
     by_threads => "the same executed by syscall threads: with ASYNC, after KICK, in a pool";
-    spinning => "sequences executed by a polling kernel core give what plain calls give";
+    spinning => "sequences executed by a poller give what plain calls give";
     numbers => "the sequences make at least 120 different calls from pages";
     planted_result => "a result that is wrong is found, and the sequence shrunk";
     planted_byte => "an output that is wrong is found, and the sequence shrunk";

@@ -159,7 +159,7 @@ pub fn engine(way: Way) -> Check<Option<(Engine, Ring)>> {
         let set = sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut arg);
         ok!("SET of pool 1", set);
     }
-    // In every run, for it can be asked for: off the kernel core, lest the two take turns.
+    // In every run, because a call may ask for it. Not the polled CPU, so that the two do not take turns.
     ok!("CPU", sys::pin(0));
     Ok(engine)
 }

@@ -174,7 +174,7 @@ impl Stock {
                     ..call
                 };
                 let chain = |second| [looped(read, ENTRY_LINK), looped(second, 0)];
-                // One that runs without a pause would keep a kernel core from polling.
+                // One that runs without a pause would keep a poller from polling.
                 let running = match mode {
                     Mode::Spin => tick,
                     _ => read,

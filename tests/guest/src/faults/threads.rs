@@ -19,7 +19,7 @@ use crate::kit::{process, rounds, until};
 tests! { "faults":
     entries => "posted calls on a syscall thread: a failure is an error of that call only";
     spare_threads => "a syscall thread that fails to make the next one: progress or STARVED";
-    polling_core => "a polling core without memory for its list: programs are told to kick";
+    polling_core => "a poller without memory for its list: programs are told to kick";
     rain => "allocations fail at random in all threads: no hang, no loss, and recovery";
 }
 
@@ -185,7 +185,7 @@ fn polling_core() -> Check {
         check_sound(&engine, &mut ring)?;
         check_sound(&engine, &mut other)?;
     }
-    swept("polling cores", injected_once, 1)
+    swept("pollers", injected_once, 1)
 }
 
 /// Calls of all kinds while allocations fail; the number of those that succeeded.

@@ -163,7 +163,7 @@ fn strict() -> Check {
 fn posted_before() -> Check {
     let dir = TempDir::new()?;
     for path in Path::ALL {
-        // A polling core takes them before the filter comes.
+        // A poller takes them before the filter comes.
         if path.mode() == Mode::Spin {
             continue;
         }

@@ -16,7 +16,7 @@ use crate::kit::{Random, rounds};
 tests! { "hostile":
     scribbled_entries => "another thread rewrites entries while they are executed";
     scribbled_doorbells => "another thread rewrites the doorbells and the kernel's words";
-    scribbled_everything => "two threads rewrite all of the pages while a core polls them";
+    scribbled_everything => "two threads rewrite all of the pages while a poller polls them";
     mapping_pulled_away => "another thread unmaps, protects and moves the pages meanwhile";
     kernel_words_ignored => "what the program writes into the kernel's words changes nothing";
 }

@@ -37,7 +37,7 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The CPU to have as kernel core: the second one, where there is one.
+/// The CPU to be polled: the second one if there is one.
 pub fn spin_cpu() -> usize {
     usize::from(cpus() > 1)
 }

@@ -16,7 +16,7 @@ pub enum Mode {
     Async,
     /// Syscall threads after a KICK; the owner looks at the done words only.
     Kick,
-    /// A kernel core that polls the doorbells.
+    /// A poller.
     Spin,
 }
 

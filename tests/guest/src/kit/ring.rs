@@ -285,7 +285,7 @@ impl Ring {
         sys::ioctl(self.fd, abi::IOC_UNREGISTER, u64::from(self.id))
     }
 
-    /// Whether a page's kernel core sleeps, after what was posted before.
+    /// Returns true if the kernel needs a KICK for what was posted before: no poller is awake.
     pub fn needs_kick(&self) -> bool {
         // ORDERING: the doorbell first, then the flag (UAPI header).
         fence(Ordering::SeqCst);

@@ -23,7 +23,7 @@ tests! { "charges":
     reopened_in_flight => "the same with calls in flight, which end a little later";
     limit_stands => "REGISTER fails at once at a limit if nothing is about to be freed";
     cgroup_pays => "all of a registration's memory is charged to the memory cgroup";
-    ended_while_polled => "a kernel core that is blocked in a call keeps no other registration's memory";
+    ended_while_polled => "a poller that is blocked in a call keeps no other registration's memory";
     spliced_pages => "pages put into a pipe stay charged to the cgroup until they leave it";
     many_threads => "closing an engine ends 200 threads in calls";
 }
@@ -120,11 +120,11 @@ fn ended_while_polled() -> Check {
         engine.set(Param::PollCpus, 1 << spin_cpu())?;
         for _ in 0..rounds(5) {
             let other = engine.ring(64)?;
-            until("a core that polls", || !other.needs_kick())?;
+            until("a poller that is awake", || !other.needs_kick())?;
             let (from, to) = pipe()?;
             let reads = BlockedReads::new(&from, 1);
             let slots = ring.post_all(&reads.calls());
-            // The core has taken it, and is asleep in it: the next one polls, or none.
+            // The poller sleeps in this call: another one polls, or none.
             ring.until_taken(&slots)?;
             engine.until_pool(0, "a blocked thread", |pool| pool.blocked == 1)?;
             let id = other.id;

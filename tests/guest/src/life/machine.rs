@@ -8,7 +8,7 @@ use crate::kit::mode::Mode;
 use crate::kit::{rounds, sys};
 
 tests! { "life":
-    cpu_unplug => "taking CPU 1 away and back under load: spinning there, and everywhere";
+    cpu_unplug => "unplugging and replugging CPU 1 under load, in all modes";
     owner_on_unplugged_cpu => "the owner's own CPU goes away while its calls are in flight";
 }
 

@@ -215,7 +215,7 @@ fn filter_before() -> Check {
 fn filter_of_posted() -> Check {
     let dir = TempDir::new()?;
     let path = dir.join("filtered");
-    // A polling core may take the calls before the filter comes.
+    // A poller may take the calls before the filter comes.
     for mode in [Mode::Inline, Mode::Async, Mode::Kick] {
         in_child(|| {
             let (_engine, mut ring) = mode.start(1)?;

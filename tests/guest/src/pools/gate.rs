@@ -17,7 +17,7 @@ tests! { "pools":
     gate_of_each => "two pools with one active thread each: two at once, never two of one";
     gate_after_block => "threads that come back by the hundred finish, and pass the gate one by one";
     gate_opens => "raising POOL_CONCURRENCY lets waiting registrations go on at once";
-    gate_of_cores => "a kernel core counts as active";
+    gate_of_cores => "a poller counts as active";
     counters_add_up => "active, blocked, queued and idle are 0 or right when nothing is left to do";
 }
 
@@ -180,13 +180,17 @@ fn gate_of_cores() -> Check {
     engine.set(Param::IdleNs, 10_000_000_000)?;
     let mut ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << limits::spin_cpu())?;
-    crate::kit::until("a core that polls", || !ring.needs_kick())?;
+    crate::kit::until("a poller that is awake", || !ring.needs_kick())?;
     check_eq!("active", engine.pool(0)?.running, 1);
-    check_eq!("pollers", engine.stats()?.pollers, 1 << limits::spin_cpu());
+    check_eq!(
+        "polled CPUs",
+        engine.stats()?.polled_cpus,
+        1 << limits::spin_cpu()
+    );
     let slots = ring.post_all(&[call!(SYS_getpid); 64]);
     ring.spin_until_done(&slots)?;
     engine.set(Param::IdleNs, 0)?;
-    engine.until_pool(0, "no active thread when the core sleeps", |s| {
+    engine.until_pool(0, "no active thread when the poller sleeps", |s| {
         s.running == 0
     })?;
     check_eq!("most active", engine.pool(0)?.peak_running, 1);

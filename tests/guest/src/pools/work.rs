@@ -19,7 +19,7 @@ tests! { "pools":
     accepting_server => "a server: accepts block in one pool, reads and writes go on in another";
     thousand_blocked => "1,000 reads blocked in one pool, others proceed in two pools and inline";
     from_owner => "an owner that blocks inline leaves entries of other pools to these";
-    from_core => "a kernel core gives entries of other pools to these";
+    from_core => "a poller gives entries of other pools to their threads";
     kicked => "KICK sends each entry to its own pool";
     starved => "at the limit of threads entries of a pool are EAGAIN, reason STARVED, in WAIT";
     removed_with_engine => "all threads of all pools end with the engine, blocked ones too";
@@ -283,7 +283,7 @@ fn from_core() -> Check {
     engine.set(Param::IdleNs, 10_000_000_000)?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
     check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 1 << spin_cpu());
-    crate::kit::until("a core that polls", || !ring.needs_kick())?;
+    crate::kit::until("a poller that is awake", || !ring.needs_kick())?;
     for _ in 0..rounds(20) {
         let calls: Vec<Call> = (0..64)
             .map(|n| call!(SYS_getpid).in_pool(n as u8 % 2))
@@ -297,7 +297,7 @@ fn from_core() -> Check {
     let stats = engine.stats()?;
     check_eq!("kicks and waits", (stats.kicks, stats.waits), (0, 0));
     let halves = u64::from(rounds(20)) * 32;
-    check_eq!("by the core", engine.pool(0)?.executed, halves);
+    check_eq!("by the poller", engine.pool(0)?.executed, halves);
     check_eq!("by pool 1", engine.pool(1)?.executed, halves);
     Ok(())
 }
