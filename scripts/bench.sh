@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Measures in test machines and leaves CSV in results/.  See usage() and
+# Measures in virtual machines and writes CSV into results/.  See usage() and
 # docs/benchmarks.md.  No ratio makes it fail: losses are published too.
 
-# shellcheck disable=SC2317  # functions that "stage" calls
+# shellcheck disable=SC2317  # "stage" calls some functions
 
 set -euo pipefail
 export PROG=bench
@@ -21,19 +21,19 @@ usage() {
 Usage: scripts/bench.sh [--quick] [--name NAME] [--no-build] [--help]
 
 Measures plain system calls, syscall pages and io_uring in virtual machines:
-instructions on one CPU (twice), nanoseconds on two, pipelines, chains, orders,
-a load that rises and falls, calls that block, and what programs pay that do not
-use FlexSC.  Writes results/NAME.csv and results/NAME.meta and prints tables
-with ratios and the goals.  "flexsc-bench fill results/NAME.csv docs/benchmarks.md"
-puts the figures into the document.
+instructions on one CPU (twice), nanoseconds on two CPUs, pipelines, chains,
+orders, a load that rises and falls, calls that block, and the costs of programs
+that do not use FlexSC.  Writes results/NAME.csv and results/NAME.meta, and prints
+tables with ratios and the goals.  "flexsc-bench fill results/NAME.csv
+docs/benchmarks.md" puts the figures into the document.
 
-  --quick      fewer samples; ten minutes at most once the kernels are built
-  --name NAME  of the files (default: quick with --quick, else full)
-  --no-build   take kernels and programs as they are in build/
-  --help       this text
+  --quick      take fewer samples: ten minutes at most if the kernels are built
+  --name NAME  name of the files (default: quick with --quick, otherwise full)
+  --no-build   use the kernels and programs in build/ as they are
+  --help       print this text
 
-Exit code 0 only if everything was measured and the two runs on one CPU gave
-the same instructions, for each figure.
+Exit code: 0 only if everything was measured, and both runs on one CPU counted
+the same instructions for each figure.
 END
 }
 
@@ -60,11 +60,11 @@ else
 	counted='--samples 51 --calls 1024' timed='--samples 51 --calls 2048'
 fi
 [[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*$ ]] ||
-	die "--name wants letters, digits, '.', '_' and '-', not '$name'."
+	die "--name needs letters, digits, '.', '_' and '-', not '$name'."
 
 if [[ -n $build ]]; then
 	"$ROOT/scripts/setup.sh"
-	# What was missing is there now.
+	# Programs that were missing are installed now.
 	# shellcheck source=scripts/env.sh
 	source "$ROOT/scripts/env.sh"
 	for config in perf off nopatch; do
@@ -74,7 +74,7 @@ if [[ -n $build ]]; then
 	stage programs build_programs
 fi
 
-# What is measured stays the same to the end, whatever is built meanwhile.
+# Measure the same kernels and programs to the end, whatever is built meanwhile.
 mkdir -p "$ROOT/build" "$ROOT/results"
 work=$(mktemp -d "$ROOT/build/bench-XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -88,7 +88,7 @@ done
 [[ -x $PROGRAMS/flexsc-bench ]] || die "flexsc-bench is not built: leave out --no-build."
 cp "$PROGRAMS/flexsc-bench" "$work/flexsc-bench"
 
-# suites OPTIONS SUITE...: a command that leaves the figures of several.
+# suites OPTIONS SUITE...: prints a command that collects the figures of several suites.
 suites() {
 	local options=$1 suite command=''
 	shift
@@ -98,8 +98,8 @@ suites() {
 	echo "${command}true"
 }
 
-# machine CONFIG FILE KTEST-OPTION... -- COMMAND: the command leaves /tmp/figures.csv, which
-# becomes FILE. The same command is the same machine to the last byte.
+# machine CONFIG FILE KTEST-OPTION... -- COMMAND: runs COMMAND, which writes /tmp/figures.csv, in a
+# machine, and copies the figures to FILE. With the same COMMAND, all bytes of the machine are the same.
 machine() {
 	local config=$1 file=$2 options=()
 	shift 2
@@ -110,11 +110,11 @@ machine() {
 	KTEST_QUIET=1 "$ROOT/scripts/ktest.sh" --no-build --kernel "${kernel[$config]}" "${options[@]}" \
 		--add "$work/flexsc-bench:/bin/flexsc-bench" --get "/tmp/figures.csv:$work/$file" \
 		--get "/tmp/uname:$work/uname.$config" --run "uname -srvm >/tmp/uname; $2"
-	[[ -s $work/$file ]] || die "the machine left no figures in $file."
+	[[ -s $work/$file ]] || die "the machine wrote no figures for $file."
 }
 
-# Addresses at random would change what the same call costs, most of all in time: the emulator finds
-# code that it has translated by a hash of the address.
+# Random addresses would change the cost of a call, above all in time: the emulator finds translated
+# code by a hash of its address.
 fixed=(--append 'nokaslr norandmaps')
 counting=(--icount "${fixed[@]}")
 
@@ -130,7 +130,7 @@ measure_blocked() {
 	machine perf blocked.csv --smp 2 -m 2G "${fixed[@]}" -- \
 		"flexsc-bench run blocked --metric ns --csv /tmp/figures.csv"
 }
-# With fewer round trips in a sample, the same kernel gives figures that differ by a tenth.
+# With fewer calls in a sample, figures of the same kernel differ by a tenth.
 count_absent() {
 	machine "$1" "absent-$1.csv" "${counting[@]}" -- \
 		"flexsc-bench run absent --metric instructions --samples 21 --calls 4096 --label $1 --csv /tmp/figures.csv"
@@ -154,7 +154,7 @@ meta=$ROOT/results/$name.meta
 	done
 } >"$work/all.csv"
 
-# What run.py says of the machine: kernel, CPUs, memory, accelerator.
+# machine_title STAGE: prints CPUs, memory and accelerator of its machine, from the log of run.py.
 machine_title() { sed -n 's/^[^,]* kernel, \(.*\): up after.*/\1/p' "$FLEXSC_LOGS/bench-$1.log"; }
 commit=$(git -C "$ROOT" rev-parse HEAD 2>/dev/null) || commit=unknown
 [[ -z $(git -C "$ROOT" status --porcelain -- kernel user scripts Cargo.lock 2>/dev/null) ]] ||
@@ -189,5 +189,5 @@ say "$twice"
 say ''
 say "results/$name.csv, results/$name.meta; $((SECONDS / 60)) min $((SECONDS % 60)) s"
 if ! grep -q ' 0 differ .* 0 are in one file' <<<"$twice"; then
-	die 'the same calls cost something else in the second run: see the list above.'
+	die 'some calls had other costs in the second run: see the list above.'
 fi

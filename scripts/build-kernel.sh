@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Builds a kernel with FlexSC in it, or finds it in the cache, and leaves
-# build/kernel-CONFIG pointing to it.
+# Builds a kernel with FlexSC in it, or finds it in the cache, and makes
+# build/kernel-CONFIG a link to it.
 #
 # In the cache directory:
-#   src/VERSION        Debian's source as it was unpacked; never changed
+#   src/VERSION        Debian's source as unpacked; never changed
 #   tree/VERSION       the same (hard links) with our patches and module
-#   obj/CONFIG         build directory, kept so that a change builds quickly
-#   out/CONFIG-KEY     results; KEY is a hash of everything that goes in
+#   obj/CONFIG         build directory, kept so that the next build is quick
+#   out/CONFIG-KEY     results; KEY is a hash of everything that they depend on
 # perf, debug, kcsan and off share one tree; nopatch is built from src itself.
 
 set -euo pipefail
@@ -17,25 +17,26 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 CONFIGS="perf debug kcsan off nopatch"
 SOURCE_PACKAGE=linux-source-6.12
-KEEP=4		# results kept in the cache for each configuration
+KEEP=4		# how many results of each configuration stay in the cache
 
 usage() {
 	cat <<END
 Usage: scripts/build-kernel.sh [-c CONFIG] [--force] [--help]
 
-Builds Debian's $SOURCE_PACKAGE with the patches and the module of kernel/ and
-leaves build/kernel-CONFIG with bzImage, vmlinux, config, System.map and, for
-perf, debug and kcsan, flexsc.ko.
+Builds Debian's $SOURCE_PACKAGE with the patches and the module of kernel/. Puts
+bzImage, vmlinux, config, System.map and, for perf, debug and kcsan, flexsc.ko
+into build/kernel-CONFIG.
 
-  -c CONFIG  perf (default): choices of Debian's cloud kernel, for figures
-             debug: KASAN, lockdep, kmemleak, fault injection
-             kcsan: data races
+  -c CONFIG  perf (default): configured like Debian's cloud kernel, for figures
+             debug: with KASAN, lockdep, kmemleak, fault injection
+             kcsan: finds data races
              off: patched, but FlexSC is switched off
-             nopatch: Debian's source as it is, configured like perf
-  --force    forget the results and the build directory: build from scratch
-  --help     this text
+             nopatch: Debian's source without patches, configured like perf
+  --force    remove the results and the build directory: build from scratch
+  --help     print this text
 
-The cache directory is $FLEXSC_CACHE (FLEXSC_CACHE moves it).
+The cache directory is $FLEXSC_CACHE. The environment
+variable FLEXSC_CACHE changes it.
 END
 }
 
@@ -94,14 +95,14 @@ grafting() {
 	[[ $config != nopatch && -e $ROOT/kernel/patches/graft.patch ]]
 }
 
-# Configurations that differ from perf in FlexSC only.
+# Returns true for configurations that differ from perf only in FlexSC.
 like_perf() {
 	[[ $config == perf || $config == off || $config == nopatch ]]
 }
 more_kconfig=kernel/configs/Kconfig.perf
 
-# The lines that are asked of this configuration; of two lines for one symbol
-# the later one counts.
+# Prints the wanted lines of this configuration. Of two lines for one symbol the
+# later one counts.
 wanted_config() {
 	local set=$config
 	! like_perf || set=perf
@@ -118,7 +119,7 @@ wanted_config() {
 			END { for (i = 1; i <= n; i++) print line[order[i]] }'
 }
 
-# One hash over all that decides the result.
+# Prints a hash of everything that the result depends on.
 result_key() {
 	local files
 	{
@@ -143,7 +144,8 @@ link_result() {
 	ln -sfn "$1" "$ROOT/build/kernel-$config"
 }
 
-# source: unpack once, then a second tree of hard links for our changes.
+# source: unpacks the source once, and makes a second tree of hard links for our
+# changes.
 do_source() {
 	local tarball=/usr/src/$SOURCE_PACKAGE.tar.xz tmp
 	tmp=$FLEXSC_CACHE/src/.unpack
@@ -164,7 +166,7 @@ do_source() {
 	echo "note: $version"
 }
 
-# apply PATCH: to the copies in the overlay of the files that it names.
+# apply PATCH: applies it in the overlay, to copies of the files that it names.
 apply() {
 	local file out
 	while read -r file; do
@@ -193,8 +195,8 @@ do_patch() {
 	echo "note: $n patches"
 }
 
-# graft: our directory and its hooks, then bring the tree up to date, touching
-# only files whose content changes, so that make rebuilds no more than needed.
+# graft: adds our directory and its hooks, then updates the tree. Touches only
+# files whose content changes, so that make rebuilds no more than it must.
 do_graft() {
 	local f dir=$overlay/drivers/flexsc manifest=$tree.files
 	if grafting; then
@@ -212,7 +214,7 @@ do_graft() {
 		rm -f "$tree/$f"
 		[[ ! -e $src/$f ]] || cp "$src/$f" "$tree/$f"
 	done
-	# Should the copy be interrupted, the next run must know both lists.
+	# If the copy is interrupted, the next run must know both lists.
 	LC_ALL=C sort -u "$manifest" "$manifest.new" -o "$manifest"
 	rsync -rlpc --out-format=%n "$overlay/" "$tree/"
 	mv "$manifest.new" "$manifest"
@@ -229,7 +231,7 @@ kmake() {
 		BINDGEN="$BINDGEN" ${kconfig:+KBUILD_KCONFIG="$kconfig"} "$@"
 }
 
-# missing_symbols CONFIG WANTED: lines of WANTED that CONFIG does not honour.
+# missing_symbols CONFIG WANTED: prints the lines of WANTED that CONFIG does not have.
 missing_symbols() {
 	awk 'NR == FNR { if (/^CONFIG_/) { s = $0; sub(/=.*/, "", s); got[s] = $0 } next }
 		/^# / { if ($2 in got) print $2 " (wanted off, is " substr(got[$2], length($2) + 2) ")"; next }
@@ -239,13 +241,14 @@ missing_symbols() {
 		"$1" "$2"
 }
 
-# write_if_changed FILE: what comes in, unless it is there already; make looks at the time.
+# write_if_changed FILE: writes its input to FILE. Leaves a FILE with this content
+# alone, because make looks at its time.
 write_if_changed() {
 	cat >"$1.new"
 	if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
 }
 
-# config: everything off but what the fragments say; then hold it to that.
+# config: switches everything off but what the fragments ask for, and checks the result.
 do_config() {
 	local want=$obj/.flexsc-wanted stamp=$obj/.flexsc-config new lost
 	mkdir -p "$obj"
@@ -271,13 +274,13 @@ do_config() {
 	echo "note: $(wc -l <"$want") symbols verified"
 }
 
-# What the build compiles, line by line: objects of C, assembler and Rust.
+# compiled LOG: counts the objects of C, assembler and Rust that were compiled.
 compiled() {
 	grep -cE '^  (CC|AS|RUSTC)( \[M\]| L| P)? ' "$1" || true
 }
 
-# build_progress LOG SECONDS: how far it is.  How much there is to do is known only where nothing
-# had been built, from the last time, or else from a list in the clone.
+# build_progress LOG SECONDS: prints the progress. The total is known only for a build from
+# scratch: from the last one, or else from a list in the clone.
 build_progress() {
 	local n total
 	n=$(compiled "$1")
@@ -294,8 +297,8 @@ do_build() {
 	kmake -j"$(nproc)" bzImage modules
 }
 
-# count_objects LOG: keeps, if all was built at once, how much that was; and how much the kernel
-# that is there was linked from.
+# count_objects LOG: after a build from scratch, notes how many objects were compiled. Always notes
+# from how many the kernel was linked.
 count_objects() {
 	if ((fresh)); then
 		compiled "$1" >"$obj.objects"
@@ -349,7 +352,7 @@ kconfig=
 ! like_perf || kconfig=$obj/Kconfig.top
 mkdir -p "$FLEXSC_CACHE"/{src,tree,obj,out}
 
-# Another source version or another tool chain starts from scratch.
+# With another source version or tool chain, build from scratch.
 stamp=$(printf '%s\n' "$version" "$tools" | sha256sum)
 if [[ -n $force || $(cat "$obj/.flexsc-stamp" 2>/dev/null) != "$stamp" ]]; then
 	rm -rf "$obj"
@@ -366,7 +369,7 @@ if [[ $config != nopatch ]]; then
 	stage patch do_patch
 	stage graft do_graft
 fi
-# "off" differs from "perf" by one symbol: start from what perf has built.
+# "off" differs from "perf" by one symbol: start from the objects of perf.
 if [[ ! -d $obj ]]; then
 	if [[ $config == off && $(cat "$FLEXSC_CACHE/obj/perf/.flexsc-stamp" 2>/dev/null) == "$stamp" ]]; then
 		rm -rf "$obj.copy"
@@ -378,7 +381,7 @@ if [[ ! -d $obj ]]; then
 	echo "$stamp" >"$obj/.flexsc-stamp"
 fi
 stage config do_config
-# Objects that an interrupted build has left.
+# An interrupted build may have left objects.
 there=$(find "$obj" -name '*.o' ! -path "$obj/tools/*" | wc -l)
 fresh=$((there == 0))
 STAGE_FOLLOW=build_progress stage build do_build

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The main job on real input: copies part of the kernel source in a test
+# The main job on real input: copies part of the kernel source in a virtual
 # machine, once with every call through syscall pages, once with plain calls.
-# See usage() below; what happens in the machine is in scripts/demo/guest.sh.
+# See usage() below; scripts/demo/guest.sh runs in the machine.
 
-# shellcheck disable=SC2317  # functions that "stage" calls
+# shellcheck disable=SC2317  # "stage" calls some functions
 
 set -euo pipefail
 export PROG=demo
@@ -14,22 +14,22 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export STAGE_PREFIX=demo-
 
 TREES="fs include"	# of the kernel source: 8,700 files, 90 MB
-IMAGE_FORMAT=2		# to be raised when do_tree() changes
+IMAGE_FORMAT=2		# raise it when do_tree() changes
 
 usage() {
 	cat <<END
 Usage: scripts/demo.sh [--rounds N] [--keep] [--help]
 
-Copies $TREES of the kernel source in a virtual machine, with all its system
-calls through syscall pages and then with plain calls, compares the copies byte
-by byte and prints what it took.  Sets everything up first where that is needed.
+Copies the directories ${TREES// / and } of the kernel source in a virtual machine, with all
+system calls through syscall pages and then with plain calls. Compares the copies
+byte by byte and prints what both took. Installs and builds first what is missing.
 
   --rounds N  timed runs of each way (default 3)
-  --keep      leave the figures in build/demo
-  --help      this text
+  --keep      keep the figures in build/demo
+  --help      print this text
 
-Exit code 0 only if the copies are equal, the kernel's counts and the program's
-agree, and at least 99 % of the traps are gone.
+Exit code: 0 only if the copies are equal, the counts of the kernel and of the
+program agree, and at least 99 % of the traps are gone.
 END
 }
 
@@ -38,7 +38,7 @@ keep=
 while (($#)); do
 	case $1 in
 	--rounds)
-		[[ ${2:-} =~ ^[1-9][0-9]?$ ]] || die "--rounds wants a number from 1 to 99, not '${2:-}'."
+		[[ ${2:-} =~ ^[1-9][0-9]?$ ]] || die "--rounds needs a number from 1 to 99, not '${2:-}'."
 		rounds=$2
 		shift
 		;;
@@ -49,10 +49,10 @@ while (($#)); do
 	shift
 done
 
-# The disk with the tree, made once for each version of the kernel source.
+# Makes the disk image with the tree, once for each version of the kernel source.
 do_tree() {
 	local tarball=/usr/src/linux-source-6.12.tar.xz from name files bytes
-	# Not that of kernel builds, one of which may take long beside this.
+	# Not the lock of kernel builds, which may take long.
 	take_lock demo.lock demo
 	PATH=$PATH:/usr/sbin:/sbin
 	have mke2fs || die "mke2fs (package e2fsprogs) is missing: run scripts/setup.sh."
@@ -71,7 +71,7 @@ do_tree() {
 		awk '{ n++; s += $1 } END { printf "%d %d\n", n, s }')
 	((files >= 2000 && bytes >= 40000000)) ||
 		die "the tree to copy is too small ($files files, $bytes bytes): remove $from and build the kernel again."
-	# A file takes at most one block more than its size; directories and tables come on top.
+	# A file takes at most one block more than its size; directories and tables need the rest.
 	mke2fs -q -t ext2 -b 4096 -m 0 -O ^resize_inode -E root_owner=0:0 \
 		-N $((files * 11 / 10 + 1000)) -d "$work/tree" "$work/image" \
 		$((bytes / 1024 + files * 5 + 8192))k
@@ -95,7 +95,7 @@ counter=0
 [[ ! -t 1 ]] || counter=1
 "$ROOT/scripts/ktest.sh" -c perf --disk "$image" --add "$ROOT/scripts/demo/guest.sh:/demo/guest.sh" \
 	--get "/run/demo/out:$out" --total-limit 300 --run "sh /demo/guest.sh $rounds $counter" ||
-	die "the run in the test machine failed; what it said is above."
+	die "the run in the virtual machine failed; its output is above."
 echo
 python3 -B "$ROOT/scripts/demo/report.py" "$out" || exit 1
 [[ -n $keep ]] || rm -rf "$out"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Boots a test machine, runs the guest tests (or a command, or a shell) in it
+# Boots a virtual machine, runs the guest tests (or a command, or a shell) in it
 # and judges the result.  See usage() below and docs/testing.md.
 
-# shellcheck disable=SC2317  # functions that "stage" and "trap" call
+# shellcheck disable=SC2317  # "stage" and "trap" call some functions
 
 set -euo pipefail
 export PROG=ktest
@@ -22,37 +22,39 @@ export PROG=ktest
 usage() {
 	cat <<-'END'
 	usage: scripts/ktest.sh [OPTION]...
-	  -k FILTER         only tests whose name contains FILTER or matches it as a glob
+	Runs the guest tests in a virtual machine.
+	  -k FILTER         run only tests whose name contains FILTER or matches it as a glob
 	                    (several: separated by spaces, or -k again)
 	  -c CONFIG         kernel: perf (default), debug, kcsan, off, nopatch
-	  --list            name the tests and stop
-	  --here            no machine of its own: test the module loaded on this machine (root)
-	  --shell           a shell in the test machine instead of the tests
-	  --run 'COMMAND'   COMMAND in the test machine; its output and exit code become ours
-	  --gdb             the machine waits for a debugger; says how to attach
-	  --keep            keep the work directory (logs, image) and name it
+	  --list            print the names of the tests and stop
+	  --here            test the module that is loaded on this machine, as root, without a
+	                    virtual machine
+	  --shell           start a shell in the machine instead of the tests
+	  --run 'COMMAND'   run COMMAND in the machine instead; pass on its output and exit code
+	  --gdb             let the machine wait for a debugger, and print how to attach it
+	  --keep            keep the work directory (logs, image) and print its name
 	  --smp N           processors (default 2)
-	  -m SIZE           memory (default 1G, with debug 2G)
-	  --no-build        take the kernel and the programs as they are
-	  --help            this text
-	Time limits in seconds (a debug kernel has longer ones):
+	  -m SIZE           memory (default 1G, with debug and kcsan 2G)
+	  --no-build        use the kernel and the programs as they are
+	  --help            print this text
+	Time limits in seconds (longer with debug and kcsan):
 	  --boot-limit N    from the start to the first program (60)
 	  --limit N         each test (60)
 	  --total-limit N   everything (900)
 	What goes in and out:
-	  --add HOST:GUEST  a file or directory to put into the machine (GUEST is absolute)
-	  --get GUEST:HOST  a file or directory to fetch at the end
-	  --disk FILE       a raw disk image, in the machine /dev/vda, then /dev/vdb ...
-	  --share DIR:TAG   a directory, read-only: mount -t 9p -o ro,trans=virtio TAG /mnt
+	  --add HOST:GUEST  put a file or directory into the machine (GUEST is absolute)
+	  --get GUEST:HOST  fetch a file or directory at the end
+	  --disk FILE       attach a raw disk image: /dev/vda in the machine, then /dev/vdb ...
+	  --share DIR:TAG   share a directory, read-only: mount -t 9p -o ro,trans=virtio TAG /mnt
 	                    (not with perf, which has no 9p)
 	  --module-args S   parameters of the module
 	  --no-module       do not load flexsc.ko
 	  --icount          count instructions as time: one processor, the same in every run
-	  --bin PROGRAM     another test program: PROGRAM --list, PROGRAM run NAME
-	  --kernel DIR      a directory with bzImage (and flexsc.ko) instead of -c
-	  --append S        more for the kernel's command line
-	  --qemu 'ARGS'     more arguments for the emulator
-	Exit code: 0 only if every proof of success is there.
+	  --bin PROGRAM     use another test program: PROGRAM --list, PROGRAM run NAME
+	  --kernel DIR      use the bzImage (and flexsc.ko) in DIR instead of -c
+	  --append S        append S to the kernel's command line
+	  --qemu 'ARGS'     pass more arguments to the emulator
+	Exit code: 0 only if the run proves that everything has succeeded.
 	END
 }
 
@@ -61,7 +63,7 @@ command='' share='' module=1 module_args='' kernel='' append='' boot_limit='' te
 adds=() gets=() extra=()
 
 need() { [[ $# -ge 2 ]] || die "$1 needs a value; see --help."; }
-number() { [[ $2 =~ ^[0-9]+$ && $2 -gt 0 ]] || die "$1 wants a number greater than 0, not '$2'."; }
+number() { [[ $2 =~ ^[0-9]+$ && $2 -gt 0 ]] || die "$1 needs a number greater than 0, not '$2'."; }
 
 while (($#)); do
 	case $1 in
@@ -76,7 +78,7 @@ while (($#)); do
 	--smp) number "$1" "$2"; smp=$2; shift ;;
 	--add) adds+=(--add "$2"); shift ;;
 	--get)
-		[[ $2 == /*:?* ]] || die "--get wants GUESTPATH:HOSTPATH with an absolute GUESTPATH, not '$2'."
+		[[ $2 == /*:?* ]] || die "--get needs GUESTPATH:HOSTPATH with an absolute GUESTPATH, not '$2'."
 		gets+=("$2")
 		shift
 		;;
@@ -87,7 +89,7 @@ while (($#)); do
 		;;
 	--share)
 		share=1
-		[[ -d ${2%:*} && $2 == *:?* ]] || die "--share wants DIRECTORY:TAG, not '$2'."
+		[[ -d ${2%:*} && $2 == *:?* ]] || die "--share needs DIRECTORY:TAG, not '$2'."
 		extra+=(-virtfs "local,path=${2%:*},mount_tag=${2##*:},security_model=none,readonly=on")
 		shift
 		;;
@@ -123,21 +125,21 @@ if [[ -n $build && -z $bin ]]; then
 	[[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
 	STAGE_FOLLOW=programs_progress stage programs build_programs >&2
 fi
-# What our own tests may skip is known.
+# Only for our own tests it is known which of them may be skipped.
 may_skip=''
 [[ -n $bin ]] || may_skip=1
 bin=${bin:-$PROGRAMS/flexsc-tests}
 [[ $mode == run || $mode == shell || -x $bin ]] ||
-	die "the test program '$bin' is missing or not executable; --no-build is only for what is built already."
+	die "the test program '$bin' is missing or not executable: build it first, or leave out --no-build."
 
 if [[ $mode == list ]]; then
 	exec "$bin" --list
 fi
 
 if [[ $mode == here ]]; then
-	((EUID == 0)) || die "--here writes to the kernel log: become root first."
+	((EUID == 0)) || die "--here writes to the kernel log: run it as root."
 	[[ -d /sys/module/flexsc || -z $module ]] ||
-		die "--here needs the module: insmod flexsc.ko first (scripts/ktest.sh without --here brings its own machine)."
+		die "--here needs the module: load flexsc.ko with insmod first, or leave out --here for a virtual machine."
 	kunit=$(find_kunit)
 	env KT_HERE=1 KT_BIN="$(realpath "$bin")" KT_FILTER="$filter" KT_MODULE='' \
 		KT_TEST_LIMIT="${test_limit:-60}" \
@@ -149,7 +151,7 @@ fi
 have qemu-system-x86_64 || die "qemu-system-x86_64 is missing: run scripts/setup.sh."
 case $config in
 perf | debug | kcsan | off | nopatch) ;;
-*) die "unknown configuration '$config': perf, debug, kcsan, off or nopatch." ;;
+*) die "unknown configuration '$config': choose perf, debug, kcsan, off or nopatch." ;;
 esac
 if [[ -n $kernel ]]; then
 	config=$(basename "$kernel")
@@ -158,7 +160,7 @@ else
 	[[ -z $build ]] || "$ROOT/scripts/build-kernel.sh" -c "$config" >&2
 fi
 [[ -z $share || ! -r $kernel/config ]] || grep -q '^CONFIG_NET_9P_VIRTIO=[ym]$' "$kernel/config" ||
-	die "the kernel $config cannot mount what --share gives: take -c debug, or an image with --disk."
+	die "the kernel $config cannot mount a shared directory: use -c debug, or an image with --disk."
 [[ -r $kernel/bzImage ]] || die "there is no kernel in $kernel: run scripts/build-kernel.sh -c $config."
 if [[ -n $module && ! -r $kernel/flexsc.ko ]]; then
 	[[ $mode != tests ]] || die "there is no flexsc.ko in $kernel: build it, or add --no-module."
@@ -169,13 +171,13 @@ case $config in
 *debug* | *kcsan*) : "${mem:=2G}" "${boot_limit:=240}" "${test_limit:=180}" "${total_limit:=2400}" ;;
 *) : "${mem:=1G}" "${boot_limit:=60}" "${test_limit:=60}" "${total_limit:=900}" ;;
 esac
-# What the kernel does not know on its command line it hands to init as environment.
+# The kernel passes words of its command line that it does not know to init, as environment.
 [[ -z $icount ]] || smp=1 append+=' FLEXSC_TEST_CLOCK=instructions'
 
 mkdir -p "$FLEXSC_CACHE"
 parent=${KTEST_WORK:-$ROOT/build/ktest}
 mkdir -p "$parent"
-# Machines that failed are kept for inspection, but not for ever.
+# The work directories of failed runs are kept for inspection, for a day.
 find "$parent" -maxdepth 1 -type d -name 'run-*' -mmin +1440 -exec rm -rf {} +
 work=$(mktemp -d "$parent/run-$config-XXXXXX")
 rc=1
@@ -240,7 +242,7 @@ if [[ -n $gdb ]]; then
 fi
 
 if [[ $mode == shell ]]; then
-	[[ -t 0 && -t 1 ]] || die "--shell needs a terminal; for scripts there is --run 'COMMAND'."
+	[[ -t 0 && -t 1 ]] || die "--shell needs a terminal: in a script, use --run 'COMMAND'."
 	printf 'kernel console: %s\n' "$work/console.log"
 	set +e
 	"${QEMU[@]}"
@@ -270,7 +272,7 @@ if ((${#gets[@]})) && [[ -s $work/files.tar ]]; then
 	mkdir -p "$work/files"
 	tar -xf "$work/files.tar" -C "$work/files"
 	for get in "${gets[@]}"; do
-		[[ -e $work/files${get%%:*} ]] || die "the machine left no ${get%%:*}."
+		[[ -e $work/files${get%%:*} ]] || die "there is no ${get%%:*} in the machine."
 		mkdir -p "$(dirname "${get#*:}")"
 		cp -a --no-preserve=ownership "$work/files${get%%:*}" "${get#*:}"
 	done

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Shows that the core patches build and boot one by one: for each N the kernel
-# with patches 1 to N, without the module, and once without what they add.
+# Shows that the core patches build and boot one by one: builds, for each N, the
+# kernel with patches 1 to N and without the module, with
+# CONFIG_SYSCALL_THREADS on and off.
 #
 # In the cache directory:
-#   tree/series        the source (hard links) with the patches so far
+#   tree/series        the source (hard links) with patches 1 to N
 #   obj/series-on      build directory with CONFIG_SYSCALL_THREADS
-#   obj/series-off     the same without
+#   obj/series-off     build directory without it
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -18,15 +19,14 @@ usage() {
 Usage: scripts/patches.sh [--on|--off] [N]...
 
 Builds a small kernel from Debian's source with kernel/patches 1 to N and boots
-it, for each N, or for those that are given.  No other patches are needed for a
-step than those before it.
+it: for each patch N, or for each N that is given.
 
-  --on       only with CONFIG_SYSCALL_THREADS, which nothing selects by itself
+  --on       only with CONFIG_SYSCALL_THREADS
   --off      only without it
-  --help     this text
+  --help     print this text
 
-A first build takes as long as that of another small kernel; a further step
-compiles what its patch touches.
+The first build takes as long as that of any small kernel. Each further step
+compiles only what its patch affects.
 END
 }
 
@@ -59,7 +59,7 @@ src=${sources[0]}
 tree=$FLEXSC_CACHE/tree/series
 overlay=$FLEXSC_CACHE/tree/.series
 
-# Files that patch 1 to N touch, as they leave them, and all others as they were.
+# do_tree N: updates the tree: the source with patches 1 to N.
 do_tree() {
 	local n=$1 file p
 	[[ -d $tree ]] || {
@@ -69,7 +69,7 @@ do_tree() {
 	}
 	rm -rf "$overlay"
 	mkdir -p "$overlay"
-	# Of all patches: a step back takes back what a later one has changed.
+	# The files of all patches: after a step back, those of later patches are restored.
 	sed -n 's|^--- a/||p; s|^+++ b/||p' "${patches[@]}" | sed 's/\t.*//' | LC_ALL=C sort -u >"$overlay.files"
 	while read -r file; do
 		if [[ -e $src/$file ]]; then
@@ -79,7 +79,7 @@ do_tree() {
 	done <"$overlay.files"
 	for p in "${patches[@]:0:n}"; do
 		LC_ALL=C patch -p1 -F0 -d "$overlay" --batch --forward --no-backup-if-mismatch -r - <"$p" ||
-			die "the patch ${p#"$ROOT"/} does not apply behind those before it."
+			die "the patch ${p#"$ROOT"/} does not apply after those before it."
 	done
 	while read -r file; do
 		[[ -e $overlay/$file ]] || rm -f "$tree/$file"
@@ -94,7 +94,7 @@ kmake() {
 		make -C "$tree" O="$obj" LLVM="$LLVM" KBUILD_KCONFIG="$obj/Kconfig.top" "$@"
 }
 
-# Nothing selects what the patches add but a driver; here this does.
+# Only a driver selects CONFIG_SYSCALL_THREADS. Without one, the symbol SERIES does.
 do_config() {
 	local kind=$1 want=$obj/.want
 	mkdir -p "$obj"
@@ -106,7 +106,7 @@ do_config() {
 	grep -vE '^CONFIG_(FLEXSC|RUST)' "$ROOT/kernel/configs/base.config" >"$want"
 	kmake KCONFIG_ALLCONFIG="$want" allnoconfig
 	if [[ $kind == on ]]; then
-		# Needs the support of the architecture, which comes with patch 3.
+		# The symbol needs the support of the architecture, which patch 3 adds.
 		! grep -q ARCH_HAS_SYSCALL_THREADS "$tree/arch/x86/Kconfig" || grep -q '^CONFIG_SYSCALL_THREADS=y$' "$obj/.config" ||
 			die "CONFIG_SYSCALL_THREADS did not survive in the configuration."
 	fi
@@ -118,7 +118,7 @@ do_build() {
 	cp "$obj/.config" "$obj/boot/config"
 }
 
-# The machine runs one command and says what its kernel is.
+# Boots the kernel and runs one command, which prints the kernel's version.
 do_boot() {
 	"$ROOT/scripts/ktest.sh" --kernel "$obj/boot" --no-build --no-module --run 'uname -r && echo booted'
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Which functions the instructions of a call or of a batch are in.  See usage().
+# Counts the instructions of a call or of a batch by function.  See usage().
 
 set -euo pipefail
 export PROG=profile
@@ -13,16 +13,16 @@ usage() {
 Usage: scripts/profile.sh [-c CONFIG] [--op OP] [--backend BACKEND] [--batch N] [--order] [--no-build]
 
 Runs one benchmark of the suite "calls" on one processor, traces each instruction
-for a moment and prints how many there are from one trap to the next, function by
-function: the program, entry and exit of the kernel, the module, the calls.
+for a moment, and prints how many instructions there are from one trap to the next,
+by function: the program, entry and exit of the kernel, the module, the calls.
 
   -c CONFIG          kernel (default perf)
-  --op OP            call (default getppid; "flexsc-bench list" names them)
-  --backend BACKEND  how it is made: flexsc-inline (default), flexsc-ioctl, plain
+  --op OP            call (default getppid; "flexsc-bench list" lists all)
+  --backend BACKEND  how the call is made: flexsc-inline (default), flexsc-ioctl, plain
   --batch N          calls in a batch (default 1)
-  --order            in the order of execution, not summed up
-  --no-build         take the kernel and the programs as they are
-  --help             this text
+  --order            print functions in the order of execution, without summing up
+  --no-build         use the kernel and the programs as they are
+  --help             print this text
 END
 }
 
@@ -43,7 +43,7 @@ while (($#)); do
 	esac
 	shift
 done
-[[ $batch =~ ^[1-9][0-9]{0,3}$ ]] || die "--batch wants a number from 1 to 9999, not '$batch'."
+[[ $batch =~ ^[1-9][0-9]{0,3}$ ]] || die "--batch needs a number from 1 to 9999, not '$batch'."
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/flexsc-profile.XXXXXX")
 machine=
@@ -74,7 +74,7 @@ until grep -qs 'flexsc-profile: ready' "$work"/run-*/console.log; do
 	kill -0 "$machine" 2>/dev/null || {
 		machine=
 		grep '^flexsc-bench: ' "$work/ktest" >&2 || tail -n 5 "$work/ktest" >&2
-		die "the benchmark did not run; what the machine said is above."
+		die "the benchmark did not run; the output of the machine is above."
 	}
 	sleep 0.2
 done

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Installs what is missing to build and test FlexSC on Debian 12 or 13:
-# packages by apt-get, and, into the cache directory, a pinned Rust with its
-# library source (for the kernel) and bindgen.  Safe to repeat.
+# Installs what building and testing FlexSC on Debian 12 or 13 needs: packages
+# by apt-get and, in the cache directory, a pinned Rust with its library source
+# (for the kernel) and bindgen.  Running it again does no harm.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -18,20 +18,20 @@ usage() {
 	cat <<END
 Usage: scripts/setup.sh [--check] [--help]
 
-Installs what building and testing FlexSC needs and what is not there yet:
-Debian packages (needs root or sudo), and into $FLEXSC_CACHE
+Installs what building and testing FlexSC needs, unless it is installed already:
+Debian packages (needs root or sudo) and, in $FLEXSC_CACHE,
 Rust $RUST_PINNED for the kernel and bindgen $BINDGEN_PINNED.
 
-  --check   only say what is missing (status 1 if something is)
-  --help    this text
+  --check   only print what is missing; exit code 1 if anything is
+  --help    print this text
 
-Set KERNEL_RUSTC to a rustc of your own (at least $RUST_KERNEL_MIN, with rust-src)
-to use it for the kernel; FLEXSC_CACHE moves the cache directory.
+To use a rustc of your own for the kernel (at least $RUST_KERNEL_MIN, with
+rust-src), set KERNEL_RUSTC to it. FLEXSC_CACHE changes the cache directory.
 END
 }
 
-# Kernel source and what its build calls; clang is needed for KASAN with Rust
-# and libclang for bindgen; QEMU and busybox for the guest.
+# The kernel source and the tools that its build calls. KASAN with Rust needs
+# clang, bindgen needs libclang, the guest needs QEMU and busybox.
 PACKAGES=(
 	linux-source-6.12
 	clang-19 llvm-19 lld-19 libclang-19-dev
@@ -52,7 +52,7 @@ while (($#)); do
 	shift
 done
 
-# distro: prints 12 or 13 on Debian, nothing elsewhere.
+# distro: prints 12 or 13 on these versions of Debian, nothing elsewhere.
 distro() {
 	local ID='' VERSION_ID=''
 	# shellcheck source=/dev/null
@@ -61,7 +61,7 @@ distro() {
 	return 0
 }
 
-# not_installed PACKAGE...: those of them that dpkg does not have.
+# not_installed PACKAGE...: prints those that are not installed.
 not_installed() {
 	local p status
 	declare -A got=()
@@ -73,7 +73,8 @@ not_installed() {
 	done
 }
 
-known_to_apt() {
+# unknown_to_apt PACKAGE...: prints those that no package source has.
+unknown_to_apt() {
 	local p out
 	for p in "$@"; do
 		out=$(apt-cache policy "$p" 2>/dev/null)
@@ -84,15 +85,15 @@ known_to_apt() {
 install_packages() {
 	local unknown
 	apt_update
-	unknown=$(known_to_apt "$@")
+	unknown=$(unknown_to_apt "$@")
 	[[ -z $unknown ]] ||
-		die "your package sources do not have ${unknown//$'\n'/ }: add Debian $DEBIAN's main and security archives to them."
+		die "your package sources do not have ${unknown//$'\n'/ }: add the main and security archives of Debian $DEBIAN to them."
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@"
 	echo "note: $# packages"
 }
 
-# The Debian packages with Rust 1.85: bookworm's are called -web because
-# bookworm has an older Rust under the usual names.
+# rust_packages: prints the Debian packages with Rust 1.85. In bookworm they are
+# called -web, because the usual names belong to an older Rust.
 rust_packages() {
 	if [[ $DEBIAN == 12 ]]; then
 		echo rustc-web libstd-rust-web-dev libstd-rust-web-1.85 rust-web-src rust-web-clippy rustfmt-web cargo-web
@@ -101,12 +102,12 @@ rust_packages() {
 	fi
 }
 
-# pinned_version PACKAGE: its newest version that carries RUST_PINNED.
+# pinned_version PACKAGE: prints its newest version that is RUST_PINNED.
 pinned_version() {
 	apt-cache madison "$1" | awk -v want="$RUST_PINNED." -F' *\\| *' 'index($2, want) == 1 { print $2; exit }'
 }
 
-# A wrapper per program, so that nobody has to set LD_LIBRARY_PATH.
+# write_wrappers DIR: writes a wrapper for each program, which sets LD_LIBRARY_PATH.
 write_wrappers() {
 	local prog
 	mkdir "$1/bin"
@@ -121,8 +122,8 @@ write_wrappers() {
 	done
 }
 
-# Debian's own Rust, unpacked into the cache: installing it would remove a
-# rustup or another rustc from the machine.
+# Unpacks Debian's own Rust in the cache. Installing it would remove another rustc
+# or rustup from the machine.
 install_rust() {
 	local tmp pkg ver deb libs
 	tmp=$(mktemp -d "$FLEXSC_CACHE/tools/.rust.XXXXXX")
@@ -136,7 +137,7 @@ install_rust() {
 			die "your package sources do not have $pkg $RUST_PINNED: add Debian $DEBIAN's main archive, or set KERNEL_RUSTC to a rustc with rust-src."
 		(cd "$tmp" && apt-get -q download "$pkg=$ver")
 	done
-	# The shared libraries that these packages need, from the same archive.
+	# The shared libraries that these packages need are in the same archive.
 	libs=$(for deb in "$tmp"/*.deb; do dpkg-deb -f "$deb" Depends; done |
 		tr ',' '\n' | sed 's/|.*//; s/(.*//; s/ //g' | grep '^lib' | grep -Ev '^(libstd-rust|libc-dev)' | sort -u)
 	# shellcheck disable=SC2086
@@ -147,7 +148,7 @@ install_rust() {
 	for deb in "$tmp"/*.deb; do
 		dpkg-deb -x "$deb" "$tmp/root"
 	done
-	# Of the source the kernel needs the library only.
+	# The kernel needs only the library of the source.
 	rm -rf "$tmp"/root/usr/src/rustc-*/{compiler,src,tests} "$tmp"/root/usr/share
 	write_wrappers "$tmp/root"
 	[[ $(tool_version "$tmp/root/bin/rustc" --version) == "$RUST_PINNED".* ]] ||
@@ -171,20 +172,20 @@ install_bindgen() {
 	mv "$tmp/root" "$BINDGEN_HOME"
 }
 
-# What is missing?  First the machine itself.
+# Check the machine itself first, then find out what is missing.
 DEBIAN=$(distro)
 [[ -n $DEBIAN ]] ||
-	die "this is neither Debian 12 nor 13; install these packages' equivalents, a Rust of at least $RUST_KERNEL_MIN with rust-src and bindgen-cli $BINDGEN_PINNED by hand: ${PACKAGES[*]}"
-[[ $(uname -m) == x86_64 ]] || die "this machine is $(uname -m); FlexSC builds on x86_64 only."
+	die "this is neither Debian 12 nor 13: install a Rust of at least $RUST_KERNEL_MIN with rust-src, bindgen-cli $BINDGEN_PINNED and the equivalents of these packages by hand: ${PACKAGES[*]}"
+[[ $(uname -m) == x86_64 ]] || die "this machine is $(uname -m): FlexSC builds only on x86_64."
 { have apt-get && have dpkg-query; } ||
-	die "apt-get or dpkg is missing; install these packages by hand: ${PACKAGES[*]}"
+	die "apt-get or dpkg is missing: install these packages by hand: ${PACKAGES[*]}"
 
 mapfile -t missing < <(not_installed "${PACKAGES[@]}")
 if [[ -n ${KERNEL_RUSTC:-} ]]; then
 	version_ge "$(tool_version "$KERNEL_RUSTC" --version)" "$RUST_KERNEL_MIN" ||
-		die "KERNEL_RUSTC ($KERNEL_RUSTC) is not a rustc of at least $RUST_KERNEL_MIN: set it to a newer one, or unset it to use Debian's $RUST_PINNED."
+		die "KERNEL_RUSTC ($KERNEL_RUSTC) is not a rustc of at least $RUST_KERNEL_MIN: set it to a newer rustc, or unset it to use Debian's $RUST_PINNED."
 	rust_for_kernel "$KERNEL_RUSTC" ||
-		die "KERNEL_RUSTC ($KERNEL_RUSTC) has no library source: \"rustup component add rust-src\" installs it, or unset it to use Debian's $RUST_PINNED."
+		die "KERNEL_RUSTC ($KERNEL_RUSTC) has no library source: install that with \"rustup component add rust-src\", or unset KERNEL_RUSTC to use Debian's $RUST_PINNED."
 fi
 want_rust=
 [[ -n ${KERNEL_RUSTC:-} && -n ${CARGO:-} ]] || want_rust=1
@@ -221,4 +222,4 @@ fi
 if [[ -n $want_bindgen ]]; then
 	stage bindgen install_bindgen
 fi
-say "set up; next: scripts/build-kernel.sh -c perf"
+say "everything is installed; next: scripts/build-kernel.sh -c perf"

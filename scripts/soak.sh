@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Calls, pages, pools, processes and all their endings over and over, until the
-# time is up.  See usage().
+# Repeats calls, pages, pools, processes and all their endings until the time is
+# up.  See usage().
 
-# shellcheck disable=SC2317  # functions that "trap" calls
+# shellcheck disable=SC2317  # "trap" calls some functions
 
 set -euo pipefail
 export PROG=soak
@@ -17,25 +17,25 @@ Usage: scripts/soak.sh [-c CONFIG] [--minutes N] [--lives N] [-k FILTER] [--all]
        scripts/soak.sh --fuzz [-c CONFIG] [--entries N] [--seed N]
        scripts/soak.sh --compare [-c CONFIG] [--calls N] [--seed N]
 
-Runs guest tests again and again, in a new machine each time and with a multiple
-of their usual rounds (FLEXSC_TEST_ROUNDS), and stops at the first failure or
-when the time is up: the matrix of endings (ends.*) and the mixed load (soak.*).
-At the end it says how often each ending was run.
+Runs guest tests again and again, each time in a new machine and with a multiple
+of their usual rounds (FLEXSC_TEST_ROUNDS): the matrix of endings (ends.*) and the
+mixed load (soak.*). Stops at the first failure, or when the time is up, and then
+prints how often each ending was run.
 
   -c CONFIG    kernel: perf (default), debug or kcsan
-  --minutes N  how long (default 10); the last run may go on for longer
-  --lives N    not before each ending was run N times (default 200)
-  --fuzz       instead: one long run of the fuzzer and of each of its profiles, by
-               default under the debug kernel; fails unless the module has accepted
-               all the entries
-  --entries N  how many (default 5000000)
-  --compare    instead: one long run of the differential test, random calls made
-               plainly and from pages, in every way
-  --calls N    how many calls from pages are compared (default 10000000)
-  --seed N     what the random numbers start from, as a run before has printed
-  -k FILTER    only tests whose name contains FILTER or matches it as a glob
-  --all        all guest tests
-  --help       this text
+  --minutes N  stop after N minutes (default 10); the last run may take longer
+  --lives N    go on until each ending was run N times (default 200)
+  --fuzz       instead, run the fuzzer and each of its profiles once and for long,
+               by default under the debug kernel; fail unless the module has
+               accepted all entries
+  --entries N  number of entries for --fuzz (default 5000000)
+  --compare    instead, run the differential test once and for long: random calls,
+               made plainly and from pages, in every way
+  --calls N    number of calls from pages for --compare (default 10000000)
+  --seed N     seed of the random numbers, as an earlier run has printed it
+  -k FILTER    run only tests whose name contains FILTER or matches it as a glob
+  --all        run all guest tests
+  --help       print this text
 END
 }
 
@@ -63,21 +63,21 @@ while (($#)); do
 done
 : "${config:=${fuzz:+debug}}"
 : "${config:=perf}"
-[[ $entries =~ ^[1-9][0-9]{0,11}$ ]] || die "--entries wants a number, not '$entries'."
-[[ $calls =~ ^[1-9][0-9]{0,11}$ ]] || die "--calls wants a number, not '$calls'."
-[[ $seed =~ ^[0-9]{0,20}$ ]] || die "--seed wants a number, not '$seed'."
-[[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || die "--minutes wants a number from 1 to 9999, not '$minutes'."
-[[ $lives =~ ^[0-9]{1,6}$ ]] || die "--lives wants a number, not '$lives'."
-[[ $config =~ ^(perf|debug|kcsan)$ ]] || die "the module is in the kernels perf, debug and kcsan, not in '$config'."
+[[ $entries =~ ^[1-9][0-9]{0,11}$ ]] || die "--entries needs a number, not '$entries'."
+[[ $calls =~ ^[1-9][0-9]{0,11}$ ]] || die "--calls needs a number, not '$calls'."
+[[ $seed =~ ^[0-9]{0,20}$ ]] || die "--seed needs a number, not '$seed'."
+[[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || die "--minutes needs a number from 1 to 9999, not '$minutes'."
+[[ $lives =~ ^[0-9]{1,6}$ ]] || die "--lives needs a number, not '$lives'."
+[[ $config =~ ^(perf|debug|kcsan)$ ]] || die "unknown configuration '$config': choose perf, debug or kcsan, the kernels with the module."
 
 logs=$ROOT/build/soak
 rm -rf "$logs"
 mkdir -p "$logs"
 
-# One run of the fuzzer, and one of each profile: the figures come from the module's statistics, which
-# the test reads and compares with what was asked for.
+# One run of the fuzzer, and one of each profile. The test reads the module's statistics, prints
+# them, and compares them with the wanted number of entries.
 if [[ -n $fuzz ]]; then
-	# No less than 1000 entries in a second, even in a slow machine.
+	# Even a slow machine takes 1000 entries in a second.
 	limit=$((300 + entries / 1000))
 	append="FLEXSC_TEST_ENTRIES=$entries FLEXSC_TEST_LIMIT=$limit"
 	[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$seed"
@@ -92,10 +92,10 @@ if [[ -n $fuzz ]]; then
 	exit 0
 fi
 
-# One long run of the differential test, which says how many calls it compared.  Two
-# machines, where there are two processors: they share nothing that a call could see.
+# One long run of the differential test, which prints how many calls it compared.  On two
+# processors, two machines: they share nothing that a call could see.
 if [[ -n $compare ]]; then
-	# Calls in one round of all its tests, rounded down; the debug kernel does fewer.
+	# Calls in one round of all its tests, rounded down. The debug kernel makes fewer.
 	each=200000
 	[[ $config == perf ]] || each=8000
 	machines=$(($(nproc) > 1 ? 2 : 1))
@@ -111,7 +111,7 @@ if [[ -n $compare ]]; then
 	}
 	trap end_machines EXIT
 	for ((n = 0; n < machines; n++)); do
-		# Also where other programs take most of the host's time.
+		# The limits suffice even if other programs take most of the host's time.
 		append="FLEXSC_TEST_ROUNDS=$rounds FLEXSC_TEST_LIMIT=170"
 		[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$((seed + n))"
 		KTEST_LOCK=$logs/$n.lock apart "$ROOT/scripts/ktest.sh" -c "$config" --no-build -k differential. \
@@ -134,13 +134,13 @@ if [[ -n $compare ]]; then
 	rm -rf "${kept[@]}"
 	printf '%d calls compared with plain ones, no difference, %d machines, %d min\n' \
 		"$count" "$machines" $((SECONDS / 60))
-	((count >= calls)) || die "that is fewer than $calls."
+	((count >= calls)) || die "fewer than $calls calls were compared."
 	tail -q -n 1 "$logs"/compare-*.log
 	exit 0
 fi
 
-# Tests of the matrix say how many processes they have led to their end.  Files
-# of "NAME NUMBER" lines are added up.
+# count_lives OUTPUT: collects lines "NAME NUMBER" in the file lives: how many processes each test
+# of the matrix has led to their end.
 count_lives() {
 	awk '/^# begin /{name=$3} /^# lives: /{print name, $3}' "$1" >>"$logs/lives"
 }
@@ -165,7 +165,7 @@ until enough; do
 	runs=$((runs + 1))
 	log=$logs/$runs.log
 	begun=$SECONDS
-	# What the kernel does not know on its command line it hands to init as environment.
+	# The kernel passes words of its command line that it does not know to init, as environment.
 	KTEST_WORK=$logs "$ROOT/scripts/ktest.sh" -c "$config" "${filter[@]}" --keep \
 		--append "FLEXSC_TEST_ROUNDS=$rounds" \
 		--limit $((60 + 60 * rounds)) --total-limit $((900 + 300 * rounds)) >"$log" 2>&1 || {
@@ -179,13 +179,13 @@ until enough; do
 	last=$(grep -E '^[0-9]+ passed, ' "$log" | tail -n 1)
 	printf 'run %d, rounds times %d: %s, %d s\n' $runs $rounds "$last" $took
 	total=$((total + ${last%% *}))
-	# The next run takes what is left of the time, or, where only lives are missing, as long again.
+	# The next run takes the rest of the time, or as long as this one if only lives are missing.
 	left=$((minutes * 60 - SECONDS))
 	next=$((left * rounds / (took > 0 ? took : 1)))
 	((left <= 0)) || rounds=$((next > 0 ? next : 1))
 done
 if [[ -s $logs/lives ]]; then
-	printf 'processes that were led to each end:\n'
+	printf 'processes that have come to each ending:\n'
 	lives_by_name
 fi
 printf '%d passed, 0 failed in %d runs, %d min\n' $total $runs $((SECONDS / 60))

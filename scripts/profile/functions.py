@@ -16,7 +16,7 @@ TRAP = "entry_SYSCALL_64"
 USER_END = 1 << 47
 # "Trace 0: 0x7f12 [tb flags/pc/...] name"; the counter is the second field.
 PC = re.compile(r"^Trace .*\[[0-9a-f]+/([0-9a-f]+)/")
-# Rust's mangling: what is between length and end of each part of a path.
+# Rust's mangling: parts of a path that are hashes.
 HASH = re.compile(r"^(?:h[0-9a-f]{16}|[0-9a-f]{16})$")
 
 
@@ -64,7 +64,7 @@ class Symbols:
 
 
 def rounds(names: list[str]) -> list[list[str]]:
-    """What lies between two traps, cut at the traps."""
+    """Cuts the trace at the traps."""
     marks = [at for at, name in enumerate(names) if name == TRAP and (at == 0 or names[at - 1] != TRAP)]
     return [names[a:b] for a, b in itertools.pairwise(marks)]
 
@@ -86,7 +86,7 @@ def main() -> None:
     lengths = collections.Counter(map(len, found))
     length, times = lengths.most_common(1)[0]
     one = next(names for names in found if len(names) == length)
-    print(f"{length} instructions from one trap to the next, so in {times} of {len(found)} rounds")
+    print(f"{length} instructions from one trap to the next, in {times} of {len(found)} rounds")
     if args.order:
         parts = [(name, len(list(group))) for name, group in itertools.groupby(one)]
     else:

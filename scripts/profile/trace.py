@@ -9,12 +9,12 @@ import socket
 import sys
 import time
 
-# Long enough for some hundred batches of 64.
+# Long enough for some hundreds of batches of 64.
 MOMENT = 0.5
 
 
 class Monitor:
-    """The emulator's monitor."""
+    """A connection to the emulator's monitor."""
 
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -35,13 +35,13 @@ class Monitor:
         return ""
 
     def type(self, line: str) -> str:
-        """A command as people type it; says what it has to complain about."""
+        """Executes a command as people type it, and returns its complaints."""
         return self.execute("human-monitor-command", **{"command-line": line})
 
 
 def main() -> None:
     monitor = Monitor(sys.argv[1])
-    # One instruction for each block of translated code; the name is older than QEMU 8.1.
+    # One instruction for each block of translated code. Before QEMU 8.1 the command was singlestep.
     if "unknown command" in monitor.type("one-insn-per-tb on"):
         monitor.type("singlestep on")
     monitor.type("log exec,nochain")
