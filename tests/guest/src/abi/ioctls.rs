@@ -250,7 +250,7 @@ fn wait_bad() -> Check {
         );
     }
     for bit in 9..32 {
-        let ret = fast(wait_fast_arg(ring.id | 1 << bit, 0, 0));
+        let ret = fast(wait_fast_arg(ring.id | (1 << bit), 0, 0));
         check_eq!(format!("WAIT_FAST bit {bit}"), ret, Err(Errno::ENOENT));
     }
     check_eq!("WAIT_FAST", fast(wait_fast_arg(ring.id, 0, 0)), Ok(0));
