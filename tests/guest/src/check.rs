@@ -10,8 +10,8 @@ use nix::errno::Errno;
 pub enum Failure {
     /// A check failed: where, and with which values.
     Failed(String),
-    /// The environment lacks something that the test needs (empty: a child
-    /// has said what).
+    /// The environment lacks something that the test needs (empty if a child has printed the
+    /// reason).
     Skip(String),
 }
 
@@ -24,7 +24,7 @@ impl Failure {
         Failure::Failed(format!("{file}:{line}: {text}"))
     }
 
-    /// The same failure with words in front that say under which circumstances.
+    /// The same failure, preceded by the circumstances.
     pub fn within(self, context: impl fmt::Display) -> Self {
         match self {
             Failure::Failed(text) => Failure::Failed(format!("{context}: {text}")),
@@ -38,7 +38,7 @@ pub fn skip<T>(what: impl fmt::Display) -> Check<T> {
     Err(Failure::Skip(what.to_string()))
 }
 
-/// The result of a system call as people read it: `-11 (EAGAIN)`.
+/// The result of a system call in readable form: `-11 (EAGAIN)`.
 pub struct Ret(pub i64);
 
 impl fmt::Display for Ret {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The checks for absence that other tests use find what they look for.
+//! The checks for absence that other tests use do find what must be absent.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -23,7 +23,7 @@ tests! { "checks":
     lost_events => "a log that has lost events is an error";
 }
 
-/// Returns what the supervisor says about a test.
+/// Returns what the supervisor prints about a test.
 fn verdict(run: fn() -> Check) -> Check<String> {
     let about = "planted";
     match supervise(&Test {
@@ -64,7 +64,7 @@ fn test_that_fails() -> Check {
         let text = verdict(|| fail!("as planted"))?;
         check!(text == "planted failed", "{text}");
         let text = verdict(|| {
-            // The message is of no use here.
+            // The message is not needed.
             std::panic::set_hook(Box::new(|_| {}));
             panic!("as planted")
         })?;
@@ -101,7 +101,7 @@ fn kernel_fault() -> Check {
         ok!("write", file.write_all_at(text.as_bytes(), 0));
         Ok(())
     };
-    // 4096: the module is not part of the kernel.
+    // Bit 4096: a module that is not part of the kernel is loaded.
     write("4096\n")?;
     let watch = Watch::of(ok!("clone", file.try_clone()))?;
     check_eq!("before", watch.fault(), None);

@@ -49,18 +49,18 @@ fn loop_on_core() -> Check {
     Ok(())
 }
 
-/// Calls that take their time without sleeping, a page full.
+/// A page of calls that take their time without sleeping.
 fn busy(buffer: &mut [u8], pool: u8) -> Vec<Call> {
     let call = call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0);
     vec![call.in_pool(pool).asynchronous(); PAGE_ENTRIES]
 }
 
-/// Pages that are kept filled: while one is executed the others wait, for longer than a thread that
-/// has to refill the last one may be away from its CPU.
+/// How many pages are kept filled. While one is executed the others wait, for longer than the
+/// thread that refills them may be away from its CPU.
 const REFILLED: usize = 8;
 
-/// Keeps pages filled until it is told to stop: some are always waiting. `tell` has what was posted
-/// executed by others.
+/// Keeps pages filled until it is told to stop, so that some always wait. `tell` makes other
+/// threads execute the posted entries.
 fn refill(engine: &Engine, pool: u8, stop: &AtomicBool, tell: fn(&Ring) -> Check) -> Check {
     let mut buffer = vec![0u8; 4000];
     let mut ring = engine.ring(REFILLED as u32)?;
@@ -83,11 +83,11 @@ fn refill(engine: &Engine, pool: u8, stop: &AtomicBool, tell: fn(&Ring) -> Check
     Ok(())
 }
 
-/// So many pages of others may be executed before an entry that waits. It is one, or two; but a
-/// busy machine lets this thread see the result late.
+/// How many pages of others may be executed before an entry that waits. In fact it is one or two,
+/// but on a busy machine this thread sees the result late.
 const TURNS: u64 = 40;
 
-/// Runs `work`, which has `waits` entries executed, while another registration is kept filled.
+/// Runs `work`, which executes `waits` entries, while another registration is kept filled.
 fn beside_refills(
     engine: &Engine,
     pool: u8,
@@ -116,7 +116,7 @@ fn beside_refills(
     })
 }
 
-/// A file from which each read of a word takes the next number: which calls came before it.
+/// A file from which each read of a word takes the next number: it shows the order of calls.
 fn numbers(count: u64) -> Check<OwnedFd> {
     let file = memory_file()?;
     let bytes: Vec<u8> = (0..count).flat_map(u64::to_ne_bytes).collect();
@@ -165,11 +165,11 @@ fn order_of(
     Ok((over, found[REFILLED]))
 }
 
-/// The page that is executed when the entry comes, and one that waited before it.
+/// The page that is being executed when the entry comes, and one that has waited longer.
 const BEFORE: u64 = 2;
 
-/// Calls `order` until it has shown something so many times: where this thread was away from its
-/// CPU the pages may have been over before the entry was posted.
+/// Calls `order` until it has given so many answers. It gives none if the pages have ended before
+/// the entry was posted, because this thread was away from its CPU.
 fn check_order(mut order: impl FnMut() -> Check<(u64, u64)>) -> Check {
     let mut seen = 0;
     let end = Instant::now() + patience();
@@ -220,7 +220,7 @@ fn refilled() -> Check {
     beside_refills(&engine, 1, Ring::kicked, rounds(10), || {
         let slot = ring.post(call!(SYS_getpid).in_pool(1));
         ring.kicked()?;
-        // Asleep: the processors are for the other two.
+        // Sleeps: the other two threads need the processors.
         until("getpid", || ring.is_done(slot))?;
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
         Ok(())
@@ -254,7 +254,7 @@ fn pages_by_turns() -> Check {
     let mut ring = engine.ring(3)?;
     let mut buffer = vec![0u8; 16_000];
     let calls = busy(&mut buffer, 1);
-    // Two pages in front of the one that waits, one of which always waits too.
+    // Two pages before the one that waits; one of them always waits too.
     let fill = |ring: &mut Ring, page: usize| {
         for (n, call) in calls.iter().enumerate() {
             ring.stage(page * PAGE_ENTRIES + n, call);
@@ -286,11 +286,11 @@ fn pages_by_turns() -> Check {
     Ok(())
 }
 
-/// How long an endless loop lets another entry of its pool wait.
+/// Measures how long an endless loop keeps another entry of its pool waiting.
 fn wait_for_loop() -> Check<Duration> {
     let engine = Engine::open()?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
-    // Alone on its CPU, the thread is never told to reschedule.
+    // A thread that is alone on its CPU is never told to reschedule.
     engine.set_pool(1, Param::PoolCpus, 1 << spin_cpu())?;
     engine.set(Param::LoopMax, MAX_ROUNDS)?;
     let mut looping = engine.ring(1)?;
@@ -319,7 +319,8 @@ fn loop_gives_way() -> Check {
     for _ in 0..TIMES {
         sum += wait_for_loop()?;
     }
-    // Four milliseconds are a loop's turn. What else goes on on its CPU ends it in a hundred or so.
+    // A loop's turn is four milliseconds. Without that, other work on its CPU would end it after a
+    // hundred or so.
     let mean = sum / TIMES;
     println!("# {mean:?}");
     let most = if limits::slow_kernel() { 400 } else { 40 };

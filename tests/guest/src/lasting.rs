@@ -66,7 +66,7 @@ fn write(path: &Path, value: &str) -> Result<(), String> {
         .map_err(|e| format!("{value:?} to {}: {e}", path.display()))
 }
 
-/// Attaches a function tracer and a kprobe and takes both off again.
+/// Attaches a function tracer and a kprobe, and detaches both again.
 fn attach_and_detach(instance: &Path) -> Result<(), String> {
     let tracing = Path::new(TRACING);
     write(&instance.join("set_ftrace_filter"), "do_sys_openat2")?;
@@ -94,7 +94,8 @@ fn tracers_detach() -> Check {
     let endless = ring.post(flagged(call!(SYS_getppid), ENTRY_LOOP));
     ring.until_taken(&[endless])?;
     until("a poller that is awake", || !ring.needs_kick())?;
-    // Whoever waits for a grace period of Tasks-RCU can not be interrupted: not this thread.
+    // A task that waits for a grace period of Tasks-RCU cannot be interrupted, so this thread does
+    // not wait itself.
     let (done, wait) = mpsc::channel();
     let dir = instance.0.clone();
     let begin = Instant::now();
@@ -127,8 +128,8 @@ fn used() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Has the process profiled for a second of processor time, which syscall threads use; for longer on
-/// a slow machine, where several ticks become one signal.
+/// Profiles the process for a second of processor time, which syscall threads use; for longer on a
+/// slow machine, on which several ticks become one signal.
 fn profile() -> Check {
     signals::count_signal(libc::SIGPROF, libc::SA_RESTART)?;
     let tick = libc::timeval {

@@ -334,7 +334,7 @@ fn after_fork() -> Check {
         );
         check_eq!("stats", engine.stats().map(|_| ()), Err(Error::NotTheOwner));
         check_eq!("kick", pages.kick(), Err(Error::NotTheOwner));
-        // First nothing lies there, then something of the child's own.
+        // First nothing is mapped there, then memory of the child itself.
         no_pages(&mut pages)?;
         let (prot, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
@@ -374,7 +374,7 @@ fn after_fork() -> Check {
     Ok(())
 }
 
-/// What a child after fork finds.
+/// The state that a child finds after fork.
 fn no_pages(pages: &mut Pages) -> Check {
     check_eq!("wait", pages.wait(Wait::all()), Err(Error::NotTheOwner));
     // SAFETY: it is not staged.

@@ -174,11 +174,11 @@ fn main() {
         ["describe", ref name @ ..] => println!("{}", named(name.first().copied()).about),
         ["run", ref name @ ..] => {
             let test = named(name.first().copied());
-            // So that whoever runs this can end it with all that it starts.
+            // A group of its own, so that the caller can end this process with all that it starts.
             plain!(SYS_setsid);
             exit(supervise::run(test));
         }
-        // Not for people: what the tests of execve execute.
+        // Not for people: the commands that the tests of execve execute.
         [life::exec::COMMAND, fd] => exit(kit::child::exit_code(match fd.parse() {
             Ok(fd) => life::exec::after_exec(fd),
             Err(_) => bad_usage("not a descriptor"),

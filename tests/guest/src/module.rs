@@ -32,7 +32,7 @@ fn remove() -> Result<u64, Errno> {
     sys::result(plain!(SYS_delete_module, c"flexsc", libc::O_NONBLOCK))
 }
 
-/// What it takes to load the module again as it is loaded now.
+/// The file and parameters to load the module again as it is loaded now.
 pub struct Module {
     path: OsString,
     params: CString,
@@ -152,7 +152,7 @@ fn remove_after_kill() -> Check {
             Err(Errno::EWOULDBLOCK)
         );
         child.kill()?;
-        // The very moment at which the last thread has left the module.
+        // At the very moment at which the last thread leaves the module.
         until("rmmod", || remove() == Ok(0))?;
         module.load()?;
     }

@@ -73,7 +73,7 @@ fn poll_levels() -> Check {
     Ok(())
 }
 
-/// Sees to it that what is posted is executed without the owner.
+/// Ensures that posted calls are executed without the owner.
 fn start(ring: &Ring) -> Check {
     if ring.mode != Mode::Spin || ring.needs_kick() {
         ring.kicked()?;
@@ -140,7 +140,7 @@ fn epoll_edges() -> Check {
             slots.push(ring.post(call!(SYS_getpid).asynchronous()));
             start(ring)?;
             check_ret!("epoll_wait", plain!(SYS_epoll_wait, &poll, at, 1, limit), 1);
-            // Nothing new has happened since, and nothing was reaped.
+            // No result has come since, and none was reaped.
             ring.spin_until_done(&slots)?;
         }
         for slot in slots {

@@ -82,7 +82,7 @@ fn poll_of_returned() -> Check {
         let (from, to) = pipe()?;
         let mut byte = 0u8;
         let read = call!(SYS_read, &from, std::ptr::from_mut(&mut byte), 1);
-        // A thread goes on with the chain, and cannot make the second call.
+        // A thread goes on with the chain, and cannot make its second call.
         let slots = ring.post_all(&[linked(read), call!(SYS_gettid)]);
         check_eq!("NONE", ring.wait(Policy::None), Ok(0));
         check_eq!("events while the read waits", now()?, 0);
@@ -118,7 +118,7 @@ fn eventfd_of_own() -> Check {
             check_eq!("events of the other's eventfd", seen, libc::POLLIN);
             take_count(&two);
         }
-        // What came late for the first one's last results.
+        // Takes the late signal for the last results of the first one.
         take_count(&one);
         check_eq!("EVENTFD of none", try_set(engine, ring.id, -1), Ok(0));
         ring.run_all(&[call!(SYS_getpid); 4])?;

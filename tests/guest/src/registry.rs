@@ -7,7 +7,7 @@ use crate::check::Check;
 pub struct Test {
     /// `area.behaviour`
     pub name: &'static str,
-    /// One sentence: what is expected.
+    /// One sentence: the expected behaviour.
     pub about: &'static str,
     /// The test itself, run in a process of its own.
     pub run: fn() -> Check,
@@ -31,7 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     crate::GROUPS.iter().copied().flatten()
 }
 
-/// The test of that name.
+/// Returns the test of that name.
 pub fn find(name: &str) -> Option<&'static Test> {
     all().find(|test| test.name == name)
 }

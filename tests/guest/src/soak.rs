@@ -30,7 +30,7 @@ tests! { "soak":
 enum Ending {
     /// All calls end, everything is given back.
     Well,
-    /// The threads leave with calls in flight; mappings and descriptor go, the process stays.
+    /// The threads end with calls in flight. Mappings and descriptor are closed, the process stays.
     Leave,
     Exit,
     Exec,
@@ -49,7 +49,7 @@ const ENDINGS: [Ending; 7] = [
     Ending::StopAndKill,
 ];
 
-/// What a posted call has to return.
+/// The result that a posted call must have.
 #[derive(Clone, Copy, Debug)]
 enum Expect {
     Exactly(i64),
@@ -57,7 +57,7 @@ enum Expect {
     Descriptor,
 }
 
-/// One thread's pages and what is posted there.
+/// The pages of one thread and the calls posted there.
 struct Member {
     ring: Ring,
     random: Random,
@@ -221,7 +221,7 @@ impl Member {
         let slots: Vec<usize> = (0..self.posted.len())
             .filter(|&slot| self.posted[slot].is_some())
             .collect();
-        // Less than the patience of those who wait for this process.
+        // Less than the time for which other processes wait for this one.
         let end = Instant::now() + patience() / 2;
         while let Some(&slot) = slots.iter().find(|&&slot| !self.ring.is_done(slot)) {
             let got = self.ring.wait_for(Policy::All, 0, patience() / 10);
@@ -243,7 +243,7 @@ impl Member {
         if well {
             return self.finish();
         }
-        // What the calls in flight use has to stay; the mapping goes.
+        // The buffers of the calls in flight must stay, the mapping goes.
         let Member {
             ring,
             words,
@@ -258,7 +258,7 @@ impl Member {
     }
 }
 
-/// Settings that change while everything runs.
+/// Changes settings while everything runs.
 fn shake(engine: &Engine, random: &mut Random) -> Check {
     match random.below(7) {
         0 => engine.set(Param::PollCpus, 1 << spin_cpu()),

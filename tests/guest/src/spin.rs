@@ -57,17 +57,17 @@ fn no_device_call() -> Check {
     Ok(())
 }
 
-/// Calls in a batch of [`post_and_reap`]. Where other machines take the host's processors, each batch
-/// takes two of the host's time slices: few large ones are soon over nevertheless.
+/// Calls in a batch of [`post_and_reap`]. If other machines use the host's processors, each batch
+/// takes two of the host's time slices. A few large batches are soon over nevertheless.
 const LARGE: u32 = 512;
 
-/// Posts and reaps so many batches with nothing but memory.
+/// Posts and reaps so many batches by memory accesses only.
 fn post_and_reap(ring: &mut Ring, batches: u32, want: i64) -> Check {
     let calls = [call!(SYS_getppid); LARGE as usize];
     let mut wrong = 0;
     for _ in 0..batches {
         for slot in ring.post_all(&calls) {
-            // No clock: where the kernel does not trust the TSC, reading it takes a trap.
+            // Reads no clock: if the kernel does not trust the TSC, reading the clock takes a trap.
             let mut left = 2_000_000_000u64;
             while !ring.is_done(slot) {
                 left -= 1;
@@ -88,7 +88,7 @@ fn without_traps() -> Check {
     until("a poller that is awake", || !ring.needs_kick())?;
     let parent = plain!(SYS_getppid);
     let batches = rounds(if limits::slow_kernel() { 25 } else { 1_954 });
-    // Both counts have the few traps in them that counting takes.
+    // Both counts include the few traps of the counting itself.
     let (none, some) = (
         trace::traps(|| post_and_reap(&mut ring, 0, parent))?,
         trace::traps(|| post_and_reap(&mut ring, batches, parent))?,

@@ -8,8 +8,8 @@ use crate::kit::child::{EXIT_SKIP, End, exit_code, reap, sleep_until_end, spawn}
 use crate::kit::{limits, process, rounds, speed};
 use crate::registry::Test;
 
-/// The limit on a machine of the usual speed. It is less than the harness's own limit, at which nothing
-/// is printed about threads.
+/// The limit on a machine of the usual speed. It is less than the harness's own limit, because the
+/// harness prints nothing about threads.
 fn usual_limit() -> Duration {
     let seconds = std::env::var("FLEXSC_TEST_LIMIT").ok();
     let usual = if limits::slow_kernel() { 160 } else { 50 };

@@ -35,7 +35,8 @@ fn program() -> Check<Command> {
     Ok(Command::new(PROGRAM))
 }
 
-/// What `flexsc doctor` prints, and whether it is content, with a filter for `nr` if there is one.
+/// The output of `flexsc doctor`, and whether it has succeeded, under a filter for `nr` if there is
+/// one.
 fn doctor(filter: Option<(i64, Action)>) -> Check<(String, bool)> {
     let mut command = program()?;
     command.arg("doctor");
@@ -74,7 +75,7 @@ fn doctor_fine() -> Check {
 }
 
 fn doctor_refused() -> Check {
-    // Filters that say something about a call that doctor does not make.
+    // Filters for a call that doctor does not make.
     let (text, fine) = doctor(Some((libc::SYS_swapon, Action::Errno(libc::EPERM))))?;
     check!(!fine, "doctor is content");
     check!(
@@ -130,7 +131,7 @@ fn header_names(name: &str) -> Vec<&'static str> {
     fields.collect()
 }
 
-/// Names and values of lines `PREFIXname: value`, those of pools apart.
+/// Names and values of lines `PREFIXname: value`, without those of pools.
 fn pairs(text: &str, prefix: &str, colon: &str) -> Vec<(String, String)> {
     let lines = text.lines().filter_map(|line| {
         let (name, value) = line.strip_prefix(prefix)?.split_once(colon)?;
@@ -198,7 +199,7 @@ fn events_of_calls() -> Check {
         let (from, to) = pipe()?;
         ring.run_all(&[call!(SYS_getpgrp); 64])?;
         expected += 64;
-        // Those that the owner leaves to a thread as they may block, and that do.
+        // Calls that the owner leaves to a thread because they may block, and that do block.
         let reads = BlockedReads::new(&from, 4);
         let slots = ring.post_blocked(&reads.calls())?;
         reads.release(&to)?;

@@ -195,7 +195,7 @@ fn mapping_starts_zeroed() -> Check {
     for round in 0..4 {
         let ring = engine.ring(8)?;
         let (base, len) = ring.base();
-        // The idle flag is the kernel's and may be set from the start.
+        // The kernel owns the idle flag and may set it from the start.
         let idle = 72 + 8..72 + 12;
         for at in 0..len {
             let byte = memory::peek(base.wrapping_add(at));
@@ -220,7 +220,7 @@ fn memory_outlives_unregister() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     check_eq!("UNREGISTER", ring.unregister(), Ok(0));
-    // A program that goes on posting harms nobody, and nothing is executed.
+    // A program that goes on posting does no harm, and nothing is executed.
     let slot = ring.post(call!(SYS_getpid));
     check_eq!(
         "WAIT",
@@ -233,7 +233,7 @@ fn memory_outlives_unregister() -> Check {
         "executed: {}",
         ring.show(slot)
     );
-    // A new registration is not confused by the old mapping.
+    // The old mapping does not affect a new registration.
     let mut other = engine.ring(1)?;
     check_ret!(
         "getpid",
@@ -271,12 +271,12 @@ fn mapping_not_inherited() -> Check {
 
 fn mapping_in_debugger() -> Check {
     let engine = Engine::open()?;
-    // Not the first one: the place in the file matters.
+    // Not the first registration, so that the offset in the file matters.
     let _first = engine.ring(1)?;
     let ring = engine.ring(3)?;
     let (at, len) = ring.base();
     let file = ok!("open", sys::open(c"/proc/self/mem", libc::O_RDWR, 0));
-    // The whole, across pages, the last byte.
+    // The whole mapping, a part across pages, the last byte.
     for (offset, size) in [(0, len), (PAGE_SIZE - 3, 7), (len - 1, 1)] {
         let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + offset) as u8 | 1).collect();
         let place = at as u64 + offset as u64;
@@ -291,7 +291,7 @@ fn mapping_in_debugger() -> Check {
         check!(seen == bytes, "other bytes than were written");
     }
     let mut seen = [0u8; 1];
-    // The second part after the first one is gone.
+    // The second part, after the first one has gone.
     let half = PAGE_SIZE;
     let rest = at.wrapping_add(half);
     memory::fill(rest, 1, 0x5a);

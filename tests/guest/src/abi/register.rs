@@ -94,7 +94,7 @@ fn register_together() -> Check {
         ids.iter().all(|&id| id < 64),
         "numbers are not small: {ids:?}"
     );
-    // Remove every second one; the others go on, and the gaps can be used.
+    // Removes every second one. The others go on, and the gaps can be used.
     let mut keep = true;
     rings.retain(|ring| {
         keep = !keep;
@@ -229,7 +229,7 @@ fn register_unmapped() -> Check {
         let out = ok!("REGISTER", engine.register(3));
         check_eq!("UNREGISTER", engine.unregister(out.id), Ok(0));
     }
-    // This one goes with the engine.
+    // The engine ends this registration.
     ok!("REGISTER", engine.register(3));
     Ok(())
 }
@@ -244,7 +244,7 @@ fn unregister_unknown() -> Check {
             Err(Errno::ENOENT)
         );
     }
-    // A number that fits only when it is cut off is another number.
+    // A number that fits only after truncation must not be taken for another one.
     let wide = (1u64 << 32) | u64::from(out.id);
     let ret = sys::ioctl(engine.fd(), abi::IOC_UNREGISTER, wide);
     check_eq!("UNREGISTER of 2^32 + id", ret, Err(Errno::ENOENT));
@@ -318,7 +318,7 @@ fn unregister_dead_owner() -> Check {
         });
         owner.join().expect("no panic")
     })?;
-    // join() may return a little before the thread is gone for the kernel.
+    // join() may return a little before the thread has ended in the kernel.
     let mut last = Ok(0);
     until("UNREGISTER after the owner's end", || {
         last = engine.unregister(id);

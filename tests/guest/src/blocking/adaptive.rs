@@ -49,7 +49,7 @@ fn adaptive_slow() -> Check {
     let reads = BlockedReads::new(&from, 20);
     ring.post_blocked(&reads.calls())?;
     for n in 0..20u16 {
-        // Nothing else is going to come before this one was taken.
+        // No other result comes before the program has taken this one.
         write_all(&to, &n.to_ne_bytes())?;
         let ready = ok!("WAIT", ring.wait(Policy::Adaptive));
         check_eq!("results", ready, 1);

@@ -73,7 +73,7 @@ fn blocked_at_each_place() -> Check {
     })
 }
 
-/// Calls that might have blocked, as far as their numbers tell, and are published in groups.
+/// Calls that might block, as far as their numbers tell, and whose results are published in groups.
 fn ready_around_blocked() -> Check {
     in_modes(1, |_, ring| {
         let file = memory_file()?;
@@ -132,7 +132,7 @@ fn hundred_blocked() -> Check {
 }
 
 fn thousand_blocked() -> Check {
-    // One mode after the other would take long; the two that differ most.
+    // All modes would take long: only the two that differ most.
     let engine = Engine::open()?;
     let mut ring = engine.ring(16)?;
     let (from, to) = pipe()?;
@@ -203,7 +203,7 @@ fn mixed_blockers() -> Check {
 }
 
 fn sleeps_overlap() -> Check {
-    // What one after the other would take is 64 naps, on a slow machine too.
+    // One after the other, the calls would take 64 naps, on any machine.
     let nap_time = speed::scaled(Duration::from_millis(100));
     let nap = [
         nap_time.as_secs() as i64,
@@ -222,7 +222,7 @@ fn sleeps_overlap() -> Check {
     })
 }
 
-/// A write lock that another open file holds: fcntl looks harmless and blocks.
+/// A write lock that another open file holds: fcntl looks harmless, and blocks.
 fn inline_call_that_blocks() -> Check {
     in_modes(1, |_, ring| {
         let file = memory_file()?;

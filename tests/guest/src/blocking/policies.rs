@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Each wait policy, asked for in each way, with signals, stops, time limits and other threads.
+//! Each wait policy, in each form of WAIT, with signals, stops, time limits and other threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ tests! { "wait":
     own_pages_only => "results of other threads' pages do not end a WAIT";
 }
 
-/// How a WAIT without time limits can be asked for.
+/// The forms of a WAIT without time limits.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Ioctl,
@@ -82,7 +82,7 @@ fn with_three_reads(
     Ok(())
 }
 
-/// Does `work` in another thread while this one sleeps, having given it the time to.
+/// Does `work` in another thread, after this thread has had the time to fall asleep.
 fn meanwhile<T>(work: impl FnOnce() -> Check + Send, sleep: impl FnOnce() -> T) -> Check<T> {
     std::thread::scope(|scope| {
         let other = scope.spawn(work);
@@ -208,7 +208,7 @@ struct Report {
 fn stop_a_sleeper(limit: Duration, pause: Duration, want: Result<u64, Errno>) -> Check<Duration> {
     let report = Shared::<Report>::new()?;
     for way in WAYS {
-        // The time limit is one of the ioctl.
+        // Only the ioctl has a time limit.
         if !matches!(way, Way::Ioctl) && want.is_err() {
             continue;
         }
@@ -222,7 +222,7 @@ fn stop_a_sleeper(limit: Duration, pause: Duration, want: Result<u64, Errno>) ->
                 report.asleep.store(true, Ordering::Relaxed);
                 link.ready();
                 link.wait_go()?;
-                // Where WAIT has to end before, this comes later.
+                // If WAIT ends for another reason, the reads are released later.
                 if want.is_ok() {
                     reads.release(&to)?;
                 }
@@ -284,7 +284,7 @@ fn linger_under_signals() -> Check {
             arg.linger_ns = linger.as_nanos() as u64;
             arg.timeout_ns = sys::monotonic_ns() + limit.as_nanos() as u64;
             match ring.wait_raw(&mut arg) {
-                // A relative time can not be kept over a signal: the program decides.
+                // A relative time cannot continue after a signal: the program decides.
                 Err(Errno::EINTR) if begin.elapsed() < linger => {}
                 other => return other,
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that only the owner can execute, behind one in which it blocks by chance.
+//! Calls that only the owner can execute, behind a call in which the owner blocks by chance.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,7 +23,7 @@ tests! { "blocking":
     own_calls_cancelled => "CANCEL finds a call that waits for its owner";
 }
 
-/// A FIFO of which nobody has an end: an open of it blocks whoever makes the call.
+/// A FIFO that nobody has open: an open of it blocks the caller.
 pub(super) struct Fifo {
     pub(super) dir: TempDir,
 }
@@ -43,7 +43,7 @@ impl Fifo {
         Ok(Fifo { dir })
     }
 
-    /// What the owner of an entry is to execute: inline, as opening a file seldom waits.
+    /// A call for the owner of an entry: inline, because opening a file seldom waits.
     pub(super) fn blocking(path: &CStr) -> Call {
         call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY)
     }
@@ -57,7 +57,7 @@ impl Fifo {
     }
 }
 
-/// The number of the calling thread: only the owner's is right.
+/// The number of the calling thread: only that of the owner is right.
 fn own_call() -> Call {
     call!(SYS_gettid)
 }
@@ -127,7 +127,7 @@ fn own_calls_in_chains() -> Check {
             own_call(),
         ];
         let want = [pid, 0, tid(), pid, 0, tid()];
-        // By chance and, without anything that blocks before, by rule: the same.
+        // The results are the same by chance and, with no blocking call before, by rule.
         let slots = behind_a_block(&engine, &mut ring, &chain.repeat(3), |_| Ok(()))?;
         for (slot, want) in slots.into_iter().zip(want.repeat(3)) {
             check_done("chain behind a block", ring.reap(slot), want, REASON_NONE)?;
@@ -155,8 +155,8 @@ fn own_calls_asynchronous() -> Check {
 }
 
 /// While the owner is blocked in an open, a thread begins a chain that sleeps and then comes to a
-/// call of the owner's own. By then the owner has left WAIT, and polls. Returns false if it came
-/// back before.
+/// call of the owner's own. By then the owner has left WAIT, and polls. Returns false if the owner
+/// came back before.
 fn returned_after_wait(engine: &Engine, ring: &mut Ring, sleep_ms: u64) -> Check<bool> {
     let own = new_eventfd();
     let mut arg = Eventfd {
@@ -193,7 +193,7 @@ fn returned_after_wait(engine: &Engine, ring: &mut Ring, sleep_ms: u64) -> Check
         check_eq!("events", seen, libc::POLLIN);
         let seen = events(own.as_raw_fd(), patience())?;
         check_eq!("events of the eventfd", seen, libc::POLLIN);
-        // Not because of a result: there is none.
+        // The poll does not report a result: there is none.
         check!(!ring.is_done(slots[1]), "the chain has ended");
     }
     check_eq!("ALL", ring.wait(Policy::All), Ok(2));
@@ -221,7 +221,7 @@ fn own_calls_cancelled() -> Check {
     let (fd, id) = (engine.fd(), ring.id);
     let calls = [own_call(), own_call(), call!(SYS_getpid)];
     let slots = behind_a_block(&engine, &mut ring, &calls, |slots| {
-        // A thread has looked at the first two before it came to the third.
+        // A thread has looked at the first two entries before it comes to the third.
         engine.until_stats("a call by a thread", |stats| stats.thread_done >= 1)?;
         check_eq!("CANCEL", engine::cancel(fd, id, slots[2]), Ok(0));
         Ok(())

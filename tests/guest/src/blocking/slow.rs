@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls with a path that wait for long in their owner: those after them do not hold WAIT up.
+//! Calls with a path that keep their owner waiting for long: later calls do not hold WAIT up.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ tests! { "blocking":
     slow_files_over => "a second later such calls are made by their owner again";
 }
 
-/// Is this thread asleep?
+/// Returns true if this thread is asleep.
 fn is_asleep(tid: i32) -> bool {
     let tasks = process::tasks(std::process::id() as i32);
     tasks
@@ -25,7 +25,7 @@ fn is_asleep(tid: i32) -> bool {
         .any(|task| task.tid == tid && task.state == 'S')
 }
 
-/// Opens a FIFO inline, which sleeps for longer than a disk takes.
+/// Opens a FIFO inline; the open sleeps for longer than a disk takes.
 fn sleep_long(ring: &mut Ring) -> Check {
     let me = sys::gettid();
     let fifo = Fifo::new()?;
@@ -46,7 +46,7 @@ fn sleep_long(ring: &mut Ring) -> Check {
     Ok(())
 }
 
-/// Posts an open that waits, in a chain or by itself, and a call beside it. Returns whether WAIT
+/// Posts an open that waits, in a chain or by itself, and a call beside it. Returns true if WAIT
 /// returned before the open did.
 fn is_not_held_up(ring: &mut Ring, chain: bool) -> Check<bool> {
     let fifo = Fifo::new()?;
@@ -61,7 +61,7 @@ fn is_not_held_up(ring: &mut Ring, chain: bool) -> Check<bool> {
     let returned = AtomicBool::new(false);
     let (early, opened) = std::thread::scope(|scope| -> Check<(bool, OwnedFd)> {
         let other = scope.spawn(|| {
-            // If WAIT does not return, it is let go all the same.
+            // Ends the open even if WAIT does not return.
             let limit = Instant::now() + Duration::from_secs(1);
             while !returned.load(Ordering::Acquire) && Instant::now() < limit {
                 std::thread::sleep(Duration::from_millis(1));
@@ -122,7 +122,7 @@ fn slow_files_over() -> Check {
         check!(Instant::now() < end, "never inline again");
         std::thread::sleep(Duration::from_millis(10));
     }
-    // Others are not concerned.
+    // Other calls are not affected.
     sleep_long(&mut ring)?;
     let before = engine.stats()?.inline_done;
     check_ret!(

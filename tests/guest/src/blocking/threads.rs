@@ -68,7 +68,7 @@ fn limited() -> Check {
         let reads = BlockedReads::new(&from, 40);
         let slots = ring.post_all(&reads.calls());
         ring.kicked()?;
-        // The owner itself still executes what does not block.
+        // The owner still executes calls that do not block.
         if mode == Mode::Inline {
             check_ret!(
                 "getpid",
@@ -103,7 +103,7 @@ fn raised() -> Check {
     let slots = ring.post_all(&reads.calls());
     ring.kicked()?;
     engine.set(Param::MaxThreads, 4096)?;
-    // Nothing that is posted must be forgotten by the limit.
+    // The limit must not make the engine forget a posted entry.
     ring.kicked()?;
     reads.release(&to)?;
     for done in ring.finish(&slots)? {

@@ -38,7 +38,7 @@ struct Blocked {
 }
 
 impl Blocked {
-    /// Posts reads that block, each of its own word.
+    /// Posts reads that block, each for a word of its own.
     fn new(ring: &mut Ring, count: usize) -> Check<Blocked> {
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, count);
@@ -53,7 +53,7 @@ impl Blocked {
         crate::kit::files::write_all(&self.to, &[1, 0])
     }
 
-    /// Lets all finish, and waits for it.
+    /// Lets all finish, and waits for them.
     fn end(self, ring: &mut Ring) -> Check {
         self.reads.release(&self.to)?;
         for done in ring.finish(&self.slots)? {
@@ -70,7 +70,7 @@ fn start() -> Check<(Engine, Ring)> {
     Ok((engine, ring))
 }
 
-/// How much longer than asked for a WAIT may take on an emulated machine.
+/// How much longer than its limit a WAIT may take on an emulated machine.
 fn late() -> Duration {
     speed::scaled(Duration::from_secs(8))
 }
@@ -211,7 +211,7 @@ fn some_waits_for_min() -> Check {
         );
     }
     check_eq!("SOME(4)", ring.wait_for(Policy::Some, 4, late()), Ok(4));
-    // Two reads are left; `end` writes enough for all.
+    // Two reads are left; `end` writes words for all.
     blocked.end(&mut ring)
 }
 
@@ -256,7 +256,7 @@ fn some_lingers() -> Check {
     let begin = Instant::now();
     check_eq!("SOME(5)", some_with_linger(&ring, 5, linger, late()), Ok(2));
     check_time("SOME(5) with linger", begin, linger)?;
-    // Enough results: no reason to linger.
+    // There are enough results: no reason to linger.
     let long = Duration::from_secs(3600);
     check_eq!("SOME(2)", some_with_linger(&ring, 2, long, late()), Ok(2));
     ring.poll();

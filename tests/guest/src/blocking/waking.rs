@@ -21,7 +21,7 @@ tests! { "blocking":
     child_awaited => "wait4 in an entry sees the end of a child";
 }
 
-/// Posts something without waiting for it, as the mode wants it.
+/// Posts a call as the mode demands, without waiting for it.
 fn start(ring: &mut Ring, calls: &[Call]) -> Check<Vec<usize>> {
     match ring.mode {
         Mode::Inline | Mode::Async | Mode::Kick => ring.post_blocked(calls),
@@ -127,7 +127,7 @@ fn futex_woken() -> Check {
 
 fn accept_and_connect() -> Check {
     in_modes(1, |_, ring| {
-        // An abstract address: family, zero byte, name.
+        // An abstract address consists of a family, a zero byte and a name.
         let mut address = [0u8; 16];
         address[0] = libc::AF_UNIX as u8;
         address[3..11].copy_from_slice(format!("{:08}", std::process::id()).as_bytes());

@@ -22,11 +22,11 @@ tests! { "cancel":
 const SLOTS: usize = 64;
 const ZEROS: usize = 8192;
 
-/// What a call returns when nobody cancels it.
+/// The result of a call that is not cancelled.
 #[derive(Clone, Copy, Debug)]
 struct Expect {
     result: i64,
-    /// It takes a word out of the pipe where it succeeds.
+    /// If the call succeeds, it takes a word out of the pipe.
     takes_word: bool,
 }
 
@@ -40,9 +40,9 @@ struct Hammer<'a> {
     zeros: *mut u8,
     from: std::os::fd::OwnedFd,
     to: std::os::fd::OwnedFd,
-    /// Reads in flight, without words for them.
+    /// Reads in flight for which there are no words.
     owed: usize,
-    /// Words in the pipe that a cancelled read has left.
+    /// Words that cancelled reads have left in the pipe.
     spare: usize,
     cancelled: u64,
     well: u64,
@@ -122,7 +122,7 @@ impl Hammer<'_> {
         Ok(())
     }
 
-    /// Writes words for reads in flight; those that cancelled reads have left count.
+    /// Writes words for reads in flight, fewer by the words that cancelled reads have left.
     fn pay(&mut self) -> Check {
         let words = self.owed.saturating_sub(std::mem::take(&mut self.spare));
         self.owed = 0;
@@ -152,7 +152,7 @@ impl Hammer<'_> {
     }
 
     fn finish(&mut self) -> Check {
-        // Words that cancelled reads have left do not matter here: enough for all.
+        // Writes enough for all reads, whatever cancelled reads have left.
         write_all(&self.to, &[1; SLOTS * 2])?;
         let slots: Vec<usize> = (0..SLOTS)
             .filter(|&slot| self.posted[slot].is_some())
@@ -204,7 +204,7 @@ fn hammer(mode: Mode, random: &mut Random, words: &[AtomicU16; SLOTS]) -> Check 
             })
             .collect();
         let end = Instant::now() + Duration::from_millis(400) * rounds(1);
-        // On a busy machine it may take longer until a CANCEL comes in time.
+        // On a busy machine it may take longer before a CANCEL is in time.
         let last = end + patience();
         let mut outcome = Ok(());
         while outcome.is_ok()
@@ -224,7 +224,7 @@ fn hammer(mode: Mode, random: &mut Random, words: &[AtomicU16; SLOTS]) -> Check 
         engine.stats()?.cancels
     );
     check!(hammer.cancelled > 0, "nothing was cancelled in time");
-    // Nothing of it is left behind in any thread.
+    // No cancellation is left behind in any thread.
     let pid = i64::from(std::process::id());
     let nap = [0i64, 1_000];
     for call in [call!(SYS_getpid), call!(SYS_nanosleep, nap.as_ptr(), 0)] {

@@ -106,7 +106,7 @@ fn closed_while_blocked() -> Check {
 }
 
 fn closed_pipe_ignored() -> Check {
-    // The run time of the test program has SIGPIPE ignored from the start.
+    // Rust's runtime ignores SIGPIPE from the start.
     in_modes(1, |_, ring| {
         let (from, to) = pipe()?;
         drop(from);

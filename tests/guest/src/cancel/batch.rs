@@ -17,11 +17,11 @@ tests! { "cancel":
     claimed_used_again => "a slot that was cancelled in its batch serves the next call";
 }
 
-/// Entries behind the one that takes its time.
+/// Entries behind the long call.
 const BEHIND: usize = 8;
-/// Of these, the one that is cancelled.
+/// The entry of these that is cancelled.
 const CANCELLED: usize = 5;
-/// How often to try again with a call that takes longer.
+/// How often to try again with a longer call.
 const TRIES: u32 = 6;
 
 /// A byte of the file at `offset`.
@@ -32,7 +32,7 @@ fn byte(file: &OwnedFd, offset: usize) -> Check<u8> {
     Ok(byte)
 }
 
-/// A long call and, behind it, calls that each write one byte of `file`.
+/// Posts a long call and, behind it, calls that each write one byte of `file`.
 fn batch(zeroes: &OwnedFd, buffer: *mut u8, len: usize, file: &OwnedFd) -> Vec<Call> {
     let mut calls = vec![call!(SYS_pread64, zeroes, buffer, len, 0)];
     for offset in 0..BEHIND {
@@ -41,7 +41,7 @@ fn batch(zeroes: &OwnedFd, buffer: *mut u8, len: usize, file: &OwnedFd) -> Vec<C
     calls
 }
 
-/// CANCEL of a claimed entry. Returns whether it came in time: before the entry was executed.
+/// CANCEL of a claimed entry. Returns true if it came before the entry was executed.
 fn cancel_in_time(engine: &Engine, fd: i32, id: u32, slot: usize, file: &OwnedFd) -> Check<bool> {
     engine.until_stats("the batch claimed", |stats| stats.posted > BEHIND as u64)?;
     let found = engine::cancel(fd, id, slot).is_ok();
@@ -52,7 +52,8 @@ fn try_once(engine: &Engine, ring: &mut Ring, len: usize) -> Check<bool> {
     let file = memory_file()?;
     check_ret!("ftruncate", plain!(SYS_ftruncate, &file, BEHIND), 0);
     let zeroes = sys::own(plain!(SYS_open, c"/dev/zero".as_ptr(), libc::O_RDONLY) as i32);
-    // Pages that are there: the call must not sleep, or others go on with what is behind it.
+    // The pages are in memory: if the call slept, other threads would execute the entries behind
+    // it.
     let buffer = memory::pages(len)?;
     memory::fill(buffer, len, 1);
     let slots = ring.post_all(&batch(&zeroes, buffer, len, &file));
@@ -104,7 +105,8 @@ fn claimed() -> Check {
 fn claimed_used_again() -> Check {
     in_some_try(Mode::Inline, |ring| {
         let pid = i64::from(std::process::id());
-        // Only the number and the arguments are written anew: nothing may be left in the entry.
+        // Writes only the number and the arguments: the cancellation may leave nothing in the
+        // entry.
         for slot in 0..=BEHIND {
             let flags = ring.entry(slot).flags.load(Ordering::Relaxed);
             check_eq!("flags of a finished entry", flags, 0);

@@ -9,7 +9,7 @@ use crate::kit::files::{pipe, socket_pair};
 use crate::kit::ring::Call;
 use crate::kit::sys;
 
-/// What blocking calls need, kept while they are in flight.
+/// Files and buffers that blocking calls need, kept while the calls are in flight.
 pub struct Blockers {
     pipe: (OwnedFd, OwnedFd),
     sockets: (OwnedFd, OwnedFd),

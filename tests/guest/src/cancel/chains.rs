@@ -93,7 +93,7 @@ fn chain_waiting() -> Check {
         let reads = BlockedReads::new(&from, 1);
         let slots = blocked_chain(engine, ring, &reads, &into)?;
         check_eq!("CANCEL", ring.cancel(slots[2]), Ok(0));
-        // The entries before it are not disturbed.
+        // CANCEL does not affect the entries before this one.
         reads.release(&to)?;
         let want = [
             (1, REASON_NONE),
@@ -138,7 +138,7 @@ fn chain_taken_back() -> Check {
     let pid = i64::from(std::process::id());
     let again = [call!(SYS_getpid), call!(SYS_getpid).asynchronous()];
     for next in [&again[..1], &again[1..], &[linked(again[0]), again[0]]] {
-        // Nobody has taken it yet, and nobody is going to.
+        // No thread has taken the entry yet, and none will.
         let slots = ring.post_all(&[linked(call!(SYS_getppid)), always]);
         check_eq!("CANCEL", ring.cancel(slots[0]), Ok(0));
         ring.ring_bell(0, slots.iter().fold(0, |bits, slot| bits | (1 << slot)));
@@ -167,7 +167,7 @@ fn running_loop() -> Check {
     let mut latency = Latency::default();
     in_modes(1, |engine, ring| {
         engine.set(Param::LoopMax, MAX_ROUNDS)?;
-        // One that runs, one that sleeps most of the time; each of the entries.
+        // Cancels each entry of a loop that runs and of a loop that sleeps most of the time.
         for (chain, what) in [([read, read], "running"), ([read, tick], "sleeping")] {
             for cancelled in 0..2 {
                 let before = engine.stats()?.chains;

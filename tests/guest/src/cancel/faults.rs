@@ -32,11 +32,11 @@ fn waits_for_page() -> Check {
             ring.kicked()?;
             check!(page.is_wanted(patience()), "nobody waits for the page");
             ok!("CANCEL", ring.cancel(slots[0]));
-            // What the process computes meanwhile is next to nothing.
+            // The process uses next to no CPU time meanwhile.
             let (before, begun) = (cpu_ms(), sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(600));
             let (used, passed) = (cpu_ms() - before, (sys::monotonic_ns() - begun) / 1_000_000);
-            // A thread that computes uses all of it.
+            // A thread that computes would use all the time.
             check!(
                 used * 4 < passed as i64,
                 "{used} ms of CPU time in {passed} ms that a call waits for a page"

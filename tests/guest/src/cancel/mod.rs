@@ -68,7 +68,7 @@ fn check_never_begun(done: Done) -> Check {
     )
 }
 
-/// What was executed writes into a pipe; this was not.
+/// An executed entry would have written into the pipe; this one has not.
 fn write_to(to: &OwnedFd) -> Call {
     call!(SYS_write, to, c"x".as_ptr(), 1)
 }
@@ -94,7 +94,7 @@ fn posted() -> Check {
     }
     check_eq!("ALL", ring.wait(Policy::All), Ok(0));
     check_empty(&from)?;
-    // One of many.
+    // Cancels one of many.
     let slots = ring.post_all(&[write_to(&to); 64]);
     check_eq!("CANCEL", ring.cancel(slots[20]), Ok(0));
     for done in ring.finish(&slots)? {
@@ -116,7 +116,7 @@ fn queued() -> Check {
         let (sink, into) = pipe()?;
         let reads = BlockedReads::new(&from, 8);
         let blocked = ring.post_blocked(&reads.calls())?;
-        // Before they are, a thread might begin with what is posted now.
+        // Otherwise a thread might begin the entries that are posted now.
         engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
         let writes = ring.post_all(&[write_to(&into).asynchronous(); 12]);
         cancel_some(&mut ring, &mut latency, &writes)?;
@@ -127,10 +127,10 @@ fn queued() -> Check {
     latency.check("CANCEL")
 }
 
-/// Of twelve entries that wait for a thread, four in the middle.
+/// Four in the middle of twelve entries that wait for a thread.
 const SOME: std::ops::Range<usize> = 4..8;
 
-/// CANCEL of [`SOME`] of the writes, which nobody has begun.
+/// CANCEL of [`SOME`] of the writes, none of which has begun.
 fn cancel_some(ring: &mut Ring, latency: &mut Latency, writes: &[usize]) -> Check {
     ring.kicked()?;
     for &slot in &writes[SOME] {
@@ -139,7 +139,7 @@ fn cancel_some(ring: &mut Ring, latency: &mut Latency, writes: &[usize]) -> Chec
     Ok(())
 }
 
-/// What was blocked and the writes that were not cancelled are executed, nothing else.
+/// Only the blocked calls and the writes that were not cancelled are executed.
 fn finish_others(ring: &mut Ring, blocked: &[usize], writes: &[usize], sink: &OwnedFd) -> Check {
     for done in ring.finish(blocked)? {
         check_ret!("read", done.result, 2);
@@ -197,7 +197,7 @@ fn all_blocked() -> Check {
         let slots = ring.post_blocked(&reads.calls())?;
         for &slot in slots.iter().step_by(3) {
             let done = cancel(ring, &mut latency, slot)?;
-            // A thread may not have begun it.
+            // Perhaps no thread has begun the entry.
             if done.reason == REASON_CANCELLED {
                 check_never_begun(done)?;
             } else {
@@ -434,7 +434,7 @@ fn race_with_completion() -> Check {
                 done.result == EINTR || done.reason == REASON_CANCELLED,
                 "{done:?}"
             );
-            // The word is for nobody.
+            // No read takes the word.
             let mut word = [0u8; 2];
             check_ret!("left", plain!(SYS_read, &from, word.as_mut_ptr(), 2), 2);
         }
@@ -460,7 +460,7 @@ fn slot_used_again() -> Check {
                 done.result == EINTR || done.reason == REASON_CANCELLED,
                 "{done:?}"
             );
-            // The same slot, and the same thread, at once.
+            // Uses the same slot and the same thread again at once.
             ring.post_at(5, &call!(SYS_nanosleep, nap.as_ptr(), 0).asynchronous());
             ring.kicked()?;
             until("the result", || ring.is_done(5))?;

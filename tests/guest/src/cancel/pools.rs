@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CANCEL of entries that go to a pool of their own.
+//! CANCEL of entries for a pool of their own.
 
 use super::{
     cancel, cancel_some, check_empty, check_interrupted, check_never_begun, finish_others, write_to,
@@ -20,7 +20,7 @@ tests! { "cancel":
 
 const POOL: u8 = 3;
 
-/// An engine with that pool, which has one thread and gets no other.
+/// An engine with such a pool, which has one thread and gets no other.
 fn engine() -> Check<Engine> {
     let engine = Engine::open()?;
     engine.set(Param::MaxThreads, 2)?;

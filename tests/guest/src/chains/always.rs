@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Entries that start although one before them in their chain has failed.
+//! Entries that start although an earlier entry of their chain has failed.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -41,7 +41,7 @@ fn next_descriptor() -> Check<i32> {
     Ok(fd as i32)
 }
 
-/// Open, read into `buffer`, close in any case.
+/// A chain: open, read into `buffer`, and close in any case.
 fn read_file(path: &CStr, buffer: usize) -> [Call; 3] {
     [
         opening(path),
@@ -75,7 +75,7 @@ fn close_of_nothing() -> Check {
     })
 }
 
-/// A write of one byte, which shows in the file that it was made.
+/// A write of one byte: the file shows that it was executed.
 fn write(file: &OwnedFd, byte: &'static CStr) -> Call {
     linked(call!(SYS_write, file, byte.as_ptr(), 1))
 }
@@ -146,13 +146,13 @@ fn always_after_cancel() -> Check {
         check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
         check_closed(&mut ring, &slots, EINTR, REASON_NONE)?;
 
-        // Posted only: the open is made, and what it has opened is closed.
+        // Posted only: the open is executed, and its file is closed.
         let slots = ring.post_all(&blocking_chain(&path, &reads));
         check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
         ring.kicked()?;
         check_closed(&mut ring, &slots, ECANCELED, REASON_CANCELLED)?;
 
-        // Waiting for a thread, behind reads that hold all there are.
+        // Waiting for a thread, behind reads that occupy all threads.
         engine.set(Param::MaxThreads, 2)?;
         let (other, to) = pipe()?;
         let holds = BlockedReads::new(&other, 4);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Chains that are executed again and again.
+//! Loops: chains that are executed again and again.
 
 use std::os::fd::OwnedFd;
 

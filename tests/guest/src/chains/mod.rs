@@ -49,8 +49,8 @@ pub fn flagged(call: Call, flags: u8) -> Call {
     }
 }
 
-/// Threads that come back from a sleep find the gate of their pool closed, and give the rest of
-/// their chains away: plain calls, at which others look only for themselves.
+/// A thread that comes back from a sleep finds its pool at the concurrency limit, and gives the
+/// rest of its chain away. The rest looks like plain calls.
 fn goes_on_elsewhere() -> Check {
     let time = [0u64, 100_000];
     for mode in [Mode::Kick, Mode::Async] {
@@ -256,7 +256,7 @@ fn chain_ends_with_page() -> Check {
             REASON_NONE,
         )?;
         check_done("first of the next", done[64], me, REASON_NONE)?;
-        // What comes later is not part of the chain.
+        // Entries that are posted later are not part of the chain.
         check_done(
             "link",
             ring.run(linked(call!(SYS_close, -1)))?,

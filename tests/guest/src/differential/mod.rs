@@ -43,12 +43,12 @@ tests! { "differential":
     planted_repeat => "a call that was made twice is found";
 }
 
-/// Calls in a sequence; on a kernel full of checks fewer.
+/// Calls in a sequence. A slow kernel makes fewer.
 fn len() -> usize {
     if slow_kernel() { 500 } else { 1000 }
 }
 
-/// What the sequences are compared with.
+/// The surroundings in which sequences run and are compared.
 struct Bench {
     ground: Ground,
     tape: Tape,
@@ -62,10 +62,11 @@ impl Bench {
         })
     }
 
-    /// Runs work in the sandbox; says where it was when it does not come to its end.
+    /// Runs work in the sandbox. If it does not end, prints the call that it has reached.
     fn run(&self, ops: &[Op], wants: Wants, work: impl FnOnce(&Sandbox<'_>) -> Check) -> Check {
         let mut child = spawn(|_| work(&Sandbox::enter(&self.ground, wants)?))?;
-        // Where a result does not come, the run gives up by itself and says more than we could.
+        // If a result does not come, the run itself gives up, and prints more than this process
+        // could.
         let end = child.end().or_else(|_| child.end());
         let at = self.ground.progress();
         let context = |failure: Failure| match ops.get(at) {
@@ -160,7 +161,7 @@ impl Bench {
     }
 }
 
-/// What sequence `number` wants: every combination comes.
+/// Properties of sequence `number`: every combination occurs.
 fn wants(number: u32) -> Wants {
     Wants {
         network: number % 4 == 1,
@@ -205,7 +206,7 @@ fn plain_twice() -> Check {
     Ok(())
 }
 
-/// Compares so many sequences, each made plainly and in all these ways.
+/// Makes so many sequences plainly and in all these ways, and compares them.
 fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check {
     let bench = Bench::new()?;
     let mut random = Random::new();
@@ -241,7 +242,7 @@ fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check 
     Ok(())
 }
 
-/// On a kernel full of checks fewer will do.
+/// On a slow kernel fewer are enough.
 fn usual(sequences: u32) -> u32 {
     if slow_kernel() {
         sequences.div_ceil(50)
@@ -294,7 +295,7 @@ fn numbers() -> Check {
     let mut random = Random::new();
     let mut seen = BTreeSet::new();
     let mut names = BTreeSet::new();
-    // Whoever executes them.
+    // Whichever thread executes the calls.
     for (number, way) in (0..4).zip([Mode::Inline, Mode::Inline, Mode::Async, Mode::Kick]) {
         let wants = wants(number);
         let ops = generate::sequence(random.split(), len(), wants);
@@ -316,7 +317,7 @@ fn numbers() -> Check {
     Ok(())
 }
 
-/// A mistake that is planted has to be found, and the sequence that shows it to be shrunk.
+/// A planted mistake must be found, and the sequence that shows it must be shrunk.
 fn planted(plant: Plant, way: Way, enough: usize) -> Check {
     if slow_kernel() {
         return skip("shows what the comparison can do, whatever the kernel: too slow on this one");

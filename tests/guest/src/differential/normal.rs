@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Normalises what may differ between two runs of the same calls. All else has to be the same.
+//! Normalises what may differ between two runs of the same calls. Everything else must be the same.
 
-/// How a buffer is compared after the call; where that has failed, byte by byte but for `Nothing`.
+/// How a buffer is compared after the call. After a failed call all but `Nothing` are compared byte
+/// by byte.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Norm {
-    /// Not an output. That the call leaves it alone is not looked at: the call's results show it.
+    /// Not an output. Whether the call has changed it is not checked: its results would show that.
     Input,
-    /// Byte by byte, what the call has left alone too.
+    /// Byte by byte, including bytes that the call has not written.
     Exact,
-    /// Nothing of it: random numbers, and what is left of a time.
+    /// Not at all: random numbers, and the rest of a time.
     Nothing,
     /// Up to the first bytes: the rest is random (the generation number in a file handle).
     First(usize),
-    /// `struct stat`: the device (each run has a tmpfs of its own), numbers of inodes of other
-    /// file systems (pipes and sockets count for the whole machine), times that are "now", and all
-    /// times of other file systems (nobody sets those of a socket: they are what was in memory).
+    /// `struct stat`: the device (each run has a tmpfs of its own), numbers of inodes of other file
+    /// systems (pipes and sockets count for the whole machine), times that are "now", and all times
+    /// of other file systems (nothing sets those of a socket: they are what was in memory).
     Stat,
     /// `struct statx`, as `Stat`, and the mount's number.
     Statx,
@@ -22,14 +23,14 @@ pub enum Norm {
     Fields(&'static [(usize, Field)]),
     /// `struct inotify_event`s: the cookie of a rename counts for the whole machine.
     Inotify,
-    /// `struct sockaddr_in` behind so many bytes: a port that the kernel chose is random.
+    /// `struct sockaddr_in` at this offset: a port that the kernel chose is random.
     Port(usize),
 }
 
 /// A field that may differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Field {
-    /// So many bytes that differ for the reason given where the structure is described.
+    /// This number of bytes, which differ for the reason given at the structure.
     Any(usize),
     /// Seconds: "now" is another time in each run. Set times are compared.
     Seconds,
@@ -70,7 +71,7 @@ pub const PID: Norm = Norm::Fields(&[(0, Field::Pid)]);
 /// `struct ucred`
 pub const UCRED: Norm = Norm::Fields(&[(0, Field::Pid)]);
 
-/// What a run is compared by.
+/// Properties of a run that the comparison needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Own {
     pub pid: u32,
@@ -108,7 +109,7 @@ impl Own {
         }
     }
 
-    /// Is it the run's own file system?
+    /// Returns true if this is the run's own file system.
     fn inode(&self, bytes: &mut [u8], own: bool, at: usize) {
         if !own {
             clear(bytes, at, 8);
@@ -160,7 +161,7 @@ impl Own {
                 let mut at = 0;
                 while let Some(len) = get(bytes, at + 12).map(u32::from_ne_bytes) {
                     clear(bytes, at + 8, 4);
-                    // What was not written is 0xA5...: that ends it.
+                    // Bytes that were not written are 0xA5: they end the list.
                     at += 16 + len as usize;
                 }
             }

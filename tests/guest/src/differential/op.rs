@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One call of a sequence. Its arguments may stand for what earlier calls have returned.
+//! One call of a sequence. Its arguments may stand for results of earlier calls.
 
 use std::fmt;
 
 use super::normal::Norm;
 
-/// A register: what an earlier call has returned, -1 before.
+/// A register: the result of an earlier call, -1 before that call.
 pub type Reg = u8;
 pub const REGS: usize = 64;
 
@@ -22,7 +22,7 @@ pub enum Val {
     Pid,
 }
 
-/// What a generator gives for an argument.
+/// A value that a generator gives for an argument.
 #[derive(Clone, Debug)]
 pub enum Arg {
     Val(Val),
@@ -92,7 +92,7 @@ impl Buf {
         Buf::bytes(words.iter().flat_map(|word| word.to_ne_bytes()).collect())
     }
 
-    /// Output: bytes that are all compared, those that the call leaves alone too.
+    /// Output: bytes that are all compared, including those that the call does not write.
     pub fn out(len: usize) -> Buf {
         Buf::zeroed(len).like(Norm::Exact).fill(0xA5)
     }
@@ -161,19 +161,19 @@ pub struct Flat {
 pub enum Ret {
     /// The same number.
     Exact,
-    /// Success or the same error: times, addresses, what is left of a time.
+    /// Success or the same error: times, addresses, the rest of a time.
     Success,
     /// The process's own number, or the same number.
     Pid,
 }
 
-/// Where the value of a register is.
+/// The source of a register's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Place {
     Result,
     /// A 32-bit word of a buffer.
     Word(usize, usize),
-    /// It is gone: -1.
+    /// The register becomes empty: -1.
     Gone,
 }
 
@@ -187,13 +187,14 @@ pub struct Op {
     pub ret: Ret,
     /// Registers that it sets.
     pub saves: Vec<(Reg, Place)>,
-    /// Made only if `poll` says that it does not block, as these files are when it is made plainly.
+    /// The call is made only if poll() shows, in the plain run, that these files do not make it
+    /// block.
     pub guards: Vec<(Val, i16)>,
-    /// Changes nothing: may be posted together with its neighbours.
+    /// The call changes nothing: it may be posted together with its neighbours.
     pub pure: bool,
-    /// A syscall thread may refuse it, for it acts on the calling thread.
+    /// A syscall thread may refuse the call, because it acts on the calling thread.
     pub own: bool,
-    /// May stay without an answer of its own (a plain call is made).
+    /// The call may be refused; then a plain call is made.
     pub refused: bool,
 }
 
@@ -247,7 +248,7 @@ impl Op {
         self
     }
 
-    /// What the register holds is of no use any more.
+    /// The value of the register is not used any more.
     pub fn ends(mut self, reg: Reg) -> Op {
         self.saves.push((reg, Place::Gone));
         self
@@ -258,13 +259,13 @@ impl Op {
         self
     }
 
-    /// Only where the file can be read at once.
+    /// Only if the file can be read at once.
     pub fn if_readable(mut self, fd: Val) -> Op {
         self.guards.push((fd, libc::POLLIN));
         self
     }
 
-    /// Only where the file can be written to at once.
+    /// Only if the file can be written to at once.
     pub fn if_writable(mut self, fd: Val) -> Op {
         self.guards.push((fd, libc::POLLOUT));
         self
@@ -280,7 +281,7 @@ impl Op {
         self
     }
 
-    /// No one but a plain call can make it.
+    /// Only a plain call can make it.
     pub fn refused(mut self) -> Op {
         self.refused = true;
         self.own = true;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs a sequence: plainly, which gives a trace, or through pages, which is compared with it.
+//! Runs a sequence: plainly, to get a trace, or through pages, to compare with the trace.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::kit::sys;
 /// How calls are made in the second run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Plainly once more: shows that the comparison is fair.
+    /// Plainly once more, to show that the comparison is fair.
     Plain,
     /// From pages.
     Paged(Mode),
@@ -26,10 +26,10 @@ pub enum Way {
     Pool,
 }
 
-/// What a planted mistake does to the second run.
+/// The effect of a planted mistake on the second run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// The result of a call with this number is one more.
+    /// The result of a call with this number is larger by one.
     Result(i64),
     /// One byte that a call with this number has written is another.
     Byte(i64),
@@ -39,19 +39,19 @@ pub enum Plant {
     Twice(i64),
 }
 
-/// What one call did, normalised.
+/// The effects of one call, normalised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Not made, as it might have blocked.
+    /// Not made, because it might have blocked.
     pub skipped: bool,
     pub result: i64,
     pub out: Vec<u8>,
-    /// For the registers.
+    /// Values for the registers.
     pub saved: Vec<i64>,
 }
 
 impl Step {
-    /// It was made and has succeeded.
+    /// The call was made and has succeeded.
     pub fn is_good(&self) -> bool {
         !self.skipped && !(-4095..0).contains(&self.result)
     }
@@ -88,7 +88,7 @@ fn ready(op: &Op, regs: &Regs, sandbox: &Sandbox) -> Ready {
     Ready { call, bufs }
 }
 
-/// What a call did, from its result and its buffers.
+/// Takes the effects of a call from its result and its buffers.
 fn step(op: &Op, mut ready: Ready, result: i64, own: &Own) -> Step {
     let good = !(-4095..0).contains(&result);
     let saved = op.saves.iter().map(|&(_, place)| match place {
@@ -111,7 +111,7 @@ fn step(op: &Op, mut ready: Ready, result: i64, own: &Own) -> Step {
                 bytes[at..at + size].fill(0);
             }
         }
-        // select() and its kin write what is left of the time even where they fail.
+        // select() and its kin write the rest of the time even if they fail.
         if good || flat.norm == Norm::Nothing {
             own.normalise(flat.norm, bytes);
         }
@@ -182,7 +182,7 @@ pub struct Difference {
     pub text: String,
 }
 
-/// What the second run has done.
+/// Counts of the second run.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Calls made from pages.
@@ -209,7 +209,7 @@ const GROUP: usize = 8;
 impl Second<'_> {
     /// Makes the calls again and compares each with the trace.
     ///
-    /// `ring`: `None` where all calls are made plainly and there is no module.
+    /// `ring` is `None` if all calls are made plainly and there is no module.
     pub fn run(&mut self, mut ring: Option<&mut Ring>) -> Check<Option<Difference>> {
         self.counts.numbers = vec![false; 1024];
         let mut regs = [-1; REGS];
@@ -333,8 +333,8 @@ impl Second<'_> {
 
     /// A call that was refused is made plainly, as a program would do.
     ///
-    /// The owner refuses nothing that it can make itself, but what lies behind a call that blocks
-    /// is not the owner's any more.
+    /// The owner refuses no call that it can make itself. But the entries behind a call that blocks
+    /// are not the owner's any more.
     fn settle(&mut self, index: usize, ready: &Ready, done: Done, alone: bool) -> Done {
         let op = &self.ops[index];
         let inline = self.way == Way::Paged(Mode::Inline) || self.way == Way::Chain;
@@ -362,7 +362,7 @@ impl Second<'_> {
             })
     }
 
-    /// What the whole sequence leaves behind.
+    /// The state after the whole sequence.
     pub fn compare_state(&self, want: &str) -> Option<Difference> {
         let text = state::first_difference(&state::of(self.sandbox), want)?;
         Some(Difference { at: None, text })

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The surroundings of a run, the same in each: a tmpfs, namespaces, descriptors, memory.
+//! The surroundings of a run, which are the same in each run: a tmpfs, namespaces, descriptors,
+//! memory.
 
 use std::ffi::CStr;
 use std::fs;
@@ -18,14 +19,14 @@ use crate::kit::mode::Mode;
 use crate::kit::ring::Ring;
 use crate::kit::{abi, net, sys};
 
-/// Where each run has a tmpfs of its own.
+/// The directory on which each run mounts a tmpfs of its own.
 pub const ROOT: &str = "/tmp/flexsc-differential";
 const ROOT_C: &CStr = c"/tmp/flexsc-differential";
 
-/// Pages that the calls about memory act on. Too few for a huge page.
+/// Pages for the calls about memory. Too few for a huge page.
 pub const ARENA_PAGES: u64 = 64;
 
-/// What a sequence wants.
+/// Surroundings that a sequence needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wants {
     /// A network namespace with a loopback interface.
@@ -34,7 +35,7 @@ pub struct Wants {
     pub nobody: bool,
 }
 
-/// Made before the runs, which inherit it at the same place.
+/// Made before the runs, which inherit it at the same address.
 pub struct Ground {
     arena: *mut u8,
     progress: Shared<AtomicUsize>,
@@ -45,7 +46,7 @@ impl Ground {
         need_root()?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let len = ARENA_PAGES as usize * 4096;
-        // Pages that nobody maps lie around it, so that mappings there are not merged with others.
+        // Unmapped pages surround it, so that mappings in it are not merged with others.
         let at = ok!("mmap", sys::mmap(len + 8192, libc::PROT_NONE, flags, -1, 0));
         let _ = fs::create_dir(ROOT);
         check!(Path::new(ROOT).is_dir(), "there is no {ROOT}");
@@ -84,7 +85,7 @@ fn furnish() -> Check {
 }
 
 impl Sandbox<'_> {
-    /// Enters it. To be called in a child process with one thread.
+    /// Enters the surroundings. Call it in a child process with one thread.
     pub fn enter(ground: &Ground, wants: Wants) -> Check<Sandbox<'_>> {
         let mut spaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
         if wants.network {
@@ -108,7 +109,7 @@ impl Sandbox<'_> {
         ok!("limit", set_limit(libc::RLIMIT_FSIZE, 1 << 20));
         ok!("limit", set_limit(libc::RLIMIT_NOFILE, 256));
         ok!("limit", set_limit(libc::RLIMIT_CORE, 0));
-        // Signals stay pending: which are is a part of the state.
+        // Signals stay pending: the set of pending signals is a part of the state.
         let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGABRT];
         let mask = faults
             .iter()
@@ -138,14 +139,14 @@ impl Sandbox<'_> {
         })
     }
 
-    /// Says which call is next, for whoever waits.
+    /// Tells the waiting test which call is next.
     pub fn progress(&self, call: usize) {
         self.progress.store(call, Ordering::Relaxed);
     }
 }
 
-/// The engine that every run has, the plain one too, so that they do not differ by that.
-/// `None` where there is no module and no need of one.
+/// The engine of a run. A plain run has one too, so that the runs do not differ by it. `None` if
+/// there is no module and the run needs none.
 pub fn engine(way: Way) -> Check<Option<(Engine, Ring)>> {
     let mode = match way {
         Way::Paged(mode) => mode,

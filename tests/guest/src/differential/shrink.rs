@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::check::Check;
 
-/// The shortest failing part of `all` that runs until `end` have found.
+/// The shortest failing part of `all` that is found before `end`.
 pub fn shrink<T: Clone>(
     all: Vec<T>,
     end: Instant,

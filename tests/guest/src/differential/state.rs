@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Describes as text what a run leaves behind: descriptors, files, memory, contents of pipes and queues.
+//! Describes as text the state that a run leaves behind: descriptors, files, memory, contents of
+//! pipes and queues.
 
 use std::ffi::CString;
 use std::fmt::Write;
@@ -18,7 +19,7 @@ pub fn of(sandbox: &Sandbox) -> String {
     let mut text = String::new();
     process(&mut text);
     memory(&mut text, sandbox);
-    // Reading the files' contents changes times: their status comes before.
+    // Reading a file's content changes its times, so its status comes first.
     tree(&mut text, sandbox, Path::new(ROOT));
     descriptors(&mut text, sandbox);
     queues(&mut text);
@@ -208,8 +209,8 @@ fn tree(text: &mut String, sandbox: &Sandbox, dir: &Path) {
     }
 }
 
-/// Lines of fdinfo that hold numbers of inodes outside the run's tmpfs, of mounts, of processes,
-/// what is left of a time, or whether a timer that is due has rung yet.
+/// Lines of fdinfo that may differ: numbers of inodes outside the run's tmpfs, of mounts and of
+/// processes, the rest of a time, and whether a timer that is due has expired yet.
 const VOLATILE: [&str; 9] = [
     "ino:",
     "mnt_id:",
@@ -232,7 +233,7 @@ pub fn open_descriptors() -> Vec<i32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     open.sort_unstable();
-    // The descriptor that read the directory is closed by now.
+    // The descriptor of the directory itself is closed by now.
     open.retain(|&fd| plain!(SYS_fcntl, fd, libc::F_GETFD) >= 0);
     open
 }
@@ -240,7 +241,7 @@ pub fn open_descriptors() -> Vec<i32> {
 fn descriptors(text: &mut String, sandbox: &Sandbox) {
     let mut open = open_descriptors();
     line!(text, "descriptors {open:?}");
-    // Those from before are shared with the test that has started the run.
+    // Descriptors from before are shared with the test that has started the run.
     open.retain(|fd| !sandbox.given.contains(fd));
     for &fd in &open {
         let link = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
@@ -270,7 +271,7 @@ fn descriptors(text: &mut String, sandbox: &Sandbox) {
     }
 }
 
-/// Without what comes after numbers of inodes, and without the holder and device of a lock.
+/// Removes the text after numbers of inodes, and the holder and device of a lock.
 fn steady_info(info: &str) -> String {
     let info = info.split(" ino:").next().unwrap_or_default();
     if !info.starts_with("lock:") {
@@ -281,7 +282,7 @@ fn steady_info(info: &str) -> String {
     kept.map(|(_, part)| part).collect::<Vec<_>>().join(" ")
 }
 
-/// Waits a moment until what TCP has to send has arrived, as far as there is room for it.
+/// Waits a moment until TCP has delivered as much as there is room for.
 fn delivered(open: &[i32]) {
     let end = Instant::now() + speed::scaled(Duration::from_millis(300));
     let unsent = |&fd: &i32| {
@@ -305,7 +306,7 @@ fn delivered(open: &[i32]) {
     }
 }
 
-/// What can be read from pipes and sockets.
+/// Reads the contents of pipes and sockets.
 fn content(text: &mut String, fd: i32) {
     let link = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
     let link = link.to_string_lossy();
@@ -326,7 +327,7 @@ fn content(text: &mut String, fd: i32) {
             count @ 1.. => all.extend_from_slice(&bytes[..count as usize]),
             end => break end,
         }
-        // A datagram may be empty: an end that is none.
+        // A datagram may be empty: that looks like an end, but is none.
         if all.len() > 1 << 20 {
             break 0;
         }
@@ -339,7 +340,7 @@ fn content(text: &mut String, fd: i32) {
     );
 }
 
-/// System V IPC: without the numbers of processes and times.
+/// System V IPC, without numbers of processes and times.
 fn queues(text: &mut String) {
     for (file, columns) in [("msg", 5), ("sem", 8), ("shm", 4)] {
         let table = fs::read_to_string(format!("/proc/sysvipc/{file}")).unwrap_or_default();

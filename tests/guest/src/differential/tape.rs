@@ -11,14 +11,14 @@ use crate::kit::files::memory_file;
 /// The file.
 pub struct Tape(File);
 
-/// What the first run tells.
+/// The report of the first run.
 #[derive(Default)]
 pub struct Trace {
     pub steps: Vec<Step>,
     pub state: String,
 }
 
-/// What the second run tells.
+/// The report of the second run.
 #[derive(Default)]
 pub struct Verdict {
     pub difference: Option<Difference>,

@@ -15,10 +15,10 @@ use crate::check::Check;
 use crate::kit::limits::slow_kernel;
 use crate::kit::{patience, process, rounds};
 
-/// Objects that come and go by themselves.
+/// The number of objects that come and go by themselves.
 const NOISE: i64 = 6;
 
-/// Caches of what a syscall thread, an engine or a registration consists of.
+/// Caches for the parts of a syscall thread, an engine or a registration.
 const CACHES: [&str; 17] = [
     "task_struct",
     "signal_cache",
@@ -58,7 +58,7 @@ impl Cache {
         })
     }
 
-    /// Objects in use: what the processors, or KASAN's quarantine, keep is given up before.
+    /// Objects in use, after the processors and KASAN's quarantine have given up theirs.
     fn count(&self) -> Option<i64> {
         let mut text = [0u8; 64];
         self.shrink.write_at(b"1", 0).ok()?;
@@ -75,7 +75,7 @@ fn threads() -> Option<i64> {
     all.parse().ok()
 }
 
-/// The state of things.
+/// The state to compare with.
 #[derive(Debug)]
 pub struct Baseline {
     refcnt: Option<i64>,
@@ -94,7 +94,7 @@ fn counts(caches: &[Cache]) -> Vec<(&'static str, i64)> {
 }
 
 impl Baseline {
-    /// Only what is exact.
+    /// Only the exact counts.
     pub fn exact() -> Baseline {
         Baseline {
             refcnt: process::refcnt(),
@@ -126,7 +126,7 @@ impl Baseline {
         Ok(baseline)
     }
 
-    /// Checks, while an engine is in use, that this would show.
+    /// Checks, while an engine is in use, that the counts show it.
     pub fn check_in_use(&self) -> Check {
         check!(
             process::areas() > self.areas && process::refcnt() > self.refcnt,
@@ -137,7 +137,7 @@ impl Baseline {
         Ok(())
     }
 
-    /// Waits until what is exact is as it was.
+    /// Waits until the exact counts are as before.
     pub fn until_exact(&self) -> Check {
         process::until_refcnt(self.refcnt)?;
         crate::kit::until("the memory of all registrations freed", || {
@@ -145,13 +145,13 @@ impl Baseline {
         })
     }
 
-    /// Waits until everything is as it was, after so many lives.
+    /// Waits until everything is as it was before so many lives.
     pub fn until_restored(&self, lives: u32) -> Check {
         self.until_exact()?;
         let tolerance = NOISE.max(i64::from(lives) / 2);
         let end = Instant::now() + patience();
         loop {
-            // RCU, and the cleaning up of task structures, take their time.
+            // RCU and the freeing of task structures take their time.
             let now = counts(&self.caches);
             let more = |name: &str, was: i64| {
                 let now = now.iter().find(|(other, _)| *other == name);

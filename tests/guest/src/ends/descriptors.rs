@@ -26,7 +26,7 @@ tests! { "ends":
     end_well => "all calls end by themselves: nothing else would show either";
 }
 
-/// The engine lives on without this: threads are there.
+/// The engine lives on without this reference, because its threads exist.
 fn check_alive(what: &str) -> Check {
     let tasks = process::tasks(std::process::id() as i32).len();
     check!(tasks > 1, "{what}: only one thread is left");
@@ -63,11 +63,11 @@ fn close_by_entries() -> Check {
         let unmap = |(at, len)| call!(SYS_munmap, at, len);
         calls.extend(flight.mappings().into_iter().map(unmap));
         if flight.state.load == Load::Queued {
-            // Nobody would execute them.
+            // No thread would execute them.
             flight.stock.release()?;
         }
         flight.ring.post_all(&calls);
-        // Never mind what is said: the engine may be gone already.
+        // The result does not matter: the engine may be gone already.
         match flight.state.mode {
             Mode::Inline => drop(flight.ring.wait(Policy::None)),
             Mode::Async | Mode::Kick | Mode::Spin => drop(flight.ring.kick()),
@@ -114,7 +114,7 @@ fn close_by_other_process() -> Check {
             parts.stop_threads()?;
             check_alive("another process has the descriptor")?;
             link.ready();
-            // What the calls use stays until nobody makes them any more.
+            // Keeps the buffers of the calls until no thread executes them any more.
             parts.gone()
         };
         life.run(inside, |mut child| {
@@ -156,7 +156,7 @@ fn owner_thread_ends() -> Check {
         };
         let (id, (at, len)) = (owner.id(), owner.mapping());
         owner.stop()?;
-        // Its calls that have begun end as they would have; so the rest of the engine is as before.
+        // Calls that have begun end normally, and the rest of the engine is not affected.
         let engine = Engine::from_fd(sys::own(plain!(SYS_dup, flight.engine.fd()) as i32));
         let fifo = flight.stock.release()?;
         until("UNREGISTER after the owner's end", || {

@@ -26,7 +26,7 @@ tests! { "ends":
     remove_module_at_once => "delete_module succeeds at the first moment possible after kill -9";
 }
 
-/// Lets calls be interrupted, as a stop does, and waits for the parent before they end.
+/// Allows calls to be interrupted, as a stop does, and waits for the parent before they end.
 fn end_when_told(mut flight: Flight, link: &Link) -> Check {
     flight.allow.partial = true;
     link.ready();
@@ -87,7 +87,7 @@ fn freeze_and_kill() -> Check {
     })
 }
 
-/// A file's content, put back when dropped.
+/// A file whose content is put back when this is dropped.
 pub struct Setting {
     path: PathBuf,
     old: String,
@@ -131,7 +131,7 @@ fn suspend() -> Check {
 
 const PATTERN: &str = "/proc/sys/kernel/core_pattern";
 
-/// Dumps core; `read` waits for what was dumped and gives its size.
+/// Dumps core. `read` waits for the dump and returns its size.
 fn dump(life: &Life, read: impl Fn(i32) -> Check<u64>) -> Check {
     let inside = |_flight: Flight, link: &Link| {
         ok!("RLIMIT_CORE", limits::set_limit(libc::RLIMIT_CORE, 1 << 30));
@@ -165,7 +165,7 @@ fn core_file() -> Check {
     })
 }
 
-/// The command of this program that takes a dump.
+/// The command by which this program takes a dump.
 pub const TAKE_CORE: &str = "take-core";
 
 /// Reads standard input to its end and writes the number of bytes to a file.
@@ -183,7 +183,7 @@ pub fn take_core(path: &str) -> Check {
 fn core_handler() -> Check {
     let program = ok!("this program", std::env::current_exe());
     in_every_state(|life| {
-        // The other program does.
+        // The program that takes the dump needs most of the time.
         life.is_slow();
         let dir = life.dir.path().display();
         let pattern = format!("|{} {TAKE_CORE} {dir}/size.%p", program.display());
@@ -201,7 +201,7 @@ fn core_handler() -> Check {
 fn cpu_unplug() -> Check {
     let cpu = Cpu1::get()?;
     in_every_state(|life| {
-        // To unplug it does.
+        // Unplugging needs most of the time.
         life.is_slow();
         life.run(end_when_told, |mut child| {
             child.wait_ready()?;
@@ -219,7 +219,7 @@ fn cpu_unplug() -> Check {
 fn remove_module_at_once() -> Check {
     let module = Module::get()?;
     in_every_state(|life| {
-        // To load it again does.
+        // Loading needs most of the time.
         life.is_slow();
         life.run(stay, |child| {
             child.signal(libc::SIGKILL);

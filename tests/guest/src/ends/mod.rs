@@ -23,7 +23,7 @@ use crate::kit::latency::Latency;
 use crate::kit::limits::slow_kernel;
 use crate::kit::{Random, rounds, sys};
 
-/// Takes the module away, which must not work while it is in use.
+/// Tries to remove the module, which must fail while it is in use.
 fn remove_module() -> Result<u64, Errno> {
     sys::result(plain!(SYS_delete_module, c"flexsc", libc::O_NONBLOCK))
 }
@@ -35,19 +35,20 @@ pub struct Life<'a> {
     /// A directory for what the life needs.
     pub dir: &'a TempDir,
     base: &'a Baseline,
-    /// When everything was in flight and the ending began; `None` where its time says nothing.
+    /// When everything was in flight and the ending began. `None` if its time means nothing.
     begun: Cell<Option<Instant>>,
 }
 
 impl Life<'_> {
-    /// Something else takes most of the time: it is not compared with that of other endings.
+    /// Something else takes most of the time: do not compare it with that of other endings.
     fn is_slow(&self) {
         self.begun.set(None);
     }
 
-    /// Runs it: a child has its calls in flight, then does `inside`; this process does `outside`.
+    /// Runs a life: a child has its calls in flight, then does `inside`; this process does
+    /// `outside`.
     ///
-    /// Before, with everything in flight, the module is tried to be removed.
+    /// Before that, with everything in flight, tries to remove the module.
     pub fn run(
         &self,
         inside: impl FnOnce(Flight, &Link) -> Check,
@@ -56,7 +57,7 @@ impl Life<'_> {
         self.run_prepared(|| Ok(()), inside, outside)
     }
 
-    /// The same, with something that the child does first.
+    /// The same, but the child does something first.
     pub fn run_prepared(
         &self,
         prepare: impl FnOnce() -> Check,
@@ -87,12 +88,12 @@ impl Life<'_> {
     }
 }
 
-/// What waits for the end without an end of its own.
+/// Loads without an end of their own, which wait for the ending.
 fn stay(_: Flight, link: &Link) -> Check {
     link.wait_go()
 }
 
-/// Tries an ending in every state, and checks what is left.
+/// Tries an ending in every state, and checks that nothing is left.
 fn in_every_state(ending: impl Fn(&Life) -> Check) -> Check {
     in_states(|_| true, ending)
 }
@@ -123,18 +124,18 @@ fn in_states(wanted: impl Fn(State) -> bool, ending: impl Fn(&Life) -> Check) ->
     };
     let mut states: Vec<State> = State::all().filter(|&state| wanted(state)).collect();
     if slow_kernel() && rounds(1) == 1 {
-        // A sixth of them, others in each run: the soak takes all.
+        // A sixth of them, different ones in each run. The soak takes all.
         let mut random = Random::new();
         for left in (states.len().div_ceil(6)..states.len()).rev() {
             states.swap_remove(random.below(left as u64 + 1) as usize);
         }
     }
-    // In a soak, endings that fit few states have as many lives as others.
+    // In a soak, endings that fit few states have as many lives as the others.
     let times = match rounds(1) {
         1 => 1,
         many => many * (State::all().count() / states.len()) as u32,
     };
-    // One life before, so that what the kernel keeps for ever is there.
+    // One life first, so that the kernel has what it keeps for ever.
     run(&Baseline::exact(), states[0], 0)?;
     let base = Baseline::take()?;
     for round in 0..times {

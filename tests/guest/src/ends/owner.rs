@@ -15,15 +15,15 @@ use crate::kit::engine::{Engine, cancel, register};
 use crate::kit::ring::Ring;
 use crate::kit::{signals, sys, until};
 
-/// What the thread is to do when its WAIT has ended.
+/// What the thread does when its WAIT has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Command {
-    /// Nothing yet.
+    /// Not decided yet.
     Stay = 0,
     /// Check the results, unregister, end.
     Finish = 1,
-    /// End without a look at the pages, which may be gone.
+    /// End without reading the pages, which may be gone.
     Stop = 2,
 }
 
@@ -87,7 +87,7 @@ fn body(fd: i32, state: State, stock: &Stock, shared: &Shared) -> Check {
 }
 
 impl Owner {
-    /// Begins, and returns when its calls are posted.
+    /// Starts the thread, and returns when its calls are posted.
     pub fn start(engine: &Engine, state: State, stock: &Arc<Stock>) -> Check<Owner> {
         let shared = Arc::new(Shared::default());
         let fd = engine.fd();
@@ -108,7 +108,7 @@ impl Owner {
         self.shared.tid.load(Ordering::Acquire)
     }
 
-    /// The registration's number.
+    /// The number of its registration.
     pub fn id(&self) -> u32 {
         self.shared.id.load(Ordering::Relaxed)
     }
@@ -119,7 +119,7 @@ impl Owner {
         (base as *mut u8, self.shared.len.load(Ordering::Relaxed))
     }
 
-    /// What its calls may return besides.
+    /// Results that its calls may have besides.
     pub fn allow(&self, allow: Tolerance) {
         let Tolerance {
             partial, cancelled, ..
@@ -132,13 +132,13 @@ impl Owner {
         self.shared.command.store(command as u32, Ordering::Release);
     }
 
-    /// Waits for its end, which has to be a success.
+    /// Waits for its end, and checks that it has succeeded.
     pub fn join(self) -> Check {
         until("the end of the other owner", || self.thread.is_finished())?;
         self.thread.join().expect("no panic")
     }
 
-    /// Interrupts its WAIT and has it end.
+    /// Interrupts its WAIT and makes it end.
     pub fn stop(self) -> Check {
         self.tell(Command::Stop);
         until("the end of the other owner", || {
@@ -149,8 +149,8 @@ impl Owner {
     }
 }
 
-/// A thread that cancels calls in the first slots of some registrations, one after the other: those
-/// in flight, not what an ending posts after them.
+/// A thread that cancels calls in the first slots of some registrations, one after the other: calls
+/// in flight, not those that an ending posts later.
 pub struct Canceller {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,

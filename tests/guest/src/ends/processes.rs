@@ -50,7 +50,7 @@ fn last_thread_exits() -> Check {
     let inside = |flight: Flight, _: &Link| {
         let mut parts = flight.into_parts();
         parts.stop_threads()?;
-        // Nothing is dropped: the calls in flight go on with it.
+        // Drops nothing, because the calls in flight go on using it.
         std::mem::forget(parts);
         sys::exit_thread(25);
     };
@@ -112,7 +112,7 @@ fn exec_other_thread() -> Check {
     in_every_state(|life| life.run(inside, Child::join))
 }
 
-/// What every ioctl says to a process that is not the engine's.
+/// The error of every ioctl in a process that is not the engine's.
 fn ask_all(fd: i32, id: u32) -> [Result<u64, Errno>; 8] {
     let mut wait = Wait::new(id, Policy::None);
     let all = abi::wait_fast_arg(id, Policy::All as u32, 0);

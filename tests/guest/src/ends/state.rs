@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The calls that are in flight when something ends, and the threads that execute them.
+//! The calls that are in flight at an ending, and the threads that execute them.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -17,14 +17,14 @@ use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::{process, signals, sys, until};
 
-/// What is in flight.
+/// The calls in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// Reads of an empty pipe, each of which holds a syscall thread.
     Blocked,
     /// Long reads of /dev/zero, which need a processor.
     Running,
-    /// With two threads, both blocked: entries that wait for one, and entries that nobody has
+    /// With two threads, both blocked: entries that wait for a thread, and entries that were not
     /// taken.
     Queued,
     /// Loops of chains, one that runs and one that sleeps, which never end by themselves.
@@ -62,7 +62,7 @@ impl State {
         Mode::ALL.into_iter().flat_map(each).chain(more)
     }
 
-    /// Whether a thread beside the main one owns pages and sleeps in WAIT.
+    /// Returns true if a thread beside the main one owns pages and sleeps in WAIT.
     pub fn has_owner(self) -> bool {
         match self.load {
             Load::Queued => false,
@@ -72,7 +72,7 @@ impl State {
     }
 }
 
-/// What a call has to return.
+/// The result that a call must have.
 #[derive(Clone, Copy)]
 pub enum Expect {
     /// The process's number.
@@ -83,7 +83,7 @@ pub enum Expect {
     Zeros,
     /// A descriptor, which is closed.
     Descriptor,
-    /// What a loop returned last, or that it was cancelled.
+    /// The last result of a loop, or that it was cancelled.
     Looped,
 }
 
@@ -97,7 +97,7 @@ const LONG_READS: usize = 8;
 pub struct Tolerance {
     /// A stop or a freeze has interrupted calls, as it does with plain ones.
     pub partial: bool,
-    /// There were not enough threads.
+    /// There may have been too few threads.
     pub starved: bool,
     /// Calls may have been cancelled.
     pub cancelled: bool,
@@ -128,13 +128,13 @@ pub fn check_result(done: Done, expect: Expect, allow: Tolerance) -> Check {
     Ok(())
 }
 
-/// What the calls in flight use: to be kept as long as they are.
+/// Files and buffers of the calls in flight. Keep it as long as they are.
 pub struct Stock {
     _from: OwnedFd,
     to: OwnedFd,
     zero: OwnedFd,
     timer: OwnedFd,
-    /// An address: what is read there are zeros.
+    /// An address to which zeros are read.
     zeros: usize,
     reads: [BlockedReads; 2],
     fifo: CString,
@@ -159,7 +159,7 @@ impl Stock {
         })
     }
 
-    /// Calls for the main thread (0) or the other owner (1), and what they have to return.
+    /// Calls for the main thread (0) or the other owner (1), and the results that they must have.
     pub fn calls(&self, state: State, owner: usize) -> Vec<(Call, Expect)> {
         let State { mode, load } = state;
         let pid = (call!(SYS_getpid), Expect::Pid);
@@ -211,7 +211,7 @@ impl Stock {
         }
     }
 
-    /// Lets everything that is blocked go on. The result is to be kept until it has.
+    /// Lets all blocked calls go on. Keep the result until they have.
     pub fn release(&self) -> Check<OwnedFd> {
         let words: usize = self.reads.iter().map(|reads| reads.words.len()).sum();
         let bytes: Vec<u8> = (0..words as u16).flat_map(u16::to_ne_bytes).collect();
@@ -235,7 +235,7 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// Begins; returns when everything is in flight. `fifo` is the path of one.
+    /// Starts, and returns when everything is in flight. `fifo` is the path of a FIFO.
     pub fn start(state: State, fifo: &CStr) -> Check<Flight> {
         signals::count_signal(libc::SIGUSR1, 0)?;
         let stock = Arc::new(Stock::new(fifo)?);
@@ -256,7 +256,7 @@ impl Flight {
         let mut posted: Vec<_> = slots.into_iter().zip(expect).collect();
         if state.load == Load::Queued {
             engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
-            // Nobody is told about these.
+            // The kernel is not told about these.
             let more = ring.post_all(&[call!(SYS_getpid); 6]);
             posted.extend(more.into_iter().map(|slot| (slot, Expect::Pid)));
         }
@@ -326,8 +326,8 @@ impl Flight {
         check_eq!("pages", self.engine.stats()?.pages, 1);
         check_eq!("UNREGISTER", self.ring.unregister(), Ok(0));
         check_eq!("pages", self.engine.stats()?.pages, 0);
-        // As long as it is mapped it counts, and until the last thread that has just finished a
-        // call of it or polls has let go: REGISTER waits for that.
+        // It counts as long as it is mapped, and until all threads that poll it or have just
+        // finished one of its calls have let go of it. REGISTER waits for that.
         let kib = self.ring.base().1 as u64 / 1024;
         until("pinned memory of the mapping only", || {
             process::pinned_kib() == Some(kib)
@@ -344,7 +344,7 @@ impl Flight {
         other.chain([self.ring.base()]).collect()
     }
 
-    /// Lets go of descriptor and mappings without closing anything: somebody else does it.
+    /// Gives up descriptor and mappings without closing anything: the caller does that.
     pub fn into_parts(self) -> Parts {
         let mappings = self.mappings();
         let fd = self.engine.fd();
@@ -360,7 +360,7 @@ impl Flight {
     }
 }
 
-/// A flight whose descriptor and mappings are the ending's own business.
+/// A flight whose descriptor and mappings the ending itself handles.
 pub struct Parts {
     pub fd: i32,
     pub mappings: Vec<(*mut u8, usize)>,
@@ -393,7 +393,7 @@ impl Parts {
         }
     }
 
-    /// Checks that nothing is left; what the calls used is dropped afterwards.
+    /// Checks that nothing is left, and then drops what the calls used.
     pub fn gone(self) -> Check {
         gone()
     }

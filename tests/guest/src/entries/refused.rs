@@ -204,8 +204,8 @@ fn refused_thread() -> Check {
     let word = 0u32;
     let word = std::ptr::from_ref(&word);
     in_modes(1, |_, ring| {
-        // Nobody can make these from a page: they wait for the thread's own
-        // signals, or hold a lock in its name.
+        // No thread can make these from a page: they wait for the caller's own signals, or take a
+        // lock in its name.
         let calls = [
             call!(SYS_pause),
             call!(SYS_rt_sigsuspend, mask, 8),
@@ -248,7 +248,7 @@ fn refused_ioctls() -> Check {
         for (command, done) in MAY_WAIT.iter().zip(ring.run_all(&calls)?) {
             refused(&format!("ioctl {command:#x}"), done)?;
         }
-        // This one would wait until somebody provides the memory with its settings.
+        // This call would wait until another thread provides the memory with its settings.
         let page = Slow::page()?;
         let calls = [
             call!(SYS_ioctl, &master, libc::TCSETS, page.at),

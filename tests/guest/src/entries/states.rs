@@ -127,7 +127,7 @@ fn nothing_before_wait() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     let slots = ring.post_all(&[call!(SYS_getpid); 64]);
-    // Other calls of the device do not execute anything either.
+    // Other operations of the device do not execute anything either.
     for _ in 0..50 {
         engine.stats()?;
         std::thread::yield_now();

@@ -34,7 +34,7 @@ fn close_both(pair: &[i32; 2]) {
     }
 }
 
-/// Prints how much was tried: a sweep that finds nothing to fail shows.
+/// Prints how many failures were tried, so that a sweep without any shows.
 fn swept(what: &str, failures: u32, at_least: u32) -> Check {
     println!("# {what}: {failures} failures injected");
     check!(
@@ -44,7 +44,7 @@ fn swept(what: &str, failures: u32, at_least: u32) -> Check {
     Ok(())
 }
 
-/// The engine does everything that engines do.
+/// Checks that the engine does everything that engines do.
 fn check_sound(engine: &Engine, ring: &mut Ring) -> Check {
     let pid = std::process::id();
     for call in [call!(SYS_getpid), call!(SYS_getpid).asynchronous()] {

@@ -55,15 +55,15 @@ fn is_memory_error(done: &Done) -> bool {
     }
 }
 
-/// Lets each chance to fail in the idle syscall thread of a new engine be taken once. `work`
-/// says how many of its calls have failed.
+/// Makes each operation that can fail in the idle syscall thread of a new engine fail once. `work`
+/// returns how many of its calls have failed.
 fn sweep_thread(
     what: &str,
     at_least: u32,
     mut work: impl FnMut(&Engine, &mut Ring) -> Check<usize>,
 ) -> Check {
     let (mut n, mut vain) = (1, 0);
-    // What the thread does may be done by another one at times.
+    // At times another thread may do the work.
     while vain < 3 {
         check!(n < 2000, "{what}: no end of failures");
         let (engine, mut ring) = one_page()?;
@@ -132,7 +132,7 @@ fn spare_threads() -> Check {
         let reads = BlockedReads::new(&from, 4);
         let slots = ring.post_all(&reads.calls());
         ring.kicked()?;
-        // All are executed, or WAIT finds that nobody can.
+        // All are executed, or WAIT finds that no thread can execute them.
         let taken = ring.until_taken(&slots);
         reads.release(&to)?;
         taken?;
@@ -161,16 +161,16 @@ fn polling_core() -> Check {
             ring.result(call!(SYS_getpid))?,
             std::process::id()
         );
-        // The one that polls, and any other.
+        // The thread that polls, and any other.
         let mut counters = Vec::new();
         for tid in syscall_threads() {
-            // It may have ended by itself.
+            // The thread may have ended by itself.
             if let Ok(nth) = Nth::of(tid) {
                 nth.arm(n)?;
                 counters.push(nth);
             }
         }
-        // Another registration: the list is made anew.
+        // With another registration, the poller makes its list anew.
         let mut other = engine.ring(1)?;
         other.mode = Mode::Spin;
         for _ in 0..20 {
@@ -188,7 +188,8 @@ fn polling_core() -> Check {
     swept("pollers", injected_once, 1)
 }
 
-/// Calls of all kinds while allocations fail; the number of those that succeeded.
+/// Makes calls of all kinds while allocations fail. Returns the number of those that have
+/// succeeded.
 fn work_in_rain(mode: Mode, random_calls: u32, succeeded: &AtomicU32) -> Check {
     let Ok(engine) = crate::kit::engine::try_open() else {
         return Ok(());

@@ -24,7 +24,7 @@ const FILTER_EXIT: u32 = 4;
 const NEVER: u32 = 0;
 const ALWAYS: u32 = 2;
 
-/// A socket to the kernel's audit; `groups`: what it listens to.
+/// A socket to the kernel's audit. It listens to `groups`.
 fn socket(groups: u32) -> Check<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     let fd = plain!(SYS_socket, libc::AF_NETLINK, kind, NETLINK_AUDIT);
@@ -53,7 +53,7 @@ fn receive(fd: &OwnedFd) -> Option<(u16, Vec<u8>)> {
     Some((u16::from_ne_bytes(kind), bytes.get(16..)?.to_vec()))
 }
 
-/// Asks for something and waits for the answer, which has to be good.
+/// Sends a request and waits for the answer, which must be a success.
 fn request(fd: &OwnedFd, kind: u16, words: &[u32]) -> Check {
     // NLM_F_REQUEST and NLM_F_ACK
     let mut all = vec![
@@ -104,7 +104,7 @@ fn audit_records() -> Check {
         AUDIT_DEL_RULE,
         &rule(FILTER_EXIT, ALWAYS, Some(nr)),
     )?;
-    // What audit keeps for each new task from now on would make the tests after this one slower.
+    // Otherwise audit would keep data for each new task, and slow down the tests after this one.
     request(&control, AUDIT_ADD_RULE, &rule(FILTER_TASK, NEVER, None))?;
     request(&control, AUDIT_SET, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0])?;
     found
@@ -115,7 +115,7 @@ fn counted(nr: i64) -> Check {
     on_each_path(|path| {
         while receive(&records).is_some() {}
         let (_engine, mut ring) = path.start()?;
-        // Threads are there already; records show who has logged in by now.
+        // Syscall threads exist already. Records show the present login all the same.
         let login = format!("{}", 4711 + std::process::id());
         if let Err(error) = std::fs::write("/proc/self/loginuid", &login) {
             fail!("loginuid: {error}");

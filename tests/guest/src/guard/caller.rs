@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that tell a thread about itself tell the owner about the owner, or the call is refused.
+//! Files that tell a thread about itself tell an entry about its owner, or the call is refused.
 
 use std::fs;
 
@@ -54,8 +54,8 @@ fn first(path: Path, ring: &mut Ring, call: Call) -> Check<i64> {
     Ok(done[0].result)
 }
 
-/// On each path with the first thread as the owner, and with another one; it gets the first one's
-/// number.
+/// Runs a test on each path with the first thread as the owner, and with another one. The test gets
+/// the number of the first thread.
 fn as_each_owner(test: impl Fn(Path, Option<i32>) -> Check + Sync) -> Check {
     on_each_path(|path| {
         block(BOTH)?;
@@ -69,7 +69,7 @@ fn as_each_owner(test: impl Fn(Path, Option<i32>) -> Check + Sync) -> Check {
     })
 }
 
-/// What poll, epoll_wait and read of a signalfd say, posted.
+/// The answers of posted poll, epoll_wait and read on a signalfd.
 fn see(path: Path, ring: &mut Ring, fd: i64, epoll: i64) -> Check<[i64; 3]> {
     let mut list = [fd as u32, 1];
     let (mut event, mut info) = ([0u32; 3], [0u32; 32]);
@@ -226,7 +226,7 @@ fn cgroup_threads() -> Check {
     group.write("cgroup.type", "threaded")?;
     as_each_owner(|path, _| {
         let (_engine, mut ring) = path.start()?;
-        // A thread for it, which is not moved.
+        // Makes a syscall thread, which is not moved.
         ring.run(call!(SYS_getppid).asynchronous())?;
         let name = group.file("cgroup.threads");
         let file = ok!("cgroup.threads", sys::open(&name, libc::O_RDWR, 0));
@@ -258,7 +258,8 @@ fn memory_keys() -> Check {
         write_all(&to, b"x")?;
         let buffer = memory::pages(4096)?;
         let at_owner = matches!(path, Path::Mode(Mode::Inline) | Path::Chain(Mode::Inline));
-        // What may only be executed has a key of its own, and nobody's rights differ.
+        // Memory that may only be executed has a key of its own, and the rights of all threads are
+        // the same.
         let code = memory::pages(4096)?;
         plain!(SYS_mprotect, code, 4096, libc::PROT_EXEC);
         let ask = |ring: &mut Ring| path.run(ring, call!(SYS_getppid));
@@ -275,7 +276,7 @@ fn memory_keys() -> Check {
         ] {
             for (place, done) in path.run(&mut ring, call)?.iter().enumerate() {
                 let want = match done.reason {
-                    // A read may be given to a syscall thread on every path.
+                    // On every path a read may go to a syscall thread.
                     REASON_CONTEXT if !at_owner || call.nr == libc::SYS_read as u16 => {
                         -libc::EOPNOTSUPP
                     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! seccomp: what a filter decides over is not made from a page, whatever the filter would say.
+//! seccomp: calls that a filter decides over are not made from a page, whatever its decision would
+//! be.
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path as File;
@@ -37,7 +38,7 @@ fn make_dir(dir: &TempDir, name: &str) -> (Call, Made) {
     (call, Made(path))
 }
 
-/// Keeps the path that a call points to.
+/// A call, with the path that it points to.
 struct Made(std::ffi::CString);
 
 impl Made {
@@ -48,7 +49,7 @@ impl Made {
     }
 }
 
-/// Runs the call on the path and demands that it is refused without any effect of the filter.
+/// Posts the call on the path, and checks that it is refused without any effect of the filter.
 fn check_not_made(path: Path, dir: &TempDir, install: impl FnOnce() -> Check) -> Check {
     let (_engine, mut ring) = path.start()?;
     let (call, made) = make_dir(dir, &format!("after {path:?}"));
@@ -56,13 +57,13 @@ fn check_not_made(path: Path, dir: &TempDir, install: impl FnOnce() -> Check) ->
     for _ in 0..4 {
         check_guarded(&path.run(&mut ring, call)?)?;
         check_guarded(&path.run(&mut ring, call.asynchronous())?)?;
-        // What the filter has nothing against is not served either.
+        // Calls that the filter would allow are refused too.
         check_guarded(&path.run(&mut ring, call!(SYS_getppid))?)?;
     }
     made.check_not()
 }
 
-/// With a filter of this action for the call.
+/// Runs the test with a filter that has this action for the call.
 fn with_action(path: Path, dir: &TempDir, action: Action, before: bool, all: bool) -> Check {
     signals::count_signal(libc::SIGSYS, 0)?;
     let mut listener = None;
@@ -92,7 +93,8 @@ fn with_action(path: Path, dir: &TempDir, action: Action, before: bool, all: boo
 
 fn each_action(before: bool, all: bool) -> Check {
     let dir = TempDir::new()?;
-    // To the module each action is the same. On a kernel full of checks each meets some paths.
+    // To the module all actions are the same. On a slow kernel each action is tried on some paths
+    // only.
     let step = if slow_kernel() { 4 } else { 1 };
     for (number, action) in Action::ALL.into_iter().enumerate() {
         // A listener belongs to one thread's filter.
@@ -133,7 +135,7 @@ fn kill_is_for_plain_calls() -> Check {
     Ok(())
 }
 
-/// Strict mode forbids WAIT and KICK, and all that the kit does to wait: only memory is left.
+/// Strict mode forbids WAIT, KICK and every way in which the kit waits: only memory is left.
 fn strict() -> Check {
     crate::kit::limits::need_two_cpus()?;
     let dir = TempDir::new()?;
@@ -194,7 +196,7 @@ fn in_chain() -> Check {
             let mut read = reads.calls()[0];
             read.flags |= ENTRY_LINK;
             let slots = ring.post_blocked(&[read, call])?;
-            // The read sleeps by now, or is refused: either way the call behind it is not made.
+            // The read sleeps by now, or was refused: in both cases the call behind it is not made.
             ok!("seccomp", seccomp::install(CALL, ERRNO, false));
             reads.release(&to)?;
             let done = ring.finish(&slots)?;
@@ -222,7 +224,7 @@ fn handed_off() -> Check {
     let dir = TempDir::new()?;
     in_child(|| {
         let (engine, mut ring) = Mode::Inline.start(1)?;
-        // Whoever opens a named pipe for reading sleeps until a writer comes, inline as well.
+        // Opening a named pipe for reading sleeps until a writer comes, also inline.
         let fifos = [dir.join("one"), dir.join("two")];
         for fifo in &fifos {
             let made = plain!(SYS_mknod, fifo.as_c_str(), libc::S_IFIFO | 0o600, 0);
@@ -230,7 +232,7 @@ fn handed_off() -> Check {
         }
         let open = |fifo: &std::ffi::CStr| call!(SYS_open, fifo, libc::O_RDONLY);
         let (call, made) = make_dir(&dir, "handed off");
-        // One thread only: behind the second pipe the rest waits until that one is opened.
+        // With one thread only, the rest waits behind the second pipe until that is opened.
         engine.set(Param::MaxThreads, 1)?;
         let calls = [open(&fifos[0]), open(&fifos[1]), call, call];
         let slots = ring.post_all(&calls);
@@ -240,11 +242,11 @@ fn handed_off() -> Check {
                     stats.peak_blocked >= 2
                 })?;
                 ok!("seccomp", seccomp::install(CALL, ERRNO, true));
-                // The thread's first: it goes on with what is behind.
+                // The thread's pipe first: the thread goes on with the entries behind it.
                 for fifo in fifos.iter().rev() {
                     let name = fifo.to_str().unwrap_or_default();
                     let mut options = std::fs::OpenOptions::new();
-                    // Non-blocking: fails until the reader is there.
+                    // Opens without blocking, which fails until the reader is there.
                     options.write(true).custom_flags(libc::O_NONBLOCK);
                     crate::kit::until("a reader of the pipe", || options.open(name).is_ok())?;
                 }

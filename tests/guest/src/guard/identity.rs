@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a thread is changes after the registration: entries follow it, or are refused.
+//! The identity of a thread changes after the registration: entries follow it, or are refused.
 
 use std::ffi::CStr;
 use std::fs;
@@ -40,7 +40,7 @@ fn first(path: Path, ring: &mut Ring, call: Call) -> Check<i64> {
     Ok(done[0].result)
 }
 
-/// A start with threads that know the old identity.
+/// An engine whose threads have the old identity.
 fn start(path: Path) -> Check<(crate::kit::engine::Engine, Ring)> {
     need_root()?;
     let (engine, mut ring) = path.start()?;
@@ -83,7 +83,7 @@ fn groups_followed() -> Check {
     })
 }
 
-/// A file of root's in a directory of somebody else's: only CAP_DAC_OVERRIDE opens it.
+/// A file of root in a directory of another user: it takes CAP_DAC_OVERRIDE to open it.
 fn closed_file(dir: &TempDir) -> Check<std::ffi::CString> {
     let name = dir.join("closed");
     let path = name.to_str().unwrap_or_default();
@@ -138,7 +138,7 @@ fn capabilities_followed() -> Check {
         let get = call!(SYS_capget, header.as_ptr(), got.as_mut_ptr());
         check_ret!("capget", first(path, &mut ring, get)?, 0);
         check_eq!("sets", got, sets);
-        // The permitted ones may be taken back.
+        // Permitted capabilities can be made effective again.
         check_ret!(
             "capset",
             plain!(SYS_capset, header.as_ptr(), all.as_ptr()),
@@ -237,7 +237,7 @@ fn cgroup_alone() -> Check {
     group.write("cgroup.type", "threaded")?;
     on_each_path(|path| {
         let (_engine, mut ring) = start(path)?;
-        // In the same group as its threads, alone in another one, and back again.
+        // The owner is in the same group as its threads, alone in another one, and back again.
         for alone in [false, true, false, true] {
             let file = if alone {
                 group.file("cgroup.threads")
@@ -282,7 +282,7 @@ fn cgroup_followed() -> Check {
     })
 }
 
-/// Refused as it has to be, or the answer that a plain call gives.
+/// Checks that a call is refused for the right reason, or has the answer of a plain call.
 fn check_like_owner(done: &[Done], want: i64) -> Check<bool> {
     let first = done[0];
     if first.reason == REASON_CONTEXT {
@@ -310,7 +310,7 @@ fn unshared() -> Check {
         on_each_path(|path| {
             let (_engine, mut ring) = start(path)?;
             check_ret!("unshare", plain!(SYS_unshare, flag), 0);
-            // What is only the owner's from now on.
+            // Tables that only the owner has from now on.
             if flag == libc::CLONE_NEWUTS {
                 plain!(SYS_sethostname, c"unshared", 8);
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What an owner asks the kernel for late, by prctl(2): threads that exist follow.
+//! Settings that an owner makes late, by prctl(2): existing syscall threads follow.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,7 @@ const PR_SCHED_CORE: u32 = 62;
 const GET: u32 = 0;
 const CREATE: u32 = 1;
 
-/// An engine with one thread, which exists, and its number.
+/// An engine with one syscall thread, and the number of that thread.
 struct Single {
     engine: Engine,
     ring: Ring,
@@ -61,7 +61,7 @@ impl Single {
         })
     }
 
-    /// Has the thread take over from the owner.
+    /// Makes the thread take over the owner's settings.
     fn serve(&mut self) -> Check {
         let done = self.ring.run(call!(SYS_getppid).asynchronous())?;
         check_eq!("reason", done.reason, REASON_NONE);
@@ -86,7 +86,7 @@ fn io_flusher_followed() -> Check {
         let mut single = Single::new()?;
         single.serve()?;
         let set = |on: u32| plain!(SYS_prctl, PR_SET_IO_FLUSHER, on, 0, 0, 0);
-        // Once before: to use the right for it sets a flag, too.
+        // Once before, because using the capability sets a flag too.
         check_ret!("PR_SET_IO_FLUSHER", set(0), 0);
         let before = flags(own)?;
         check_ret!("PR_SET_IO_FLUSHER", set(1), 0);
@@ -187,7 +187,7 @@ fn login_followed() -> Check {
             return skip("needs CONFIG_AUDIT");
         }
         for id in 1..rounds(100) {
-            // The thread takes over from the owner while this one becomes another login.
+            // The thread takes over from the owner while this thread changes its login.
             let slots = single
                 .ring
                 .post_all(&[call!(SYS_getppid).asynchronous(); 32]);
@@ -218,7 +218,7 @@ fn set_io_priority(tid: i32, level: i32) -> Check {
 fn io_context_raced() -> Check {
     need_root()?;
     in_child(|| {
-        // The thread has no context yet: whoever comes first gives it one.
+        // The thread has no I/O context yet: the first owner gives it one.
         let single = Single::new()?;
         let (engine, tid) = (&single.engine, single.tid);
         let over = AtomicBool::new(false);
@@ -245,7 +245,8 @@ fn io_context_raced() -> Check {
             setter.join().expect("no panic")?;
             done.into_iter().collect::<Check>()
         })?;
-        // Not of any of them, as they shared contexts with the thread: of this one.
+        // Not that of another owner with which the thread has shared a context, but that of this
+        // one.
         set_io_priority(0, 1)?;
         let mut single = single;
         single.serve()?;
@@ -255,7 +256,7 @@ fn io_context_raced() -> Check {
     })
 }
 
-/// What each new thread shares with its maker.
+/// The flags for what each new thread shares with its creator.
 const ALL_TABLES: i32 = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM;
 /// Size of `struct rseq`, place of its `cpu_id`, and what stands before abort handlers.
 const RSEQ: usize = 32;
@@ -268,7 +269,7 @@ fn see_moves(area: *mut u8) -> Check {
     for round in 0..rounds(200) {
         let cpu = u64::from(round % 2);
         let mask = 1u64 << cpu;
-        // In a chain, as the first one may wait to be moved.
+        // In a chain, because the first call may wait until the thread is moved.
         let done = ring.run_all(&[
             linked(call!(
                 SYS_sched_setaffinity,

@@ -35,7 +35,7 @@ fn rules() -> Check<OwnedFd> {
     rules_for(MAKE_DIR)
 }
 
-/// A set of rules that allows none of this.
+/// A set of rules that allows none of these accesses.
 fn rules_for(handled: u64) -> Check<OwnedFd> {
     let handled = [handled];
     let fd = plain!(SYS_landlock_create_ruleset, handled.as_ptr(), 8, 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall threads are threads of the process, not of the program: who asks the program, or tells
-//! it something, does not meet them, and what they inherit is not that of whoever made them.
+//! Syscall threads are threads of the process, not of the program: calls that ask or change all
+//! threads of a program leave them out, and they do not inherit what belongs to their creator.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -178,7 +178,7 @@ fn affinity_of_program() -> Check {
         let reads = BlockedReads::new(&from, 8);
         let slots = ring.post_blocked(&reads.calls())?;
         engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 8)?;
-        // A spare too, which has settled when it idles.
+        // A spare too, which has its settings once it is idle.
         ring.run(call!(SYS_getppid).asynchronous())?;
         for tid in threads() {
             let new = if before.contains(&tid) { "old" } else { "new" };
@@ -208,7 +208,7 @@ fn limit_of_new_user() -> Check {
         let slots = ring.post_all(&reads.calls());
         ring.kicked()?;
         engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 2)?;
-        // Results of reads that nobody can execute: no more threads are made.
+        // Results of reads that no thread can execute: no more threads can be created.
         let waited = ring.wait_for(Policy::Any, 0, std::time::Duration::from_secs(2));
         let count = threads().len();
         check!(
@@ -249,8 +249,8 @@ fn filter_of_maker() -> Check {
     })
 }
 
-/// A child that waits for a byte and then ends with the number of death signals that it has got.
-/// It does not keep the descriptor `engine`.
+/// A child that waits for a byte and then ends with the number of death signals that it has
+/// received. It closes the descriptor `engine`.
 fn mourner(engine: RawFd) -> Check<(i32, OwnedFd)> {
     let (from, to) = pipe()?;
     let (ready, announce) = pipe()?;
@@ -265,7 +265,7 @@ fn mourner(engine: RawFd) -> Check<(i32, OwnedFd)> {
         sys::exit_now(signals::counted() as i32);
     }
     check!(pid > 0, "fork: {}", Ret(pid.into()));
-    // Not before it has asked for a signal may its parent end.
+    // Its parent may end only after the child has asked for the signal.
     drop(announce);
     let mut byte = 0u8;
     let told = plain!(SYS_read, &ready, std::ptr::from_mut(&mut byte), 1);
@@ -273,7 +273,7 @@ fn mourner(engine: RawFd) -> Check<(i32, OwnedFd)> {
     Ok((pid, to))
 }
 
-/// Outlives the first thread; then has another thread start a child and end, then the engine.
+/// Outlives the first thread. Then another thread starts a child and ends, then the engine ends.
 fn heir(engine: Engine, pages: (usize, usize)) -> Check {
     let main = std::process::id() as i32;
     until("the end of the main thread", || {
@@ -287,7 +287,7 @@ fn heir(engine: Engine, pages: (usize, usize)) -> Check {
     until("the end of the child's parent", || {
         process::tasks(main).len() == 2 + threads().len()
     })?;
-    // Now the syscall threads end, and nobody else.
+    // Now the syscall threads end, and no other threads.
     ok!("munmap", sys::munmap(pages.0 as *mut u8, pages.1));
     drop(engine);
     until("no syscall threads", || threads().is_empty())?;

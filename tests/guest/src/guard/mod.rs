@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Nothing gets around what the kernel checks and records for a plain call, however it is posted.
+//! No way of posting a call gets around what the kernel checks and records for a plain one.
 
 pub mod alike;
 pub mod audit;
@@ -29,7 +29,7 @@ pub enum Path {
     Mode(Mode),
     /// As a link of a chain, executed by the owner or by a syscall thread.
     Chain(Mode),
-    /// By the threads of a pool of its own.
+    /// By the threads of a separate pool.
     Pool(Mode),
 }
 
@@ -77,7 +77,7 @@ impl Path {
         }
     }
 
-    /// Posts a call, in a chain twice, and waits for what comes of it.
+    /// Posts a call, in a chain twice, and waits for the results.
     pub fn run(self, ring: &mut Ring, call: Call) -> Check<Vec<Done>> {
         ring.run_all(&self.entries(call))
     }
@@ -105,14 +105,14 @@ pub fn on_paths(wanted: impl Fn(usize) -> bool, test: impl Fn(Path) -> Check) ->
     Ok(())
 }
 
-/// A call that a filter or a tracer decides over was not made.
+/// Checks that a call was not made because a filter or a tracer decides over it.
 pub fn check_guarded(done: &[Done]) -> Check {
     for (place, done) in done.iter().enumerate() {
         let refused = -i64::from(libc::EOPNOTSUPP);
         let cancelled = -i64::from(libc::ECANCELED);
         let good = match done.reason {
             REASON_GUARDED => done.result == refused,
-            // Behind another that was refused.
+            // Behind another entry that was refused.
             REASON_CHAIN => place != 0 && done.result == cancelled,
             _ => false,
         };

@@ -40,8 +40,8 @@ fn signal_file(flags: i32) -> Check<i64> {
     Ok(fd)
 }
 
-/// What a posted read and a posted poll of the signalfd say while the owner sleeps, deaf to all
-/// signals that it does not block, until a process ends that shares its memory.
+/// The answers of a posted read and a posted poll of the signalfd, while the owner sleeps until a
+/// process ends that shares its memory. In this sleep it handles no signal.
 fn posted_while_deaf(engine: &Engine, ring: &mut Ring, fd: i64) -> Check<[i64; 2]> {
     let (owner, process) = (sys::gettid(), std::process::id());
     let (kick, id) = (engine.fd(), ring.id);
@@ -102,7 +102,7 @@ fn periodic_timer() -> Check {
 
 const READS: usize = 4;
 
-/// Registers pages, posts these reads, waits until all are asleep, and ends. What is mapped stays.
+/// Registers pages, posts these reads, waits until all are asleep, and ends. The mapping stays.
 fn post_and_end(engine: &Engine, calls: &[Call]) -> Check<(i32, usize)> {
     let mut ring = engine.ring(1)?;
     ring.post_blocked(calls)?;
@@ -142,7 +142,7 @@ fn signalfd_owner_ends() -> Check {
 fn stale_restart() -> Check {
     in_child(|| {
         let memory = ok!("memory", sys::open(c"/proc/self/mem", libc::O_RDONLY, 0));
-        // 40 s, far more than anybody waits here.
+        // 40 s, far longer than the test waits.
         let time = [40i64, 0];
         for _ in 0..4 {
             let (engine, mut ring) = Mode::Async.start(1)?;

@@ -31,7 +31,7 @@ const TIOCSPTLCK: u64 = 0x4004_5431;
 /// master and itself.
 fn terminal() -> Check<(OwnedFd, OwnedFd)> {
     plain!(SYS_setsid);
-    // The end of the terminal shall not be the leader's.
+    // The end of the terminal must not end the leader.
     block(libc::SIGHUP)?;
     let flags = libc::O_RDWR | libc::O_NOCTTY;
     let master = ok!("/dev/ptmx", sys::open(c"/dev/ptmx", flags, 0));

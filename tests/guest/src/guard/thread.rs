@@ -26,7 +26,7 @@ const fn ask(name: &'static str, call: fn(*mut u8) -> Call) -> Ask {
     Ask { name, call }
 }
 
-/// Long enough for all that these calls write.
+/// Long enough for the output of any of these calls.
 const ROOM: usize = 256;
 
 const ASKS: &[Ask] = &[
@@ -110,7 +110,7 @@ fn word(value: &u64) -> *const u64 {
     std::ptr::from_ref(value)
 }
 
-/// Makes the calling thread differ from every other one.
+/// Makes the calling thread different from every other one.
 fn become_special() -> Check {
     let zero = 0u64;
     let plain = [
@@ -150,7 +150,7 @@ fn become_special() -> Check {
     Ok(())
 }
 
-/// Threads that were made before their owner changed, busy with something else.
+/// Syscall threads that were created before their owner changed, busy with something else.
 fn start(path: Path) -> Check<(crate::kit::engine::Engine, Ring)> {
     let (engine, mut ring) = path.start()?;
     for _ in 0..3 {
@@ -159,7 +159,7 @@ fn start(path: Path) -> Check<(crate::kit::engine::Engine, Ring)> {
     Ok((engine, ring))
 }
 
-/// Was it refused? Where the owner executes it by itself it must not be.
+/// Returns true if the call was refused. It must not be refused if the owner itself executes it.
 pub fn refused(path: Path, name: &str, done: &[Done]) -> Check<bool> {
     let first = done[0];
     if first.reason == REASON_NONE {
@@ -215,7 +215,7 @@ fn thread_times() -> Check {
         };
         for (name, nr, which, unit) in [
             ("CLOCK_THREAD_CPUTIME_ID", libc::SYS_clock_gettime, 3, 1),
-            // The same, as the clock of task 0, which is the caller.
+            // The same clock, by the number of task 0, which is the caller.
             ("clock -2", libc::SYS_clock_gettime, -2, 1),
             (
                 "RUSAGE_THREAD",
@@ -314,7 +314,7 @@ fn changes_of_the_thread() -> Check {
             };
             check_ret!(format!("{name} after the call"), plain(*ask), want);
         }
-        // The mask, and a signal for the thread.
+        // The mask, and a pending signal of the thread.
         let mut mask = [0u64; 2];
         let block = 1u64 << 40;
         let done = path.run(&mut ring, call!(SYS_rt_sigprocmask, 0, word(&block), 0, 8))?;

@@ -57,7 +57,7 @@ impl Drop for Tracer {
 
 const COUNT: usize = 20;
 
-/// Posts getpgrp, which nobody else here calls, and counts the lines with these words.
+/// Posts getpgrp, which no other test here calls, and counts the lines with these words.
 fn traced(tracer: &Tracer, enter: &str, exit: &str) -> Check {
     let group = plain!(SYS_getpgrp);
     tracer.write("trace", "")?;
@@ -82,7 +82,7 @@ fn traced(tracer: &Tracer, enter: &str, exit: &str) -> Check {
     })
 }
 
-/// What is refused was not made.
+/// A refused call was not made.
 fn refused_leaves_none(tracer: &Tracer, ring: &mut Ring) -> Check {
     tracer.write("trace", "")?;
     let mut call = Call::new(libc::SYS_getpgrp as u16, [0; 6]);

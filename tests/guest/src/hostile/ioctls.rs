@@ -34,7 +34,7 @@ fn some_value(random: &mut Random) -> u64 {
     }
 }
 
-/// WAIT with any policy and times so short that nobody is kept.
+/// WAIT with any policy and with short times.
 pub fn random_wait(fd: RawFd, id: u32, random: &mut Random) {
     let mut arg = Wait::new(id, Policy::None);
     arg.policy = random.below(Policy::Adaptive as u64 + 2) as u32;
@@ -72,7 +72,7 @@ pub fn random_wait_fast(fd: RawFd, id: u32, random: &mut Random) {
     }
 }
 
-/// SET or GET of any parameter, also such as there are none.
+/// SET or GET of any parameter, also of parameters that do not exist.
 pub fn random_param(fd: RawFd, random: &mut Random) {
     let mut arg = ParamArg::new(Param::IdleNs, some_value(random));
     arg.param = random.below(12) as u32;

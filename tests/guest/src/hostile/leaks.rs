@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall pages hold what was written to them, and never what the kernel or others had there.
+//! Syscall pages hold what was written to them, and never old data of the kernel or of other
+//! programs.
 
 use std::sync::atomic::Ordering;
 
@@ -19,16 +20,17 @@ tests! { "hostile":
     own_words_only => "after work in all modes the pages hold results and nothing else of the kernel";
 }
 
-/// What the pages of others are full of.
+/// The pattern in the pages of other programs.
 const PATTERN: u64 = 0x5ec2_e75e_c2e7_5ec2;
 
-/// Does this word look like an address of the kernel: direct map, vmalloc, memory map, text,
-/// modules? The very last ones are `-errno`.
+/// Returns true if the word looks like an address of the kernel: direct map, vmalloc, memory map,
+/// text, modules. The very last addresses are `-errno`.
 pub fn is_kernel_address(word: u64) -> bool {
     (0xffff_8000_0000_0000..0xffff_ffff_ff00_0000).contains(&word)
 }
 
-/// The last bits of every address of the kernel that a test writes itself.
+/// The last bits of every word that looks like an address of the kernel and that a test itself
+/// writes.
 const OWN_MARK: u64 = 0x5a5;
 
 /// The word, with our mark if it looks like an address of the kernel.
@@ -52,7 +54,7 @@ pub fn first_not_zero(target: Target) -> Option<(usize, u64)> {
 /// The first word that looks like an address of the kernel, the doorbells aside: those hold any
 /// bits that the program has ever posted.
 ///
-/// Also none that [`mark`] has gone over.
+/// Leaves out words that [`mark`] has marked.
 pub fn first_kernel_address(target: Target) -> Option<(usize, u64)> {
     let doorbell = |at: usize| at < target.pages * 128 && matches!(at % 128, 0 | 8 | 64 | 72);
     target
@@ -60,7 +62,7 @@ pub fn first_kernel_address(target: Target) -> Option<(usize, u64)> {
         .find(|&(at, word)| is_kernel_address(word) && mark(word) != word && !doorbell(at))
 }
 
-/// What the kernel may not touch in a control block, its own reserved words.
+/// The words of a control block that the kernel must leave zero: its own reserved ones.
 pub fn reserved_words(target: Target) -> u64 {
     (0..target.pages).fold(0, |all, page| {
         let ctrl = target.ctrl_of(page);
@@ -70,7 +72,7 @@ pub fn reserved_words(target: Target) -> u64 {
     })
 }
 
-/// Fills pages as a program would that keeps secrets in them, and lets go of them.
+/// Fills pages, like a program with secrets in them, and releases them.
 fn fill_and_leave(registrations: usize) -> Check {
     in_child(|| {
         let engine = Engine::open()?;
@@ -105,7 +107,7 @@ fn fresh_pages_zero() -> Check {
     Ok(())
 }
 
-/// What the other tests here look for in vain.
+/// Shows that the other tests would find what they look for.
 fn looks_find() -> Check {
     let engine = Engine::open()?;
     let registered = ok!("REGISTER", engine.register(3));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Programs that break the rules: only they themselves may come to harm.
+//! Programs that break the rules: they may harm only themselves.
 
 pub mod fuzz;
 pub mod ioctls;
@@ -12,13 +12,13 @@ use crate::kit::child::{End, spawn};
 use crate::kit::mode::Mode;
 use crate::kit::process;
 
-/// Runs hostile work in a child that has to end by itself; nothing may stay.
+/// Runs hostile work in a child that must end by itself and leave nothing behind.
 pub fn harmless(work: impl FnOnce() -> Check) -> Check {
     let base = process::refcnt();
     let mut child = spawn(|_| work())?;
     check_eq!("end of the hostile program", child.end()?, End::Exit(0));
     process::until_refcnt(base)?;
-    // The machine is as good as before.
+    // Checks that the machine still works as before.
     let (_engine, mut ring) = Mode::Inline.start(1)?;
     check_ret!(
         "getpid",

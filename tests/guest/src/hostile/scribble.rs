@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pages that are rewritten or pulled away while the kernel works on them.
+//! Pages that are rewritten or unmapped while the kernel works on them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ tests! { "hostile":
     kernel_words_ignored => "what the program writes into the kernel's words changes nothing";
 }
 
-/// What a scribbling thread does over and over.
+/// The work that a scribbling thread repeats.
 pub type Scribble = fn(Target, &mut Random);
 
 /// The owner posts and waits while other threads scribble.
@@ -52,7 +52,7 @@ pub fn scribbled(mode: Mode, scribblers: &[Scribble], random: &mut Random) -> Ch
             let policy = [Policy::None, Policy::Any, Policy::Some, Policy::All];
             let policy = policy[random.below(4) as usize];
             let min = if policy == Policy::Some { 3 } else { 0 };
-            // Any result will do, as long as there is one.
+            // Any result is right, but there must be one.
             let _ = ring.wait_for(policy, min, Duration::from_micros(random.below(2000)));
             let _ = ring.kick();
         }

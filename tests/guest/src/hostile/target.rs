@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall pages as a thread sees them that does not own them, and scribbling in them.
+//! Syscall pages as seen by threads that do not own them, and scribbling in them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +23,7 @@ const HARMLESS: [i64; 12] = [
     libc::SYS_rt_sigreturn,
 ];
 
-/// The mapping as a thread sees it that does not own it.
+/// The mapping as seen by a thread that does not own it.
 #[derive(Clone, Copy)]
 pub struct Target {
     pub base: usize,

@@ -18,12 +18,12 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// A group with a controller (or none, for what every group can do).
+    /// A group with a controller, or with none, if the functions of every group suffice.
     pub fn new(controller: Option<&'static str>) -> Check<Cgroup> {
         Cgroup::named("", controller)
     }
 
-    /// One of several at a time.
+    /// One of several groups at a time.
     pub fn named(name: &str, controller: Option<&'static str>) -> Check<Cgroup> {
         let Ok(controllers) = fs::read_to_string(format!("{ROOT}/cgroup.controllers")) else {
             return skip("needs cgroup2 at /sys/fs/cgroup");

@@ -42,8 +42,8 @@ pub fn reap(pid: i32, options: i32) -> Option<End> {
     (ret > 0).then(|| End::from_status(status))
 }
 
-/// Sleeps until a child has ended, at most for `limit`. To look again and again would take much CPU time
-/// on a slow kernel.
+/// Sleeps until a child has ended, at most for `limit`. Polling would take much CPU time on a slow
+/// kernel.
 pub fn sleep_until_end(pid: i32, limit: Duration) {
     match sys::result(plain!(SYS_pidfd_open, pid, 0)) {
         Ok(fd) => drop(readable(&sys::own(fd as i32), limit)),
@@ -51,7 +51,7 @@ pub fn sleep_until_end(pid: i32, limit: Duration) {
     }
 }
 
-/// As [`reap`], of whichever child has ended or stopped.
+/// As [`reap`], for any child that has ended or stopped.
 pub fn reap_any() -> Option<(i32, End)> {
     let mut status = 0i32;
     let status_at = std::ptr::from_mut(&mut status);
@@ -86,7 +86,7 @@ impl Link {
     }
 }
 
-/// Prints the outcome of a process's work and gives its exit code.
+/// Prints the outcome of a process's work and returns its exit code.
 pub fn exit_code(outcome: Check) -> i32 {
     match outcome {
         Ok(()) => 0,
@@ -111,7 +111,7 @@ fn fork() -> i32 {
     }
 }
 
-/// Starts a child. To be called only while this process has one thread.
+/// Starts a child. Call it only while this process has one thread.
 pub fn spawn(work: impl FnOnce(&Link) -> Check) -> Check<Child> {
     let (ready, child_ready) = pipe()?;
     let (child_go, go) = pipe()?;
@@ -136,7 +136,7 @@ pub fn spawn(work: impl FnOnce(&Link) -> Check) -> Check<Child> {
     })
 }
 
-/// Runs work in a child that has to succeed.
+/// Runs work in a child, and checks that it succeeds.
 pub fn in_child(work: impl FnOnce() -> Check) -> Check {
     spawn(|_| work())?.join()
 }
@@ -165,7 +165,7 @@ impl Child {
         plain!(SYS_write, &self.go, b"g".as_ptr(), 1);
     }
 
-    /// Somebody else has seen the end.
+    /// The end has been waited for elsewhere.
     pub fn set_reaped(&mut self) {
         self.reaped = true;
     }
@@ -192,7 +192,7 @@ impl Child {
         }
     }
 
-    /// Waits for a successful end.
+    /// Waits for the end, and checks that it is a success.
     pub fn join(mut self) -> Check {
         match self.end()? {
             End::Exit(0) => Ok(()),
@@ -201,8 +201,8 @@ impl Child {
         }
     }
 
-    /// Waits until the child is ready, and lets it go on under a tracer that stops it at each
-    /// system call; it has to end well.
+    /// Waits until the child is ready, lets it go on under a tracer that stops it at each system
+    /// call, and checks that it succeeds.
     pub fn join_traced(mut self) -> Check {
         self.wait_ready()?;
         let pid = self.pid;

@@ -31,7 +31,7 @@ fn clone_and_wait(flags: i32, run: &mut dyn FnMut()) -> Check<i32> {
     // SAFETY: the stack is fresh memory, and CLONE_VFORK keeps this thread
     // asleep, so that nobody else uses `arg` or this thread's data meanwhile.
     let tid = unsafe { libc::clone(start, top.cast(), flags, arg) };
-    // With the task's memory map its use of the stack has ended.
+    // When the task has given up its memory map, it does not use the stack any more.
     let _ = sys::munmap(base, STACK);
     check!(tid > 0, "clone: {:?}", nix::errno::Errno::last());
     Ok(tid)
@@ -63,8 +63,8 @@ pub fn in_apart_thread(shared: i32, mut work: impl FnMut()) -> Check {
     clone_and_wait(flags, &mut work).map(drop)
 }
 
-/// fork(2) with a number of one's own in the caller's process namespace, which takes rights there.
-/// To be called only while this process has one thread.
+/// fork(2) with a chosen number in the caller's process namespace, which takes privileges there.
+/// Call it only while this process has one thread.
 pub fn fork_as(pid: i32) -> Check<i32> {
     let pid = u64::from(pid.unsigned_abs());
     let at = std::ptr::from_ref(&pid) as u64;

@@ -8,7 +8,7 @@ use crate::check::{Check, skip};
 
 const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
 
-/// CPU 1, brought back when dropped.
+/// CPU 1, plugged in again when dropped.
 pub struct Cpu1;
 
 impl Cpu1 {
@@ -22,7 +22,7 @@ impl Cpu1 {
         }
     }
 
-    /// Brings it back or takes it away.
+    /// Plugs it in or unplugs it.
     pub fn set(&self, online: bool) -> Check {
         let value = if online { "1" } else { "0" };
         if let Err(error) = fs::write(ONLINE, value) {
@@ -55,7 +55,7 @@ pub fn allowed(tid: i32) -> Option<u64> {
 fn stat(tid: i32, field: usize) -> Option<i64> {
     let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
     let fields = stat.rsplit_once(')')?.1;
-    // The first behind the name is the third.
+    // The first field behind the name is field 3.
     fields.split_whitespace().nth(field - 3)?.parse().ok()
 }
 

@@ -20,7 +20,7 @@ pub struct Engine {
     fd: OwnedFd,
 }
 
-/// Opens the device, whatever comes of it.
+/// Opens the device; it may fail.
 pub fn try_open() -> Result<Engine, Errno> {
     sys::open(DEVICE, libc::O_RDWR, 0).map(|fd| Engine { fd })
 }
@@ -99,7 +99,7 @@ pub fn cancel(fd: RawFd, id: u32, slot: usize) -> Result<u64, Errno> {
 }
 
 impl Engine {
-    /// Opens the device; it has to be there.
+    /// Opens the device, which must be there.
     pub fn open() -> Check<Engine> {
         match try_open() {
             Ok(engine) => Ok(engine),
@@ -133,7 +133,7 @@ impl Engine {
         Ring::map(self.fd(), &registered)
     }
 
-    /// Registers and maps pages and ends the registration: the mapping is left.
+    /// Registers and maps pages, and ends the registration: only the mapping is left.
     pub fn leave_mapped(&self, pages: u32) -> Result<(*mut u8, usize), Errno> {
         let given = self.register(pages)?;
         let (len, prot) = (given.mmap_len as usize, libc::PROT_READ | libc::PROT_WRITE);
@@ -180,7 +180,7 @@ impl Engine {
         set(self.fd(), pool, param, value as u64)
     }
 
-    /// SET of a parameter of a pool that has to succeed.
+    /// SET of a parameter of a pool, which must succeed.
     pub fn set_pool(&self, pool: u32, param: Param, value: i64) -> Check {
         if let Err(error) = self.try_set_pool(pool, param, value) {
             fail!("SET {param:?} of pool {pool} to {value}: {error:?}");
@@ -204,7 +204,7 @@ impl Engine {
         Ok(stats)
     }
 
-    /// QUERY_POOL of a pool that has to exist.
+    /// QUERY_POOL of a pool that must exist.
     pub fn pool(&self, pool: u32) -> Check<PoolStats> {
         Ok(ok!(format!("QUERY_POOL {pool}"), self.try_pool(pool)))
     }
@@ -228,7 +228,7 @@ impl Engine {
         Ok(last)
     }
 
-    /// SET that has to succeed.
+    /// SET, which must succeed.
     pub fn set(&self, param: Param, value: u64) -> Check {
         if let Err(error) = self.try_set(param, value) {
             fail!("SET {param:?} to {value:#x}: {error:?}");

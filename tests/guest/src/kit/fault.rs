@@ -16,7 +16,7 @@ use crate::check::{Check, Ret, skip};
 
 const DEBUG: &str = "/sys/kernel/debug";
 
-/// What is set while failures are injected: file, value.
+/// The settings while failures are injected: file, value.
 const SETTINGS: [(&str, &str); 9] = [
     ("failslab/verbose", "0"),
     ("failslab/task-filter", "Y"),
@@ -29,7 +29,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("fail_usercopy/task-filter", "Y"),
 ];
 
-/// The right to inject failures; everything is set back when dropped.
+/// Permission to inject failures. All settings are restored when it is dropped.
 pub struct Faults {
     before: Vec<(&'static str, String)>,
     owner: u32,
@@ -64,7 +64,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Lets allocations of tasks that are [`Prone`] fail, so many in a hundred.
+    /// Makes this percentage of the allocations fail of tasks that are [`Prone`].
     pub fn rain(&mut self, percent: u32) -> Check {
         for file in ["failslab/times", "fail_page_alloc/times"] {
             self.set(file, "-1")?;
@@ -76,9 +76,9 @@ impl Faults {
     }
 }
 
-/// Lets allocations from all slabs fail but those of kmemleak itself: where one of these fails it
-/// prints under a lock of its own, which lockdep rightly reports and nobody here can help. False
-/// where the kernel does not show its slabs.
+/// Lets allocations fail from all slabs but those of kmemleak. If one of these fails, kmemleak
+/// prints under a lock of its own, which lockdep rightly reports, and which is no fault of the
+/// module. Returns false if the kernel does not show its slabs.
 fn prone_caches() -> Check<bool> {
     let Ok(slabs) = fs::read_dir("/sys/kernel/slab") else {
         return Ok(false);
@@ -86,7 +86,7 @@ fn prone_caches() -> Check<bool> {
     let mut prone = 0;
     for slab in slabs.flatten() {
         let own = slab.file_name().to_string_lossy().starts_with("kmemleak");
-        // Those that several users share refuse it.
+        // Slabs that several users share refuse it.
         if !own && fs::write(slab.path().join("failslab"), "1").is_ok() {
             prone += 1;
         }
@@ -138,7 +138,7 @@ impl Nth {
         Self::of(sys::gettid())
     }
 
-    /// That of a thread of this process.
+    /// The counter of a thread of this process.
     pub fn of(tid: i32) -> Check<Nth> {
         let path = format!("/proc/self/task/{tid}/fail-nth");
         let path = std::ffi::CString::new(path).expect("no zero byte");
@@ -156,18 +156,18 @@ impl Nth {
         plain!(SYS_pwrite64, &self.0, text[first..].as_ptr(), 8 - first, 0)
     }
 
-    /// From now on the nth chance to fail is taken.
+    /// From now on, the nth operation that can fail does fail.
     pub fn arm(&self, n: u32) -> Check {
         let ret = self.write(n);
         check!(ret > 0, "fail-nth: {}", Ret(ret));
         Ok(())
     }
 
-    /// Ends it; was the failure injected?
+    /// Ends this. Returns true if the failure was injected.
     pub fn disarm(&self) -> Check<bool> {
         let mut text = [0u8; 16];
         let ret = plain!(SYS_pread64, &self.0, text.as_mut_ptr(), text.len(), 0);
-        // The very copy of the answer may be what fails: then it had not happened before.
+        // The copy of the answer itself may fail: then no failure was injected before.
         let injected = match sys::result(ret) {
             Ok(_) => text[0] == b'0',
             Err(Errno::EFAULT) => false,
@@ -180,9 +180,9 @@ impl Nth {
     }
 }
 
-/// Lets each chance to fail in `work` be taken once: the first in the first round, and so on,
-/// until a round passes without a failure. `prepare` makes what a round works on; `judge` looks
-/// at what `work` returned and whether a failure was injected. Returns the number of failures.
+/// Makes each operation that can fail in `work` fail once: the first one in the first round, and so
+/// on, until a round passes without a failure. `prepare` makes the objects of a round; `judge` gets
+/// the result of `work`, and whether a failure was injected. Returns the number of failures.
 pub fn sweep<S, T>(
     mut prepare: impl FnMut() -> Check<S>,
     mut work: impl FnMut(&mut S) -> T,

@@ -62,7 +62,7 @@ pub fn read_byte(fd: &OwnedFd) -> Option<u8> {
     }
 }
 
-/// Whether a read would not block within the time.
+/// Returns true if, within the time, a read would not block.
 pub fn readable(fd: &OwnedFd, limit: Duration) -> bool {
     let mut poll = libc::pollfd {
         fd: fd.as_raw_fd(),
@@ -75,7 +75,7 @@ pub fn readable(fd: &OwnedFd, limit: Duration) -> bool {
 
 /// Reads that block: `count` reads of one word each from a pipe.
 pub struct BlockedReads {
-    /// What the reads will write to.
+    /// The buffers of the reads.
     pub words: Vec<AtomicU16>,
     fd: i32,
 }
@@ -146,7 +146,7 @@ impl TempDir {
         &self.path
     }
 
-    /// Makes a file with this content; its path.
+    /// Makes a file with this content, and returns its path.
     pub fn file(&self, name: &str, content: &[u8]) -> Check<CString> {
         ok!("a file", fs::write(self.path.join(name), content));
         Ok(self.join(name))

@@ -32,7 +32,7 @@ impl Watch {
         Self::of(ok!("tainted", File::open("/proc/sys/kernel/tainted")))
     }
 
-    /// With this file instead of the kernel's taint word.
+    /// The same, with this file instead of the kernel's taint word.
     pub fn of(tainted: File) -> Check<Watch> {
         let mut watch = Watch {
             tainted,
@@ -86,7 +86,8 @@ impl Watch {
         self.area_pages().saturating_sub(self.held_before)
     }
 
-    /// Writes a line to the kernel's log: it gets out of a machine that is about to hang.
+    /// Writes a line to the kernel's log, which leaves the machine even if the machine is about to
+    /// hang.
     pub fn note(&self, line: &str) {
         if let Some(mut log) = self.log.as_ref() {
             let _ = log.write_all(format!("<5>flexsc-tests: {line}\n").as_bytes());

@@ -7,16 +7,16 @@ use super::limits::slow_kernel;
 use super::speed;
 use crate::check::Check;
 
-/// How soon: within 100 ms.
+/// The limit: 100 ms.
 pub const SOON: Duration = Duration::from_millis(100);
 
-/// Whether the machine's clock counts instructions (`ktest.sh --icount`): then what else its host
-/// does takes no time in the machine.
+/// Returns true if the machine's clock counts instructions (`ktest.sh --icount`): then other work
+/// of its host takes no time in the machine.
 fn clock_is_exact() -> bool {
     std::env::var("FLEXSC_TEST_CLOCK").is_ok_and(|clock| clock == "instructions")
 }
 
-/// How long the slowest may take where an emulator runs on a host that has other work to do.
+/// How long the slowest may take if the machine is emulated on a host that has other work to do.
 fn at_last() -> Duration {
     if clock_is_exact() {
         return SOON;
@@ -24,17 +24,17 @@ fn at_last() -> Duration {
     SOON * if slow_kernel() { 50 } else { 10 }
 }
 
-/// Whether this was soon enough on this machine.
+/// Returns true if this was soon enough on this machine.
 fn is_within(took: Duration, usual: Duration) -> bool {
     took < usual || !clock_is_exact() && speed::is_within(took, usual)
 }
 
-/// How long each of many took, from cause to end.
+/// The time that each of many events took, from its cause to its end.
 #[derive(Default)]
 pub struct Latency(Vec<Duration>);
 
 impl Latency {
-    /// What began then has come to its end now.
+    /// Notes that an event that began then has ended now.
     pub fn add(&mut self, begin: Instant) -> Check {
         let took = begin.elapsed();
         check!(
@@ -46,7 +46,7 @@ impl Latency {
         Ok(())
     }
 
-    /// Prints what nine of ten took at most, and returns it.
+    /// Prints the time that nine of ten took at most, and returns it.
     pub fn print(mut self, what: &str) -> Option<Duration> {
         self.0.sort_unstable();
         let count = self.0.len();
@@ -56,8 +56,8 @@ impl Latency {
         Some(most)
     }
 
-    /// All were soon enough; where the clock is not exact nine of ten, for the host may have
-    /// stopped the machine in one of them.
+    /// Checks that all were soon enough. If the clock is not exact, nine of ten suffice, because
+    /// the host may have stopped the machine during one of them.
     pub fn check(self, what: &str) -> Check {
         let most = self.print(what);
         check!(

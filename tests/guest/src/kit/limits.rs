@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::{rounds, sys};
 use crate::check::{Check, skip};
 
-/// A user without rights ("nobody" nearly everywhere).
+/// A user without privileges ("nobody" nearly everywhere).
 pub const NOBODY: u32 = 65534;
 
 /// Returns true if the kernel has checks built in that make it many times slower.
@@ -73,7 +73,7 @@ pub fn set_limit(resource: u32, value: u64) -> Result<u64, Errno> {
     ))
 }
 
-/// Makes the calling thread (and only it) run without rights.
+/// Drops the privileges of the calling thread, and only of this one.
 pub fn drop_rights() -> Result<u64, Errno> {
     sys::result(plain!(SYS_setgroups, 0, 0))?;
     sys::result(plain!(SYS_setresgid, NOBODY, NOBODY, NOBODY))?;

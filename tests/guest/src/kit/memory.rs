@@ -14,7 +14,7 @@ pub fn fill(at: *mut u8, len: usize, byte: u8) {
     unsafe { at.write_bytes(byte, len) };
 }
 
-/// Reads a byte; some tests expect to die of it.
+/// Reads a byte; in some tests the process is expected to die of it.
 pub fn peek(at: *const u8) -> u8 {
     // SAFETY: as in `fill`.
     unsafe { at.read_volatile() }

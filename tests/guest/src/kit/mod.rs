@@ -67,7 +67,7 @@ pub fn patience() -> Duration {
     }))
 }
 
-/// Waits until `condition` holds; fails with `what` when patience is at an end.
+/// Waits until `condition` holds. Fails with `what` after the time of [`patience`].
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
     let begin = Instant::now();
     while !condition() {
@@ -98,7 +98,7 @@ impl Random {
         Random(seed.max(1))
     }
 
-    /// What it goes on from; the seed, before the first number.
+    /// Its state; before the first number this is the seed.
     pub fn state(&self) -> u64 {
         self.0
     }

@@ -10,11 +10,11 @@ use crate::check::Check;
 /// Who executes posted calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The owner in WAIT, as far as calls do not block.
+    /// The owner in WAIT, if calls do not block.
     Inline,
-    /// Syscall threads, because each entry says so; the owner waits.
+    /// Syscall threads, because each entry has the flag ASYNC. The owner waits.
     Async,
-    /// Syscall threads after a KICK; the owner looks at the done words only.
+    /// Syscall threads, after a KICK. The owner only looks at the done words.
     Kick,
     /// A poller.
     Spin,

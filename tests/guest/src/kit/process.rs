@@ -25,7 +25,7 @@ fn thread_count(pid: i32) -> usize {
         .unwrap_or(0)
 }
 
-/// The directories of a process's threads.
+/// Lists the directories of a process's threads.
 ///
 /// The kernel ends a listing early if the thread at which it stands ends meanwhile: threads that
 /// still run are missing then. So the listing is repeated until it is as long as the count before
@@ -64,7 +64,7 @@ pub fn tasks(pid: i32) -> Vec<Task> {
         .collect()
 }
 
-/// Waits until this process has so many threads.
+/// Waits until this process has this number of threads.
 pub fn until_tasks(count: usize) -> Check {
     let pid = std::process::id() as i32;
     let seen = until(&format!("{count} threads in this process"), || {
@@ -82,7 +82,7 @@ pub fn refcnt() -> Option<i64> {
     text.trim().parse().ok()
 }
 
-/// Waits until the module's reference count is what it was, or less.
+/// Waits until the module's reference count is as before, or less.
 pub fn until_refcnt(base: Option<i64>) -> Check {
     let mut last = None;
     until("the module's reference count at the baseline", || {
@@ -100,15 +100,15 @@ pub fn areas() -> usize {
         .count()
 }
 
-/// Kilobytes of this process's memory that are charged to RLIMIT_MEMLOCK, but
-/// for what it has locked itself.
+/// Kilobytes of this process's memory that are charged to RLIMIT_MEMLOCK, without those that it has
+/// locked itself.
 pub fn pinned_kib() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmPin:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The processes that a process has started and not yet seen ending.
+/// The children of a process that it has not yet waited for.
 pub fn children(pid: i32) -> Vec<i32> {
     task_dirs(pid)
         .into_iter()

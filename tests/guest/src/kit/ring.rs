@@ -65,7 +65,7 @@ pub struct Ring {
     fd: RawFd,
     /// Its number.
     pub id: u32,
-    /// How `finish` makes calls happen.
+    /// How `finish` has calls executed.
     pub mode: Mode,
     base: *mut u8,
     len: usize,
@@ -101,12 +101,12 @@ impl Ring {
         })
     }
 
-    /// How many calls fit.
+    /// The number of entries.
     pub fn capacity(&self) -> usize {
         self.posted.len() * PAGE_ENTRIES
     }
 
-    /// Where the mapping is.
+    /// Address and length of the mapping.
     pub fn base(&self) -> (*mut u8, usize) {
         (self.base, self.len)
     }
@@ -141,7 +141,7 @@ impl Ring {
         for (word, value) in entry.args.iter().zip(call.args) {
             word.store(value, Ordering::Relaxed);
         }
-        // Never a result that a call could have: a lost result shows.
+        // Not the result of any call, so that a lost result shows.
         entry.result.store(i64::MIN, Ordering::Relaxed);
         entry.reason.store(0xEE, Ordering::Relaxed);
         entry.status.store(abi::SUBMITTED, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl Ring {
             .store(self.posted[page], Ordering::Release);
     }
 
-    /// Whether the slot can be posted.
+    /// Returns true if a call can be posted in the slot.
     pub fn is_free(&self, slot: usize) -> bool {
         let (page, bit) = (slot / PAGE_ENTRIES, slot % PAGE_ENTRIES);
         ((self.posted[page] ^ self.reaped[page]) >> bit) & 1 == 0
@@ -202,14 +202,14 @@ impl Ring {
         slots
     }
 
-    /// Whether the kernel has accepted the call in this slot.
+    /// Returns true if the kernel has accepted the call in this slot.
     pub fn is_taken(&self, slot: usize) -> bool {
         let (page, bit) = (slot / PAGE_ENTRIES, slot % PAGE_ENTRIES);
         let taken = self.ctrl(page).taken.load(Ordering::Acquire);
         ((taken ^ self.posted[page]) >> bit) & 1 == 0
     }
 
-    /// Whether the result of this slot is there and not reaped.
+    /// Returns true if the result of this slot is there and not reaped.
     pub fn is_done(&self, slot: usize) -> bool {
         let (page, bit) = (slot / PAGE_ENTRIES, slot % PAGE_ENTRIES);
         // ORDERING: the done bit first, then the result.
@@ -245,7 +245,7 @@ impl Ring {
         sys::ioctl_with(self.fd, abi::IOC_WAIT, arg)
     }
 
-    /// WAIT that ends with ETIME when patience does.
+    /// WAIT that ends with ETIME after the time of [`patience`].
     pub fn wait(&self, policy: Policy) -> Result<u64, Errno> {
         self.wait_for(policy, 0, patience())
     }
@@ -342,9 +342,10 @@ impl Ring {
 
     fn wait_until_done(&self, slots: &[usize]) -> Check {
         let end = Instant::now() + patience();
-        // Results that are not asked for stay: ask for more than those.
+        // Results of other slots are not reaped: WAIT has to ask for more than those.
         loop {
-            // Counted first: a result that comes in between is then asked for, not the one after.
+            // Count first: if a result comes in between, WAIT then asks for that one, not for the
+            // next.
             let there = (0..self.capacity()).filter(|&s| self.is_done(s)).count();
             let Some(&slot) = slots.iter().find(|&&slot| !self.is_done(slot)) else {
                 break;
@@ -398,7 +399,7 @@ impl Ring {
         .map_err(|failure| failure.within(self.show(missing.min(self.capacity() - 1))))
     }
 
-    /// Posts calls that block and has syscall threads take them.
+    /// Posts calls that block, and waits until syscall threads have taken them.
     pub fn post_blocked(&mut self, calls: &[Call]) -> Check<Vec<usize>> {
         let slots = self.post_all(calls);
         self.kicked()?;
@@ -433,7 +434,7 @@ impl Ring {
         sys::munmap(base, len)
     }
 
-    /// Gives the mapping up to somebody else: nothing is unmapped.
+    /// Gives up the mapping without unmapping it.
     pub fn leak(mut self) -> (*mut u8, usize) {
         let at = (self.base, self.len);
         self.len = 0;

@@ -11,10 +11,10 @@ const LOAD_WORD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
 
-/// What a filtered call returns; no other check gives this error.
+/// The error of a filtered call. No other check gives it.
 pub const FILTERED: i32 = libc::EUCLEAN;
 
-/// What a filter says to its call.
+/// The action of a filter for its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Allow,
@@ -55,8 +55,8 @@ impl Action {
     }
 }
 
-/// From now on the filter decides over `nr` in this thread, or in all (TSYNC). Returns what a
-/// supervisor listens to.
+/// From now on the filter decides over `nr` in this thread, or in all (TSYNC). Returns the
+/// descriptor at which a supervisor listens.
 pub fn install(nr: i64, action: Action, all_threads: bool) -> Result<Option<OwnedFd>, Errno> {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut program = [

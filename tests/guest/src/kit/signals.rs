@@ -42,7 +42,7 @@ pub fn counted() -> u32 {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// The thread that handled the last one.
+/// The thread that has handled the last signal.
 pub fn last_thread() -> i32 {
     LAST_THREAD.load(Ordering::Relaxed)
 }

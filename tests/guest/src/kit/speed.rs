@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The speed of the machine: time limits are for one for which `speed.sh` prints 100.
+//! The speed of the machine. Time limits are for a machine for which `speed.sh` prints 100.
 
 use std::process::Command;
 use std::time::Duration;
@@ -31,8 +31,8 @@ pub fn scaled(usual: Duration) -> Duration {
     usual * slow() / 100
 }
 
-/// Returns true if this was fast enough, for a limit of a machine of the usual speed. What took too long
-/// gets the limit of the machine as it is now.
+/// Returns true if this was fast enough, for a limit of a machine of the usual speed. If it took
+/// too long, the machine's speed is measured again.
 pub fn is_within(took: Duration, usual: Duration) -> bool {
     took < scaled(usual) || took < usual * slow_now() / 100
 }

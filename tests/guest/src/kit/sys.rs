@@ -69,8 +69,8 @@ pub fn args(given: &[u64]) -> [u64; 6] {
 
 /// A plain system call; `-errno` on failure, as an entry's result.
 pub fn syscall(nr: i64, args: [u64; 6]) -> i64 {
-    // SAFETY: the tests give only pointers to memory of their own that lives
-    // until the call returns, or such that the kernel has to refuse.
+    // SAFETY: the tests give only pointers to memory of their own that lives until the call
+    // returns, or arguments that the kernel must refuse.
     let ret = unsafe { libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]) };
     if ret == -1 {
         -(Errno::last_raw() as i64)
@@ -158,7 +158,7 @@ pub fn gettid() -> i32 {
     plain!(SYS_gettid) as i32
 }
 
-/// Gives the processor away.
+/// Yields the processor.
 pub fn yield_now() {
     std::thread::yield_now();
 }

@@ -51,15 +51,16 @@ impl Trace {
     /// Logs these events of this process.
     pub fn start(events: &[&str]) -> Check<Trace> {
         let trace = Trace::new()?;
-        // One order of events for all processors.
+        // A clock that gives one order of events for all processors.
         trace.write("trace_clock", "counter")?;
-        // Enough for all tests. It consists of single pages, which the debug kernel is slow to make.
+        // Enough for all tests. The buffer consists of single pages, which the debug kernel
+        // allocates slowly.
         trace.set_size(2048)?;
         events.iter().try_for_each(|event| trace.enable(event))?;
         Ok(trace)
     }
 
-    /// Logs this event of this process, too.
+    /// Also logs this event of this process.
     pub fn enable(&self, event: &str) -> Check {
         let pid = std::process::id();
         self.write(
@@ -74,15 +75,15 @@ impl Trace {
         Ok(())
     }
 
-    /// Another size for what is logged from now on.
+    /// Sets another size of the log from now on.
     pub fn set_size(&self, kib: u32) -> Check {
         self.write("buffer_size_kb", &kib.to_string())
     }
 
-    /// What was logged so far, in order.
+    /// The events so far, in order.
     pub fn events(&self) -> Check<Vec<Event>> {
         let text = ok!("trace", fs::read_to_string(self.dir.join("trace")));
-        // New events take the place of old ones without a word, except in the head of the log.
+        // Only the head of the log shows that new events have replaced old ones.
         let counts = text
             .lines()
             .find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: "))
@@ -98,9 +99,10 @@ impl Trace {
     }
 }
 
-/// Does the work and returns how many traps the kernel has counted in this thread meanwhile, those
-/// among them that counting takes: always the same number. raw_syscalls:sys_enter fires for each
-/// executed call in the thread that executes it, so calls executed by others do not count.
+/// Does the work and returns how many traps the kernel has counted in this thread meanwhile,
+/// including the traps of the counting itself, whose number is always the same.
+/// raw_syscalls:sys_enter fires for each executed call in the thread that executes it, so calls
+/// executed by others do not count.
 pub fn traps(work: impl FnOnce() -> Check) -> Check<u64> {
     hits("raw_syscalls/sys_enter", work)
 }
@@ -151,9 +153,9 @@ fn parse(line: &str) -> Option<Event> {
     })
 }
 
-/// The most syscall threads that executed entries at once, those apart that finish a call in
-/// which they had blocked. `owners` do not count. Wants `flexsc_invoke`, `flexsc_block` and
-/// `flexsc_complete`.
+/// The largest number of syscall threads that executed entries at once, without those that finish a
+/// call in which they had blocked. `owners` do not count. Needs the events `flexsc_invoke`,
+/// `flexsc_block` and `flexsc_complete`.
 pub fn most_active(events: &[Event], owners: &[i32]) -> usize {
     let mut active: HashSet<i32> = HashSet::new();
     let mut most = 0;

@@ -26,8 +26,8 @@ extern "C" fn patch(_signal: i32, info: *mut libc::siginfo_t, _context: *mut lib
     }
 }
 
-/// From now on a bad access finds zeros instead of ending the process; other signals that
-/// programs send each other interrupt and do nothing else.
+/// From now on a bad access finds zeros instead of ending the process. Other signals that programs
+/// send each other only interrupt.
 pub fn patch_faults(harmless: &[i32]) -> Check {
     // SAFETY: sigaction is plain data, for which zeros are valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

@@ -20,16 +20,16 @@ const MODE_MISSING: u64 = 1;
 const EVENT_PAGEFAULT: u8 = 0x12;
 const PAGE: u64 = 4096;
 
-/// Memory whose missing pages come late.
+/// Memory whose missing pages are provided late.
 pub struct Slow {
     fd: OwnedFd,
-    /// Its address, for system calls only: who touches it waits.
+    /// Its address, for system calls only: a thread that accesses it waits.
     pub at: usize,
     pub len: usize,
 }
 
 impl Slow {
-    /// Fresh memory of `pages` pages; `None` where this is not for us.
+    /// Fresh memory of `pages` pages. `None` if this process may not use userfaultfd.
     pub fn new(pages: usize) -> Option<Slow> {
         let len = pages * PAGE as usize;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -38,7 +38,7 @@ impl Slow {
         Slow::over(at, len)
     }
 
-    /// One page that is missing until somebody provides it.
+    /// One page that is missing until a thread provides it.
     pub fn page() -> Check<Slow> {
         match Slow::new(1) {
             Some(page) => Ok(page),
@@ -46,7 +46,7 @@ impl Slow {
         }
     }
 
-    /// Memory that is there, of anonymous pages.
+    /// Anonymous pages that are present.
     pub fn over(at: usize, len: usize) -> Option<Slow> {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         let fd = match sys::open(c"/dev/userfaultfd", libc::O_RDWR, 0) {
@@ -71,7 +71,7 @@ impl Slow {
         plain!(SYS_madvise, self.at, self.len, libc::MADV_DONTNEED);
     }
 
-    /// Whether somebody waits for a page within the time.
+    /// Returns true if, within the time, a thread waits for a page.
     pub fn is_wanted(&self, limit: Duration) -> bool {
         readable(&self.fd, limit)
     }
@@ -95,7 +95,7 @@ impl Slow {
         }
     }
 
-    /// Resolves faults until `over`, each after a time of up to `most`.
+    /// Resolves faults until `over`, each after a random time of up to `most`.
     pub fn serve(&self, random: &mut Random, most: Duration, over: impl Fn() -> bool) {
         let mut due: Vec<(Instant, u64)> = Vec::new();
         while !over() {

@@ -124,7 +124,7 @@ fn chain_fails() -> Check {
             [failed, cancelled, cancelled]
         );
     }
-    // A call behind it that belongs to nothing is executed as ever.
+    // A call behind it that is not part of a chain is executed as usual.
     let chain = read_file(c"/no/such/file", &mut buf, false);
     stage_chain(&mut pages, &chain)?;
     let alone = stage(&mut pages, calls::getpid());
@@ -220,7 +220,7 @@ fn chain_refused() -> Check {
         matches!(refused, Err(Error::BadChain(_))),
         "stage_chain: {refused:?}"
     );
-    // The kernel's own word, for programs that do not ask the crate.
+    // The kernel's own answer, to a program that does not use the check of the crate.
     let done = one(&mut pages, calls::close(-1).take(0, 1))?;
     check_eq!(
         "a result from nowhere",
@@ -260,7 +260,7 @@ fn cancel() -> Check {
     let done = drain(&mut pages);
     check_ret!("read", done[0].result, -libc::EINTR);
     check_eq!("too late", pages.cancel(slot), Ok(false));
-    // Posted, and nobody has executed it: without WAIT nobody does.
+    // The call is posted and not executed: without WAIT no thread executes it.
     let slot = stage(&mut pages, read);
     pages.ring();
     check_eq!("cancel", pages.cancel(slot), Ok(true));
@@ -285,7 +285,7 @@ fn cancel_stale() -> Check {
     drop(others);
     let left = gone.unregister().map_err(|failure| failure.1);
     check_eq!("unregister", left, Ok(()));
-    // The number is given away again.
+    // The number is used again.
     let (from, to) = pipe()?;
     let mut pages = register(&engine, 1)?;
     check_eq!("id", pages.id(), id);
@@ -437,7 +437,7 @@ fn filtered_wait() -> Check {
                 let done = drain(&mut pages);
                 check_ret!("getppid", done[0].result, plain!(SYS_getppid));
             }
-            // Whoever comes later knows.
+            // A later waiter knows it.
             let mut others = register(&engine, 1)?;
             stage(&mut others, calls::getppid());
             check_eq!("all", others.wait(Wait::all()), Ok(1));

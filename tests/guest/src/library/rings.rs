@@ -53,8 +53,8 @@ fn submit_write(ring: &mut Ring, fd: &Fd, len: usize, token: u64) -> Check {
     Ok(())
 }
 
-/// Ten reads and, behind them, the write that they wait for; first a timeout.
-/// Returns the reasons.
+/// First a timeout, then ten reads and, behind them, the write that they wait for. Returns the
+/// reasons.
 fn pass_bytes(ring: &mut Ring) -> Check<Vec<Reason>> {
     let (from, to) = pipe_of_ring()?;
     for token in 0..10 {
@@ -174,7 +174,7 @@ fn ring_filtered() -> Check {
             (ring.plain_calls(), ring.is_plain()),
             (11, true)
         );
-        // The helpers' calls meet the filter that the owner has by then.
+        // The calls of helper threads meet the filter that the owner has by then.
         ok!("seccomp", seccomp::refuse(libc::SYS_write, false));
         let (_from, to) = pipe_of_ring()?;
         submit_write(&mut ring, &to, 1, 0)?;
@@ -223,7 +223,7 @@ fn ring_closed() -> Check {
         }
         submit_write(&mut ring, &to, 1, 1)?;
         check_eq!("any", ring.wait(Wait::any().timeout(patience())), Ok(1));
-        // What is there already is found, too, though the first write will never end.
+        // Finds the result that is there already, though the first write will never end.
         check_eq!("any again", ring.wait(Wait::any()), Ok(1));
         check_eq!("token", ring.next().map(|done| done.token), Some(1));
         check!(ring.is_plain(), "not plain");
@@ -241,7 +241,7 @@ fn ring_traced() -> Check {
         link.wait_go()?;
         all_are(&pass_bytes(&mut ring)?, Reason::Guarded)?;
         check!(ring.is_plain(), "not plain while traced");
-        // The thin layer likewise, unless it is told otherwise.
+        // The thin layer does the same, unless it is told otherwise.
         let mut pages = register(&engine, 1)?;
         let done = super::one(&mut pages, flexsc::calls::getpid())?;
         check_ret!("getpid", done.result, std::process::id());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Entries that take away what they are executed with: the descriptor of a thread whose table of
-//! files is its own, and with it the engine's last reference, the mapping, the registration.
+//! Entries that take away what their execution needs: the descriptor of a thread that has a table
+//! of files of its own, and with it the engine's last reference, the mapping, the registration.
 
 use std::os::fd::OwnedFd;
 use std::sync::Barrier;
@@ -59,7 +59,7 @@ fn alone(work: impl FnOnce(i32, Ring) -> Check + Send) -> Check {
 
 /// Runs `work` on a thread that has the last descriptor and the last mapping of an engine, in a
 /// table of files that nobody shares: the engine's syscall threads have that of the process.
-/// Afterwards `others` threads may be left beside this one.
+/// Afterwards there may be `others` threads beside this one.
 fn alone_beside(others: usize, work: impl FnOnce(i32, Ring) -> Check + Send) -> Check {
     let base = process::refcnt();
     let engine = Engine::open()?;
@@ -100,7 +100,7 @@ fn marked(file: &OwnedFd) -> i64 {
     plain!(SYS_lseek, file, 0, libc::SEEK_END)
 }
 
-/// Has the calls executed, which take everything away, and then `count` marks.
+/// Executes the calls, which take everything away, and then `count` marks.
 fn take_away(fd: i32, mut ring: Ring, way: Way, calls: &[Call], link: bool) -> Check {
     let file = memory_file()?;
     let (at, len) = ring.base();
@@ -116,7 +116,7 @@ fn take_away(fd: i32, mut ring: Ring, way: Way, calls: &[Call], link: bool) -> C
     ring.post_all(&all);
     let ret = way.wait(&ring);
     ring.leak();
-    // The results were written, though nobody can look at them.
+    // The results were written, though no thread can read them.
     check_eq!("WAIT", ret, Ok(all.len() as u64));
     check_ret!("marks behind the close", marked(&file), 20);
     check_eq!(
@@ -174,7 +174,7 @@ fn closed_and_opened() -> Check {
                 ring.leak();
                 check_eq!("WAIT", ret, Ok(all.len() as u64));
                 check_ret!("marks", marked(&file), 20);
-                // The number is that of another engine now.
+                // The number belongs to another engine now.
                 let pages = engine::query(fd).map(|stats| stats.pages);
                 check_eq!("pages of the new engine", pages, Ok(0));
                 Ok(())
@@ -300,8 +300,8 @@ fn received() -> Check {
             turn.wait();
             drop(first);
             drop(engine);
-            // Not at the same time: who waits for the address space in an inline call hands the
-            // rest to threads, which refuse it.
+            // Not at the same time: an owner that waits for the address space in an inline call
+            // hands the rest to threads, which refuse it.
             turn.wait();
             thread.join().expect("no panic")
         })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who pays for an engine's memory, and until when.
+//! The user, process and group to which an engine's memory is charged, and for how long.
 
 use std::os::fd::OwnedFd;
 
@@ -93,7 +93,7 @@ fn queue_is_not_full() -> Check {
     for _ in 0..rounds(600) {
         blocked.pass(1)?;
     }
-    // Two that wait for the thread.
+    // Two entries that wait for the thread.
     let mut others = [blocked.engine.ring(1)?, blocked.engine.ring(1)?];
     let mut slots = Vec::new();
     for ring in &mut others {
@@ -110,7 +110,7 @@ fn queue_is_not_full() -> Check {
 
 fn ended_while_polled() -> Check {
     need_two_cpus()?;
-    // With another thread that goes on polling, and without one.
+    // With another thread that goes on polling, and without.
     for threads in [8, 1] {
         let engine = Engine::open()?;
         engine.set(Param::MaxThreads, threads)?;
@@ -148,7 +148,7 @@ fn ended_while_polled() -> Check {
     Ok(())
 }
 
-/// A limit that one page at a time keeps.
+/// A limit that is kept if there is one page at a time.
 #[derive(Clone, Copy, Debug)]
 enum Limit {
     LockedMemory,
@@ -253,7 +253,7 @@ fn limit_stands() -> Check {
     })
 }
 
-/// What a group's kernel memory is, in bytes.
+/// The kernel memory of a group, in bytes.
 fn kernel_memory(group: &Cgroup) -> Check<u64> {
     let text = group.read("memory.stat");
     let line = text.lines().find_map(|line| line.strip_prefix("kernel "));
@@ -270,7 +270,7 @@ fn all_memory(group: &Cgroup) -> Check<u64> {
     Ok(ok!("memory.current", text.trim().parse()))
 }
 
-/// Each processor may have charged so much in advance.
+/// Each processor may have charged this much in advance.
 fn in_stock() -> u64 {
     const PAGES: usize = 64;
 
@@ -341,7 +341,7 @@ fn spliced_pages() -> Check {
         let part = std::ptr::from_ref(&part);
         let spliced = plain!(SYS_vmsplice, &to, part, 1, libc::SPLICE_F_NONBLOCK);
         if spliced == -i64::from(libc::EFAULT) {
-            // CONFIG_SECRETMEM: nobody gets at the pages of such a mapping.
+            // CONFIG_SECRETMEM: no task can reach the pages of such a mapping.
             link.ready();
             return Ok(());
         }
@@ -385,7 +385,7 @@ fn many_threads() -> Check {
         process::until_refcnt(base)?;
         reads.release(&to)?;
     }
-    // Nobody is left to read it.
+    // No process is left to read it.
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     ring.post(call!(SYS_getpid));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The descriptor and the mapping go, in any order, by anybody.
+//! Descriptor and mapping are closed, in any order and by any thread.
 
 use std::os::fd::AsRawFd;
 
@@ -110,7 +110,7 @@ fn both_in_flight() -> Check {
             }
             process::until_tasks(1)?;
             process::until_refcnt(base)?;
-            // Nobody reads any more: what is written stays in the pipe.
+            // No call reads any more: bytes that are written stay in the pipe.
             reads.release(&to)?;
             let mut waiting = 0i32;
             let at = std::ptr::from_mut(&mut waiting);
@@ -129,7 +129,7 @@ fn close_by_entry() -> Check {
             let (engine, mut ring) = mode.start(1)?;
             let fd = engine.fd();
             let slot = ring.post(call!(SYS_close, fd));
-            // Where the call was made already, there is nobody to call any more.
+            // If the call was made already, there is no engine to call any more.
             match mode {
                 Mode::Inline | Mode::Async => drop(ring.wait(Policy::All)),
                 Mode::Kick | Mode::Spin => drop(ring.kick()),
@@ -160,7 +160,7 @@ fn unmap_by_entry() -> Check {
             let (at, len) = ring.base();
             ring.post(call!(SYS_munmap, at, len));
             if mode == Mode::Inline || mode == Mode::Async {
-                // The result is where nobody can look at it any more.
+                // No thread can read the result any more.
                 let ret = ring.wait(Policy::All);
                 check!(ret.is_ok(), "WAIT without a mapping: {ret:?}");
             } else if mode == Mode::Kick {
@@ -193,7 +193,7 @@ fn both_by_entries() -> Check {
             calls.insert(7, if round % 2 == 0 { unmap } else { close });
             ring.post_all(&calls);
             let fd = engine.fd();
-            // Never mind what WAIT says: its engine may be gone already.
+            // The result of WAIT does not matter: its engine may be gone already.
             match mode {
                 Mode::Inline | Mode::Async => drop(ring.wait(Policy::All)),
                 Mode::Kick => drop(ring.kick()),
@@ -239,7 +239,7 @@ fn duplicate_descriptor() -> Check {
         again.result(call!(SYS_getpid))?,
         std::process::id()
     );
-    // The first ring knows the closed number only.
+    // The first ring knows only the closed number.
     check_eq!(
         "WAIT on the closed descriptor",
         ring.wait(Policy::None),

@@ -28,7 +28,7 @@ tests! { "life":
     fatal_signal_in_wait => "SIGTERM ends a process that sleeps in WAIT";
 }
 
-/// Runs work in a child until its word, then `end`; nothing may stay.
+/// Runs work in a child until the child is ready, then `end`. Nothing may be left.
 pub fn die(work: impl Fn(&Link) -> Check, end: impl Fn(Child) -> Check) -> Check {
     let base = process::refcnt();
     let mut child = spawn(work)?;
@@ -143,7 +143,7 @@ fn owner_thread_ends() -> Check {
             let owner = scope.spawn(|| -> Check<u32> {
                 let mut ring = engine.ring(1)?;
                 ring.post_blocked(&reads.calls())?;
-                // What has not begun when its owner ends is not made any more.
+                // Calls that have not begun when their owner ends are not made.
                 engine.until_stats("20 blocked reads", |s| s.peak_blocked >= 20)?;
                 ring.post(call!(SYS_getpid));
                 Ok(ring.id)

@@ -21,8 +21,8 @@ tests! { "life":
 /// The command of this program that the tests here execute.
 pub const COMMAND: &str = "after-exec";
 
-/// What the new program checks: the old engine is none of its business, and
-/// everything of the old program has gone.
+/// The checks of the new program: it cannot use the old engine, and everything of the old program
+/// has gone.
 pub fn after_exec(fd: i32) -> Check {
     process::until_tasks(1)?;
     check_eq!(

@@ -17,7 +17,7 @@ tests! { "life":
     last_thread_fault => "the same while a call waits for a page, deaf to all signals but SIGKILL";
 }
 
-/// The process has to end with this code.
+/// Checks that the process ends with this code.
 fn expect(code: i32) -> impl Fn(Child) -> Check {
     move |mut child| {
         check_eq!("end of the process", child.end()?, End::Exit(code));
@@ -40,7 +40,7 @@ fn last_thread_exits() -> Check {
     Ok(())
 }
 
-/// Whether the calling process's first thread has ended.
+/// Returns true if the calling process's first thread has ended.
 fn main_has_ended() -> bool {
     let pid = std::process::id() as i32;
     let mut tasks = process::tasks(pid).into_iter();
@@ -48,7 +48,7 @@ fn main_has_ended() -> bool {
 }
 
 fn last_code() -> Check {
-    // How it is without an engine, and then with one.
+    // First without an engine, then with one.
     for mode in [None].into_iter().chain(Mode::ALL.map(Some)) {
         let work = |link: &Link| {
             let mut busy = mode.map(Busy::start).transpose()?;
@@ -72,7 +72,7 @@ fn last_thread_idle() -> Check {
         let work = |link: &Link| {
             let (engine, mut ring) = mode.start(1)?;
             ring.run(call!(SYS_getpid).asynchronous())?;
-            // For ever, if nobody told the threads to end.
+            // For ever, unless the threads are told to end.
             engine.set(Param::RetireMs, 1 << 30)?;
             link.ready();
             sys::exit_thread(28);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Threads of an engine that was closed do not stand in the way of the next one's.
+//! Threads of a closed engine do not prevent those of the next one.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ tests! { "life":
     full_at_once => "at a limit that others use up REGISTER fails at once";
 }
 
-/// Opens, registers, has a thread block in a call and closes, again and again, where one syscall
-/// thread is allowed.
+/// Opens, registers, blocks a thread in a call and closes, again and again, at a limit of one
+/// syscall thread.
 fn again_and_again() -> Check {
     let (from, _to) = pipe()?;
     for round in 0..rounds(100) {

@@ -23,7 +23,7 @@ tests! { "life":
     no_descriptors => "calls that need a descriptor give EMFILE, the engine goes on";
 }
 
-/// Drops all rights, with some limits that only hold without them.
+/// Drops all privileges, and sets limits that hold only without these.
 fn without_rights(set: &[(u32, u64)]) -> Check<Engine> {
     limits::need_root()?;
     for &(resource, value) in set {
@@ -62,7 +62,7 @@ fn progress(engine: &Engine, at_least: usize) -> Check {
         for done in ring.run_all(&[call!(SYS_getpid); 60])? {
             check_ret!("getpid", done.result, pid);
         }
-        // ASYNC needs a thread: an answer or a clear error, but no hang.
+        // ASYNC needs a thread: the call has its answer or a clear error, and does not hang.
         for done in ring.run_all(&[call!(SYS_getpid).asynchronous(); 10])? {
             check_or_starved(done, pid)?;
         }
@@ -167,7 +167,7 @@ fn locked_memory() -> Check {
             }
         }
         drop(engine);
-        // An engine that ends gives back what it had at once.
+        // An engine that ends gives back its memory at once.
         for _ in 0..rounds(20) {
             let engine = Engine::open()?;
             ok!("REGISTER in the next engine", engine.register(7));
@@ -191,7 +191,7 @@ fn locked_memory_mapped() -> Check {
             check_eq!("error at the limit", last, Errno::ENOMEM);
             check_eq!("registrations within 64 KiB", left.len(), 2);
             check_eq!("pages", engine.stats()?.pages, 0);
-            // Moved, and in two parts: the charge ends with the last one.
+            // The mapping is moved, and then in two parts: the charge ends with the last one.
             let (at, len) = left.remove(0);
             let (half, to) = (len / 2, memory::pages(len)?);
             let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;

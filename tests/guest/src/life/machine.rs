@@ -47,7 +47,7 @@ fn owner_on_unplugged_cpu() -> Check {
         cpu.set(true)?;
         busy.call()?;
         busy.end()?;
-        // The kernel has moved this thread; any CPU will do again.
+        // The kernel has moved this thread. It may run on any CPU again.
         let all = [u64::MAX; 2];
         plain!(SYS_sched_setaffinity, 0, size_of_val(&all), all.as_ptr());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Life and death: whatever ends, nothing stays behind and nothing hangs.
+//! Life and death: whatever ends, nothing is left behind and nothing hangs.
 
 pub mod borrowed;
 pub mod charges;

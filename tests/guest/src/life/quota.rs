@@ -54,7 +54,7 @@ impl Drop for Parameter {
     }
 }
 
-/// Becomes a user without rights; locked memory is no limit.
+/// Becomes a user without privileges and without a limit on locked memory.
 fn become_user(user: u32) -> Check {
     let enough = set_limit(libc::RLIMIT_MEMLOCK, 64 << 20);
     ok!("RLIMIT_MEMLOCK", enough);
@@ -107,7 +107,7 @@ fn user_pages() -> Check {
     in_child(|| {
         let engine = Engine::open()?;
         become_user(NOBODY)?;
-        // The opener counts, not the one who registers: root has all of its own.
+        // The opener is charged, not the one who registers: root still has all its own pages.
         ok!("REGISTER by root's engine", register(&engine, 64));
         Ok(())
     })?;
@@ -149,7 +149,7 @@ fn user_pages_freed() -> Check {
         child.wait_ready()?;
         child.join()?;
         process::until_refcnt(base)?;
-        // Killed with all pages mapped and a call in flight.
+        // The process is killed with all pages mapped and a call in flight.
         let mut child = spawn(|link| {
             become_user(NOBODY)?;
             let engine = Engine::open()?;
@@ -182,7 +182,7 @@ fn user_pages_mapped() -> Check {
             let (at, len) = ok!("mapping", one.leave_mapped(64));
             check_eq!("REGISTER", register(&two, 1), Err(Errno::ENOSPC));
             check_eq!("munmap", sys::munmap(at, len), Ok(0));
-            // What ends the process or its program ends the mapping too.
+            // Whatever ends the process or its program also ends the mapping.
             ok!("mapping", two.leave_mapped(64));
             check_eq!("REGISTER", register(&one, 1), Err(Errno::ENOSPC));
             link.ready();
@@ -216,7 +216,7 @@ fn user_pages_changed() -> Check {
     );
     limit.set(11)?;
     ok!("REGISTER of one more", register(&engine, 1));
-    // What is there stays.
+    // Existing threads stay.
     limit.set(1)?;
     check_eq!("REGISTER", register(&engine, 1), Err(Errno::ENOSPC));
     check_eq!("pages", engine.stats()?.pages, 11);
@@ -271,7 +271,7 @@ fn threads_changed() -> Check {
     check!(stats.threads <= 3, "threads: {stats:?}, starved {starved}");
     limit.set(64)?;
     let reads = BlockedReads::new(&from, 20);
-    // What was not read so far is in the way.
+    // Bytes that were not read so far would be in the way.
     let mut rest = [0u8; 64];
     plain!(SYS_fcntl, &from, libc::F_SETFL, libc::O_NONBLOCK);
     plain!(SYS_read, &from, rest.as_mut_ptr(), rest.len());

@@ -34,7 +34,7 @@ struct Secret {
     path: CString,
 }
 
-/// A file that only root can open, in a directory that all can.
+/// A file that only root can open, in a directory that all users can open.
 fn secret() -> Check<Secret> {
     need_root()?;
     let dir = TempDir::new()?;
@@ -251,7 +251,7 @@ fn filter_of_thread() -> Check {
             turn.wait();
             for _ in 0..rounds(40) {
                 for done in ring.run_all(&[call!(SYS_getppid); 4])? {
-                    // A thread that was made under the filter may refuse.
+                    // A thread that was created under the filter may refuse the call.
                     if done.reason == REASON_NONE {
                         check_ret!("getppid", done.result, plain!(SYS_getppid));
                     } else {
@@ -292,7 +292,7 @@ fn filter_beside_blocked() -> Check {
         check_filtered(&mut ring, &dir)?;
         reads.release(&to)?;
         for done in ring.finish(&slots)? {
-            // A read that had been taken but had not begun is refused.
+            // A read that was taken and has not begun is refused.
             if done.result != 2 {
                 check_guarded(done)?;
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Making pools, and what may be set for them.
+//! Making pools, and their parameters.
 
 use nix::errno::Errno;
 
@@ -34,12 +34,12 @@ fn threads_of(pool: u32) -> Check<Vec<i32>> {
     Ok(threads.filter(|t| t.pool == pool).map(|t| t.tid).collect())
 }
 
-/// Waits until all threads of pool 1 are as they should be, once each has looked.
+/// Waits until all threads of pool 1 have applied the settings.
 fn until_all(engine: &Engine, what: &str, good: impl Fn(i32) -> bool) -> Check {
     threads_of(1)?;
     let mut ring = engine.ring(1)?;
     until(what, || {
-        // Blocked calls wake one thread after the other.
+        // Blocking calls wake one thread after the other.
         let nap = [0i64, 1];
         let naps = [call!(SYS_nanosleep, nap.as_ptr(), 0).in_pool(1); 4];
         let _ = ring.run_all(&naps);
@@ -325,7 +325,7 @@ fn thread_limit() -> Check {
     Ok(())
 }
 
-/// A pool can't be made as long as `limit` holds, and can when `lift` was called.
+/// Checks that a pool cannot be made while `limit` holds, and can be made after `lift`.
 fn limited(limit: impl FnOnce() -> Check, lift: impl FnOnce() -> Check) -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
@@ -345,7 +345,7 @@ fn limited(limit: impl FnOnce() -> Check, lift: impl FnOnce() -> Check) -> Check
 fn process_limit() -> Check {
     need_root()?;
     in_child(|| {
-        // The hard limit stays, so that it can be lifted again without rights.
+        // The hard limit stays, so that the soft one can be raised again without privileges.
         let soft = |cur| {
             let limit = libc::rlimit {
                 rlim_cur: cur,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What people see of pools: fdinfo, debugfs, the event log.
+//! Pools as people see them: in fdinfo, debugfs and the event log.
 
 use std::fs;
 

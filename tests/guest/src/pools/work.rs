@@ -155,7 +155,7 @@ fn listener() -> Check<(OwnedFd, libc::sockaddr_un)> {
 /// The server of Cluster Calls: one pool accepts, the other one serves.
 fn accepting_server() -> Check {
     let (engine, mut ring) = start(2, 2)?;
-    // With one thread at a time in each pool, one that waited would stop all.
+    // With one thread at a time in each pool, a waiting thread would stop all.
     for pool in [1, 2] {
         engine.set_pool(pool, Param::PoolConcurrency, 1)?;
     }
@@ -170,9 +170,9 @@ fn accepting_server() -> Check {
         let at = std::ptr::from_ref(&address);
         let connect = ring.run(call!(SYS_connect, &client, at, 16).in_pool(2))?;
         check_ret!("connect", connect.result, 0);
-        // Whichever of the accepts has got it.
+        // Any of the accepts may have taken the connection.
         let got = loop {
-            // Counted first: what comes in between is then found below, and not waited for.
+            // Count first: a result that comes in between is then found below, and not waited for.
             let ready = (0..ring.capacity()).filter(|&s| ring.is_done(s)).count() as u32;
             if let Some(n) = accepts.iter().position(|&slot| ring.is_done(slot)) {
                 break accepts.remove(n);
@@ -245,7 +245,7 @@ fn from_owner() -> Check {
     let other = ok!("open", sys::open(&path, libc::O_RDWR, 0));
     for round in 1..=u64::from(rounds(10)) {
         check_ret!("flock", plain!(SYS_flock, &other, libc::LOCK_EX), 0);
-        // It looks harmless, so the owner executes it, and blocks.
+        // The call looks harmless, so the owner executes it, and blocks.
         let mut calls = vec![call!(SYS_flock, &file, libc::LOCK_EX)];
         calls.extend((1..100).map(|n| call!(SYS_getpid).in_pool(n as u8 % 3)));
         let before = [1, 2].map(|pool| engine.pool(pool).map_or(0, |s| s.executed));
@@ -355,7 +355,7 @@ fn removed_with_engine() -> Check {
     for _ in 0..rounds(3) {
         let (engine, mut ring) = start(15, 2)?;
         let (from, _to) = pipe()?;
-        // More than one in a pool.
+        // More than one thread in a pool.
         let count = many(90);
         let reads = BlockedReads::new(&from, count);
         let calls: Vec<Call> = (0..)
@@ -394,7 +394,7 @@ fn set_under_load() -> Check {
         engine
             .set_pool(pool, Param::PoolNice, 1 + round % 19)
             .or_else(|failure| {
-                // Without rights only worse values are allowed.
+                // Without privileges only worse values are allowed.
                 if plain!(SYS_geteuid) == 0 {
                     Err(failure)
                 } else {

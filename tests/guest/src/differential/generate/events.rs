@@ -50,7 +50,7 @@ fn timerfd(g: &Gen) {
             g.push(op!(SYS_timerfd_create, clock, flags).save(reg::TIMERFD));
         }
         1 | 2 => {
-            // Long in the future, or long ago: it is due at once, and only once.
+            // A time in the far future, or long ago: then the timer is due at once, and only once.
             let (flags, when) = g.pick(&[(0, 5000), (1, 1), (0, 0), (9, 1)]);
             let old = Buf::out(32).like(Norm::Nothing);
             let new = Buf::words(&[0, 0, when, 0]);
@@ -65,7 +65,7 @@ fn signal(g: &Gen) {
     let signal = g.pick(&SIGNALS);
     let wanted = mask(&SIGNALS[..1 + g.below(3) as usize]);
     let fd = Val::Reg(reg::SIGNALFD);
-    // A value for whom it concerns: code SI_QUEUE.
+    // A signal with a value: code SI_QUEUE.
     let info = Buf::zeroed(128).u32(8, -1i32 as u32).u64(24, 77);
     match g.below(15) {
         0 => {
@@ -100,11 +100,11 @@ fn signal(g: &Gen) {
                 8
             ));
         }
-        // To the owner's thread: the run has no other.
+        // To the owner's thread, the only one of the run.
         10 => g.push(op!(SYS_tgkill, Val::Pid, Val::Pid, signal)),
         11 => g.push(op!(SYS_tkill, Val::Pid, signal)),
         _ => {
-            // Which come first is the kernel's choice, and the same one.
+            // The kernel chooses which signals come first, always in the same way.
             g.push(op!(SYS_read, fd, Buf::out(128).like(SIGNALFD), 128).if_readable(fd));
         }
     }
@@ -175,7 +175,7 @@ fn poll(g: &Gen) {
         .u32(20, 1)
         .like(Norm::Exact);
     let wait = g.pick(&[0, 0, 1]);
-    // What is left of the time is written back.
+    // The call writes back the rest of the time.
     let time = || Buf::words(&[0, wait * 200_000]).like(Norm::Nothing);
     // Descriptors 100 and 101.
     let set = || Buf::words(&[0, 3 << 36]).like(Norm::Exact);

@@ -102,7 +102,8 @@ fn status(g: &Gen) {
         4 => op!(SYS_lseek, fd, 0, 1),
         5 => op!(SYS_cachestat, fd, range, Buf::out(40), 0),
         6 => op!(SYS_fcntl, fd, g.pick(&[1, 3, 9, 1032, 1034])),
-        // Following a symbolic link sets its access time, which these show: not posted together.
+        // Following a symbolic link sets its access time, which these calls show: do not post them
+        // together.
         7 => return g.push(op!(SYS_stat, name, stat())),
         8 => return g.push(op!(SYS_lstat, name, stat())),
         9 => return g.push(op!(SYS_newfstatat, at, name, stat(), flags)),

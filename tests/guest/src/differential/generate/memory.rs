@@ -6,7 +6,7 @@ use crate::differential::op::{Buf, Op, Ret, Val};
 
 const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
 
-/// Pages that the mappings made here never leave.
+/// The pages in which all mappings are made.
 const PAGES: u64 = 40;
 
 struct Range {
@@ -44,14 +44,14 @@ fn map(g: &Gen) -> Op {
     }
 }
 
-/// The arena as it was: calls about holes in it are tried before.
+/// Makes a hole in the arena, calls about the hole, and then the arena as it was.
 fn unmap(g: &Gen) {
     let Range { at, len, .. } = range(g);
     g.push(op!(SYS_munmap, at, len));
     if g.chance(30) {
         g.push(op!(SYS_mincore, at, len, Buf::out(8)));
     }
-    // Another mapping of the process must not find its place here.
+    // No other mapping of the process may be placed here.
     let flags = ANONYMOUS | libc::MAP_NORESERVE;
     g.push(op!(SYS_mmap, at, len, 0, flags, -1, 0).ret(Ret::Success));
 }
@@ -72,7 +72,7 @@ fn act(g: &Gen) -> Op {
             g.pick(&[-1, 0, 9])
         ),
         3 | 4 => op!(SYS_madvise, at, len, advice),
-        // Not together with a call that reads memory, which makes it resident.
+        // Do not post it together with a call that reads memory and so makes it resident.
         5 => op!(SYS_mincore, at, len, Buf::out(pages as usize)),
         6 => op!(SYS_msync, at, len, g.pick(&[1, 4, 2, 5])),
         7 => op!(SYS_mlock, at, len),
@@ -84,7 +84,7 @@ fn act(g: &Gen) -> Op {
             let Val::Mem(from) = at else {
                 return op!(SYS_munlock, at, len);
             };
-            // In the other part of the arena, which nothing else touches.
+            // In the other part of the arena, which no other call touches.
             let place = Val::Mem((48 + from / 4096 % 4) * 4096);
             op!(SYS_mremap, at, 4096, 4096, 3 | 4, place).ret(Ret::Success)
         }
@@ -141,7 +141,7 @@ pub fn any(g: &Gen) {
         94..96 => g.push(op!(SYS_brk, 0).ret(Ret::Success).pure()),
         96..98 => {
             let command = g.pick(&[0, 1, 8, 16, 999]);
-            // One registers what another needs, and may sleep before it has.
+            // One call registers what another needs, and may sleep before that.
             g.push(op!(SYS_membarrier, command, 0, 0));
         }
         98 => g.push(op!(SYS_mmap, 0, 8192, 3, libc::MAP_ANONYMOUS, -1, 0)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Makes random sequences of calls that are valid: descriptors of the right kind, structures with
-//! sense in them, names that exist more often than not. A part of the calls fails all the same.
+//! Generates random sequences of valid calls: descriptors of the right kind, sensible structures,
+//! names that mostly exist. Some calls fail all the same.
 
 mod events;
 mod files;
@@ -19,7 +19,7 @@ use super::op::{Arg, Buf, Op, Place, REGS, Reg, Val};
 use super::sandbox::{ROOT, Wants};
 use crate::kit::Random;
 
-/// Which register holds what.
+/// The contents of each register.
 pub mod reg {
     use super::Reg;
 
@@ -29,7 +29,7 @@ pub mod reg {
     pub const PIPES: [(Reg, Reg); 3] = [(12, 13), (14, 15), (16, 17)];
     pub const PAIRS: [(Reg, Reg); 2] = [(18, 19), (20, 21)];
     pub const UDP: [Reg; 2] = [22, 23];
-    /// Listens, has connected, was accepted.
+    /// A listening socket, a connected one, an accepted one.
     pub const TCP: [Reg; 3] = [24, 25, 26];
     pub const UNIX: [Reg; 3] = [27, 28, 29];
     pub const EVENTS: [Reg; 2] = [30, 31];
@@ -52,7 +52,7 @@ pub mod reg {
     pub const DESCRIPTORS: u64 = 45;
 }
 
-/// The generator. Its cells let the arguments of one call be chosen one within the other.
+/// The generator. It has cells, so that choosing an argument may choose others inside it.
 pub struct Gen {
     random: RefCell<Random>,
     ops: RefCell<Vec<Op>>,
@@ -121,7 +121,7 @@ impl Gen {
         }
     }
 
-    /// A directory for the `*at` calls.
+    /// A directory descriptor for the `*at` calls.
     pub fn at(&self) -> Val {
         if self.chance(70) {
             Val::Num(libc::AT_FDCWD as u64)
@@ -134,7 +134,7 @@ impl Gen {
     pub fn file(&self) -> Val {
         if self.chance(5) {
             let (from, to) = self.pick(&[reg::PIPES[0], reg::PAIRS[0]]);
-            // No eventfd or the like: all of them have one inode, and its owner would stay changed.
+            // No eventfd or the like: they share one inode, whose owner would stay changed.
             return Val::Reg(self.pick(&[from, to, reg::DIRS[0]]));
         }
         if self.chance(15) {
@@ -143,7 +143,7 @@ impl Gen {
         Val::Reg(self.pick(&reg::FILES))
     }
 
-    /// Any descriptor but the timer: when it is due, and so whether poll sees it, takes its time.
+    /// Any descriptor but the timer, since the result of poll depends on when the timer is due.
     pub fn any_fd(&self) -> Val {
         let reg = self.below(reg::DESCRIPTORS) as Reg;
         Val::Reg(if reg == reg::TIMERFD { 0 } else { reg })
@@ -172,7 +172,7 @@ impl Gen {
         self.pick(&[0o644, 0o600, 0o755, 0o4711, 0o777, 0, 0o444])
     }
 
-    /// Set times, long ago.
+    /// A time to set, long ago.
     pub fn times(&self, unit: u64) -> Arg {
         match self.below(5) {
             0 => Arg::from(0),

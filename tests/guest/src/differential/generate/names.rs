@@ -12,7 +12,7 @@ fn make(g: &Gen) {
     let special = g.pick(&[libc::S_IFREG, libc::S_IFIFO, libc::S_IFCHR, libc::S_IFSOCK]);
     let special = u64::from(special) | mode;
     let fifo = special & u64::from(libc::S_IFMT) == u64::from(libc::S_IFIFO);
-    // Only what is called so is opened without blocking.
+    // Only a file of this name is opened without blocking.
     let node = if fifo {
         Buf::text("p0")
     } else {
@@ -147,7 +147,7 @@ fn fifo(g: &Gen) {
     );
 }
 
-/// A file system in a directory, for the time of some calls.
+/// Mounts a file system on a directory for some calls.
 fn mount(g: &Gen) {
     let dir = g.pick(&["d1", "d0/d2"]);
     let options = "size=64k,mode=711";

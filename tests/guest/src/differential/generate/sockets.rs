@@ -20,7 +20,7 @@ fn inet(port: u16) -> Buf {
         .u32(4, 0x7f00_0001u32.to_be())
 }
 
-/// A name that is no file's.
+/// An abstract name, which belongs to no file.
 fn unix(name: u8) -> Buf {
     Buf::bytes(vec![libc::AF_UNIX as u8, 0, 0, b's', name])
 }
@@ -78,7 +78,7 @@ fn send(g: &Gen) {
     let op = match g.below(5) {
         0 => op!(SYS_write, fd, data.sized(len), len),
         1 => op!(SYS_sendmsg, fd, message(two), flags),
-        // The second one may not have room any more.
+        // There may be no room for the second one.
         2 => op!(SYS_sendmmsg, fd, many, 2, flags | libc::MSG_DONTWAIT),
         _ => op!(SYS_sendto, fd, data.sized(len), len, flags, 0, 0),
     };
@@ -152,7 +152,8 @@ fn options(g: &Gen) {
         3 | 4 => op!(SYS_getsockopt, fd, 1, option, Buf::out(8), address_len(8)).pure(),
         5 => {
             let option = g.pick(&[2, 7, 8, 9]);
-            // With less to send from, a write of several pieces sleeps although poll() let it pass.
+            // With a smaller send buffer, a write in several pieces sleeps although poll() has
+            // reported room.
             let value = if option == 7 { 70000 } else { value };
             op!(
                 SYS_setsockopt,

@@ -30,7 +30,7 @@ fn put(g: &Gen) {
         0 => op!(SYS_writev, to, two, 2),
         1 => {
             let flags = g.pick(&[0, 2]);
-            // The pipe keeps the page itself: one that nobody writes to again.
+            // The pipe keeps the page itself: use one that no call writes to again.
             let page = Buf::zeroed(16).field(0, 8, Val::Mem(0)).u64(8, len & 1023);
             op!(SYS_vmsplice, to, page, 1, flags)
         }

@@ -34,7 +34,7 @@ fn sleep(g: &Gen) {
     });
 }
 
-/// Timers that are due in hours: what is left differs, that they run does not.
+/// Timers that are due in hours: the rest of the time differs between runs, but not that they run.
 fn timer(g: &Gen) {
     let reg = g.pick(&reg::TIMERS);
     let id = Val::Reg(reg);
@@ -64,7 +64,7 @@ fn timer(g: &Gen) {
     }
 }
 
-/// Nobody else knows these words: nobody waits, and nobody wakes.
+/// Futex words that no other task uses: none waits, and none wakes.
 fn futex(g: &Gen) {
     let word = Buf::words(&[7]);
     let time = Buf::words(&[0, g.below(100_000)]);

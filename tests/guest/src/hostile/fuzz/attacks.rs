@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What other threads of a hostile program do meanwhile.
+//! Attacks that other threads of a hostile program make meanwhile.
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -10,10 +10,10 @@ use crate::hostile::ioctls::random_ioctl;
 use crate::kit::abi;
 use crate::kit::{Random, sys};
 
-/// Something to do in a thread of its own.
+/// An attack, made in a thread of its own.
 pub struct Attack {
     pub run: fn(&Life<'_>, &mut Random),
-    /// It takes syscall pages away.
+    /// The attack takes syscall pages away.
     pub tears: bool,
 }
 
@@ -34,7 +34,7 @@ pub const ALL: [Attack; 5] = [
     Attack::new(closing),
 ];
 
-/// What a child that executes this program again is asked.
+/// The argument for a child that executes this program again.
 const QUESTION: &CStr = c"--help";
 
 pub fn until_over(life: &Life<'_>, mut work: impl FnMut()) {
@@ -88,7 +88,7 @@ fn signals(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         let signal = [libc::SIGUSR1, libc::SIGALRM, libc::SIGPIPE][random.below(3) as usize];
         match random.below(64) {
-            // Stopped, and on again.
+            // Stops, and goes on again.
             0 => {
                 let child = plain!(SYS_fork);
                 if child == 0 {
@@ -107,7 +107,7 @@ fn signals(life: &Life<'_>, random: &mut Random) {
     });
 }
 
-/// Executes this program again, without a word.
+/// Executes this program again, without any output.
 fn execute(exe: RawFd) {
     let null = plain!(SYS_openat, libc::AT_FDCWD, c"/dev/null", libc::O_RDWR);
     plain!(SYS_dup2, null, 1);
@@ -118,7 +118,7 @@ fn execute(exe: RawFd) {
     plain!(SYS_execveat, exe, c"", args.as_ptr(), env.as_ptr(), empty);
 }
 
-/// Children, with and without another program, that use what they have inherited.
+/// Starts children, with and without another program, that use what they have inherited.
 fn relatives(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         let (fd, way) = (life.fd, random.below(8));
@@ -144,7 +144,7 @@ fn relatives(life: &Life<'_>, random: &mut Random) {
     });
 }
 
-/// Closes the engine under everybody's feet, opens another one in its place.
+/// Closes the engine while other threads use it, and opens another one in its place.
 fn closing(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         match random.below(4) {
@@ -166,7 +166,7 @@ fn closing(life: &Life<'_>, random: &mut Random) {
     });
 }
 
-/// The end of the program, in one of the ways that programs end.
+/// Ends the program, in one of the ways in which programs end.
 pub fn end(exe: RawFd, random: &mut Random) {
     match random.below(6) {
         0 => execute(exe),

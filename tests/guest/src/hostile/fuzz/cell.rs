@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a hostile program says about itself, in memory that it may overwrite by mistake.
+//! The reports of a hostile program, in memory that the program may overwrite by mistake.
 //!
 //! Two banks are written in turn, each closed by a seal that only the program and its parent can
-//! make. A bank with a broken seal says nothing; so what is lost is at most one report.
+//! make. A bank with a broken seal is ignored, so at most one report is lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,11 +28,11 @@ pub struct Report {
     pub scanned: u64,
     /// Lives that have come to their end.
     pub lives: u64,
-    /// What must not be: 0 nothing, else a [`Finding`], and three words that say more.
+    /// 0, or a [`Finding`], and three words with details.
     pub finding: [u64; 4],
 }
 
-/// What must not be.
+/// A finding: what must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Finding {
@@ -50,7 +50,7 @@ pub enum Finding {
     Endless = 6,
     /// A call has not ended, not even after CANCEL.
     Unstoppable = 7,
-    /// A registration has ended that nobody may end.
+    /// A registration has ended that no thread may end.
     Lost = 8,
 }
 
@@ -131,7 +131,7 @@ fn seal(words: &[u64; WORDS], key: u64) -> u64 {
         })
 }
 
-/// The place of a program's reports.
+/// The memory for a program's reports.
 #[derive(Default)]
 pub struct Cell([Bank; 2]);
 
@@ -153,7 +153,7 @@ impl Cell {
         bank.seal.store(seal(&words, key), Ordering::Release);
     }
 
-    /// The last report that is whole, once its program has ended.
+    /// Returns the last complete report, once its program has ended.
     pub fn read(&self, key: u64) -> Report {
         let whole = self.0.iter().filter_map(|bank| {
             let mut words = [0; WORDS];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where hostile programs live: namespaces, a root directory and users of their own, small limits.
+//! The surroundings of hostile programs: namespaces, a root directory and users of their own, small
+//! limits.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -10,7 +11,7 @@ use crate::kit::cgroup::Cgroup;
 use crate::kit::files::TempDir;
 use crate::kit::{clone, limits, sys};
 
-/// Users of hostile programs are the ones from here on.
+/// The first user of hostile programs; the others follow.
 const FIRST_USER: u32 = 40_000;
 
 /// Groups of processes whose numbers are those of errors within the kernel: ERESTARTSYS,
@@ -20,9 +21,9 @@ pub const GROUPS: [i32; 7] = [512, 513, 514, 515, 516, 517, 532];
 /// Memory that each program may lock, in bytes.
 pub const MEMLOCK: u64 = 2 << 20;
 
-/// Descriptors of control groups' files in each program are the ones from here on.
+/// The first descriptor of the control groups' files in each program; the others follow.
 pub const FIRST_GROUP_FILE: RawFd = 80;
-/// So many.
+/// How many there are.
 pub const GROUP_FILES: usize = 4;
 
 /// Leaves the namespaces that can be left. The children of the caller get the new process
@@ -81,18 +82,18 @@ pub fn enter(dir: &TempDir) -> Check {
         device(dir, "userfaultfd")?;
     }
     let proc = dir.join("proc");
-    // Without one there is less to open.
+    // Without procfs there is only less to open.
     mount(c"proc", proc.as_c_str(), 0, c"");
     check_ret!("chroot", plain!(SYS_chroot, root.as_c_str()), 0);
     check_ret!("chdir", plain!(SYS_chdir, c"/"), 0);
     Ok(())
 }
 
-/// The files by which two control groups get members, processes and single threads. Whoever writes
+/// The files by which processes and single threads enter two control groups. A program that writes
 /// to them moves what the init of the jail may move.
 pub fn open_groups(groups: &[Cgroup; 2]) -> Check {
     let mut at = FIRST_GROUP_FILE;
-    // To one of them threads can be moved alone.
+    // Single threads can be moved only to one of them.
     let _ = groups[1].write("cgroup.type", "threaded");
     for group in groups {
         for name in ["cgroup.procs", "cgroup.threads"] {
@@ -104,7 +105,7 @@ pub fn open_groups(groups: &[Cgroup; 2]) -> Check {
     Ok(())
 }
 
-/// Children that do nothing but lead the groups [`GROUPS`].
+/// Starts children that do nothing but lead the groups [`GROUPS`].
 pub fn lead_groups() -> Check {
     for group in GROUPS {
         if clone::fork_as(group)? == 0 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The init of the programs' namespace: it starts them, kills some, starts others in their place,
-//! until a run has had enough, and looks at the kernel meanwhile.
+//! The init of the programs' namespace. It starts programs, kills some and starts others in their
+//! place, until the run has reached its goal. Meanwhile it watches the kernel.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ use crate::kit::{Random, patience, process, sys};
 /// Programs at a time.
 const PROGRAMS: usize = 3;
 
-/// What programs write their reports to.
+/// The memory for the programs' reports.
 pub type Board = Shared<[Cell; PROGRAMS]>;
 
-/// Memory that all programs together may have at most, in pages: what each may be charged for, and
-/// as much again for such as are just coming to their end.
+/// The most memory that all programs together may have, in pages: what each may be charged for, and
+/// as much again for programs that are just ending.
 const MOST_HELD: u64 = 2 * PROGRAMS as u64 * (MEMLOCK / 4096);
 
 /// A program while it runs.
@@ -32,7 +32,7 @@ struct Running {
     killed_at: Instant,
 }
 
-/// What a run has seen.
+/// The counts of a run.
 #[derive(Default)]
 struct Sum {
     posted: u64,
@@ -107,12 +107,12 @@ fn start(profile: Profile, slot: usize, cell: &Cell, random: &mut Random) -> Che
     })
 }
 
-/// What is looked at from time to time.
+/// The state that is checked from time to time.
 struct Looks {
     began: Instant,
     said: Instant,
     measured: Instant,
-    /// Samples in a row with more memory than there may be.
+    /// Samples in a row with too much memory.
     too_much: u32,
 }
 
@@ -127,7 +127,7 @@ impl Looks {
         }
     }
 
-    /// What is wrong with the kernel, if anything.
+    /// Returns a fault of the kernel, if there is one.
     fn complaint(&mut self, watch: &Watch) -> Option<String> {
         if let Some(fault) = watch.fault() {
             return Some(format!("the kernel has reported {fault}"));
@@ -184,7 +184,7 @@ pub fn keep(
         // Orphans come to the init, too.
         while let Some((pid, end)) = reap_any() {
             if let End::Stopped(_) = end {
-                // It had itself traced, or a child.
+                // The program or its child is being traced.
                 plain!(SYS_kill, pid, libc::SIGKILL);
                 continue;
             }
@@ -220,7 +220,7 @@ fn judge(profile: Profile, report: &Report, looks: &Looks, watch: &Watch) -> Che
     Ok(())
 }
 
-/// Looks at a program that runs, and kills it when it is time.
+/// Checks a program that runs, and kills it when its time is over.
 fn see(
     profile: Profile,
     program: &Running,
@@ -245,7 +245,7 @@ fn see(
     Ok(())
 }
 
-/// Waits for the end of a part of the test, as long as it takes: the test has a limit.
+/// Waits for the end of a part of the test, without a limit: the test itself has one.
 pub fn until_end(mut child: Child) -> Check {
     let end = loop {
         match reap(child.pid, 0) {

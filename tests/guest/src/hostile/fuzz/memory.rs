@@ -35,8 +35,8 @@ fn ring(engine: &Engine, pages: u32) -> Option<Ring> {
     Ring::map(engine.fd(), &registered).ok()
 }
 
-/// Registrations come and go while the pools that have something to do for them can not: all their
-/// threads wait.
+/// Registrations come and go while the pools with entries of theirs cannot work: all threads of
+/// these pools wait.
 fn blocked_pool(engine: &Engine, random: &mut Random) {
     let fd = engine.fd();
     let threads = 1 + random.below(2);
@@ -69,7 +69,7 @@ fn blocked_pool(engine: &Engine, random: &mut Random) {
             MAX_PAGES
         };
         let Some(mut ring) = ring(engine, pages) else {
-            // Nothing is wrong with a limit that holds.
+            // A limit that holds is no finding.
             refused += 1;
             if refused > 8 {
                 break;
@@ -114,8 +114,7 @@ fn blocked_pool(engine: &Engine, random: &mut Random) {
     drive(&blocker, &reads, LONG);
 }
 
-/// Calls whose buffers another thread provides, when it likes. All have to end, and those that are
-/// cancelled too.
+/// Calls whose buffers another thread provides at any time. All must end, the cancelled ones too.
 fn slow_memory(program: &Program<'_>, engine: &Engine, random: &mut Random) {
     let (Some(slow), Some(mut ring)) = (Slow::new(16), ring(engine, 1)) else {
         return;
@@ -176,8 +175,8 @@ fn slow_memory(program: &Program<'_>, engine: &Engine, random: &mut Random) {
     plain!(SYS_close, file);
 }
 
-/// Threads register and end, others register, others still end registrations by their numbers:
-/// nobody ends that of a thread which lives.
+/// Some threads register and end, some register, some end registrations by number. No thread may
+/// end the registration of a live thread.
 fn changing_owners(program: &Program<'_>, engine: &Engine, random: &mut Random) {
     let fd = engine.fd();
     let over = AtomicBool::new(false);
@@ -208,7 +207,7 @@ fn changing_owners(program: &Program<'_>, engine: &Engine, random: &mut Random) 
     });
 }
 
-/// Looks whether its registration stays its own, and ends without a word.
+/// Checks that its registration stays its own, and ends without unregistering.
 fn short_owner(program: &Program<'_>, fd: i32, rounds: u64) {
     let Ok(registered) = engine::register(fd, 1) else {
         return;

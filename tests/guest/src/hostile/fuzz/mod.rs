@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The fuzzer: programs that own syscall pages and do with them, with the device and with
-//! themselves whatever comes into their heads, all at once.
+//! The fuzzer: programs that own syscall pages and do random things to them, to the device and to
+//! themselves, all at once.
 //!
-//! The init of their process namespace starts them, kills some, starts others in their place,
-//! until the module has accepted enough entries. It counts what the module's statistics say,
-//! which the programs report. Nothing is left out of the calls but what the policy refuses; so
-//! programs end at any moment, and that is part of it.
+//! The init of their process namespace starts them, kills some, starts others in their place, until
+//! the module has accepted enough entries. It counts what the module's statistics say, which the
+//! programs report. Only calls that the policy refuses are left out. So programs may end at any
+//! moment, which is part of the test.
 //!
-//! Besides, there are runs of programs with one thing in mind each (`profile.rs`): a few dozen of
-//! their lives find what random calls alone would not meet in hours.
+//! There are also runs of programs that try one thing each (`profile.rs`): a few dozen of their
+//! lives reach what random calls alone would not reach in hours.
 
 mod attacks;
 mod cell;
@@ -41,7 +41,7 @@ tests! { "hostile":
     fuzz_memory => "registrations come and go, their work waits, memory is slow: all is charged, all ends";
 }
 
-/// Two control groups, or none where the machine has none.
+/// Two control groups, or none if the machine has none.
 fn groups() -> Check<Option<[Cgroup; 2]>> {
     let group = |name| match Cgroup::named(name, None) {
         Ok(group) => Ok(Some(group)),
@@ -76,7 +76,7 @@ fn run(profile: Profile) -> Check {
     })?;
     until_end(jailer)?;
     process::until_refcnt(base)?;
-    // The machine is as good as before.
+    // Checks that the machine still works as before.
     super::harmless(|| Ok(()))
 }
 

@@ -49,7 +49,7 @@ fn groups(life: &Life<'_>, random: &mut Random) {
     });
 }
 
-/// What a tracer does; it makes nothing but system calls.
+/// The code of a tracer, which makes only system calls.
 fn trace(tids: &[i32], ways: &mut Random) {
     const SEIZE: i32 = 0x4206;
     const INTERRUPT: i32 = 0x4207;
@@ -73,7 +73,7 @@ fn trace(tids: &[i32], ways: &mut Random) {
     }
 }
 
-/// A process of the same user attaches to threads of this one.
+/// Starts a process of the same user that attaches to threads of this one.
 fn tracers(life: &Life<'_>, random: &mut Random) {
     const ANYBODY: i64 = -1;
     plain!(SYS_prctl, libc::PR_SET_PTRACER, ANYBODY, 0, 0, 0);
@@ -82,7 +82,7 @@ fn tracers(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         let tasks = process::tasks(pid as i32);
         let ours = |name: &str| name.starts_with("flexsc");
-        // Syscall threads above all, which should not let themselves be traced.
+        // Above all to syscall threads.
         let tids: Vec<i32> = tasks
             .iter()
             .filter(|task| ours(&task.name) || random.below(4) == 0)
@@ -93,7 +93,7 @@ fn tracers(life: &Life<'_>, random: &mut Random) {
             let child = plain!(SYS_fork);
             if child == 0 {
                 trace(&tids, &mut ways);
-                // It may have been stopped as a whole.
+                // The process may have been stopped as a whole.
                 plain!(SYS_kill, pid, libc::SIGCONT);
                 sys::exit_now(0);
             }
@@ -132,7 +132,7 @@ fn timers(life: &Life<'_>, random: &mut Random) {
     }
 }
 
-/// Makes part of what arguments point to slow.
+/// Makes a part of the memory that arguments point to slow.
 fn slow_arguments(life: &Life<'_>, random: &mut Random) {
     let (at, len) = life.program.values.slow_part();
     let Some(slow) = Slow::over(at, len) else {
@@ -157,7 +157,8 @@ fn inherited(life: &Life<'_>, random: &mut Random) {
             let mut own = random.split();
             let child = plain!(SYS_fork);
             if child == 0 {
-                // Where the kernel does not give them away this ends by a signal, or finds zeros.
+                // If the kernel does not let the child inherit them, this access ends by a signal,
+                // or finds zeros.
                 for _ in 0..32 {
                     scribble_entry(target, &mut own);
                     scribble_ctrl(target, &mut own);
@@ -173,7 +174,7 @@ fn inherited(life: &Life<'_>, random: &mut Random) {
     });
 }
 
-/// One more owner, in tables of its own, where descriptors may have another meaning.
+/// One more owner, with tables of its own, in which descriptors may refer to other files.
 fn apart(life: &Life<'_>, random: &mut Random) {
     let shared = [0, libc::CLONE_FILES, libc::CLONE_FS, libc::CLONE_SYSVSEM];
     let shared = shared[random.below(4) as usize];

@@ -31,11 +31,11 @@ impl Own {
         let offset = registered.mmap_offset;
         let base = sys::mmap(len, prot, libc::MAP_SHARED, fd, offset).ok()?;
         let target = Target::new(base, &registered);
-        // Otherwise others may write where they believe their buffers or their pages to be.
+        // Otherwise other threads may write to where they expect their buffers or pages.
         if program.values.manner.is_tidy() && !life.torn {
             if let Some((at, word)) = first_not_zero(target) {
-                // Unless the descriptor became another engine's between REGISTER and mmap, where
-                // the registration of that number is somebody else's.
+                // Unless the descriptor became that of another engine between REGISTER and mmap:
+                // there the registration of that number belongs to another thread.
                 if sys::ioctl(fd, abi::IOC_UNREGISTER, u64::from(registered.id)).is_ok() {
                     program.found(Finding::NotZero, [at as u64, word, 0]);
                 }
@@ -60,7 +60,7 @@ impl Own {
         self.target.ctrl_of(page)
     }
 
-    /// Looks for what the kernel must not have written, and unmaps.
+    /// Looks for words that the kernel must not have written, and unmaps.
     fn end(&mut self, life: &Life<'_>) {
         let program = life.program;
         if !self.mapped {
@@ -145,7 +145,7 @@ fn post(own: &Own, values: &Values, random: &mut Random) {
     }
 }
 
-/// Lets the kernel work, in one of the ways there are.
+/// Lets the kernel work, in any of the ways.
 fn drive(life: &Life<'_>, own: &Own, random: &mut Random) {
     match random.below(16) {
         0..=8 => random_wait(life.fd, own.id, random),
@@ -163,7 +163,7 @@ fn drive(life: &Life<'_>, own: &Own, random: &mut Random) {
     }
 }
 
-/// What an owner does all its life.
+/// The life of an owner.
 pub fn own(life: &Life<'_>, random: &mut Random) {
     let program = life.program;
     let publish = |target: Option<Target>| {
@@ -199,7 +199,7 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
         post(mine, &values, random);
         drive(life, mine, random);
         if random.below(256) == 0 {
-            // The thread ends while others work for it, and nobody tells the engine.
+            // The thread ends while others work for it, without unregistering.
             publish(None);
             return;
         }
@@ -207,7 +207,7 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
             program.count(life.fd, false);
         }
     }
-    // The scribblers let go of it first.
+    // The scribblers release it first.
     publish(None);
     if let Some(mut old) = own {
         old.end(life);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the programs of a run are like.
+//! The kinds of programs in a run.
 
 use super::program::{self, Program};
 use super::{memory, results, signals, tables};
@@ -20,25 +20,26 @@ pub enum Profile {
     Memory,
 }
 
-/// Entries that a run of [`Profile::Anything`] has to have, without a word from outside.
+/// The number of entries in a run of [`Profile::Anything`], unless the environment names another.
 const ENTRIES: u64 = 300_000;
 const ENTRIES_SLOW: u64 = 60_000;
 
-/// Lives that a run of another profile has to have.
+/// The number of lives in a run of another profile.
 const LIVES: u64 = 60;
 const LIVES_SLOW: u64 = 12;
 
-/// A longer run of the fuzzer has so many times more entries for each time more of such lives.
+/// In a longer run of the fuzzer the number of such lives grows more slowly than that of entries,
+/// by this factor.
 const SHARE: u64 = 8;
 
-/// When a run has had enough.
+/// The goal of a run.
 #[derive(Clone, Copy)]
 pub enum Goal {
     Entries(u64),
     Lives(u64),
 }
 
-/// What a program does all its life.
+/// The life of a program.
 pub type Live = fn(&Program<'_>, &mut Random);
 
 fn number_from(name: &str) -> Option<u64> {
@@ -56,7 +57,7 @@ impl Profile {
         }
     }
 
-    /// What the next life of a program is.
+    /// The kind of a program's next life.
     pub fn live(self, random: &mut Random) -> Live {
         match self {
             Profile::Anything => match random.below(32) {
@@ -73,7 +74,7 @@ impl Profile {
         }
     }
 
-    /// How long a run is.
+    /// The length of a run.
     pub fn goal(self) -> Goal {
         let slow = limits::slow_kernel();
         let usual = if slow { ENTRIES_SLOW } else { ENTRIES };

@@ -16,10 +16,10 @@ use crate::kit::abi::{self, Param, ParamArg};
 use crate::kit::engine::{self, try_open};
 use crate::kit::{Random, sys, trap};
 
-/// Descriptors that arguments choose from: those of the files below, and some that calls make.
+/// Descriptors to choose arguments from: those of the files below, and some that calls open.
 const FDS: u64 = 48;
 
-/// What the threads of a program share.
+/// Data that the threads of a program share.
 pub struct Program<'a> {
     cell: &'a Cell,
     key: u64,
@@ -29,24 +29,24 @@ pub struct Program<'a> {
     /// Of these, executed.
     closed_executed: AtomicU64,
     pub values: Values,
-    /// Its own file, to execute it again.
+    /// The program's own file, to execute it again.
     pub exe: RawFd,
 }
 
-/// What the threads of one life share.
+/// Data that the threads of one life share.
 pub struct Life<'a> {
     pub program: &'a Program<'a>,
     pub fd: RawFd,
-    /// The pages that others scribble in.
+    /// The pages that other threads scribble in.
     pub target: Mutex<Option<Target>>,
     pub over: AtomicBool,
     pub batches: u64,
-    /// Somebody takes the pages away: other memory may be where they were.
+    /// An attack takes the pages away: other memory may be at their address.
     pub torn: bool,
 }
 
 impl Life<'_> {
-    /// Works on the pages that others may spoil; they stay where they are meanwhile.
+    /// Works on the pages that other threads may spoil. Meanwhile they stay mapped.
     pub fn with_target(&self, work: impl FnOnce(Target)) {
         if let Ok(place) = self.target.lock() {
             if let Some(target) = *place {
@@ -68,7 +68,7 @@ impl Program<'_> {
         self.cell.write(&report, self.key);
     }
 
-    /// Reports what must not be; the first one counts.
+    /// Reports a finding. The first one counts.
     pub fn found(&self, what: Finding, [a, b, c]: [u64; 3]) {
         self.report(|report| {
             if report.finding[0] == 0 {
@@ -123,7 +123,7 @@ fn open_files() {
     }
 }
 
-/// Starts a thread of a life, where that is possible at all.
+/// Starts a thread of a life, if that is possible.
 fn start<'scope, 'a: 'scope>(
     scope: &'scope Scope<'scope, '_>,
     life: &'a Life<'a>,
@@ -156,7 +156,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
     };
     let fd = engine.fd();
     program.report(|report| report.engines += 1);
-    // As it is at first a loop takes 65,536 rounds.
+    // With the default, a loop takes 65,536 rounds.
     if random.below(16) != 0 {
         let mut rounds = ParamArg::new(Param::LoopMax, 1 + random.below(16));
         let _ = sys::ioctl_with(fd, abi::IOC_SET, &mut rounds);
@@ -195,7 +195,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
     program.count(fd, true);
 }
 
-/// Runs the program; it ends in one of many ways.
+/// Runs the program, which ends in one of many ways.
 pub fn run(profile: Profile, cell: &Cell, key: u64, mut random: Random, exe: RawFd) {
     let lives = 1 + random.below(8);
     let manner = Manner::new(&mut random);
@@ -217,7 +217,7 @@ pub fn run(profile: Profile, cell: &Cell, key: u64, mut random: Random, exe: Raw
         values,
         exe: exe_fd,
     };
-    // WAIT without a time limit may come from a posted call's mistake; this interrupts it.
+    // A posted call may by mistake make this thread WAIT without a time limit; this interrupts it.
     let every = [0i64, 20_000, 0, 20_000];
     for _ in 0..lives {
         plain!(SYS_setitimer, libc::ITIMER_REAL, every.as_ptr(), 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Programs whose calls return numbers that mean something within the kernel: `-ERESTART*` and
-//! their like. A plain call returns them as they are, so an entry has to as well, soon.
+//! Programs whose calls return numbers that have a meaning inside the kernel: `-ERESTART*` and
+//! their like. A plain call returns them unchanged, so an entry must do so too, and soon.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,10 @@ use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring};
 use crate::kit::{Random, signals, sys};
 
-/// How long none of these calls may take, on the slowest machine.
+/// Longer than any of these calls may take, on the slowest machine.
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// A call, and what it returns if it is made plainly.
+/// A call, and the result of the same plain call.
 struct Known {
     call: Call,
     result: i64,
@@ -36,7 +36,7 @@ fn owned_files() -> Vec<Owned> {
         if fd < 0 {
             break;
         }
-        // Where the machine has no such group there is nothing to ask for.
+        // If the machine has no such group, there is nothing to ask for.
         if plain!(SYS_fcntl, fd, libc::F_SETOWN, -group) == 0
             && plain!(SYS_fcntl, fd, libc::F_GETOWN) == i64::from(-group)
         {
@@ -90,7 +90,7 @@ fn known(memory: RawFd, owned: &[Owned], random: &mut Random) -> Known {
     Known { call, result }
 }
 
-/// Drives the entries in these slots to their end. False if it does not come.
+/// Drives the entries in these slots to their end. Returns false if they do not end.
 pub fn drive(ring: &Ring, slots: &[usize], limit: Duration) -> bool {
     let end = Instant::now() + limit;
     let mut kicked = false;
@@ -103,7 +103,7 @@ pub fn drive(ring: &Ring, slots: &[usize], limit: Duration) -> bool {
         }
         match ring.mode {
             Mode::Inline | Mode::Async => {
-                // Signals interrupt it, and what is not of these slots may be done already.
+                // Signals may interrupt WAIT, and results of other slots may satisfy it.
                 let _ = ring.wait_for(Policy::All, 0, Duration::from_millis(500));
             }
             Mode::Kick if !kicked => kicked = ring.kick().is_ok(),
@@ -113,7 +113,8 @@ pub fn drive(ring: &Ring, slots: &[usize], limit: Duration) -> bool {
     }
 }
 
-/// A call that does not end: does CANCEL help?
+/// Some call has not ended: cancels the calls and reports a finding, which depends on whether that
+/// helps.
 pub fn endless(program: &Program<'_>, ring: &Ring, slots: &[usize]) {
     let Some(&slot) = slots.iter().find(|&&slot| !ring.is_done(slot)) else {
         return;
@@ -143,7 +144,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
         program.report(|report| report.engines += 1);
         let noisy = random.below(4) == 0;
         if !noisy {
-            // No signal may excuse another result.
+            // No signal comes that could excuse another result.
             let never = [0i64; 4];
             plain!(SYS_setitimer, libc::ITIMER_REAL, never.as_ptr(), 0);
         }
@@ -174,7 +175,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
     plain!(SYS_close, memory);
 }
 
-/// Posts calls and compares. False after a finding.
+/// Posts calls and compares their results. Returns false after a finding.
 fn batch(
     program: &Program<'_>,
     ring: &mut Ring,
@@ -197,7 +198,7 @@ fn batch(
         let excused = noisy && done.result == -i64::from(libc::EINTR);
         if !excused && (done.result != known.result || done.reason != REASON_NONE) {
             let [nr, arg] = [u64::from(known.call.nr), known.call.args[1]];
-            // Without threads nothing is executed that the owner does not execute itself.
+            // Without threads, only calls that the owner itself executes are executed.
             if done.reason == abi::REASON_STARVED {
                 continue;
             }

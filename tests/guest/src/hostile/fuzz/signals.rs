@@ -24,7 +24,7 @@ fn mask() -> u64 {
         .fold(0, |mask, signal| mask | (1 << (signal - 1)))
 }
 
-/// What the threads of a life share.
+/// Data that the threads of a life share.
 struct Life {
     engine: Engine,
     /// A signalfd, an epoll that watches it, and the two ends of an empty pipe.
@@ -53,7 +53,7 @@ fn open_files() -> Option<[RawFd; 4]> {
     files.iter().all(|&fd| fd >= 0).then_some(files)
 }
 
-/// A timer that sends one of the signals; to this thread or to the process.
+/// A timer that sends one of the signals, to this thread or to the process.
 fn create_timer(random: &mut Random) -> Option<i32> {
     let signal = u64::from(TAKEN[random.below(4) as usize].unsigned_abs());
     let how = [
@@ -90,7 +90,7 @@ fn start_timer(timer: i32, random: &mut Random) {
 
 fn call(life: &Life, random: &mut Random) -> Call {
     let [taker, epoll, from, to] = life.files;
-    // Each writes where it likes; nobody reads it.
+    // Each call writes where it likes; no thread reads that.
     let buffer = life.buffer + random.below(BUFFER as u64 - 4096) as usize;
     let timer = life
         .timers
@@ -164,7 +164,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
         return;
     };
     program.report(|report| report.engines += 1);
-    // What timer_settime, nanosleep and signalfd read; calls may write to it meanwhile.
+    // The data that timer_settime, nanosleep and signalfd read. Calls may write to it meanwhile.
     memory::store(buffer, period(random));
     memory::store(buffer.wrapping_add(64), mask);
     if random.below(4) == 0 {

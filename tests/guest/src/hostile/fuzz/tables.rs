@@ -20,20 +20,20 @@ use crate::kit::{Random, clone, files, memory, process, scm, signals, sys};
 /// The name of a FIFO without a peer.
 const FIFO: &std::ffi::CStr = c"fifo";
 
-/// What the threads of a life share.
+/// Data that the threads of a life share.
 struct Life<'a> {
     program: &'a Program<'a>,
     /// The engine's number in every table.
     fd: RawFd,
     /// Threads that have registered, or have failed to.
     ready: AtomicU32,
-    /// The others have let go of the engine.
+    /// The other threads have let go of the engine.
     go: AtomicBool,
-    /// Threads that have come to their end.
+    /// Threads that have ended.
     ended: AtomicU32,
 }
 
-/// Waits for others, but not for ever: they may have been killed by what they did.
+/// Waits for the other threads, but not for ever: their own calls may have killed them.
 fn until(condition: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(5);
     while !condition() && Instant::now() < end {
@@ -89,7 +89,7 @@ fn stage(target: Target, slot: usize, call: &Call) {
     entry.status.store(abi::SUBMITTED, Ordering::Relaxed);
 }
 
-/// Posts one batch. What it takes away is often all that this thread has.
+/// Posts one batch, which often takes away everything that this thread has.
 fn post(fd: RawFd, target: Target, random: &mut Random) {
     let mut calls: Vec<Call> = Vec::new();
     if random.below(2) == 0 {
@@ -155,7 +155,7 @@ fn through_a_socket(fd: RawFd) {
     }
 }
 
-/// What a thread with a table of its own does.
+/// The life of a thread with a table of its own.
 fn user(life: &Life<'_>, random: &mut Random) {
     let fd = life.fd;
     let registered = engine::register(fd, 1).and_then(|registered| {
@@ -179,14 +179,14 @@ fn user(life: &Life<'_>, random: &mut Random) {
         post(fd, target, random);
         drive(fd, id, random);
     }
-    // Where an entry has unmapped it already, something else may be there now.
+    // If an entry has unmapped it already, something else may be there now.
     if random.below(2) == 0 {
         plain!(SYS_munmap, target.base, target.len());
     }
     plain!(SYS_close, fd);
 }
 
-/// Gives a thread tables of its own, from its birth or afterwards, and runs it.
+/// Runs a thread with tables of its own, which it gets at its creation or afterwards.
 fn apart(life: &Life<'_>, random: &mut Random) {
     if random.below(2) == 0 {
         let shared = match random.below(4) {
@@ -214,7 +214,8 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
     let fd = engine.into_fd().into_raw_fd();
     let mut rounds = ParamArg::new(Param::LoopMax, 1 + random.below(8));
     let _ = sys::ioctl_with(fd, abi::IOC_SET, &mut rounds);
-    // The first registration makes a syscall thread, which shares the table of whoever it is.
+    // The first registration creates a syscall thread, which shares the table of the registering
+    // thread.
     let own = (random.below(8) != 0).then(|| engine::register(fd, 1));
     let life = Life {
         program,
@@ -244,7 +245,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
         life.go.store(true, Ordering::Relaxed);
         let end = Instant::now() + Duration::from_secs(5);
         while life.ended.load(Ordering::Relaxed) < started {
-            // Whoever is in a call without an end comes out of it.
+            // Interrupts threads that are in an endless call.
             std::thread::sleep(Duration::from_millis(1 + random.below(8)));
             if Instant::now() > end || random.below(2) == 0 {
                 interrupt_all();

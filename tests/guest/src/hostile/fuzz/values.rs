@@ -4,7 +4,7 @@
 use crate::hostile::leaks::mark;
 use crate::kit::{Random, abi, memory, sys};
 
-/// Bytes that the arguments point to.
+/// The number of bytes that arguments point to.
 pub const ARENA: usize = 512 * 1024;
 /// Unmapped addresses on both sides of them.
 const GUARD: usize = 16 << 20;
@@ -12,8 +12,8 @@ const GUARD: usize = 16 << 20;
 /// Numbers with calls behind them: the table, and the part behind x32's.
 const NUMBERS: u64 = 470;
 
-/// Calls that end, stop or cripple the program that makes them; the gentle ones leave them out,
-/// to come further.
+/// Calls that end, stop or cripple the program that makes them. Gentle programs leave them out, to
+/// get further.
 const WILD: [i64; 24] = [
     libc::SYS_kill,
     libc::SYS_tkill,
@@ -41,7 +41,7 @@ const WILD: [i64; 24] = [
     libc::SYS_pkey_mprotect,
 ];
 
-/// Calls that reach far with the descriptors and addresses given here.
+/// Calls that do much with these descriptors and addresses.
 const FRUITFUL: [i64; 28] = [
     libc::SYS_read,
     libc::SYS_write,
@@ -87,18 +87,18 @@ const PATHS: [&[u8]; 8] = [
 /// How one program behaves.
 #[derive(Clone, Copy)]
 pub struct Manner {
-    /// Makes calls that may end it.
+    /// The program makes calls that may end it.
     pub wild: bool,
-    /// Uses syscall pages as buffers of its calls, so that anything may be in them.
+    /// The program uses syscall pages as buffers of its calls, so that anything may be in them.
     pub muddled: bool,
-    /// Asks for calls that sleep long.
+    /// The program makes calls that sleep for long.
     pub sleepy: bool,
 }
 
 impl Manner {
-    /// Does only the kernel, besides the program's own threads, write to its syscall pages? Only
-    /// then what is found there says something. Wild calls make holes into which pages and
-    /// buffers of others fall.
+    /// Returns true if only the kernel and the program's own threads write to its syscall pages:
+    /// otherwise a word found there proves nothing. Wild calls make holes, into which pages and
+    /// buffers of other threads fall.
     pub fn is_tidy(self) -> bool {
         !self.wild && !self.muddled
     }
@@ -114,7 +114,7 @@ impl Manner {
     }
 }
 
-/// What arguments can be made from.
+/// Values from which arguments are made.
 #[derive(Clone, Copy)]
 pub struct Values {
     pub manner: Manner,
@@ -171,7 +171,7 @@ impl Values {
         }
     }
 
-    /// The part that may be made slow: nothing that programs read themselves.
+    /// The part that may be made slow. Programs themselves do not read it.
     pub fn slow_part(&self) -> (usize, usize) {
         const LEN: usize = 64 * 1024;
         (self.arena + ARENA - LEN, LEN)
@@ -235,7 +235,7 @@ impl Values {
         }
     }
 
-    /// Makes a call's arguments such that it does not keep a thread for long, mostly.
+    /// Adapts a call's arguments so that the call mostly does not keep a thread for long.
     pub fn soften(&self, nr: u16, args: &mut [u64; 6]) {
         if !self.manner.wild {
             match i64::from(nr) {
