@@ -104,7 +104,9 @@ class Progress:
         self.results += 1
         self.tell()
         took = time.monotonic() - self.since
-        used = f"{self.cpu() - self.cpu_since:6.1f} s of CPU time" if self.cpu else ""
+        # The last test may end together with the machine.
+        cpu = max(self.cpu() - self.cpu_since, 0.0) if self.cpu else 0.0
+        used = f"{cpu:6.1f} s of CPU time" if self.cpu else ""
         print(f"  {status:7} {match[2]:40} {took:6.1f} s  {used}  {self.reason}".rstrip(), file=self.out)
         if status == "FAILED":
             for diag in self.diag[-20:]:
