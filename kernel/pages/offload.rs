@@ -225,13 +225,36 @@ impl Pages {
         Some((page, bits, inner.waiting.any(pool)))
     }
 
-    /// Fails all entries that wait for a thread of `pool`, which will have none: EAGAIN, reason
+    /// Of `bits`, which wait for a thread: the entries that their owner can execute after all. The
+    /// rest of a chain is one or the other.
+    fn left_by_owner(&self, page: u32, bits: u64) -> u64 {
+        let mut left = 0;
+        if self.owner.is_exiting() {
+            return left;
+        }
+        for index in Bits(bits) {
+            let before = 1 << index >> 1;
+            let follows = bits & before != 0 && self.area.entry(page, index - 1).head().is_linked();
+            if self.is_owners(page, index) && (!follows || left & before != 0) {
+                left |= 1 << index;
+            }
+        }
+        left
+    }
+
+    /// Ends the wait of all entries that wait for a thread of `pool`, which will have none. Entries
+    /// that their owner has left to threads by chance go back to it, the others fail: EAGAIN, reason
     /// STARVED.
     pub(crate) fn fail_starved(&self, pool: u8) {
         for _ in 0..self.len() {
             let Some((page, bits, _)) = self.take_offloaded(pool) else {
                 break;
             };
+            let left = self.left_by_owner(page, bits);
+            if left != 0 {
+                self.give_back(page, left);
+            }
+            let bits = bits & !left;
             for index in Bits(bits) {
                 self.area.entry(page, index).put_result(
                     EAGAIN.to_errno().into(),

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::returned::Fifo;
 use crate::check::Check;
-use crate::kit::abi::{Policy, REASON_NONE};
+use crate::kit::abi::{Param, Policy, REASON_NONE};
 use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::ring::{Ring, check_done, linked};
-use crate::kit::{patience, process, sys, until};
+use crate::kit::{patience, process, rounds, sys, until};
 
 tests! { "blocking":
     slow_files => "after a call with a path that has slept for long, the next one does not hold up WAIT";
+    slow_files_starved => "if no thread can make such calls, their owner makes them";
     slow_files_over => "a second later such calls are made by their owner again";
 }
 
@@ -93,6 +95,30 @@ fn slow_files() -> Check {
         })
         .map_err(|failure| failure.within(format_args!("chain {chain}")))?;
     }
+    Ok(())
+}
+
+fn slow_files_starved() -> Check {
+    let engine = Engine::open()?;
+    engine.set(Param::MaxThreads, 1)?;
+    let (from, to) = pipe()?;
+    let reads = BlockedReads::new(&from, 1);
+    let mut busy = engine.ring(1)?;
+    let blocked = busy.post_blocked(&reads.calls())?;
+    engine.until_pool(0, "the only thread blocked", |pool| pool.blocked == 1)?;
+    let mut ring = engine.ring(1)?;
+    for _ in 0..rounds(3) {
+        sleep_long(&mut ring)?;
+        let access = call!(SYS_access, c"/".as_ptr(), libc::F_OK);
+        let slots = ring.post_all(&[access, linked(access), access, call!(SYS_getpid)]);
+        let dones = ring.finish(&slots)?;
+        for done in &dones[..3] {
+            check_done("access", *done, 0, REASON_NONE)?;
+        }
+        check_done("getpid", dones[3], std::process::id().into(), REASON_NONE)?;
+    }
+    reads.release(&to)?;
+    busy.finish(&blocked)?;
     Ok(())
 }
 
