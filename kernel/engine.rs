@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// Drops the lists of threads that do not poll any more.
-    fn forget_known(&self) {
+    pub(super) fn forget_known(&self) {
         let polled = self.pools.first().polled_cpus();
         for (cpu, known) in self.known.iter().enumerate() {
             if polled & (1 << cpu) == 0 && !known.is_empty() {

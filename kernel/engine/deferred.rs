@@ -4,7 +4,10 @@
 //! over registrations, when no poller is left or when no thread can execute the queued entries.
 
 use super::Engine;
-use crate::{pool::Pool, sys::deferred::Later};
+use crate::{
+    pool::Pool,
+    sys::{deferred::Later, process},
+};
 
 /// How long a pool may be starved before its queued entries fail with STARVED. Calls that sleep on
 /// a disk have ended by then. An owner in WAIT does not wait so long before it fails its entries.
@@ -12,11 +15,16 @@ const GRACE_MS: u32 = 100;
 
 const NS_PER_MS: u64 = 1_000_000;
 
+/// How many registrations' entries fail between two looks at all threads of their pool.
+const LOOK_EVERY: u32 = 32;
+
 impl Later for Engine {
     fn later(&self) -> Option<u32> {
         if self.pools.first().lost_poller() {
             self.poll_no_more();
         }
+        // Lists of pollers that have blocked, and whose CPU nobody polls.
+        self.forget_known();
         let mut starved = false;
         for pool in self.pools.iter() {
             if let Some(ns) = pool.starved_for() {
@@ -34,11 +42,12 @@ impl Engine {
         let grace = u64::from(GRACE_MS) * NS_PER_MS;
         if ns >= grace && pool.is_stuck() {
             // Also if no owner is in WAIT: otherwise these entries would never get a result.
-            for _ in 0..pool.counters().now.queued {
-                // A blocked thread may have been woken meanwhile.
-                if !pool.is_stuck() {
+            for round in 0..pool.counters().now.queued {
+                // A blocked thread may have been woken meanwhile. That is a look at all threads.
+                if round % LOOK_EVERY == LOOK_EVERY - 1 && !pool.is_stuck() {
                     break;
                 }
+                process::resched_and_check_signal();
                 if let Some(pages) = pool.dequeue_starved() {
                     if pages.attend() {
                         let pools = pages.offload_unattended(self.pools.set());

@@ -99,7 +99,7 @@ unsigned int flexsc_this_cpu(void)
 /* How many of the CPUs that the current task may use are online. */
 unsigned int flexsc_usable_cpus(void)
 {
-	return cpumask_weight_and(current->cpus_ptr, cpu_online_mask);
+	return cpumask_weight_and(&syscall_caller()->cpus_mask, cpu_online_mask);
 }
 
 /* Which of CPU 0 to 63 are in use and in the current task's cpuset. */
@@ -119,7 +119,7 @@ u64 flexsc_allowed_cpus(void)
 
 int flexsc_nice(void)
 {
-	return task_nice(current);
+	return task_nice(syscall_caller());
 }
 
 /* As the kernel's can_nice(). */
@@ -148,13 +148,20 @@ void flexsc_renice(int nice, bool privileged)
 		set_user_nice(current, nice);
 }
 
-/* A copy of the current task's CPU mask, to be freed with free_cpus. */
+/*
+ * A copy of the CPU mask of the task whose call this is, which may be a posted
+ * one; to be freed with free_cpus.
+ */
 struct cpumask *flexsc_own_cpus(void)
 {
 	struct cpumask *mask = kmalloc(cpumask_size(), GFP_KERNEL_ACCOUNT);
+	struct task_struct *caller = syscall_caller();
 
-	if (mask)
-		cpumask_copy(mask, current->cpus_ptr);
+	if (mask) {
+		raw_spin_lock_irq(&caller->pi_lock);
+		cpumask_copy(mask, &caller->cpus_mask);
+		raw_spin_unlock_irq(&caller->pi_lock);
+	}
 	return mask;
 }
 

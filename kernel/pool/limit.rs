@@ -50,10 +50,10 @@ impl Pool {
         if !vacant {
             self.wake_one(&mut inner);
         } else if !inner.wake_idle() && inner.counts.starting == 0 {
-            // Nobody takes the CPU over; but another poller may be there, or be made.
-            if !inner.rouse_poller(self.polled.wanted()) {
-                self.trigger.pull();
-            }
+            // Nobody takes the CPU over; but another poller may be there, or be made. The kworker
+            // drops the list of the one that blocks.
+            inner.rouse_poller(self.polled.wanted());
+            self.trigger.pull();
         }
         self.notice(&mut inner);
     }

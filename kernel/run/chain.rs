@@ -236,6 +236,7 @@ impl Batch<'_> {
     fn hold(&self, chain: &Chain, next: u32) {
         let executed = span(chain.first, chain.last) & !span(next, chain.last);
         self.entries.give_up(executed);
+        self.results.forget_refused(executed);
         self.pages.hold(self.page.get(), executed);
     }
 

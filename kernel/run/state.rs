@@ -133,6 +133,11 @@ impl Results {
         }
     }
 
+    /// Others publish these.
+    pub(super) fn forget_refused(&self, bits: u64) {
+        self.refused.set(self.refused.get() & !bits);
+    }
+
     #[cold]
     fn take_some_refused(&self, refused: u64, finished: u64) -> u32 {
         self.refused.set(refused & !finished);

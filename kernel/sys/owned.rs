@@ -168,7 +168,9 @@ impl<T, D> OwnedTable<T, D> {
 impl<T, D> Drop for OwnedTable<T, D> {
     fn drop(&mut self) {
         for slot in &self.slots {
-            drop(Self::take_locked(slot, &mut self.lock.lock()));
+            let item = Self::take_locked(slot, &mut self.lock.lock());
+            // Not with the lock held.
+            drop(item);
         }
     }
 }
