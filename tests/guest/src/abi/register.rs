@@ -149,7 +149,7 @@ fn register_size() -> Check {
 
 fn register_version() -> Check {
     let engine = Engine::open()?;
-    for version in [0, 1, 3, 0x100, u32::MAX] {
+    for version in [0, 1, 2, abi::VERSION + 1, 0x100, u32::MAX] {
         bad_register(
             &engine,
             &format!("version {version}"),

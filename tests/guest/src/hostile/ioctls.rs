@@ -79,7 +79,8 @@ pub fn random_param(fd: RawFd, random: &mut Random) {
     if arg.param >= Param::PoolCpus as u32 {
         arg.pool = random.below(20) as u32;
     }
-    let mut cpus = [0u8; 64];
+    // GET writes as many bytes as it is told, up to these.
+    let mut cpus = vec![0u8; 8192];
     if [Param::PollCpus, Param::PolledCpus, Param::PoolCpus]
         .map(|p| p as u32)
         .contains(&arg.param)
