@@ -50,8 +50,9 @@ fn until_all(engine: &Engine, what: &str, good: impl Fn(i32) -> bool) -> Check {
 }
 
 fn made_by_set() -> Check {
+    let mine = cpu::allowed(sys::gettid()).unwrap_or(1) as i64;
     let params = [
-        (Param::PoolCpus, 0),
+        (Param::PoolCpus, mine),
         (Param::PoolConcurrency, 1),
         (Param::PoolNice, 3),
     ];
