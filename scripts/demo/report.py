@@ -27,7 +27,8 @@ MIN_GONE = 0.99
 # The calls the program makes; all others are traps of its start and end.
 NUMBERS = {
     "read": 0, "write": 1, "lseek": 8, "pread64": 17, "pwrite64": 18, "close": 3, "ftruncate": 77,
-    "fchmod": 91, "fchown": 93, "fsetxattr": 190, "fgetxattr": 193, "flistxattr": 196,
+    "fchmod": 91, "fchown": 93, "lsetxattr": 189, "fsetxattr": 190, "lgetxattr": 192,
+    "fgetxattr": 193, "llistxattr": 195, "flistxattr": 196, "lremovexattr": 198,
     "fremovexattr": 199, "getdents64": 217, "openat": 257, "mkdirat": 258, "mknodat": 259,
     "fchownat": 260, "unlinkat": 263, "linkat": 265, "symlinkat": 266, "readlinkat": 267,
     "utimensat": 280, "renameat2": 316, "statx": 332, "openat2": 437, "faccessat2": 439,
@@ -133,6 +134,9 @@ def check_flexsc(run: Counted) -> None:
     own = {NUMBERS[key[6:]]: int(value) for key, value in run.report.items()
            if key.startswith("calls_") and key[6:] in NUMBERS}
     own[NUMBERS["write"]] += run.figure("calls_progress")
+    for key in run.report:
+        if key.startswith("calls_") and key[6:] not in NUMBERS and key != "calls_progress":
+            raise Mismatch(f"the program counts {key[6:]}, whose number is not known here")
     if sum(own.values()) != run.calls:
         raise Mismatch(f"the program made {run.calls} calls, by its own list {sum(own.values())}")
     if plain := run.figure("fallbacks"):
