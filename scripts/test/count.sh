@@ -59,6 +59,15 @@ explain() {
 	printf '    | log: %s\n' "$1"
 }
 
+# remember NAME TEXT: finish repeats the beginning of TEXT, because a reader of the last lines of a long
+# run has to see what failed.
+remember() {
+	{
+		printf '    %s:\n' "$1"
+		printf '%s\n' "$2" | head -n 6 | cut -c 1-150
+	} | one_write >>"$logs/failed"
+}
+
 # new_part NAME: sets $log.
 new_part() {
 	part_number=$((part_number + 1))
@@ -143,6 +152,7 @@ part() {
 			explain "$log"
 		fi
 	} | one_write
+	((f == 0)) || remember "$name" "$(explain "$log" | head -n -1)"
 }
 
 # Writes all at once, so that the output of lanes is not mixed line by line.
@@ -192,6 +202,7 @@ join_lanes() {
 		if ! read -r p f s 2>/dev/null <"$logs/$name.lane"; then
 			p=0 f=1 s=0
 			printf '%-36s          ended early\n' "$name"
+			remember "$name" '    | ended early'
 		fi
 		rm -f "$logs/$name.lane"
 		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
@@ -207,6 +218,7 @@ part_if() {
 	failed=$((failed + 1))
 	part_result=failed
 	printf '%-36s %5d s  %s\n' "$2" 0 "not run: a part that it needs has failed"
+	remember "$2" '    | not run: a part that it needs has failed'
 }
 
 # skip NAME REASON
@@ -220,8 +232,9 @@ sums() {
 	(($3 == 0)) || printf ', %d skipped' "$3"
 }
 
-# finish: the last line, and the exit code.
+# finish: what has failed, the last line, and the exit code.
 finish() {
+	[[ ! -s $logs/failed ]] || { printf '\nfailed:\n'; head -n 40 "$logs/failed"; }
 	printf '\nlogs in %s, %d s, %d s of CPU time\n%s\n' "$logs" $((SECONDS - begun)) \
 		"$(awk '{ s += $3 } END { print s + 0 }' "$logs/times")" "$(sums $passed $failed $skipped)"
 	((failed == 0 && passed > 0)) || exit 1

@@ -93,6 +93,8 @@ parts 'a part whose program failed' 1 '1 passed, 2 failed' \
 parts 'a part that needs another' 1 '0 passed, 2 failed' "part a one false; part_if \"\$part_result\" b one true"
 parts 'a lane that dies' 1 '1 passed, 1 failed' \
 	"f() { part b one true; kill -KILL \$BASHPID; }; lane l f; part a one true; join_lanes"
+parts 'what failed is said again at the end' 1 '    a b:' \
+	"f() { echo FAILED c: why; false; }; part 'a b' one f"
 parts 'no part at all' 1 '0 passed, 0 failed' :
 
 # objects NAME CODE COUNTS: what scripts/test/objects.sh says of a kernel with these counts.
