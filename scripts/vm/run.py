@@ -128,6 +128,7 @@ class Machine:
         self.exit_code: int | None = None
         self.exit_at = 0.0
         self.panic_at = 0.0
+        self.last_line = ""  # of the console
         self.limit: tuple[str, str] | None = None
         self.slow = 1.0  # how many times as slow as the machine that the limits are for
         self.boot_seconds = 0.0
@@ -180,6 +181,7 @@ class Machine:
             elif (match := re.fullmatch(r"exit (\d+)", line)):
                 self.exit_code, self.exit_at = int(match[1]), time.monotonic()
         for line in self.console.lines():
+            self.last_line = line.strip() or self.last_line
             if rules.PANIC.match(rules.TIMESTAMP.sub("", line)):
                 self.panic_at = time.monotonic()
 
@@ -197,7 +199,8 @@ class Machine:
                 (args.boot_limit, args.host_slow), (args.test_limit, self.slow),
                 (args.grace, self.slow), (args.total_limit, max(self.slow, args.host_slow))))
         if not self.ready and now - start > boot:
-            self.limit = ("boot", f"limit for the boot of {boot} s hit")
+            said = f"after '{self.last_line}'" if self.last_line else "and the console is empty"
+            self.limit = ("boot", f"limit for the boot of {boot} s hit, {said}")
         elif test and now - self.progress.since > each + grace:
             self.limit = (test, f"the machine hangs: limit per test of {each} s and {grace} s more hit")
         elif now - start > total:
