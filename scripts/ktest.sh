@@ -38,7 +38,7 @@ usage() {
 	  --no-build        use the kernel and the programs as they are
 	  --help            print this text
 	Time limits in seconds (longer with debug and kcsan):
-	  --boot-limit N    from the start to the first program (60)
+	  --boot-limit N    from the start to the first program (120)
 	  --limit N         each test (60)
 	  --total-limit N   everything (900)
 	What goes in and out:
@@ -169,7 +169,7 @@ fi
 
 case $config in
 *debug* | *kcsan*) : "${mem:=2G}" "${boot_limit:=240}" "${test_limit:=180}" "${total_limit:=2400}" ;;
-*) : "${mem:=1G}" "${boot_limit:=60}" "${test_limit:=60}" "${total_limit:=900}" ;;
+*) : "${mem:=1G}" "${boot_limit:=120}" "${test_limit:=60}" "${total_limit:=900}" ;;
 esac
 # The kernel passes words of its command line that it does not know to init, as environment.
 [[ -z $icount ]] || smp=1 append+=' FLEXSC_TEST_CLOCK=instructions'

@@ -260,7 +260,7 @@ def main() -> int:
     ap.add_argument("--may-skip", type=int, metavar="CPUS",
                     help="fail tests that skip themselves unless tests/guest-init/skips allows it for --config "
                          "with this number of processors")
-    ap.add_argument("--boot-limit", type=float, default=60)
+    ap.add_argument("--boot-limit", type=float, default=120)
     ap.add_argument("--test-limit", type=float, default=60)
     ap.add_argument("--total-limit", type=float, default=900)
     ap.add_argument("--grace", type=float, default=GRACE)
@@ -282,10 +282,16 @@ def main() -> int:
     machine.run(args.command)
     console = text(args.work / "console.log")
     failed_before = "\nnot ok " in text(args.work / "out").replace("\r", "")
+    again = None
     if args.emulated and not failed_before and rules.is_stale_breakpoint(console):
-        print("The emulator stopped at a breakpoint that is not in memory (a bug of QEMU before "
-              "8.1); running it again.", file=sys.stderr, flush=True)
-        (args.work / "console.log").rename(args.work / "console.stale.log")
+        again = ("stale", "The emulator stopped at a breakpoint that is not in memory (a bug of QEMU before "
+                          "8.1); running it again.")
+    elif args.emulated and machine.limit and machine.limit[0] == "boot" and not rules.read_console(console).faults:
+        # No test has begun and the kernel log shows no fault.
+        again = ("silent", f"note: the emulated machine did not boot ({machine.limit[1]}); running it again.")
+    if again:
+        print(again[1], file=sys.stderr, flush=True)
+        (args.work / "console.log").rename(args.work / f"console.{again[0]}.log")
         for name in ("out", "control", "files.tar"):
             (args.work / name).unlink(missing_ok=True)
         machine = Machine(args)

@@ -26,13 +26,17 @@ trap 'rm -rf "$KTEST_WORK"' EXIT
 passed=0 failed=0 case='' output='' code=0 begun=0 bad=''
 
 # start NAME ARGUMENT...: one run of ktest.sh; its output and exit code are kept.  With slow=1
-# before it: on an emulated machine that stands still for four fifths of the time.
+# before it: on an emulated machine that stands still for four fifths of the time.  With stuck=N: with an
+# emulator whose first N machines do not start.
 start() {
-	local accel=${slow:+tcg}
+	local accel=${slow:+tcg}${stuck:+tcg} with=''
+	[[ -z ${slow:-} ]] || with=$here/slow:
+	[[ -z ${stuck:-} ]] || with=$here/stuck:
+	rm -f "$KTEST_WORK/starts"
 	case=$1 begun=$SECONDS bad=''
 	shift
 	set +e
-	output=$(PATH=${slow:+$here/slow:}$PATH FLEXSC_ACCEL=${accel:-${FLEXSC_ACCEL:-}} "$ROOT/scripts/ktest.sh" --no-build --no-module --kernel "$kernel" \
+	output=$(STUCK_COUNT=$KTEST_WORK/starts STUCK=${stuck:-0} PATH=$with$PATH FLEXSC_ACCEL=${accel:-${FLEXSC_ACCEL:-}} "$ROOT/scripts/ktest.sh" --no-build --no-module --kernel "$kernel" \
 		--bin "$here/planted.sh" "$@" 2>"$KTEST_WORK/stderr")
 	code=$?
 	set -e
@@ -184,6 +188,18 @@ finish
 start 'no boot' --boot-limit 5 --append 'panic=0 rdinit=/nonexistent root=/dev/none'
 says "FAILED boot: limit for the boot of [0-9]+ s hit, (after '.*'|and the console is empty)"
 says 'FAILED vm: no KTAP plan; no end marker; no exit code'
+ends 1
+finish
+
+stuck=1 start 'no boot at first' --boot-limit 15 -k good_one
+says '1 passed, 0 failed'
+errs "note: the emulated machine did not boot \\(limit for the boot of [0-9]+ s hit, and the console is empty\\);.*"
+ends 0
+finish
+
+stuck=2 start 'no boot twice' --boot-limit 3 -k good_one
+says 'FAILED boot: limit for the boot of [0-9]+ s hit, and the console is empty'
+says '0 passed, 2 failed'
 ends 1
 finish
 
