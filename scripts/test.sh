@@ -156,7 +156,7 @@ do_guest() {
 }
 
 # Tests that depend on the number of processors.  All tests run with two.
-several='spin. specialise. pools.gate blocking.one chains.loop cancel.running ends.cpu_unplug soak.'
+several='poller. specialise. pools.limit blocking.one chains.loop cancel.running ends.cpu_unplug soak.'
 
 # One processor with a clock that counts instructions: only here can a test demand that everything
 # ends within 100 ms, because other work of the host does not count.

@@ -10,28 +10,28 @@ use crate::check::Check;
 use crate::kit::abi::{ENTRY_LOOP, MAX_ROUNDS, PAGE_ENTRIES, Param, Policy};
 use crate::kit::engine::Engine;
 use crate::kit::files::{memory_file, write_all};
-use crate::kit::limits::{self, need_two_cpus, spin_cpu};
+use crate::kit::limits::{self, need_two_cpus, poller_cpu};
 use crate::kit::ring::{Call, Ring};
 use crate::kit::{patience, rounds, speed, sys, until};
 
 tests! { "fair":
-    loop_on_core => "a loop that a poller takes from the queue strands no entry of other pages";
+    loop_on_poller => "a loop that a poller takes from the queue strands no entry of other pages";
     order_of_queue => "an entry comes before the pages that another registration posted behind its first";
-    order_for_core => "a poller looks at the doorbells after each page of the queue";
+    order_for_poller => "a poller looks at the doorbells after each page of the queue";
     refilled => "a registration that is always filled again does not hold up another one's entries";
-    refilled_for_core => "its entries in the queue do not hold up a poller's doorbells either";
+    refilled_for_poller => "its entries in the queue do not hold up a poller's doorbells either";
     pages_by_turns => "a page that is always filled again does not hold up the other pages";
     loop_gives_way => "an endless loop lets others have the only active thread of its pool";
 }
 
-fn loop_on_core() -> Check {
+fn loop_on_poller() -> Check {
     need_two_cpus()?;
     for _ in 0..rounds(5) {
         let engine = Engine::open()?;
         engine.set(Param::IdleNs, 0)?;
         engine.set(Param::LoopMax, 2000)?;
         let mut ring = engine.ring(3)?;
-        engine.set(Param::PollCpus, 1 << spin_cpu())?;
+        engine.set(Param::PollCpus, 1 << poller_cpu())?;
         engine.until_stats("a poller that sleeps", |s| s.poller_sleeps != 0)?;
         until("NEED_WAKEUP", || ring.needs_kick())?;
         ring.post_at(0, &flagged(call!(SYS_getppid), ENTRY_LOOP));
@@ -69,7 +69,7 @@ fn refill(engine: &Engine, pool: u8, stop: &AtomicBool, tell: fn(&Ring) -> Check
     let mut page = 0;
     while !stop.load(Ordering::Relaxed) {
         let slots: Vec<usize> = std::mem::take(&mut posted[page]);
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
         for slot in slots {
             check_ret!("getrandom", ring.reap(slot).result, 4000);
         }
@@ -78,7 +78,7 @@ fn refill(engine: &Engine, pool: u8, stop: &AtomicBool, tell: fn(&Ring) -> Check
         page = (page + 1) % REFILLED;
     }
     for slots in posted {
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
     }
     Ok(())
 }
@@ -154,8 +154,8 @@ fn order_of(
     let over = slots.chunks(PAGE_ENTRIES);
     let over = over.filter(|page| page.iter().all(|&slot| many.is_done(slot)));
     let over = over.count() as u64;
-    one.spin_until_done(&[slot])?;
-    many.spin_until_done(&slots)?;
+    one.poll_until_done(&[slot])?;
+    many.poll_until_done(&slots)?;
     check_ret!("read", one.reap(slot).result, 8);
     for ring in [one, many] {
         let id = ring.id;
@@ -194,13 +194,13 @@ fn order_of_queue() -> Check {
     check_order(|| order_of(&engine, in_pool, in_pool, [Ring::kicked; 2]))
 }
 
-fn order_for_core() -> Check {
+fn order_for_poller() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
     engine.set_pool(0, Param::PoolConcurrency, 1)?;
     let ring = engine.ring(1)?;
-    engine.set(Param::PollCpus, 1 << spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << poller_cpu())?;
     until("a poller that is awake", || !ring.needs_kick())?;
     // WAIT offloads what the poller would otherwise find at the doorbells, as it finds the entry.
     let offload = |ring: &Ring| {
@@ -227,12 +227,12 @@ fn refilled() -> Check {
     })
 }
 
-fn refilled_for_core() -> Check {
+fn refilled_for_poller() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
     let mut ring = engine.ring(1)?;
-    engine.set(Param::PollCpus, 1 << spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << poller_cpu())?;
     until("a poller that is awake", || !ring.needs_kick())?;
     // WAIT offloads what the poller would otherwise find at the doorbells.
     let offload = |ring: &Ring| {
@@ -271,7 +271,7 @@ fn pages_by_turns() -> Check {
     let mut refills = 0;
     for page in [0, 1].into_iter().cycle() {
         let slots: Vec<usize> = (page * PAGE_ENTRIES..(page + 1) * PAGE_ENTRIES).collect();
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
         for slot in slots {
             ring.reap(slot);
         }
@@ -291,7 +291,7 @@ fn wait_for_loop() -> Check<Duration> {
     let engine = Engine::open()?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
     // A thread that is alone on its CPU is never told to reschedule.
-    engine.set_pool(1, Param::PoolCpus, 1 << spin_cpu())?;
+    engine.set_pool(1, Param::PoolCpus, 1 << poller_cpu())?;
     engine.set(Param::LoopMax, MAX_ROUNDS)?;
     let mut looping = engine.ring(1)?;
     let mut ring = engine.ring(1)?;
@@ -301,19 +301,19 @@ fn wait_for_loop() -> Check<Duration> {
     let begin = Instant::now();
     let slot = ring.post(call!(SYS_getpid).in_pool(1));
     ring.kicked()?;
-    ring.spin_until_done(&[slot])?;
+    ring.poll_until_done(&[slot])?;
     let took = begin.elapsed();
     check_ret!("getpid", ring.reap(slot).result, std::process::id());
     check!(!looping.is_done(endless), "the loop has ended");
     ok!("CANCEL", looping.cancel(endless));
-    looping.spin_until_done(&[endless])?;
+    looping.poll_until_done(&[endless])?;
     check!(engine.stats()?.loop_rounds > 0, "there were no rounds");
     Ok(took)
 }
 
 fn loop_gives_way() -> Check {
     need_two_cpus()?;
-    ok!("sched_setaffinity", sys::pin(1 - spin_cpu()));
+    ok!("sched_setaffinity", sys::pin(1 - poller_cpu()));
     const TIMES: u32 = 11;
     let mut sum = Duration::ZERO;
     for _ in 0..TIMES {

@@ -11,7 +11,7 @@ use crate::check::{Check, skip};
 use crate::kit::abi::{ENTRY_LOOP, MAX_IDLE_NS, MAX_ROUNDS, Param};
 use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
-use crate::kit::limits::{need_root, need_two_cpus, spin_cpu};
+use crate::kit::limits::{need_root, need_two_cpus, poller_cpu};
 use crate::kit::ring::Ring;
 use crate::kit::{patience, signals, speed, until};
 
@@ -30,7 +30,7 @@ fn polling() -> Check<(Engine, Ring)> {
     engine.set(Param::IdleNs, MAX_IDLE_NS)?;
     engine.set(Param::LoopMax, MAX_ROUNDS)?;
     let ring = engine.ring(1)?;
-    engine.set(Param::PollCpus, 1 << spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << poller_cpu())?;
     until("a poller that is awake", || !ring.needs_kick())?;
     Ok((engine, ring))
 }
@@ -104,7 +104,7 @@ fn tracers_detach() -> Check {
     let took = begin.elapsed();
     let is_running = !ring.is_done(endless) && !ring.needs_kick();
     ok!("CANCEL", ring.cancel(endless));
-    ring.spin_until_done(&[endless])?;
+    ring.poll_until_done(&[endless])?;
     drop(ring);
     drop(engine);
     let _ = tracer.join();
@@ -191,7 +191,7 @@ fn profiled_in_loop() -> Check {
         let profiled = profile();
         check!(!ring.is_done(endless), "the loop has ended");
         ok!("CANCEL", ring.cancel(endless));
-        ring.spin_until_done(&[endless])?;
+        ring.poll_until_done(&[endless])?;
         profiled
     })
 }

@@ -13,7 +13,7 @@ use flexsc::{Call, Completion, CpuSet, Engine, Error, Pages, Param, Reason, Slot
 use crate::check::Check;
 use crate::kit::child::in_child;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{NOBODY, drop_rights, many, need_root, set_limit, spin_cpu};
+use crate::kit::limits::{NOBODY, drop_rights, many, need_root, poller_cpu, set_limit};
 use crate::kit::{patience, process, rounds, seccomp, sys, until};
 
 tests! { "library":
@@ -117,7 +117,7 @@ fn poll_only() -> Check {
     let engine = open()?;
     let mut pages = register(&engine, 1)?;
     ok!("set", engine.set(Param::IdleNs, 5_000_000_000));
-    let cpus = CpuSet::from_iter([spin_cpu() as u16]);
+    let cpus = CpuSet::from_iter([poller_cpu() as u16]);
     ok!("set", engine.set_poll_cpus(&cpus));
     check_eq!("POLL_CPUS", engine.poll_cpus(), Ok(cpus.clone()));
     check_eq!("POLLED_CPUS", engine.polled_cpus(), Ok(cpus));

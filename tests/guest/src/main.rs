@@ -28,10 +28,10 @@ mod life;
 mod module;
 mod notify;
 mod notify_own;
+mod poller;
 mod pools;
 mod soak;
 mod specialise;
-mod spin;
 mod starving;
 mod supervise;
 mod tools;
@@ -80,9 +80,9 @@ const GROUPS: &[&[registry::Test]] = &[
     chains::orders::TESTS,
     pools::settings::TESTS,
     pools::work::TESTS,
-    pools::gate::TESTS,
+    pools::limit::TESTS,
     pools::watch::TESTS,
-    spin::TESTS,
+    poller::TESTS,
     specialise::TESTS,
     fair::TESTS,
     starving::TESTS,

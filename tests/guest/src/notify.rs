@@ -75,7 +75,7 @@ fn poll_levels() -> Check {
 
 /// Ensures that posted calls are executed without the owner.
 fn start(ring: &Ring) -> Check {
-    if ring.mode != Mode::Spin || ring.needs_kick() {
+    if ring.mode != Mode::Poller || ring.needs_kick() {
         ring.kicked()?;
     }
     Ok(())
@@ -93,7 +93,7 @@ fn poll_wakes() -> Check {
                 events(engine.fd(), patience())
             })?;
             check_eq!("events of results", seen, libc::POLLIN);
-            ring.spin_until_done(&slots)?;
+            ring.poll_until_done(&slots)?;
             for slot in slots {
                 check_ret!("read", ring.reap(slot).result, 2);
             }
@@ -141,7 +141,7 @@ fn epoll_edges() -> Check {
             start(ring)?;
             check_ret!("epoll_wait", plain!(SYS_epoll_wait, &poll, at, 1, limit), 1);
             // No result has come since, and none was reaped.
-            ring.spin_until_done(&slots)?;
+            ring.poll_until_done(&slots)?;
         }
         for slot in slots {
             check_ret!("getpid", ring.reap(slot).result, std::process::id());
@@ -185,7 +185,7 @@ fn eventfd_counts() -> Check {
                 events(eventfd.as_raw_fd(), patience())?,
                 libc::POLLIN
             );
-            ring.spin_until_done(&slots)?;
+            ring.poll_until_done(&slots)?;
             let count = take_count(&eventfd);
             check!(count >= 1, "count: {}", crate::check::Ret(count));
             for slot in slots {

@@ -15,7 +15,7 @@ use crate::kit::abi::{Param, Policy, REASON_NONE, Wait};
 use crate::kit::child::{Child, End, Link, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::files::pipe;
-use crate::kit::limits::spin_cpu;
+use crate::kit::limits::poller_cpu;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::{Random, patience, rounds, sys};
@@ -261,7 +261,7 @@ impl Member {
 /// Changes settings while everything runs.
 fn shake(engine: &Engine, random: &mut Random) -> Check {
     match random.below(7) {
-        0 => engine.set(Param::PollCpus, 1 << spin_cpu()),
+        0 => engine.set(Param::PollCpus, 1 << poller_cpu()),
         1 => engine.set(Param::PollCpus, 0),
         2 => engine.set(Param::IdleNs, random.below(2_000_000)),
         3 => engine.set(Param::RetireMs, 1 + random.below(50)),

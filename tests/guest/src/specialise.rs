@@ -12,14 +12,14 @@ use crate::kit::child::in_child;
 use crate::kit::cpu::Cpu1;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{need_two_cpus, spin_cpu};
+use crate::kit::limits::{need_two_cpus, poller_cpu};
 use crate::kit::mode::Mode;
 use crate::kit::ring::Ring;
 use crate::kit::{rounds, sys, until};
 
 tests! { "specialise":
-    never_spins => "with IDLE_NS 0 a poller sleeps after each round that finds nothing";
-    keeps_spinning => "within IDLE_NS a poller does not sleep";
+    sleeps_at_once => "with IDLE_NS 0 a poller sleeps after each round that finds nothing";
+    stays_awake => "within IDLE_NS a poller does not sleep";
     outside_cpuset => "POLL_CPUS outside of the cpuset is EINVAL, within it the CPU is polled";
     cpuset_shrinks => "a CPU that leaves the cpuset is not polled, and is polled again when it returns";
     comes_back => "a CPU that was unplugged rejoins POLL_CPUS by itself";
@@ -32,14 +32,14 @@ tests! { "specialise":
     auto_ends => "EXTRA_POLLERS 0 gives recruited CPUs back";
 }
 
-/// A registration that a poller on `spin_cpu()` polls.
+/// A registration that a poller on `poller_cpu()` polls.
 fn start(idle_ns: u64) -> Check<(Engine, Ring)> {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set(Param::IdleNs, idle_ns)?;
     let mut ring = engine.ring(1)?;
-    ring.mode = Mode::Spin;
-    engine.set(Param::PollCpus, 1 << spin_cpu())?;
+    ring.mode = Mode::Poller;
+    engine.set(Param::PollCpus, 1 << poller_cpu())?;
     Ok((engine, ring))
 }
 
@@ -50,7 +50,7 @@ fn check_getpid(ring: &mut Ring, count: usize) -> Check {
     Ok(())
 }
 
-fn never_spins() -> Check {
+fn sleeps_at_once() -> Check {
     let (engine, mut ring) = start(0)?;
     for _ in 0..rounds(50) {
         check_getpid(&mut ring, 5)?;
@@ -67,7 +67,7 @@ fn never_spins() -> Check {
     Ok(())
 }
 
-fn keeps_spinning() -> Check {
+fn stays_awake() -> Check {
     let (engine, mut ring) = start(3_600_000_000_000)?;
     until("a poller that is awake", || !ring.needs_kick())?;
     check_getpid(&mut ring, 64)?;
@@ -97,7 +97,7 @@ fn outside_cpuset() -> Check {
             check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0);
         }
         let mut ring = engine.ring(1)?;
-        ring.mode = Mode::Spin;
+        ring.mode = Mode::Poller;
         engine.set(Param::PollCpus, 0b01)?;
         engine.until_stats("a poller", |s| s.polled_cpus == 0b01)?;
         check_getpid(&mut ring, 64)
@@ -260,7 +260,7 @@ fn recruited() -> Check {
             waited && engine.stats().is_ok_and(|s| s.pollers_recruited >= round)
         })?;
         // Posted without KICK or WAIT: it is the poller that executes them.
-        other.spin_until_done(&slots)?;
+        other.poll_until_done(&slots)?;
         for slot in slots {
             check_ret!("getpid", other.reap(slot).result, std::process::id());
         }
@@ -299,7 +299,7 @@ fn auto_ends() -> Check {
     let [ring, other] = &mut rings;
     let slots = backlog(&engine, ring, other, 100)?;
     check_eq!("recruited", engine.stats()?.pollers_recruited, 1);
-    other.spin_until_done(&slots)?;
+    other.poll_until_done(&slots)?;
     engine.set(Param::ExtraPollers, 0)?;
     engine.until_stats("no poller", |s| {
         s.polled_cpus == 0 && s.pollers_released == 1

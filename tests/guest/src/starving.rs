@@ -12,7 +12,7 @@ use crate::kit::cgroup::Cgroup;
 use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{need_two_cpus, spin_cpu};
+use crate::kit::limits::{need_two_cpus, poller_cpu};
 use crate::kit::ring::{Done, Ring};
 use crate::kit::{chances, patience, rounds, sys, until};
 use crate::notify::{events, new_eventfd};
@@ -21,8 +21,8 @@ tests! { "starving":
     every_way => "at MAX_THREADS poll, an eventfd, the done words and WAIT NONE see STARVED";
     not_for_long => "an entry that waits only briefly for a thread is not STARVED";
     behind_loops => "entries behind an endless loop in the only thread are STARVED";
-    other_core => "a poller that blocks without a spare wakes one that sleeps";
-    core_blocks => "poll reports entries posted for the last poller if it blocks";
+    other_poller => "a poller that blocks without a spare wakes one that sleeps";
+    poller_blocks => "poll reports entries posted for the last poller if it blocks";
     failed_creation => "owners that wait for a thread whose creation fails get STARVED";
     spare_sleeps => "with RETIRE_MS 0 the spare sleeps";
 }
@@ -67,13 +67,13 @@ fn every_way() -> Check {
             _ => ring.kicked()?,
         }
         wait_by(way, &engine, &ring, eventfd.as_raw_fd())?;
-        ring.spin_until_done(&slots[2..])?;
+        ring.poll_until_done(&slots[2..])?;
         for &slot in &slots[2..] {
             check_starved(ring.reap(slot))?;
         }
         // The program makes the call itself.
         check_ret!("write", plain!(SYS_write, &to, words.as_ptr(), 4), 4);
-        ring.spin_until_done(&slots[..2])?;
+        ring.poll_until_done(&slots[..2])?;
         for &slot in &slots[..2] {
             check_ret!("read", ring.reap(slot).result, 2);
         }
@@ -93,7 +93,7 @@ fn not_for_long() -> Check {
     // Two at a time, each for less than the time that is granted.
     let slots = ring.post_all(&[call!(SYS_nanosleep, at, 0).asynchronous(); 40]);
     ring.kicked()?;
-    ring.spin_until_done(&slots)?;
+    ring.poll_until_done(&slots)?;
     for slot in slots {
         check_ret!("nanosleep", ring.reap(slot).result, 0);
     }
@@ -114,18 +114,18 @@ fn behind_loops() -> Check {
     check!(ring.is_done(slot), "not done: {}", ring.show(slot));
     check_starved(ring.reap(slot))?;
     ok!("CANCEL", ring.cancel(endless));
-    ring.spin_until_done(&[endless])
+    ring.poll_until_done(&[endless])
 }
 
 /// POLL_CPUS, with no more threads than that takes: a thread that is about to be idle, or that has
 /// been made as a spare, may be in the way.
-fn set_cores(engine: &Engine, cpus: u64) -> Check {
+fn set_pollers(engine: &Engine, cpus: u64) -> Check {
     until("threads for all pollers", || {
         engine.try_set(Param::PollCpus, cpus).is_ok()
     })
 }
 
-fn other_core() -> Check {
+fn other_poller() -> Check {
     need_two_cpus()?;
     let (from, to) = pipe()?;
     for _ in 0..rounds(3) {
@@ -133,7 +133,7 @@ fn other_core() -> Check {
         engine.set(Param::MaxThreads, 2)?;
         engine.set(Param::IdleNs, 0)?;
         let mut ring = engine.ring(1)?;
-        set_cores(&engine, 0b11)?;
+        set_pollers(&engine, 0b11)?;
         engine.until_stats("two pollers", |s| s.polled_cpus == 0b11)?;
         until("NEED_WAKEUP", || ring.needs_kick())?;
         // Long enough for the other poller to fall asleep.
@@ -155,13 +155,13 @@ fn other_core() -> Check {
     Ok(())
 }
 
-fn core_blocks() -> Check {
+fn poller_blocks() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set(Param::MaxThreads, 1)?;
     engine.set(Param::IdleNs, 60_000_000_000)?;
     let mut ring = engine.ring(1)?;
-    set_cores(&engine, 1 << spin_cpu())?;
+    set_pollers(&engine, 1 << poller_cpu())?;
     until("a poller that is awake", || !ring.needs_kick())?;
     let mut buffer = vec![0u8; 8 << 20];
     let (from, to) = pipe()?;
@@ -174,13 +174,13 @@ fn core_blocks() -> Check {
     let late = ring.post(call!(SYS_getpid));
     check!(!ring.needs_kick(), "the poller is not awake");
     check_eq!("poll", events(engine.fd(), patience())?, libc::POLLIN);
-    ring.spin_until_done(&slots[..1])?;
+    ring.poll_until_done(&slots[..1])?;
     ring.reap(slots[0]);
     check_eq!("poll", events(engine.fd(), patience())?, libc::POLLIN);
     check_starved(ring.reap(late))?;
     check!(ring.needs_kick(), "nobody polls, and yet no NEED_WAKEUP");
     reads.release(&to)?;
-    ring.spin_until_done(&slots[1..])
+    ring.poll_until_done(&slots[1..])
 }
 
 /// Posts calls for threads that nobody can make, and waits for their end.

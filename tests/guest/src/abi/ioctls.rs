@@ -267,7 +267,7 @@ fn kick_foreign_thread() -> Check {
         other.join().expect("no panic")
     });
     check_eq!("KICK by another thread", ret, Ok(0));
-    ring.spin_until_done(&[slot])?;
+    ring.poll_until_done(&[slot])?;
     check_ret!("getpid", ring.reap(slot).result, std::process::id());
     Ok(())
 }

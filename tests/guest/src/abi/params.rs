@@ -6,12 +6,12 @@ use nix::errno::Errno;
 use crate::check::Check;
 use crate::kit::abi::{self, Param, ParamArg};
 use crate::kit::engine::Engine;
-use crate::kit::limits::spin_cpu;
+use crate::kit::limits::poller_cpu;
 use crate::kit::sys;
 
 tests! { "abi":
     params_roundtrip => "GET returns what SET has set, for each parameter and each engine";
-    params_defaults => "a new engine does not spin and may have many threads";
+    params_defaults => "a new engine does not poll and may have many threads";
     params_beyond => "IDLE_NS and LOOP_MAX beyond their bounds are EINVAL and change nothing";
     params_bad => "SET and GET with unknown parameters, pools, sizes, reserved words are EINVAL";
     params_bad_cpus => "sets of CPUs that nobody may use, and of any length";
@@ -22,7 +22,7 @@ fn params_roundtrip() -> Check {
     let other = Engine::open()?;
     let _registered = ok!("REGISTER", engine.register(1));
     let default = other.get(Param::RetireMs)?;
-    let spin = 1 << spin_cpu();
+    let polled = 1 << poller_cpu();
     let values = [
         (Param::IdleNs, 0),
         (Param::IdleNs, 123_456),
@@ -34,7 +34,7 @@ fn params_roundtrip() -> Check {
         (Param::MaxThreads, 100),
         (Param::RetireMs, 50),
         (Param::RetireMs, 2000),
-        (Param::PollCpus, spin),
+        (Param::PollCpus, polled),
         (Param::PollCpus, 0),
     ];
     for (param, value) in values {

@@ -113,7 +113,7 @@ fn ignored_signal() -> Check {
 }
 
 fn call_not_interrupted() -> Check {
-    for mode in [Mode::Async, Mode::Kick, Mode::Spin] {
+    for mode in [Mode::Async, Mode::Kick, Mode::Poller] {
         let (_engine, mut ring) = mode.start(1)?;
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, 20);

@@ -25,7 +25,7 @@ tests! { "blocking":
 fn start(ring: &mut Ring, calls: &[Call]) -> Check<Vec<usize>> {
     match ring.mode {
         Mode::Inline | Mode::Async | Mode::Kick => ring.post_blocked(calls),
-        Mode::Spin => {
+        Mode::Poller => {
             let slots = ring.post_all(calls);
             if ring.needs_kick() {
                 ring.kicked()?;

@@ -139,8 +139,8 @@ impl Hammer<'_> {
                 check!(good, "ANY: {got:?}");
             }
             Mode::Kick => self.ring.kicked()?,
-            Mode::Spin if self.ring.needs_kick() => self.ring.kicked()?,
-            Mode::Spin => {}
+            Mode::Poller if self.ring.needs_kick() => self.ring.kicked()?,
+            Mode::Poller => {}
         }
         if self.random.below(3) == 0 {
             self.pay()?;

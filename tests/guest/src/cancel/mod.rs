@@ -109,7 +109,7 @@ fn posted() -> Check {
 
 fn queued() -> Check {
     let mut latency = Latency::default();
-    for mode in [Mode::Async, Mode::Kick, Mode::Spin] {
+    for mode in [Mode::Async, Mode::Kick, Mode::Poller] {
         let (engine, mut ring) = mode.start(1)?;
         engine.set(Param::MaxThreads, 2)?;
         let (from, to) = pipe()?;
@@ -303,9 +303,9 @@ fn too_late() -> Check {
         let slots = ring.post_all(&[call!(SYS_getpid); 4]);
         match ring.mode {
             Mode::Inline | Mode::Async => drop(ok!("WAIT", ring.wait(Policy::All))),
-            Mode::Kick | Mode::Spin => {
+            Mode::Kick | Mode::Poller => {
                 ring.kicked()?;
-                ring.spin_until_done(&slots)?;
+                ring.poll_until_done(&slots)?;
             }
         }
         for slot in slots {

@@ -20,7 +20,7 @@ tests! { "chains":
     loop_of_nothing => "a loop that ends at once leaves the rest of it unexecuted";
     loop_bound => "a loop that does not end by itself ends after LOOP_MAX rounds, reason BOUND";
     loop_fails => "an error ends the loop and the chain";
-    loop_on_core => "a loop without an end holds up neither a poller nor others; CANCEL ends it";
+    loop_on_poller => "a loop without an end holds up neither a poller nor others; CANCEL ends it";
 }
 
 /// A chain that copies `from` to `to`, a kibibyte at a time.
@@ -140,8 +140,8 @@ fn loop_fails() -> Check {
     })
 }
 
-fn loop_on_core() -> Check {
-    for mode in [Mode::Spin, Mode::Kick] {
+fn loop_on_poller() -> Check {
+    for mode in [Mode::Poller, Mode::Kick] {
         let (engine, mut ring) = mode.start(1)?;
         engine.set(Param::LoopMax, MAX_ROUNDS)?;
         let endless = ring.post(flagged(call!(SYS_getppid), ENTRY_LOOP));
@@ -156,7 +156,7 @@ fn loop_on_core() -> Check {
         }
         check!(!ring.is_done(endless), "ended: {}", ring.show(endless));
         ok!("CANCEL", ring.cancel(endless));
-        ring.spin_until_done(&[endless])?;
+        ring.poll_until_done(&[endless])?;
         let done = ring.reap(endless);
         check_done("loop", done, -i64::from(libc::ECANCELED), REASON_CANCELLED)?;
         check!(engine.stats()?.loop_rounds > 0, "there were no rounds");

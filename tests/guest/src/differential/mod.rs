@@ -35,7 +35,7 @@ tests! { "differential":
     without_rights => "the same for a process without rights";
     with_network => "the same with a network";
     by_threads => "the same executed by syscall threads: with ASYNC, after KICK, in a pool";
-    spinning => "sequences executed by a poller give what plain calls give";
+    by_poller => "sequences executed by a poller give what plain calls give";
     numbers => "the sequences make at least 120 different calls from pages";
     planted_result => "a result that is wrong is found, and the sequence shrunk";
     planted_byte => "an output that is wrong is found, and the sequence shrunk";
@@ -174,7 +174,7 @@ const WAYS: [Way; 6] = [
     Way::Paged(Mode::Inline),
     Way::Paged(Mode::Async),
     Way::Paged(Mode::Kick),
-    Way::Paged(Mode::Spin),
+    Way::Paged(Mode::Poller),
     Way::Chain,
     Way::Pool,
 ];
@@ -283,8 +283,8 @@ fn by_threads() -> Check {
     compare(&ways, usual(17), wants)
 }
 
-fn spinning() -> Check {
-    compare(&[Way::Paged(Mode::Spin)], usual(3), wants)
+fn by_poller() -> Check {
+    compare(&[Way::Paged(Mode::Poller)], usual(3), wants)
 }
 
 fn numbers() -> Check {
@@ -360,5 +360,5 @@ fn planted_repeat() -> Check {
     if cpus() < 2 {
         return planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Kick), 8);
     }
-    planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Spin), 8)
+    planted(Plant::Twice(libc::SYS_write), Way::Paged(Mode::Poller), 8)
 }

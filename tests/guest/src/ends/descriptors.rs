@@ -70,7 +70,7 @@ fn close_by_entries() -> Check {
         // The result does not matter: the engine may be gone already.
         match flight.state.mode {
             Mode::Inline => drop(flight.ring.wait(Policy::None)),
-            Mode::Async | Mode::Kick | Mode::Spin => drop(flight.ring.kick()),
+            Mode::Async | Mode::Kick | Mode::Poller => drop(flight.ring.kick()),
         }
         let mut parts = flight.into_parts();
         until("the descriptor closed by an entry", || {

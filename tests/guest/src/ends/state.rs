@@ -51,11 +51,11 @@ impl State {
         let each = move |mode| loads.map(|load| State { mode, load });
         let more = [
             (Mode::Kick, Load::Looping),
-            (Mode::Spin, Load::Looping),
+            (Mode::Poller, Load::Looping),
             (Mode::Kick, Load::Pools),
-            (Mode::Spin, Load::Pools),
+            (Mode::Poller, Load::Pools),
             (Mode::Inline, Load::Cancelling),
-            (Mode::Spin, Load::Cancelling),
+            (Mode::Poller, Load::Cancelling),
             (Mode::Inline, Load::Inside),
         ];
         let more = more.map(|(mode, load)| State { mode, load });
@@ -176,7 +176,7 @@ impl Stock {
                 let chain = |second| [looped(read, ENTRY_LINK), looped(second, 0)];
                 // One that runs without a pause would keep a poller from polling.
                 let running = match mode {
-                    Mode::Spin => tick,
+                    Mode::Poller => tick,
                     _ => read,
                 };
                 let calls = [chain(tick), chain(running)].concat().into_iter();

@@ -10,7 +10,7 @@ use crate::check::{Check, Ret};
 use crate::kit::abi::{self, Cancel, Param, ParamArg, Policy, PoolStats, Wait};
 use crate::kit::engine::{self, Engine, query, try_open};
 use crate::kit::fault::{Faults, sweep};
-use crate::kit::limits::spin_cpu;
+use crate::kit::limits::poller_cpu;
 use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::{process, sys};
 
@@ -221,7 +221,7 @@ fn set() -> Check {
     check!(eventfd >= 0, "eventfd2: {}", Ret(eventfd));
     let eventfd = sys::own(eventfd as i32);
     let values = [
-        (Param::PollCpus, 0, 1u64 << spin_cpu()),
+        (Param::PollCpus, 0, 1u64 << poller_cpu()),
         (Param::IdleNs, 0, 1000),
         (Param::MaxThreads, 0, 64),
         (Param::RetireMs, 0, 100),
@@ -235,7 +235,7 @@ fn set() -> Check {
     // A new engine has no thread that could poll: SET makes one.
     let count = sweep(
         Engine::open,
-        |engine| engine.try_set(Param::PollCpus, 1 << spin_cpu()),
+        |engine| engine.try_set(Param::PollCpus, 1 << poller_cpu()),
         |engine, outcome, injected| {
             check_outcome(&outcome, injected, &[ENOMEM, EFAULT, EAGAIN])?;
             if outcome.is_err() {

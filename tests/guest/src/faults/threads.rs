@@ -11,7 +11,7 @@ use crate::kit::abi::{Param, REASON_NONE, REASON_STARVED};
 use crate::kit::engine::Engine;
 use crate::kit::fault::{Faults, Nth, Prone};
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::spin_cpu;
+use crate::kit::limits::poller_cpu;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Done, Ring};
 use crate::kit::{process, rounds, until};
@@ -19,7 +19,7 @@ use crate::kit::{process, rounds, until};
 tests! { "faults":
     entries => "posted calls on a syscall thread: a failure is an error of that call only";
     spare_threads => "a syscall thread that fails to make the next one: progress or STARVED";
-    polling_core => "a poller without memory for its list: programs are told to kick";
+    poller_without_list => "a poller without memory for its list: programs are told to kick";
     rain => "allocations fail at random in all threads: no hang, no loss, and recovery";
 }
 
@@ -148,14 +148,14 @@ fn spare_threads() -> Check {
     })
 }
 
-fn polling_core() -> Check {
+fn poller_without_list() -> Check {
     let _faults = Faults::new()?;
     let mut injected_once = 0;
     for n in 1..=4 {
         let (engine, mut ring) = one_page()?;
         engine.set(Param::IdleNs, 1_000_000)?;
-        engine.set(Param::PollCpus, 1 << spin_cpu())?;
-        ring.mode = Mode::Spin;
+        engine.set(Param::PollCpus, 1 << poller_cpu())?;
+        ring.mode = Mode::Poller;
         check_ret!(
             "getpid",
             ring.result(call!(SYS_getpid))?,
@@ -172,7 +172,7 @@ fn polling_core() -> Check {
         }
         // With another registration, the poller makes its list anew.
         let mut other = engine.ring(1)?;
-        other.mode = Mode::Spin;
+        other.mode = Mode::Poller;
         for _ in 0..20 {
             for ring in [&mut ring, &mut other] {
                 let done = ring.run(call!(SYS_getpid))?;
@@ -194,8 +194,8 @@ fn work_in_rain(mode: Mode, random_calls: u32, succeeded: &AtomicU32) -> Check {
     let Ok(engine) = crate::kit::engine::try_open() else {
         return Ok(());
     };
-    if mode == Mode::Spin {
-        let _ = engine.try_set(Param::PollCpus, 1 << spin_cpu());
+    if mode == Mode::Poller {
+        let _ = engine.try_set(Param::PollCpus, 1 << poller_cpu());
     }
     let Ok(registered) = engine.register(1) else {
         return Ok(());

@@ -141,7 +141,7 @@ fn strict() -> Check {
     let dir = TempDir::new()?;
     let (call, made) = make_dir(&dir, "strict");
     let mut child = spawn(|_| {
-        let (engine, mut ring) = Mode::Spin.start(1)?;
+        let (engine, mut ring) = Mode::Poller.start(1)?;
         engine.set(Param::IdleNs, 60_000_000_000)?;
         let done = ring.run(call!(SYS_getppid))?;
         check_ret!("getppid", done.result, plain!(SYS_getppid));
@@ -166,7 +166,7 @@ fn posted_before() -> Check {
     let dir = TempDir::new()?;
     for path in Path::ALL {
         // A poller takes them before the filter comes.
-        if path.mode() == Mode::Spin {
+        if path.mode() == Mode::Poller {
             continue;
         }
         in_child(|| {
@@ -187,7 +187,7 @@ fn posted_before() -> Check {
 
 fn in_chain() -> Check {
     let dir = TempDir::new()?;
-    for mode in [Mode::Kick, Mode::Async, Mode::Spin] {
+    for mode in [Mode::Kick, Mode::Async, Mode::Poller] {
         in_child(|| {
             let (_engine, mut ring) = Path::Chain(mode).start()?;
             let (call, made) = make_dir(&dir, "chained");

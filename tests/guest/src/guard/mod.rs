@@ -39,7 +39,7 @@ impl Path {
         Path::Mode(Mode::Inline),
         Path::Mode(Mode::Async),
         Path::Mode(Mode::Kick),
-        Path::Mode(Mode::Spin),
+        Path::Mode(Mode::Poller),
         Path::Chain(Mode::Inline),
         Path::Chain(Mode::Kick),
         Path::Pool(Mode::Inline),

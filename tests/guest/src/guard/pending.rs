@@ -61,7 +61,7 @@ fn posted_while_deaf(engine: &Engine, ring: &mut Ring, fd: i64) -> Check<[i64; 2
                 call!(SYS_poll, list.as_mut_ptr(), 1, 0).asynchronous(),
             ]);
             posted.store(1, Ordering::Release);
-            ring.spin_until_done(&slots)?;
+            ring.poll_until_done(&slots)?;
             Ok([ring.reap(slots[0]).result, ring.reap(slots[1]).result])
         })?;
         helper.join().expect("no panic")?;
@@ -158,7 +158,7 @@ fn stale_restart() -> Check {
             let started = std::time::Instant::now();
             let slots = ring.post_all(&[call!(SYS_lseek, &memory, -516, 0)]);
             ring.kicked()?;
-            ring.spin_until_done(&slots)?;
+            ring.poll_until_done(&slots)?;
             let result = ring.finish(&slots)?[0].result;
             check!(
                 result == -516 || result == -i64::from(libc::EINTR),

@@ -193,9 +193,11 @@ fn everything_at_once() -> Check {
                             random_ioctl(engine.fd(), &mut noise);
                         }
                     });
-                    let result = [Mode::Inline, Mode::Spin].into_iter().try_for_each(|mode| {
-                        scribbled(mode, &[scribble_entry, scribble_ctrl], &mut random)
-                    });
+                    let result = [Mode::Inline, Mode::Poller]
+                        .into_iter()
+                        .try_for_each(|mode| {
+                            scribbled(mode, &[scribble_entry, scribble_ctrl], &mut random)
+                        });
                     stop.store(true, Ordering::Relaxed);
                     result
                 })?;

@@ -138,8 +138,8 @@ fn own_words_only() -> Check {
         let registered = ok!("REGISTER", engine.register(2));
         let mut ring = Ring::map(engine.fd(), &registered)?;
         ring.mode = mode;
-        if mode == Mode::Spin {
-            engine.set(crate::kit::abi::Param::PollCpus, 1 << limits::spin_cpu())?;
+        if mode == Mode::Poller {
+            engine.set(crate::kit::abi::Param::PollCpus, 1 << limits::poller_cpu())?;
         }
         let target = Target::new(ring.base().0, &registered);
         let mut buffer = [0u8; 64];

@@ -9,7 +9,7 @@ use super::target::{Target, scribble_ctrl, scribble_entry};
 use crate::check::Check;
 use crate::kit::abi::{Param, Policy};
 use crate::kit::engine::Engine;
-use crate::kit::limits::spin_cpu;
+use crate::kit::limits::poller_cpu;
 use crate::kit::mode::Mode;
 use crate::kit::{Random, rounds};
 
@@ -29,8 +29,8 @@ pub fn scribbled(mode: Mode, scribblers: &[Scribble], random: &mut Random) -> Ch
     let engine = Engine::open()?;
     let registered = ok!("REGISTER", engine.register(2));
     let mut ring = crate::kit::ring::Ring::map(engine.fd(), &registered)?;
-    if mode == Mode::Spin {
-        engine.set(Param::PollCpus, 1 << spin_cpu())?;
+    if mode == Mode::Poller {
+        engine.set(Param::PollCpus, 1 << poller_cpu())?;
     }
     let target = Target::new(ring.base().0, &registered);
     // Only harmless calls with harmless arguments to begin with.
@@ -63,7 +63,7 @@ pub fn scribbled(mode: Mode, scribblers: &[Scribble], random: &mut Random) -> Ch
 
 fn scribbled_in_modes(scribblers: &[Scribble]) -> Check {
     let mut random = Random::new();
-    for mode in [Mode::Inline, Mode::Spin] {
+    for mode in [Mode::Inline, Mode::Poller] {
         harmless(|| scribbled(mode, scribblers, &mut random))?;
     }
     Ok(())
@@ -83,7 +83,7 @@ fn scribbled_everything() -> Check {
 
 fn mapping_pulled_away() -> Check {
     let mut random = Random::new();
-    for mode in [Mode::Inline, Mode::Kick, Mode::Spin] {
+    for mode in [Mode::Inline, Mode::Kick, Mode::Poller] {
         for _ in 0..rounds(5) {
             harmless(|| {
                 let (engine, mut ring) = mode.start(3)?;

@@ -38,7 +38,7 @@ pub fn cpus() -> usize {
 }
 
 /// The CPU to be polled: the second one if there is one.
-pub fn spin_cpu() -> usize {
+pub fn poller_cpu() -> usize {
     usize::from(cpus() > 1)
 }
 

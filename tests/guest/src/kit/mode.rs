@@ -3,7 +3,7 @@
 
 use super::abi::Param;
 use super::engine::Engine;
-use super::limits::spin_cpu;
+use super::limits::poller_cpu;
 use super::ring::Ring;
 use crate::check::Check;
 
@@ -17,21 +17,21 @@ pub enum Mode {
     /// Syscall threads, after a KICK. The owner only looks at the done words.
     Kick,
     /// A poller.
-    Spin,
+    Poller,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Mode; 4] = [Mode::Inline, Mode::Async, Mode::Kick, Mode::Spin];
+    pub const ALL: [Mode; 4] = [Mode::Inline, Mode::Async, Mode::Kick, Mode::Poller];
 
     /// A new engine with one registration in this mode.
     pub fn start(self, pages: u32) -> Check<(Engine, Ring)> {
         let engine = Engine::open()?;
         let mut ring = engine.ring(pages)?;
         ring.mode = self;
-        if self == Mode::Spin {
+        if self == Mode::Poller {
             engine.set(Param::IdleNs, 20_000_000)?;
-            engine.set(Param::PollCpus, 1 << spin_cpu())?;
+            engine.set(Param::PollCpus, 1 << poller_cpu())?;
         }
         Ok((engine, ring))
     }

@@ -300,7 +300,7 @@ impl Ring {
     }
 
     /// Waits, without any call of the device, until the slots are done.
-    pub fn spin_until_done(&self, slots: &[usize]) -> Check {
+    pub fn poll_until_done(&self, slots: &[usize]) -> Check {
         let end = Instant::now() + patience();
         for (round, &slot) in slots.iter().enumerate() {
             let mut polls = 0u32;
@@ -328,13 +328,13 @@ impl Ring {
             Mode::Inline | Mode::Async => self.wait_until_done(slots)?,
             Mode::Kick => {
                 self.kicked()?;
-                self.spin_until_done(slots)?;
+                self.poll_until_done(slots)?;
             }
-            Mode::Spin => {
+            Mode::Poller => {
                 if self.needs_kick() {
                     self.kicked()?;
                 }
-                self.spin_until_done(slots)?;
+                self.poll_until_done(slots)?;
             }
         }
         Ok(slots.iter().map(|&slot| self.reap(slot)).collect())

@@ -12,7 +12,7 @@ use crate::kit::cgroup::Cgroup;
 use crate::kit::child::spawn;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{NOBODY, cpus, many, need_root, need_two_cpus, set_limit, spin_cpu};
+use crate::kit::limits::{NOBODY, cpus, many, need_root, need_two_cpus, poller_cpu, set_limit};
 use crate::kit::mode::Mode;
 use crate::kit::{chances, process, rounds, speed, until};
 
@@ -102,7 +102,7 @@ fn queue_is_not_full() -> Check {
     }
     blocked.end()?;
     for (ring, slot) in others.iter_mut().zip(slots) {
-        ring.spin_until_done(&[slot])?;
+        ring.poll_until_done(&[slot])?;
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
     }
     Ok(())
@@ -117,7 +117,7 @@ fn ended_while_polled() -> Check {
         engine.set(Param::IdleNs, 10_000_000_000)?;
         let mut ring = engine.ring(1)?;
         let base = (process::areas(), process::pinned_kib());
-        engine.set(Param::PollCpus, 1 << spin_cpu())?;
+        engine.set(Param::PollCpus, 1 << poller_cpu())?;
         for _ in 0..rounds(5) {
             let other = engine.ring(64)?;
             until("a poller that is awake", || !other.needs_kick())?;
@@ -140,7 +140,7 @@ fn ended_while_polled() -> Check {
             })?;
             check!(!ring.is_done(slots[0]), "the call is over");
             reads.release(&to)?;
-            ring.spin_until_done(&slots)?;
+            ring.poll_until_done(&slots)?;
             check_ret!("read", ring.reap(slots[0]).result, 2);
             reads.check()?;
         }

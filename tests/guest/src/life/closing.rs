@@ -47,7 +47,7 @@ fn close_in_flight() -> Check {
             -libc::EBADF
         );
         reads.release(&to)?;
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
         for slot in slots {
             check_ret!("read", ring.reap(slot).result, 2);
         }
@@ -132,9 +132,9 @@ fn close_by_entry() -> Check {
             // If the call was made already, there is no engine to call any more.
             match mode {
                 Mode::Inline | Mode::Async => drop(ring.wait(Policy::All)),
-                Mode::Kick | Mode::Spin => drop(ring.kick()),
+                Mode::Kick | Mode::Poller => drop(ring.kick()),
             }
-            ring.spin_until_done(&[slot])?;
+            ring.poll_until_done(&[slot])?;
             let result = ring.reap(slot).result;
             check_ret!(format!("close, mode {mode:?}"), result, 0);
             check_eq!(
@@ -197,7 +197,7 @@ fn both_by_entries() -> Check {
             match mode {
                 Mode::Inline | Mode::Async => drop(ring.wait(Policy::All)),
                 Mode::Kick => drop(ring.kick()),
-                Mode::Spin => {}
+                Mode::Poller => {}
             }
             ring.leak();
             std::mem::forget(engine);

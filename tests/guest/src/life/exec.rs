@@ -90,7 +90,7 @@ fn exec_in_flight() -> Check {
 }
 
 fn exec_other_thread() -> Check {
-    for mode in [Mode::Inline, Mode::Spin] {
+    for mode in [Mode::Inline, Mode::Poller] {
         for _ in 0..rounds(2) {
             until_success(|link| {
                 let mut busy = Busy::start(mode)?;

@@ -192,7 +192,7 @@ fn fork_many() -> Check {
         let slot = busy.ring.post(call!(SYS_getpid));
         busy.ring.kicked()?;
         in_child(|| Ok(()))?;
-        busy.ring.spin_until_done(&[slot])?;
+        busy.ring.poll_until_done(&[slot])?;
         check_ret!("getpid", busy.ring.reap(slot).result, std::process::id());
     }
     busy.end()

@@ -83,7 +83,7 @@ fn last_thread_idle() -> Check {
 }
 
 fn last_thread_fault() -> Check {
-    for mode in [Mode::Async, Mode::Kick, Mode::Spin] {
+    for mode in [Mode::Async, Mode::Kick, Mode::Poller] {
         let work = |link: &Link| {
             let (_engine, mut ring) = mode.start(1)?;
             let page = Slow::page()?;

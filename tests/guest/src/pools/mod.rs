@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Pools of syscall threads.
 
-pub mod gate;
+pub mod limit;
 pub mod settings;
 pub mod watch;
 pub mod work;

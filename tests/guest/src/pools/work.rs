@@ -7,7 +7,7 @@ use crate::check::Check;
 use crate::kit::abi::{Param, Policy, REASON_STARVED};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
-use crate::kit::limits::{many, need_two_cpus, spin_cpu};
+use crate::kit::limits::{many, need_two_cpus, poller_cpu};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Ring};
 use crate::kit::{chances, process, rounds, sys};
@@ -19,7 +19,7 @@ tests! { "pools":
     accepting_server => "a server: accepts block in one pool, reads and writes go on in another";
     thousand_blocked => "1,000 reads blocked in one pool, others proceed in two pools and inline";
     from_owner => "an owner that blocks inline leaves entries of other pools to these";
-    from_core => "a poller gives entries of other pools to their threads";
+    from_poller => "a poller gives entries of other pools to their threads";
     kicked => "KICK sends each entry to its own pool";
     starved => "at the limit of threads entries of a pool are EAGAIN, reason STARVED, in WAIT";
     removed_with_engine => "all threads of all pools end with the engine, blocked ones too";
@@ -277,19 +277,19 @@ fn from_owner() -> Check {
     Ok(())
 }
 
-fn from_core() -> Check {
+fn from_poller() -> Check {
     need_two_cpus()?;
-    let (engine, mut ring) = Mode::Spin.start(1)?;
+    let (engine, mut ring) = Mode::Poller.start(1)?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
-    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 1 << spin_cpu());
+    check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 1 << poller_cpu());
     crate::kit::until("a poller that is awake", || !ring.needs_kick())?;
     for _ in 0..rounds(20) {
         let calls: Vec<Call> = (0..64)
             .map(|n| call!(SYS_getpid).in_pool(n as u8 % 2))
             .collect();
         let slots = ring.post_all(&calls);
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
         for slot in slots {
             check_ret!("getpid", ring.reap(slot).result, std::process::id());
         }

@@ -107,8 +107,8 @@ pub fn drive(ring: &Ring, slots: &[usize], limit: Duration) -> bool {
                 let _ = ring.wait_for(Policy::All, 0, Duration::from_millis(500));
             }
             Mode::Kick if !kicked => kicked = ring.kick().is_ok(),
-            Mode::Spin if ring.needs_kick() => drop(ring.kick()),
-            Mode::Kick | Mode::Spin => std::thread::sleep(Duration::from_micros(100)),
+            Mode::Poller if ring.needs_kick() => drop(ring.kick()),
+            Mode::Kick | Mode::Poller => std::thread::sleep(Duration::from_micros(100)),
         }
     }
 }

@@ -13,11 +13,11 @@ use crate::kit::trace::{Trace, most_active};
 use crate::kit::{patience, rounds, sys};
 
 tests! { "pools":
-    gate_by_trace => "the event log shows as many active threads as allowed, and no more";
-    gate_of_each => "two pools with one active thread each: two at once, never two of one";
-    gate_after_block => "threads that come back by the hundred finish, and pass the gate one by one";
-    gate_opens => "raising POOL_CONCURRENCY lets waiting registrations go on at once";
-    gate_of_cores => "a poller counts as active";
+    limit_by_trace => "the event log shows as many active threads as allowed, and no more";
+    limit_of_each => "two pools with one active thread each: two at once, never two of one";
+    limit_after_block => "threads that come back by the hundred finish, and pass the limit one by one";
+    limit_raised => "raising POOL_CONCURRENCY lets waiting registrations go on at once";
+    limit_of_pollers => "a poller counts as active";
     counters_add_up => "active, blocked, queued and idle are 0 or right when nothing is left to do";
 }
 
@@ -48,7 +48,7 @@ fn together(rings: &mut [Ring], mut calls: impl FnMut(usize) -> Vec<Call>) -> Ch
     Ok(())
 }
 
-fn gate_by_trace() -> Check {
+fn limit_by_trace() -> Check {
     need_two_cpus()?;
     let mut buffer = vec![0u8; 4000];
     for active in [1, 2] {
@@ -81,7 +81,7 @@ fn gate_by_trace() -> Check {
     Ok(())
 }
 
-fn gate_of_each() -> Check {
+fn limit_of_each() -> Check {
     need_two_cpus()?;
     let trace = Trace::start(&EVENTS)?;
     let engine = Engine::open()?;
@@ -109,7 +109,7 @@ fn gate_of_each() -> Check {
 }
 
 /// Many blocked calls become ready at once; each thread then finds other entries to execute.
-fn gate_after_block() -> Check {
+fn limit_after_block() -> Check {
     let trace = Trace::start(&EVENTS)?;
     let engine = Engine::open()?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
@@ -146,7 +146,7 @@ fn gate_after_block() -> Check {
     Ok(())
 }
 
-fn gate_opens() -> Check {
+fn limit_raised() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
@@ -168,26 +168,26 @@ fn gate_opens() -> Check {
             // Some of them have ended.
             let _ = ring.cancel(slot);
         }
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
     }
     seen.map(drop)
 }
 
-fn gate_of_cores() -> Check {
+fn limit_of_pollers() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set(Param::IdleNs, 10_000_000_000)?;
     let mut ring = engine.ring(1)?;
-    engine.set(Param::PollCpus, 1 << limits::spin_cpu())?;
+    engine.set(Param::PollCpus, 1 << limits::poller_cpu())?;
     crate::kit::until("a poller that is awake", || !ring.needs_kick())?;
     check_eq!("active", engine.pool(0)?.running, 1);
     check_eq!(
         "polled CPUs",
         engine.stats()?.polled_cpus,
-        1 << limits::spin_cpu()
+        1 << limits::poller_cpu()
     );
     let slots = ring.post_all(&[call!(SYS_getpid); 64]);
-    ring.spin_until_done(&slots)?;
+    ring.poll_until_done(&slots)?;
     engine.set(Param::IdleNs, 0)?;
     engine.until_pool(0, "no active thread when the poller sleeps", |s| {
         s.running == 0

@@ -8,12 +8,12 @@ use crate::entries::states::{check_echoes, echo};
 use crate::kit::abi::{Param, Policy};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
-use crate::kit::limits::{self, need_two_cpus, spin_cpu};
+use crate::kit::limits::{self, need_two_cpus, poller_cpu};
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring};
 use crate::kit::{chances, patience, process, rounds, speed, sys, trace, until};
 
-tests! { "spin":
+tests! { "poller":
     no_device_call => "results appear without any call of the device";
     without_traps => "a million calls, posted and reaped by the owner, take no trap";
     many_batches => "hundreds of batches, never a lost or wrong result";
@@ -26,12 +26,12 @@ tests! { "spin":
     several_registrations => "one poller serves several registrations, also new ones";
     stop => "POLL_CPUS 0 ends polling: the owner executes calls again, none is lost";
     start_stop_under_load => "switching on and off while calls are in flight";
-    shared_core => "a poller yields to the program on the same CPU";
+    shared_cpu => "a poller yields to the program on the same CPU";
     ends_with_engine => "closing the engine ends its pollers";
 }
 
 fn start(pages: u32) -> Check<(Engine, Ring)> {
-    Mode::Spin.start(pages)
+    Mode::Poller.start(pages)
 }
 
 fn no_device_call() -> Check {
@@ -41,7 +41,7 @@ fn no_device_call() -> Check {
     until("a poller that is awake", || !ring.needs_kick())?;
     for _ in 0..rounds(50) {
         let slots = ring.post_all(&[call!(SYS_getppid); 64]);
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
         for slot in slots {
             check_ret!("getppid", ring.reap(slot).result, plain!(SYS_getppid));
         }
@@ -125,7 +125,7 @@ fn sleeps_and_wakes() -> Check {
         let slot = ring.post(call!(SYS_getpid));
         if round % 2 == 0 {
             ring.kicked()?;
-            ring.spin_until_done(&[slot])?;
+            ring.poll_until_done(&[slot])?;
         } else {
             check_eq!("WAIT", ring.wait(Policy::Any), Ok(1));
         }
@@ -145,7 +145,7 @@ fn never_lost() -> Check {
             ring.kicked()?;
             kicks += 1;
         }
-        ring.spin_until_done(&[slot])?;
+        ring.poll_until_done(&[slot])?;
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
         // Come back at all possible moments of the poller's idle time.
         let begin = Instant::now();
@@ -238,7 +238,7 @@ fn several_registrations() -> Check {
     let mut rings = vec![first];
     for round in 1..6 {
         let mut ring = engine.ring(round)?;
-        ring.mode = Mode::Spin;
+        ring.mode = Mode::Poller;
         rings.push(ring);
         for _ in 0..10 {
             for ring in &mut rings {
@@ -295,7 +295,7 @@ fn stop() -> Check {
 fn start_stop_under_load() -> Check {
     let (engine, mut ring) = start(1)?;
     let file = memory_file()?;
-    let cpu = 1 << spin_cpu();
+    let cpu = 1 << poller_cpu();
     ring.mode = Mode::Inline;
     for round in 0..u64::from(rounds(60)) {
         let calls: Vec<Call> = (0..40).map(|n| echo(&file, round + n + 1)).collect();
@@ -306,9 +306,9 @@ fn start_stop_under_load() -> Check {
     Ok(())
 }
 
-fn shared_core() -> Check {
+fn shared_cpu() -> Check {
     let (_engine, mut ring) = start(1)?;
-    ok!("sched_setaffinity", sys::pin(spin_cpu()));
+    ok!("sched_setaffinity", sys::pin(poller_cpu()));
     let begin = Instant::now();
     for _ in 0..rounds(30) {
         for done in ring.run_all(&[call!(SYS_getpid); 64])? {
