@@ -104,14 +104,14 @@ pub fn goals(all: &[&Row]) -> Vec<Goal> {
     goals.extend(pipeline(all));
     for op in ["getppid", "pread64"] {
         let rows = select(all, "calls", op, "ns");
-        if !rows.iter().any(|row| row.backend == "flexsc-spin") {
+        if !rows.iter().any(|row| row.backend == "flexsc-poller") {
             continue;
         }
-        let batch = break_even(&rows, "flexsc-spin");
+        let batch = break_even(&rows, "flexsc-poller");
         goals.push(Goal {
             what: format!("{op}, break-even of a poller"),
             batch: BREAK_EVEN,
-            against: "flexsc-spin / plain".into(),
+            against: "flexsc-poller / plain".into(),
             measured: batch.map_or("none".into(), |batch| format!("batch {batch}")),
             goal: format!("batch {BREAK_EVEN}"),
             reached: batch.is_some_and(|batch| batch <= BREAK_EVEN),
@@ -124,12 +124,12 @@ pub fn goals(all: &[&Row]) -> Vec<Goal> {
 fn pipeline(all: &[&Row]) -> Option<Goal> {
     let (batch, goal) = PIPELINE;
     let rows = select(all, "pipeline", "getppid", "ns");
-    let ours = find(&rows, "flexsc-spin", batch)?;
+    let ours = find(&rows, "flexsc-poller", batch)?;
     let times = find(&rows, "plain", batch)? / ours;
     Some(Goal {
         what: "getppid, throughput in a pipeline".into(),
         batch,
-        against: "plain / flexsc-spin".into(),
+        against: "plain / flexsc-poller".into(),
         measured: format!("{times:.2}"),
         goal: format!("{goal:.2} or more"),
         reached: times >= goal,
@@ -199,7 +199,7 @@ mod tests {
     fn throughput_is_the_more_the_better() {
         let rows = [
             row("pipeline", "plain", 64, "ns", 300.0),
-            row("pipeline", "flexsc-spin", 64, "ns", 150.0),
+            row("pipeline", "flexsc-poller", 64, "ns", 150.0),
         ];
         assert!(goals_of(&rows)[0].reached);
     }
@@ -209,11 +209,11 @@ mod tests {
         let batches = |ours: [f64; 3]| -> Vec<Row> {
             let both = |(batch, value)| {
                 let plain = row("calls", "plain", batch, "ns", 100.0);
-                [plain, row("calls", "flexsc-spin", batch, "ns", value)]
+                [plain, row("calls", "flexsc-poller", batch, "ns", value)]
             };
             [1, 8, 64].into_iter().zip(ours).flat_map(both).collect()
         };
-        let even = |rows: Vec<Row>| break_even(&rows.iter().collect::<Vec<_>>(), "flexsc-spin");
+        let even = |rows: Vec<Row>| break_even(&rows.iter().collect::<Vec<_>>(), "flexsc-poller");
         assert_eq!(even(batches([90.0, 110.0, 90.0])), Some(64));
         assert_eq!(even(batches([190.0, 100.0, 90.0])), Some(8));
         assert_eq!(even(batches([90.0, 90.0, 190.0])), None);

@@ -42,7 +42,7 @@ pub enum Kind {
     /// Posted, and executed by a syscall thread while the program waits.
     FlexscThread,
     /// Posted and polled, and executed by a poller on another CPU.
-    FlexscSpin,
+    FlexscPoller,
     /// Submitted and waited for with io_uring_enter.
     Uring,
     /// The same, with completions deferred to the waiting thread.
@@ -58,7 +58,7 @@ impl Kind {
         Kind::FlexscInline,
         Kind::FlexscIoctl,
         Kind::FlexscThread,
-        Kind::FlexscSpin,
+        Kind::FlexscPoller,
         Kind::Uring,
         Kind::UringDefer,
         Kind::UringSqpoll,
@@ -72,7 +72,7 @@ impl Kind {
             Kind::FlexscInline => "flexsc-inline",
             Kind::FlexscIoctl => "flexsc-ioctl",
             Kind::FlexscThread => "flexsc-thread",
-            Kind::FlexscSpin => "flexsc-spin",
+            Kind::FlexscPoller => "flexsc-poller",
             Kind::Uring => "io_uring",
             Kind::UringDefer => "io_uring-defer",
             Kind::UringSqpoll => "io_uring-sqpoll",
@@ -87,7 +87,7 @@ impl Kind {
             Kind::FlexscInline => "post the batch, wait for all: the waiter executes it",
             Kind::FlexscIoctl => "the same, but the wait is an ioctl instead of flexsc_wait(2)",
             Kind::FlexscThread => "the same with the ASYNC flag: a syscall thread executes it",
-            Kind::FlexscSpin => "post the batch, poll: a poller on the second CPU executes it",
+            Kind::FlexscPoller => "post the batch, poll: a poller on the second CPU executes it",
             Kind::Uring => "fill the ring, io_uring_enter for all",
             Kind::UringDefer => "the same with DEFER_TASKRUN and SINGLE_ISSUER",
             Kind::UringSqpoll => "fill the ring, poll; SQPOLL on the second CPU",

@@ -119,7 +119,7 @@ impl Bench<'_> {
             }
             // The scheduler decides where the threads run.
             Kind::FlexscThread => self.one(&mut Flexsc::new(batch, By::Thread)?, op, batch),
-            Kind::FlexscSpin => {
+            Kind::FlexscPoller => {
                 let cpu = other.ok_or_else(|| io::Error::other("this needs a second CPU"))?;
                 let mut backend = Flexsc::new(batch, By::Poller(cpu))?;
                 machine::bind(here)?;

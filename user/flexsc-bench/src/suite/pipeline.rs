@@ -61,7 +61,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let mut ways = Vec::new();
     if options.wants(SUITE.ops[0]) {
         for &batch in options.batches_or(&IN_FLIGHT) {
-            for kind in [Kind::Plain, Kind::FlexscSpin, Kind::UringSqpoll] {
+            for kind in [Kind::Plain, Kind::FlexscPoller, Kind::UringSqpoll] {
                 if options.uses(kind) {
                     ways.push(Way::Calls(kind, batch));
                 }
@@ -113,7 +113,7 @@ fn one(options: &Options, way: Way, cpus: &[usize]) -> io::Result<f64> {
         return cache_line(options, here, other);
     };
     match kind {
-        Kind::FlexscSpin => with_poller(options, batch, parent, [here, other]),
+        Kind::FlexscPoller => with_poller(options, batch, parent, [here, other]),
         Kind::UringSqpoll => with_sqpoll(options, batch, [here, other]),
         _ => {
             machine::bind(&[here])?;
