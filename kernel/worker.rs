@@ -159,6 +159,42 @@ impl Worker {
             process::renice(nice.value, nice.privileged);
         }
     }
+
+    /// Does what the pool says next. Returns false if the thread has to end.
+    ///
+    /// `applied` is the generation of the settings that this thread follows; `avoid` is the CPU, as a
+    /// bit, that it could not poll the last time.
+    fn step(&self, applied: &mut u32, avoid: &mut u64) -> bool {
+        self.apply_settings(applied);
+        let here = Here {
+            usable: process::usable_cpus(),
+            may_poll: self.may_poll() & !core::mem::take(avoid),
+        };
+        match self.pool().next(self.slot, here) {
+            Next::Stop => false,
+            Next::Serve(pages) => self.serve(&pages),
+            Next::Poll(cpu) => {
+                // It runs on one CPU until the settings are applied again.
+                *applied = 0;
+                match self.poll_cpu(cpu) {
+                    Polled::MustEnd => false,
+                    Polled::Failed => {
+                        *avoid = 1 << cpu;
+                        true
+                    }
+                    Polled::GivenUp | Polled::HandedOff => true,
+                }
+            }
+            Next::NobodyPolls => {
+                self.engine.poll_no_more();
+                true
+            }
+            Next::Idle => match self.pool().idle(self.slot, self.engine.retire_ms()) {
+                Woken::Look => true,
+                Woken::Retire => false,
+            },
+        }
+    }
 }
 
 impl Body for Worker {
@@ -174,43 +210,7 @@ impl Body for Worker {
         }
         let mut applied = 0;
         let mut avoid = 0;
-        loop {
-            if Worker::must_end() {
-                break;
-            }
-            this.apply_settings(&mut applied);
-            let here = Here {
-                usable: process::usable_cpus(),
-                may_poll: this.may_poll() & !core::mem::take(&mut avoid),
-            };
-            let alive = match pool.next(this.slot, here) {
-                Next::Stop => false,
-                Next::Serve(pages) => this.serve(&pages),
-                Next::Poll(cpu) => {
-                    // It runs on one CPU until the settings are applied again.
-                    applied = 0;
-                    match this.poll_cpu(cpu) {
-                        Polled::MustEnd => false,
-                        Polled::Failed => {
-                            avoid = 1 << cpu;
-                            true
-                        }
-                        Polled::GivenUp | Polled::HandedOff => true,
-                    }
-                }
-                Next::NobodyPolls => {
-                    this.engine.as_arc_borrow().poll_no_more();
-                    true
-                }
-                Next::Idle => match pool.idle(this.slot, this.engine.retire_ms()) {
-                    Woken::Look => true,
-                    Woken::Retire => false,
-                },
-            };
-            if !alive {
-                break;
-            }
-        }
+        while !Worker::must_end() && this.step(&mut applied, &mut avoid) {}
         pool.leave(this.slot);
     }
 }
