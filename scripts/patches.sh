@@ -143,7 +143,7 @@ do_test() {
 		--add "$ROOT/scripts/test/guest-patches.sh:/test.sh" --run "sh /test.sh $1"
 }
 
-take_lock lock 'set-up or kernel build'
+take_lock series.lock 'build of the patches'
 for n in "${steps[@]}"; do
 	name=$(basename "${patches[n - 1]}" .patch)
 	STAGE_PREFIX=series-$n- stage tree do_tree "$n"

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The shape of the module: short files and functions, small structs, and imports that go down only,
+//! in the order of the table in `kernel/flexsc_main.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of a file.
+const FILE: usize = 450;
+/// Lines of a function, from its name to its last brace.
+const FUNCTION: usize = 50;
+/// Fields of a struct.
+const FIELDS: usize = 12;
+
+/// What may be larger: a file, a name, and the reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "kernel/policy.rs",
+        "apply",
+        "one row for each rule of the policy",
+    ),
+    (
+        "kernel/run.rs",
+        "Batch",
+        "its state by subject lies in inner structs; the rest is what a batch borrows",
+    ),
+];
+
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
+}
+
+fn collect(dir: &Path, into: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(dir).expect("a directory of the repository") {
+        let path = entry.expect("its entry").path();
+        if path.is_dir() {
+            collect(&path, into);
+        } else if path
+            .extension()
+            .is_some_and(|end| end == "rs" || end == "c")
+        {
+            let name = path.strip_prefix(root()).expect("within the repository");
+            let text = fs::read_to_string(&path).expect("a text");
+            into.insert(name.to_string_lossy().into_owned(), text);
+        }
+    }
+}
+
+/// The module's sources by path.
+fn sources() -> BTreeMap<String, String> {
+    let mut sources = BTreeMap::new();
+    collect(&root().join("kernel"), &mut sources);
+    assert!(sources.len() > 60, "only {} sources", sources.len());
+    sources
+}
+
+fn is_exception(path: &str, name: &str) -> bool {
+    EXCEPTIONS
+        .iter()
+        .any(|(file, item, _)| (*file, *item) == (path, name))
+}
+
+/// The word after `keyword` in a line that begins an item.
+fn item<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
+    let line = line.trim_start();
+    if line.starts_with("//") {
+        return None;
+    }
+    let mut words = line.split_whitespace();
+    // In front of it: pub, pub(…), const, unsafe, extern "C".
+    let before = ["pub", "const", "unsafe", "extern", "\"C\""];
+    let is_before =
+        |word: &&str| before.contains(word) || word.starts_with("pub(") || *word == "crate)";
+    let first = words.find(|word| !is_before(word))?;
+    let name = words.next()?;
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    (first == keyword).then(|| &name[..end.unwrap_or(name.len())])
+}
+
+/// The items that begin with `keyword`, each with its lines. As rustfmt writes them: the last line is
+/// a brace below the first letter of the first line.
+fn items<'a>(text: &'a str, keyword: &str) -> Vec<(&'a str, Vec<&'a str>)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = item(line, keyword) else {
+            continue;
+        };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let is_last = |line: &&&str| {
+            line.strip_prefix(indent).is_some_and(|rest| {
+                rest.starts_with('}') || rest.ends_with(';') && !rest.starts_with(' ')
+            })
+        };
+        let rest = &lines[at..];
+        let is_short = line.ends_with(';') || line.ends_with('}');
+        let len = if is_short {
+            0
+        } else {
+            rest.iter()
+                .skip(1)
+                .take_while(|line| !is_last(line))
+                .count()
+                + 1
+        };
+        found.push((name, rest[..=len.min(rest.len() - 1)].to_vec()));
+    }
+    found
+}
+
+/// The functions of a Rust file that are too long, with their lines.
+fn long_functions(text: &str) -> Vec<(&str, usize)> {
+    let functions = items(text, "fn").into_iter();
+    functions
+        .map(|(name, lines)| (name, lines.len()))
+        .filter(|(_, len)| *len > FUNCTION)
+        .collect()
+}
+
+/// The structs of a Rust file that have too many fields, with their number.
+fn large_structs(text: &str) -> Vec<(&str, usize)> {
+    let is_field = |line: &&&str| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("pub(crate) ").unwrap_or(line);
+        let line = line.strip_prefix("pub(super) ").unwrap_or(line);
+        line.split_once(": ").is_some_and(|(name, _)| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        })
+    };
+    let structs = items(text, "struct").into_iter();
+    structs
+        .map(|(name, lines)| (name, lines.iter().filter(is_field).count()))
+        .filter(|(_, fields)| *fields > FIELDS)
+        .collect()
+}
+
+#[test]
+fn files_functions_and_structs_are_small() {
+    let sources = sources();
+    let mut wrong = Vec::new();
+    let mut functions = 0;
+    for (path, text) in &sources {
+        let lines = text.lines().count();
+        if lines > FILE {
+            wrong.push(format!("{path} has {lines} lines"));
+        }
+        if !path.ends_with(".rs") {
+            continue;
+        }
+        functions += items(text, "fn").len();
+        for (name, len) in long_functions(text) {
+            if !is_exception(path, name) {
+                wrong.push(format!("{path}: {name} has {len} lines"));
+            }
+        }
+        for (name, fields) in large_structs(text) {
+            if !is_exception(path, name) {
+                wrong.push(format!("{path}: {name} has {fields} fields"));
+            }
+        }
+    }
+    assert!(functions > 500, "only {functions} functions were seen");
+    assert!(wrong.is_empty(), "too large:\n{}", wrong.join("\n"));
+    for (path, name, _) in EXCEPTIONS {
+        let text = sources
+            .get(*path)
+            .unwrap_or_else(|| panic!("there is no {path}"));
+        let large = [long_functions(text), large_structs(text)].concat();
+        assert!(
+            large.iter().any(|(large, _)| large == name),
+            "{path}: {name} needs no exception any more"
+        );
+    }
+}
+
+#[test]
+fn what_is_large_is_found() {
+    let body = |lines: usize| "        work();\n".repeat(lines);
+    let method = |lines| {
+        format!(
+            "impl Some {{\n    pub(crate) fn long(\n        &self,\n    ) -> u32 {{\n{}    }}\n\n    fn short() {{}}\n}}\n",
+            body(lines)
+        )
+    };
+    assert_eq!(long_functions(&method(46)), []);
+    assert_eq!(long_functions(&method(47)), [("long", 51)]);
+    let shim = format!(
+        "unsafe extern \"C\" fn shim(data: u32) {{\n{}}}\n",
+        body(49)
+    );
+    assert_eq!(long_functions(&shim), [("shim", 51)]);
+    let fields: Vec<String> = ('a'..='m')
+        .map(|c| format!("    pub(crate) {c}: u32,\n"))
+        .collect();
+    let fields = fields.concat();
+    let large = format!("/// See: nothing.\npub(crate) struct Large<'a> {{\n{fields}}}\n");
+    assert_eq!(large_structs(&large), [("Large", 13)]);
+    assert_eq!(
+        large_structs(&large.replace("    pub(crate) a: u32,\n", "")),
+        []
+    );
+}
+
+/// The rooms of the module, the highest first: the rows of the table that are not parts of others.
+fn rooms(main: &str) -> Vec<&str> {
+    main.lines()
+        .filter_map(|line| line.strip_prefix("//! | `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .filter(|name| !name.contains("::"))
+        .collect()
+}
+
+/// The names directly below `crate::` that a file mentions outside of comments.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !rest.starts_with('{') {
+            let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            names.insert(rest[..end].to_owned());
+            continue;
+        }
+        let (mut depth, mut name) = (0, String::new());
+        for c in rest.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 1 && is_name(c) {
+                name.push(c);
+            } else if depth == 1 && matches!(c, ':' | ',') || depth == 0 {
+                names.insert(std::mem::take(&mut name));
+                if c == ':' {
+                    // The rest of this path does not count.
+                    name.push(' ');
+                }
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    names.retain(|name| !name.is_empty() && !name.starts_with(' '));
+    names
+}
+
+#[test]
+fn imports_go_down() {
+    let sources = sources();
+    let main = &sources["kernel/flexsc_main.rs"];
+    let rooms = rooms(main);
+    let declared = items_of_main(main);
+    assert_eq!(
+        rooms.iter().copied().collect::<BTreeSet<_>>(),
+        declared,
+        "rooms and their modules"
+    );
+    let level = |name: &str| rooms.iter().position(|room| *room == name);
+    let mut pairs = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (path, text) in sources.iter().filter(|(path, _)| path.ends_with(".rs")) {
+        let name = path.trim_start_matches("kernel/").trim_end_matches(".rs");
+        let room = name.split('/').next().unwrap_or(name);
+        let Some(here) = level(room) else {
+            continue;
+        };
+        for import in imports(text) {
+            match level(&import) {
+                Some(there) if there < here => wrong.push(format!("{path} imports {import}")),
+                Some(there) if there > here => drop(pairs.insert((here, there))),
+                _ => {}
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "imports that go up:\n{}",
+        wrong.join("\n")
+    );
+    assert!(
+        (20..=50).contains(&pairs.len()),
+        "{} pairs of rooms",
+        pairs.len()
+    );
+}
+
+/// The modules that the module's main file declares.
+fn items_of_main(main: &str) -> BTreeSet<&str> {
+    let modules = main.lines().filter_map(|line| line.strip_prefix("mod "));
+    modules.map(|name| name.trim_end_matches(';')).collect()
+}
+
+#[test]
+fn imports_are_seen() {
+    let text = "use crate::{\n    defs::{Bits, Role},\n    pages::Pages,\n    sys::process,\n};\n\
+        /// As [`run`](crate::run).\nfn f() { crate::wait::wait() }\nuse crate::quota::{self, Quota};\n";
+    let seen: Vec<String> = imports(text).into_iter().collect();
+    assert_eq!(seen, ["defs", "pages", "quota", "sys", "wait"]);
+    let main =
+        "//! | file | what |\n//! | `device` | x |\n//! | `run::entry` | x |\n//! | `sys` | x |\n";
+    assert_eq!(rooms(main), ["device", "sys"]);
+}
