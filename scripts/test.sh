@@ -168,9 +168,25 @@ do_processors() {
 	ktest -c perf --smp "$1" -k "$several"
 }
 
-# Runs the crate's own tests and its example against the module.
+# example_of LANGUAGE: prints the program in docs/abi.md or, for "text", what it prints.
+example_of() {
+	awk -v wanted="$1" '
+		!inside && /^```/ { inside = 1; language = substr($0, 4); text = ""; next }
+		inside && /^```/ {
+			inside = 0
+			if (language == "c" && text ~ /int main\(/) { program = 1; if (wanted == "c") printf "%s", text }
+			if (language == "text" && program) { if (wanted == "text") printf "%s", text; exit }
+			next
+		}
+		inside { text = text $0 "\n" }' "$ROOT/docs/abi.md"
+}
+
+# Runs the crate's own tests, its example and the example in C against the module.
 do_crate() {
 	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
+	example_of c >"$logs/example.c"
+	example_of text >"$logs/example.out"
+	cc -static -std=gnu11 -Wall -Wextra -Werror -I "$ROOT/kernel/include/uapi" -o "$logs/example" "$logs/example.c"
 	RUSTFLAGS=$STATIC "$CARGO" test --release --locked -p flexsc-live-tests \
 		--target "$target" --target-dir "$dir" --test live --no-run --message-format=json >"$logs/crate.json"
 	test=$(sed -n '/"name":"live"/s/.*"executable":"\([^"]*\)".*/\1/p' "$logs/crate.json" | tail -n 1)
@@ -178,6 +194,7 @@ do_crate() {
 		--target "$target" --target-dir "$dir" --example live-hello
 	[[ -x $test ]] || die "cargo does not name the crate's test program."
 	ktest -c perf --add "$test:/crate/live" --add "$dir/$target/release/examples/live-hello:/crate/hello" \
+		--add "$logs/example:/crate/example" --add "$logs/example.out:/crate/example.out" \
 		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
 }
 
@@ -277,7 +294,7 @@ if [[ -z $filter ]]; then
 	for cpus in 4 8; do
 		part_if "$perf" "guest tests, processors: $cpus" lines do_processors "$cpus"
 	done
-	part_if "$perf" 'crate and example in the machine' cargo do_crate
+	part_if "$perf" 'crate and examples in the machine' cargo do_crate
 	part_if "$perf" 'flexsc-copy in the machine' cargo do_copy
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi
