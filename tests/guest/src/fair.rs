@@ -21,7 +21,7 @@ tests! { "fair":
     refilled => "a registration that is always filled again does not hold up another one's entries";
     refilled_for_poller => "its entries in the queue do not hold up a poller's doorbells either";
     pages_by_turns => "a page that is always filled again does not hold up the other pages";
-    loop_gives_way => "an endless loop lets others have the only active thread of its pool";
+    loop_gives_way => "an endless loop lets others have the only running thread of its pool";
 }
 
 fn loop_on_poller() -> Check {
@@ -297,7 +297,7 @@ fn wait_for_loop() -> Check<Duration> {
     let mut ring = engine.ring(1)?;
     let endless = looping.post(flagged(call!(SYS_getppid), ENTRY_LOOP).in_pool(1));
     looping.kicked()?;
-    engine.until_pool(1, "an active thread", |s| s.running == 1)?;
+    engine.until_pool(1, "a running thread", |s| s.running == 1)?;
     let begin = Instant::now();
     let slot = ring.post(call!(SYS_getpid).in_pool(1));
     ring.kicked()?;

@@ -297,11 +297,11 @@ fn one_active_per_core() -> Check {
             reads.release(&to)?;
             ring.finish(&slots)?;
         }
-        let (active, cpus) = (engine.stats()?.peak_running, limits::cpus() as u64);
-        check!(active >= 1, "nobody was ever active");
+        let (running, cpus) = (engine.stats()?.peak_running, limits::cpus() as u64);
+        check!(running >= 1, "no thread has ever run");
         check!(
-            active <= cpus,
-            "{active} threads were active at once on {cpus} CPUs"
+            running <= cpus,
+            "{running} threads have run at once on {cpus} CPUs"
         );
     }
     Ok(())

@@ -156,19 +156,19 @@ fn parse(line: &str) -> Option<Event> {
 /// The largest number of syscall threads that executed entries at once, without those that finish a
 /// call in which they had blocked. `owners` do not count. Needs the events `flexsc_invoke`,
 /// `flexsc_block` and `flexsc_complete`.
-pub fn most_active(events: &[Event], owners: &[i32]) -> usize {
-    let mut active: HashSet<i32> = HashSet::new();
+pub fn most_running(events: &[Event], owners: &[i32]) -> usize {
+    let mut running: HashSet<i32> = HashSet::new();
     let mut most = 0;
     for event in events.iter().filter(|e| !owners.contains(&e.tid)) {
         match event.name.as_str() {
             "flexsc_invoke" => {
-                active.insert(event.tid);
+                running.insert(event.tid);
             }
             _ => {
-                active.remove(&event.tid);
+                running.remove(&event.tid);
             }
         }
-        most = most.max(active.len());
+        most = most.max(running.len());
     }
     most
 }

@@ -368,7 +368,7 @@ fn pools() -> Check {
     let stats = ok!("pool_stats", engine.pool_stats(3));
     check_eq!("executed", stats.executed, 10);
     check_eq!("nice", stats.nice as i64, 5);
-    check_eq!("active limit", stats.concurrency, 1);
+    check_eq!("concurrency limit", stats.concurrency, 1);
     check!(
         ok!("stats", engine.stats()).pools >= 2,
         "pools are not counted"

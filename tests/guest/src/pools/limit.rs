@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many threads of a pool are active at once, seen by others than the module.
+//! How many threads of a pool run at once, seen by others than the module.
 
 use std::time::Instant;
 
@@ -9,16 +9,16 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{self, many, need_two_cpus};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::trace::{Trace, most_active};
+use crate::kit::trace::{Trace, most_running};
 use crate::kit::{patience, rounds, sys};
 
 tests! { "pools":
-    limit_by_trace => "the event log shows as many active threads as allowed, and no more";
-    limit_of_each => "two pools with one active thread each: two at once, never two of one";
-    limit_after_block => "threads that come back by the hundred finish, and pass the limit one by one";
+    limit_by_trace => "the event log shows as many running threads as allowed, and no more";
+    limit_of_each => "two pools with one running thread each: two at once, never two of one";
+    limit_after_block => "threads that come back by the hundred finish, and go on one by one";
     limit_raised => "raising POOL_CONCURRENCY lets waiting registrations go on at once";
-    limit_of_pollers => "a poller counts as active";
-    counters_add_up => "active, blocked, queued and idle are 0 or right when nothing is left to do";
+    limit_of_pollers => "a poller counts as running";
+    counters_add_up => "running, blocked, queued and idle are 0 or right when nothing is left to do";
 }
 
 const EVENTS: [&str; 3] = ["flexsc_invoke", "flexsc_block", "flexsc_complete"];
@@ -51,10 +51,10 @@ fn together(rings: &mut [Ring], mut calls: impl FnMut(usize) -> Vec<Call>) -> Ch
 fn limit_by_trace() -> Check {
     need_two_cpus()?;
     let mut buffer = vec![0u8; 4000];
-    for active in [1, 2] {
+    for limit in [1, 2] {
         let trace = Trace::start(&EVENTS)?;
         let engine = Engine::open()?;
-        engine.set_pool(1, Param::PoolConcurrency, active)?;
+        engine.set_pool(1, Param::PoolConcurrency, limit)?;
         let mut rings = rings(&engine, 6)?;
         let (from, to) = pipe()?;
         for _ in 0..rounds(5) {
@@ -70,12 +70,12 @@ fn limit_by_trace() -> Check {
             })?;
             reads.check()?;
         }
-        let most = most_active(&trace.events()?, &[sys::gettid()]);
-        check_eq!("most active threads in the log", most, active as usize);
+        let most = most_running(&trace.events()?, &[sys::gettid()]);
+        check_eq!("most running threads in the log", most, limit as usize);
         check_eq!(
-            "most active threads by the module's count",
+            "most running threads by the module's count",
             engine.pool(1)?.peak_running,
-            active as u64
+            limit as u64
         );
     }
     Ok(())
@@ -100,11 +100,11 @@ fn limit_of_each() -> Check {
         round += 1;
     }
     for pool in [1, 2] {
-        check_eq!("most active of one", engine.pool(pool)?.peak_running, 1);
+        check_eq!("most running of one", engine.pool(pool)?.peak_running, 1);
     }
-    let most = most_active(&trace.events()?, &[sys::gettid()]);
-    check_eq!("most active of both in the log", most, 2);
-    check_eq!("most active of both", engine.stats()?.peak_running, 2);
+    let most = most_running(&trace.events()?, &[sys::gettid()]);
+    check_eq!("most running of both in the log", most, 2);
+    check_eq!("most running of both", engine.stats()?.peak_running, 2);
     Ok(())
 }
 
@@ -138,10 +138,10 @@ fn limit_after_block() -> Check {
         }
         reads.check()?;
     }
-    let most = most_active(&trace.events()?, &[sys::gettid()]);
-    check_eq!("most active threads in the log", most, 1);
+    let most = most_running(&trace.events()?, &[sys::gettid()]);
+    check_eq!("most running threads in the log", most, 1);
     let stats = engine.pool(1)?;
-    check_eq!("most active by the module's count", stats.peak_running, 1);
+    check_eq!("most running by the module's count", stats.peak_running, 1);
     check!(stats.peak_blocked >= count as u64, "{stats:?}");
     Ok(())
 }
@@ -160,9 +160,9 @@ fn limit_raised() -> Check {
         slots.push(ring.post_all(&[random; PAGE_ENTRIES]));
         ring.kicked()?;
     }
-    engine.until_pool(1, "an active thread", |s| s.peak_running == 1)?;
+    engine.until_pool(1, "a running thread", |s| s.peak_running == 1)?;
     engine.set_pool(1, Param::PoolConcurrency, 2)?;
-    let seen = engine.until_pool(1, "two active threads", |s| s.peak_running == 2);
+    let seen = engine.until_pool(1, "two running threads", |s| s.peak_running == 2);
     for (ring, slots) in rings.iter_mut().zip(slots) {
         for &slot in &slots {
             // Some of them have ended.
@@ -180,7 +180,7 @@ fn limit_of_pollers() -> Check {
     let mut ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << limits::poller_cpu())?;
     crate::kit::until("a poller that is awake", || !ring.needs_kick())?;
-    check_eq!("active", engine.pool(0)?.running, 1);
+    check_eq!("running", engine.pool(0)?.running, 1);
     check_eq!(
         "polled CPUs",
         engine.stats()?.polled_cpus,
@@ -189,10 +189,10 @@ fn limit_of_pollers() -> Check {
     let slots = ring.post_all(&[call!(SYS_getpid); 64]);
     ring.poll_until_done(&slots)?;
     engine.set(Param::IdleNs, 0)?;
-    engine.until_pool(0, "no active thread when the poller sleeps", |s| {
+    engine.until_pool(0, "no running thread when the poller sleeps", |s| {
         s.running == 0
     })?;
-    check_eq!("most active", engine.pool(0)?.peak_running, 1);
+    check_eq!("most running", engine.pool(0)?.peak_running, 1);
     Ok(())
 }
 

@@ -42,9 +42,9 @@ fn blocked_pool(engine: &Engine, random: &mut Random) {
     let threads = 1 + random.below(2);
     let pools = 1 + random.below(2) as u32;
     for pool in 1..pools {
-        let mut active = ParamArg::new(Param::PoolConcurrency, 1);
-        active.pool = pool;
-        let _ = sys::ioctl_with(fd, abi::IOC_SET, &mut active);
+        let mut limit = ParamArg::new(Param::PoolConcurrency, 1);
+        limit.pool = pool;
+        let _ = sys::ioctl_with(fd, abi::IOC_SET, &mut limit);
     }
     let mut most = ParamArg::new(Param::MaxThreads, threads);
     let _ = sys::ioctl_with(fd, abi::IOC_SET, &mut most);
