@@ -14,7 +14,7 @@ fn name(state: State) -> &'static str {
         State::Free => "free",
         State::Starting => "starting",
         State::Idle => "idle",
-        State::Woken => "active",
+        State::Woken => "woken",
         State::Working => "serving",
         State::Polling => "polling",
         State::Blocked => "blocked",

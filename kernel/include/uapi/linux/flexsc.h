@@ -372,12 +372,12 @@ struct flexsc_stats {
  * @size: as in struct flexsc_stats
  * @pool: which pool (in)
  * @cpus: CPUs that its threads run on
- * @concurrency: threads that may be active at once
+ * @concurrency: threads that may run at once
  * @nice: nice value of its threads, as __s64
  * @executed: entries that its threads have executed
  * @handoffs, @threads, @threads_idle, @threads_created, @threads_retired,
  * @create_failed, @peak_running, @peak_blocked: as in struct flexsc_stats
- * @running: threads that are active now
+ * @running: threads that run now
  * @blocked: threads that are blocked in a call now
  * @queued: registrations that wait for a thread now
  */
