@@ -13,11 +13,11 @@ use kernel::uapi;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Abi<T>(pub(crate) T);
 
-/// Structs that consist of integers without padding.
+/// A struct of integers.
 ///
 /// # Safety
 ///
-/// That is so.
+/// All fields are integers or arrays of integers, and there is no padding between or after them.
 pub(crate) unsafe trait Plain: Copy + Default {}
 
 static_assert!(size_of::<uapi::flexsc_register>() == 56);
@@ -49,20 +49,21 @@ unsafe impl<T: Plain> FromBytes for Abi<T> {}
 // SAFETY: By `Plain` there is no padding.
 unsafe impl<T: Plain> AsBytes for Abi<T> {}
 
-/// Reads a struct at the user address `arg`, whose first field is its size.
+/// Reads a struct at the user address `arg`. Fails with `EFAULT`.
 pub(crate) fn read<T: Plain>(arg: usize) -> Result<T> {
     let value: Abi<T> = UserSlice::new(arg as _, size_of::<T>()).reader().read()?;
     Ok(value.0)
 }
 
-/// Writes `value` to the user address `arg`.
+/// Writes `value` to the user address `arg`. Fails with `EFAULT`.
 pub(crate) fn write<T: Plain>(arg: usize, value: T) -> Result {
     UserSlice::new(arg as _, size_of::<T>())
         .writer()
         .write(&Abi(value))
 }
 
-/// Writes the first `len` bytes of `value` to the user address `arg`.
+/// Writes the first `len` bytes of `value`, at most its size, to the user address `arg`. Fails with
+/// `EFAULT`.
 pub(crate) fn write_prefix<T: Plain>(arg: usize, value: &T, len: usize) -> Result {
     let len = core::cmp::min(len, size_of::<T>());
     // SAFETY: `value` is valid for its size, and by `Plain` all its bytes are initialised.
@@ -73,7 +74,8 @@ pub(crate) fn write_prefix<T: Plain>(arg: usize, value: &T, len: usize) -> Resul
 /// Longest set of CPUs in bytes: more than any kernel has.
 const MAX_CPU_SET: u32 = 8192;
 
-/// Reads a set of CPUs, `len` bytes at the user address `addr`. `EINVAL` if it has a CPU beyond 63.
+/// Reads a set of CPUs, `len` bytes at the user address `addr`. Fails with `EINVAL` if a CPU beyond
+/// 63 is in it or it is longer than [`MAX_CPU_SET`], and with `EFAULT`.
 pub(crate) fn read_cpus(addr: u64, len: u32) -> Result<u64> {
     if len > MAX_CPU_SET {
         return Err(EINVAL);
@@ -91,7 +93,8 @@ pub(crate) fn read_cpus(addr: u64, len: u32) -> Result<u64> {
     Ok(cpus)
 }
 
-/// Writes a set of CPUs, `len` bytes at the user address `addr`. `EINVAL` if a CPU does not fit.
+/// Writes a set of CPUs, `len` bytes at the user address `addr`. Fails with `EINVAL` if a CPU does
+/// not fit or the set is longer than [`MAX_CPU_SET`], and with `EFAULT`.
 pub(crate) fn write_cpus(addr: u64, len: u32, cpus: u64) -> Result {
     let fits = len >= u64::BITS / 8 || cpus >> (8 * len) == 0;
     if !fits || len > MAX_CPU_SET {

@@ -23,8 +23,8 @@ pub(super) unsafe fn set_args(regs: *mut pt_regs, args: &[u64; 6]) {
     regs.r9 = args[5] as _;
 }
 
-/// `index` if it is below `len`, otherwise 0; also while the processor speculates that a check
-/// before has passed. As the kernel's `array_index_nospec()`.
+/// Returns `index` if it is below `len`, otherwise 0, even while the processor speculates that an
+/// earlier check has passed. As the kernel's `array_index_nospec()`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn index_nospec(index: usize, len: usize) -> usize {
@@ -44,13 +44,13 @@ fn index_nospec(index: usize, len: usize) -> usize {
     index & mask
 }
 
-/// An index that a program gives, if it is below `len`.
+/// Returns an index that a program gives if it is below `len`.
 #[inline(always)]
 pub(crate) fn index(index: usize, len: usize) -> Option<usize> {
     (index < len).then(|| index_nospec(index, len))
 }
 
-/// `items[i]`, for an index that a program gives.
+/// Returns `items[i]` for an index that a program gives.
 #[inline(always)]
 pub(crate) fn get<T>(items: &[T], i: usize) -> Option<&T> {
     items.get(index(i, items.len())?)

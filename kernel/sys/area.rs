@@ -22,7 +22,7 @@ use kernel::uapi::{
 
 const PAGE: usize = FLEXSC_PAGE_SIZE as usize;
 
-/// In the flags of an entry that CANCEL has found in flight: no flag of a program's.
+/// A flag that no program may set: CANCEL has found the entry in flight.
 const CANCEL_MARK: u8 = 1 << 7;
 
 static_assert!(CANCEL_MARK as u32 & FLEXSC_ENTRY_FLAGS == 0);
@@ -82,7 +82,7 @@ impl Head {
         (u64::from_ne_bytes(self.0) & SPECIAL == 0).then_some(self.nr() & 0x3ff)
     }
 
-    /// Returns true if the entry behind it is linked to it.
+    /// Returns true if the entry after it is linked to it.
     pub(crate) fn is_linked(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LINK != 0
     }
@@ -97,8 +97,8 @@ impl Head {
         u32::from(self.flags()) & FLEXSC_ENTRY_ALWAYS != 0
     }
 
-    /// Returns true if [`EntryRef::mark_cancelled`] was called and the program has not rewritten the
-    /// entry since.
+    /// Returns true if [`EntryRef::mark_cancelled`] was called and the program has not rewritten
+    /// the entry since.
     pub(crate) fn is_marked(self) -> bool {
         self.flags() & CANCEL_MARK != 0
     }
@@ -130,7 +130,7 @@ unsafe impl Sync for Area {}
 
 impl Area {
     /// How many bytes `pages` syscall pages and their control blocks need, a multiple of the page
-    /// size. `EINVAL` if nobody may have so many.
+    /// size. Fails with `EINVAL` if no registration may have so many pages.
     pub(crate) fn size(pages: u32) -> Result<usize> {
         if pages == 0 || pages > FLEXSC_MAX_PAGES {
             return Err(EINVAL);
@@ -219,7 +219,7 @@ pub(crate) struct Doorbell<'a> {
 }
 
 impl Doorbell<'_> {
-    /// Which entries are posted. An entry whose bit is seen toggled may be read afterwards.
+    /// The entries that are posted. An entry whose bit is seen toggled may be read afterwards.
     #[inline(always)]
     pub(crate) fn posted(&self) -> u64 {
         // SAFETY: By the invariant.
@@ -228,7 +228,7 @@ impl Doorbell<'_> {
         word.load(Ordering::Acquire)
     }
 
-    /// Whose results the program has taken.
+    /// The entries whose results the program has taken.
     #[inline(always)]
     pub(crate) fn reaped(&self) -> u64 {
         // SAFETY: By the invariant.
@@ -336,9 +336,9 @@ impl EntryRef<'_> {
         entry
     }
 
-    /// Makes the task that is about to execute the entry check for CANCEL: an entry with any flag is
-    /// not a plain one. CANCEL was noted elsewhere before, and only both together count: a program
-    /// that takes its posting back and writes the entry anew removes the mark.
+    /// Makes the task that is about to execute the entry check for CANCEL: an entry with any flag
+    /// is not a plain one. CANCEL was noted elsewhere before, and only both together count: a
+    /// program that takes its posting back and writes the entry anew removes the mark.
     pub(crate) fn mark_cancelled(&self) {
         // ORDERING: Pairs with the acquire load in `head`: a task that sees the mark sees what was
         // noted.
@@ -377,7 +377,7 @@ impl EntryRef<'_> {
         // SAFETY: By the invariant.
         unsafe { AtomicI64::from_ptr(&raw mut (*e).result) }.store(result, Ordering::Relaxed);
         let last = u16::from_ne_bytes([reason, flexsc_status_FLEXSC_DONE as u8]);
-        // SAFETY: By the invariant; `reason` is aligned to two bytes, `status` lies behind it.
+        // SAFETY: By the invariant; `reason` is aligned to two bytes, and `status` follows it.
         let both = unsafe { AtomicU16::from_ptr((&raw mut (*e).reason).cast::<u16>()) };
         // ORDERING: A program may look at the status only; it then finds the result there.
         both.store(last, Ordering::Release);

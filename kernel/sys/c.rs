@@ -29,7 +29,7 @@ pub(super) struct flexsc_deferred {
     _opaque: [u8; 0],
 }
 
-// Structs of the kernel that are empty in some configurations are behind pointers here.
+// Only pointers to structs of the kernel: some of these structs are empty in some configurations.
 #[allow(improper_ctypes)]
 extern "C" {
     pub(super) fn flexsc_lock_init_pages(lock: *mut raw_spinlock_t);

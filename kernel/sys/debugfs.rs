@@ -70,13 +70,14 @@ impl<T: Show> Entry<T> {
         self.entry.store(entry, Ordering::Release);
     }
 
-    /// Removes the file once nobody reads it.
+    /// Removes the file, after its last reader.
     pub(crate) fn remove(&self) {
         let entry = self.entry.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(entry) = NonNull::new(entry) {
-            // SAFETY: By the invariant, and swapped out: nobody else removes it.
+            // SAFETY: By the invariant, and swapped out: no other task removes it.
             let data = unsafe { c::flexsc_debug_remove(entry.as_ptr()) };
-            // SAFETY: By the invariant from `into_foreign`; nobody shows it any more.
+            // SAFETY: By the invariant from `into_foreign`; the file is gone, so `show` is not
+            // called.
             drop(unsafe { Arc::<T>::from_foreign(data) });
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct Deferred<T> {
 }
 
 impl<T: Later> Deferred<T> {
-    /// Its trigger does nothing yet.
+    /// Work whose trigger does nothing until [`Self::start`].
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: No preconditions.
         let c = NonNull::new(unsafe { c::flexsc_deferred_new() }).ok_or(ENOMEM)?;
@@ -81,14 +81,16 @@ impl<T: Later> Deferred<T> {
         unsafe { c::flexsc_deferred_start(self.trigger.0.as_ptr(), Some(Self::run), data) };
     }
 
-    /// Ends that, and waits for the work that is being done. Returns what has done it.
+    /// Ends the work, and waits for a call of [`Later::later`] to return. Returns the target of
+    /// [`Self::start`].
     pub(crate) fn stop(&self) -> Option<Arc<T>> {
         // SAFETY: By the invariant it is valid.
         let data = unsafe { c::flexsc_deferred_stop(self.trigger.0.as_ptr()) };
         if data.is_null() {
             return None;
         }
-        // SAFETY: By the invariant from `into_foreign`, and nobody else uses it any more.
+        // SAFETY: By the invariant from `into_foreign`; after the stop `run` is not called any
+        // more.
         Some(unsafe { Arc::<T>::from_foreign(data) })
     }
 

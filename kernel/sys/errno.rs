@@ -9,7 +9,7 @@ fn error(errno: u32) -> Error {
     Error::from_errno(-(errno as core::ffi::c_int))
 }
 
-/// The wait can't end: nothing is in flight.
+/// The wait cannot end: too little is in flight.
 pub(crate) fn edeadlk() -> Error {
     error(bindings::EDEADLK)
 }

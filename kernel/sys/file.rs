@@ -4,9 +4,9 @@
 
 use super::c;
 
-/// Returns true if reading from or writing to `fd` of the current process may block for an unbounded
-/// time.
+/// Returns true if reading from or writing to `fd` of the current process may block for an
+/// unbounded time.
 pub(crate) fn may_block(fd: u32) -> bool {
-    // SAFETY: Any number will do.
+    // SAFETY: No preconditions: the C side looks whether `fd` is open.
     unsafe { c::flexsc_file_may_block(fd) != 0 }
 }

@@ -47,12 +47,12 @@ impl<'a, T: Blocking> Hook<'a, T> {
         }
     }
 
-    /// As the core wants it.
+    /// The hook for the functions of the core.
     pub(super) fn as_ptr(&self) -> *mut bindings::syscall_hook {
         self.c.get()
     }
 
-    /// What is told.
+    /// The value that the hook calls.
     pub(super) fn inner(&self) -> &T {
         &self.inner
     }
@@ -70,8 +70,8 @@ impl<'a, T: Blocking> Hook<'a, T> {
 
     /// # Safety
     ///
-    /// Called by the scheduler, on the task that runs [`Self::with`] or `invoke::with_frame` with the
-    /// hook that `hook` points to.
+    /// Called by the scheduler, on the task that runs [`Self::with`] or `invoke::with_frame` with
+    /// the hook that `hook` points to.
     unsafe extern "C" fn sleeping(hook: *mut bindings::syscall_hook) {
         // SAFETY: By the caller's promise the hook exists; the cast is right by the type invariant.
         let this = unsafe { &*hook.cast_const().cast::<Self>() };
@@ -80,8 +80,8 @@ impl<'a, T: Blocking> Hook<'a, T> {
 
     /// # Safety
     ///
-    /// Called by the scheduler, on the task that runs [`Self::with`] or `invoke::with_frame` with the
-    /// hook that `hook` points to.
+    /// Called by the scheduler, on the task that runs [`Self::with`] or `invoke::with_frame` with
+    /// the hook that `hook` points to.
     unsafe extern "C" fn running(hook: *mut bindings::syscall_hook) {
         // SAFETY: As above.
         let this = unsafe { &*hook.cast_const().cast::<Self>() };

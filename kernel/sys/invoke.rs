@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Executing a posted call with the core's `syscall_invoke_self()` and `syscall_invoke_for()`, and its
-//! tracepoints.
+//! Executing a posted call with the core's `syscall_invoke_self()` and `syscall_invoke_for()`, and
+//! its tracepoints.
 
 use super::{
     arch, c,
@@ -15,7 +15,7 @@ use kernel::ffi::c_long;
 /// Why the core did not execute a call at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// seccomp, ptrace or user dispatch decide over the owner's calls.
+    /// seccomp, ptrace or user dispatch decide about the owner's calls.
     Guarded,
     /// The owner has unshared files, file system context or namespaces, or has protection keys of
     /// its own.
@@ -46,15 +46,15 @@ impl Frame {
         }
     }
 
-    /// Puts arguments there.
+    /// Puts the arguments of a call into the frame.
     #[inline(always)]
     pub(crate) fn set_args(&self, args: &[u64; 6]) {
         // SAFETY: By the invariant.
         unsafe { arch::set_args(self.regs, args) };
     }
 
-    /// Executes call `nr`, whose arguments are there: if `OWNER` as the current task's own call,
-    /// otherwise on the current syscall thread for `owner`, a task of its process.
+    /// Executes call `nr`, whose arguments are in the frame: if `OWNER`, as the current task's own
+    /// call, otherwise on the current syscall thread for `owner`, a task of its process.
     ///
     /// The result may be one of `-ERESTART*`.
     #[inline(always)]
@@ -110,14 +110,14 @@ pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, 
     // SAFETY: The frame is valid for writes; the call fills it in. The hook outlives the matching
     // call below: nothing in between unwinds.
     let regs = unsafe { bindings::syscall_invoke_begin(saved.as_mut_ptr(), hook.as_ptr()) };
-    // INVARIANT: The core has saved what was there.
+    // INVARIANT: The core has saved the task's registers.
     let ret = f(hook.inner(), &Frame { regs });
     // SAFETY: Filled in above, by the same task.
     unsafe { bindings::syscall_invoke_end(saved.as_ptr()) };
     ret
 }
 
-/// Returns true if anybody listens to the tracepoints of calls.
+/// Returns true if a tracepoint of calls is enabled.
 pub(crate) fn traced() -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_trace_enabled() }

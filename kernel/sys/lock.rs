@@ -13,7 +13,7 @@ use core::{
 };
 use kernel::bindings::raw_spinlock_t;
 
-/// Which of the module's locks it is, for lockdep.
+/// The kind of a lock, a class for lockdep.
 #[derive(Clone, Copy)]
 pub(crate) enum Class {
     /// A registration's pages.
@@ -24,14 +24,14 @@ pub(crate) enum Class {
     Slots,
 }
 
-/// Something has happened that can not: says so in the log, once.
+/// Warns in the kernel log, once, that something impossible has happened.
 #[cold]
 pub(crate) fn warn_once() {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_warn() }
 }
 
-/// Data behind a `raw_spinlock_t`.
+/// Data protected by a `raw_spinlock_t`.
 ///
 /// # Invariants
 ///

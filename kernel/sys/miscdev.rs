@@ -35,7 +35,7 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     ) -> Result<isize>;
     /// flexsc_wait(2).
     fn wait(this: ArcBorrow<'_, Self>, caller: Option<Caller>, arg: usize) -> Result<isize>;
-    /// mmap(2): which memory begins at this page offset of the file, and belongs to the caller.
+    /// mmap(2): returns the memory that begins at this page offset of the file.
     fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Self::Mapping>>;
     /// poll(2): waits with `poll`, then says whether there is something to read.
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool>;
@@ -52,9 +52,9 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
 /// Made by the last operation on the file, which it does not outlive.
 pub(crate) struct Closed(());
 
-/// Memory that files of a device map, and that knows how often it is mapped.
+/// Memory that programs map from a device's files, and that counts its mappings.
 pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
-    /// At which page of the file it begins.
+    /// Returns the page offset in the file at which it begins.
     fn page_offset(&self) -> usize;
     /// mmap(2) is about to map it. Fails with `EINVAL` if it must not be mapped any more.
     fn map(&self) -> Result;
@@ -185,7 +185,7 @@ impl<T: Device> Vtable<T> {
         let registration = unsafe { &*kernel::container_of!(device, Registration<T>, inner) };
         match T::open(&registration.shared) {
             Ok(this) => {
-                // SAFETY: The file is being opened, nobody else uses it.
+                // SAFETY: The file is being opened, no other task uses it.
                 unsafe { (*file).private_data = this.into_foreign().cast_mut() };
                 0
             }
@@ -232,8 +232,8 @@ impl<T: Device> Vtable<T> {
 
     /// # Safety
     ///
-    /// Called by the VFS with an open file of this device, to which the caller holds a reference, and
-    /// a mapping of it that is being made, with the address space locked for writing.
+    /// Called by the VFS with an open file of this device, to which the caller holds a reference,
+    /// and a mapping of it that is being made, with the address space locked for writing.
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -281,7 +281,8 @@ impl<T: Device> Vtable<T> {
 
     /// # Safety
     ///
-    /// Called by the memory management once for each mapping that `mmap` or `mapping_open` has made.
+    /// Called by the memory management once for each mapping that `mmap` or `mapping_open` has
+    /// made.
     unsafe extern "C" fn mapping_close(vma: *mut bindings::vm_area_struct) {
         // SAFETY: Each mapping owns the reference that `mmap` or `mapping_open` has given to it.
         let owner = unsafe { Arc::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
@@ -292,8 +293,8 @@ impl<T: Device> Vtable<T> {
     ///
     /// # Safety
     ///
-    /// Called by the memory management for a mapping that `mmap` or `mapping_open` has made, locked for
-    /// reading, with `len` bytes at `buf`.
+    /// Called by the memory management for a mapping that `mmap` or `mapping_open` has made, locked
+    /// for reading, with `len` bytes at `buf`.
     unsafe extern "C" fn mapping_access(
         vma: *mut bindings::vm_area_struct,
         addr: c_ulong,
@@ -321,14 +322,15 @@ impl<T: Device> Vtable<T> {
 
     /// # Safety
     ///
-    /// Called by the VFS with an open file of this device that stays open during the call. `table` may
-    /// be null.
+    /// Called by the VFS with an open file of this device that stays open during the call. `table`
+    /// may be null.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
     ) -> bindings::__poll_t {
-        // SAFETY: The VFS passes an open file of this device. Without a reference if nobody shares
-        // the caller's table of files, which it does not change while it is here.
+        // SAFETY: The VFS passes an open file of this device. It holds no reference if no other
+        // task shares the caller's table of files, which the caller does not change while it is
+        // here.
         match T::is_readable(unsafe { Self::borrow(file) }, &Poll { file, table }) {
             Ok(false) => 0,
             Ok(true) => bindings::POLLIN | bindings::POLLRDNORM,
@@ -338,8 +340,8 @@ impl<T: Device> Vtable<T> {
 
     /// # Safety
     ///
-    /// Called by procfs with an open file of this device, to which the caller holds a reference, and the
-    /// `seq_file` that it writes.
+    /// Called by procfs with an open file of this device, to which the caller holds a reference,
+    /// and the `seq_file` that it writes.
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
         // SAFETY: procfs passes an open file of this device, with a reference.
         T::show(unsafe { Self::borrow(file) }, &Lines(m));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Telling those who wait with poll(), epoll or an eventfd that results are there.
+//! Tells tasks that wait with poll(), epoll or an eventfd that results are there.
 
 use super::c;
 use core::ptr::NonNull;
@@ -34,7 +34,7 @@ impl Notifier {
         unsafe { c::flexsc_notifier_signal(self.0.as_ptr()) };
     }
 
-    /// Signals eventfd `fd` from now on, or none where it is negative.
+    /// Signals eventfd `fd` from now on, or none if it is negative. Fails with `EBADF` or `EINVAL`.
     pub(crate) fn set_eventfd(&self, fd: i32) -> Result {
         // SAFETY: By the invariant it is valid.
         to_result(unsafe { c::flexsc_notifier_set_eventfd(self.0.as_ptr(), fd) })
@@ -55,7 +55,7 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    /// Has `notifier` wake the caller up. Look at the results after this.
+    /// Lets `notifier` wake the caller up. The caller looks at the results after this call.
     pub(crate) fn wait_on(&self, notifier: &Notifier) {
         // SAFETY: Made by the shim for `poll` from valid pointers, for its duration.
         unsafe { c::flexsc_notifier_poll(notifier.0.as_ptr(), self.file, self.table) };

@@ -11,7 +11,7 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// Each slot is null or from `KBox::into_raw`. What is not null stays until the table is dropped.
+/// Each slot is null or from `KBox::into_raw`. An item stays until the table is dropped.
 pub(crate) struct OnceTable<T, const N: usize> {
     slots: [AtomicPtr<T>; N],
 }
@@ -29,7 +29,7 @@ impl<T, const N: usize> OnceTable<T, N> {
         }
     }
 
-    /// What was put into slot `i`. Allowed in the scheduler's hook.
+    /// The item in slot `i`. Allowed in the scheduler's hook.
     pub(crate) fn get(&self, i: usize) -> Option<&T> {
         // ORDERING: Pairs with the release in `put`: the item is seen as it was made.
         let item = arch::get(&self.slots, i)?.load(Ordering::Acquire);
@@ -50,7 +50,7 @@ impl<T, const N: usize> OnceTable<T, N> {
             Ordering::Relaxed,
         );
         if old.is_err() {
-            // SAFETY: From `into_raw` above, and nobody else has got it.
+            // SAFETY: From `into_raw` above, and no other task has seen it.
             drop(unsafe { KBox::from_raw(raw) });
         }
         Ok(())
@@ -62,7 +62,7 @@ impl<T, const N: usize> Drop for OnceTable<T, N> {
         for slot in &mut self.slots {
             let item = *slot.get_mut();
             if !item.is_null() {
-                // SAFETY: By the invariant from `into_raw`, and nobody can get it any more.
+                // SAFETY: By the invariant from `into_raw`, and the table is gone for others.
                 drop(unsafe { KBox::from_raw(item) });
             }
         }

@@ -24,7 +24,7 @@ struct Slot<T> {
     item: AtomicPtr<T>,
 }
 
-/// The table, with more data `D` behind its lock.
+/// The table, with more data `D` that its lock protects.
 pub(crate) struct OwnedTable<T, D> {
     slots: KVec<Slot<T>>,
     lock: RawLock<D>,
@@ -56,12 +56,12 @@ impl<T, D> OwnedTable<T, D> {
         self.slots.len()
     }
 
-    /// The data behind the lock.
+    /// Calls `f` with the data, under the lock.
     pub(crate) fn data<R>(&self, f: impl FnOnce(&mut D) -> R) -> R {
         f(&mut self.lock.lock())
     }
 
-    /// Item `id`, if the caller has entered it. The cheapest way.
+    /// Item `id`, if the caller has entered it. Takes no lock.
     #[inline(always)]
     pub(crate) fn get_own<'a>(&'a self, id: usize, caller: &'a Caller) -> Option<ArcBorrow<'a, T>> {
         let slot = arch::get(&self.slots, id)?;
@@ -73,14 +73,14 @@ impl<T, D> OwnedTable<T, D> {
         let item = slot.item.load(Ordering::Relaxed);
         // SAFETY: By the invariant the item holds a reference to its owner, so another task can't
         // have its address: the caller has entered it. The borrow borrows the caller too, so that
-        // the owner does not call `remove` meanwhile. Others do so when the owner has begun to exit,
-        // which it does outside of requests, and `take` when no request is under way. The table
-        // itself is the open file's, to which the core has a reference during a request: posted
-        // calls may close any descriptor.
+        // the owner does not call `remove` meanwhile. Others do so when the owner has begun to
+        // exit, which it does outside of requests, and `take` when no request is under way. The
+        // table itself is the open file's, to which the core has a reference during a request:
+        // posted calls may close any descriptor.
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
-    /// The item there, for a caller that holds the lock as long as it uses it.
+    /// The item of `slot`, for a caller that holds the lock as long as it uses the item.
     fn borrow_locked<'a>(slot: &Slot<T>, _guard: &'a Guard<'_, D>) -> Option<ArcBorrow<'a, T>> {
         let item = slot.item.load(Ordering::Relaxed);
         if item.is_null() {
@@ -97,8 +97,8 @@ impl<T, D> OwnedTable<T, D> {
         Self::borrow_locked(slot, &guard).map(Arc::from)
     }
 
-    /// Enters an item that belongs to the current task, if `check` agrees and a slot is free.
-    /// `check` is given the slot's number.
+    /// Enters an item that belongs to the current task. Fails with `full` if no slot is free, and
+    /// with the error of `check`, which gets the slot's number.
     pub(crate) fn enter(
         &self,
         item: &Arc<T>,
@@ -118,8 +118,8 @@ impl<T, D> OwnedTable<T, D> {
         Ok(())
     }
 
-    /// Removes `item`, if it is still item `id` and the caller is its owner or that has begun to
-    /// exit. `note` is called under the lock. Returns whether it was removed.
+    /// Removes `item` if it is still item `id`, and if the caller is its owner or the owner has
+    /// begun to exit. Calls `note` under the lock. Returns true if `item` was removed.
     pub(crate) fn remove(
         &self,
         id: usize,
@@ -148,7 +148,8 @@ impl<T, D> OwnedTable<T, D> {
         true
     }
 
-    /// Removes item `id`, whoever owns it, when nobody uses [`Self::get_own`] any more.
+    /// Removes item `id`, whichever task owns it. `_closed` shows that no task uses
+    /// [`Self::get_own`] any more.
     pub(crate) fn take(&self, id: usize, _closed: &Closed) -> Option<Arc<T>> {
         let slot = arch::get(&self.slots, id)?;
         Self::take_locked(slot, &mut self.lock.lock())

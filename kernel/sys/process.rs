@@ -39,7 +39,7 @@ impl Thread {
         Thread(kernel::types::ARef::into_raw(task).cast())
     }
 
-    /// Is it the same thread as `other`?
+    /// Returns true if it is the same thread as `other`.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -122,7 +122,7 @@ impl Drop for Thread {
     }
 }
 
-/// The current task, for looks at itself.
+/// The current task.
 ///
 /// # Invariants
 ///
@@ -149,7 +149,7 @@ impl Current {
         unsafe { (*self.as_ptr()).flags & bindings::PF_SYSCALL_THREAD != 0 }
     }
 
-    /// Its flags, for quick looks.
+    /// Its flags, see [`ThreadFlags`].
     #[inline(always)]
     pub(crate) fn thread_flags(self) -> ThreadFlags {
         // INVARIANT: The current task's.
@@ -221,7 +221,7 @@ unsafe impl Send for Process {}
 unsafe impl Sync for Process {}
 
 impl Process {
-    /// The current process; `EPERM` for a kernel thread.
+    /// The current process. Fails with `EPERM` in a kernel thread.
     pub(crate) fn current() -> Result<Self> {
         // SAFETY: No preconditions; the current task keeps both alive.
         let (mm, tgid) = unsafe { (c::flexsc_current_mm(), c::flexsc_current_tgid()) };
@@ -252,7 +252,7 @@ impl Process {
     }
 
     /// Charges `pages` of memory to RLIMIT_MEMLOCK of the current task, which belongs to it, as
-    /// pinned memory. `ENOMEM` at the limit.
+    /// pinned memory. Fails with `ENOMEM` at the limit.
     pub(crate) fn charge_pinned(&self, pages: usize) -> Result {
         // SAFETY: By the invariant the `mm_struct` is valid.
         kernel::error::to_result(unsafe { c::flexsc_charge_pinned(self.mm, pages as _) })
@@ -303,7 +303,7 @@ pub(crate) fn usable_cpus() -> u32 {
     unsafe { c::flexsc_usable_cpus() }
 }
 
-/// Which of CPU 0 to 63 are online and in the current task's cpuset. May sleep.
+/// The CPUs of 0 to 63 that are online and in the current task's cpuset. May sleep.
 pub(crate) fn allowed_cpus() -> u64 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_allowed_cpus() }
@@ -321,7 +321,7 @@ pub(crate) fn check_nice(nice: i32) -> Result {
     kernel::error::to_result(unsafe { bindings::syscall_thread_check_nice(nice) })
 }
 
-/// Returns true if the current task has the right to this nice value, whatever its own is.
+/// Returns true if the current task has the right to this nice value.
 pub(crate) fn may_renice(nice: i32) -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_may_renice(nice) }
@@ -347,7 +347,7 @@ pub(crate) fn signal_pending() -> bool {
 
 /// Lets other tasks run if they want to. Returns [`signal_pending`].
 pub(crate) fn resched_and_check_signal() -> bool {
-    // SAFETY: No preconditions; called where sleeping is allowed.
+    // SAFETY: Called by a task that may sleep.
     unsafe { c::flexsc_resched() }
 }
 
@@ -357,13 +357,14 @@ pub(crate) fn relax() {
     unsafe { c::flexsc_relax() }
 }
 
-/// From here on a wake-up ends the next sleep. Follow up with one of the three functions below.
+/// Prepares to sleep: a wake-up from here on ends the next sleep. Call one of the three functions
+/// below next.
 pub(crate) fn sleep_prepare() {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_sleep_prepare() }
 }
 
-/// Do not sleep after all.
+/// Undoes [`sleep_prepare`].
 pub(crate) fn sleep_cancel() {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_sleep_cancel() }
@@ -402,7 +403,7 @@ pub(crate) fn interrupt_self() {
     unsafe { bindings::syscall_thread_interrupt(c::flexsc_current()) }
 }
 
-/// How many bits are set.
+/// Returns the number of bits that are set.
 #[inline(always)]
 pub(crate) fn weight(bits: u64) -> u32 {
     // SAFETY: No preconditions.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A place for one item, which its owner leaves there while it is away.
+//! A slot for one item, which its owner leaves there while the owner is away.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -10,7 +10,7 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// The pointer is null or from `KBox::into_raw`, and then nobody else owns the item.
+/// The pointer is null, or from `KBox::into_raw` and the only owner of the item.
 pub(crate) struct Slot<T>(AtomicPtr<T>);
 
 // SAFETY: The slot owns its item and hands it out as a whole.
@@ -24,7 +24,7 @@ impl<T> Slot<T> {
         Slot(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Leaves `item`. Returns the one that was there.
+    /// Leaves `item`. Returns the item that was there before.
     pub(crate) fn put(&self, item: KBox<T>) -> Option<KBox<T>> {
         self.swap(KBox::into_raw(item))
     }
@@ -34,13 +34,13 @@ impl<T> Slot<T> {
         self.swap(ptr::null_mut())
     }
 
-    /// Returns true if nothing is there, at a look.
+    /// Returns true if the slot is empty now; another task may fill it at any time.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed).is_null()
     }
 
     fn swap(&self, new: *mut T) -> Option<KBox<T>> {
-        // ORDERING: Who takes an item sees it as it was left.
+        // ORDERING: A task that takes an item sees it as it was left.
         let old = self.0.swap(new, Ordering::AcqRel);
         // SAFETY: By the invariant from `into_raw`; the swap has made it ours alone.
         (!old.is_null()).then(|| unsafe { KBox::from_raw(old) })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Making syscall threads with the core's factory.
+//! Makes syscall threads with the core's factory.
 
 use super::{c, process::Thread};
 use core::{ffi::c_void, marker::PhantomData, ptr::NonNull};
@@ -10,7 +10,8 @@ use kernel::{bindings, types::ForeignOwnable};
 
 /// The life of a kind of syscall thread.
 pub(crate) trait Body: Send + Sync + Sized + 'static {
-    /// The thread's life. It ends when this returns, which it does soon after [`signal`] said so.
+    /// The thread's life, which ends when this function returns. It returns soon after [`signal`]
+    /// has returned true.
     fn run(this: ArcBorrow<'_, Self>);
 }
 
@@ -75,8 +76,8 @@ impl<T: Body> Ops<T> {
 
     /// Creates a syscall thread in the current process that runs `body`.
     ///
-    /// Fails with `EAGAIN` at a limit on processes, with `ENOMEM`, and with `EINTR` if the caller is
-    /// about to die or has a signal to handle first.
+    /// Fails with `EAGAIN` at a limit on processes, with `ENOMEM`, and with `EINTR` if the caller
+    /// is about to die or has a signal to handle first.
     pub(crate) fn create(&'static self, name: &Name, body: Arc<T>) -> Result<Created> {
         let data = body.into_foreign();
         // SAFETY: The table is static, the name is copied, `data` is the thread's if this succeeds.
@@ -116,25 +117,25 @@ impl<T: Body> Ops<T> {
     }
 }
 
-/// The current syscall thread works for `owner`, a thread of its process, from now on: what it does
-/// besides calls, it does with the credentials that `owner` has now.
+/// Lets the current syscall thread work for `owner`, a thread of its process, from now on: besides
+/// calls, it acts with the credentials that `owner` has now.
 pub(crate) fn adopt(owner: &Thread) {
     // SAFETY: Called by syscall threads only; `owner` holds a reference to the task.
     unsafe { bindings::syscall_thread_adopt(owner.as_ptr()) }
 }
 
-/// Does the current task share with `other`, a thread of its process, all that a syscall thread has
-/// to share with an owner: tables and control groups? May sleep.
+/// Returns true if the current task shares with `other`, a thread of its process, all that a
+/// syscall thread has to share with an owner: tables and control groups. May sleep.
 pub(crate) fn is_like(other: &Thread) -> bool {
     // SAFETY: `other` holds a reference to the task.
     unsafe { bindings::syscall_thread_shares(other.as_ptr()) }
 }
 
-/// How long [`wait_for_dismissed`] waits at most.
+/// How long [`wait_for_dismissed`] waits at most, in milliseconds.
 const LONGEST_MS: u32 = 2_000;
 
-/// After a limit on processes was found: waits for threads of this process that are on their way
-/// out, for a bounded time or until a signal comes.
+/// Waits for threads of this process that are about to end, for a bounded time or until a signal
+/// comes. To be called at a limit on processes.
 pub(crate) fn wait_for_dismissed() {
     // SAFETY: Called by a task that may sleep.
     unsafe { bindings::syscall_threads_wait(kernel::time::msecs_to_jiffies(LONGEST_MS)) };

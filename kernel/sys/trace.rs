@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints off the way of a single call; those on it are in `invoke`.
+//! The tracepoints that are not on the path of a single call; the others are in `invoke`.
 
 use super::{c, process::Thread};
 
