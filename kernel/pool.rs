@@ -48,13 +48,13 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// What a thread is to do next.
 pub(crate) enum Next {
-    /// The engine is being closed: end.
+    /// End: the engine is being closed.
     Stop,
     /// Execute what these pages have offloaded.
     Serve(Arc<Pages>),
     /// Poll the doorbells on this CPU.
     Poll(u32),
-    /// Nobody polls any more: tell the programs, and ask again.
+    /// The last poller is gone: tell the programs, and ask again.
     NobodyPolls,
     /// Sleep with [`Pool::idle`].
     Idle,
@@ -64,7 +64,7 @@ pub(crate) enum Next {
 pub(crate) enum Woken {
     /// There may be work.
     Look,
-    /// It was idle for too long: end.
+    /// It was idle for too long and has to end.
     Retire,
 }
 
@@ -134,7 +134,7 @@ impl Pool {
         counters
     }
 
-    /// Its threads have executed so many entries more.
+    /// Counts entries that its threads have executed.
     pub(crate) fn add_executed(&self, entries: u32) {
         self.executed
             .fetch_add(u64::from(entries), Ordering::Relaxed);
@@ -218,8 +218,8 @@ impl Pool {
     }
 
     /// The entries of one page of `pages`, which the caller has dequeued and goes on to execute.
-    /// If other pages have entries, the registration goes to the end of the queue: no other one waits
-    /// for ever behind a registration that is always filled again.
+    /// If other pages have entries, the registration goes to the end of the queue, so that a
+    /// registration that is always filled again does not hold up the others.
     pub(crate) fn take(&self, pages: ArcBorrow<'_, Pages>) -> Option<(u32, u64)> {
         let mut inner = self.lock();
         let (page, bits, more) = pages.take_offloaded(self.number)?;
@@ -268,7 +268,7 @@ impl Pool {
             let mut inner = self.lock();
             let late = process::now_ns() >= retire_at;
             if late && inner.state(i) == State::Idle && inner.counters.now.idle > 1 {
-                // Under the same lock: nobody may give it work from here on.
+                // Under the same lock: no task gives it work from here on.
                 inner.unlink_idle(i);
                 inner.note_retired(i);
                 inner.set_state(i, State::Woken);
@@ -303,7 +303,7 @@ impl Pool {
         }
     }
 
-    /// Takes `pages`, which have ended, out of the queue. Nobody queues them again.
+    /// Takes `pages`, which have ended, out of the queue. They are never queued again.
     pub(crate) fn forget(&self, pages: &Pages) {
         let found = self.lock().unqueue(pages);
         // Dropped after the lock.

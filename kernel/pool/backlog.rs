@@ -8,10 +8,10 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// So many looks in a row must find that work waits before a CPU is recruited.
+/// Number of looks in a row that must find that work waits before a CPU is recruited.
 pub(crate) const LOOKS: u32 = 8;
 
-/// So many rounds in a row that have found something count as a backlog.
+/// Number of rounds in a row, each of which has found something, that count as a backlog.
 pub(crate) const ROUNDS: u32 = 64;
 
 /// Looks in a row that have found that work waits.

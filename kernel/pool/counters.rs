@@ -27,7 +27,7 @@ pub(crate) struct Now {
     pub(crate) queued: u32,
 }
 
-/// The most that there ever were at once.
+/// The largest numbers that there ever were at once.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Peak {
     /// Threads that were taking entries.

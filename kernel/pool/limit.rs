@@ -26,9 +26,9 @@ impl Pool {
         self.limit_in(&self.lock())
     }
 
-    /// Called in the scheduler's hook: a task in this role is about to sleep in a call; `more` has
-    /// entries that it leaves. One lock and one wake-up: the thread that takes over does the rest,
-    /// or a kworker if no thread can.
+    /// Called in the scheduler's hook: a task in this role is about to sleep in a call, and leaves
+    /// entries of `more` to other threads. Takes one lock and wakes one thread: that thread does
+    /// the rest, or a kworker if no thread can.
     pub(crate) fn worker_sleeping(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) {
         let mut inner = self.lock();
         match role.slot() {
@@ -50,8 +50,8 @@ impl Pool {
         if !vacant {
             self.wake_one(&mut inner);
         } else if !inner.wake_idle() && inner.counts.starting == 0 {
-            // Nobody takes the CPU over; but another poller may be there, or be made. The kworker
-            // drops the list of the one that blocks.
+            // No thread takes the CPU over, but another poller may exist or be made. The kworker
+            // drops the list of the poller that blocks.
             inner.rouse_poller(self.polled.wanted());
             self.trigger.pull();
         }
@@ -68,8 +68,8 @@ impl Pool {
         }
     }
 
-    /// Returns true if thread `i`, which has slept in a call, may take entries again; it then counts
-    /// as running.
+    /// Returns true if thread `i`, which has slept in a call, may take entries again; it then
+    /// counts as running.
     pub(crate) fn readmit(&self, i: u32) -> bool {
         let mut inner = self.lock();
         if inner.state(i).is_running() {

@@ -10,7 +10,7 @@ use kernel::sync::Arc;
 // ORDERING: Counts only. A caller that acts on one of them looks again under the lock.
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// A number and the largest that it ever was.
+/// A number and the largest value that it ever had.
 #[derive(Default)]
 struct Peak {
     now: AtomicU32,
@@ -46,7 +46,7 @@ pub(crate) struct Total {
 }
 
 impl Total {
-    /// Counts one thread more, if that makes `max` at most.
+    /// Counts one more thread. Fails with `EAGAIN` if there are `max` already.
     pub(super) fn add_thread(&self, max: u32) -> Result {
         self.threads
             .fetch_update(RELAXED, RELAXED, |n| (n < max).then_some(n + 1))
@@ -58,7 +58,8 @@ impl Total {
         self.threads.fetch_sub(1, RELAXED);
     }
 
-    /// A thread of `pool` exists. True for the first one of all, which is the model.
+    /// Notes that a thread of `pool` exists. Returns true for the first thread of all, which
+    /// becomes the model.
     pub(super) fn set_model_pool(&self, pool: u8) -> bool {
         self.model_pool
             .compare_exchange(0, u32::from(pool) + 1, RELAXED, RELAXED)

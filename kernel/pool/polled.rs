@@ -4,8 +4,8 @@
 //! found nothing.
 //!
 //! Three sets: CPUs that the program wishes for (POLL_CPUS), CPUs that were recruited for a backlog
-//! (EXTRA_POLLERS), and CPUs that may be polled at the moment: online and in the cpuset. A CPU that may
-//! not stays wished for, and is polled when it may be again.
+//! (EXTRA_POLLERS), and CPUs that may be polled at the moment: online and in the cpuset. A CPU that
+//! may not stays wished for, and is polled when it may be again.
 
 use super::{
     backlog::Backlog,
@@ -56,7 +56,7 @@ impl Pool {
         self.polled.wanted() & (1 << cpu) != 0
     }
 
-    /// CPUs that may be polled, if any is to be. Not in the scheduler's hook.
+    /// CPUs that may be polled; none if no CPU is to be polled. Not for the scheduler's hook.
     pub(crate) fn may_poll(&self) -> u64 {
         if self.wants_pollers() {
             process::allowed_cpus()
@@ -70,7 +70,7 @@ impl Pool {
         self.polled.wanted() != 0
     }
 
-    /// CPUs that are to be polled and may be, and have no poller.
+    /// CPUs that are to be polled, may be polled, and have no poller.
     pub(super) fn vacant(&self, inner: &Inner, may_poll: u64) -> u64 {
         self.polled.wanted() & may_poll & !inner.pollers.cpus()
     }
@@ -80,7 +80,8 @@ impl Pool {
         may_poll != 0 && self.vacant(&self.lock(), may_poll) != 0
     }
 
-    /// Sets the CPUs to be polled, all of which may be. Returns how many threads are missing.
+    /// Sets the CPUs to be polled, all of which may be polled. Returns how many threads are
+    /// missing.
     pub(crate) fn set_wished_cpus(&self, wish: u64) -> u32 {
         let mut inner = self.lock();
         self.polled.wished.store(wish, RELAXED);
@@ -93,7 +94,8 @@ impl Pool {
         missing
     }
 
-    /// Sets how many CPUs may be recruited. If there are too many, some are released when they idle.
+    /// Sets how many CPUs may be recruited. If there are too many, some are released when they
+    /// idle.
     pub(crate) fn set_auto_pollers(&self, auto: u32) {
         let mut inner = self.lock();
         self.polled.auto.store(auto, RELAXED);
@@ -134,8 +136,8 @@ impl Pool {
         !inner.lost_poller()
     }
 
-    /// Notes whether a look has `found` posted entries that nobody executes. Returns true if that
-    /// persists and a CPU may be recruited for it.
+    /// Notes whether a look has `found` posted entries that no task executes. Returns true if
+    /// several looks in a row have, and a CPU may be recruited.
     pub(crate) fn note_backlog(&self, found: bool) -> bool {
         self.polled.backlog.note(found)
             && self.polled.recruited.load(RELAXED).count_ones() < self.auto_pollers()
@@ -159,7 +161,7 @@ impl Pool {
         if inner.wake_idle() {
             inner.counters.pollers.recruited += 1;
         } else {
-            // There is no thread to do it.
+            // There is no thread that could poll it.
             self.polled.recruited.store(recruited, RELAXED);
         }
     }
@@ -176,8 +178,8 @@ impl Pool {
         was
     }
 
-    /// Thread `i`, the poller of `cpu`, sleeps after so many `rounds` in vain. If no other poller is
-    /// awake it calls `tell`, so that programs kick, and it does not sleep if `look` finds something
+    /// Thread `i`, the poller of `cpu`, sleeps after `rounds` rounds in vain. If no other poller is
+    /// awake, it calls `tell`, so that programs kick. It does not sleep if `look` finds something
     /// to do after that.
     pub(crate) fn sleep_as_poller(
         &self,

@@ -10,7 +10,7 @@ pub(super) struct Pollers {
     asleep: u64,
     /// The slot of the poller of each CPU in `cpus`.
     slots: [u32; u64::BITS as usize],
-    /// Programs may believe that somebody polls: a poller has cleared NEED_WAKEUP, and the last one
+    /// Programs may believe that a poller is awake: one has cleared NEED_WAKEUP, and the last one
     /// has not set it again.
     is_believed: bool,
 }
@@ -63,12 +63,12 @@ impl Pollers {
         (polled != 0 && polled & !self.asleep == 0).then(|| polled.trailing_zeros())
     }
 
-    /// A thread polls, and programs get to know that.
+    /// Notes that a thread polls, and that programs are going to see it.
     pub(super) fn set_believed(&mut self) {
         self.is_believed = true;
     }
 
-    /// Returns true, once, if programs believe that somebody polls.
+    /// Returns true, once, if programs believe that a poller is awake.
     pub(super) fn take_believed(&mut self) -> bool {
         core::mem::take(&mut self.is_believed)
     }

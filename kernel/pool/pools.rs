@@ -56,7 +56,7 @@ impl Pools {
 
     /// The pools that exist.
     pub(crate) fn set(&self) -> PoolSet {
-        // ORDERING: Pairs with the release in `open`: what is in the set can be got.
+        // ORDERING: Pairs with the release in `open`: `get` finds each pool of the set.
         PoolSet::from_raw(self.open.load(Ordering::Acquire))
     }
 
@@ -133,8 +133,8 @@ impl Pools {
         self.get(pool).is_some_and(Pool::is_stuck)
     }
 
-    /// Returns true if a syscall thread in this role, which has slept in a call, may execute further
-    /// entries.
+    /// Returns true if a syscall thread in this role, which has slept in a call, may execute
+    /// further entries.
     pub(crate) fn readmit(&self, role: Role) -> bool {
         role.slot().is_some_and(|slot| self.of(role).readmit(slot))
     }

@@ -31,13 +31,13 @@ impl Queue {
         self.len
     }
 
-    /// Where in the ring the `i`th of the queue is.
+    /// Returns the index in the ring of the `i`th registration of the queue.
     fn at(&self, i: u32) -> usize {
         self.head.wrapping_add(i as usize) % core::cmp::max(self.ring.len(), 1)
     }
 
-    /// Adds `pages` at the tail. Returns false if there is no room, which can not be: the queue has
-    /// room for each registration that has not ended, and none is in it twice.
+    /// Adds `pages` at the tail. Returns false if there is no room, which cannot happen: the queue
+    /// has room for each registration that has not ended, and none is in it twice.
     pub(super) fn push(&mut self, pages: Arc<Pages>) -> bool {
         let tail = self.at(self.len);
         match self.ring.get_mut(tail) {

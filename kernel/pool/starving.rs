@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that no thread takes: all threads are blocked and no other one can be created, or no poller
-//! is left. The task that finds this holds the pool's lock, maybe in the scheduler's hook, and
-//! leaves the rest to the engine's deferred work (`engine/deferred.rs`).
+//! Work that no thread takes: all threads are blocked and no other thread can be created, or no
+//! poller is left. The task that notices it holds the pool's lock, maybe in the scheduler's hook,
+//! and leaves the rest to the engine's deferred work (`engine/deferred.rs`).
 
 use super::{
     table::{Inner, State},
@@ -14,7 +14,7 @@ use crate::{
 };
 use kernel::sync::Arc;
 
-/// Slots that are looked at with the lock held.
+/// Number of slots that are looked at under one lock.
 const SLOTS_AT_ONCE: u32 = 64;
 
 /// Starvation.
@@ -50,7 +50,7 @@ impl Pool {
         }
     }
 
-    /// To be called, with the lock held, after a change that may have left work to nobody.
+    /// To be called, with the lock held, after a change that may have left work without a thread.
     pub(super) fn notice(&self, inner: &mut Inner) {
         if inner.begins_to_starve(process::now_ns) {
             self.trigger.pull();

@@ -33,8 +33,7 @@ pub(crate) enum State {
     Blocked,
     /// Has slept in a call and finishes it.
     Finishing,
-    /// Goes on with a loop that does not count against the limit any more; nobody knows how long
-    /// that takes.
+    /// Goes on with a loop, for an unknown time. It does not count against the limit any more.
     Looping,
     /// Is the poller of this CPU, gave up and sleeps until it is kicked.
     PollerAsleep(u32),
@@ -64,7 +63,8 @@ pub(super) struct Slot {
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) starting: u32,
-    /// Threads that execute entries. One that finishes a call in which it has slept is none.
+    /// Threads that execute entries. A thread that finishes a call in which it has slept does not
+    /// count.
     executing: u32,
     /// Threads that finish a call in which they have slept.
     finishing: u32,
@@ -88,8 +88,8 @@ pub(super) struct Inner {
     /// Registrations with offloaded entries.
     queue: Queue,
     pub(super) pollers: Pollers,
-    /// Since when the pool is starved, see [`Self::is_starved`]; 0: it is not, or nobody has
-    /// looked.
+    /// When the pool was first seen to be starved, see [`Self::is_starved`], in nanoseconds; 0: it
+    /// was not.
     pub(super) starved_since: u64,
     pub(super) counters: Counters,
 }
@@ -271,15 +271,14 @@ impl Inner {
         Some(pages)
     }
 
-    /// Returns true, once, if nobody polls any more and programs do not know that: the caller has
-    /// to set NEED_WAKEUP. A thread clears it only while it polls, so what the last one does
-    /// counts.
+    /// Returns true, once, if no poller is awake any more and programs do not know that: the caller
+    /// has to set NEED_WAKEUP. A thread clears it only while it polls, so the last one decides.
     pub(super) fn lost_poller(&mut self) -> bool {
         self.counts.polling == 0 && self.pollers.take_believed()
     }
 
-    /// Returns true if entries wait and no thread can take them before one that is blocked, or in an
-    /// endless loop, is back.
+    /// Returns true if entries wait and no thread can take them before another one returns, which
+    /// is blocked or in an endless loop.
     pub(super) fn is_starved(&self) -> bool {
         let now = &self.counters.now;
         now.queued != 0

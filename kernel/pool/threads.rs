@@ -88,7 +88,7 @@ impl Pool {
 
     /// The thread for a reserved slot exists, or could not be made.
     ///
-    /// Returns false if it could not and was to become the poller: nobody polls then.
+    /// Returns false if it could not be made and no poller is left.
     pub(crate) fn created(&self, i: u32, thread: Option<Thread>) -> bool {
         let mut inner = self.lock();
         if thread.is_none() {
@@ -120,7 +120,7 @@ impl Pool {
         thread
     }
 
-    /// Thread `i` ends. Nobody may wake it any more.
+    /// Thread `i` ends. No task may wake it any more.
     pub(crate) fn leave(&self, i: u32) {
         let thread = {
             let mut inner = self.lock();

@@ -8,7 +8,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Tables and queues up to this length are looked through each time.
 const SMALL: usize = 32;
-/// Longer ones every so many times, so that the work under the lock stays small.
+/// Longer ones are looked through once in this number of times, so that the work under the lock
+/// stays small.
 const SELDOM: u32 = 64;
 
 /// How often the lock of a long table was taken, of all pools.
