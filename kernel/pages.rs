@@ -2,10 +2,10 @@
 
 //! A registration: the syscall pages of one thread, and the kernel's side of their doorbells.
 //!
-//! An entry's way: posted by the program; *taken* when a task of ours claims its bit; *offloaded*
-//! while it waits for a syscall thread of its pool; executed by exactly the task that claimed it;
-//! *done* when its result is written. In a chain it may be *held* in between: executed, but not
-//! published. The kernel believes only its own words, never those in shared memory.
+//! An entry's way: posted by the program; *taken* when a task claims its bit in the kernel;
+//! *offloaded* while it waits for a syscall thread of its pool; executed by exactly the task that
+//! claimed it; *done* when its result is written. In a chain it may be *held* in between: executed,
+//! but not published. The kernel believes only its own words, never those in shared memory.
 //!
 //! Claiming and publishing take the lock, both once for many entries. Nothing in between does.
 
@@ -41,12 +41,12 @@ use kernel::uapi;
 /// The kernel's words of one page, one bit for each entry.
 #[derive(Default)]
 struct Words {
-    // All are changed under the lock. A reader to whom a hint is enough does not take it.
+    // All words change under the lock. A reader that needs only a hint does not take it.
     /// Toggled when an entry was accepted.
     taken: AtomicU64,
     /// Toggled when an entry's result was published.
     done: AtomicU64,
-    /// Of the entries in between: CANCEL was asked for.
+    /// Of the entries in between: the program has called CANCEL for them.
     cancelled: AtomicU64,
     /// Of the entries in between: executed, but another task goes on with their chain.
     held: AtomicU64,
@@ -56,7 +56,7 @@ struct Words {
     returned: AtomicU64,
     /// All entries in `cancelled`, `held` or `owners`, and more.
     special: AtomicU64,
-    /// The index at which the order of a batch begins: behind the last entry that was claimed.
+    /// The index at which the order of a batch begins: after the last entry that was claimed.
     start: AtomicU32,
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct Pages {
     flags: Flags,
     /// See `charge.rs`.
     mapped: AtomicU32,
-    /// Last: it is given back after the memory was freed.
+    /// The last field, so that the charge is given back after the memory was freed.
     charge: Charge,
 }
 
@@ -278,7 +278,7 @@ impl Pages {
             words.taken.store(old ^ bits, Ordering::Relaxed);
             bell.set_taken(old ^ bits);
             inner.count_posted(bits);
-            // Behind the last of them, counted from where the batch before ended.
+            // After the last of them, counted from the end of the batch before.
             let start = words.start.load(Ordering::Relaxed);
             let last = u64::BITS - bits.rotate_right(start).leading_zeros();
             words
@@ -389,13 +389,14 @@ impl Pages {
         Ok(())
     }
 
-    /// Ends the registration whatever is in flight: the engine is being closed.
+    /// Ends the registration even if calls are in flight: the engine is being closed.
     pub(crate) fn kill(&self) {
         let _inner = self.inner.lock();
         self.flags.dead.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true if the registration has ended. The caller holds a lock that is taken after that.
+    /// Returns true if the registration has ended. The caller holds a lock that is taken after
+    /// that.
     pub(crate) fn is_dead(&self) -> bool {
         self.flags.dead.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CANCEL: what becomes of an entry in each of its states, and the tasks that sleep in calls.
+//! CANCEL: what happens to an entry in each of its states; the tasks that sleep in calls.
 
 use super::{Inner, Pages, Words};
 use crate::{
@@ -59,7 +59,7 @@ impl Pages {
         drop(task);
     }
 
-    /// The entry and the entries behind it that are linked to it, as far as they are in `bits`.
+    /// The entry and the entries after it that are linked to it, as far as they are in `bits`.
     fn chain_from(&self, page: u32, index: u32, bits: u64) -> u64 {
         let mut last = index;
         while last + 1 < ENTRIES
@@ -76,7 +76,7 @@ impl Pages {
         Bits(bits).any(|at| self.area.entry(page, at).head().is_always())
     }
 
-    /// Notes that an entry is cancelled, for the task that comes to execute it.
+    /// Notes that an entry is cancelled, for the task that is going to execute it.
     fn note_cancelled(&self, words: &Words, page: u32, index: u32) {
         words.cancelled.fetch_or(1 << index, Ordering::Relaxed);
         words.special.fetch_or(1 << index, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl Pages {
         }
     }
 
-    /// Writes the results of entries that nobody executes: `index` and entries linked to it.
+    /// Writes the results of entries that no task executes: `index` and entries linked to it.
     fn put_cancelled(&self, page: u32, index: u32, bits: u64) {
         for at in Bits(bits) {
             let reason = if at == index {
@@ -144,7 +144,8 @@ impl Pages {
         Ok(())
     }
 
-    /// CANCEL of an entry that was claimed. Returns the entries that nobody is going to execute now.
+    /// CANCEL of an entry that was claimed. Returns the entries that no task is going to execute
+    /// now.
     fn cancel_taken(&self, inner: &mut Guard<'_, Inner>, page: u32, index: u32) -> Option<u64> {
         let words = self.words(page)?;
         let bit = 1 << index;

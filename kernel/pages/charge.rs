@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How long a registration's memory is in use: as long as it is registered or mapped, and then
-//! until the last thread that executes entries of it lets go. It is charged until it is freed.
+//! until the last thread that executes its entries drops it. The memory is charged until it is
+//! freed.
 
 use super::Pages;
 use crate::sys::miscdev::Mapped;
@@ -12,7 +13,7 @@ use kernel::uapi;
 /// Bytes of a syscall page.
 const PAGE: usize = uapi::FLEXSC_PAGE_SIZE as usize;
 
-/// Mappings of registrations begin at multiples of so many pages of the file.
+/// Mappings of registrations begin at multiples of this number of pages of the file.
 const STRIDE: usize = (1 << 20) / PAGE;
 
 /// The registration whose mapping begins at this page of the file, if any can.
@@ -24,7 +25,7 @@ pub(crate) fn id_at(page_offset: usize) -> Option<usize> {
 const UNREGISTERED: u32 = 1 << 31;
 
 impl Pages {
-    /// At which byte of the file its mapping begins.
+    /// Returns the offset in the file, in bytes, at which its mapping begins.
     pub(crate) fn offset(&self) -> u64 {
         (self.page_offset() * PAGE) as u64
     }

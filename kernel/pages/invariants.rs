@@ -8,7 +8,7 @@ use crate::defs::POOLS;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::uapi;
 
-/// The sleepers are compared every so many times only: that is a look at 64 of them.
+/// The 64 sleepers of a page are compared once in this number of times.
 const SELDOM: u32 = 16;
 
 /// How often entries were published, of all registrations.
@@ -27,8 +27,8 @@ impl Pages {
         }
     }
 
-    /// Checks, before `bits` are published, that each was taken once and that no other task is going
-    /// to execute it.
+    /// Checks, before `bits` are published, that each was taken once and that no other task is
+    /// going to execute it.
     #[inline(always)]
     pub(super) fn check_published(&self, inner: &Inner, page: u32, bits: u64) {
         if cfg!(debug_assertions) {

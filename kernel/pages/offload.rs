@@ -14,7 +14,8 @@ use kernel::uapi;
 struct InPool {
     /// One bit for each page.
     pages: u64,
-    /// The page whose turn it is: no page waits for ever behind one that is always filled again.
+    /// The page whose turn it is. Taking turns keeps a page that is always filled again from
+    /// holding up the others.
     next: u32,
 }
 
@@ -131,9 +132,9 @@ impl Pages {
         }
     }
 
-    /// As [`Self::offload`], for entries that no task has looked at: each waits for the pool that it
-    /// names, or for the first one if that is not in `pools`. Returns the pools that have entries
-    /// now.
+    /// As [`Self::offload`], for entries that no task has looked at: each waits for the pool that
+    /// it names, or for the first one if that is not in `pools`. Returns the pools that have
+    /// entries now.
     pub(crate) fn offload_unseen(
         &self,
         page: u32,
@@ -243,8 +244,8 @@ impl Pages {
     }
 
     /// Ends the wait of all entries that wait for a thread of `pool`, which will have none. Entries
-    /// that their owner has left to threads by chance go back to it, the others fail: EAGAIN, reason
-    /// STARVED.
+    /// that their owner has left to threads by chance go back to it, the others fail: EAGAIN,
+    /// reason STARVED.
     pub(crate) fn fail_starved(&self, pool: u8) {
         for _ in 0..self.len() {
             let Some((page, bits, _)) = self.take_offloaded(pool) else {

@@ -10,10 +10,10 @@
 use super::Pages;
 use crate::sys::process;
 
-/// A sleep of this length makes calls slow: longer than a disk takes.
+/// A sleep of this length, longer than a disk takes, makes calls slow. In nanoseconds.
 const LONG_NS: u64 = 20_000_000;
 
-/// How long calls go to threads after that. Then one is tried inline again.
+/// How long calls go to threads after such a sleep, in nanoseconds. Then one is tried inline again.
 const FOR_NS: u64 = 1_000_000_000;
 
 impl Pages {

@@ -104,7 +104,7 @@ impl Pages {
         }
     }
 
-    /// A chain has ended after so many rounds of its loop.
+    /// Counts a chain that has ended after `rounds` rounds of its loop.
     pub(crate) fn count_chain(&self, rounds: u64) {
         self.worker_stats.chains.fetch_add(1, Ordering::Relaxed);
         self.worker_stats
