@@ -52,7 +52,7 @@ fn register(engine: ArcBorrow<'_, Engine>, caller: &mut Caller, arg: usize) -> R
     r.mmap_offset = pages.offset();
     r.mmap_len = pages.area().len() as u64;
     if let Err(e) = abi::write(arg, r) {
-        // Unless somebody has guessed its number and posted something.
+        // Fails if another thread has guessed the number and posted something.
         let _ = engine.end(&pages, caller);
         return Err(e);
     }
@@ -107,7 +107,7 @@ fn get(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
 }
 
 fn query(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
-    // Only the size is sure to be there.
+    // A caller may know an older, shorter struct.
     let asked: abi::Head = abi::read(arg)?;
     if (asked.size as usize) < size_of::<abi::Head>() || asked.reserved != 0 {
         return Err(EINVAL);
@@ -138,7 +138,7 @@ fn eventfd(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
 }
 
 fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
-    // The pool's number lies where other structs have a reserved word.
+    // In this struct the pool's number is the word that is reserved in others.
     let asked: abi::Head = abi::read(arg)?;
     if (asked.size as usize) < size_of::<abi::Head>() {
         return Err(EINVAL);
@@ -148,8 +148,8 @@ fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
-/// Checks who asks an engine for anything: its process, outside of posted calls. A posted ioctl must
-/// not wait for itself, nor register pages for a syscall thread.
+/// Checks that the caller belongs to the engine's process, and that the call is not a posted one: a
+/// posted ioctl must not wait for itself, nor register pages for a syscall thread.
 #[inline(always)]
 fn enter(engine: &Engine, caller: Option<Caller>) -> Result<Caller> {
     if !engine.is_of(Current::get()) {

@@ -22,7 +22,7 @@ pub(crate) struct Request<'a> {
     pub(crate) is_async: bool,
     /// The entry has no unknown flag, and its pool exists.
     pub(crate) is_valid: bool,
-    /// CANCEL was asked for.
+    /// The program has called CANCEL for it.
     pub(crate) is_cancelled: bool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Start {
     Again,
 }
 
-/// What a decision looks up only if it depends on it.
+/// Facts that a decision looks up only if it depends on them.
 pub(crate) trait Facts {
     /// Returns true if a read from or a write to `fd` may wait without a bound.
     fn may_block(&self, fd: u32) -> bool;
@@ -60,8 +60,8 @@ pub(crate) enum Decision {
     Try(Class),
     /// A syscall thread of this pool executes the entry.
     Offload(u8),
-    /// A syscall thread of the first pool executes the entry, because calls of its kind have let the
-    /// owner wait for long just now. If no thread can, the owner executes it after all.
+    /// A syscall thread of the first pool executes the entry, because calls of its kind have let
+    /// the owner wait for long just now. If no thread can, the owner executes it after all.
     OffloadSlow,
     /// The owner executes the entry in its next WAIT.
     Return,
@@ -74,16 +74,16 @@ pub(crate) enum Decision {
 pub(crate) enum Why {
     /// CANCEL came first.
     Cancelled,
-    /// The entry has an unknown flag, names a pool that does not exist, or takes a result that is
-    /// not there.
+    /// The entry has an unknown flag, names a pool that does not exist, or takes a result that does
+    /// not exist.
     BadEntry,
     /// No call has this number.
     UnknownCall,
     /// The call begins, ends or replaces a thread or a process.
     Life,
-    /// The call acts on the calling thread, and a syscall thread has met it.
+    /// The call acts on the calling thread, and a syscall thread has claimed it.
     Thread,
-    /// seccomp, ptrace or user dispatch decide over the owner's calls.
+    /// seccomp, ptrace or user dispatch decide about the owner's calls.
     Guarded,
     /// A syscall thread does not share what the owner's call would use.
     Context,
@@ -100,8 +100,8 @@ impl Request<'_> {
     }
 }
 
-/// Decides at once for a call of an entry without flags, pool and taken results: returns true if
-/// the task that meets it executes it. [`decide`] would say the same.
+/// Decides at once about an entry without flags, pool and taken results: returns true if the task
+/// that claimed the entry executes its call, as [`decide`] would say.
 #[inline(always)]
 pub(crate) fn is_plain_call(nr: u16) -> bool {
     policy::is_inline(nr)
@@ -173,7 +173,7 @@ fn decide_for_owner(
     Decision::Execute(class)
 }
 
-/// Decides for the owner and a call that may wait: what it would wait for may be there already.
+/// Decides for the owner about a call that may wait: the call may find at once what it waits for.
 #[inline(always)]
 fn decide_to_try(class: Class, facts: &impl Facts) -> Decision {
     match class {

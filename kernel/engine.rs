@@ -149,7 +149,7 @@ impl Engine {
     /// Registers `pages` syscall pages for the current thread. See [`Self::register`].
     pub(crate) fn add(&self, pages: u32) -> Result<Arc<Pages>> {
         let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
-        // Until a poller knows of them.
+        // Set until a poller knows of the registration.
         new.set_need_wakeup(true);
         self.enter(&new)?;
         self.generation.fetch_add(1, Ordering::Release);
@@ -181,8 +181,8 @@ impl Engine {
         self.end(&pages, caller)
     }
 
-    /// Ends a registration that the caller may end. Fails with `EBUSY` if anything is in flight, with
-    /// `ENOENT` if another thread has ended it meanwhile.
+    /// Ends a registration that the caller may end. Fails with `EBUSY` if anything is in flight,
+    /// with `ENOENT` if another thread has ended it meanwhile.
     pub(crate) fn end(&self, pages: &Arc<Pages>, caller: &mut Caller) -> Result {
         pages.retire()?;
         self.pools.forget(pages);
@@ -230,7 +230,7 @@ impl Engine {
 
     /// The slot in which the poller of `cpu` leaves its list while it executes something.
     ///
-    /// If it blocks, nobody knows for how long. So the list is for the next poller, which drops it:
+    /// A poller may stay blocked for any time. So the list is for the next poller, which drops it:
     /// registrations that have ended must not stay in memory meanwhile.
     pub(crate) fn known_on(&self, cpu: u32) -> &Slot<Known> {
         &self.known[cpu as usize % CPUS]
@@ -272,9 +272,9 @@ impl Engine {
         self.get(id)?.cancel(index / entries, index % entries)
     }
 
-    /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT: notes whether entries
-    /// wait that nobody executes. If that persists and EXTRA_POLLERS allows it, a CPU is recruited: the
-    /// one that falls idle now, if any.
+    /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT: notes whether
+    /// entries wait that no task executes. If that persists and EXTRA_POLLERS allows it, recruits a
+    /// CPU: the one that falls idle now, if any.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();
         if first.auto_pollers() == 0 {
@@ -297,8 +297,8 @@ impl Engine {
         self.pools.first().recruit(usable, process::this_cpu());
     }
 
-    /// Nobody polls from now on: programs have to kick. Syscall threads execute what they posted in
-    /// the belief that somebody polls.
+    /// No poller is awake from now on: programs have to kick. Syscall threads execute what programs
+    /// posted in the belief that a poller was awake.
     pub(crate) fn poll_no_more(&self) {
         self.forget_known();
         self.for_each(|pages| {
@@ -321,8 +321,8 @@ impl Engine {
         (pages, sum)
     }
 
-    /// The descriptors and mappings are gone: all threads end soon, also those in calls. Registrations
-    /// that no thread is executing for are freed at once.
+    /// The descriptors and mappings are gone: all threads end soon, also those in calls.
+    /// Registrations that no thread is executing for are freed at once.
     pub(crate) fn close(&self, closed: &Closed) {
         self.pools.stop();
         for id in 0..self.table.len() {

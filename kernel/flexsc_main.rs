@@ -4,7 +4,7 @@
 //!
 //! A program writes system calls into syscall pages that it shares with the kernel; its own
 //! threads, or syscall threads that live in the kernel and belong to it, execute them and write
-//! the results back. Every posted call reaches the kernel in one place: `call_kernel`, in
+//! the results back. One function hands every posted call to the kernel: `call_kernel`, in
 //! `run/entry.rs`.
 //!
 //! | file             | what it owns                                                     |
@@ -26,7 +26,7 @@
 //! | `defs`           | roles, sets of pools, kinds of order, walks over bits            |
 //! | `sys`            | the border to C                                                  |
 //!
-//! Each imports only from those below it.
+//! Each file imports only from files below it in this table.
 
 mod defs;
 mod device;
@@ -53,7 +53,7 @@ module! {
 }
 
 struct Flexsc {
-    // Gone before the directory of its engines' files.
+    // Dropped before the directory of the engines' files.
     _device: Pin<KBox<sys::miscdev::Registration<engine::Engine>>>,
     _debug: sys::debugfs::Dir,
 }

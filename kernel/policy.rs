@@ -78,7 +78,7 @@ pub(crate) enum Rule {
     /// The files in arguments 0 and 2.
     Files02,
 
-    // By arguments; the row in the table says how.
+    // By arguments, as the row in the table says.
     /// `bpf`
     Bpf,
     /// `clock_gettime`, `timer_create`

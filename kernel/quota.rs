@@ -199,8 +199,8 @@ impl Account {
         ]
     }
 
-    /// Returns an error if so many pages more would exceed the limit of the user or of the process.
-    /// Otherwise charges the process.
+    /// Charges `pinned` pages of memory to the process. Fails with `ENOSPC` if `pages` more syscall
+    /// pages would exceed the limit of the user, with `ENOMEM` at the limit of the process.
     fn check(&self, user: Held, pages: u32, pinned: usize) -> Result {
         let limit = u64::from(params::max_user_pages());
         if limit != 0 && user.pages.saturating_add(pages.into()) > limit {

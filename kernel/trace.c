@@ -46,7 +46,7 @@ void flexsc_trace_kick(struct task_struct *owner, unsigned int id)
 	trace_flexsc_kick(owner, id);
 }
 
-/* Is anybody listening to those that fire once for each batch or call? */
+/* Returns true if a tracepoint that fires for each batch or call is enabled. */
 bool flexsc_trace_enabled(void)
 {
 	return trace_flexsc_invoke_enabled() || trace_flexsc_block_enabled() ||

@@ -88,7 +88,7 @@ TRACE_EVENT(flexsc_post,
 		  __entry->page, __entry->bits, __entry->owner, __entry->tgid)
 );
 
-/* The current task blocks, and another one is to go on with the pool's work. */
+/* The current task blocks, and another thread is to go on with the pool's work. */
 TRACE_EVENT(flexsc_handoff,
 	TP_PROTO(unsigned int pool, unsigned int queued),
 	TP_ARGS(pool, queued),
@@ -124,7 +124,7 @@ TRACE_EVENT(flexsc_wait,
 		  __entry->tgid)
 );
 
-/* KICK: somebody has to look at a registration's doorbells. */
+/* KICK: a thread has to look at a registration's doorbells. */
 TRACE_EVENT(flexsc_kick,
 	TP_PROTO(struct task_struct *owner, unsigned int id),
 	TP_ARGS(owner, id),

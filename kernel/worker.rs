@@ -80,7 +80,7 @@ impl Worker {
     /// Ensures that a spare thread exists in case this one blocks.
     ///
     /// Returns false if the thread has to handle a signal first. At a limit it goes on without a
-    /// spare: then the entries behind one that blocks have to wait, see [`Pool::worker_sleeping`].
+    /// spare: then the entries after one that blocks have to wait, see [`Pool::worker_sleeping`].
     ///
     /// [`Pool::worker_sleeping`]: crate::pool::Pool::worker_sleeping
     fn provide_spare(&self) -> bool {
@@ -100,8 +100,8 @@ impl Worker {
         run::execute_claimed(&self.engine, role, pages.as_arc_borrow(), page, bits)
     }
 
-    /// Takes over what the thread needs before it does anything for the owner of `pages`, such as
-    /// making a spare.
+    /// Takes over the owner's credentials and nice value. To be called before the thread does
+    /// anything for the owner of `pages`, such as making a spare.
     fn adopt(&self, pages: &Pages) {
         thread::adopt(pages.owner());
         if self.pool().settings.renice().is_none() {
@@ -162,8 +162,8 @@ impl Worker {
 
     /// Does what the pool says next. Returns false if the thread has to end.
     ///
-    /// `applied` is the generation of the settings that this thread follows; `avoid` is the CPU, as a
-    /// bit, that it could not poll the last time.
+    /// `applied` is the generation of the settings that this thread follows; `avoid` is the CPU, as
+    /// a bit, that it could not poll the last time.
     fn step(&self, applied: &mut u32, avoid: &mut u64) -> bool {
         self.apply_settings(applied);
         let here = Here {
@@ -200,7 +200,8 @@ impl Worker {
 impl Body for Worker {
     fn run(this: ArcBorrow<'_, Self>) {
         let pool = this.pool();
-        // The task that made it was moved to another control group meanwhile, or was not the first.
+        // The task that made this thread was moved to another control group meanwhile, or was not
+        // the first to make one.
         if this.engine.pools.check_alike().is_err() {
             pool.leave(this.slot);
             if pool.lost_poller() {

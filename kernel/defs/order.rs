@@ -9,7 +9,7 @@ use kernel::uapi;
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum OrderKind {
-    /// By index, round the page.
+    /// By index, around the page.
     Posted = uapi::flexsc_order_FLEXSC_ORDER_POSTED,
     /// Grouped by number.
     Number = uapi::flexsc_order_FLEXSC_ORDER_NUMBER,
@@ -18,7 +18,7 @@ pub(crate) enum OrderKind {
 }
 
 impl OrderKind {
-    /// Of a value that has been one.
+    /// The kind with this number; `Posted` if there is none.
     #[inline(always)]
     pub(crate) fn from_raw(value: u32) -> Self {
         if value == OrderKind::Posted as u32 {

@@ -102,7 +102,7 @@ unsigned int flexsc_usable_cpus(void)
 	return cpumask_weight_and(&syscall_caller()->cpus_mask, cpu_online_mask);
 }
 
-/* Which of CPU 0 to 63 are in use and in the current task's cpuset. */
+/* The CPUs of 0 to 63 that are active and in the current task's cpuset. */
 u64 flexsc_allowed_cpus(void)
 {
 	cpumask_var_t mask;

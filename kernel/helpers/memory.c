@@ -51,8 +51,8 @@ int flexsc_mmap(struct vm_area_struct *vma, void *area)
 }
 
 /*
- * What a debugger reads or writes in a mapping of @area, which begins at page
- * @first of the file. Returns how many bytes, or -errno.
+ * Read or write for a debugger in a mapping of @area, which begins at page
+ * @first of the file. Returns the number of bytes, or -errno.
  */
 int flexsc_access(struct vm_area_struct *vma, void *area, size_t size,
 		  unsigned long first, unsigned long addr, void *buf, int len,
@@ -74,9 +74,9 @@ int flexsc_access(struct vm_area_struct *vma, void *area, size_t size,
 }
 
 /*
- * Charge @pages to RLIMIT_MEMLOCK of the current task, which belongs to @mm: as
- * pinned memory, which unlike locked memory can be given back where a mapping
- * ends, with the address space locked.
+ * Charge @pages to RLIMIT_MEMLOCK of the current task, which belongs to @mm, as
+ * pinned memory: unlike locked memory, it can be given back when a mapping ends,
+ * with the address space locked.
  */
 int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages)
 {
@@ -87,8 +87,8 @@ int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages)
 	if (sum > limit && !capable(CAP_IPC_LOCK)) {
 		s64 left = atomic64_sub_return(pages, &mm->pinned_vm);
 
-	/* As the assertions of the Rust side. */
-	WARN_ON_ONCE(IS_ENABLED(CONFIG_RUST_DEBUG_ASSERTIONS) && left < 0);
+		/* As the assertions of the Rust side. */
+		WARN_ON_ONCE(IS_ENABLED(CONFIG_RUST_DEBUG_ASSERTIONS) && left < 0);
 		return -ENOMEM;
 	}
 	return 0;

@@ -43,8 +43,8 @@ pub(crate) fn is_cpu_set(param: u32) -> bool {
     )
 }
 
-/// Parameters. A set of CPUs is a word here, so CPUs beyond 63 can not be polled, and pools can not
-/// be bound to them; the ABI knows no such limit.
+/// Parameters. A set of CPUs is a word here, so CPUs beyond 63 cannot be polled, and pools cannot
+/// be bound to them. The ABI has no such limit.
 impl Engine {
     /// SET.
     pub(crate) fn set(self: ArcBorrow<'_, Self>, pool: u32, param: u32, value: u64) -> Result {

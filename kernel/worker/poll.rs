@@ -3,7 +3,7 @@
 //! A poller: a syscall thread that polls the doorbells on one CPU.
 //!
 //! A round in vain takes no lock and reads no clock. A round that finds something reads no clock
-//! either. The poller does what costs more once in [`ROUNDS_PER_LOOK`] rounds in vain.
+//! either. Once in [`ROUNDS_PER_LOOK`] rounds in vain the poller looks at the clock and at its CPU.
 
 use super::Worker;
 use crate::{
@@ -38,7 +38,7 @@ enum Round {
 pub(super) enum Polled {
     /// The CPU is not to be polled any more, or is offline.
     GivenUp,
-    /// The thread may poll the CPU but cannot: it does not try again at once.
+    /// The thread could not begin to poll the CPU: it does not try again at once.
     Failed,
     /// Another thread polls now.
     HandedOff,
