@@ -209,7 +209,7 @@ do_copy() {
 		--run 'sh /copy/run.sh'
 }
 
-# Runs on the kernel with FlexSC first, where the same check has to find every symbol.
+# Runs on the kernel with FlexSC first: there the same check has to find every symbol.
 do_off() {
 	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh exports
 	sed -n 's/^+EXPORT_SYMBOL_NS_GPL(\(syscall_[a-z0-9_]*\), SYSCALL_THREADS);/\1/p' \

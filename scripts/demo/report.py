@@ -34,7 +34,7 @@ NUMBERS = {
     "utimensat": 280, "renameat2": 316, "statx": 332, "openat2": 437, "faccessat2": 439,
     "fchmodat2": 452,
 }
-# WAIT by either of them: flexsc_wait() where the kernel has it.
+# WAIT by either of them: flexsc_wait() if the kernel has it.
 NR_IOCTL, NR_FLEXSC_WAIT = 16, 548
 BUCKET = re.compile(r"^\{ (.*) \} hitcount: +(\d+)")
 SECTION = re.compile(r"^# trigger info: (.*?)(?: \[active\])?$")
@@ -215,7 +215,7 @@ def table(plain: Counted, flexsc: Counted, t_plain: list[float], t_flexsc: list[
 
 
 def judge(where: Path) -> str:
-    """The table and the summary; raises Mismatch where something is not proved."""
+    """The table and the summary; raises Mismatch if something is not proved."""
     flexsc, plain = counted(where, "flexsc"), counted(where, "plain")
     t_plain, r_plain, n_plain = times(where, "plain")
     t_flexsc, r_flexsc, n_flexsc = times(where, "flexsc")

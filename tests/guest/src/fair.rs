@@ -168,8 +168,8 @@ fn order_of(
 /// The page that is being executed when the entry comes, and one that has waited longer.
 const BEFORE: u64 = 2;
 
-/// Calls `order` until it has given so many answers. It gives none if the pages have ended before
-/// the entry was posted, because this thread was away from its CPU.
+/// Calls `order` until it has given five answers. It gives none if the pages have ended before the
+/// entry was posted, because this thread was away from its CPU.
 fn check_order(mut order: impl FnMut() -> Check<(u64, u64)>) -> Check {
     let mut seen = 0;
     let end = Instant::now() + patience();

@@ -24,7 +24,7 @@ tests! { "library":
     errors => "typed errors: nothing to wait for, page count, bad value, no device";
     busy => "unregister with calls in flight gives the pages back";
     dropped_in_flight => "dropping pages and engine with calls in flight leaves nothing";
-    fallback => "refused calls are made plainly and counted, where the program wants it";
+    fallback => "refused calls are made plainly and counted, if the program wants it";
     refused => "without fallback a refused call shows its reason";
     after_fork => "a forked child gets NotTheOwner and harms nobody";
     limits => "LockedMemory and NoThreads say what is missing";

@@ -61,7 +61,7 @@ fn no_device_call() -> Check {
 /// takes two of the host's time slices. A few large batches are soon over nevertheless.
 const LARGE: u32 = 512;
 
-/// Posts and reaps so many batches by memory accesses only.
+/// Posts and reaps `batches` batches by memory accesses only.
 fn post_and_reap(ring: &mut Ring, batches: u32, want: i64) -> Check {
     let calls = [call!(SYS_getppid); LARGE as usize];
     let mut wrong = 0;

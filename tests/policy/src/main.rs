@@ -52,7 +52,7 @@ struct Row {
     name: &'static str,
     /// how its class is found
     rule: Rule,
-    /// why; empty where it is plainly inline
+    /// why; empty if it is plainly inline
     why: &'static str,
 }
 

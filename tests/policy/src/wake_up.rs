@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! No wake-up of poll() or of an eventfd is lost: all interleavings, under the memory model, of a
-//! result that is published and of whoever begins to wait. What the publishing side does, and in
+//! result that is published and of a task that begins to wait. What the publishing side does, and in
 //! which order, is read from `kernel/notify.c`.
 
 use loom::sync::atomic::{fence, AtomicBool, Ordering};
@@ -15,7 +15,7 @@ const NOTIFY: &str = include_str!("../../../kernel/notify.c");
 enum Step {
     /// A full barrier.
     Barrier,
-    /// It looks whether anybody waits, by poll() or by an eventfd.
+    /// It looks whether a task waits, by poll() or by an eventfd.
     Look,
 }
 

@@ -21,7 +21,7 @@ tests! { "chains":
     failure_cancels => "behind a failed entry nothing is executed: ECANCELED, reason CHAIN";
     refusal_cancels => "a refused entry fails its chain";
     blocked_member => "a chain waits for a pipe, others go on, then the chain does";
-    goes_on_elsewhere => "where a chain's thread may not go on, another one does: all results come";
+    goes_on_elsewhere => "if a chain's thread may not go on, another one does: all results come";
     two_results_taken => "an entry takes two results, of different entries";
     take_out_of_chain => "a result can not be taken from before the chain";
     chain_ends_with_page => "a link at the end of the page or of what is posted leads nowhere";

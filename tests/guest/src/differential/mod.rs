@@ -147,7 +147,7 @@ impl Bench {
             Ok(self.both(ops, wants, way, plant)?.difference.is_some())
         })?;
         if ops.len() > 200 {
-            println!("# it does not repeat each time, so it can not be shrunk: use the seed");
+            println!("# it does not repeat each time, so it cannot be shrunk: use the seed");
             return Ok(ops);
         }
         println!("# these {} calls are enough:", ops.len());
@@ -206,7 +206,7 @@ fn plain_twice() -> Check {
     Ok(())
 }
 
-/// Makes so many sequences plainly and in all these ways, and compares them.
+/// Makes `sequences` sequences plainly and in all these ways, and compares them.
 fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check {
     let bench = Bench::new()?;
     let mut random = Random::new();

@@ -97,7 +97,7 @@ impl Buf {
         Buf::zeroed(len).like(Norm::Exact).fill(0xA5)
     }
 
-    /// With so many bytes.
+    /// With this number of bytes.
     pub fn sized(mut self, len: u64) -> Buf {
         self.data.resize(len as usize, 0x5A);
         self

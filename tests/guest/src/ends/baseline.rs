@@ -145,7 +145,7 @@ impl Baseline {
         })
     }
 
-    /// Waits until everything is as it was before so many lives.
+    /// Waits until everything is as it was before these `lives` lives.
     pub fn until_restored(&self, lives: u32) -> Check {
         self.until_exact()?;
         let tolerance = NOISE.max(i64::from(lives) / 2);

@@ -31,7 +31,7 @@ fn syscall_threads() -> Vec<i32> {
     ours.map(|task| task.tid).collect()
 }
 
-/// Waits until so many syscall threads exist and the first one of them sleeps.
+/// Waits until a syscall thread exists and sleeps.
 fn idle_thread() -> Check<i32> {
     let own = std::process::id() as i32;
     let mut found = None;

@@ -69,7 +69,7 @@ fn post(engine: &Engine, ring: &mut Ring, served: bool) -> Check {
 /// served registers first.
 fn post_both(apart_is_first: bool) -> Check {
     let engine = Engine::open()?;
-    // Idle threads stay, whoever has made them.
+    // Idle threads stay, whichever task has made them.
     engine.set(Param::RetireMs, 1 << 30)?;
     let registered = AtomicBool::new(false);
     let owner = |first: bool| -> Check {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! seccomp: calls that a filter decides over are not made from a page, whatever its decision would
+//! seccomp: calls that a filter decides about are not made from a page, whatever its decision would
 //! be.
 
 use std::os::unix::fs::OpenOptionsExt;

@@ -22,7 +22,7 @@ tests! { "guard":
     landlock_of_thread => "a Landlock domain of one thread holds for its entries only";
     landlock_posted => "a domain entered through an entry holds for the owner, or is refused";
     landlock_wait => "a domain without ioctls on devices forbids flexsc_wait(2) as it forbids WAIT";
-    foreign_memory => "entries may not read a foreign process's memory where plain calls may not";
+    foreign_memory => "entries may not read a foreign process's memory if plain calls may not";
 }
 
 /// `LANDLOCK_ACCESS_FS_MAKE_DIR`

@@ -9,8 +9,8 @@ use crate::check::Check;
 
 /// Fills memory that the caller has mapped.
 pub fn fill(at: *mut u8, len: usize, byte: u8) {
-    // SAFETY: the callers pass memory that they have mapped writable; where
-    // they are mistaken the test dies of SIGSEGV, which is a failure.
+    // SAFETY: the callers pass memory that they have mapped writable; if
+    // they are mistaken, the test dies of SIGSEGV, which is a failure.
     unsafe { at.write_bytes(byte, len) };
 }
 
@@ -29,7 +29,7 @@ pub fn store<T: Copy>(at: *mut u8, value: T) {
 /// Element `index` of shared memory that consists of atomics.
 pub fn at<T>(base: *const T, index: usize) -> &'static T {
     // SAFETY: the callers know the mapping's size, use types of atomics only
-    // and stop before the mapping goes; where not, the test dies of SIGSEGV.
+    // and stop before the mapping goes; if not, the test dies of SIGSEGV.
     unsafe { &*base.wrapping_add(index) }
 }
 

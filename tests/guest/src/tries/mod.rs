@@ -162,7 +162,7 @@ fn event(count: u32) -> Check<Scene> {
     Ok(Scene::new([fd]))
 }
 
-/// A timer that expires after so many nanoseconds.
+/// A timer that expires after `ns` nanoseconds.
 fn timer(ns: i64) -> Check<Scene> {
     let clock = libc::CLOCK_MONOTONIC;
     let fd = plain!(SYS_timerfd_create, clock, libc::TFD_CLOEXEC);
@@ -171,7 +171,7 @@ fn timer(ns: i64) -> Check<Scene> {
     Ok(Scene::new([fd]))
 }
 
-/// Lets a timer expire after so many nanoseconds; 0 stops it.
+/// Lets a timer expire after `ns` nanoseconds; 0 stops it.
 fn start(timer: &OwnedFd, ns: i64) -> Check {
     let time = [0i64, 0, 0, ns];
     let set = plain!(SYS_timerfd_settime, timer, 0, time.as_ptr(), 0);

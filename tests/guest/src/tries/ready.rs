@@ -21,7 +21,7 @@ tests! { "tries":
     in_a_chain => "a chain that receives and sends what it has received stays with its owner";
 }
 
-/// Statistics that show whether anybody but the owner has done anything.
+/// Statistics that change if any thread but the owner has done anything.
 fn hops(engine: &Engine) -> Check<[u64; 3]> {
     let stats = engine.stats()?;
     Ok([stats.threads_created, stats.handoffs, stats.thread_done])

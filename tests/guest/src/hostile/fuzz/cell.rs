@@ -46,7 +46,7 @@ pub enum Finding {
     Statistics = 4,
     /// A call has another result than a plain one.
     Result = 5,
-    /// A call that can not wait has not ended before CANCEL.
+    /// A call that cannot wait has not ended before CANCEL.
     Endless = 6,
     /// A call has not ended, not even after CANCEL.
     Unstoppable = 7,
