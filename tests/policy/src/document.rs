@@ -94,8 +94,8 @@ hold up WAIT, give it ASYNC.
 - **Memory protection keys.** The rights of a key are in a register of each thread. As long as a process has a key
   allocated (pkey_alloc(2)), syscall threads refuse all its calls with CONTEXT; the owner in WAIT executes inline calls.
   Rights set for keys that were not allocated are not seen.
-- **Where memory comes from.** Memory policy and CPU set of the executing thread decide over the node of pages that a
-  call allocates. No result shows it.
+- **Where memory comes from.** Memory policy and CPU set of the executing thread decide from which node a call's
+  pages come. No result shows it.
 - **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the thread that executes; so does a
   userfaultfd that reports threads. The process id is the owner's.
 - **More than one thread.** A process with an engine has syscall threads, so calls that demand a single thread fail as

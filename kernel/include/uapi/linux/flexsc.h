@@ -48,7 +48,7 @@ enum flexsc_reason {
 	FLEXSC_REASON_NONE	= 0,	/* it was executed, or result says why not */
 	FLEXSC_REASON_LIFE	= 1,	/* the call begins, ends or replaces a thread or process */
 	FLEXSC_REASON_THREAD	= 2,	/* the call acts on the calling thread's own state */
-	FLEXSC_REASON_GUARDED	= 3,	/* seccomp, ptrace or user dispatch decide over the owner's calls */
+	FLEXSC_REASON_GUARDED	= 3,	/* seccomp, ptrace or user dispatch decide about the owner's calls */
 	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces, or has protection keys */
 	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or pool, or a take that leads out of the chain (result -EINVAL) */
 	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread is free or could be created (result -EAGAIN) */
