@@ -392,7 +392,9 @@ fn cpuset() -> Check {
         until_allowed(&engine, 0b11)?;
         group.write("cpuset.cpus", "0")?;
         until_allowed(&engine, 0b01)?;
-        engine.until_pool(1, "a limit of one thread on one CPU", |s| s.concurrency == 1)?;
+        engine.until_pool(1, "a limit of one thread on one CPU", |s| {
+            s.concurrency == 1
+        })?;
         check_eq!(
             "what was asked for",
             engine.try_get_pool(1, Param::PoolCpus),
