@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The shape of the module: short files and functions, small structs, and imports that go down only,
-//! in the order of the table in `kernel/flexsc_main.rs`.
+//! The shape of the module: short files and functions, small structs, imports that go down only, in
+//! the order of the table in `kernel/flexsc_main.rs`, and `unsafe` code under `kernel/sys` alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -308,4 +308,96 @@ fn imports_are_seen() {
     let main =
         "//! | file | what |\n//! | `device` | x |\n//! | `run::entry` | x |\n//! | `sys` | x |\n";
     assert_eq!(rooms(main), ["device", "sys"]);
+}
+
+/// The lines of a file without comments and the contents of strings.
+fn code(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.lines().map(|line| {
+        let line = line.split("//").next().unwrap_or(line);
+        let parts = line.split('"').enumerate();
+        parts
+            .filter(|(at, _)| at % 2 == 0)
+            .map(|(_, part)| part)
+            .collect()
+    })
+}
+
+/// The words of code that only the border to C may use.
+fn border_words(text: &str) -> Vec<&'static str> {
+    let is_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    let lines: Vec<String> = code(text).collect();
+    let has = |word: &str| {
+        lines
+            .iter()
+            .any(|line| line.split(is_word).any(|part| part == word))
+    };
+    ["unsafe", "bindings"]
+        .into_iter()
+        .filter(|word| has(word))
+        .collect()
+}
+
+/// Functions that C calls, and unsafe traits and functions, whose comment does not say what the
+/// caller or the implementer promises; and the number of all of them.
+fn without_promise(text: &str) -> (Vec<String>, usize) {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut wrong = Vec::new();
+    let mut all = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let line = line.trim_start();
+        let is_item = ["unsafe fn ", "unsafe extern \"C\" fn ", "unsafe trait "]
+            .iter()
+            .any(|item| line.starts_with(item) || line.starts_with("pub") && line.contains(item));
+        if !is_item {
+            continue;
+        }
+        all += 1;
+        let above = lines[..at].iter().rev().map(|line| line.trim_start());
+        let mut comment = above.take_while(|line| line.starts_with("///") || line.starts_with('#'));
+        if !comment.any(|line| line == "/// # Safety") {
+            wrong.push(line.to_owned());
+        }
+    }
+    (wrong, all)
+}
+
+#[test]
+fn unsafe_code_is_at_the_border() {
+    let mut wrong = Vec::new();
+    let (mut files, mut promises) = (0, 0);
+    for (path, text) in sources().iter().filter(|(path, _)| path.ends_with(".rs")) {
+        let words = border_words(text);
+        if path.starts_with("kernel/sys/") {
+            files += usize::from(words.contains(&"unsafe"));
+        } else if !words.is_empty() {
+            wrong.push(format!("{path} uses {words:?}"));
+        }
+        let (without, all) = without_promise(text);
+        promises += all;
+        wrong.extend(
+            without
+                .iter()
+                .map(|line| format!("{path}: no # Safety for {line}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(
+        files > 15 && promises > 15,
+        "{files} files, {promises} promises"
+    );
+}
+
+#[test]
+fn unsafe_code_is_seen() {
+    assert_eq!(border_words("fn f() { unsafe { g() } }\n"), ["unsafe"]);
+    assert_eq!(border_words("use kernel::bindings;\n"), ["bindings"]);
+    assert_eq!(
+        border_words("// unsafe\nlet a = \"unsafe bindings\"; // bindings\n"),
+        [""; 0]
+    );
+    let shim = "/// Called.\nunsafe extern \"C\" fn run() {\n";
+    assert_eq!(without_promise(shim).0.len(), 1);
+    let shim =
+        "/// Called.\n///\n/// # Safety\n///\n/// Once.\n#[cold]\nunsafe extern \"C\" fn run() {\n";
+    assert_eq!(without_promise(shim), (vec![], 1));
 }
