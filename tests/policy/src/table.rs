@@ -114,6 +114,8 @@ fn every_call_of_the_kernel_has_a_row() {
     for path in tables {
         let table = parse(&path);
         assert!(table.len() > 300, "{} is too short", path.display());
+        let x32 = table.values().filter(|line| line.x32_only).count();
+        assert!(x32 > 30, "{}: {x32} calls for x32 only", path.display());
 
         for (nr, line) in &table {
             let row = ROWS.iter().find(|row| row.nr == *nr);

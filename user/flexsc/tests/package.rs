@@ -62,5 +62,9 @@ fn the_package_builds_in_an_empty_directory() {
         .arg(&target));
     let tree = run(cargo(&unpacked).args(["tree", "--edges", "normal,build", "--prefix", "none"]));
     assert!(!tree.contains("bindgen"), "{tree}");
+    // The same look finds what is there, and bindgen among the tests' dependencies.
+    assert!(tree.contains("libc"), "{tree}");
+    let tree = run(cargo(crate_dir).args(["tree", "--edges", "dev", "--prefix", "none"]));
+    assert!(tree.contains("bindgen"), "{tree}");
     fs::remove_dir_all(&empty).unwrap();
 }
