@@ -277,7 +277,7 @@ impl Engine {
     /// CPU: the one that falls idle now, if any.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();
-        if first.auto_pollers() == 0 {
+        if first.extra_pollers() == 0 {
             return;
         }
         let mut found = first.has_work();

@@ -29,7 +29,7 @@ pub(super) struct PolledCpus {
     /// Changed under the pool's lock.
     recruited: AtomicU64,
     /// EXTRA_POLLERS.
-    auto: AtomicU32,
+    extra: AtomicU32,
     backlog: Backlog,
 }
 
@@ -47,8 +47,8 @@ impl Pool {
     }
 
     /// EXTRA_POLLERS.
-    pub(crate) fn auto_pollers(&self) -> u32 {
-        self.polled.auto.load(RELAXED)
+    pub(crate) fn extra_pollers(&self) -> u32 {
+        self.polled.extra.load(RELAXED)
     }
 
     /// Returns true if `cpu` is to be polled.
@@ -96,10 +96,10 @@ impl Pool {
 
     /// Sets how many CPUs may be recruited. If there are too many, some are released when they
     /// idle.
-    pub(crate) fn set_auto_pollers(&self, auto: u32) {
+    pub(crate) fn set_extra_pollers(&self, extra: u32) {
         let mut inner = self.lock();
-        self.polled.auto.store(auto, RELAXED);
-        if auto == 0 {
+        self.polled.extra.store(extra, RELAXED);
+        if extra == 0 {
             let released = self.polled.recruited.swap(0, RELAXED).count_ones();
             inner.counters.pollers.released += u64::from(released);
             self.wake_pollers_locked(&mut inner);
@@ -140,7 +140,7 @@ impl Pool {
     /// several looks in a row have, and a CPU may be recruited.
     pub(crate) fn note_backlog(&self, found: bool) -> bool {
         self.polled.backlog.note(found)
-            && self.polled.recruited.load(RELAXED).count_ones() < self.auto_pollers()
+            && self.polled.recruited.load(RELAXED).count_ones() < self.extra_pollers()
     }
 
     /// Recruits a CPU of `usable`, `favourite` if possible. One is always left to the program.
@@ -148,7 +148,7 @@ impl Pool {
         let mut inner = self.lock();
         let free = usable & !self.polled.wanted() & !inner.pollers.cpus();
         let recruited = self.polled.recruited.load(RELAXED);
-        if recruited.count_ones() >= self.auto_pollers() || free.count_ones() < 2 {
+        if recruited.count_ones() >= self.extra_pollers() || free.count_ones() < 2 {
             return;
         }
         let cpu = if free & (1u64.checked_shl(favourite).unwrap_or(0)) != 0 {
@@ -179,14 +179,14 @@ impl Pool {
     }
 
     /// Thread `i`, the poller of `cpu`, sleeps after `rounds` rounds in vain. If no other poller is
-    /// awake, it calls `tell`, so that programs kick. It does not sleep if `look` finds something
+    /// awake, it calls `ask_for_kicks`. It does not sleep if `look` finds something
     /// to do after that.
     pub(crate) fn sleep_as_poller(
         &self,
         i: u32,
         cpu: u32,
         rounds: u64,
-        tell: impl FnOnce(),
+        ask_for_kicks: impl FnOnce(),
         look: impl Fn() -> bool,
     ) {
         let last = {
@@ -197,7 +197,7 @@ impl Pool {
             inner.lost_poller()
         };
         if last {
-            tell();
+            ask_for_kicks();
         }
         loop {
             process::sleep_prepare();

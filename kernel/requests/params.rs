@@ -96,7 +96,7 @@ impl Engine {
         Ok(match param {
             uapi::flexsc_param_id_FLEXSC_PARAM_POLL_CPUS => self.pools.first().wished_cpus(),
             uapi::flexsc_param_id_FLEXSC_PARAM_EXTRA_POLLERS => {
-                self.pools.first().auto_pollers().into()
+                self.pools.first().extra_pollers().into()
             }
             uapi::flexsc_param_id_FLEXSC_PARAM_POLLED_CPUS => self.pools.first().polled_cpus(),
             uapi::flexsc_param_id_FLEXSC_PARAM_IDLE_NS => self.idle_ns(),
@@ -172,8 +172,8 @@ impl Engine {
         Ok(())
     }
 
-    fn set_extra_pollers(self: ArcBorrow<'_, Self>, auto: u32) {
-        self.pools.first().set_auto_pollers(auto);
+    fn set_extra_pollers(self: ArcBorrow<'_, Self>, extra: u32) {
+        self.pools.first().set_extra_pollers(extra);
     }
 }
 

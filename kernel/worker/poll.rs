@@ -215,7 +215,7 @@ impl Worker {
     /// Sleeps until there is something to look at.
     fn sleep(&self, cpu: u32, watch: &mut Watch) {
         let rounds = core::mem::take(&mut watch.idle);
-        let tell = || {
+        let ask_for_kicks = || {
             for pages in watch.known() {
                 pages.set_need_wakeup(true);
             }
@@ -223,7 +223,7 @@ impl Worker {
             process::full_barrier();
         };
         self.pool()
-            .sleep_as_poller(self.slot, cpu, rounds, tell, || {
+            .sleep_as_poller(self.slot, cpu, rounds, ask_for_kicks, || {
                 watch.known().iter().any(|pages| pages.any_pending())
                     || self.engine.generation() != watch.seen
             });
