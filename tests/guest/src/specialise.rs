@@ -26,10 +26,10 @@ tests! { "specialise":
     comes_back_under_load => "unplugging and replugging the only polled CPU under load, no call lost";
     one_of_two_goes => "one of two polled CPUs is unplugged, the other one is still polled";
     back_while_away => "POLL_CPUS set to 0 while the CPU is unplugged: the CPU does not poll afterwards";
-    auto_off => "without EXTRA_POLLERS no poller is ever recruited";
+    extra_off => "without EXTRA_POLLERS no poller is ever recruited";
     recruited => "a backlog recruits a poller, which executes it and is released when idle";
     never_the_last => "with one CPU for the program none is recruited";
-    auto_ends => "EXTRA_POLLERS 0 gives recruited CPUs back";
+    extra_ends => "EXTRA_POLLERS 0 gives recruited CPUs back";
 }
 
 /// A registration that a poller on `poller_cpu()` polls.
@@ -226,7 +226,7 @@ fn backlog(engine: &Engine, ring: &mut Ring, other: &mut Ring, looks: u32) -> Ch
     Ok(slots)
 }
 
-fn auto_off() -> Check {
+fn extra_off() -> Check {
     let engine = Engine::open()?;
     check_eq!("EXTRA_POLLERS", engine.get(Param::ExtraPollers)?, 0);
     let mut rings = [engine.ring(1)?, engine.ring(1)?];
@@ -290,7 +290,7 @@ fn never_the_last() -> Check {
     Ok(())
 }
 
-fn auto_ends() -> Check {
+fn extra_ends() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
     engine.set(Param::ExtraPollers, 1)?;

@@ -192,10 +192,10 @@ impl Ring {
         match poll::poll(&mut fds, Some(time)) {
             Ok(ready) => {
                 state.idle = ready == 0;
-                let rung = fds[..fds.len() - 1].iter().any(|fd| fd.revents != 0);
+                let signalled = fds[..fds.len() - 1].iter().any(|fd| fd.revents != 0);
                 let last = fds.last().is_some_and(|fd| fd.revents != 0);
                 let looked = engine.is_some() && !state.foreign_results;
-                state.foreign_results = looked && last && !rung && !self.absorb();
+                state.foreign_results = looked && last && !signalled && !self.absorb();
                 Ok(())
             }
             Err(Errno::EINTR) => Err(Error::Interrupted),
