@@ -10,7 +10,6 @@ struct file;
 struct flexsc_debug;
 struct flexsc_deferred;
 struct flexsc_notifier;
-struct flexsc_watch;
 struct mm_struct;
 struct pid;
 struct poll_table_struct;
