@@ -87,7 +87,7 @@ enum flexsc_reason {
  *
  * Neighbours in a chain that have FLEXSC_ENTRY_LOOP are its loop; a chain has at
  * most one. They are repeated until one of them returns 0, and then the chain
- * goes on behind the loop, or until one fails. The other entries keep the results
+ * goes on after the loop, or until one fails. The other entries keep the results
  * of the round before; if there was none, they get -ECANCELED, reason CHAIN.
  * After FLEXSC_PARAM_LOOP_MAX rounds the loop ends too, and its last entry has
  * reason BOUND. A syscall thread executes a chain with a loop.
