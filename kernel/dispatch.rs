@@ -50,13 +50,14 @@ pub(crate) trait Facts {
     fn are_files_slow(&self) -> bool;
 }
 
-/// Who executes an entry. A call that waits on its file without a thread will be one more.
+/// Who executes an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// The current task hands the call, which is of this class, to the kernel.
     Execute(Class),
     /// The current task, the owner, makes the call, which is of this class, if it need not wait. If
-    /// it would wait, a syscall thread of the first pool executes the entry.
+    /// it would wait, it waits for its file without a thread, or a syscall thread of the first pool
+    /// executes the entry.
     Try(Class),
     /// A syscall thread of this pool executes the entry.
     Offload(u8),

@@ -148,7 +148,8 @@ impl Engine {
 
     /// Registers `pages` syscall pages for the current thread. See [`Self::register`].
     pub(crate) fn add(&self, pages: u32) -> Result<Arc<Pages>> {
-        let new = Pages::new(pages, self.notifier.clone(), self.account.clone())?;
+        let later = self.deferred.trigger().clone();
+        let new = Pages::new(pages, self.notifier.clone(), self.account.clone(), later)?;
         // Set until a poller knows of the registration.
         new.set_need_wakeup(true);
         self.enter(&new)?;
@@ -321,6 +322,12 @@ impl Engine {
         (pages, sum)
     }
 
+    /// The process is ending, or executes another program. Its files must not be kept, least of
+    /// all a socket in whose queue the engine's own descriptor is.
+    pub(crate) fn end_parked(&self) {
+        self.for_each(|pages| pages.end_parked());
+    }
+
     /// The descriptors and mappings are gone: all threads end soon, also those in calls.
     /// Registrations that no thread is executing for are freed at once.
     pub(crate) fn close(&self, closed: &Closed) {
@@ -328,6 +335,7 @@ impl Engine {
         for id in 0..self.table.len() {
             if let Some(pages) = self.table.take(id, closed) {
                 pages.kill();
+                pages.end_parked();
                 pages.unregistered();
             }
         }

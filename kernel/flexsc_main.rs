@@ -14,6 +14,7 @@
 //! | `requests`       | REGISTER, KICK, SET, GET: what may need a new syscall thread     |
 //! | `worker`         | the life of one syscall thread, pollers                          |
 //! | `run`            | the batch that a task executes, its hand-off when it blocks      |
+//! | `run::park`      | calls that wait for their file without a thread                  |
 //! | `run::entry`     | one entry: `call_kernel`, restarts, its result                   |
 //! | `engine`         | all of this for one process; its table of registrations          |
 //! | `engine::stats`  | QUERY, QUERY_POOL, fdinfo                                        |

@@ -10,10 +10,14 @@ struct file;
 struct flexsc_debug;
 struct flexsc_deferred;
 struct flexsc_notifier;
+struct flexsc_parked;
+struct flexsc_parker;
 struct mm_struct;
 struct pid;
 struct poll_table_struct;
+struct pt_regs;
 struct seq_file;
+struct syscall_outcome;
 struct task_struct;
 struct vm_area_struct;
 
@@ -87,6 +91,59 @@ void flexsc_deferred_trigger(struct flexsc_deferred *d);
 void *flexsc_deferred_stop(struct flexsc_deferred *d);
 void flexsc_deferred_free(struct flexsc_deferred *d);
 
+/* What the owner does about files that become ready; its copy: sys/park.rs. */
+enum flexsc_attention {
+	FLEXSC_AWAY,	/* nothing: a thread executes the call */
+	FLEXSC_LOOKS,	/* it looks before it sleeps or goes away */
+	FLEXSC_SLEEPS,	/* it has to be woken */
+};
+
+enum flexsc_park {
+	FLEXSC_PARK_WAITS,
+	FLEXSC_PARK_READY,
+	FLEXSC_PARK_NOT,	/* a thread has to make the call */
+};
+
+enum flexsc_park_count {
+	FLEXSC_PARK_PARKED,
+	FLEXSC_PARK_WOKEN,
+	FLEXSC_PARK_VAIN,	/* woken, and not ready after all */
+	FLEXSC_PARK_PASSED,	/* wake-ups passed on to others */
+	FLEXSC_PARK_COUNTS,
+};
+
+struct flexsc_parked_call {
+	u64 args[6];
+	u16 nr;
+};
+
+struct flexsc_parker *flexsc_parker_new(struct task_struct *owner,
+					struct flexsc_deferred *later,
+					unsigned int pages);
+void flexsc_parker_free(struct flexsc_parker *parker);
+void flexsc_parker_attend(struct flexsc_parker *parker, int attention);
+bool flexsc_parker_attends(const struct flexsc_parker *parker);
+u64 flexsc_parker_ready(const struct flexsc_parker *parker);
+u64 flexsc_parker_take(struct flexsc_parker *parker, unsigned int page,
+		       u64 parked);
+void flexsc_parker_parked(struct flexsc_parker *parker);
+u64 flexsc_parker_counted(const struct flexsc_parker *parker,
+			  enum flexsc_park_count what);
+struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
+					unsigned int page, unsigned int index,
+					const struct flexsc_parked_call *call);
+unsigned int flexsc_parked_in_vain(struct flexsc_parked *p);
+void flexsc_parked_end(struct flexsc_parked *p, long result);
+void flexsc_parked_free(struct flexsc_parked *p);
+const struct flexsc_parked_call *flexsc_parked_call(const struct flexsc_parked *p);
+enum flexsc_park flexsc_park_arm(struct flexsc_parked *p);
+bool flexsc_park_unhook(struct flexsc_parked *p);
+struct syscall_outcome flexsc_parked_try(struct flexsc_parked *p,
+					 struct pt_regs *regs);
+struct syscall_outcome flexsc_parked_invoke(struct flexsc_parked *p,
+					    struct task_struct *owner,
+					    struct pt_regs *regs);
+
 void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 			 struct task_struct *owner);
 void flexsc_trace_block(unsigned int left);
@@ -97,6 +154,10 @@ void flexsc_trace_post(struct task_struct *owner, unsigned int id,
 void flexsc_trace_handoff(unsigned int pool, unsigned int queued);
 void flexsc_trace_wait(unsigned int id, unsigned int missing);
 void flexsc_trace_kick(struct task_struct *owner, unsigned int id);
+void flexsc_trace_park(unsigned int nr, unsigned int index,
+		       struct task_struct *owner);
+void flexsc_trace_ready(unsigned int nr, unsigned int index,
+			struct task_struct *owner);
 
 void flexsc_debug_init(void);
 void flexsc_debug_exit(void);

@@ -13,6 +13,7 @@ mod cancel;
 mod charge;
 mod invariants;
 mod offload;
+mod park;
 mod returned;
 mod slow;
 mod stats;
@@ -20,6 +21,7 @@ mod waiting;
 
 pub(crate) use self::charge::id_at;
 use self::offload::Waiting;
+use self::park::Calls;
 pub(crate) use self::stats::Totals;
 use self::stats::{OwnerStats, WorkerStats};
 pub(crate) use self::waiting::Count;
@@ -28,9 +30,11 @@ use crate::defs::POOLS;
 use crate::quota::{Account, Charge};
 use crate::sys::{
     area::{Area, Doorbell},
+    deferred::Trigger,
     lock::{Class, Guard, RawLock},
     notify::Notifier,
     once::OnceTable,
+    park::Parker,
     process::{self, Thread},
 };
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -54,6 +58,10 @@ struct Words {
     owners: AtomicU64,
     /// Of the entries in between: given back to the owner.
     returned: AtomicU64,
+    /// Of the entries in between: their calls wait for files, see `park.rs`.
+    parked: AtomicU64,
+    /// Of the entries in between: their calls are kept with their files.
+    kept: AtomicU64,
     /// All entries in `cancelled`, `held` or `owners`, and more.
     special: AtomicU64,
     /// The index at which the order of a batch begins: after the last entry that was claimed.
@@ -89,6 +97,7 @@ struct Inner {
     waiting: Waiting,
     /// The task that sleeps in the call of each entry.
     sleepers: KVVec<Option<Thread>>,
+    calls: Calls,
     /// How many more results the sleeping owner waits for; 0: it does not.
     missing: u32,
     /// The owner has to look at something although results are missing.
@@ -115,6 +124,8 @@ struct Flags {
     unattended: AtomicBool,
     /// See `returned.rs`.
     any_returned: AtomicBool,
+    /// See `park.rs`.
+    any_parked: AtomicBool,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
 }
@@ -130,6 +141,7 @@ pub(crate) struct Pages {
     own_notifier: OnceTable<Notifier, 1>,
     words: KVec<Words>,
     inner: RawLock<Inner>,
+    parker: Arc<Parker>,
     owner_stats: OwnerStats,
     worker_stats: WorkerStats,
     flags: Flags,
@@ -151,6 +163,7 @@ impl Pages {
         pages: u32,
         notifier: Arc<Notifier>,
         account: Arc<Account>,
+        later: Arc<Trigger>,
     ) -> Result<Arc<Self>> {
         let pinned = Area::size(pages)? / uapi::FLEXSC_PAGE_SIZE as usize;
         let charge = Charge::new(account, pages, pinned)?;
@@ -168,20 +181,24 @@ impl Pages {
             pages: KVec::from_elem(Page::default(), pages as usize, GFP_KERNEL_ACCOUNT)?,
             waiting: Waiting::default(),
             sleepers,
+            calls: Calls::new(entries)?,
             missing: 0,
             nudged: false,
             posted: 0,
             cancels: 0,
         };
+        let owner = Thread::current();
+        let parker = Parker::new(&owner, later, pages)?;
         let pages = Arc::new(
             Pages {
                 id: AtomicU32::new(0),
                 area,
-                owner: Thread::current(),
+                owner,
                 notifier,
                 own_notifier: OnceTable::new(),
                 words,
                 inner: RawLock::new(inner, Class::Pages),
+                parker,
                 owner_stats: OwnerStats::default(),
                 worker_stats: WorkerStats::default(),
                 flags: Flags::default(),

@@ -13,6 +13,7 @@ mod chain;
 mod entry;
 mod handoff;
 mod order;
+mod park;
 mod state;
 mod verdict;
 
@@ -77,7 +78,7 @@ pub(crate) struct Batch<'a> {
 pub(crate) fn execute_posted(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner: Current) -> End {
     let first = match pages.first_pending() {
         Some(first) => first,
-        None if pages.has_returned() => pages.len(),
+        None if pages.has_returned() || pages.has_ready() => pages.len(),
         None => return End::Complete,
     };
     let batch = Batch::new(engine, Role::Owner, pages, owner);
@@ -97,7 +98,13 @@ pub(crate) fn execute_posted(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner
             }
         }
         if pages.has_returned() {
-            return batch.execute_returned(frame);
+            let end = batch.execute_returned(frame);
+            if end != End::Complete {
+                return end;
+            }
+        }
+        if pages.has_ready() {
+            return batch.execute_ready(frame);
         }
         End::Complete
     })
@@ -258,11 +265,24 @@ impl<'a> Batch<'a> {
     ) -> End {
         self.page.set(page);
         self.entries.owned.set(bits);
+        let kept = self.pages.kept(page) & bits;
+        if kept != 0 {
+            if let Some(end) = self.execute_kept::<OWNER>(frame, kept) {
+                return self.end_page::<OWNER>(end);
+            }
+        }
+        let bits = self.entries.owned.get();
         let end = if self.order.is_posted() && self.quick && !continued {
             self.walk_posted::<OWNER>(frame, page, bits)
         } else {
             self.walk_ordered(frame, page, bits)
         };
+        self.end_page::<OWNER>(end)
+    }
+
+    /// Publishes what is finished of a page, and wakes threads for what was given away.
+    #[inline(always)]
+    fn end_page<const OWNER: bool>(&self, end: End) -> End {
         self.publish_as::<OWNER>();
         let pools = self.pools_to_wake.take();
         if pools != PoolSet::EMPTY {
@@ -357,6 +377,7 @@ impl<'a> Batch<'a> {
             match self.execute(frame, index, &e, start) {
                 Outcome::Done(verdict) => self.complete(index, e.nr, verdict),
                 Outcome::Offload(pool) => self.offload_to(pool, 1 << index, 0),
+                Outcome::Wait => self.park_or_offload(frame, index, &e),
                 Outcome::OffloadByChance => self.offload_to(0, 1 << index, 1 << index),
                 Outcome::Return => self.give_back(1 << index),
             }

@@ -46,9 +46,22 @@ void flexsc_trace_kick(struct task_struct *owner, unsigned int id)
 	trace_flexsc_kick(owner, id);
 }
 
+void flexsc_trace_park(unsigned int nr, unsigned int index,
+		       struct task_struct *owner)
+{
+	trace_flexsc_park(nr, index, owner);
+}
+
+void flexsc_trace_ready(unsigned int nr, unsigned int index,
+			struct task_struct *owner)
+{
+	trace_flexsc_ready(nr, index, owner);
+}
+
 /* Returns true if a tracepoint that fires for each batch or call is enabled. */
 bool flexsc_trace_enabled(void)
 {
 	return trace_flexsc_invoke_enabled() || trace_flexsc_block_enabled() ||
-	       trace_flexsc_complete_enabled() || trace_flexsc_post_enabled();
+	       trace_flexsc_complete_enabled() || trace_flexsc_post_enabled() ||
+	       trace_flexsc_park_enabled();
 }

@@ -142,6 +142,37 @@ TRACE_EVENT(flexsc_kick,
 		  __entry->tgid)
 );
 
+DECLARE_EVENT_CLASS(flexsc_parked,
+	TP_PROTO(unsigned int nr, unsigned int index, struct task_struct *owner),
+	TP_ARGS(nr, index, owner),
+	TP_STRUCT__entry(
+		__field(unsigned int, nr)
+		__field(unsigned int, index)
+		__field(pid_t, owner)
+		__field(pid_t, tgid)
+	),
+	TP_fast_assign(
+		__entry->nr = nr;
+		__entry->index = index;
+		__entry->owner = owner->pid;
+		__entry->tgid = owner->tgid;
+	),
+	TP_printk("nr=%u index=%u owner=%d tgid=%d", __entry->nr,
+		  __entry->index, __entry->owner, __entry->tgid)
+);
+
+/* A call waits for its file, without a thread. */
+DEFINE_EVENT(flexsc_parked, flexsc_park,
+	TP_PROTO(unsigned int nr, unsigned int index, struct task_struct *owner),
+	TP_ARGS(nr, index, owner)
+);
+
+/* The file of such a call has woken it. */
+DEFINE_EVENT(flexsc_parked, flexsc_ready,
+	TP_PROTO(unsigned int nr, unsigned int index, struct task_struct *owner),
+	TP_ARGS(nr, index, owner)
+);
+
 #endif /* _FLEXSC_TRACE_H */
 
 #undef TRACE_INCLUDE_PATH

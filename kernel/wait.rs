@@ -102,10 +102,22 @@ pub(crate) fn wait(
     current: Current,
     policy: &Policy,
 ) -> Result<u32> {
-    if policy.need == Need::Adaptive {
-        return wait_adaptive(engine, pages, current, *policy);
+    if pages.has_parked() {
+        pages.attend_ready();
     }
-    wait_at_once(engine, pages, current, policy)
+    let answer = if policy.need == Need::Adaptive {
+        wait_adaptive(engine, pages, current, *policy)
+    } else {
+        wait_at_once(engine, pages, current, policy)
+    };
+    if pages.has_parked() {
+        // A thread would have to execute what is ready already.
+        if pages.has_ready() && !process::signal_pending() {
+            run::execute_posted(&engine, pages, current);
+        }
+        pages.leave_ready();
+    }
+    answer
 }
 
 /// WAIT with the policy ADAPTIVE.

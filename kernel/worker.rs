@@ -28,6 +28,16 @@ pub(crate) struct Worker {
     slot: u32,
 }
 
+/// What a syscall thread does after a step.
+enum Step {
+    /// The next step.
+    Next,
+    /// It is idle and not needed: it ends.
+    Retire,
+    /// The process or the engine is ending, or a signal ends the thread.
+    End,
+}
+
 impl Worker {
     /// Creates a syscall thread of a pool in the current process, which is the engine's. `EXDEV` if
     /// the thread would not be like the others.
@@ -160,30 +170,27 @@ impl Worker {
         }
     }
 
-    /// Does what the pool says next. Returns false if the thread has to end.
+    /// Does what the pool says next.
     ///
     /// `applied` is the generation of the settings that this thread follows; `avoid` is the CPU, as
     /// a bit, that it could not poll the last time.
-    fn step(&self, applied: &mut u32, avoid: &mut u64) -> bool {
+    fn step(&self, applied: &mut u32, avoid: &mut u64) -> Step {
         self.apply_settings(applied);
         let here = Here {
             usable: process::usable_cpus(),
             may_poll: self.may_poll() & !core::mem::take(avoid),
         };
-        match self.pool().next(self.slot, here) {
+        let alive = match self.pool().next(self.slot, here) {
             Next::Stop => false,
             Next::Serve(pages) => self.serve(&pages),
             Next::Poll(cpu) => {
                 // It runs on one CPU until the settings are applied again.
                 *applied = 0;
-                match self.poll_cpu(cpu) {
-                    Polled::MustEnd => false,
-                    Polled::Failed => {
-                        *avoid = 1 << cpu;
-                        true
-                    }
-                    Polled::GivenUp | Polled::HandedOff => true,
+                let polled = self.poll_cpu(cpu);
+                if polled == Polled::Failed {
+                    *avoid = 1 << cpu;
                 }
+                polled != Polled::MustEnd
             }
             Next::NobodyPolls => {
                 self.engine.poll_no_more();
@@ -191,8 +198,13 @@ impl Worker {
             }
             Next::Idle => match self.pool().idle(self.slot, self.engine.retire_ms()) {
                 Woken::Look => true,
-                Woken::Retire => false,
+                Woken::Retire => return Step::Retire,
             },
+        };
+        if alive {
+            Step::Next
+        } else {
+            Step::End
         }
     }
 }
@@ -211,7 +223,15 @@ impl Body for Worker {
         }
         let mut applied = 0;
         let mut avoid = 0;
-        while !Worker::must_end() && this.step(&mut applied, &mut avoid) {}
+        while !Worker::must_end() {
+            match this.step(&mut applied, &mut avoid) {
+                Step::Next => (),
+                Step::Retire => return pool.leave(this.slot),
+                Step::End => break,
+            }
+        }
+        // The process or the engine is ending.
+        this.engine.end_parked();
         pool.leave(this.slot);
     }
 }

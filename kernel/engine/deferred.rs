@@ -23,6 +23,10 @@ impl Later for Engine {
         if self.pools.first().lost_poller() {
             self.poll_no_more();
         }
+        self.for_each(|pages| {
+            self.pools
+                .push(pages.offload_ready(), pages.as_arc_borrow());
+        });
         // Lists of pollers that have blocked, and whose CPU nobody polls.
         self.forget_known();
         let mut starved = false;

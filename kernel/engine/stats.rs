@@ -31,6 +31,10 @@ impl Engine {
             loop_rounds: sum.rounds,
             pollers: self.pools.first().polled_cpus().count_ones().into(),
             pools: self.pools.set().len().into(),
+            parked: sum.parked,
+            woken: sum.woken,
+            woken_in_vain: sum.woken_in_vain,
+            passed_on: sum.passed_on,
             ..Default::default()
         };
         for pool in self.pools.iter() {
@@ -118,6 +122,7 @@ fn show_engine(lines: &Lines, stats: &uapi::flexsc_stats) {
         posted inline_done thread_done refused handoffs kicks waits sleeps idle_polls poller_sleeps
         threads threads_idle threads_created threads_retired create_failed peak_running peak_blocked
         pages cancels chains loop_rounds pollers pollers_recruited pollers_released pools
+        parked woken woken_in_vain passed_on
     );
 }
 

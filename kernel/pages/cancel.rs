@@ -112,6 +112,12 @@ impl Pages {
         let words = self.words(page).ok_or(EINVAL)?;
         let bit = 1 << index;
         let mut inner = self.inner.lock();
+        if self.cancel_parked(&mut inner, page, index) {
+            inner.cancels = inner.cancels.wrapping_add(1);
+            drop(inner);
+            self.end_cancelled(page, index);
+            return Ok(());
+        }
         let dropped = if words.busy() & bit != 0 {
             match self.cancel_taken(&mut inner, page, index) {
                 Some(dropped) => dropped,
@@ -138,10 +144,22 @@ impl Pages {
             chain
         };
         drop(inner);
+        self.drop_kept(page, dropped);
         let all = self.with_held(page, dropped);
         self.put_cancelled(page, index, dropped);
         self.finish(page, all, process::weight(dropped));
         Ok(())
+    }
+
+    /// Ends a call that waits for its file, as a signal ends a blocked call.
+    #[cold]
+    fn end_cancelled(&self, page: u32, index: u32) {
+        self.drop_kept(page, 1 << index);
+        self.area.entry(page, index).put_result(
+            EINTR.to_errno().into(),
+            uapi::flexsc_reason_FLEXSC_REASON_NONE as u8,
+        );
+        self.finish(page, 1 << index, 0);
     }
 
     /// CANCEL of an entry that was claimed. Returns the entries that no task is going to execute

@@ -37,6 +37,8 @@ impl Pages {
             };
             debug_assert!(bits & !words.busy() == 0, "published and not taken");
             debug_assert!(bits & waiting(inner, page) == 0, "published and waiting");
+            let kept = words.kept.load(Ordering::Relaxed);
+            debug_assert!(bits & kept == 0, "published and kept");
         }
     }
 
@@ -53,6 +55,14 @@ impl Pages {
         let owners = words.owners.load(Ordering::Relaxed);
         let returned = words.returned.load(Ordering::Relaxed);
         let special = words.special.load(Ordering::Relaxed);
+        let parked = words.parked.load(Ordering::Relaxed);
+        let kept = words.kept.load(Ordering::Relaxed);
+        debug_assert!(kept & !busy == 0, "kept and not taken");
+        debug_assert!(parked & !kept == 0, "parked and not kept");
+        debug_assert!(
+            parked & (waiting | held | returned) == 0,
+            "parked, and elsewhere"
+        );
         debug_assert!(waiting & !busy == 0, "waiting and not taken");
         debug_assert!(held & !busy == 0, "held and not taken");
         debug_assert!(held & waiting == 0, "held and waiting");

@@ -99,7 +99,18 @@ impl Pages {
     /// Marks entries that were claimed as waiting for a thread of `pool`; `owners` of them: see
     /// `returned.rs`.
     pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64, owners: u64) {
-        let mut inner = self.inner.lock();
+        self.offload_locked_to(&mut self.inner.lock(), pool, page, bits, owners);
+    }
+
+    /// As [`Self::offload`].
+    pub(super) fn offload_locked_to(
+        &self,
+        inner: &mut Guard<'_, Inner>,
+        pool: u8,
+        page: u32,
+        bits: u64,
+        owners: u64,
+    ) {
         self.note_owners(page, owners);
         inner.offload(pool, page, bits);
     }
@@ -263,6 +274,7 @@ impl Pages {
                 );
             }
             if bits != 0 {
+                self.drop_kept(page, bits);
                 self.finish(page, self.with_held(page, bits), process::weight(bits));
             }
         }

@@ -4,6 +4,7 @@
 //! atomic read-modify-write.
 
 use super::Pages;
+use crate::sys::park::Counted;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The counts of a registration.
@@ -27,6 +28,14 @@ pub(crate) struct Totals {
     pub(crate) chains: u64,
     /// Rounds of their loops.
     pub(crate) rounds: u64,
+    /// Times that a call was parked.
+    pub(crate) parked: u64,
+    /// Times that a file has woken a parked call.
+    pub(crate) woken: u64,
+    /// Times that the file was not ready after that.
+    pub(crate) woken_in_vain: u64,
+    /// Wake-ups that parked calls have passed on.
+    pub(crate) passed_on: u64,
 }
 
 impl core::ops::AddAssign for Totals {
@@ -41,6 +50,10 @@ impl core::ops::AddAssign for Totals {
             (&mut self.cancels, other.cancels),
             (&mut self.chains, other.chains),
             (&mut self.rounds, other.rounds),
+            (&mut self.parked, other.parked),
+            (&mut self.woken, other.woken),
+            (&mut self.woken_in_vain, other.woken_in_vain),
+            (&mut self.passed_on, other.passed_on),
         ] {
             *sum = sum.wrapping_add(other);
         }
@@ -130,6 +143,10 @@ impl Pages {
             cancels: inner.cancels,
             chains: others.chains.load(Ordering::Relaxed),
             rounds: others.rounds.load(Ordering::Relaxed),
+            parked: self.parker.counted(Counted::Parked),
+            woken: self.parker.counted(Counted::Woken),
+            woken_in_vain: self.parker.counted(Counted::Vain),
+            passed_on: self.parker.counted(Counted::Passed),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Pages {
         let mut inner = self.inner.lock();
         // Under the lock: results that come later are subtracted.
         let missing = need(self.count());
-        if missing == 0 || core::mem::take(&mut inner.nudged) {
+        if missing == 0 || core::mem::take(&mut inner.nudged) || !self.may_sleep() {
             return false;
         }
         inner.missing = missing;
@@ -70,6 +70,9 @@ impl Pages {
 
     /// The owner is awake again.
     pub(crate) fn awake(&self) {
+        if self.has_parked() {
+            self.attend_ready();
+        }
         self.inner.lock().missing = 0;
     }
 

@@ -321,6 +321,11 @@ impl Batch<'_> {
         };
         let verdict = match outcome {
             Outcome::Done(verdict) => verdict,
+            Outcome::Wait => {
+                // A thread waits in it: it goes on with the chain afterwards.
+                self.offload_rest(chain, at, 0, at + 1);
+                return None;
+            }
             Outcome::Offload(pool) => {
                 // The owner itself has decided so of this entry.
                 let chance = if self.is_owner() { at + 1 } else { ENTRIES };

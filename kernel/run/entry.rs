@@ -44,6 +44,8 @@ pub(super) enum Outcome {
     /// A syscall thread of the first pool has to execute it, or else the owner after all: a signal
     /// for the owner has interrupted the call, or calls of its kind are slow.
     OffloadByChance,
+    /// Its call would wait for its file: see [`Batch::park_or_offload`].
+    Wait,
     /// The owner has to execute it, which has left it to a syscall thread by chance.
     Return,
 }
@@ -200,7 +202,13 @@ impl Batch<'_> {
 
     /// Returns what becomes of an entry whose call, of `class`, the kernel has refused.
     #[cold]
-    fn after_refusal(&self, index: u32, e: &Entry, class: Class, refusal: Refusal) -> Outcome {
+    pub(super) fn after_refusal(
+        &self,
+        index: u32,
+        e: &Entry,
+        class: Class,
+        refusal: Refusal,
+    ) -> Outcome {
         let facts = Lookup { batch: self, index };
         let (request, role, why) = (self.request(index, e), self.role.get(), refusal.into());
         if dispatch::returns_to_owner(&request, class, role, why, &facts) {
@@ -246,7 +254,7 @@ impl Batch<'_> {
     fn try_call(&self, frame: &Frame, index: u32, e: &Entry, class: Class) -> Outcome {
         frame.set_args(&e.args);
         let Some(result) = self.call_kernel(index, || frame.try_call(e.nr)) else {
-            return Outcome::Offload(0);
+            return Outcome::Wait;
         };
         if self.traced {
             invoke::trace_invoke(self.pages.owner(), e.nr, self.number(index));
@@ -266,7 +274,7 @@ impl Batch<'_> {
     /// process, then it restarts the call as after a signal without a handler. Each restart takes a
     /// signal that was pending, so that only a sender of signals can go on with it.
     #[cold]
-    fn after_signal(&self, index: u32, class: Class) -> Option<Outcome> {
+    pub(super) fn after_signal(&self, index: u32, class: Class) -> Option<Outcome> {
         let interrupted = Outcome::Done(verdict::interrupted());
         if self.is_owner() {
             // The owner returns to its handler; the call goes on elsewhere, if it can.

@@ -102,6 +102,9 @@ impl Blocking for Batch<'_> {
         self.sleep.has_slept.set(true);
         if self.is_owner() {
             self.pages.owner_sleeps();
+            if self.pages.has_parked() {
+                self.pages.leave_ready();
+            }
         }
         self.publish();
         if self.pages.add_sleeper(self.page.get(), index) {
@@ -129,6 +132,9 @@ impl Blocking for Batch<'_> {
         if self.sleep.is_asleep.take() {
             if self.is_owner() {
                 self.pages.owner_runs();
+                if self.pages.has_parked() {
+                    self.pages.attend_ready();
+                }
             }
             if let Some(index) = self.sleep.executing() {
                 self.pages.remove_sleeper(self.page.get(), index);

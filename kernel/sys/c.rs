@@ -3,8 +3,8 @@
 //! The C functions of `helpers.h`, in its order.
 
 use kernel::bindings::{
-    cpumask, file, mm_struct, pid, poll_table_struct, raw_spinlock_t, seq_file, task_struct,
-    vm_area_struct,
+    cpumask, file, mm_struct, pid, poll_table_struct, pt_regs, raw_spinlock_t, seq_file,
+    syscall_outcome, task_struct, vm_area_struct,
 };
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
@@ -27,6 +27,29 @@ pub(super) struct flexsc_debug {
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_deferred {
     _opaque: [u8; 0],
+}
+
+/// `struct flexsc_parker`, known to `park.c` only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(super) struct flexsc_parker {
+    _opaque: [u8; 0],
+}
+
+/// `struct flexsc_parked`, known to `park.c` only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(super) struct flexsc_parked {
+    _opaque: [u8; 0],
+}
+
+/// `struct flexsc_parked_call` of `helpers.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub(super) struct flexsc_parked_call {
+    pub(super) args: [u64; 6],
+    pub(super) nr: u16,
 }
 
 // Only pointers to structs of the kernel: some of these structs are empty in some configurations.
@@ -115,6 +138,37 @@ extern "C" {
     pub(super) fn flexsc_deferred_stop(d: *mut flexsc_deferred) -> *mut c_void;
     pub(super) fn flexsc_deferred_free(d: *mut flexsc_deferred);
 
+    pub(super) fn flexsc_parker_new(
+        owner: *mut task_struct,
+        later: *mut flexsc_deferred,
+        pages: c_uint,
+    ) -> *mut flexsc_parker;
+    pub(super) fn flexsc_parker_free(parker: *mut flexsc_parker);
+    pub(super) fn flexsc_parker_attend(parker: *mut flexsc_parker, attention: c_int);
+    pub(super) fn flexsc_parker_attends(parker: *const flexsc_parker) -> bool;
+    pub(super) fn flexsc_parker_ready(parker: *const flexsc_parker) -> u64;
+    pub(super) fn flexsc_parker_take(parker: *mut flexsc_parker, page: c_uint, parked: u64) -> u64;
+    pub(super) fn flexsc_parker_parked(parker: *mut flexsc_parker);
+    pub(super) fn flexsc_parker_counted(parker: *const flexsc_parker, what: c_uint) -> u64;
+    pub(super) fn flexsc_parked_new(
+        parker: *mut flexsc_parker,
+        page: c_uint,
+        index: c_uint,
+        call: *const flexsc_parked_call,
+    ) -> *mut flexsc_parked;
+    pub(super) fn flexsc_parked_in_vain(p: *mut flexsc_parked) -> c_uint;
+    pub(super) fn flexsc_parked_end(p: *mut flexsc_parked, result: c_long);
+    pub(super) fn flexsc_parked_free(p: *mut flexsc_parked);
+    pub(super) fn flexsc_parked_call(p: *const flexsc_parked) -> *const flexsc_parked_call;
+    pub(super) fn flexsc_park_arm(p: *mut flexsc_parked) -> c_uint;
+    pub(super) fn flexsc_park_unhook(p: *mut flexsc_parked) -> bool;
+    pub(super) fn flexsc_parked_try(p: *mut flexsc_parked, regs: *mut pt_regs) -> syscall_outcome;
+    pub(super) fn flexsc_parked_invoke(
+        p: *mut flexsc_parked,
+        owner: *mut task_struct,
+        regs: *mut pt_regs,
+    ) -> syscall_outcome;
+
     pub(super) fn flexsc_trace_invoke(nr: c_uint, entry: c_uint, owner: *mut task_struct);
     pub(super) fn flexsc_trace_block(left: c_uint);
     pub(super) fn flexsc_trace_complete(nr: c_uint, entry: c_uint, result: c_long);
@@ -123,6 +177,7 @@ extern "C" {
     pub(super) fn flexsc_trace_handoff(pool: c_uint, queued: c_uint);
     pub(super) fn flexsc_trace_wait(id: c_uint, missing: c_uint);
     pub(super) fn flexsc_trace_kick(owner: *mut task_struct, id: c_uint);
+    pub(super) fn flexsc_trace_park(nr: c_uint, entry: c_uint, owner: *mut task_struct);
 
     pub(super) fn flexsc_debug_init();
     pub(super) fn flexsc_debug_exit();

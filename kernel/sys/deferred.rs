@@ -35,6 +35,10 @@ impl Trigger {
         // SAFETY: By the invariant it is valid.
         unsafe { c::flexsc_deferred_trigger(self.0.as_ptr()) };
     }
+
+    pub(super) fn as_ptr(&self) -> *mut c::flexsc_deferred {
+        self.0.as_ptr()
+    }
 }
 
 impl Drop for Trigger {

@@ -6,6 +6,7 @@
 use super::{
     arch, c,
     hook::{Blocking, Hook},
+    park::Parked,
     process::Thread,
 };
 use core::mem::MaybeUninit;
@@ -24,6 +25,16 @@ pub(crate) enum Refusal {
     OwnerOnly,
     /// The owner is exiting.
     Exiting,
+}
+
+/// What became of a call that was tried.
+pub(crate) enum Tried {
+    /// It has this result.
+    Made(i64),
+    /// All its checks have passed, and it would wait now.
+    Waits,
+    /// It has to be made as any other call.
+    Not,
 }
 
 /// The register frame of the current task, in which the arguments of a call are put.
@@ -77,6 +88,24 @@ impl Frame {
     pub(crate) fn try_call(&self, nr: u16) -> Option<i64> {
         // SAFETY: By the invariant.
         outcome(unsafe { bindings::syscall_try_self(self.regs, nr.into()) }).ok()
+    }
+
+    /// As [`Self::try_call`], for a call that waits for its file or has done so.
+    pub(crate) fn try_parked(&self, parked: &Parked) -> Tried {
+        const EAGAIN: c_long = -(bindings::EAGAIN as c_long);
+        // SAFETY: By the invariants.
+        let outcome = unsafe { c::flexsc_parked_try(parked.as_ptr(), self.regs) };
+        match outcome.error {
+            0 => Tried::Made(outcome.value as i64),
+            EAGAIN => Tried::Waits,
+            _ => Tried::Not,
+        }
+    }
+
+    /// As [`Self::invoke`] on a syscall thread, for a call that has waited for its file.
+    pub(crate) fn invoke_parked(&self, owner: &Thread, parked: &Parked) -> Result<i64, Refusal> {
+        // SAFETY: By the invariants; `owner` holds a reference to the task.
+        outcome(unsafe { c::flexsc_parked_invoke(parked.as_ptr(), owner.as_ptr(), self.regs) })
     }
 }
 
@@ -133,6 +162,12 @@ pub(crate) fn trace_invoke(owner: &Thread, nr: u16, entry: u32) {
 pub(crate) fn trace_block(left: u32) {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_trace_block(left) }
+}
+
+/// Fires `flexsc:flexsc_park`.
+pub(crate) fn trace_park(owner: &Thread, nr: u16, entry: u32) {
+    // SAFETY: `owner` holds a reference to the task.
+    unsafe { c::flexsc_trace_park(nr.into(), entry, owner.as_ptr()) }
 }
 
 /// Fires `flexsc:flexsc_complete`.

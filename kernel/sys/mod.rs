@@ -21,6 +21,7 @@ pub(crate) mod notify;
 pub(crate) mod once;
 pub(crate) mod owned;
 pub(crate) mod params;
+pub(crate) mod park;
 pub(crate) mod process;
 pub(crate) mod slot;
 pub(crate) mod thread;

@@ -79,6 +79,14 @@ stats! {
     pollers_released,
     /// Current pools.
     pools,
+    /// Number of times a call was parked, to wait for its file without a thread.
+    parked,
+    /// Number of times a file has woken a parked call.
+    woken,
+    /// How many of these were in vain: the call had to wait again.
+    woken_in_vain,
+    /// Wake-ups for one waiter that parked calls have passed on.
+    passed_on,
 }
 
 stats! {

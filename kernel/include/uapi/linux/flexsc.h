@@ -336,6 +336,10 @@ struct flexsc_eventfd {
  * @pollers_recruited: times that a poller was recruited for a backlog
  * @pollers_released: times that a recruited poller gave its CPU back
  * @pools: pools now
+ * @parked: times that a call was parked, to wait for its file without a thread
+ * @woken: times that a file has woken a parked call
+ * @woken_in_vain: of these, times that the call had to wait again
+ * @passed_on: wake-ups for one waiter that parked calls have passed on to others
  */
 struct flexsc_stats {
 	__u32	size;
@@ -365,6 +369,10 @@ struct flexsc_stats {
 	__u64	pollers_recruited;
 	__u64	pollers_released;
 	__u64	pools;
+	__u64	parked;
+	__u64	woken;
+	__u64	woken_in_vain;
+	__u64	passed_on;
 };
 
 /**

@@ -179,6 +179,10 @@ pub struct flexsc_stats {
     pub pollers_recruited: __u64,
     pub pollers_released: __u64,
     pub pools: __u64,
+    pub parked: __u64,
+    pub woken: __u64,
+    pub woken_in_vain: __u64,
+    pub passed_on: __u64,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Entries whose calls wait for their files without a thread.
+//!
+//! An entry is *kept* while its call is here with the file: *parked* in the file's wait queue, or
+//! on its way to the task that goes on with it. That task takes the call out and executes it on
+//! that file, whatever the program has done to the descriptor and the entry meanwhile. Who clears
+//! the bit in `parked`, under the lock, has the entry.
+
+use super::{Inner, Pages, Words};
+use crate::defs::{Bits, PoolSet};
+use crate::sys::{
+    lock::Guard,
+    park::{Attention, Parked},
+    process,
+};
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::uapi;
+
+const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
+
+/// Calls that are taken out under the lock at once.
+const AT_ONCE: usize = 16;
+
+/// Parked calls of a registration, protected by the lock.
+pub(super) struct Calls {
+    /// The call of each entry that is kept.
+    kept: KVVec<Option<Parked>>,
+    /// How many are parked.
+    parked: u32,
+    /// The process or the engine is ending.
+    ended: bool,
+}
+
+impl Calls {
+    pub(super) fn new(entries: usize) -> Result<Self> {
+        let mut kept = KVVec::with_capacity(entries, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..entries {
+            kept.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Calls {
+            kept,
+            parked: 0,
+            ended: false,
+        })
+    }
+
+    fn slot(&mut self, page: u32, index: u32) -> Option<&mut Option<Parked>> {
+        self.kept.get_mut((page * ENTRIES + index) as usize)
+    }
+}
+
+impl Words {
+    /// These are not parked any more. The caller holds the lock, and has the entries from now on.
+    fn unpark(&self, calls: &mut Calls, bits: u64) {
+        let was = self.parked.fetch_and(!bits, Ordering::Relaxed) & bits;
+        calls.parked = calls.parked.saturating_sub(process::weight(was));
+    }
+}
+
+/// Parked calls.
+impl Pages {
+    /// Returns true if any entry may be parked, for the owner, which parks them.
+    #[inline(always)]
+    pub(crate) fn has_parked(&self) -> bool {
+        // ORDERING: None needed: the owner itself has set it.
+        self.flags.any_parked.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if a file has woken an entry that is parked, for the owner.
+    #[inline(always)]
+    pub(crate) fn has_ready(&self) -> bool {
+        self.has_parked() && self.parker.ready() != 0
+    }
+
+    /// The entries of `page` that are kept.
+    #[inline(always)]
+    pub(crate) fn kept(&self, page: u32) -> u64 {
+        // ORDERING: None needed: kept before the entry is given away under the lock.
+        self.words(page)
+            .map_or(0, |words| words.kept.load(Ordering::Relaxed))
+    }
+
+    /// The owner looks at what is ready before it sleeps or leaves WAIT.
+    #[inline(never)]
+    pub(crate) fn attend_ready(&self) {
+        self.parker.attend(Attention::Looks);
+    }
+
+    /// The owner leaves WAIT, or sleeps in a call: a syscall thread executes what is ready. Allowed
+    /// in the scheduler's hook.
+    #[inline(never)]
+    pub(crate) fn leave_ready(&self) {
+        self.parker.attend(Attention::Away);
+        if self.parker.ready() != 0 {
+            self.parker.pull();
+        }
+    }
+
+    /// The owner sleeps until it is woken, unless this returns false.
+    pub(super) fn may_sleep(&self) -> bool {
+        if !self.has_parked() {
+            return true;
+        }
+        self.parker.attend(Attention::Sleeps);
+        if self.parker.ready() == 0 {
+            return true;
+        }
+        self.parker.attend(Attention::Looks);
+        false
+    }
+
+    /// Prepares to park the call `nr` of an entry, for the owner in WAIT.
+    pub(crate) fn prepare_to_park(
+        &self,
+        page: u32,
+        index: u32,
+        nr: u16,
+        args: &[u64; 6],
+    ) -> Option<Parked> {
+        let parked = Parked::new(self.parker.clone(), (page, index), nr, args)?;
+        self.attend_ready();
+        Some(parked)
+    }
+
+    /// Parks a call that waits for its file. Gives it back if it must not wait.
+    pub(crate) fn park(&self, page: u32, index: u32, call: Parked) -> Result<(), Parked> {
+        let Some(words) = self.words(page) else {
+            return Err(call);
+        };
+        let bit = 1 << index;
+        let mut inner = self.inner.lock();
+        // Under the lock: CANCEL from here on finds it.
+        if inner.calls.ended || words.cancelled.load(Ordering::Relaxed) & bit != 0 {
+            return Err(call);
+        }
+        let Some(slot) = inner.calls.slot(page, index) else {
+            return Err(call);
+        };
+        let old = slot.replace(call);
+        debug_assert!(old.is_none(), "an entry is kept twice");
+        inner.calls.parked += 1;
+        words.parked.fetch_or(bit, Ordering::Relaxed);
+        words.kept.fetch_or(bit, Ordering::Relaxed);
+        self.flags.any_parked.store(true, Ordering::Relaxed);
+        drop(inner);
+        self.parker.count_parked();
+        drop(old);
+        Ok(())
+    }
+
+    /// Keeps a call that another task is going to execute.
+    pub(crate) fn keep(&self, page: u32, index: u32, call: Parked) {
+        let mut inner = self.inner.lock();
+        let mut call = Some(call);
+        if let (Some(words), false) = (self.words(page), inner.calls.ended) {
+            if let Some(slot) = inner.calls.slot(page, index) {
+                core::mem::swap(slot, &mut call);
+                words.kept.fetch_or(1 << index, Ordering::Relaxed);
+            }
+        }
+        drop(inner);
+        // Not with the lock held.
+        drop(call);
+    }
+
+    /// Takes the call of an entry that is kept, for the caller to execute it.
+    pub(crate) fn take_kept(&self, page: u32, index: u32) -> Option<Parked> {
+        let words = self.words(page)?;
+        let mut inner = self.inner.lock();
+        words.kept.fetch_and(!(1 << index), Ordering::Relaxed);
+        inner.calls.slot(page, index)?.take()
+    }
+
+    /// Drops the calls of entries that nobody executes, and that the caller has.
+    pub(super) fn drop_kept(&self, page: u32, bits: u64) {
+        for index in Bits(self.kept(page) & bits) {
+            drop(self.take_kept(page, index));
+        }
+    }
+
+    /// Of the entries of `page` that are parked: takes those that are ready.
+    fn take_ready_of(&self, inner: &mut Guard<'_, Inner>, page: u32) -> u64 {
+        let Some(words) = self.words(page) else {
+            return 0;
+        };
+        let parked = words.parked.load(Ordering::Relaxed);
+        let bits = self.parker.take(page, parked);
+        words.unpark(&mut inner.calls, bits);
+        if inner.calls.parked == 0 {
+            self.flags.any_parked.store(false, Ordering::Relaxed);
+        }
+        bits
+    }
+
+    /// Takes the entries of one page that are ready, for the owner to execute.
+    #[cold]
+    pub(crate) fn take_ready(&self) -> Option<(u32, u64)> {
+        Bits(self.parker.ready())
+            .map(|page| (page, self.take_ready_of(&mut self.inner.lock(), page)))
+            .find(|(_, bits)| *bits != 0)
+    }
+
+    /// Offloads what is ready, unless the owner is going to execute it. Returns the pools that have
+    /// entries now.
+    pub(crate) fn offload_ready(&self) -> PoolSet {
+        let mut pools = PoolSet::EMPTY;
+        if self.parker.attends() {
+            return pools;
+        }
+        for page in Bits(self.parker.ready()) {
+            let mut inner = self.inner.lock();
+            let bits = self.take_ready_of(&mut inner, page);
+            if bits != 0 {
+                // If no thread can execute them, the owner can.
+                self.offload_locked_to(&mut inner, 0, page, bits, bits);
+                pools.add(0);
+            }
+        }
+        pools
+    }
+
+    /// CANCEL of an entry. Returns true if it was parked; it is the caller's now.
+    pub(super) fn cancel_parked(
+        &self,
+        inner: &mut Guard<'_, Inner>,
+        page: u32,
+        index: u32,
+    ) -> bool {
+        let Some(words) = self.words(page) else {
+            return false;
+        };
+        let bit = 1 << index;
+        if words.parked.load(Ordering::Relaxed) & bit == 0 {
+            return false;
+        }
+        words.unpark(&mut inner.calls, bit);
+        true
+    }
+
+    /// The process or the engine is ending: no call waits for its file any more.
+    pub(crate) fn end_parked(&self) {
+        let mut from = 0;
+        loop {
+            let mut some = [const { None }; AT_ONCE];
+            let mut inner = self.inner.lock();
+            inner.calls.ended = true;
+            for call in &mut some {
+                *call = self.take_next(&mut inner.calls, &mut from);
+            }
+            drop(inner);
+            // Not with the lock held.
+            if some.iter().all(Option::is_none) {
+                break;
+            }
+        }
+    }
+
+    /// Takes the next call that is kept, from slot `from` on.
+    fn take_next(&self, calls: &mut Calls, from: &mut usize) -> Option<Parked> {
+        while let Some(slot) = calls.kept.get_mut(*from) {
+            let at = *from as u32;
+            *from += 1;
+            if let Some(call) = slot.take() {
+                if let Some(words) = self.words(at / ENTRIES) {
+                    let bit = 1 << (at % ENTRIES);
+                    words.kept.fetch_and(!bit, Ordering::Relaxed);
+                    words.unpark(calls, bit);
+                }
+                return Some(call);
+            }
+        }
+        None
+    }
+}

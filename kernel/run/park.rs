@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls that wait for their file without a thread: the owner parks them, and whoever goes on with
+//! them executes them on the file that they have kept.
+
+use super::{
+    entry::Outcome,
+    is_interrupted,
+    verdict::{self, refused, NONE},
+    Batch, End,
+};
+use crate::{
+    dispatch::Why,
+    policy::{self, Class},
+    sys::{
+        area::Entry,
+        invoke::{self, Frame, Tried},
+        park::{Armed, Parked},
+    },
+};
+
+/// How often a call is parked again because its file was not ready after all. Then a thread waits
+/// in it.
+const MOST_IN_VAIN: u32 = 128;
+
+/// How often poll() may say that a call need not wait, and a try that it would. The kernel itself
+/// does not agree then: a socket that was shut down may say so. A plain call decides.
+const ATTEMPTS: u32 = 2;
+
+/// The call of an entry that was kept.
+struct Call {
+    index: u32,
+    nr: u16,
+    args: [u64; 6],
+    class: Class,
+    parked: Parked,
+}
+
+impl Call {
+    fn new(index: u32, parked: Parked) -> Self {
+        let (nr, args) = parked.call();
+        Call {
+            index,
+            nr,
+            args,
+            class: policy::classify(nr, &args),
+            parked,
+        }
+    }
+
+    /// The call as an entry by itself, without flags.
+    fn entry(&self) -> Entry {
+        Entry {
+            nr: self.nr,
+            flags: 0,
+            pool: 0,
+            take: [0; 2],
+            args: self.args,
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Parks, as the owner, the call of entry `index`, which was copied to `e` and would wait for its
+    /// file. A syscall thread executes it if that is impossible.
+    #[inline(never)]
+    pub(super) fn park_or_offload(&self, frame: &Frame, index: u32, e: &Entry) {
+        match self
+            .pages
+            .prepare_to_park(self.page.get(), index, e.nr, &e.args)
+        {
+            Some(parked) => self.park(frame, Call::new(index, parked)),
+            None => self.offload_to(0, 1 << index, 0),
+        }
+    }
+
+    /// Lets a call wait for its file, or makes it if it need not wait.
+    fn park(&self, frame: &Frame, mut call: Call) {
+        for _ in 0..ATTEMPTS {
+            let armed = call.parked.arm();
+            if armed == Armed::Not {
+                break;
+            }
+            // What came before the call was in the queue wakes nobody.
+            match self.try_kept(frame, &call) {
+                Outcome::Wait if armed == Armed::Waits => return self.leave_parked(call),
+                Outcome::Wait => (),
+                outcome => return self.end_call(call, outcome),
+            }
+        }
+        self.end_call(call, Outcome::Offload(0));
+    }
+
+    /// Leaves a call that waits for its file to the registration.
+    fn leave_parked(&self, mut call: Call) {
+        let index = call.index;
+        if self.traced {
+            invoke::trace_park(self.pages.owner(), call.nr, self.number(index));
+        }
+        // Once it is parked, others may have it.
+        self.entries.give_up(1 << index);
+        match self.pages.park(self.page.get(), index, call.parked) {
+            Ok(()) => return,
+            Err(parked) => call.parked = parked,
+        }
+        self.entries.own(1 << index);
+        let outcome = if self.is_cancelled(index) {
+            Outcome::Done(refused(Why::Cancelled))
+        } else {
+            Outcome::Offload(0)
+        };
+        self.end_call(call, outcome);
+    }
+
+    /// Makes, as the owner, a call that was kept, if it need not wait.
+    fn try_kept(&self, frame: &Frame, call: &Call) -> Outcome {
+        frame.set_args(&call.args);
+        self.sleep.begin_call(call.index);
+        let tried = frame.try_parked(&call.parked);
+        self.sleep.end_call();
+        let result = match tried {
+            Tried::Made(result) => result,
+            Tried::Waits => return Outcome::Wait,
+            Tried::Not => return Outcome::Offload(0),
+        };
+        if self.traced {
+            invoke::trace_invoke(self.pages.owner(), call.nr, self.number(call.index));
+        }
+        if verdict::is_interrupted(result) {
+            if let Some(outcome) = self.after_signal(call.index, call.class) {
+                return outcome;
+            }
+        }
+        Outcome::Done((result, NONE))
+    }
+
+    /// Makes, as a syscall thread, a call that was kept. It waits as any other call.
+    fn make_kept(&self, frame: &Frame, call: &Call) -> Outcome {
+        self.publish();
+        loop {
+            frame.set_args(&call.args);
+            if self.traced {
+                invoke::trace_invoke(self.pages.owner(), call.nr, self.number(call.index));
+            }
+            self.sleep.begin_call(call.index);
+            let result = frame.invoke_parked(self.pages.owner(), &call.parked);
+            self.sleep.end_call();
+            match result {
+                Err(why) => return self.after_refusal(call.index, &call.entry(), call.class, why),
+                Ok(result) if !verdict::is_interrupted(result) => {
+                    return Outcome::Done((result, NONE))
+                }
+                Ok(_) => {
+                    if let Some(outcome) = self.after_signal(call.index, call.class) {
+                        return outcome;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what has become of a call that was kept.
+    fn end_call(&self, mut call: Call, outcome: Outcome) {
+        let (page, index) = (self.page.get(), call.index);
+        // Another task goes on with it, or nobody: it does not wait for its file meanwhile.
+        call.parked.unhook();
+        let (pool, by_chance) = match outcome {
+            Outcome::Done(verdict) => {
+                if !verdict::is_refusal(verdict.1) {
+                    call.parked.set_result(verdict.0);
+                }
+                // The file may be closed here, which may take long, as at the end of any call.
+                self.sleep.begin_call(index);
+                drop(call.parked);
+                self.sleep.end_call();
+                return self.complete(index, call.nr, verdict);
+            }
+            Outcome::Return => {
+                self.pages.keep(page, index, call.parked);
+                return self.give_back(1 << index);
+            }
+            Outcome::OffloadByChance => (0, 1 << index),
+            Outcome::Offload(pool) => (pool, 0),
+            Outcome::Wait => (0, 0),
+        };
+        self.pages.keep(page, index, call.parked);
+        self.offload_to(pool, 1 << index, by_chance);
+    }
+
+    /// Goes on with entry `index`, whose call was kept.
+    fn go_on(&self, frame: &Frame, index: u32) {
+        let Some(mut parked) = self.pages.take_kept(self.page.get(), index) else {
+            // The process or the engine is ending.
+            return self.complete(index, 0, verdict::interrupted());
+        };
+        parked.unhook();
+        let mut call = Call::new(index, parked);
+        let outcome = if self.is_cancelled(index) {
+            Outcome::Done(refused(Why::Cancelled))
+        } else if !self.is_owner() {
+            self.make_kept(frame, &call)
+        } else if self.files_slow.get() {
+            Outcome::OffloadByChance
+        } else {
+            self.try_kept(frame, &call)
+        };
+        match outcome {
+            Outcome::Wait if call.parked.count_in_vain() > MOST_IN_VAIN => {
+                self.end_call(call, Outcome::Offload(0));
+            }
+            Outcome::Wait => self.park(frame, call),
+            outcome => self.end_call(call, outcome),
+        }
+    }
+
+    /// Goes on with the entries `kept` of the page, which the batch has. Returns why the batch must
+    /// end, if it must.
+    #[inline(never)]
+    pub(super) fn execute_kept<const OWNER: bool>(&self, frame: &Frame, kept: u64) -> Option<End> {
+        self.entries.set_first(0);
+        loop {
+            // What other threads have got meanwhile is not unstarted any more.
+            let todo = kept & self.entries.unstarted();
+            if todo == 0 {
+                break;
+            }
+            let bit = 1 << todo.trailing_zeros();
+            self.entries.start(bit);
+            self.entries.in_chain.set(bit);
+            self.go_on(frame, todo.trailing_zeros());
+            self.entries.in_chain.set(0);
+            if let Some(end) = self.pause::<OWNER>() {
+                return Some(end);
+            }
+        }
+        self.publish_as::<OWNER>();
+        None
+    }
+
+    /// Executes, as the owner, the entries whose files have become ready.
+    #[cold]
+    pub(super) fn execute_ready(&self, frame: &Frame) -> End {
+        // Once for each page: what is ready after that waits for the next look.
+        for _ in 0..self.pages.len() {
+            let Some((page, bits)) = self.pages.take_ready() else {
+                break;
+            };
+            let end = self.execute_page::<true>(frame, page, bits, false);
+            if is_interrupted(end) {
+                return End::Signal;
+            }
+        }
+        End::Complete
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls that wait for their file without a thread. See `park.c`.
+
+use super::{c, deferred::Trigger, process::Thread};
+use core::ptr::NonNull;
+use kernel::ffi::{c_int, c_uint};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What a registration's owner does about files that become ready. As in `helpers.h`.
+#[derive(Clone, Copy)]
+pub(crate) enum Attention {
+    /// Nothing: a syscall thread executes the call.
+    Away = 0,
+    /// It looks before it sleeps or goes away.
+    Looks = 1,
+    /// It has to be woken.
+    Sleeps = 2,
+}
+
+/// What is counted about parked calls. As in `helpers.h`.
+#[derive(Clone, Copy)]
+pub(crate) enum Counted {
+    /// Times that a call began to wait for its file.
+    Parked = 0,
+    /// Times that a file has woken one.
+    Woken = 1,
+    /// Times that the file was not ready after that.
+    Vain = 2,
+    /// Wake-ups that were passed on to others.
+    Passed = 3,
+}
+
+/// What poll() says of the file of a call that waits from now on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Armed {
+    /// The call may have to wait.
+    Waits,
+    /// The call need not wait.
+    Ready,
+    /// The call can not be parked, and does not wait.
+    Not,
+}
+
+/// Who is told that files are ready, and for which entries: one for each registration.
+///
+/// # Invariants
+///
+/// Owns memory from `flexsc_parker_new`, which keeps a pointer to what `later` owns.
+pub(crate) struct Parker {
+    c: NonNull<c::flexsc_parker>,
+    pages: u32,
+    later: Arc<Trigger>,
+}
+
+// SAFETY: The C side uses atomics, and its references may be dropped anywhere.
+unsafe impl Send for Parker {}
+// SAFETY: As above.
+unsafe impl Sync for Parker {}
+
+impl Parker {
+    /// For `pages` pages of `owner`. `later` is pulled if a file is ready while the owner is away.
+    pub(crate) fn new(owner: &Thread, later: Arc<Trigger>, pages: u32) -> Result<Arc<Self>> {
+        // SAFETY: Both are valid; the new value keeps the trigger.
+        let c = unsafe { c::flexsc_parker_new(owner.as_ptr(), later.as_ptr(), pages) };
+        let c = NonNull::new(c).ok_or(ENOMEM)?;
+        // INVARIANT: See above.
+        let parker = Parker { c, pages, later };
+        Ok(Arc::new(parker, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Says what the owner does from now on. It looks at [`Self::ready`] after this.
+    pub(crate) fn attend(&self, attention: Attention) {
+        // SAFETY: By the invariant.
+        unsafe { c::flexsc_parker_attend(self.c.as_ptr(), attention as c_int) };
+    }
+
+    /// Returns true if the owner is going to look.
+    pub(crate) fn attends(&self) -> bool {
+        // SAFETY: By the invariant.
+        unsafe { c::flexsc_parker_attends(self.c.as_ptr()) }
+    }
+
+    /// The pages with entries that are ready, one bit for each.
+    pub(crate) fn ready(&self) -> u64 {
+        // SAFETY: By the invariant.
+        unsafe { c::flexsc_parker_ready(self.c.as_ptr()) }
+    }
+
+    /// Of the entries `parked` of `page`: takes those that are ready.
+    pub(crate) fn take(&self, page: u32, parked: u64) -> u64 {
+        let page = core::cmp::min(page, self.pages.wrapping_sub(1));
+        // SAFETY: By the invariant, and `page` is one of its pages.
+        unsafe { c::flexsc_parker_take(self.c.as_ptr(), page, parked) }
+    }
+
+    /// Starts the work of a kworker.
+    pub(crate) fn pull(&self) {
+        self.later.pull();
+    }
+
+    /// Counts a call that was parked.
+    pub(crate) fn count_parked(&self) {
+        // SAFETY: By the invariant.
+        unsafe { c::flexsc_parker_parked(self.c.as_ptr()) };
+    }
+
+    pub(crate) fn counted(&self, what: Counted) -> u64 {
+        // SAFETY: By the invariant.
+        unsafe { c::flexsc_parker_counted(self.c.as_ptr(), what as c_uint) }
+    }
+}
+
+impl Drop for Parker {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; each `Parked` holds the parker, so there is none left.
+        unsafe { c::flexsc_parker_free(self.c.as_ptr()) };
+    }
+}
+
+/// A call with the file that it waits for, in the file's wait queue or not.
+///
+/// Dropping it takes it out of the queue and gives the file back, so not with a lock held nor in the
+/// scheduler's hook.
+///
+/// # Invariants
+///
+/// Owns memory from `flexsc_parked_new`, which keeps a pointer to what `parker` owns.
+pub(crate) struct Parked {
+    c: NonNull<c::flexsc_parked>,
+    _parker: Arc<Parker>,
+}
+
+// SAFETY: It may be used and dropped anywhere.
+unsafe impl Send for Parked {}
+// SAFETY: A shared reference only reads what does not change, or what the wake function changes
+// under the lock of its queue.
+unsafe impl Sync for Parked {}
+
+impl Parked {
+    /// Prepares to park call `nr` of entry `index` of `page`. Returns nothing if that is impossible.
+    pub(crate) fn new(
+        parker: Arc<Parker>,
+        (page, index): (u32, u32),
+        nr: u16,
+        args: &[u64; 6],
+    ) -> Option<Self> {
+        if page >= parker.pages || index >= u64::BITS {
+            return None;
+        }
+        let call = c::flexsc_parked_call { args: *args, nr };
+        // SAFETY: The parker is valid and kept, and has this page; `call` is copied.
+        let c = unsafe { c::flexsc_parked_new(parker.c.as_ptr(), page, index, &call) };
+        // INVARIANT: See above.
+        NonNull::new(c).map(|c| Parked { c, _parker: parker })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut c::flexsc_parked {
+        self.c.as_ptr()
+    }
+
+    /// The call's number and arguments.
+    pub(crate) fn call(&self) -> (u16, [u64; 6]) {
+        // SAFETY: By the invariant; the call never changes.
+        let call = unsafe { *c::flexsc_parked_call(self.c.as_ptr()) };
+        (call.nr, call.args)
+    }
+
+    /// Waits for the file from now on. The caller finds out afterwards whether the call has to wait
+    /// at all.
+    pub(crate) fn arm(&mut self) -> Armed {
+        // SAFETY: By the invariant; exclusive, and the file's queue is not locked.
+        match unsafe { c::flexsc_park_arm(self.c.as_ptr()) } {
+            0 => Armed::Waits,
+            1 => Armed::Ready,
+            _ => Armed::Not,
+        }
+    }
+
+    /// Does not wait for the file any more.
+    pub(crate) fn unhook(&mut self) {
+        // SAFETY: By the invariant; exclusive, and the file's queue is not locked.
+        unsafe { c::flexsc_park_unhook(self.c.as_ptr()) };
+    }
+
+    /// Its file has woken it and was not ready. Returns how often that has happened.
+    pub(crate) fn count_in_vain(&mut self) -> u32 {
+        // SAFETY: By the invariant; exclusive.
+        unsafe { c::flexsc_parked_in_vain(self.c.as_ptr()) }
+    }
+
+    /// The call was made, with this result.
+    pub(crate) fn set_result(&mut self, result: i64) {
+        // SAFETY: By the invariant; exclusive.
+        unsafe { c::flexsc_parked_end(self.c.as_ptr(), result as _) };
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is owned.
+        unsafe { c::flexsc_parked_free(self.c.as_ptr()) };
+    }
+}
