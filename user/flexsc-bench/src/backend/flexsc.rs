@@ -135,14 +135,14 @@ impl Flexsc {
         self.pages.wait(Wait::none()).map(drop).map_err(failed)
     }
 
-    /// Returns the peak number of calls that were blocked at once.
+    /// Returns how many calls were blocked at once or were parked.
     ///
     /// # Errors
     ///
     /// Those of the engine.
     pub fn blocked(&self) -> io::Result<usize> {
         let stats = self.engine.stats().map_err(failed)?;
-        Ok(stats.peak_blocked as usize)
+        Ok((stats.peak_blocked + stats.parked) as usize)
     }
 
     /// Waits for `count` results and takes them.
