@@ -28,6 +28,7 @@ mod life;
 mod module;
 mod notify;
 mod notify_own;
+mod park;
 mod poller;
 mod pools;
 mod soak;
@@ -56,6 +57,9 @@ const GROUPS: &[&[registry::Test]] = &[
     tries::waiting::TESTS,
     tries::sends::TESTS,
     tries::seen::TESTS,
+    park::calls::TESTS,
+    park::one_of_many::TESTS,
+    park::ends::TESTS,
     differential::TESTS,
     cancel::TESTS,
     cancel::batch::TESTS,
@@ -183,6 +187,9 @@ fn main() {
             Ok(fd) => life::exec::after_exec(fd),
             Err(_) => bad_usage("not a descriptor"),
         })),
+        [life::exec::STAY, _] => loop {
+            std::thread::park();
+        },
         [ends::machine::TAKE_CORE, path] => {
             exit(kit::child::exit_code(ends::machine::take_core(path)));
         }

@@ -222,6 +222,10 @@ pub struct Stats {
     pub pollers_recruited: u64,
     pub pollers_released: u64,
     pub pools: u64,
+    pub parked: u64,
+    pub woken: u64,
+    pub woken_in_vain: u64,
+    pub passed_on: u64,
 }
 
 /// `struct flexsc_pool_stats`
@@ -275,7 +279,7 @@ const _: () = {
     assert!(
         size_of::<PoolStats>() == 128 && size_of::<Cancel>() == 16 && size_of::<Eventfd>() == 16
     );
-    assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 208);
+    assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 240);
 };
 
 /// `flexsc_eventfd.id`: all registrations.

@@ -238,11 +238,12 @@ fn chain_refused() -> Check {
     Ok(())
 }
 
+/// Waits until so many calls wait for their files, with a thread or without one.
 fn blocked(engine: &Engine, count: u64) -> Check {
     until("blocked calls", || {
         engine
             .stats()
-            .is_ok_and(|stats| stats.peak_blocked >= count)
+            .is_ok_and(|stats| stats.peak_blocked + stats.parked >= count)
     })
 }
 

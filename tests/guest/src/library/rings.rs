@@ -11,8 +11,8 @@ use flexsc::{Done, Engine, Error, Fd, Param, Reason, Ring, Wait, abi};
 use super::{open, register};
 use crate::check::Check;
 use crate::kit::child::{in_child, spawn};
-use crate::kit::files::{pipe, readable, write_all};
-use crate::kit::{patience, process, seccomp, sys};
+use crate::kit::files::{pipe, readable, socket_pair, write_all};
+use crate::kit::{net, patience, process, seccomp, sys};
 
 tests! { "library":
     ring => "reads that block hold up no write; timeouts; next without a wait";
@@ -56,7 +56,10 @@ fn submit_write(ring: &mut Ring, fd: &Fd, len: usize, token: u64) -> Check {
 /// First a timeout, then ten reads and, behind them, the write that they wait for. Returns the
 /// reasons.
 fn pass_bytes(ring: &mut Ring) -> Check<Vec<Reason>> {
-    let (from, to) = pipe_of_ring()?;
+    pass_bytes_through(ring, pipe_of_ring()?)
+}
+
+fn pass_bytes_through(ring: &mut Ring, (from, to): (Fd, Fd)) -> Check<Vec<Reason>> {
     for token in 0..10 {
         submit_read(ring, &from, token)?;
     }
@@ -258,7 +261,11 @@ fn ring_starved() -> Check {
     let engine = open()?;
     ok!("set", engine.set(Param::MaxThreads, 2));
     let mut ring = ring_on(&engine)?;
-    let reasons = pass_bytes(&mut ring)?;
+    let (from, to) = socket_pair()?;
+    // With this mark each read holds a thread.
+    let mark = net::set(&from, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &2i32);
+    check_ret!("SO_RCVLOWAT", mark, 0);
+    let reasons = pass_bytes_through(&mut ring, (from.into(), to.into()))?;
     let starved = reasons.iter().filter(|&&reason| reason == Reason::Starved);
     check_eq!("plain calls", ring.plain_calls(), starved.count() as u64);
     check!(ring.plain_calls() > 0, "nothing was starved: {reasons:?}");

@@ -21,6 +21,9 @@ tests! { "life":
 /// The command of this program that the tests here execute.
 pub const COMMAND: &str = "after-exec";
 
+/// The command that does nothing.
+pub const STAY: &str = "stay-after-exec";
+
 /// The checks of the new program: it cannot use the old engine, and everything of the old program
 /// has gone.
 pub fn after_exec(fd: i32) -> Check {
@@ -46,12 +49,17 @@ pub fn after_exec(fd: i32) -> Check {
     Ok(())
 }
 
-/// Executes this program again; the engine's descriptor stays open.
+/// Executes this program again, for the checks above; the engine's descriptor stays open.
 pub fn execute(fd: i32) -> Check {
+    execute_command(COMMAND, fd)
+}
+
+/// Executes a command of this program; the engine's descriptor stays open.
+pub fn execute_command(command: &str, fd: i32) -> Check {
     check_ret!("F_SETFD", plain!(SYS_fcntl, fd, libc::F_SETFD, 0), 0);
     let words = [
         "flexsc-tests".to_owned(),
-        COMMAND.to_owned(),
+        command.to_owned(),
         fd.to_string(),
     ];
     let words = words.map(|word| CString::new(word).expect("no zero byte"));

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Calls that wait for their file without a thread.
+
+pub mod calls;
+pub mod ends;
+pub mod one_of_many;
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+
+use crate::check::Check;
+use crate::kit::abi::Policy;
+use crate::kit::engine::{Engine, Stats};
+use crate::kit::ring::{Call, Done, Ring};
+
+/// Room for what some calls receive, a word for each.
+struct Words(Vec<Cell<u64>>);
+
+impl Words {
+    fn new(count: usize) -> Words {
+        Words(vec![Cell::new(0); count])
+    }
+
+    fn at(&self, index: usize) -> *mut u64 {
+        self.0[index].as_ptr()
+    }
+
+    fn bytes(&self, index: usize) -> [u8; 8] {
+        self.0[index].get().to_ne_bytes()
+    }
+
+    /// A recvfrom of up to eight bytes.
+    fn receive(&self, index: usize, from: &OwnedFd) -> Call {
+        call!(SYS_recvfrom, from, self.at(index), 8, 0, 0, 0)
+    }
+
+    /// A read of up to `len` bytes, at most eight.
+    fn read(&self, index: usize, from: &OwnedFd, len: usize) -> Call {
+        call!(SYS_read, from, self.at(index), len)
+    }
+}
+
+/// Sends one message, or writes its bytes.
+fn send(to: &OwnedFd, bytes: &[u8]) -> Check {
+    let sent = plain!(SYS_write, to, bytes.as_ptr(), bytes.len());
+    check_ret!("write", sent, bytes.len() as i64);
+    Ok(())
+}
+
+/// Posts calls, and lets the owner execute them without waiting.
+fn post_and_look(ring: &mut Ring, calls: &[Call]) -> Check<Vec<usize>> {
+    let slots = ring.post_all(calls);
+    ok!("WAIT for nothing", ring.wait(Policy::None));
+    Ok(slots)
+}
+
+/// Posts calls that are not ready, and checks that all are parked.
+fn park(engine: &Engine, ring: &mut Ring, calls: &[Call]) -> Check<Vec<usize>> {
+    let before = engine.stats()?;
+    let slots = post_and_look(ring, calls)?;
+    let after = engine.stats()?;
+    check_eq!("parked", after.parked - before.parked, calls.len() as u64);
+    check_eq!("handoffs", after.handoffs, before.handoffs);
+    check_eq!("blocked calls", engine.pool(0)?.blocked, 0);
+    for &slot in &slots {
+        check!(!ring.is_done(slot), "{}", ring.show(slot));
+    }
+    Ok(slots)
+}
+
+/// Lets the owner wait for all results, and `event` happen when it sleeps.
+fn finish_asleep(
+    engine: &Engine,
+    ring: &mut Ring,
+    slots: &[usize],
+    event: impl FnOnce() -> Check + Send,
+) -> Check<Vec<Done>> {
+    let before = engine.stats()?;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            engine.until_stats("the owner sleeps", |s| s.sleeps > before.sleeps)?;
+            event()
+        });
+        let done = ring.finish(slots);
+        other.join().expect("no panic")?;
+        done
+    })
+}
+
+/// Checks that no thread has executed anything since `before`.
+fn check_no_thread(engine: &Engine, before: &Stats) -> Check {
+    let after = engine.stats()?;
+    check_eq!("by threads", after.thread_done, before.thread_done);
+    check_eq!("threads", after.threads, before.threads);
+    check_eq!("most blocked", after.peak_blocked, before.peak_blocked);
+    Ok(())
+}
