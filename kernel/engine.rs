@@ -120,13 +120,11 @@ impl Engine {
     pub(crate) fn is_ready_for_caller(&self) -> bool {
         let (mut has_own, mut own, mut any) = (false, false, false);
         self.for_each(|pages| {
-            if pages.has_returned() && pages.owner().is_exiting() {
-                pages.fail_returned();
-            }
+            let returned = pages.await_owner();
             let ready = pages.count().ready != 0;
             if pages.owner().is_caller() {
                 has_own = true;
-                own |= ready || pages.has_returned();
+                own |= ready || returned;
             }
             any |= ready;
         });
@@ -148,8 +146,8 @@ impl Engine {
 
     /// Registers `pages` syscall pages for the current thread. See [`Self::register`].
     pub(crate) fn add(&self, pages: u32) -> Result<Arc<Pages>> {
-        let later = self.deferred.trigger().clone();
-        let new = Pages::new(pages, self.notifier.clone(), self.account.clone(), later)?;
+        let trigger = self.deferred.trigger().clone();
+        let new = Pages::new(pages, self.notifier.clone(), trigger, self.account.clone())?;
         // Set until a poller knows of the registration.
         new.set_need_wakeup(true);
         self.enter(&new)?;
@@ -176,9 +174,7 @@ impl Engine {
         if !pages.owner().is_current() && !pages.owner().is_exiting() {
             return Err(EPERM);
         }
-        if pages.owner().is_exiting() {
-            pages.fail_returned();
-        }
+        pages.await_owner();
         self.end(&pages, caller)
     }
 

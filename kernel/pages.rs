@@ -139,6 +139,8 @@ pub(crate) struct Pages {
     notifier: Arc<Notifier>,
     /// Told of this registration's results only, if a program has asked for it.
     own_notifier: OnceTable<Notifier, 1>,
+    /// Starts the engine's deferred work.
+    trigger: Arc<Trigger>,
     words: KVec<Words>,
     inner: RawLock<Inner>,
     parker: Arc<Parker>,
@@ -162,8 +164,8 @@ impl Pages {
     pub(crate) fn new(
         pages: u32,
         notifier: Arc<Notifier>,
+        trigger: Arc<Trigger>,
         account: Arc<Account>,
-        later: Arc<Trigger>,
     ) -> Result<Arc<Self>> {
         let pinned = Area::size(pages)? / uapi::FLEXSC_PAGE_SIZE as usize;
         let charge = Charge::new(account, pages, pinned)?;
@@ -188,7 +190,7 @@ impl Pages {
             cancels: 0,
         };
         let owner = Thread::current();
-        let parker = Parker::new(&owner, later, pages)?;
+        let parker = Parker::new(&owner, trigger.clone(), pages)?;
         let pages = Arc::new(
             Pages {
                 id: AtomicU32::new(0),
@@ -196,6 +198,7 @@ impl Pages {
                 owner,
                 notifier,
                 own_notifier: OnceTable::new(),
+                trigger,
                 words,
                 inner: RawLock::new(inner, Class::Pages),
                 parker,

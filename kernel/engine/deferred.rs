@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Work that the scheduler's hook, or another task that holds a lock, leaves to a kworker: loops
-//! over registrations, when no poller is left or when no thread can execute the queued entries.
+//! over registrations, when no poller is left, when no thread can execute the queued entries, or when
+//! entries wait for an owner that may end.
 
 use super::Engine;
 use crate::{
@@ -12,6 +13,10 @@ use crate::{
 /// How long a pool may be starved before its queued entries fail with STARVED. Calls that sleep on
 /// a disk have ended by then. An owner in WAIT does not wait so long before it fails its entries.
 const GRACE_MS: u32 = 100;
+
+/// After how long the work looks again at what has not ended: pools that are starved, and entries
+/// that wait for an owner, which may end instead.
+const LOOK_AGAIN_MS: u32 = GRACE_MS;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -36,7 +41,9 @@ impl Later for Engine {
                 self.look_after(pool, ns);
             }
         }
-        starved.then_some(GRACE_MS)
+        let mut returned = false;
+        self.for_each(|pages| returned |= pages.await_owner());
+        (starved || returned).then_some(LOOK_AGAIN_MS)
     }
 }
 

@@ -6,6 +6,9 @@
 //! call before it has blocked on a page that was not in the cache, or because a signal has come. If
 //! only the owner can execute the entry, the thread gives it back, so that results do not depend on
 //! chance. An entry that the program itself has sent to threads is refused instead.
+//!
+//! If the owner ends before it executes them, they fail: whoever looks next finds that, and while
+//! such entries wait, the engine's deferred work looks again and again.
 
 use super::{Pages, Words};
 use crate::{
@@ -46,12 +49,21 @@ impl Pages {
             self.owner.wake();
         }
         drop(inner);
-        // An owner that is exiting does not execute them.
-        if self.owner.is_exiting() {
-            return self.fail_returned();
+        if self.await_owner() {
+            // An owner that waits with poll() has to call WAIT.
+            self.notify();
+            // It may end before.
+            self.trigger.pull();
         }
-        // An owner that waits with poll() has to call WAIT.
-        self.notify();
+    }
+
+    /// Returns true if entries wait for the owner. They fail if the owner is exiting, since it does
+    /// not execute them.
+    pub(crate) fn await_owner(&self) -> bool {
+        if self.has_returned() && self.owner.is_exiting() {
+            self.fail_returned();
+        }
+        self.has_returned()
     }
 
     /// Returns true if entries wait for the owner. Takes no lock.
@@ -83,7 +95,7 @@ impl Pages {
     }
 
     /// Fails the entries that were given back to an owner that has ended.
-    pub(crate) fn fail_returned(&self) {
+    fn fail_returned(&self) {
         for _ in 0..self.len() {
             let Some((page, bits)) = self.take_returned() else {
                 break;

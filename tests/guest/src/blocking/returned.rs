@@ -3,16 +3,18 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::check::Check;
 use crate::kit::abi::{
     ENTRY_ASYNC, Eventfd, IOC_EVENTFD, Policy, REASON_CANCELLED, REASON_NONE, REASON_THREAD,
+    Register,
 };
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::TempDir;
 use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{patience, rounds, sys};
+use crate::kit::{patience, rounds, signals, sys};
 use crate::notify::{events, new_eventfd, take_count};
 
 tests! { "blocking":
@@ -20,6 +22,7 @@ tests! { "blocking":
     own_calls_in_chains => "so are such calls in a chain that a syscall thread has continued";
     own_calls_asynchronous => "a call that only the owner can make is refused with THREAD if it has ASYNC";
     own_calls_readable => "poll() and the eventfd tell an owner that calls wait for it, before it waits";
+    own_calls_of_ended => "a call that waits for an owner that ends has an end, without poll() or WAIT";
     own_calls_cancelled => "CANCEL finds a call that waits for its owner";
 }
 
@@ -213,6 +216,63 @@ fn own_calls_readable() -> Check {
         }
     }
     fail!("the calls came back before the owner had left WAIT, each time");
+}
+
+/// A thread that waits for a blocked open in WAIT and has a call of its own behind it.
+fn wait_behind_block(engine: &Engine, registered: &Register, path: &CStr) -> Check {
+    let mut ring = Ring::map(engine.fd(), registered)?;
+    ring.post_all(&[Fifo::blocking(path), own_call()]);
+    let got = ring.wait(Policy::All);
+    fail!("WAIT of a thread that was to end: {got:?}");
+}
+
+fn own_calls_of_ended() -> Check {
+    signals::exit_thread_on(libc::SIGUSR1)?;
+    for _ in 0..rounds(3) {
+        // Another thread uses them for as long as the process lives.
+        let engine: &'static Engine = Box::leak(Box::new(Engine::open()?));
+        let fifo: &'static Fifo = Box::leak(Box::new(Fifo::new()?));
+        let eventfd = new_eventfd();
+        engine.set_eventfd(&eventfd)?;
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let begun = engine.register(1).map(|registered| {
+                let path = fifo.dir.join("fifo");
+                let _ = send.send((sys::gettid(), registered));
+                wait_behind_block(engine, &registered, &path)
+            });
+            println!("# the owner: {begun:?}");
+        });
+        let (owner, registered) = match receive.recv() {
+            Ok(begun) => begun,
+            Err(_) => fail!("the owner has failed"),
+        };
+        let ring = Ring::map(engine.fd(), &registered)?;
+        // A thread has given the call back: the owner has to come.
+        check_eq!(
+            "eventfd",
+            events(eventfd.as_raw_fd(), patience())?,
+            libc::POLLIN
+        );
+        signals::send(owner, libc::SIGUSR1);
+        let end = Instant::now() + patience();
+        while !ring.is_done(1) {
+            take_count(&eventfd);
+            if !ring.is_done(1) {
+                check_eq!(
+                    "eventfd",
+                    events(eventfd.as_raw_fd(), patience())?,
+                    libc::POLLIN
+                );
+                check!(Instant::now() < end, "no end: {}", ring.show(1));
+            }
+        }
+        let result = ring.entry(1).result.load(Ordering::Relaxed);
+        check_ret!("result", result, -libc::ECANCELED);
+        let reason = ring.entry(1).reason.load(Ordering::Relaxed);
+        check_eq!("reason", reason, REASON_NONE);
+    }
+    Ok(())
 }
 
 fn own_calls_cancelled() -> Check {

@@ -15,6 +15,10 @@ extern "C" fn count(_signal: i32) {
     COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
+extern "C" fn leave(_signal: i32) {
+    sys::exit_thread(0);
+}
+
 fn install(signal: i32, handler: usize, flags: i32) -> Check {
     // SAFETY: sigaction is plain data, for which zeros are valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -30,6 +34,11 @@ fn install(signal: i32, handler: usize, flags: i32) -> Check {
 pub fn count_signal(signal: i32, flags: i32) -> Check {
     COUNT.store(0, Ordering::Relaxed);
     install(signal, count as extern "C" fn(i32) as usize, flags)
+}
+
+/// From now on this signal ends the thread that handles it, without a word to the C library.
+pub fn exit_thread_on(signal: i32) -> Check {
+    install(signal, leave as extern "C" fn(i32) as usize, 0)
 }
 
 /// The default action.
