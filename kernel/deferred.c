@@ -2,16 +2,30 @@
 /*
  * Work that the scheduler's hook must not do itself, because it loops over
  * registrations. irq_work starts a kworker, which does it.
+ *
+ * A program decides how often tasks ask for that: a poller may block in each
+ * call. So there is a pause between two runs, in which a request costs next to
+ * nothing.
  */
 #include <linux/irq_work.h>
+#include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
 
+/* Between the beginnings of two runs. */
+#define FLEXSC_DEFERRED_PAUSE msecs_to_jiffies(10)
+
 struct flexsc_deferred {
 	struct irq_work irq;
 	struct delayed_work work;
+	/* A run is going to begin, for which nobody has to ask any more. */
+	unsigned int is_asked;
+	/* It is not to wait for the end of the pause. */
+	unsigned int is_urgent;
+	/* When the last run has begun. */
+	unsigned long last;
 	/* Returns the milliseconds after which to call it again; 0: not again. */
 	unsigned int (*run)(void *data);
 	void *data;
@@ -21,8 +35,15 @@ static void flexsc_deferred_work(struct work_struct *work)
 {
 	struct flexsc_deferred *d =
 		container_of(to_delayed_work(work), struct flexsc_deferred, work);
-	unsigned int again_ms = d->run(d->data);
+	unsigned int again_ms;
 
+	WRITE_ONCE(d->last, jiffies);
+	/*
+	 * Pairs with the barrier of flexsc_deferred_trigger(): either that asks
+	 * for another run, or this one sees what has happened before.
+	 */
+	smp_store_mb(d->is_asked, 0);
+	again_ms = d->run(d->data);
 	if (again_ms)
 		queue_delayed_work(system_unbound_wq, &d->work,
 				   msecs_to_jiffies(again_ms));
@@ -31,11 +52,16 @@ static void flexsc_deferred_work(struct work_struct *work)
 static void flexsc_deferred_irq(struct irq_work *irq)
 {
 	struct flexsc_deferred *d = container_of(irq, struct flexsc_deferred, irq);
+	unsigned long next = READ_ONCE(d->last) + FLEXSC_DEFERRED_PAUSE;
+	unsigned long now = jiffies;
+	unsigned long delay = time_before(now, next) ? next - now : 0;
 
-	mod_delayed_work(system_unbound_wq, &d->work, 0);
+	if (xchg(&d->is_urgent, 0))
+		delay = 0;
+	mod_delayed_work(system_unbound_wq, &d->work, delay);
 }
 
-/* Does nothing before flexsc_deferred_start(). */
+/* There must be no trigger before flexsc_deferred_start(). */
 struct flexsc_deferred *flexsc_deferred_new(void)
 {
 	struct flexsc_deferred *d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
@@ -43,12 +69,16 @@ struct flexsc_deferred *flexsc_deferred_new(void)
 	if (d) {
 		init_irq_work(&d->irq, flexsc_deferred_irq);
 		INIT_DELAYED_WORK(&d->work, flexsc_deferred_work);
+		d->last = jiffies - FLEXSC_DEFERRED_PAUSE;
 		disable_delayed_work_sync(&d->work);
 	}
 	return d;
 }
 
-/* From now on, each flexsc_deferred_trigger() leads to a call of @run with @data. */
+/*
+ * From now on, a call of @run with @data begins after each flexsc_deferred_trigger(),
+ * one call for all triggers of a pause.
+ */
 void flexsc_deferred_start(struct flexsc_deferred *d,
 			   unsigned int (*run)(void *data), void *data)
 {
@@ -60,6 +90,14 @@ void flexsc_deferred_start(struct flexsc_deferred *d,
 /* May be called in the scheduler's hook. */
 void flexsc_deferred_trigger(struct flexsc_deferred *d)
 {
+	if (!xchg(&d->is_asked, 1))
+		irq_work_queue(&d->irq);
+}
+
+/* As flexsc_deferred_trigger(), without the pause: for events from outside the process. */
+void flexsc_deferred_trigger_now(struct flexsc_deferred *d)
+{
+	WRITE_ONCE(d->is_urgent, 1);
 	irq_work_queue(&d->irq);
 }
 

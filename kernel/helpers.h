@@ -88,6 +88,7 @@ struct flexsc_deferred *flexsc_deferred_new(void);
 void flexsc_deferred_start(struct flexsc_deferred *d,
 			   unsigned int (*run)(void *data), void *data);
 void flexsc_deferred_trigger(struct flexsc_deferred *d);
+void flexsc_deferred_trigger_now(struct flexsc_deferred *d);
 void *flexsc_deferred_stop(struct flexsc_deferred *d);
 void flexsc_deferred_free(struct flexsc_deferred *d);
 

@@ -70,7 +70,7 @@ static enum hrtimer_restart flexsc_parker_grace(struct hrtimer *timer)
 	smp_mb();
 	if (READ_ONCE(parker->attention) == FLEXSC_AWAY &&
 	    atomic64_read(&parker->pages))
-		flexsc_deferred_trigger(parker->later);
+		flexsc_deferred_trigger_now(parker->later);
 	return HRTIMER_NORESTART;
 }
 
@@ -153,7 +153,7 @@ u64 flexsc_parker_counted(const struct flexsc_parker *parker,
 static void flexsc_parker_away(struct flexsc_parker *parker, bool exclusive)
 {
 	if (exclusive || !task_is_running(parker->owner))
-		flexsc_deferred_trigger(parker->later);
+		flexsc_deferred_trigger_now(parker->later);
 	else if (!hrtimer_is_queued(&parker->grace))
 		hrtimer_start(&parker->grace, ns_to_ktime(FLEXSC_GRACE_NS),
 			      HRTIMER_MODE_REL);

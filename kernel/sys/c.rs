@@ -134,6 +134,7 @@ extern "C" {
         run: Option<unsafe extern "C" fn(*mut c_void) -> c_uint>,
         data: *mut c_void,
     );
+    pub(super) fn flexsc_deferred_trigger_now(d: *mut flexsc_deferred);
     pub(super) fn flexsc_deferred_trigger(d: *mut flexsc_deferred);
     pub(super) fn flexsc_deferred_stop(d: *mut flexsc_deferred) -> *mut c_void;
     pub(super) fn flexsc_deferred_free(d: *mut flexsc_deferred);

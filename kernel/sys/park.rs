@@ -97,7 +97,7 @@ impl Parker {
 
     /// Starts the work of a kworker.
     pub(crate) fn pull(&self) {
-        self.later.pull();
+        self.later.pull_now();
     }
 
     /// Counts a call that was parked.

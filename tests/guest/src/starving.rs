@@ -13,8 +13,9 @@ use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::limits::{need_two_cpus, poller_cpu};
+use crate::kit::mode::Mode;
 use crate::kit::ring::{Done, Ring};
-use crate::kit::{chances, patience, rounds, sys, until};
+use crate::kit::{chances, patience, rounds, sys, trace, until};
 use crate::notify::{events, new_eventfd};
 
 tests! { "starving":
@@ -24,6 +25,7 @@ tests! { "starving":
     other_poller => "a poller that blocks without a spare wakes one that sleeps";
     poller_blocks => "poll reports entries posted for the last poller if it blocks";
     failed_creation => "owners that wait for a thread whose creation fails get STARVED";
+    kworker_pauses => "a poller that blocks again and again keeps no kworker busy";
     spare_sleeps => "with RETIRE_MS 0 the spare sleeps";
 }
 
@@ -119,7 +121,7 @@ fn behind_loops() -> Check {
 
 /// POLL_CPUS, with no more threads than that takes: a thread that is about to be idle, or that has
 /// been made as a spare, may be in the way.
-fn set_pollers(engine: &Engine, cpus: u64) -> Check {
+pub fn set_pollers(engine: &Engine, cpus: u64) -> Check {
     until("threads for all pollers", || {
         engine.try_set(Param::PollCpus, cpus).is_ok()
     })
@@ -230,6 +232,39 @@ fn failed_creation() -> Check {
         println!("# {} failures", engine.stats()?.create_failed);
         ran
     })
+}
+
+fn kworker_pauses() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::MaxThreads, 1)?;
+    engine.set(Param::IdleNs, 60_000_000_000)?;
+    let mut ring = engine.ring(1)?;
+    ring.mode = Mode::Kick;
+    set_pollers(&engine, 1 << poller_cpu())?;
+    until("a poller that is awake", || !ring.needs_kick())?;
+    let time = [0u64, 50_000];
+    let calls = [call!(SYS_nanosleep, time.as_ptr(), 0); 64];
+    let (begin, before) = (Instant::now(), engine.stats()?.handoffs);
+    let runs = trace::kworker_runs("flexsc_deferred_work", || {
+        for _ in 0..rounds(10) {
+            for done in ring.run_all(&calls)? {
+                // Unless the machine was away for a tenth of a second.
+                check!(
+                    done.result == 0 || done.reason == REASON_STARVED,
+                    "nanosleep: {done:?}"
+                );
+            }
+        }
+        Ok(())
+    })?;
+    let took = begin.elapsed().as_millis() as u64;
+    let blocked = engine.stats()?.handoffs - before;
+    println!("# {runs} runs of a kworker, {blocked} hand-offs, {took} ms");
+    check!(runs != 0, "nobody looks after the programs");
+    let most = 5 + took / 5;
+    check!(runs <= most, "{runs} runs of a kworker in {took} ms");
+    Ok(())
 }
 
 /// How often a thread of this process has gone to sleep.

@@ -107,13 +107,11 @@ pub fn traps(work: impl FnOnce() -> Check) -> Check<u64> {
     hits("raw_syscalls/sys_enter", work)
 }
 
-/// Does the work and returns how often an event has fired in this thread meanwhile.
-pub fn hits(event: &str, work: impl FnOnce() -> Check) -> Check<u64> {
+/// Does the work and returns the histogram of an event meanwhile.
+fn histogram(event: &str, trigger: &str, work: impl FnOnce() -> Check) -> Check<String> {
     let trace = Trace::new()?;
     let event = format!("events/{event}");
-    let tid = plain!(SYS_gettid);
-    let trigger = format!("hist:keys=common_pid if common_pid == {tid}");
-    trace.write(&format!("{event}/trigger"), &trigger)?;
+    trace.write(&format!("{event}/trigger"), trigger)?;
     let done = work();
     let hist = ok!(
         "hist",
@@ -121,6 +119,30 @@ pub fn hits(event: &str, work: impl FnOnce() -> Check) -> Check<u64> {
     );
     trace.write(&format!("{event}/trigger"), &format!("!{trigger}"))?;
     done?;
+    Ok(hist)
+}
+
+/// Does the work and returns how often kworkers have called a function meanwhile.
+pub fn kworker_runs(function: &str, work: impl FnOnce() -> Check) -> Check<u64> {
+    let event = "workqueue/workqueue_execute_start";
+    let hist = histogram(event, "hist:keys=function.sym", work)?;
+    // `{ function: [ffffffffc0001234] NAME [module] } hitcount:  12`
+    let line = hist
+        .lines()
+        .find(|line| line.split_whitespace().any(|word| word == function));
+    let count = line.map(|line| line.rsplit_once("hitcount:"));
+    match count {
+        None => Ok(0),
+        Some(Some((_, count))) => Ok(ok!("hitcount", count.trim().parse())),
+        Some(None) => fail!("no count in {line:?}"),
+    }
+}
+
+/// Does the work and returns how often an event has fired in this thread meanwhile.
+pub fn hits(event: &str, work: impl FnOnce() -> Check) -> Check<u64> {
+    let tid = plain!(SYS_gettid);
+    let trigger = format!("hist:keys=common_pid if common_pid == {tid}");
+    let hist = histogram(event, &trigger, work)?;
     let hits = hist
         .lines()
         .find_map(|line| line.trim().strip_prefix("Hits: "));
