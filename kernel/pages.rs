@@ -54,6 +54,8 @@ struct Words {
     cancelled: AtomicU64,
     /// Of the entries in between: executed, but another task goes on with their chain.
     held: AtomicU64,
+    /// Of the entries in `held`: their calls were refused.
+    held_refused: AtomicU64,
     /// Of the entries in between: the owner has claimed them in WAIT, and left them to others.
     owners: AtomicU64,
     /// Of the entries in between: given back to the owner.
@@ -278,6 +280,13 @@ impl Pages {
             .map_or(0, |words| words.held.load(Ordering::Relaxed))
     }
 
+    /// Of the entries that [`Self::held`] returns, those whose calls were refused.
+    pub(crate) fn held_refused(&self, page: u32) -> u64 {
+        // ORDERING: As above.
+        self.words(page)
+            .map_or(0, |words| words.held_refused.load(Ordering::Relaxed))
+    }
+
     fn claim_locked(&self, inner: &mut Guard<'_, Inner>, page: u32) -> u64 {
         match self.words(page) {
             Some(words) => self.claim_words(inner, words, &self.area.doorbell(page)),
@@ -395,6 +404,7 @@ impl Pages {
     fn forget(&self, words: &Words, page: u32, bits: u64) {
         self.forget_cancelled(words, page, bits);
         words.held.fetch_and(!bits, Ordering::Relaxed);
+        words.held_refused.fetch_and(!bits, Ordering::Relaxed);
         words.owners.fetch_and(!bits, Ordering::Relaxed);
         words.special.fetch_and(!bits, Ordering::Relaxed);
     }

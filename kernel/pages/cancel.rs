@@ -5,11 +5,7 @@
 use super::{Inner, Pages, Words};
 use crate::{
     defs::Bits,
-    sys::{
-        arch, errno,
-        lock::Guard,
-        process::{self, Thread},
-    },
+    sys::{arch, errno, lock::Guard, process::Thread},
 };
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -144,10 +140,8 @@ impl Pages {
             chain
         };
         drop(inner);
-        self.drop_kept(page, dropped);
-        let all = self.with_held(page, dropped);
         self.put_cancelled(page, index, dropped);
-        self.finish(page, all, process::weight(dropped));
+        self.finish_unexecuted(page, dropped);
         Ok(())
     }
 

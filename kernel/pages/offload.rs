@@ -122,17 +122,19 @@ impl Pages {
         }
     }
 
-    /// Holds entries that were executed. The rest of their chain is going to be offloaded.
-    pub(crate) fn hold(&self, page: u32, executed: u64) {
+    /// Holds entries that were executed, or `refused`. The rest of their chain is going to be
+    /// offloaded.
+    pub(crate) fn hold(&self, page: u32, executed: u64, refused: u64) {
         let _inner = self.inner.lock();
         if let Some(words) = self.words(page) {
             words.held.fetch_or(executed, Ordering::Relaxed);
+            words.held_refused.fetch_or(refused, Ordering::Relaxed);
             words.special.fetch_or(executed, Ordering::Relaxed);
         }
     }
 
     /// `bits`, and the entries that are held of their chains.
-    pub(crate) fn with_held(&self, page: u32, mut bits: u64) -> u64 {
+    fn with_held(&self, page: u32, mut bits: u64) -> u64 {
         let held = self.held(page);
         loop {
             let more = (bits >> 1) & held & !bits;
@@ -141,6 +143,15 @@ impl Pages {
             }
             bits |= more;
         }
+    }
+
+    /// Publishes the results of `bits`, which no task has executed, and of the entries that are held
+    /// of their chains.
+    pub(super) fn finish_unexecuted(&self, page: u32, bits: u64) {
+        self.drop_kept(page, bits);
+        let all = self.with_held(page, bits);
+        let refused = bits | self.held_refused(page) & all;
+        self.finish(page, all, process::weight(refused));
     }
 
     /// As [`Self::offload`], for entries that no task has looked at: each waits for the pool that
@@ -274,8 +285,7 @@ impl Pages {
                 );
             }
             if bits != 0 {
-                self.drop_kept(page, bits);
-                self.finish(page, self.with_held(page, bits), process::weight(bits));
+                self.finish_unexecuted(page, bits);
             }
         }
     }

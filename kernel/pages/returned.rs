@@ -11,10 +11,7 @@
 //! such entries wait, the engine's deferred work looks again and again.
 
 use super::{Pages, Words};
-use crate::{
-    defs::Bits,
-    sys::{errno, process},
-};
+use crate::{defs::Bits, sys::errno};
 use core::sync::atomic::Ordering;
 use kernel::uapi;
 
@@ -107,7 +104,7 @@ impl Pages {
                     uapi::flexsc_reason_FLEXSC_REASON_NONE as u8,
                 );
             }
-            self.finish(page, self.with_held(page, bits), process::weight(bits));
+            self.finish_unexecuted(page, bits);
         }
     }
 }

@@ -236,8 +236,8 @@ impl Batch<'_> {
     fn hold(&self, chain: &Chain, next: u32) {
         let executed = span(chain.first, chain.last) & !span(next, chain.last);
         self.entries.give_up(executed);
-        self.results.forget_refused(executed);
-        self.pages.hold(self.page.get(), executed);
+        let refused = self.results.give_up_refused(executed);
+        self.pages.hold(self.page.get(), executed, refused);
     }
 
     /// Gives the entries of a chain from `next` on back to the owner.
@@ -269,6 +269,11 @@ impl Batch<'_> {
         let page = self.page.get();
         let mut walk = Walk::new(chain);
         walk.take_over(|at| self.pages.area().entry(page, at).result());
+        if chain.first != chain.next {
+            let held = span(chain.first, chain.next - 1);
+            self.results
+                .own_refused(self.pages.held_refused(page) & held);
+        }
         let mut at = chain.next;
         while !walk.is_over(at) {
             let e = self.pages.area().entry(page, at).take();

@@ -133,9 +133,16 @@ impl Results {
         }
     }
 
-    /// Others publish these.
-    pub(super) fn forget_refused(&self, bits: u64) {
-        self.refused.set(self.refused.get() & !bits);
+    /// Others publish `bits`. Returns which of them were refused.
+    pub(super) fn give_up_refused(&self, bits: u64) -> u64 {
+        let refused = self.refused.get();
+        self.refused.set(refused & !bits);
+        refused & bits
+    }
+
+    /// This batch publishes `refused`, too, which others have refused.
+    pub(super) fn own_refused(&self, refused: u64) {
+        self.refused.set(self.refused.get() | refused);
     }
 
     #[cold]

@@ -7,12 +7,14 @@ use std::os::fd::OwnedFd;
 use super::{check_cancelled, content, flagged, opening, taking};
 use crate::check::Check;
 use crate::kit::abi::{
-    ENTRY_ALWAYS, ENTRY_LINK, ENTRY_LOOP, Param, REASON_CANCELLED, REASON_CHAIN, REASON_NONE, take,
+    ENTRY_ALWAYS, ENTRY_LINK, ENTRY_LOOP, PAGE_ENTRIES, Param, Policy, REASON_CANCELLED,
+    REASON_CHAIN, REASON_LIFE, REASON_NONE, take,
 };
+use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, TempDir, memory_file, pipe};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{sys, until};
+use crate::kit::{patience, sys, until};
 
 tests! { "chains":
     close_in_any_case => "a close with ALWAYS is made after a failed read, and no descriptor is left";
@@ -20,6 +22,7 @@ tests! { "chains":
     always_and_others => "behind a failure only entries with ALWAYS start, each in its place";
     always_after_cancel => "CANCEL of a blocked or waiting entry lets the close behind it happen";
     always_after_loop => "a loop that fails is left, and the entry with ALWAYS behind it starts";
+    refused_counted_once => "a refused call of a chain that others end counts once, at its end";
     always_by_itself => "ALWAYS means nothing without a failure and outside of a chain";
 }
 
@@ -28,6 +31,7 @@ const EFAULT: i64 = -(libc::EFAULT as i64);
 const ENOENT: i64 = -(libc::ENOENT as i64);
 const ECANCELED: i64 = -(libc::ECANCELED as i64);
 const EINTR: i64 = -(libc::EINTR as i64);
+const EOPNOTSUPP: i64 = -(libc::EOPNOTSUPP as i64);
 
 fn always(call: Call) -> Call {
     flagged(call, ENTRY_ALWAYS)
@@ -196,6 +200,33 @@ fn always_after_loop() -> Check {
         check_eq!("rounds", engine.stats()?.loop_rounds, 0);
         Ok(())
     })
+}
+
+fn refused_counted_once() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(2)?;
+    for round in 1..5 {
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 1);
+        // A thread continues this chain: its results come at its end.
+        ring.post_at(0, &linked(call!(SYS_fork)));
+        ring.post_at(1, &always(reads.calls()[0]));
+        // The owner executes these afterwards, in the same WAIT, in places of the same number.
+        ring.post_at(PAGE_ENTRIES, &call!(SYS_getpid));
+        ring.post_at(PAGE_ENTRIES + 1, &call!(SYS_getpid));
+        check_eq!("SOME", ring.wait_for(Policy::Some, 2, patience()), Ok(2));
+        check_eq!("refused before", engine.stats()?.refused, round - 1);
+        reads.release(&to)?;
+        check_eq!("ALL", ring.wait(Policy::All), Ok(4));
+        check_eq!("refused", engine.stats()?.refused, round);
+        check_done("fork", ring.reap(0), EOPNOTSUPP, REASON_LIFE)?;
+        check_done("read", ring.reap(1), 2, REASON_NONE)?;
+        for slot in [PAGE_ENTRIES, PAGE_ENTRIES + 1] {
+            let pid = std::process::id().into();
+            check_done("getpid", ring.reap(slot), pid, REASON_NONE)?;
+        }
+    }
+    Ok(())
 }
 
 fn always_by_itself() -> Check {
