@@ -22,6 +22,7 @@ mod waiting;
 pub(crate) use self::charge::id_at;
 use self::offload::Waiting;
 use self::park::Calls;
+use self::slow::Slow;
 pub(crate) use self::stats::Totals;
 use self::stats::{OwnerStats, WorkerStats};
 pub(crate) use self::waiting::Count;
@@ -148,6 +149,7 @@ pub(crate) struct Pages {
     parker: Arc<Parker>,
     owner_stats: OwnerStats,
     worker_stats: WorkerStats,
+    slow: Slow,
     flags: Flags,
     /// See `charge.rs`.
     mapped: AtomicU32,
@@ -206,6 +208,7 @@ impl Pages {
                 parker,
                 owner_stats: OwnerStats::default(),
                 worker_stats: WorkerStats::default(),
+                slow: Slow::default(),
                 flags: Flags::default(),
                 mapped: AtomicU32::new(0),
                 charge,

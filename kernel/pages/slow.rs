@@ -5,16 +5,39 @@
 //! The kernel cannot tell in advance how long a file system takes: a disk answers soon, a FUSE
 //! daemon or an NFS server may never answer. WAIT returns only after the call, whatever its policy
 //! is. So after a call that has slept for long, all calls that may ask a file system go to syscall
-//! threads for some time.
+//! threads: for some time, and then as long as such a call sleeps in a thread.
 
 use super::Pages;
-use crate::sys::process;
+use crate::{policy, sys::process};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A sleep of this length, longer than a disk takes, makes calls slow. In nanoseconds.
 const LONG_NS: u64 = 20_000_000;
 
 /// How long calls go to threads after such a sleep, in nanoseconds. Then one is tried inline again.
 const FOR_NS: u64 = 1_000_000_000;
+
+// ORDERING: Hints, for which a moment does not matter.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// What a registration knows about slow calls.
+#[derive(Default)]
+pub(super) struct Slow {
+    /// Calls go to threads until then; 0: they do not.
+    until: AtomicU64,
+    /// Calls that went to threads for that and sleep there.
+    asleep: AtomicU32,
+}
+
+impl Slow {
+    /// A call has slept `since` then.
+    fn note(&self, since: u64) {
+        let now = process::now_ns();
+        if now.saturating_sub(since) >= LONG_NS {
+            self.until.fetch_max(now.saturating_add(FOR_NS), RELAXED);
+        }
+    }
+}
 
 impl Pages {
     /// Called in the scheduler's hook: the owner goes to sleep in a call that it executes itself.
@@ -24,25 +47,46 @@ impl Pages {
 
     /// Called in the scheduler's hook: the owner runs again.
     pub(crate) fn owner_runs(&self) {
-        let now = process::now_ns();
-        if now.saturating_sub(self.owner_stats.asleep_since.get()) >= LONG_NS {
-            self.owner_stats.slow_until.set(now.saturating_add(FOR_NS));
+        self.slow.note(self.owner_stats.asleep_since.get());
+    }
+
+    /// Called in the scheduler's hook: a syscall thread goes to sleep in the call of an entry.
+    /// Returns when, if the owner has left the call to threads because such calls are slow.
+    pub(crate) fn slow_call_sleeps(&self, page: u32, index: u32) -> Option<u64> {
+        if self.slow.until.load(RELAXED) == 0 || !self.is_owners(page, index) {
+            return None;
         }
+        let nr = self.area.entry(page, index).head().nr();
+        if !policy::is_inline(nr) || !policy::files::asks_files(nr) {
+            return None;
+        }
+        self.slow.asleep.fetch_add(1, RELAXED);
+        Some(process::now_ns())
+    }
+
+    /// Called in the scheduler's hook: the thread runs again, which has slept `since` then.
+    pub(crate) fn slow_call_runs(&self, since: u64) {
+        self.slow.note(since);
+        self.slow.asleep.fetch_sub(1, RELAXED);
     }
 
     /// Returns true if calls that may ask a file system go to syscall threads now. Called by the
     /// owner.
     #[inline(always)]
     pub(crate) fn is_slow(&self) -> bool {
-        self.owner_stats.slow_until.get() != 0 && self.is_still_slow()
+        self.slow.until.load(RELAXED) != 0 && self.is_still_slow()
     }
 
     #[cold]
     fn is_still_slow(&self) -> bool {
-        let slow = process::now_ns() < self.owner_stats.slow_until.get();
-        if !slow {
-            self.owner_stats.slow_until.set(0);
+        let until = self.slow.until.load(RELAXED);
+        if process::now_ns() < until || self.slow.asleep.load(RELAXED) != 0 {
+            return true;
         }
-        slow
+        // Fails if a thread has just noted another slow call.
+        self.slow
+            .until
+            .compare_exchange(until, 0, RELAXED, RELAXED)
+            .is_err()
     }
 }

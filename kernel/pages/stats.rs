@@ -94,7 +94,6 @@ pub(super) struct OwnerStats {
     pub(super) rate_at: OwnCount,
     /// See `slow.rs`.
     pub(super) asleep_since: OwnCount,
-    pub(super) slow_until: OwnCount,
 }
 
 /// Counted by syscall threads.

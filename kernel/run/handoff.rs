@@ -105,6 +105,9 @@ impl Blocking for Batch<'_> {
             if self.pages.has_parked() {
                 self.pages.leave_ready();
             }
+        } else {
+            let since = self.pages.slow_call_sleeps(self.page.get(), index);
+            self.sleep.slow_since.set(since);
         }
         self.publish();
         if self.pages.add_sleeper(self.page.get(), index) {
@@ -135,6 +138,8 @@ impl Blocking for Batch<'_> {
                 if self.pages.has_parked() {
                     self.pages.attend_ready();
                 }
+            } else if let Some(since) = self.sleep.slow_since.take() {
+                self.pages.slow_call_runs(since);
             }
             if let Some(index) = self.sleep.executing() {
                 self.pages.remove_sleeper(self.page.get(), index);

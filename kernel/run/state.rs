@@ -159,6 +159,8 @@ pub(super) struct Sleep {
     executing: Cell<u32>,
     /// The task sleeps in a call.
     pub(super) is_asleep: Cell<bool>,
+    /// Since when, if the call went to a thread because such calls are slow, see `pages/slow.rs`.
+    pub(super) slow_since: Cell<Option<u64>>,
     /// The task has slept in a call: other threads execute the rest.
     pub(super) has_slept: Cell<bool>,
     /// Other threads have taken over while the task goes on with a loop.
@@ -170,6 +172,7 @@ impl Sleep {
         Sleep {
             executing: Cell::new(NOTHING),
             is_asleep: Cell::new(false),
+            slow_since: Cell::new(None),
             has_slept: Cell::new(false),
             is_looping: Cell::new(false),
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls with a path that keep their owner waiting for long: later calls do not hold WAIT up.
 
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,12 +10,13 @@ use super::returned::Fifo;
 use crate::check::Check;
 use crate::kit::abi::{Param, Policy, REASON_NONE};
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::files::{BlockedReads, TempDir, pipe};
 use crate::kit::ring::{Ring, check_done, linked};
 use crate::kit::{patience, process, rounds, sys, until};
 
 tests! { "blocking":
     slow_files => "after a call with a path that has slept for long, the next one does not hold up WAIT";
+    slow_files_asleep => "nor does any, as long as a call with a path sleeps in a thread";
     slow_files_starved => "if no thread can make such calls, their owner makes them";
     slow_files_over => "a second later such calls are made by their owner again";
 }
@@ -98,6 +100,105 @@ fn slow_files() -> Check {
     Ok(())
 }
 
+fn fifo_in(dir: &TempDir, name: &str) -> Check<CString> {
+    let path = dir.join(name);
+    let mode = libc::S_IFIFO | 0o600;
+    let made = plain!(SYS_mknodat, libc::AT_FDCWD, path.as_c_str(), mode, 0);
+    check_ret!("mknodat", made, 0);
+    Ok(path)
+}
+
+/// An open that waits for the other end of a FIFO.
+struct Opening {
+    slot: usize,
+    path: CString,
+    /// The other end, once it is open.
+    end: Option<OwnedFd>,
+}
+
+impl Opening {
+    /// Posts a call and the open, and waits for one result. If there is none after a second, the
+    /// open returns.
+    fn start(ring: &mut Ring, path: CString) -> Check<Opening> {
+        let slots = ring.post_all(&[call!(SYS_getpid), Fifo::blocking(&path)]);
+        let returned = AtomicBool::new(false);
+        let end = std::thread::scope(|scope| -> Check<Option<OwnedFd>> {
+            let other = scope.spawn(|| {
+                let limit = Instant::now() + Duration::from_secs(1);
+                while Instant::now() < limit {
+                    if returned.load(Ordering::Acquire) {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other_end(&path).map(Some)
+            });
+            let ready = ring.wait(Policy::Any);
+            returned.store(true, Ordering::Release);
+            let end = other.join().expect("no panic")?;
+            check!(ready.is_ok(), "ANY: {ready:?}");
+            Ok(end)
+        })?;
+        let pid = std::process::id().into();
+        check_done("getpid", ring.reap(slots[0]), pid, REASON_NONE)?;
+        Ok(Opening {
+            slot: slots[1],
+            path,
+            end,
+        })
+    }
+
+    /// Returns true if it has not held up WAIT.
+    fn is_apart(&self) -> bool {
+        self.end.is_none()
+    }
+
+    fn end(mut self, ring: &mut Ring) -> Check {
+        if self.is_apart() {
+            self.end = Some(other_end(&self.path)?);
+        }
+        let done = ring.finish(&[self.slot])?[0];
+        check!(done.result > 2, "open of a FIFO: {done:?}");
+        drop(sys::own(done.result as i32));
+        Ok(())
+    }
+}
+
+fn other_end(path: &CStr) -> Check<OwnedFd> {
+    let fd = plain!(SYS_open, path, libc::O_WRONLY);
+    check!(fd > 2, "open for writing: {}", crate::check::Ret(fd));
+    Ok(sys::own(fd as i32))
+}
+
+/// Returns true if neither open has held up WAIT. The second one comes when the second is over for
+/// which calls go to threads in any case.
+fn are_both_apart(ring: &mut Ring) -> Check<bool> {
+    sleep_long(ring)?;
+    let dir = TempDir::new()?;
+    let first = Opening::start(ring, fifo_in(&dir, "first")?)?;
+    let mut good = first.is_apart();
+    if good {
+        std::thread::sleep(Duration::from_millis(1300));
+        let second = Opening::start(ring, fifo_in(&dir, "second")?)?;
+        good = second.is_apart();
+        second.end(ring)?;
+    }
+    first.end(ring)?;
+    Ok(good)
+}
+
+fn slow_files_asleep() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    // A machine that loses a second between two calls gets another chance.
+    until("a WAIT that is not held up", || {
+        are_both_apart(&mut ring).unwrap_or(false)
+    })?;
+    until("a call by its owner", || {
+        is_inline(&engine, &mut ring).unwrap_or(false)
+    })
+}
+
 fn slow_files_starved() -> Check {
     let engine = Engine::open()?;
     engine.set(Param::MaxThreads, 1)?;
@@ -122,29 +223,31 @@ fn slow_files_starved() -> Check {
     Ok(())
 }
 
+/// Makes a call with a path, and returns true if its owner has executed it.
+fn is_inline(engine: &Engine, ring: &mut Ring) -> Check<bool> {
+    let before = engine.stats()?.inline_done;
+    let call = call!(SYS_access, c"/".as_ptr(), libc::F_OK);
+    check_ret!("access", ring.result(call)?, 0);
+    Ok(engine.stats()?.inline_done != before)
+}
+
 fn slow_files_over() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
-    let call = call!(SYS_access, c"/".as_ptr(), libc::F_OK);
-    let inline = |ring: &mut Ring| -> Check<bool> {
-        let before = engine.stats()?.inline_done;
-        check_ret!("access", ring.result(call)?, 0);
-        Ok(engine.stats()?.inline_done != before)
-    };
     check!(
-        inline(&mut ring)?,
+        is_inline(&engine, &mut ring)?,
         "access by a thread, and nothing was slow"
     );
     let end = Instant::now() + patience();
     // A machine that loses a second between the two calls gets another chance.
     loop {
         sleep_long(&mut ring)?;
-        if !inline(&mut ring)? {
+        if !is_inline(&engine, &mut ring)? {
             break;
         }
         check!(Instant::now() < end, "inline behind a slow call");
     }
-    while !inline(&mut ring)? {
+    while !is_inline(&engine, &mut ring)? {
         check!(Instant::now() < end, "never inline again");
         std::thread::sleep(Duration::from_millis(10));
     }
