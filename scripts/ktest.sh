@@ -231,7 +231,10 @@ accel=$(vm_accel "$kernel/bzImage")
 VM_APPEND=$append
 [[ -z $gdb ]] || VM_APPEND+=' nokaslr'
 [[ $mode != shell ]] || VM_STDIO=1
-vm_qemu "$kernel/bzImage" "$accel" "$smp" "$mem" "$work"
+# Core scheduling, which only this kernel has, needs cores with several threads.
+topology=$smp
+[[ $config != *debug* ]] || ((smp % 2)) || topology+=,threads=2
+vm_qemu "$kernel/bzImage" "$accel" "$topology" "$mem" "$work"
 QEMU+=("${extra[@]}")
 if [[ -n $gdb ]]; then
 	QEMU+=(-s -S)
