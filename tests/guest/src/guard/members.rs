@@ -7,7 +7,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{Param, Policy, REASON_NONE};
 use crate::kit::child::{End, exit_code, in_child, reap, spawn};
-use crate::kit::engine::Engine;
+use crate::kit::engine::{DEVICE, Engine};
 use crate::kit::files::{BlockedReads, pipe, write_all};
 use crate::kit::limits::{NOBODY, drop_rights, need_root, need_two_cpus, set_limit};
 use crate::kit::mode::Mode;
@@ -21,6 +21,7 @@ tests! { "guard":
     attributes_followed => "timer slack and I/O priority are the owner's of now";
     normal_class => "owners of real-time and deadline classes get threads of the normal class";
     affinity_of_program => "threads made after taskset -a stay on the CPUs that it leaves";
+    affinity_of_opener => "an engine that a posted call opens has the CPUs of the call's owner";
     limit_of_new_user => "after setuid threads are made within the new user's RLIMIT_NPROC";
     filter_of_maker => "threads made by a filtered thread serve others, and TSYNC passes them by";
     orphans => "a child is told of its parent's end once, whatever becomes of syscall threads";
@@ -191,6 +192,38 @@ fn affinity_of_program() -> Check {
         }
         reads.release(&to)?;
         ring.finish(&slots)?;
+        Ok(())
+    })
+}
+
+fn affinity_of_opener() -> Check {
+    need_two_cpus()?;
+    in_child(|| {
+        // The thread that makes the call may use all CPUs, and so may another thread of the program.
+        let (_engine, mut ring) = Mode::Async.start(1)?;
+        ring.run(call!(SYS_getppid))?;
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+        let first = 1u64;
+        let set = plain!(SYS_sched_setaffinity, 0, 8, std::ptr::from_ref(&first));
+        check_ret!("sched_setaffinity", set, 0);
+        let flags = libc::O_RDWR | libc::O_CLOEXEC;
+        let fd = ring.result(call!(SYS_openat, libc::AT_FDCWD, DEVICE.as_ptr(), flags))?;
+        check!(fd > 2, "open: {}", Ret(fd));
+        let old = threads();
+        let opened = Engine::from_fd(sys::own(fd as i32));
+        let mut its = opened.ring(1)?;
+        its.run(call!(SYS_getppid).asynchronous())?;
+        // An idle thread has applied its engine's settings.
+        opened.until_stats("idle threads", |stats| stats.threads == stats.threads_idle)?;
+        let new: Vec<_> = threads().into_iter().filter(|t| !old.contains(t)).collect();
+        check!(!new.is_empty(), "there is no new syscall thread");
+        for tid in new {
+            check_eq!("CPUs of a thread", cpu::allowed(tid), Some(first));
+        }
         Ok(())
     })
 }

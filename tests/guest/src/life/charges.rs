@@ -2,6 +2,7 @@
 //! The user, process and group to which an engine's memory is charged, and for how long.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use nix::errno::Errno;
 
@@ -14,7 +15,8 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::limits::{NOBODY, cpus, many, need_root, need_two_cpus, poller_cpu, set_limit};
 use crate::kit::mode::Mode;
-use crate::kit::{chances, process, rounds, speed, until};
+use crate::kit::{chances, patience, process, rounds, speed, until};
+use crate::starving::set_cores;
 
 tests! { "charges":
     queue_holds_nothing => "pages that were ended leave a pool's queue: their memory is freed";
@@ -24,6 +26,7 @@ tests! { "charges":
     limit_stands => "REGISTER fails at once at a limit if nothing is about to be freed";
     cgroup_pays => "all of a registration's memory is charged to the memory cgroup";
     ended_while_polled => "a poller that is blocked in a call keeps no other registration's memory";
+    ended_before_block => "the same if another poller stays, and the registration ends before the call";
     spliced_pages => "pages put into a pipe stay charged to the cgroup until they leave it";
     many_threads => "closing an engine ends 200 threads in calls";
 }
@@ -110,8 +113,12 @@ fn queue_is_not_full() -> Check {
 
 fn ended_while_polled() -> Check {
     need_two_cpus()?;
+    let start = process::areas();
     // With another thread that goes on polling, and without.
     for threads in [8, 1] {
+        until("the memory of the engine before freed", || {
+            process::areas() == start
+        })?;
         let engine = Engine::open()?;
         engine.set(Param::MaxThreads, threads)?;
         engine.set(Param::IdleNs, 10_000_000_000)?;
@@ -144,6 +151,50 @@ fn ended_while_polled() -> Check {
             check_ret!("read", ring.reap(slots[0]).result, 2);
             reads.check()?;
         }
+    }
+    Ok(())
+}
+
+fn ended_before_block() -> Check {
+    need_two_cpus()?;
+    let engine = Engine::open()?;
+    engine.set(Param::MaxThreads, 2)?;
+    engine.set(Param::IdleNs, 0)?;
+    let mut ring = engine.ring(1)?;
+    set_cores(&engine, 0b11)?;
+    engine.until_stats("two pollers", |s| s.polled_cpus == 0b11)?;
+    let base = (process::areas(), process::pinned_kib());
+    let mut buffer = vec![0u8; 4 << 20];
+    let end = Instant::now() + patience();
+    let mut good = 0;
+    while good < rounds(3) {
+        check!(Instant::now() < end, "UNREGISTER always comes too late");
+        let other = engine.ring(64)?;
+        let (from, to) = pipe()?;
+        let reads = BlockedReads::new(&from, 1);
+        // The poller knows the other registration, and is busy for a while before it blocks.
+        let mut calls = vec![call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0)];
+        calls.extend(reads.calls());
+        let slots = ring.post_all(&calls);
+        ring.kicked()?;
+        ring.until_taken(&slots)?;
+        let id = other.id;
+        ok!("munmap", other.unmap());
+        check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
+        // A poller shows its results when it blocks.
+        good += u32::from(!ring.is_done(slots[0]));
+        engine.until_pool(0, "a blocked thread", |pool| pool.blocked == 1)?;
+        let mut now = base;
+        until("memory as before", || {
+            now = (process::areas(), process::pinned_kib());
+            now == base
+        })
+        .map_err(|failure| failure.within(format_args!("{now:?}, {base:?}")))?;
+        reads.release(&to)?;
+        ring.spin_until_done(&slots)?;
+        check_ret!("getrandom", ring.reap(slots[0]).result, buffer.len() as u32);
+        check_ret!("read", ring.reap(slots[1]).result, 2);
+        engine.until_stats("two pollers", |s| s.polled_cpus == 0b11)?;
     }
     Ok(())
 }
