@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use crate::check::Check;
 use crate::kit::abi::{REASON_NONE, REASON_THREAD};
-use crate::kit::files::TempDir;
+use crate::kit::files::{TempDir, memory_file};
 use crate::kit::mode::in_modes;
 use crate::kit::ring::Call;
 use crate::kit::{memory, sys};
@@ -20,6 +20,7 @@ tests! { "calls":
     change_umask => "umask through an entry is the process's";
     limits_and_names => "rlimits, uname and sysinfo are the process's";
     memory_map => "mmap, mprotect, madvise and munmap through entries act on the process";
+    memory_that_faults => "memory whose access would end the program gives EFAULT, as in a plain call";
     program_break => "brk through an entry is the process's";
     descriptors => "descriptors of entries and of plain calls are the same";
 }
@@ -196,6 +197,41 @@ fn memory_map() -> Check {
         check_ret!("munmap", ring.result(call!(SYS_munmap, bytes, 65536))?, 0);
         let result = plain!(SYS_read, &zero, bytes, 8);
         check_ret!("read into unmapped memory", result, -libc::EFAULT);
+        Ok(())
+    })
+}
+
+fn memory_that_faults() -> Check {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    in_modes(1, |_, ring| {
+        let zero = ok!("open", sys::open(c"/dev/zero", libc::O_RDONLY, 0));
+        let file = memory_file()?;
+        check_ret!("ftruncate", plain!(SYS_ftruncate, &file, 4096), 0);
+        let fd = file.as_raw_fd();
+        let shared = ok!("mmap", sys::mmap(8192, prot, libc::MAP_SHARED, fd, 0));
+        let none = ok!("mmap", sys::mmap(4096, libc::PROT_NONE, private, -1, 0));
+        // A program's own access gives SIGBUS, SIGSEGV, SIGSEGV.
+        for at in [
+            shared.wrapping_add(4096),
+            none,
+            std::ptr::without_provenance_mut(8),
+        ] {
+            for call in [
+                call!(SYS_read, &zero, at, 8),
+                call!(SYS_getrandom, at, 8, 0),
+                call!(SYS_write, &file, at, 8),
+                call!(SYS_clock_gettime, 1, at),
+                call!(SYS_access, at, 0),
+            ] {
+                let args = call.args;
+                let plain = sys::syscall(i64::from(call.nr), args);
+                check_ret!("plain call", plain, -libc::EFAULT);
+                check_ret!("posted call", ring.result(call)?, plain);
+            }
+        }
+        ok!("munmap", sys::munmap(shared, 8192));
+        ok!("munmap", sys::munmap(none, 4096));
         Ok(())
     })
 }
