@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The process ends with calls in flight.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::check::Check;
 use crate::kit::abi::Policy;
-use crate::kit::child::{Child, End, Link, spawn};
+use crate::kit::child::{Child, End, Link, reap, spawn};
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, TempDir, pipe};
+use crate::kit::files::{BlockedReads, TempDir, memory_file, pipe, socket_pair};
 use crate::kit::mode::Mode;
+use crate::kit::scm::send_fd;
 use crate::kit::{chances, limits, memory, process, rounds, signals, sys, until};
 
 use super::Busy;
@@ -25,6 +27,7 @@ tests! { "life":
     thread_after_thread => "many threads register, post, and end without tidying up";
     abort_in_flight => "abort with a core dump while calls are in flight";
     segfault_in_flight => "SIGSEGV while calls are in flight";
+    released_by_last_thread => "a syscall thread that exits last releases the engine beside other work of its exit";
     fatal_signal_in_wait => "SIGTERM ends a process that sleeps in WAIT";
 }
 
@@ -243,6 +246,87 @@ fn segfault_in_flight() -> Check {
         } => Ok(()),
         end => fail!("{end:?}, expected SIGSEGV"),
     })
+}
+
+/// Waits for a stop or the end of a traced thread.
+fn traced(tid: i32, what: &str) -> Check<Option<End>> {
+    let mut end = None;
+    until(what, || {
+        end = reap(tid, libc::__WALL);
+        end.is_some()
+    })?;
+    Ok(end)
+}
+
+fn released_by_last_thread() -> Check {
+    for _ in 0..rounds(3) {
+        let base = process::refcnt();
+        let mut child = spawn(|link| {
+            let (engine, mut ring) = Mode::Async.start(1)?;
+            let (from, _to) = pipe()?;
+            let reads = BlockedReads::new(&from, 2);
+            ring.post_blocked(&reads.calls())?;
+            engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 2)?;
+            // Descriptors are closed in order, and work of an exit begins with what came last: the
+            // socket is released before the engine, and leaves the file in its queue to be closed.
+            let (a, b) = socket_pair()?;
+            check!(
+                b.as_raw_fd() > engine.fd(),
+                "the socket is opened after the engine"
+            );
+            send_fd(&a, memory_file()?.as_raw_fd())?;
+            link.ready();
+            link.wait_go()?;
+            // Nothing is closed before.
+            sys::exit_now(3);
+        })?;
+        child.wait_ready()?;
+        let mut threads: Vec<i32> = process::tasks(child.pid)
+            .iter()
+            .filter(|task| task.tid != child.pid)
+            .map(|task| task.tid)
+            .collect();
+        check!(threads.len() >= 2, "{} syscall threads", threads.len());
+        for &tid in &threads {
+            let seize = plain!(
+                SYS_ptrace,
+                libc::PTRACE_SEIZE,
+                tid,
+                0,
+                libc::PTRACE_O_TRACEEXIT
+            );
+            check_ret!("PTRACE_SEIZE", seize, 0);
+        }
+        child.go();
+        for &tid in &threads {
+            let stopped = traced(tid, "a thread that is about to exit")?;
+            check_eq!("stop", stopped, Some(End::Stopped(libc::SIGTRAP)));
+        }
+        // The first thread has given up the table of descriptors.
+        until("the end of the first thread", || {
+            let mut tasks = process::tasks(child.pid).into_iter();
+            tasks.any(|task| task.tid == child.pid && task.state == 'Z')
+        })?;
+        let last = threads.pop().expect("two threads");
+        for tid in threads {
+            check_ret!(
+                "PTRACE_CONT",
+                plain!(SYS_ptrace, libc::PTRACE_CONT, tid, 0, 0),
+                0
+            );
+            traced(tid, "the end of a thread")?;
+        }
+        check!(process::refcnt() > base, "the engine is gone already");
+        check_ret!(
+            "PTRACE_CONT",
+            plain!(SYS_ptrace, libc::PTRACE_CONT, last, 0, 0),
+            0
+        );
+        traced(last, "the end of the last thread")?;
+        check_eq!("end", child.end()?, End::Exit(3));
+        process::until_refcnt(base)?;
+    }
+    Ok(())
 }
 
 fn fatal_signal_in_wait() -> Check {
