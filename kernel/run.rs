@@ -15,6 +15,7 @@ mod handoff;
 mod order;
 mod park;
 mod state;
+mod turn;
 mod verdict;
 
 use self::{

@@ -10,6 +10,7 @@
 
 use super::{
     entry::Outcome,
+    turn::Turn,
     verdict::{is_failure, is_refusal, refused, Verdict},
     Batch,
 };
@@ -32,44 +33,6 @@ struct Chain {
     last: u32,
     /// First and last entry of its loop.
     looped: Option<(u32, u32)>,
-}
-
-/// Entries of a loop between two looks at the clock.
-const ENTRIES_PER_LOOK: u32 = 16;
-
-/// How long a loop goes on until it lets others run: about what the scheduler gives to a task. By
-/// time, as a task that is alone on its CPU is never told to reschedule, and a task that is
-/// preempted does not notice.
-const TURN_NS: u64 = 4_000_000;
-
-/// The time that a loop takes.
-struct Turn {
-    entries: u32,
-    since: u64,
-}
-
-impl Turn {
-    fn new() -> Self {
-        Turn {
-            entries: 0,
-            since: process::now_ns(),
-        }
-    }
-
-    /// One more entry was executed. Returns true if the time is over; then the next turn begins.
-    fn is_over(&mut self) -> bool {
-        self.entries += 1;
-        if self.entries < ENTRIES_PER_LOOK {
-            return false;
-        }
-        self.entries = 0;
-        let now = process::now_ns();
-        let over = now.saturating_sub(self.since) >= TURN_NS;
-        if over {
-            self.since = now;
-        }
-        over
-    }
 }
 
 /// The entries from `first` to `last`.

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The turns that a loop takes with other tasks.
+
+use crate::sys::process;
+
+/// Entries of a loop between two looks at the clock.
+const ENTRIES_PER_LOOK: u32 = 16;
+
+/// How long a loop goes on until it lets others run: about what the scheduler gives to a task. By
+/// time, as a task that is alone on its CPU is never told to reschedule, and a task that is
+/// preempted does not notice.
+const TURN_NS: u64 = 4_000_000;
+
+/// The time that a loop takes.
+pub(super) struct Turn {
+    entries: u32,
+    since: u64,
+}
+
+impl Turn {
+    pub(super) fn new() -> Self {
+        Turn {
+            entries: 0,
+            since: process::now_ns(),
+        }
+    }
+
+    /// One more entry was executed. Returns true if the time is over; then the next turn begins.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.entries += 1;
+        if self.entries < ENTRIES_PER_LOOK {
+            return false;
+        }
+        self.entries = 0;
+        let now = process::now_ns();
+        let over = now.saturating_sub(self.since) >= TURN_NS;
+        if over {
+            self.since = now;
+        }
+        over
+    }
+}
