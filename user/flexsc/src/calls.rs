@@ -84,6 +84,10 @@ calls! {
     readv(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_readv;
     /// writev(2)
     writev(fd: c_int, iov: *const libc::iovec, count: c_int) = SYS_writev;
+    /// preadv(2) with the kernel's arguments: `offset_high` counts on 32-bit machines only
+    preadv(fd: c_int, iov: *const libc::iovec, count: c_int, offset: off_t, offset_high: off_t) = SYS_preadv;
+    /// pwritev(2), with arguments as [`preadv`]
+    pwritev(fd: c_int, iov: *const libc::iovec, count: c_int, offset: off_t, offset_high: off_t) = SYS_pwritev;
     /// pwritev2(2) with the kernel's arguments: `offset_high` counts on 32-bit machines
     /// only
     pwritev2(fd: c_int, iov: *const libc::iovec, count: c_int, offset: off_t, offset_high: off_t, flags: c_int) = SYS_pwritev2;
@@ -161,6 +165,10 @@ calls! {
     pipe2(fds: *mut c_int, flags: c_int) = SYS_pipe2;
     /// socket(2)
     socket(domain: c_int, kind: c_int, protocol: c_int) = SYS_socket;
+    /// bind(2)
+    bind(fd: c_int, address: *const libc::sockaddr, len: libc::socklen_t) = SYS_bind;
+    /// listen(2)
+    listen(fd: c_int, backlog: c_int) = SYS_listen;
     /// accept4(2)
     accept4(fd: c_int, address: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) = SYS_accept4;
     /// connect(2)
@@ -171,8 +179,16 @@ calls! {
     recvfrom(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, address: *mut libc::sockaddr, address_len: *mut libc::socklen_t) = SYS_recvfrom;
     /// shutdown(2)
     shutdown(fd: c_int, how: c_int) = SYS_shutdown;
+    /// getsockopt(2)
+    getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) = SYS_getsockopt;
+    /// setsockopt(2)
+    setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: libc::socklen_t) = SYS_setsockopt;
     /// poll(2)
     poll(fds: *mut libc::pollfd, count: libc::nfds_t, timeout_ms: c_int) = SYS_poll;
+    /// epoll_ctl(2)
+    epoll_ctl(epoll: c_int, op: c_int, fd: c_int, event: *mut libc::epoll_event) = SYS_epoll_ctl;
+    /// epoll_wait(2)
+    epoll_wait(epoll: c_int, events: *mut libc::epoll_event, count: c_int, timeout_ms: c_int) = SYS_epoll_wait;
     /// clock_nanosleep(2)
     clock_nanosleep(clock: c_int, flags: c_int, time: *const libc::timespec, left: *mut libc::timespec) = SYS_clock_nanosleep;
     /// mmap(2)

@@ -36,9 +36,11 @@ pub struct Fd {
     ///
     /// The descriptor is open as long as `keeper` exists.
     raw: RawFd,
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    keeper: Option<Arc<dyn Any + Send + Sync>>,
+    keeper: Option<Keeper>,
 }
+
+/// A value that closes the descriptor when it is dropped.
+type Keeper = Arc<dyn Any + Send + Sync>;
 
 impl Fd {
     /// Duplicates a descriptor that can only be borrowed. The result refers to the same
@@ -49,6 +51,30 @@ impl Fd {
     /// The errors of fcntl(2), F_DUPFD_CLOEXEC: EMFILE.
     pub fn duplicate(fd: impl AsFd) -> io::Result<Fd> {
         Ok(fd.as_fd().try_clone_to_owned()?.into())
+    }
+
+    /// The current working directory (AT_FDCWD), for operations that take a directory and a
+    /// path. If the path is absolute, the directory does not matter.
+    #[must_use]
+    pub fn cwd() -> Fd {
+        nix::fcntl::AT_FDCWD.into()
+    }
+
+    /// Returns the descriptor, for example to close it by an operation.
+    ///
+    /// # Errors
+    ///
+    /// The value itself, if something else shares the descriptor, such as an operation in
+    /// flight, or if it is only borrowed.
+    pub fn into_owned(self) -> Result<OwnedFd, Fd> {
+        let Fd { raw, keeper } = self;
+        let Some(keeper) = keeper else {
+            return Err(Fd { raw, keeper });
+        };
+        take_owned(keeper).map_err(|keeper| Fd {
+            raw,
+            keeper: Some(keeper),
+        })
     }
 }
 
@@ -71,6 +97,20 @@ macro_rules! keepers {
                 }
             }
         )*
+
+        /// Returns the descriptor of a keeper that nobody shares.
+        fn take_owned(keeper: Keeper) -> Result<OwnedFd, Keeper> {
+            $(
+                let keeper = match keeper.downcast::<$type>() {
+                    Ok(owner) => return match Arc::try_unwrap(owner) {
+                        Ok(owner) => Ok(owner.into()),
+                        Err(owner) => Err(owner),
+                    },
+                    Err(other) => other,
+                };
+            )*
+            Err(keeper)
+        }
     };
 }
 
@@ -133,6 +173,27 @@ mod tests {
         drop(fd);
         assert!(is_open(raw));
         assert_eq!(other.as_raw_fd(), raw);
+    }
+
+    #[test]
+    fn a_descriptor_comes_back_when_nobody_shares_it() {
+        for fd in [
+            Fd::from(File::open("/dev/null").unwrap()),
+            OwnedFd::from(File::open("/dev/null").unwrap()).into(),
+            UnixStream::pair().unwrap().0.into(),
+        ] {
+            let raw = fd.as_raw_fd();
+            let other = fd.clone();
+            let fd = fd.into_owned().unwrap_err();
+            drop(other);
+            let owned = fd.into_owned().unwrap();
+            assert_eq!(owned.as_raw_fd(), raw);
+            assert!(is_open(raw));
+        }
+        assert_eq!(
+            Fd::cwd().into_owned().unwrap_err().as_raw_fd(),
+            libc::AT_FDCWD
+        );
     }
 
     #[test]

@@ -1,201 +1,78 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Operations of the safe layer. Each owns its buffer, and owns or shares its file.
+//! Operations of the safe layer: system calls that own what they need.
+//!
+//! An operation owns or shares its descriptors ([`Fd`](crate::Fd)), and owns its paths and
+//! its buffers ([`IoBuf`], [`IoBufMut`]). `new` takes what the call requires, and setters the
+//! rest. [`Done::output`](crate::Done::output) gives back the result, typed, together with
+//! what the operation took: `(io::Result<T>, buffer)`. The errors are those of the call,
+//! which its man page lists, and ECANCELED if it was cancelled before it started. Lengths
+//! and offsets are in bytes.
+//!
+//! ```
+//! use std::os::fd::OwnedFd;
+//! use flexsc::ops::{Close, OFlag, OpenAt, Read, Statx};
+//! use flexsc::{Fd, Ring, Wait};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut ring = Ring::open(1)?;
+//! ring.submit(OpenAt::new(Fd::cwd(), c"/proc/self/stat", OFlag::O_RDONLY), 0).unwrap();
+//! ring.submit(Statx::new(Fd::cwd(), c"/proc/self/exe"), 1).unwrap();
+//! ring.wait(Wait::all())?;
+//! while let Some(done) = ring.next() {
+//!     if done.is::<Statx>() {
+//!         let (stat, path) = done.output::<Statx>();
+//!         println!("{path:?} has {} bytes", stat?.stx_size);
+//!     } else {
+//!         let (file, path) = done.output::<OpenAt>();
+//!         let file: OwnedFd = file?;
+//!         println!("{path:?} is open");
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Order
 //!
 //! Operations in flight have no order: a [`Fsync`] that is submitted after a [`Write`] may
 //! be executed first. Wait for the write before, or use [`Write::synced`].
+//!
+//! # What is lost when nobody takes it
+//!
+//! The descriptor that an operation has opened is closed if nobody takes it: when its
+//! [`Done`](crate::Done) is dropped, when the ring is, and when the call finishes after
+//! that. Only if the kernel itself executes a call that cannot be cancelled within the two
+//! seconds that the drop of a ring waits, and the call opens a descriptor later, does that
+//! stay open.
 
-use std::os::fd::AsRawFd;
+pub use nix::fcntl::{AtFlags, FallocateFlags, OFlag, ResolveFlag};
+pub use nix::sys::stat::Mode;
 
-use private::Parts;
+pub use crate::sys::buf::{IoBuf, IoBufMut};
+pub use dir::{Dirent, Dirents, Getdents64};
+pub use file::{Fsync, Read, Write};
+pub use names::{LinkAt, MkdirAt, ReadLinkAt, RenameAt2, SymlinkAt, UnlinkAt};
+pub use open::{Close, OpenAt, OpenAt2};
+pub use size::{CopyFileRange, Fallocate, Ftruncate};
+pub use stat::{Fstat, Statx};
+pub use vectored::{ReadVectored, WriteVectored};
 
-use crate::sys::poll::Readiness;
-use crate::{Fd, calls};
+mod dir;
+mod file;
+mod names;
+mod open;
+pub(crate) mod private;
+mod simple;
+mod size;
+mod stat;
+mod vectored;
 
 /// An operation that can be submitted to a [`Ring`](crate::Ring).
-pub trait Operation: private::Sealed {}
+pub trait Operation: private::Sealed {
+    /// What comes back: the result, and what the operation took.
+    type Output;
 
-pub(crate) mod private {
-    use crate::sys::poll::Readiness;
-    use crate::{Call, Fd};
-
-    pub trait Sealed {
-        /// Returns the call and the memory that it needs.
-        fn into_parts(self) -> Parts;
-    }
-
-    /// The parts of an operation.
-    #[derive(Debug)]
-    pub struct Parts {
-        /// Points only to `buf` and `iov`, both of which may be moved.
-        pub(crate) call: Call,
-        pub(crate) fd: Fd,
-        pub(crate) buf: Vec<u8>,
-        /// The buffer once more, for calls that take it in this form. Not a `Box`: that
-        /// may not be moved while somebody else has a pointer to its content.
-        #[expect(dead_code, reason = "the kernel reads it")]
-        pub(crate) iov: Vec<libc::iovec>,
-        /// What the file must be ready for so that the call does not block.
-        pub(crate) readiness: Readiness,
-        /// The buffer was empty, and its length becomes the number of bytes read.
-        pub(crate) grows: bool,
-    }
+    /// Makes the output from the operation, which has ended.
+    #[doc(hidden)]
+    fn output(self, end: private::End) -> Self::Output;
 }
-
-/// Reads from a file's position or from an offset, as read(2) and pread(2).
-#[derive(Debug)]
-#[must_use = "an operation does nothing until it is submitted"]
-pub struct Read {
-    fd: Fd,
-    buf: Vec<u8>,
-    offset: Option<i64>,
-}
-
-impl Read {
-    /// Reads at most `buf.len()` bytes to the start of `buf`, whose length does not change.
-    /// If `buf` is empty and has a capacity ([`Vec::with_capacity`]), reads at most as many
-    /// bytes as its capacity, and sets its length to the number of bytes read.
-    pub fn new(fd: impl Into<Fd>, buf: Vec<u8>) -> Self {
-        Read {
-            fd: fd.into(),
-            buf,
-            offset: None,
-        }
-    }
-
-    /// Reads from this offset, as pread(2).
-    pub fn at(mut self, offset: i64) -> Self {
-        self.offset = Some(offset);
-        self
-    }
-}
-
-impl private::Sealed for Read {
-    fn into_parts(mut self) -> Parts {
-        let grows = self.buf.is_empty();
-        let len = if grows {
-            self.buf.capacity()
-        } else {
-            self.buf.len()
-        };
-        let (fd, buf) = (self.fd.as_raw_fd(), self.buf.as_mut_ptr().cast());
-        let call = match self.offset {
-            None => calls::read(fd, buf, len),
-            Some(offset) => calls::pread64(fd, buf, len, offset),
-        };
-        Parts {
-            call,
-            fd: self.fd,
-            buf: self.buf,
-            iov: Vec::new(),
-            readiness: Readiness::Readable,
-            grows,
-        }
-    }
-}
-
-impl Operation for Read {}
-
-/// Writes a buffer at a file's position or at an offset. Like write(2), it may write fewer
-/// bytes.
-#[derive(Debug)]
-#[must_use = "an operation does nothing until it is submitted"]
-pub struct Write {
-    fd: Fd,
-    buf: Vec<u8>,
-    offset: Option<i64>,
-    synced: bool,
-}
-
-impl Write {
-    /// Writes at most `buf.len()` bytes.
-    pub fn new(fd: impl Into<Fd>, buf: Vec<u8>) -> Self {
-        Write {
-            fd: fd.into(),
-            buf,
-            offset: None,
-            synced: false,
-        }
-    }
-
-    /// Writes at this offset, as pwrite(2).
-    pub fn at(mut self, offset: i64) -> Self {
-        self.offset = Some(offset);
-        self
-    }
-
-    /// Finishes when the written data is on disk: like write(2) followed by fsync(2) for
-    /// this data (pwritev2(2), RWF_SYNC).
-    pub fn synced(mut self) -> Self {
-        self.synced = true;
-        self
-    }
-}
-
-impl private::Sealed for Write {
-    fn into_parts(self) -> Parts {
-        let (fd, len) = (self.fd.as_raw_fd(), self.buf.len());
-        let buf = self.buf.as_ptr().cast_mut().cast();
-        let iov = libc::iovec {
-            iov_base: buf,
-            iov_len: len,
-        };
-        let iov = if self.synced { vec![iov] } else { Vec::new() };
-        let call = match (iov.as_slice(), self.offset) {
-            ([], None) => calls::write(fd, buf, len),
-            ([], Some(offset)) => calls::pwrite64(fd, buf, len, offset),
-            (iov, offset) => {
-                // The kernel follows the pointer in the iovec, so its provenance is exposed
-                // as well.
-                buf.expose_provenance();
-                // pwritev2(2) takes -1 as the file's position. Any other negative offset is
-                // an error, as in pwrite(2).
-                let offset = match offset {
-                    None => -1,
-                    Some(-1) => i64::MIN,
-                    Some(offset) => offset,
-                };
-                calls::pwritev2(fd, iov.as_ptr(), 1, offset, 0, libc::RWF_SYNC)
-            }
-        };
-        Parts {
-            call,
-            fd: self.fd,
-            buf: self.buf,
-            iov,
-            readiness: Readiness::Writable,
-            grows: false,
-        }
-    }
-}
-
-impl Operation for Write {}
-
-/// Flushes a file to its disk, as fsync(2): the data and metadata of writes that have
-/// finished before this operation is submitted.
-#[derive(Debug)]
-#[must_use = "an operation does nothing until it is submitted"]
-pub struct Fsync {
-    fd: Fd,
-}
-
-impl Fsync {
-    /// Flushes data and metadata.
-    pub fn new(fd: impl Into<Fd>) -> Self {
-        Fsync { fd: fd.into() }
-    }
-}
-
-impl private::Sealed for Fsync {
-    fn into_parts(self) -> Parts {
-        Parts {
-            call: calls::fsync(self.fd.as_raw_fd()),
-            fd: self.fd,
-            buf: Vec::new(),
-            iov: Vec::new(),
-            readiness: Readiness::Always,
-            grows: false,
-        }
-    }
-}
-
-impl Operation for Fsync {}

@@ -2,24 +2,26 @@
 //! The safe layer. It owns buffers and descriptors until their operation has finished, and
 //! makes plain calls for what the kernel cannot or will not execute.
 
-#![expect(unsafe_code, reason = "posts calls on buffers that it owns")]
+#![expect(unsafe_code, reason = "posts calls on memory that it owns")]
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::call;
 use crate::ops::Operation;
-use crate::ops::private::Parts;
+use crate::ops::private::{Calls, Prepared};
 use crate::sys::abi::{FLEXSC_MAX_PAGES, FLEXSC_PAGE_ENTRIES};
+use crate::sys::kept::Kept;
 use crate::sys::poll;
-use crate::{Engine, Error, Pages, Reason, Slot, fallback};
+use crate::{Engine, Error, Pages, Reason, Slots};
 
-use plain::{Helpers, Job};
+pub use done::Done;
+use plain::{Answer, Helpers, Job};
 
+mod done;
 mod end;
+mod finish;
 mod plain;
 mod waiting;
 
@@ -74,8 +76,10 @@ pub struct Ring {
     /// The flight of each slot.
     by_slot: Vec<u32>,
     submitted: VecDeque<u32>,
-    /// Number of flights in pages.
+    /// Number of calls in pages.
     posted: usize,
+    /// How many more calls the unfinished operations make than there are operations.
+    linked: usize,
     ready: VecDeque<Done>,
     /// The kernel refused the last operation that it answered.
     refusing: bool,
@@ -91,39 +95,27 @@ struct Descriptor {
     watched: Cell<bool>,
 }
 
-/// An operation in flight: keeps the memory and the descriptor of its call until the call
-/// has finished.
+/// An operation in flight: keeps the memory and the descriptors of its calls until the calls
+/// have finished.
 struct Flight {
     token: u64,
-    parts: Parts,
+    kept: Kept,
+    prepared: Prepared,
     at: At,
     /// It was cancelled when the ring was dropped.
     cancelled: bool,
     /// Why the kernel refused it, if it did.
     reason: Reason,
+    /// The results of a chain, as far as they are known.
+    results: Vec<Option<(i64, Reason)>>,
 }
 
 /// Who executes a flight.
 #[derive(Clone, Copy)]
 enum At {
     Submitted,
-    Posted(Slot),
+    Posted(Slots),
     Helper,
-}
-
-/// A finished operation.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Done {
-    /// The token that it was submitted with.
-    pub token: u64,
-    /// The number of bytes that were read or written.
-    pub result: io::Result<usize>,
-    /// Why the kernel refused it, if it did and the plain call was made instead;
-    /// [`Reason::Cancelled`] if it was cancelled before it started.
-    pub reason: Reason,
-    /// Its buffer.
-    pub buf: Vec<u8>,
 }
 
 impl Ring {
@@ -203,6 +195,7 @@ impl Ring {
             by_slot: Vec::new(),
             submitted: VecDeque::new(),
             posted: 0,
+            linked: 0,
             ready: VecDeque::new(),
             refusing: false,
             descriptor: Descriptor {
@@ -255,11 +248,13 @@ impl Ring {
         self.flights.len() - self.free.len()
     }
 
-    /// Returns how many more can be submitted; none in a forked child.
+    /// Returns how many more can be submitted; none in a forked child. An operation that
+    /// makes several calls ([`WithFile`](crate::ops::WithFile)) counts as that many.
     #[must_use]
     pub fn free(&self) -> usize {
         if self.in_same_process() {
-            self.flights.len() - self.in_flight()
+            let used = self.in_flight() + self.linked;
+            self.flights.len().saturating_sub(used)
         } else {
             0
         }
@@ -277,20 +272,26 @@ impl Ring {
     ///
     /// The operation itself, if there is no room for it, as in a forked child.
     pub fn submit<O: Operation>(&mut self, operation: O, token: u64) -> Result<(), O> {
-        if self.free() == 0 {
+        let size = operation.size();
+        if self.free() < size {
             return Err(operation);
         }
         let index = self
             .free
             .pop()
             .expect("fewer are in flight than there can be");
+        let mut kept = Kept::new(operation);
+        let prepared = kept.prepare();
         self.flights[index as usize] = Some(Flight {
             token,
-            parts: operation.into_parts(),
+            kept,
+            prepared,
             at: At::Submitted,
             cancelled: false,
             reason: Reason::None,
+            results: Vec::new(),
         });
+        self.linked += size - 1;
         self.submitted.push_back(index);
         Ok(())
     }
@@ -323,15 +324,28 @@ impl Ring {
         };
         let flight = self.flights[index as usize].as_mut();
         let flight = flight.expect("it was submitted");
-        // SAFETY: the call points only to memory of `flight`, which owns it, and uses a
-        // descriptor that the flight owns or shares. The flight stays in `flights` until
-        // the completion of the call is taken, or is leaked.
-        let Some(slot) = (unsafe { pages.stage(flight.parts.call) }) else {
+        let slots = match &flight.prepared.calls {
+            // SAFETY: the call points only to memory of `flight`, which owns it, and uses
+            // descriptors that the flight owns or shares. The flight stays in `flights`
+            // until the completion of the call is taken, or is leaked.
+            Calls::One(call) => unsafe { pages.stage(*call) }.map(|slot| Slots::new(slot, 1)),
+            Calls::Chain(chain) => {
+                // SAFETY: as above, for each call.
+                unsafe { pages.stage_chain(chain) }.ok()
+            }
+        };
+        let Some(slots) = slots else {
             return false;
         };
-        flight.at = At::Posted(slot);
-        self.by_slot[slot.index()] = index;
-        self.posted += 1;
+        flight.at = At::Posted(slots);
+        flight.results = match &flight.prepared.calls {
+            Calls::One(_) => Vec::new(),
+            Calls::Chain(chain) => vec![None; chain.len()],
+        };
+        for slot in slots.iter() {
+            self.by_slot[slot.index()] = index;
+        }
+        self.posted += slots.len();
         true
     }
 
@@ -341,13 +355,7 @@ impl Ring {
         let flight = flight.expect("it is in flight");
         flight.at = At::Helper;
         flight.cancelled = false;
-        let parts = &flight.parts;
-        let job = Job {
-            flight: index,
-            call: parts.call,
-            fd: std::os::fd::AsRawFd::as_raw_fd(&parts.fd),
-            readiness: parts.readiness,
-        };
+        let job = Job::new(index, &flight.prepared);
         if own {
             // SAFETY: as in `stage`.
             unsafe { self.helpers.push_own(job) };
@@ -355,65 +363,6 @@ impl Ring {
             // SAFETY: as in `stage`.
             unsafe { self.helpers.push(job) };
         }
-    }
-
-    /// Moves all available results to `ready`, and starts plain calls in place of refused
-    /// ones. Returns true if there are new results.
-    fn absorb(&mut self) -> bool {
-        let before = self.ready.len();
-        if self.descriptor.watched.get() && before == 0 {
-            self.helpers.clear();
-        }
-        while let Some(done) = self.pages.as_mut().and_then(Pages::poll) {
-            let index = self.by_slot[done.slot.index()];
-            self.posted -= 1;
-            self.refusing = fallback::applies(done.result, done.reason);
-            if self.refusing {
-                if let Some(flight) = &mut self.flights[index as usize] {
-                    flight.reason = done.reason;
-                }
-                self.push(index, done.reason == Reason::Thread);
-            } else {
-                self.finish(index, done.result, done.reason);
-            }
-        }
-        self.helpers.begin();
-        for (index, result, reason) in self.helpers.take() {
-            self.finish(index, result, reason);
-        }
-        self.show();
-        self.ready.len() > before
-    }
-
-    /// Makes the descriptor readable if there are results and the program polls it.
-    fn show(&self) {
-        if self.descriptor.watched.get() && !self.ready.is_empty() {
-            self.helpers.signal();
-        }
-    }
-
-    /// Finishes a flight.
-    fn finish(&mut self, index: u32, result: i64, reason: Reason) {
-        let flight = self.flights[index as usize].take();
-        self.free.push(index);
-        let flight = flight.expect("there is one for each call in flight");
-        let Parts { mut buf, grows, .. } = flight.parts;
-        let result = call::to_io(result).map(|len| len as usize);
-        if let (true, Ok(len)) = (grows, &result) {
-            let len = (*len).min(buf.capacity());
-            // SAFETY: the call has written this many bytes to the start of the buffer,
-            // which has room for them.
-            unsafe { buf.set_len(len) };
-        }
-        self.ready.push_back(Done {
-            token: flight.token,
-            result,
-            reason: match reason {
-                Reason::None => flight.reason,
-                other => other,
-            },
-            buf,
-        });
     }
 
     /// Ends an operation like a signal would: with EINTR or a partial result; with
@@ -445,16 +394,25 @@ impl Ring {
         match at {
             At::Submitted => {
                 self.submitted.retain(|&other| other != index);
-                self.finish(index, -i64::from(libc::ECANCELED), Reason::Cancelled);
+                self.finish(index, Answer::cancelled());
                 self.show();
                 Ok(true)
             }
-            At::Posted(slot) => match &self.pages {
-                Some(pages) => pages.cancel(slot),
-                None => Ok(false),
-            },
+            At::Posted(slots) => self.cancel_posted(slots),
             At::Helper => Ok(self.helpers.cancel(index)),
         }
+    }
+
+    /// Cancels posted calls; of a chain all but the last one, which cleans up.
+    fn cancel_posted(&self, slots: Slots) -> Result<bool, Error> {
+        let Some(pages) = &self.pages else {
+            return Ok(false);
+        };
+        let mut found = false;
+        for slot in slots.iter().take(slots.len().max(2) - 1) {
+            found |= pages.cancel(slot)?;
+        }
+        Ok(found)
     }
 }
 

@@ -13,31 +13,124 @@
 //! as their files become ready.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, process};
 
 use nix::errno::Errno;
 
-use crate::call::{Call, Reason};
+use crate::call::Reason;
 use crate::fallback;
+use crate::ops::private::{Calls, Prepared};
 use crate::sys::guard::ForkGuard;
+use crate::sys::plain;
 use crate::sys::poll::{self, EventFd, Readiness};
 
-/// A call to make.
-#[derive(Clone, Copy, Debug)]
+/// Calls to make, in this order.
+#[derive(Debug)]
 pub(super) struct Job {
     /// The flight that gets the result.
-    pub(super) flight: u32,
-    pub(super) call: Call,
-    pub(super) fd: RawFd,
-    pub(super) readiness: Readiness,
+    flight: u32,
+    calls: Calls,
+    /// The file that they wait for.
+    fd: RawFd,
+    readiness: Readiness,
+    /// When they do not wait any longer.
+    until: Option<Instant>,
+    /// The result is a descriptor.
+    opens: bool,
 }
 
-/// The answer of a call that was made or cancelled.
-pub(super) type Answer = (u32, i64, Reason);
+impl Job {
+    pub(super) fn new(flight: u32, prepared: &Prepared) -> Self {
+        let Prepared { limit, .. } = *prepared;
+        Job {
+            flight,
+            calls: match prepared.plain {
+                Some(call) => Calls::One(call),
+                None => prepared.calls.clone(),
+            },
+            fd: prepared.fd,
+            readiness: prepared.readiness,
+            until: limit.and_then(|limit| Instant::now().checked_add(limit)),
+            opens: prepared.opens,
+        }
+    }
+
+    /// Returns true if the calls would not wait.
+    fn is_ready(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+            || poll::is_ready(self.fd, self.readiness)
+    }
+
+    fn wanted(&self) -> libc::pollfd {
+        poll::wanted(self.fd, self.readiness)
+    }
+
+    /// Makes the calls.
+    #[expect(unsafe_code, reason = "system calls by number")]
+    fn make(&self) -> Answer {
+        let chain = match &self.calls {
+            Calls::One(call) => {
+                // SAFETY: by the invariant of `Helpers` it is valid until its answer is
+                // taken, and there is no answer yet.
+                let result = unsafe { fallback::make(call) };
+                let answer = Answer::new(result, Reason::None);
+                if !self.opens {
+                    return answer;
+                }
+                // Owned from here on, so that it is closed if nobody takes the answer.
+                // SAFETY: the call has just made the descriptor.
+                let fd = unsafe { plain::own(result) };
+                return Answer { fd, ..answer };
+            }
+            Calls::Chain(chain) => chain,
+        };
+        let mut results = vec![0; chain.len()];
+        // SAFETY: as above, for each call.
+        let made = unsafe { chain.make(&mut results, 1) };
+        if made.is_err() {
+            return Answer::new(-i64::from(libc::EINVAL), Reason::Entry);
+        }
+        let made = results.iter().map(|&result| (result, result != ECANCELED));
+        Answer::new(results[0], Reason::None).with_chain(made.collect())
+    }
+}
+
+/// The answer of calls that were made or cancelled.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The result, of a chain that of its first call.
+    pub(super) result: i64,
+    /// Why nothing was made, if so.
+    pub(super) reason: Reason,
+    /// The descriptor that was opened.
+    pub(super) fd: Option<OwnedFd>,
+    /// The results of a chain, each with whether the call was made.
+    pub(super) chain: Vec<(i64, bool)>,
+}
+
+impl Answer {
+    pub(super) fn new(result: i64, reason: Reason) -> Self {
+        Answer {
+            result,
+            reason,
+            fd: None,
+            chain: Vec::new(),
+        }
+    }
+
+    /// Nothing was started.
+    pub(super) fn cancelled() -> Self {
+        Answer::new(ECANCELED, Reason::Cancelled)
+    }
+
+    pub(super) fn with_chain(self, chain: Vec<(i64, bool)>) -> Self {
+        Answer { chain, ..self }
+    }
+}
 
 /// The owner's side.
 ///
@@ -71,7 +164,8 @@ struct State {
     /// Jobs that were not started, each with its burst.
     queue: VecDeque<(u64, Job)>,
     running: Vec<Running>,
-    answers: Vec<Answer>,
+    /// Each with its flight.
+    answers: Vec<(u32, Answer)>,
     /// Bursts whose new helper has not started to work yet.
     starting: Vec<u64>,
     /// A helper could not be started, so the owner makes the queued calls.
@@ -188,34 +282,30 @@ impl Helpers {
 
     /// Makes the owner's calls whose files are ready.
     pub(super) fn make_ready(&mut self) {
-        let is_ready = |job: &Job| poll::is_ready(job.fd, job.readiness);
-        while let Some(at) = self.own.iter().position(is_ready) {
+        while let Some(at) = self.own.iter().position(Job::is_ready) {
             let job = self.own.swap_remove(at);
-            self.make(job);
+            self.make(&job);
         }
         loop {
             // A helper may take the job first, so it is removed under the lock.
             let mut state = self.shared.lock();
-            let ready = |(_, job): &(u64, Job)| is_ready(job);
+            let ready = |(_, job): &(u64, Job)| job.is_ready();
             let at = state.queue.iter().position(ready).filter(|_| state.short);
             let Some((_, job)) = at.and_then(|at| state.queue.remove(at)) else {
                 return;
             };
             drop(state);
-            self.make(job);
+            self.make(&job);
         }
     }
 
-    fn make(&mut self, job: Job) {
-        let result = make(&job);
-        self.shared
-            .lock()
-            .answers
-            .push((job.flight, result, Reason::None));
+    fn make(&mut self, job: &Job) {
+        let answer = job.make();
+        self.shared.lock().answers.push((job.flight, answer));
     }
 
     /// Takes all available answers.
-    pub(super) fn take(&mut self) -> Vec<Answer> {
+    pub(super) fn take(&mut self) -> Vec<(u32, Answer)> {
         if self.outstanding == 0 {
             return Vec::new();
         }
@@ -226,8 +316,12 @@ impl Helpers {
         let answers = std::mem::take(&mut state.answers);
         drop(state);
         self.outstanding -= answers.len();
-        let made = |answer: &&Answer| answer.2 != Reason::Cancelled;
-        self.made += answers.iter().filter(made).count() as u64;
+        for (_, answer) in &answers {
+            self.made += match answer.chain.as_slice() {
+                [] => u64::from(answer.reason != Reason::Cancelled),
+                chain => chain.iter().filter(|(_, made)| *made).count() as u64,
+            };
+        }
         answers
     }
 
@@ -236,13 +330,22 @@ impl Helpers {
     pub(super) fn wanted(&self) -> Vec<libc::pollfd> {
         let eventfd = poll::wanted(self.eventfd().as_raw_fd(), Readiness::Readable);
         let mut wanted = vec![eventfd];
-        let mut want = |job: &Job| wanted.push(poll::wanted(job.fd, job.readiness));
+        let mut want = |job: &Job| wanted.push(job.wanted());
         self.own.iter().for_each(&mut want);
         let state = self.shared.lock();
         if state.short {
             state.queue.iter().for_each(|(_, job)| want(job));
         }
         wanted
+    }
+
+    /// Returns when one of the owner's calls does not wait any longer for its file.
+    pub(super) fn until(&self) -> Option<Instant> {
+        let state = self.shared.lock();
+        let queued = state.queue.iter().filter(|_| state.short);
+        let queued = queued.filter_map(|(_, job)| job.until);
+        let own = self.own.iter().filter_map(|job| job.until);
+        own.chain(queued).min()
     }
 
     /// Cancels a call: prevents it from starting, or interrupts it while it waits for its
@@ -258,7 +361,7 @@ impl Helpers {
             }),
         };
         if withdrawn {
-            state.answers.push((flight, ECANCELED, Reason::Cancelled));
+            state.answers.push((flight, Answer::cancelled()));
             self.shared.eventfd.signal();
             return true;
         }
@@ -324,34 +427,36 @@ fn help(shared: &Arc<Shared>, burst: u64) {
         if next {
             start(shared, burst);
         }
-        let result = if wait_for(&job, shared, &mut eventfd) {
-            make(&job)
+        let answer = if wait_for(&job, shared, &mut eventfd) {
+            job.make()
         } else {
-            EINTR
+            Answer::new(EINTR, Reason::None)
         };
         state = shared.lock();
         state.running.retain(|call| call.flight != job.flight);
-        state.answers.push((job.flight, result, Reason::None));
+        state.answers.push((job.flight, answer));
         shared.eventfd.signal();
     }
 }
 
 /// Waits until the call would not block. Returns false if it is cancelled.
 fn wait_for(job: &Job, shared: &Shared, eventfd: &mut Option<Arc<EventFd>>) -> bool {
-    while !poll::is_ready(job.fd, job.readiness) {
+    while !job.is_ready() {
         if eventfd.is_none() {
             *eventfd = EventFd::new().ok().map(Arc::new);
         }
         if !announce(job, shared, eventfd.as_ref()) {
             return false;
         }
-        let mut fds = vec![poll::wanted(job.fd, job.readiness)];
+        let mut fds = vec![job.wanted()];
         fds.extend(
             eventfd
                 .as_ref()
                 .map(|eventfd| poll::wanted(eventfd.as_fd().as_raw_fd(), Readiness::Readable)),
         );
-        let time = eventfd.is_none().then_some(CANCEL_CHECK);
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        let check = eventfd.is_none().then_some(CANCEL_CHECK);
+        let time = [check, job.until.map(left)].into_iter().flatten().min();
         // The loop checks the reason again.
         let _ = poll::poll(&mut fds, time);
         if let Some(eventfd) = eventfd {
@@ -371,12 +476,4 @@ fn announce(job: &Job, shared: &Shared, eventfd: Option<&Arc<EventFd>>) -> bool 
     };
     call.eventfd = eventfd.cloned();
     !call.cancelled
-}
-
-/// Makes the call.
-#[expect(unsafe_code, reason = "system calls by number")]
-fn make(job: &Job) -> i64 {
-    // SAFETY: by the invariant of `Helpers` it is valid until its answer is taken, and
-    // there is no answer yet.
-    unsafe { fallback::make(&job.call) }
 }

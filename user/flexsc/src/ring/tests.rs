@@ -437,9 +437,9 @@ fn played() -> Ring {
 fn answer(ring: &Ring, result: i32, reason: u32) {
     let region = ring.pages.as_ref().unwrap().region();
     for flight in ring.flights.iter().flatten() {
-        if let At::Posted(slot) = flight.at {
+        if let At::Posted(slots) = flight.at {
             region.finish(
-                slot.index(),
+                slots.first().index(),
                 Answer {
                     result: result.into(),
                     reason: reason as u8,

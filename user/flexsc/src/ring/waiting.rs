@@ -42,14 +42,17 @@ impl WaitState {
         until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// The same while plain calls are in flight, and possibly posted calls.
-    fn remaining_with_helpers(&self, posted: bool) -> Duration {
+    /// The same while plain calls are in flight, and possibly posted calls. At `until`, the
+    /// ring itself makes a plain call.
+    fn remaining_with_helpers(&self, posted: bool, until: Option<Instant>) -> Duration {
         let most = match posted {
             true if self.foreign_results => FOREIGN_PAUSE,
             true => STARVED_CHECK,
             false => LONGEST_SLEEP,
         };
-        self.remaining().map_or(most, |left| left.min(most))
+        let until = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let times = [self.remaining(), until].into_iter().flatten();
+        times.fold(most, Duration::min)
     }
 }
 
@@ -188,7 +191,7 @@ impl Ring {
             let fd = pages.as_fd().as_raw_fd();
             fds.push(poll::wanted(fd, Readiness::Readable));
         }
-        let time = state.remaining_with_helpers(self.posted > 0);
+        let time = state.remaining_with_helpers(self.posted > 0, self.helpers.until());
         match poll::poll(&mut fds, Some(time)) {
             Ok(ready) => {
                 state.idle = ready == 0;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Everything that needs `unsafe`: the ABI, the device's calls, the mapping,
-//! access to shared memory, plain system calls.
+//! access to shared memory, buffers of operations, plain system calls.
 
 pub mod abi;
+pub(crate) mod buf;
 pub(crate) mod device;
 pub(crate) mod guard;
+pub(crate) mod kept;
 pub(crate) mod map;
 pub(crate) mod plain;
 pub(crate) mod poll;

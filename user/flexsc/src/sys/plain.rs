@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Plain system calls, for calls that the kernel refuses.
+//! Plain system calls, for calls that the kernel refuses, and their results.
 
 #![expect(unsafe_code, reason = "system calls by number")]
+
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -20,6 +22,17 @@ pub(crate) unsafe fn call(nr: u16, args: [u64; 6]) -> i64 {
     } else {
         result
     }
+}
+
+/// Owns the descriptor that a call has made. Returns `None` if it has failed.
+///
+/// # Safety
+///
+/// The result is of a call that makes a descriptor, and nobody else owns it.
+pub(crate) unsafe fn own(result: i64) -> Option<OwnedFd> {
+    let fd = i32::try_from(result).ok().filter(|&fd| fd >= 0)?;
+    // SAFETY: the caller's promise.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Returns true if this thread has a seccomp filter.

@@ -20,6 +20,10 @@ pub enum Readiness {
     Writable,
     /// None, because the call does not wait for others.
     Always,
+    /// The file has one of these events of poll(2), whatever its flags.
+    Events(libc::c_short),
+    /// None happens: the call waits for its time.
+    Never,
 }
 
 /// Makes an argument of [`poll`].
@@ -27,7 +31,8 @@ pub(crate) fn wanted(fd: RawFd, readiness: Readiness) -> libc::pollfd {
     let events = match readiness {
         Readiness::Readable => libc::POLLIN,
         Readiness::Writable => libc::POLLOUT,
-        Readiness::Always => 0,
+        Readiness::Events(events) => events,
+        Readiness::Always | Readiness::Never => 0,
     };
     libc::pollfd {
         fd,
@@ -52,13 +57,18 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Resul
 /// Returns true if the call would not wait for others, or only for a time of its own: the
 /// descriptor is non-blocking, a socket with a timeout, or a terminal that does not wait.
 pub(crate) fn is_ready(fd: RawFd, readiness: Readiness) -> bool {
-    if readiness == Readiness::Always {
-        return true;
+    match readiness {
+        Readiness::Always => return true,
+        Readiness::Never => return false,
+        Readiness::Readable | Readiness::Writable | Readiness::Events(_) => {}
     }
     match poll(&mut [wanted(fd, readiness)], Some(Duration::ZERO)) {
         Ok(0) => {}
         // The call itself reports the error.
         _ => return true,
+    }
+    if matches!(readiness, Readiness::Events(_)) {
+        return false;
     }
     // SAFETY: takes numbers, no memory.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a ring knows of an operation: how it becomes calls, and how it ends.
+
+#![expect(unsafe_code, reason = "a promise about the kernel's results")]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::call::to_io;
+use crate::chain::Chain;
+use crate::sys::poll::Readiness;
+use crate::{Call, Fd};
+
+/// An operation, for the ring.
+pub trait Sealed: Sized + Send + 'static {
+    /// Makes the calls. They point only to memory that stays where it is when the operation
+    /// moves: the content of its buffers and boxes, not its fields.
+    fn prepare(&mut self) -> Prepared;
+
+    /// Adapts the operation to the result of its calls, which have ended.
+    fn settle(&mut self, _end: &End) {}
+
+    /// Takes its buffer out if this is a `Vec<u8>`.
+    fn take_vec(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Puts back what [`Sealed::take_vec`] has taken.
+    fn put_vec(&mut self, _vec: Vec<u8>) {}
+
+    /// Returns how many calls it makes.
+    fn size(&self) -> usize {
+        1
+    }
+}
+
+/// The calls of an operation.
+#[derive(Clone, Debug)]
+pub(crate) enum Calls {
+    One(Call),
+    Chain(Chain),
+}
+
+/// An operation that is ready to be posted or to be made plainly.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) calls: Calls,
+    /// Made in place of a plain call that would wait, once that need not wait any more.
+    pub(crate) plain: Option<Call>,
+    /// The file that a plain call waits for; negative if there is none.
+    pub(crate) fd: RawFd,
+    pub(crate) readiness: Readiness,
+    /// How long a plain call waits for it.
+    pub(crate) limit: Option<Duration>,
+    /// The result is a descriptor.
+    pub(crate) opens: bool,
+}
+
+impl Prepared {
+    /// A call that waits for nothing.
+    pub(crate) fn new(call: Call) -> Self {
+        Prepared {
+            calls: Calls::One(call),
+            plain: None,
+            fd: -1,
+            readiness: Readiness::Always,
+            limit: None,
+            opens: false,
+        }
+    }
+
+    /// A call that waits until this file is ready.
+    pub(crate) fn when(call: Call, fd: &Fd, readiness: Readiness) -> Self {
+        Prepared {
+            fd: fd.as_raw_fd(),
+            readiness,
+            ..Prepared::new(call)
+        }
+    }
+
+    /// Its result is a descriptor, which belongs to the program.
+    pub(crate) fn opens(self) -> Self {
+        Prepared {
+            opens: true,
+            ..self
+        }
+    }
+
+    /// The call has a timeout of its own. `plain` is the same call without waiting.
+    pub(crate) fn within(self, limit: Option<Duration>, plain: Call) -> Self {
+        Prepared {
+            limit,
+            plain: Some(plain),
+            ..self
+        }
+    }
+
+    /// The calls of a chain.
+    pub(crate) fn chain(chain: Chain) -> Self {
+        Prepared {
+            calls: Calls::Chain(chain),
+            ..Prepared::new(crate::calls::getpid())
+        }
+    }
+
+    /// The first call.
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> Call {
+        match &self.calls {
+            Calls::One(call) => *call,
+            Calls::Chain(chain) => chain.calls()[0],
+        }
+    }
+}
+
+/// How an operation has ended.
+///
+/// # Invariants
+///
+/// `result` and `results` are those of the operation's own calls.
+#[derive(Debug)]
+pub struct End {
+    /// `-errno` on failure.
+    result: i64,
+    /// The call was made. If not, `result` says why.
+    made: bool,
+    /// The descriptor that it has opened.
+    fd: Option<OwnedFd>,
+    /// The results of a chain, each with whether its call was made.
+    results: Vec<(i64, bool)>,
+}
+
+impl End {
+    /// # Safety
+    ///
+    /// The result is that of the operation's own call.
+    pub(crate) unsafe fn new(result: i64, made: bool) -> Self {
+        End {
+            result,
+            made,
+            fd: None,
+            results: Vec::new(),
+        }
+    }
+
+    /// Adds the descriptor that the call has opened.
+    pub(crate) fn with_fd(self, fd: Option<OwnedFd>) -> Self {
+        End { fd, ..self }
+    }
+
+    /// Adds the results of a chain.
+    ///
+    /// # Safety
+    ///
+    /// They are those of the operation's own calls.
+    pub(crate) unsafe fn with_results(self, results: Vec<(i64, bool)>) -> Self {
+        End { results, ..self }
+    }
+
+    /// Returns the end of one call of a chain.
+    pub(crate) fn nth(&self, nth: usize) -> End {
+        let canceled = (-i64::from(libc::ECANCELED), false);
+        let (result, made) = self.results.get(nth).copied().unwrap_or(canceled);
+        End {
+            result,
+            made,
+            fd: None,
+            results: Vec::new(),
+        }
+    }
+
+    /// Returns the end of the chain's calls from the nth one on.
+    pub(crate) fn rest(&self, nth: usize) -> End {
+        End {
+            results: self.results.get(nth..).unwrap_or_default().to_vec(),
+            ..self.nth(nth)
+        }
+    }
+
+    pub(crate) fn made(&self) -> bool {
+        self.made
+    }
+
+    pub(crate) fn result(&self) -> io::Result<i64> {
+        to_io(self.result)
+    }
+
+    pub(crate) fn count(&self) -> io::Result<usize> {
+        to_io(self.result).map(|count| count as usize)
+    }
+
+    pub(crate) fn unit(&self) -> io::Result<()> {
+        to_io(self.result).map(drop)
+    }
+
+    /// Returns the descriptor, which the caller owns.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        let failed = || match to_io(self.result) {
+            Ok(_) => io::ErrorKind::Other.into(),
+            Err(error) => error,
+        };
+        self.fd.ok_or_else(failed)
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Results of a ring's operations, and plain calls in place of refused ones.
+
+#![expect(unsafe_code, reason = "says that a result is an operation's own")]
+
+use super::plain::Answer;
+use super::{At, Done, Flight, Ring};
+use crate::ops::private::{Calls, End};
+use crate::sys::plain;
+use crate::{Completion, Pages, Reason, call, fallback};
+
+impl Ring {
+    /// Moves all available results to `ready`, and starts plain calls in place of refused
+    /// ones. Returns true if there are new results.
+    pub(super) fn absorb(&mut self) -> bool {
+        let before = self.ready.len();
+        if self.descriptor.watched.get() && before == 0 {
+            self.helpers.clear();
+        }
+        while let Some(done) = self.pages.as_mut().and_then(Pages::poll) {
+            self.posted -= 1;
+            self.answered(done);
+        }
+        self.helpers.begin();
+        for (index, answer) in self.helpers.take() {
+            self.finish(index, answer);
+        }
+        self.show();
+        self.ready.len() > before
+    }
+
+    /// Notes what the kernel has answered to a posted call.
+    fn answered(&mut self, done: Completion) {
+        let index = self.by_slot[done.slot.index()];
+        let flight = self.flights[index as usize].as_mut();
+        let flight = flight.expect("it is in flight until its results are there");
+        let mut first = (done.result, done.reason);
+        if let (Calls::Chain(_), At::Posted(slots)) = (&flight.prepared.calls, flight.at) {
+            if let Some(nth) = slots.position(done.slot) {
+                flight.results[nth] = Some(first);
+            }
+            // None of them may be executed any more when the chain is made plainly.
+            if flight.results.contains(&None) {
+                return;
+            }
+            first = flight.results[0].unwrap_or(first);
+        }
+        let (result, reason) = first;
+        self.refusing = fallback::applies(result, reason);
+        if self.refusing {
+            flight.reason = reason;
+            self.push(index, reason == Reason::Thread);
+            return;
+        }
+        let executed = |answer: &Option<(i64, Reason)>| {
+            let (result, reason) = answer.unwrap_or((0, Reason::None));
+            (result, matches!(reason, Reason::None | Reason::Bound))
+        };
+        let chain = flight.results.iter().map(executed).collect();
+        self.finish(index, Answer::new(result, reason).with_chain(chain));
+    }
+
+    /// Makes the descriptor readable if there are results and the program polls it.
+    pub(super) fn show(&self) {
+        if self.descriptor.watched.get() && !self.ready.is_empty() {
+            self.helpers.signal();
+        }
+    }
+
+    /// Finishes a flight.
+    pub(super) fn finish(&mut self, index: u32, answer: Answer) {
+        let flight = self.flights[index as usize].take();
+        self.free.push(index);
+        let flight = flight.expect("there is one for each call in flight");
+        let done = self.end_of(flight, answer);
+        self.ready.push_back(done);
+    }
+
+    fn end_of(&mut self, flight: Flight, answer: Answer) -> Done {
+        let Flight {
+            token,
+            mut kept,
+            prepared,
+            reason,
+            ..
+        } = flight;
+        let made = answer.reason == Reason::None;
+        let mut fd = answer.fd;
+        if let Calls::Chain(chain) = &prepared.calls {
+            self.linked -= chain.len() - 1;
+            if let (Some((opened, true)), Some((_, false))) =
+                (answer.chain.first(), answer.chain.last())
+            {
+                // SAFETY: the chain has opened the descriptor, and not closed it.
+                drop(unsafe { plain::own(*opened) });
+            }
+        } else if prepared.opens && made && fd.is_none() {
+            // SAFETY: the call has opened the descriptor for this operation.
+            fd = unsafe { plain::own(answer.result) };
+        }
+        let number = if fd.is_some() { 0 } else { answer.result };
+        // SAFETY: it is the result of the flight's own call.
+        let end = unsafe { End::new(answer.result, made) }.with_fd(fd);
+        // SAFETY: as above.
+        let end = unsafe { end.with_results(answer.chain) };
+        let buf = kept.settle(&end);
+        Done {
+            token,
+            result: call::to_io(number).map(|number| number as usize),
+            reason: if made { reason } else { answer.reason },
+            buf,
+            kept,
+            end,
+        }
+    }
+}
