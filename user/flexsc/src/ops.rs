@@ -49,14 +49,19 @@ pub use nix::fcntl::{AtFlags, FallocateFlags, OFlag, ResolveFlag};
 pub use nix::sys::stat::Mode;
 
 pub use crate::sys::buf::{IoBuf, IoBufMut};
+pub use address::SockAddr;
 pub use dir::{Dirent, Dirents, Getdents64};
 pub use file::{Fsync, Read, Write};
 pub use names::{LinkAt, MkdirAt, ReadLinkAt, RenameAt2, SymlinkAt, UnlinkAt};
 pub use open::{Close, OpenAt, OpenAt2};
 pub use size::{CopyFileRange, Fallocate, Ftruncate};
+pub use socket::{Accept4, Bind, Connect, Listen, Shutdown, Socket};
+pub use sockopt::{GetSockOpt, Linger, SetSockOpt, SockOpt, SockOptValue};
 pub use stat::{Fstat, Statx};
+pub use transfer::{Recv, RecvFrom, Send, SendTo};
 pub use vectored::{ReadVectored, WriteVectored};
 
+mod address;
 mod dir;
 mod file;
 mod names;
@@ -64,7 +69,10 @@ mod open;
 pub(crate) mod private;
 mod simple;
 mod size;
+mod socket;
+mod sockopt;
 mod stat;
+mod transfer;
 mod vectored;
 
 /// An operation that can be submitted to a [`Ring`](crate::Ring).

@@ -15,6 +15,7 @@ use flexsc::{Done, Engine, Reason, Ring, Wait};
 
 mod files;
 mod names;
+mod sockets;
 
 /// No operation of these tests takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sending to and receiving from sockets.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use libc::c_int;
+
+use super::private::{End, Prepared, Sealed};
+use super::{Operation, SockAddr};
+use crate::sys::buf::{self, IoBuf, IoBufMut};
+use crate::sys::poll::Readiness;
+use crate::{Fd, calls};
+
+/// With one of these flags a call does not wait.
+const NO_WAIT: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
+
+fn readiness(flags: c_int, needed: Readiness) -> Readiness {
+    if flags & NO_WAIT == 0 {
+        needed
+    } else {
+        Readiness::Always
+    }
+}
+
+/// Sends a buffer to the peer of a socket
+/// ([send(2)](https://man7.org/linux/man-pages/man2/send.2.html)). Gives back the number of
+/// bytes that were sent and the buffer.
+#[derive(Debug)]
+#[must_use = "an operation does nothing until it is submitted"]
+pub struct Send<B = Vec<u8>> {
+    fd: Fd,
+    buf: B,
+    flags: c_int,
+    address: Option<Box<SockAddr>>,
+}
+
+impl<B: IoBuf> Send<B> {
+    /// Sends at most `buf.len()` bytes.
+    pub fn new(fd: impl Into<Fd>, buf: B) -> Self {
+        Send {
+            fd: fd.into(),
+            buf,
+            flags: 0,
+            address: None,
+        }
+    }
+}
+
+impl<B> Send<B> {
+    /// Flags, `libc::MSG_…`, such as `libc::MSG_NOSIGNAL`. With `libc::MSG_ZEROCOPY` the
+    /// buffer comes back while the kernel still sends it: do not write to it until the
+    /// socket says that it is sent.
+    pub fn flags(mut self, flags: c_int) -> Self {
+        self.flags = flags;
+        self
+    }
+}
+
+impl<B: IoBuf> Sealed for Send<B> {
+    fn prepare(&mut self) -> Prepared {
+        let (address, address_len) = match &self.address {
+            Some(address) => (address.as_ptr(), address.len()),
+            None => (ptr::null(), 0),
+        };
+        let (buf, len) = (self.buf.as_ptr().cast(), self.buf.len());
+        let fd = self.fd.as_raw_fd();
+        let call = calls::sendto(fd, buf, len, self.flags, address, address_len);
+        Prepared::when(call, &self.fd, readiness(self.flags, Readiness::Writable))
+    }
+
+    fn take_vec(&mut self) -> Vec<u8> {
+        buf::take_vec(&mut self.buf)
+    }
+
+    fn put_vec(&mut self, vec: Vec<u8>) {
+        buf::put_vec(&mut self.buf, vec);
+    }
+}
+
+impl<B: IoBuf> Operation for Send<B> {
+    type Output = (io::Result<usize>, B);
+
+    fn output(self, end: End) -> Self::Output {
+        (end.count(), self.buf)
+    }
+}
+
+/// Sends a buffer to an address
+/// ([sendto(2)](https://man7.org/linux/man-pages/man2/send.2.html)). Gives back the number of
+/// bytes that were sent and the buffer.
+#[derive(Debug)]
+#[must_use = "an operation does nothing until it is submitted"]
+pub struct SendTo<B = Vec<u8>> {
+    send: Send<B>,
+}
+
+impl<B: IoBuf> SendTo<B> {
+    /// Sends at most `buf.len()` bytes to this address.
+    pub fn new(fd: impl Into<Fd>, buf: B, address: impl Into<SockAddr>) -> Self {
+        let mut send = Send::new(fd, buf);
+        send.address = Some(Box::new(address.into()));
+        SendTo { send }
+    }
+}
+
+impl<B> SendTo<B> {
+    /// Flags, as [`Send::flags`].
+    pub fn flags(mut self, flags: c_int) -> Self {
+        self.send.flags = flags;
+        self
+    }
+}
+
+impl<B: IoBuf> Sealed for SendTo<B> {
+    fn prepare(&mut self) -> Prepared {
+        self.send.prepare()
+    }
+
+    fn take_vec(&mut self) -> Vec<u8> {
+        self.send.take_vec()
+    }
+
+    fn put_vec(&mut self, vec: Vec<u8>) {
+        self.send.put_vec(vec);
+    }
+}
+
+impl<B: IoBuf> Operation for SendTo<B> {
+    type Output = (io::Result<usize>, B);
+
+    fn output(self, end: End) -> Self::Output {
+        self.send.output(end)
+    }
+}
+
+/// Receives from a socket
+/// ([recv(2)](https://man7.org/linux/man-pages/man2/recv.2.html)). Gives back the number of
+/// bytes, which is 0 at the end of a stream, and the buffer.
+#[derive(Debug)]
+#[must_use = "an operation does nothing until it is submitted"]
+pub struct Recv<B = Vec<u8>> {
+    fd: Fd,
+    buf: B,
+    flags: c_int,
+}
+
+impl<B: IoBufMut> Recv<B> {
+    /// Receives to the buffer, as [`Read::new`](super::Read::new) does.
+    pub fn new(fd: impl Into<Fd>, buf: B) -> Self {
+        Recv {
+            fd: fd.into(),
+            buf,
+            flags: 0,
+        }
+    }
+
+    fn call(&mut self, address: *mut libc::sockaddr, len: *mut libc::socklen_t) -> Prepared {
+        let (fd, room) = (self.fd.as_raw_fd(), self.buf.room());
+        let buf = self.buf.as_mut_ptr().cast();
+        let call = calls::recvfrom(fd, buf, room, self.flags, address, len);
+        Prepared::when(call, &self.fd, readiness(self.flags, Readiness::Readable))
+    }
+}
+
+impl<B> Recv<B> {
+    /// Flags, `libc::MSG_…`. With `libc::MSG_TRUNC` the number can be larger than the
+    /// buffer.
+    pub fn flags(mut self, flags: c_int) -> Self {
+        self.flags = flags;
+        self
+    }
+}
+
+impl<B: IoBufMut> Sealed for Recv<B> {
+    fn prepare(&mut self) -> Prepared {
+        self.call(ptr::null_mut(), ptr::null_mut())
+    }
+
+    fn settle(&mut self, end: &End) {
+        buf::filled(&mut self.buf, end);
+    }
+
+    fn take_vec(&mut self) -> Vec<u8> {
+        buf::take_vec(&mut self.buf)
+    }
+
+    fn put_vec(&mut self, vec: Vec<u8>) {
+        buf::put_vec(&mut self.buf, vec);
+    }
+}
+
+impl<B: IoBufMut> Operation for Recv<B> {
+    type Output = (io::Result<usize>, B);
+
+    fn output(self, end: End) -> Self::Output {
+        (end.count(), self.buf)
+    }
+}
+
+/// Receives from a socket, and says from whom
+/// ([recvfrom(2)](https://man7.org/linux/man-pages/man2/recv.2.html)). Gives back the number
+/// of bytes, the address of the sender, and the buffer.
+#[derive(Debug)]
+#[must_use = "an operation does nothing until it is submitted"]
+pub struct RecvFrom<B = Vec<u8>> {
+    recv: Recv<B>,
+    address: Box<SockAddr>,
+}
+
+impl<B: IoBufMut> RecvFrom<B> {
+    /// Receives to the buffer, as [`Read::new`](super::Read::new) does.
+    pub fn new(fd: impl Into<Fd>, buf: B) -> Self {
+        RecvFrom {
+            recv: Recv::new(fd, buf),
+            address: Box::new(SockAddr::room()),
+        }
+    }
+}
+
+impl<B> RecvFrom<B> {
+    /// Flags, as [`Recv::flags`].
+    pub fn flags(mut self, flags: c_int) -> Self {
+        self.recv.flags = flags;
+        self
+    }
+}
+
+impl<B: IoBufMut> Sealed for RecvFrom<B> {
+    fn prepare(&mut self) -> Prepared {
+        let (address, len) = (self.address.as_mut_ptr(), self.address.len_ptr());
+        self.recv.call(address, len)
+    }
+
+    fn settle(&mut self, end: &End) {
+        self.recv.settle(end);
+    }
+
+    fn take_vec(&mut self) -> Vec<u8> {
+        self.recv.take_vec()
+    }
+
+    fn put_vec(&mut self, vec: Vec<u8>) {
+        self.recv.put_vec(vec);
+    }
+}
+
+impl<B: IoBufMut> Operation for RecvFrom<B> {
+    type Output = (io::Result<(usize, SockAddr)>, B);
+
+    fn output(self, end: End) -> Self::Output {
+        let address = self.address.written();
+        (end.count().map(|count| (count, address)), self.recv.buf)
+    }
+}
