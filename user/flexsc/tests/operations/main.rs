@@ -13,6 +13,7 @@ use std::time::Duration;
 use flexsc::ops::Operation;
 use flexsc::{Done, Engine, Reason, Ring, Wait};
 
+mod events;
 mod files;
 mod names;
 mod sockets;
