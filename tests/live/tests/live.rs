@@ -7,6 +7,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+// The crate's own tests of its operations, which the kernel executes here.
+#[path = "../../../user/flexsc/tests/operations/main.rs"]
+mod operations;
+
 use flexsc::ops::{Fsync, Read, Write};
 use flexsc::{CpuSet, Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 

@@ -34,7 +34,8 @@ use std::sync::Arc;
 pub struct Fd {
     /// # Invariants
     ///
-    /// The descriptor is open as long as `keeper` exists.
+    /// The descriptor is open as long as `keeper` exists, or the number is that of no
+    /// descriptor.
     raw: RawFd,
     keeper: Option<Keeper>,
 }
@@ -58,6 +59,20 @@ impl Fd {
     #[must_use]
     pub fn cwd() -> Fd {
         nix::fcntl::AT_FDCWD.into()
+    }
+
+    /// The number of [`Fd::opened`], which is no descriptor.
+    pub(crate) const OPENED: RawFd = -1;
+
+    /// The file that a [`WithFile`](crate::ops::WithFile) opens, for its operations. For any
+    /// other operation it is no file (EBADF).
+    #[must_use]
+    pub fn opened() -> Fd {
+        // INVARIANT: it is never open.
+        Fd {
+            raw: Fd::OPENED,
+            keeper: None,
+        }
     }
 
     /// Returns the descriptor, for example to close it by an operation.

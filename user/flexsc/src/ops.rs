@@ -63,6 +63,7 @@ pub use stat::{Fstat, Statx};
 pub use time::{Poll, Sleep};
 pub use transfer::{Recv, RecvFrom, Send, SendTo};
 pub use vectored::{ReadVectored, WriteVectored};
+pub use with_file::{OnFile, WithFile};
 
 mod address;
 mod dir;
@@ -80,6 +81,7 @@ mod stat;
 mod time;
 mod transfer;
 mod vectored;
+mod with_file;
 
 /// An operation that can be submitted to a [`Ring`](crate::Ring).
 pub trait Operation: private::Sealed {

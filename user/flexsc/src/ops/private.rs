@@ -170,14 +170,6 @@ impl End {
         }
     }
 
-    /// Returns the end of the chain's calls from the nth one on.
-    pub(crate) fn rest(&self, nth: usize) -> End {
-        End {
-            results: self.results.get(nth..).unwrap_or_default().to_vec(),
-            ..self.nth(nth)
-        }
-    }
-
     pub(crate) fn made(&self) -> bool {
         self.made
     }

@@ -98,7 +98,11 @@ impl Ring {
             // SAFETY: the call has opened the descriptor for this operation.
             fd = unsafe { plain::own(answer.result) };
         }
-        let number = if fd.is_some() { 0 } else { answer.result };
+        let number = if prepared.opens {
+            answer.result.min(0)
+        } else {
+            answer.result
+        };
         // SAFETY: it is the result of the flight's own call.
         let end = unsafe { End::new(answer.result, made) }.with_fd(fd);
         // SAFETY: as above.

@@ -2,7 +2,7 @@
 //! Opening, reading, writing, closing.
 
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
@@ -10,16 +10,12 @@ use flexsc::ops::{
     Close, CopyFileRange, Fallocate, FallocateFlags, Fstat, Fsync, Ftruncate, Mode, OFlag, OpenAt,
     OpenAt2, Read, ReadVectored, ResolveFlag, Statx, Write, WriteVectored,
 };
-use flexsc::{Done, Fd, Reason, Ring, Wait};
+use flexsc::{Fd, Reason, Ring, Wait};
 
 use super::{TempDir, assert_errno, done, ring, run};
 
-fn is_open(fd: RawFd) -> bool {
-    fs::exists(format!("/proc/self/fd/{fd}")).unwrap()
-}
-
 /// Returns the number of open descriptors of a file.
-fn opened(path: &std::path::Path) -> usize {
+pub(super) fn opened(path: &std::path::Path) -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap();
     let links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     links.filter(|link| link == path).count()
@@ -189,39 +185,28 @@ fn a_descriptor_that_nobody_takes_is_closed() {
     assert_eq!(opened(&path), 0);
 }
 
-fn closed(done: Done) -> Reason {
-    assert!(done.is::<Close>());
-    done.reason
-}
-
 #[test]
 fn a_close_closes_once_whatever_happens_to_it() {
-    let mut ring = ring();
-    let file = || OwnedFd::from(File::open("/dev/null").unwrap());
-    let fd = file();
-    let raw = fd.as_raw_fd();
-    run(&mut ring, Close::new(fd)).unwrap();
-    assert!(!is_open(raw));
+    let (mut ring, dir) = (ring(), TempDir::new());
+    fs::write(dir.join("file"), "").unwrap();
+    let path = dir.join("file").canonicalize().unwrap();
+    let file = || OwnedFd::from(File::open(&path).unwrap());
+    run(&mut ring, Close::new(file())).unwrap();
+    assert_eq!(opened(&path), 0);
     // Not submitted.
-    let fd = file();
-    let raw = fd.as_raw_fd();
-    drop(Close::new(fd));
-    assert!(!is_open(raw));
+    drop(Close::new(file()));
+    assert_eq!(opened(&path), 0);
     // Cancelled before it starts.
-    let fd = file();
-    let raw = fd.as_raw_fd();
-    ring.submit(Close::new(fd), 1).unwrap();
+    ring.submit(Close::new(file()), 1).unwrap();
     assert_eq!(ring.cancel(1), Ok(true));
     let done = ring.next().unwrap();
-    assert!(is_open(raw));
-    assert_eq!(closed(done), Reason::Cancelled);
-    assert!(!is_open(raw));
+    assert_eq!((done.reason, opened(&path)), (Reason::Cancelled, 1));
+    assert_errno(done.output::<Close>(), libc::ECANCELED);
+    assert_eq!(opened(&path), 0);
     // The ring is dropped before it starts.
-    let fd = file();
-    let raw = fd.as_raw_fd();
-    ring.submit(Close::new(fd), 1).unwrap();
+    ring.submit(Close::new(file()), 1).unwrap();
     drop(ring);
-    assert!(!is_open(raw));
+    assert_eq!(opened(&path), 0);
 }
 
 #[test]
@@ -234,7 +219,7 @@ fn a_close_does_not_close_what_has_the_number_by_then() {
     // SAFETY: duplicates a descriptor to a number that is free, or fails.
     let same = unsafe { libc::fcntl(2, libc::F_DUPFD_CLOEXEC, raw) };
     drop(closed);
-    assert!(is_open(same));
+    assert!(fs::exists(format!("/proc/self/fd/{same}")).unwrap());
     // SAFETY: just made, and nobody else's.
     drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(same) });
 }

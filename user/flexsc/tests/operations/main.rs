@@ -17,6 +17,7 @@ mod events;
 mod files;
 mod names;
 mod sockets;
+mod with_file;
 
 /// No operation of these tests takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);
