@@ -32,10 +32,42 @@
 //! # }
 //! ```
 //!
+//! # Operations
+//!
+//! | Operation | Gives back | Call |
+//! |---|---|---|
+//! | [`OpenAt`], [`OpenAt2`] | `OwnedFd`, path | openat(2), openat2(2) |
+//! | [`OpenAt::then`] | path, what the others give back | openat(2), …, close(2) |
+//! | [`Close`] | | close(2) |
+//! | [`Read`], [`ReadVectored`] | bytes, buffer(s) | read(2), pread(2), readv(2), preadv(2) |
+//! | [`Write`], [`WriteVectored`] | bytes, buffer(s) | write(2), pwrite(2), writev(2), pwritev(2), pwritev2(2) |
+//! | [`Fsync`] | | fsync(2), fdatasync(2) |
+//! | [`Ftruncate`], [`Fallocate`] | | ftruncate(2), fallocate(2) |
+//! | [`CopyFileRange`] | bytes | copy_file_range(2) |
+//! | [`Statx`] | `libc::statx`, path | statx(2) |
+//! | [`Fstat`] | `libc::stat` | fstat(2) |
+//! | [`Getdents64`] | bytes, buffer | getdents64(2) |
+//! | [`MkdirAt`], [`UnlinkAt`] | path | mkdirat(2), unlinkat(2) |
+//! | [`RenameAt2`], [`LinkAt`], [`SymlinkAt`] | both paths | renameat2(2), linkat(2), symlinkat(2) |
+//! | [`ReadLinkAt`] | bytes, path, buffer | readlinkat(2) |
+//! | [`Socket`] | `OwnedFd` | socket(2) |
+//! | [`Accept4`] | `OwnedFd` and [`SockAddr`] | accept4(2) |
+//! | [`Bind`], [`Listen`], [`Connect`], [`Shutdown`] | | bind(2), listen(2), connect(2), shutdown(2) |
+//! | [`Send`], [`SendTo`] | bytes, buffer | sendto(2) |
+//! | [`Recv`] | bytes, buffer | recvfrom(2) |
+//! | [`RecvFrom`] | bytes and [`SockAddr`], buffer | recvfrom(2) |
+//! | [`SetSockOpt`], [`GetSockOpt`] | the value of a [`SockOpt`] | setsockopt(2), getsockopt(2) |
+//! | [`Sleep`] | | clock_nanosleep(2) |
+//! | [`Poll`] | events | poll(2) |
+//! | [`EpollCtl`], [`EpollWait`] | number of events, events | epoll_ctl(2), epoll_wait(2) |
+//! | [`EventfdRead`], [`EventfdWrite`] | counter | read(2), write(2) |
+//! | [`Raw`] (`unsafe`) | the number, a value | any |
+//!
 //! # Order
 //!
 //! Operations in flight have no order: a [`Fsync`] that is submitted after a [`Write`] may
-//! be executed first. Wait for the write before, or use [`Write::synced`].
+//! be executed first. Wait for the write before, or use [`Write::synced`] or
+//! [`OpenAt::then`].
 //!
 //! # What is lost when nobody takes it
 //!

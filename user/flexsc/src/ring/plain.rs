@@ -375,6 +375,18 @@ impl Helpers {
         })
     }
 
+    /// Returns how many calls helpers are making.
+    #[cfg(test)]
+    pub(super) fn running(&self) -> usize {
+        self.shared.lock().running.len()
+    }
+
+    /// Returns a reference that is dead when the owner and all helpers have ended.
+    #[cfg(test)]
+    pub(super) fn watch(&self) -> std::sync::Weak<impl Sized + use<>> {
+        Arc::downgrade(&self.shared)
+    }
+
     /// In a forked child: leaks the state that the lock protects.
     pub(super) fn abandon(&self) {
         std::mem::forget(Arc::clone(&self.shared));

@@ -16,6 +16,8 @@ use crate::sys::guard::tests::in_child_of;
 use crate::sys::poll::Readiness;
 use crate::{Fd, Wait};
 
+mod results;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(30);
 
