@@ -17,6 +17,7 @@ mod events;
 mod files;
 mod names;
 mod sockets;
+mod walking;
 mod with_file;
 
 /// No operation of these tests takes that long.
