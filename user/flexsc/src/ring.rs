@@ -276,12 +276,13 @@ impl Ring {
         if self.free() < size {
             return Err(operation);
         }
+        // A buffer's own code runs here and may panic.
+        let mut kept = Kept::new(operation);
+        let prepared = kept.prepare();
         let index = self
             .free
             .pop()
             .expect("fewer are in flight than there can be");
-        let mut kept = Kept::new(operation);
-        let prepared = kept.prepare();
         self.flights[index as usize] = Some(Flight {
             token,
             kept,

@@ -40,12 +40,11 @@ impl SockAddr {
         self.bytes.as_ptr().cast()
     }
 
-    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
-        self.bytes.as_mut_ptr().cast()
-    }
-
-    pub(super) fn len_ptr(&mut self) -> *mut socklen_t {
-        &raw mut self.len
+    /// Where the kernel writes an address and its length.
+    pub(super) fn as_mut_ptrs(&mut self) -> (*mut libc::sockaddr, *mut socklen_t) {
+        // Two borrows one after the other would invalidate the first pointer.
+        let SockAddr { bytes, len } = self;
+        (bytes.as_mut_ptr().cast(), &raw mut *len)
     }
 
     pub(super) fn len(&self) -> socklen_t {

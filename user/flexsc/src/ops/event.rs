@@ -8,7 +8,7 @@ use std::time::Duration;
 use libc::{c_int, epoll_event};
 
 use super::Operation;
-use super::private::{End, Prepared, Sealed};
+use super::private::{End, Limit, Prepared, Sealed};
 use super::simple::simple;
 use super::time::millis;
 use crate::sys::buf;
@@ -98,8 +98,10 @@ impl Sealed for EpollWait {
         let count = c_int::try_from(self.events.capacity()).unwrap_or(c_int::MAX);
         let (fd, events) = (self.epoll.as_raw_fd(), self.events.as_mut_ptr());
         let call = calls::epoll_wait(fd, events, count, millis(self.timeout));
-        Prepared::when(call, &self.epoll, Readiness::Events(libc::POLLIN))
-            .within(self.timeout, calls::epoll_wait(fd, events, count, 0))
+        Prepared::when(call, &self.epoll, Readiness::Events(libc::POLLIN)).within(
+            self.timeout.map(Limit::For),
+            calls::epoll_wait(fd, events, count, 0),
+        )
     }
 
     fn settle(&mut self, end: &End) {
@@ -161,7 +163,7 @@ pub struct EventfdWrite {
 }
 
 impl EventfdWrite {
-    /// Adds this number, which must not be `u64::MAX`.
+    /// Adds this number, which must be less than 2^64 - 1 (EINVAL).
     pub fn new(fd: impl Into<Fd>, add: u64) -> Self {
         EventfdWrite {
             fd: fd.into(),

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::call::to_io;
 use crate::chain::Chain;
@@ -42,17 +42,26 @@ pub(crate) enum Calls {
     Chain(Chain),
 }
 
+/// The timeout of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// From the start of the call on.
+    For(Duration),
+    Until(Instant),
+}
+
 /// An operation that is ready to be posted or to be made plainly.
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) calls: Calls,
-    /// Made in place of a plain call that would wait, once that need not wait any more.
+    /// Made in place of a plain call that would wait, once the file is ready or the time has
+    /// come.
     pub(crate) plain: Option<Call>,
     /// The file that a plain call waits for; negative if there is none.
     pub(crate) fd: RawFd,
     pub(crate) readiness: Readiness,
     /// How long a plain call waits for it.
-    pub(crate) limit: Option<Duration>,
+    pub(crate) limit: Option<Limit>,
     /// The result is a descriptor.
     pub(crate) opens: bool,
 }
@@ -88,7 +97,7 @@ impl Prepared {
     }
 
     /// The call has a timeout of its own. `plain` is the same call without waiting.
-    pub(crate) fn within(self, limit: Option<Duration>, plain: Call) -> Self {
+    pub(crate) fn within(self, limit: Option<Limit>, plain: Call) -> Self {
         Prepared {
             limit,
             plain: Some(plain),

@@ -26,7 +26,7 @@ pub struct Socket {
 
 impl Socket {
     /// Makes a socket of this domain (`libc::AF_…`) and type (`libc::SOCK_…`, to which
-    /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` may be added).
+    /// `libc::SOCK_CLOEXEC` and `libc::SOCK_NONBLOCK` may be added).
     pub fn new(domain: c_int, kind: c_int) -> Self {
         Socket {
             domain,
@@ -136,7 +136,7 @@ impl Accept4 {
 
 impl Sealed for Accept4 {
     fn prepare(&mut self) -> Prepared {
-        let (address, len) = (self.address.as_mut_ptr(), self.address.len_ptr());
+        let (address, len) = self.address.as_mut_ptrs();
         let call = calls::accept4(self.fd.as_raw_fd(), address, len, self.flags);
         Prepared::when(call, &self.fd, Readiness::Readable).opens()
     }

@@ -4,12 +4,12 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libc::{c_int, c_short, timespec};
 
 use super::Operation;
-use super::private::{End, Prepared, Sealed};
+use super::private::{End, Limit, Prepared, Sealed};
 use crate::sys::poll::Readiness;
 use crate::{Fd, calls};
 
@@ -66,14 +66,14 @@ impl Sleep {
         }
     }
 
-    /// How long it sleeps from now on.
-    fn limit(&self) -> Duration {
+    /// When it ends; `None` if that is too far away.
+    fn limit(&self) -> Option<Limit> {
         if self.flags == 0 {
-            return self.time;
+            return Some(Limit::For(self.time));
         }
-        let until = SystemTime::UNIX_EPOCH.checked_add(self.time);
-        let left = until.map(|until| until.duration_since(SystemTime::now()));
-        left.map_or(Duration::MAX, Result::unwrap_or_default)
+        let until = SystemTime::UNIX_EPOCH.checked_add(self.time)?;
+        let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+        Instant::now().checked_add(left).map(Limit::Until)
     }
 }
 
@@ -83,11 +83,15 @@ impl Sealed for Sleep {
         let times = Box::new([time(self.time), time(zero)]);
         let [asleep, none] = &**self.times.insert(times);
         let call = calls::clock_nanosleep(self.clock, self.flags, asleep, ptr::null_mut());
-        let plain = calls::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, none, ptr::null_mut());
-        let limit = Some(self.limit());
+        let plain = if self.flags == 0 {
+            calls::clock_nanosleep(self.clock, 0, none, ptr::null_mut())
+        } else {
+            // Waits for the rest if the clock was set back.
+            call
+        };
         Prepared {
             readiness: Readiness::Never,
-            ..Prepared::new(call).within(limit, plain)
+            ..Prepared::new(call).within(self.limit(), plain)
         }
     }
 }
@@ -141,7 +145,7 @@ impl Sealed for Poll {
         let record = &raw mut **record;
         let call = calls::poll(record, 1, millis(self.timeout));
         Prepared::when(call, &self.fd, Readiness::Events(self.events))
-            .within(self.timeout, calls::poll(record, 1, 0))
+            .within(self.timeout.map(Limit::For), calls::poll(record, 1, 0))
     }
 }
 
@@ -171,10 +175,13 @@ mod tests {
     #[test]
     fn absolute_times_end() {
         let far = SystemTime::now() + Duration::from_secs(1000);
-        let limit = Sleep::until(far).limit().as_secs();
-        assert!((990..=1000).contains(&limit), "{limit}");
-        assert_eq!(Sleep::until(SystemTime::UNIX_EPOCH).limit(), Duration::ZERO);
+        let left = |time| match Sleep::until(time).limit() {
+            Some(Limit::Until(until)) => until.saturating_duration_since(Instant::now()),
+            other => panic!("{other:?}"),
+        };
+        assert!((990..=1000).contains(&left(far).as_secs()));
+        assert_eq!(left(SystemTime::UNIX_EPOCH), Duration::ZERO);
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-        assert_eq!(Sleep::until(before).limit(), Duration::ZERO);
+        assert_eq!(left(before), Duration::ZERO);
     }
 }

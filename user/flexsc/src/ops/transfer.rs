@@ -229,7 +229,7 @@ impl<B> RecvFrom<B> {
 
 impl<B: IoBufMut> Sealed for RecvFrom<B> {
     fn prepare(&mut self) -> Prepared {
-        let (address, len) = (self.address.as_mut_ptr(), self.address.len_ptr());
+        let (address, len) = self.address.as_mut_ptrs();
         self.recv.call(address, len)
     }
 

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 
 use crate::call::Reason;
 use crate::fallback;
-use crate::ops::private::{Calls, Prepared};
+use crate::ops::private::{Calls, Limit, Prepared};
 use crate::sys::guard::ForkGuard;
 use crate::sys::plain;
 use crate::sys::poll::{self, EventFd, Readiness};
@@ -54,15 +54,29 @@ impl Job {
             },
             fd: prepared.fd,
             readiness: prepared.readiness,
-            until: limit.and_then(|limit| Instant::now().checked_add(limit)),
+            until: limit.and_then(|limit| match limit {
+                Limit::For(time) => Instant::now().checked_add(time),
+                Limit::Until(until) => Some(until),
+            }),
             opens: prepared.opens,
         }
     }
 
     /// Returns true if the calls would not wait.
     fn is_ready(&self) -> bool {
+        self.is_late() || poll::is_ready(self.fd, self.readiness)
+    }
+
+    fn is_late(&self) -> bool {
         self.until.is_some_and(|until| until <= Instant::now())
-            || poll::is_ready(self.fd, self.readiness)
+    }
+
+    /// Makes the calls. Returns `None` if the call has found no event before its time, since
+    /// another thread was faster: it must wait again.
+    fn attempt(&self) -> Option<Answer> {
+        let last = self.is_late() || !matches!(self.readiness, Readiness::Events(_));
+        let answer = self.make();
+        (last || answer.result != 0).then_some(answer)
     }
 
     fn wanted(&self) -> libc::pollfd {
@@ -284,24 +298,32 @@ impl Helpers {
     pub(super) fn make_ready(&mut self) {
         while let Some(at) = self.own.iter().position(Job::is_ready) {
             let job = self.own.swap_remove(at);
-            self.make(&job);
+            if let Some(job) = self.make(job) {
+                self.own.push(job);
+            }
         }
         loop {
             // A helper may take the job first, so it is removed under the lock.
             let mut state = self.shared.lock();
             let ready = |(_, job): &(u64, Job)| job.is_ready();
             let at = state.queue.iter().position(ready).filter(|_| state.short);
-            let Some((_, job)) = at.and_then(|at| state.queue.remove(at)) else {
+            let Some((burst, job)) = at.and_then(|at| state.queue.remove(at)) else {
                 return;
             };
             drop(state);
-            self.make(&job);
+            if let Some(job) = self.make(job) {
+                self.shared.lock().queue.push_back((burst, job));
+            }
         }
     }
 
-    fn make(&mut self, job: &Job) {
-        let answer = job.make();
+    /// Makes a call. Returns the job if it must wait again.
+    fn make(&mut self, job: Job) -> Option<Job> {
+        let Some(answer) = job.attempt() else {
+            return Some(job);
+        };
         self.shared.lock().answers.push((job.flight, answer));
+        None
     }
 
     /// Takes all available answers.
@@ -439,10 +461,13 @@ fn help(shared: &Arc<Shared>, burst: u64) {
         if next {
             start(shared, burst);
         }
-        let answer = if wait_for(&job, shared, &mut eventfd) {
-            job.make()
-        } else {
-            Answer::new(EINTR, Reason::None)
+        let answer = loop {
+            if !wait_for(&job, shared, &mut eventfd) {
+                break Answer::new(EINTR, Reason::None);
+            }
+            if let Some(answer) = job.attempt() {
+                break answer;
+            }
         };
         state = shared.lock();
         state.running.retain(|call| call.flight != job.flight);

@@ -147,6 +147,34 @@ fn an_epoll_instance_reports_what_it_watches() {
 }
 
 #[test]
+fn one_event_ends_one_wait() {
+    let mut ring = ring();
+    let (epoll, fd) = (epoll(), eventfd(0));
+    let once = libc::EPOLLIN | libc::EPOLLONESHOT;
+    run(&mut ring, EpollCtl::add(&epoll, &fd, once, 1)).unwrap();
+    for token in 0..4 {
+        ring.submit(events(&epoll, 8), token).unwrap();
+    }
+    assert_eq!(ring.wait(Wait::any().timeout(SHORT)), Err(Error::TimedOut));
+    ring.submit(EventfdWrite::new(&fd, 1), 4).unwrap();
+    assert_eq!(ring.wait(Wait::some(2).timeout(PATIENCE)), Ok(2));
+    let more = ring.wait(Wait::some(3).timeout(SHORT));
+    assert_eq!(more, Err(Error::TimedOut));
+    for token in 0..4 {
+        ring.cancel(token).unwrap();
+    }
+    assert_eq!(ring.wait(Wait::all().timeout(PATIENCE)), Ok(5));
+    let mut counts = Vec::new();
+    while let Some(done) = ring.next() {
+        if done.is::<EpollWait>() {
+            counts.push(done.output::<EpollWait>().0.ok());
+        }
+    }
+    counts.sort();
+    assert_eq!(counts, [None, None, None, Some(1)]);
+}
+
+#[test]
 fn a_counter_is_waited_for() {
     let mut ring = ring();
     let full = eventfd(0);
