@@ -15,8 +15,9 @@
 #![doc = include_str!("../examples/hello.rs")]
 //! ```
 //!
-//! [`Ring`] is the safe layer on top. It owns buffers and descriptors until their operation
-//! has finished, and makes plain calls if there is no engine.
+//! [`Ring`] is the safe layer on top. It executes typed operations ([`ops`]), which own their
+//! buffers, paths and descriptors until they have finished, and makes plain calls if there
+//! is no engine.
 //!
 //! Tracing and debugging: strace and gdb see only the waits of a program, since posted
 //! calls make no trap. While a thread is traced, the kernel refuses the calls that it

@@ -14,16 +14,19 @@ use crate::Call;
 /// lives as long as it. Gives back what the call returned, and the value.
 ///
 /// ```
-/// # #![allow(unsafe_code)]
+/// use std::fs::File;
+/// use std::os::fd::AsRawFd;
 /// use flexsc::ops::Raw;
 /// use flexsc::{Ring, calls};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut ring = Ring::open(1)?;
-/// // SAFETY: the call takes no arguments.
-/// ring.submit(unsafe { Raw::new(calls::getpid(), ()) }, 0).unwrap();
-/// let (pid, ()) = ring.next_or_wait()?.expect("one is in flight").output::<Raw<()>>();
-/// assert_eq!(pid?, i64::from(std::process::id()));
+/// let file = File::open("/proc/self/exe")?;
+/// let seek = calls::lseek(file.as_raw_fd(), -4, libc::SEEK_END);
+/// // SAFETY: the file stays open, and there is no memory.
+/// ring.submit(unsafe { Raw::new(seek, file) }, 0).unwrap();
+/// let (position, _file) = ring.next_or_wait()?.expect("one is in flight").output::<Raw<File>>();
+/// assert!(position? > 4);
 /// # Ok(())
 /// # }
 /// ```

@@ -116,7 +116,8 @@ options! {
     }
 }
 
-/// How long closing a socket waits, in seconds: see [`SockOpt::LINGER`].
+/// The value of SO_LINGER: how long closing a socket waits until everything is sent, in
+/// seconds. With `None` it does not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linger(pub Option<u16>);
 
@@ -216,15 +217,12 @@ struct Record {
 /// ([setsockopt(2)](https://man7.org/linux/man-pages/man2/setsockopt.2.html)).
 ///
 /// ```
+/// use std::net::TcpStream;
 /// use flexsc::ops::{SetSockOpt, SockOpt};
-/// # use std::os::unix::net::UnixStream;
 ///
-/// # fn main() -> std::io::Result<()> {
-/// # let (socket, _other) = UnixStream::pair()?;
-/// let set = SetSockOpt::new(socket, SockOpt::KEEP_ALIVE, true);
-/// # let _ = set;
-/// # Ok(())
-/// # }
+/// fn keep_alive(socket: TcpStream) -> SetSockOpt {
+///     SetSockOpt::new(socket, SockOpt::KEEP_ALIVE, true)
+/// }
 /// ```
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
