@@ -17,11 +17,13 @@ use crate::sys::poll;
 use crate::{Engine, Error, Pages, Reason, Slots};
 
 pub use done::Done;
-use plain::{Answer, Helpers, Job};
+use job::{Answer, Job};
+use plain::Helpers;
 
 mod done;
 mod end;
 mod finish;
+mod job;
 mod plain;
 mod waiting;
 

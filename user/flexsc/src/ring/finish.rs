@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "says that a result is an operation's own")]
 
-use super::plain::Answer;
+use super::job::Answer;
 use super::{At, Done, Flight, Ring};
 use crate::ops::private::{Calls, End};
 use crate::sys::plain;
