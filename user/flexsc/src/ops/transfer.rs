@@ -16,6 +16,10 @@ use crate::{Fd, calls};
 /// With one of these flags a call does not wait.
 const NO_WAIT: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
 
+/// With these flags and no others, a call has written to the buffer as many bytes as it
+/// returns, or as many as there is room for. With MSG_TRUNC, a TCP socket writes nothing.
+const WRITES: c_int = NO_WAIT | libc::MSG_PEEK | libc::MSG_WAITALL;
+
 fn readiness(flags: c_int, needed: Readiness) -> Readiness {
     if flags & NO_WAIT == 0 {
         needed
@@ -157,6 +161,9 @@ impl<B: IoBufMut> Recv<B> {
     }
 
     fn call(&mut self, address: *mut libc::sockaddr, len: *mut libc::socklen_t) -> Prepared {
+        if self.flags & !WRITES != 0 {
+            buf::zero(&mut self.buf);
+        }
         let (fd, room) = (self.fd.as_raw_fd(), self.buf.room());
         let buf = self.buf.as_mut_ptr().cast();
         let call = calls::recvfrom(fd, buf, room, self.flags, address, len);
@@ -166,7 +173,7 @@ impl<B: IoBufMut> Recv<B> {
 
 impl<B> Recv<B> {
     /// Flags, `libc::MSG_…`. With `libc::MSG_TRUNC` the number can be larger than the
-    /// buffer.
+    /// buffer, and a TCP socket discards the bytes: the buffer then has zeros.
     pub fn flags(mut self, flags: c_int) -> Self {
         self.flags = flags;
         self

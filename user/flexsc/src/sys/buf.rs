@@ -207,6 +207,13 @@ pub(crate) fn counted<T: Plain>(records: &mut Vec<T>, end: &End) {
     unsafe { records.set_len(count) };
 }
 
+/// Initializes a buffer, for a call that may count bytes that it does not write.
+pub(crate) fn zero(buf: &mut impl IoBufMut) {
+    let room = buf.room();
+    // SAFETY: an `IoBufMut` has room for this many bytes at this address.
+    unsafe { buf.as_mut_ptr().write_bytes(0, room) };
+}
+
 /// Addresses of buffers, for the kernel.
 #[derive(Debug, Default)]
 pub(crate) struct Slices(Vec<libc::iovec>);

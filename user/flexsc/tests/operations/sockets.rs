@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sockets: connections, datagrams, options.
 
-use std::net::{Shutdown as How, SocketAddr, UdpSocket};
+use std::io::Write as _;
+use std::net::{Shutdown as How, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixStream};
@@ -126,6 +127,27 @@ fn internet_addresses_are_understood() {
     let (count, sender) = result.unwrap();
     assert_eq!((count, buf[0]), (1, b'x'));
     assert!(sender.as_inet().unwrap().ip().is_loopback());
+}
+
+#[test]
+fn bytes_that_are_not_written_are_zeros() {
+    let Ok(listener) = TcpListener::bind("127.0.0.1:0") else {
+        eprintln!("skipped: no address");
+        return;
+    };
+    let Ok(mut client) = TcpStream::connect(listener.local_addr().unwrap()) else {
+        eprintln!("skipped: no loopback device");
+        return;
+    };
+    let mut ring = ring();
+    let server = Fd::from(listener.accept().unwrap().0);
+    client.write_all(b"lost").unwrap();
+    let mut buf = vec![7; 16];
+    buf.clear();
+    // tcp(7): the bytes are discarded, and counted.
+    let recv = Recv::new(&server, buf).flags(libc::MSG_TRUNC);
+    let (count, buf) = run(&mut ring, recv);
+    assert_eq!((count.unwrap(), buf), (4, vec![0; 4]));
 }
 
 #[test]
