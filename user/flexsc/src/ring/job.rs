@@ -131,3 +131,35 @@ impl Answer {
         Answer { chain, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Fd;
+    use crate::ops::Poll;
+    use crate::ops::private::Sealed;
+
+    #[test]
+    fn a_call_that_has_found_no_event_waits_again() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (near, far) = (Fd::from(near), Fd::from(far));
+        let mut for_ever_poll = Poll::new(&far, libc::POLLIN);
+        let mut timed_poll = Poll::new(&far, libc::POLLIN).timeout(Duration::from_nanos(1));
+        let for_ever = Job::new(0, &for_ever_poll.prepare());
+        let timed = Job::new(1, &timed_poll.prepare());
+        // As if another thread had taken the event.
+        assert!(!for_ever.is_ready() && for_ever.attempt().is_none());
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(timed.is_ready());
+        assert_eq!(timed.attempt().map(|answer| answer.result), Some(0));
+        // SAFETY: the byte is valid.
+        let sent = unsafe { libc::write(near.as_raw_fd(), c"x".as_ptr().cast(), 1) };
+        assert_eq!(sent, 1);
+        assert!(for_ever.is_ready());
+        assert_eq!(for_ever.attempt().map(|answer| answer.result), Some(1));
+    }
+}
