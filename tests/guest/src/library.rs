@@ -120,7 +120,9 @@ fn poll_only() -> Check {
     let cpus = CpuSet::from_iter([poller_cpu() as u16]);
     ok!("set", engine.set_poll_cpus(&cpus));
     check_eq!("POLL_CPUS", engine.poll_cpus(), Ok(cpus.clone()));
-    until("the CPU is polled", || engine.polled_cpus().as_ref() == Ok(&cpus))?;
+    until("the CPU is polled", || {
+        engine.polled_cpus().as_ref() == Ok(&cpus)
+    })?;
     until("a poller that is awake", || !pages.needs_kick())?;
     for _ in 0..rounds(50) {
         for _ in 0..10 {

@@ -301,7 +301,10 @@ fn one_active_per_core() -> Check {
         }
         let (running, cpus) = (engine.stats()?.peak_running, limits::cpus() as u64);
         // Calls that the owner parks need no thread.
-        check!(running >= 1 || mode == Mode::Inline, "no thread has ever run");
+        check!(
+            running >= 1 || mode == Mode::Inline,
+            "no thread has ever run"
+        );
         check!(
             running <= cpus,
             "{running} threads have run at once on {cpus} CPUs"

@@ -16,7 +16,7 @@ use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::limits::{NOBODY, cpus, many, need_root, need_two_cpus, poller_cpu, set_limit};
 use crate::kit::mode::Mode;
 use crate::kit::{chances, patience, process, rounds, speed, until};
-use crate::starving::set_cores;
+use crate::starving::set_pollers;
 
 tests! { "charges":
     queue_holds_nothing => "pages that were ended leave a pool's queue: their memory is freed";
@@ -161,7 +161,7 @@ fn ended_before_block() -> Check {
     engine.set(Param::MaxThreads, 2)?;
     engine.set(Param::IdleNs, 0)?;
     let mut ring = engine.ring(1)?;
-    set_cores(&engine, 0b11)?;
+    set_pollers(&engine, 0b11)?;
     engine.until_stats("two pollers", |s| s.polled_cpus == 0b11)?;
     let base = (process::areas(), process::pinned_kib());
     let mut buffer = vec![0u8; 4 << 20];
@@ -191,7 +191,7 @@ fn ended_before_block() -> Check {
         })
         .map_err(|failure| failure.within(format_args!("{now:?}, {base:?}")))?;
         reads.release(&to)?;
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
         check_ret!("getrandom", ring.reap(slots[0]).result, buffer.len() as u32);
         check_ret!("read", ring.reap(slots[1]).result, 2);
         engine.until_stats("two pollers", |s| s.polled_cpus == 0b11)?;

@@ -189,7 +189,7 @@ fn thread_keeps_its_file() -> Check {
         check_ret!("dup2", plain!(SYS_dup2, &other, &from), from.as_raw_fd());
         send(&there, b"wrong")?;
         send(&to, b"right")?;
-        ring.spin_until_done(&slots)?;
+        ring.poll_until_done(&slots)?;
         check_ret!(name, ring.reap(slots[0]).result, 5);
         check_eq!(name, &words.bytes(0)[..5], b"right");
         check_eq!(
@@ -214,7 +214,7 @@ fn number_is_kept() -> Check {
         if waits {
             ring.wait(Policy::All).ok();
         } else {
-            ring.spin_until_done(&slots)?;
+            ring.poll_until_done(&slots)?;
         }
         check!(ring.is_done(slots[0]), "{}", ring.show(slots[0]));
         check_ret!("recvfrom", ring.reap(slots[0]).result, 5);
@@ -277,7 +277,7 @@ fn owner_polls() -> Check {
                 let fd = sys::own(plain!(SYS_dup, engine.fd()) as i32);
                 readable(&fd, patience())
             }
-            _ => ring.spin_until_done(&slots).is_ok(),
+            _ => ring.poll_until_done(&slots).is_ok(),
         };
         check!(there, "way {way}: nothing is reported");
         until("the result", || ring.is_done(slots[0]))?;
@@ -388,13 +388,25 @@ fn fails_at_once() -> Check {
         (call!(SYS_read, &from, nowhere, 8), -libc::EFAULT),
         (call!(SYS_readv, &pipe, nowhere, 1), -libc::EFAULT),
         (call!(SYS_readv, &from, at, 5000), -libc::EINVAL),
-        (call!(SYS_recvfrom, &from, nowhere, 8, 0, 0, 0), -libc::EFAULT),
+        (
+            call!(SYS_recvfrom, &from, nowhere, 8, 0, 0, 0),
+            -libc::EFAULT,
+        ),
         (call!(SYS_recvmsg, &from, nowhere, 0), -libc::EFAULT),
         (call!(SYS_accept4, &listener, 0, 0, 1), -libc::EINVAL),
         (call!(SYS_accept, &from, 0, 0), -libc::EINVAL),
-        (call!(SYS_recvfrom, &listener, at, 8, 0, 0, 0), -libc::ENOTCONN),
-        (call!(SYS_recvfrom, &from, at, 8, libc::MSG_DONTWAIT, 0, 0), -libc::EAGAIN),
-        (call!(SYS_recvfrom, &udp, at, 8, libc::MSG_ERRQUEUE, 0, 0), -libc::EAGAIN),
+        (
+            call!(SYS_recvfrom, &listener, at, 8, 0, 0, 0),
+            -libc::ENOTCONN,
+        ),
+        (
+            call!(SYS_recvfrom, &from, at, 8, libc::MSG_DONTWAIT, 0, 0),
+            -libc::EAGAIN,
+        ),
+        (
+            call!(SYS_recvfrom, &udp, at, 8, libc::MSG_ERRQUEUE, 0, 0),
+            -libc::EAGAIN,
+        ),
     ];
     for (at, (call, want)) in calls.into_iter().enumerate() {
         let got = ring.result(call)?;
