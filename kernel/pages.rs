@@ -12,6 +12,7 @@
 mod cancel;
 mod charge;
 mod invariants;
+mod notify;
 mod offload;
 mod park;
 mod returned;
@@ -20,6 +21,7 @@ mod stats;
 mod waiting;
 
 pub(crate) use self::charge::id_at;
+use self::notify::Notifiers;
 use self::offload::Waiting;
 use self::park::Calls;
 use self::slow::Slow;
@@ -34,7 +36,6 @@ use crate::sys::{
     deferred::Trigger,
     lock::{Class, Guard, RawLock},
     notify::Notifier,
-    once::OnceTable,
     park::Parker,
     process::{self, Thread},
 };
@@ -110,6 +111,25 @@ struct Inner {
 }
 
 impl Inner {
+    /// For `pages` pages.
+    fn new(pages: u32) -> Result<Self> {
+        let entries = (pages * uapi::FLEXSC_PAGE_ENTRIES) as usize;
+        let mut sleepers = KVVec::with_capacity(entries, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..entries {
+            sleepers.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Inner {
+            pages: KVec::from_elem(Page::default(), pages as usize, GFP_KERNEL_ACCOUNT)?,
+            waiting: Waiting::default(),
+            sleepers,
+            calls: Calls::new(entries)?,
+            missing: 0,
+            nudged: false,
+            posted: 0,
+            cancels: 0,
+        })
+    }
+
     /// These entries were accepted.
     #[inline(always)]
     fn count_posted(&mut self, bits: u64) {
@@ -131,6 +151,7 @@ struct Flags {
     any_parked: AtomicBool,
     /// Unregistered: nobody takes entries any more.
     dead: AtomicBool,
+    slow: Slow,
 }
 
 /// A registration.
@@ -139,17 +160,12 @@ pub(crate) struct Pages {
     id: AtomicU32,
     area: Area,
     owner: Thread,
-    notifier: Arc<Notifier>,
-    /// Told of this registration's results only, if a program has asked for it.
-    own_notifier: OnceTable<Notifier, 1>,
-    /// Starts the engine's deferred work.
-    trigger: Arc<Trigger>,
+    notifiers: Notifiers,
     words: KVec<Words>,
     inner: RawLock<Inner>,
     parker: Arc<Parker>,
     owner_stats: OwnerStats,
     worker_stats: WorkerStats,
-    slow: Slow,
     flags: Flags,
     /// See `charge.rs`.
     mapped: AtomicU32,
@@ -178,37 +194,20 @@ impl Pages {
         for _ in 0..pages {
             words.push(Words::default(), GFP_KERNEL_ACCOUNT)?;
         }
-        let entries = (pages * uapi::FLEXSC_PAGE_ENTRIES) as usize;
-        let mut sleepers = KVVec::with_capacity(entries, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..entries {
-            sleepers.push(None, GFP_KERNEL_ACCOUNT)?;
-        }
-        let inner = Inner {
-            pages: KVec::from_elem(Page::default(), pages as usize, GFP_KERNEL_ACCOUNT)?,
-            waiting: Waiting::default(),
-            sleepers,
-            calls: Calls::new(entries)?,
-            missing: 0,
-            nudged: false,
-            posted: 0,
-            cancels: 0,
-        };
+        let inner = Inner::new(pages)?;
         let owner = Thread::current();
-        let parker = Parker::new(&owner, trigger.clone(), pages)?;
+        let parker = Parker::new(&owner, trigger, pages)?;
         let pages = Arc::new(
             Pages {
                 id: AtomicU32::new(0),
                 area,
                 owner,
-                notifier,
-                own_notifier: OnceTable::new(),
-                trigger,
+                notifiers: Notifiers::new(notifier),
                 words,
                 inner: RawLock::new(inner, Class::Pages),
                 parker,
                 owner_stats: OwnerStats::default(),
                 worker_stats: WorkerStats::default(),
-                slow: Slow::default(),
                 flags: Flags::default(),
                 mapped: AtomicU32::new(0),
                 charge,
@@ -382,24 +381,6 @@ impl Pages {
         }
         drop(inner);
         self.notify();
-    }
-
-    /// Tells programs that wait with poll(), epoll or an eventfd.
-    #[inline(always)]
-    fn notify(&self) {
-        self.notifier.signal();
-        if let Some(own) = self.own_notifier.get(0) {
-            own.signal();
-        }
-    }
-
-    /// Signals eventfd `fd` for this registration from now on, or none if it is negative.
-    pub(crate) fn set_eventfd(&self, fd: i32) -> Result {
-        if self.own_notifier.get(0).is_none() {
-            let new = KBox::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?;
-            self.own_notifier.put(0, new)?;
-        }
-        self.own_notifier.get(0).ok_or(ENOMEM)?.set_eventfd(fd)
     }
 
     /// Forgets all that was noted of these entries while they were in flight.

@@ -31,10 +31,10 @@ impl Engine {
             loop_rounds: sum.rounds,
             pollers: self.pools.first().polled_cpus().count_ones().into(),
             pools: self.pools.set().len().into(),
-            parked: sum.parked,
-            woken: sum.woken,
-            woken_in_vain: sum.woken_in_vain,
-            passed_on: sum.passed_on,
+            parked: sum.park.parked,
+            woken: sum.park.woken,
+            woken_in_vain: sum.park.woken_in_vain,
+            passed_on: sum.park.passed_on,
             ..Default::default()
         };
         for pool in self.pools.iter() {

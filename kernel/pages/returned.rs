@@ -50,7 +50,7 @@ impl Pages {
             // An owner that waits with poll() has to call WAIT.
             self.notify();
             // It may end before.
-            self.trigger.pull();
+            self.parker.trigger().pull();
         }
     }
 

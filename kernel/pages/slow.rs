@@ -47,44 +47,45 @@ impl Pages {
 
     /// Called in the scheduler's hook: the owner runs again.
     pub(crate) fn owner_runs(&self) {
-        self.slow.note(self.owner_stats.asleep_since.get());
+        self.flags.slow.note(self.owner_stats.asleep_since.get());
     }
 
     /// Called in the scheduler's hook: a syscall thread goes to sleep in the call of an entry.
     /// Returns when, if the owner has left the call to threads because such calls are slow.
     pub(crate) fn slow_call_sleeps(&self, page: u32, index: u32) -> Option<u64> {
-        if self.slow.until.load(RELAXED) == 0 || !self.is_owners(page, index) {
+        if self.flags.slow.until.load(RELAXED) == 0 || !self.is_owners(page, index) {
             return None;
         }
         let nr = self.area.entry(page, index).head().nr();
         if !policy::is_inline(nr) || !policy::files::asks_files(nr) {
             return None;
         }
-        self.slow.asleep.fetch_add(1, RELAXED);
+        self.flags.slow.asleep.fetch_add(1, RELAXED);
         Some(process::now_ns())
     }
 
     /// Called in the scheduler's hook: the thread runs again, which has slept `since` then.
     pub(crate) fn slow_call_runs(&self, since: u64) {
-        self.slow.note(since);
-        self.slow.asleep.fetch_sub(1, RELAXED);
+        self.flags.slow.note(since);
+        self.flags.slow.asleep.fetch_sub(1, RELAXED);
     }
 
     /// Returns true if calls that may ask a file system go to syscall threads now. Called by the
     /// owner.
     #[inline(always)]
     pub(crate) fn is_slow(&self) -> bool {
-        self.slow.until.load(RELAXED) != 0 && self.is_still_slow()
+        self.flags.slow.until.load(RELAXED) != 0 && self.is_still_slow()
     }
 
     #[cold]
     fn is_still_slow(&self) -> bool {
-        let until = self.slow.until.load(RELAXED);
-        if process::now_ns() < until || self.slow.asleep.load(RELAXED) != 0 {
+        let until = self.flags.slow.until.load(RELAXED);
+        if process::now_ns() < until || self.flags.slow.asleep.load(RELAXED) != 0 {
             return true;
         }
         // Fails if a thread has just noted another slow call.
-        self.slow
+        self.flags
+            .slow
             .until
             .compare_exchange(until, 0, RELAXED, RELAXED)
             .is_err()

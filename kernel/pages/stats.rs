@@ -7,6 +7,19 @@ use super::Pages;
 use crate::sys::park::Counted;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// What a registration counts about parked calls.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ParkTotals {
+    /// Times that a call was parked.
+    pub(crate) parked: u64,
+    /// Times that a file has woken a parked call.
+    pub(crate) woken: u64,
+    /// Times that the file was not ready after that.
+    pub(crate) woken_in_vain: u64,
+    /// Wake-ups that parked calls have passed on.
+    pub(crate) passed_on: u64,
+}
+
 /// The counts of a registration.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
@@ -28,14 +41,7 @@ pub(crate) struct Totals {
     pub(crate) chains: u64,
     /// Rounds of their loops.
     pub(crate) rounds: u64,
-    /// Times that a call was parked.
-    pub(crate) parked: u64,
-    /// Times that a file has woken a parked call.
-    pub(crate) woken: u64,
-    /// Times that the file was not ready after that.
-    pub(crate) woken_in_vain: u64,
-    /// Wake-ups that parked calls have passed on.
-    pub(crate) passed_on: u64,
+    pub(crate) park: ParkTotals,
 }
 
 impl core::ops::AddAssign for Totals {
@@ -50,10 +56,10 @@ impl core::ops::AddAssign for Totals {
             (&mut self.cancels, other.cancels),
             (&mut self.chains, other.chains),
             (&mut self.rounds, other.rounds),
-            (&mut self.parked, other.parked),
-            (&mut self.woken, other.woken),
-            (&mut self.woken_in_vain, other.woken_in_vain),
-            (&mut self.passed_on, other.passed_on),
+            (&mut self.park.parked, other.park.parked),
+            (&mut self.park.woken, other.park.woken),
+            (&mut self.park.woken_in_vain, other.park.woken_in_vain),
+            (&mut self.park.passed_on, other.park.passed_on),
         ] {
             *sum = sum.wrapping_add(other);
         }
@@ -142,10 +148,12 @@ impl Pages {
             cancels: inner.cancels,
             chains: others.chains.load(Ordering::Relaxed),
             rounds: others.rounds.load(Ordering::Relaxed),
-            parked: self.parker.counted(Counted::Parked),
-            woken: self.parker.counted(Counted::Woken),
-            woken_in_vain: self.parker.counted(Counted::Vain),
-            passed_on: self.parker.counted(Counted::Passed),
+            park: ParkTotals {
+                parked: self.parker.counted(Counted::Parked),
+                woken: self.parker.counted(Counted::Woken),
+                woken_in_vain: self.parker.counted(Counted::Vain),
+                passed_on: self.parker.counted(Counted::Passed),
+            },
         }
     }
 }

@@ -287,27 +287,9 @@ impl Batch<'_> {
         } else {
             self.execute(frame, at, &e, start)
         };
-        let verdict = match outcome {
-            Outcome::Done(verdict) => verdict,
-            Outcome::Wait => {
-                // A thread waits in it: it goes on with the chain afterwards.
-                self.offload_rest(chain, at, 0, at + 1);
-                return None;
-            }
-            Outcome::Offload(pool) => {
-                // The owner itself has decided so of this entry.
-                let chance = if self.is_owner() { at + 1 } else { ENTRIES };
-                self.offload_rest(chain, at, pool, chance);
-                return None;
-            }
-            Outcome::OffloadByChance => {
-                self.offload_rest(chain, at, 0, at);
-                return None;
-            }
-            Outcome::Return => {
-                self.give_back_rest(chain, at);
-                return None;
-            }
+        let Outcome::Done(verdict) = outcome else {
+            self.hand_on(chain, at, outcome);
+            return None;
         };
         if self.dying.get() {
             self.abandon(chain);
@@ -319,6 +301,21 @@ impl Batch<'_> {
             return Some(at + 1);
         }
         Some(self.next_in_chain(walk, at, verdict))
+    }
+
+    /// Gives entry `at` of a chain, of which this task makes no result, and the rest to other tasks.
+    fn hand_on(&self, chain: &Chain, at: u32, outcome: Outcome) {
+        match outcome {
+            // A thread waits in it: it goes on with the chain afterwards.
+            Outcome::Wait => self.offload_rest(chain, at, 0, at + 1),
+            Outcome::Offload(pool) => {
+                // The owner itself has decided so of this entry.
+                let chance = if self.is_owner() { at + 1 } else { ENTRIES };
+                self.offload_rest(chain, at, pool, chance);
+            }
+            Outcome::OffloadByChance => self.offload_rest(chain, at, 0, at),
+            Outcome::Return | Outcome::Done(_) => self.give_back_rest(chain, at),
+        }
     }
 
     /// Between two entries of a chain: lets others run, and gives the rest away if it has to.

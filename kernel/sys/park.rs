@@ -95,7 +95,12 @@ impl Parker {
         unsafe { c::flexsc_parker_take(self.c.as_ptr(), page, parked) }
     }
 
-    /// Starts the work of a kworker.
+    /// What starts the engine's deferred work.
+    pub(crate) fn trigger(&self) -> &Trigger {
+        &self.later
+    }
+
+    /// Starts the engine's deferred work, without its pause.
     pub(crate) fn pull(&self) {
         self.later.pull_now();
     }
