@@ -147,12 +147,12 @@ u64 flexsc_parker_counted(const struct flexsc_parker *parker,
 }
 
 /*
- * The owner is not in WAIT. What others could have instead does not wait for it,
- * nor does anything if it sleeps.
+ * The owner is not in WAIT. A call does not wait for it if another waiter could
+ * have been woken instead, nor if it sleeps.
  */
-static void flexsc_parker_away(struct flexsc_parker *parker, bool exclusive)
+static void flexsc_parker_away(struct flexsc_parker *parker, bool others)
 {
-	if (exclusive || !task_is_running(parker->owner))
+	if (others || !task_is_running(parker->owner))
 		flexsc_deferred_trigger_now(parker->later);
 	else if (!hrtimer_is_queued(&parker->grace))
 		hrtimer_start(&parker->grace, ns_to_ktime(FLEXSC_GRACE_NS),
@@ -184,7 +184,9 @@ static int flexsc_park_wake(struct wait_queue_entry *wait, unsigned int mode,
 	smp_mb();
 	switch (READ_ONCE(parker->attention)) {
 	case FLEXSC_AWAY:
-		flexsc_parker_away(parker, wait->flags & WQ_FLAG_EXCLUSIVE);
+		/* Whoever comes later looks at the file, and finds it ready. */
+		flexsc_parker_away(parker, wait->flags & WQ_FLAG_EXCLUSIVE &&
+				   !list_empty(&p->head->head));
 		break;
 	case FLEXSC_SLEEPS:
 		wake_up_process(parker->owner);

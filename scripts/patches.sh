@@ -7,8 +7,7 @@
 #
 # In the cache directory:
 #   tree/series        the source (hard links) with patches 1 to N
-#   obj/series-on      build directory with CONFIG_SYSCALL_THREADS
-#   obj/series-off     build directory without it
+#   obj/series         build directory, for both: few objects depend on the symbol
 
 # shellcheck disable=SC2317  # functions that "stage" calls
 
@@ -66,6 +65,7 @@ sources=("$FLEXSC_CACHE"/src/[0-9]*)
 src=${sources[0]}
 tree=$FLEXSC_CACHE/tree/series
 overlay=$FLEXSC_CACHE/tree/.series
+obj=$FLEXSC_CACHE/obj/series
 
 # do_tree N: updates the tree: the source with patches 1 to N.
 do_tree() {
@@ -148,13 +148,6 @@ for n in "${steps[@]}"; do
 	name=$(basename "${patches[n - 1]}" .patch)
 	STAGE_PREFIX=series-$n- stage tree do_tree "$n"
 	for kind in "${kinds[@]}"; do
-		obj=$FLEXSC_CACHE/obj/series-$kind
-		# The two differ by one symbol.
-		if [[ $kind == off && ! -d $obj && -d $FLEXSC_CACHE/obj/series-on ]]; then
-			rm -rf "$obj.copy"
-			cp -a --reflink=auto "$FLEXSC_CACHE/obj/series-on" "$obj.copy"
-			mv "$obj.copy" "$obj"
-		fi
 		mkdir -p "$obj/boot"
 		STAGE_PREFIX=series-$n-$kind-
 		stage config do_config "$kind"

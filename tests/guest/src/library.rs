@@ -121,7 +121,7 @@ fn poll_only() -> Check {
     ok!("set", engine.set_poll_cpus(&cpus));
     check_eq!("POLL_CPUS", engine.poll_cpus(), Ok(cpus.clone()));
     until("the CPU is polled", || {
-        engine.polled_cpus().as_ref() == Ok(&cpus)
+        engine.polled_cpus().is_ok_and(|polled| polled == cpus)
     })?;
     until("a poller that is awake", || !pages.needs_kick())?;
     for _ in 0..rounds(50) {

@@ -124,7 +124,7 @@ fn ended_while_polled() -> Check {
         engine.set(Param::IdleNs, 10_000_000_000)?;
         let mut ring = engine.ring(1)?;
         let base = (process::areas(), process::pinned_kib());
-        engine.set(Param::PollCpus, 1 << poller_cpu())?;
+        set_pollers(&engine, 1 << poller_cpu())?;
         for _ in 0..rounds(5) {
             let other = engine.ring(64)?;
             until("a poller that is awake", || !other.needs_kick())?;

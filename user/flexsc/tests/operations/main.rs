@@ -56,6 +56,15 @@ fn assert_errno<T: Debug>(result: io::Result<T>, errno: i32) {
     assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
 }
 
+/// Checks the end of a call that was cancelled while it waited, or on a busy machine before it
+/// started.
+#[track_caller]
+fn assert_cancelled<T: Debug>(result: io::Result<T>) {
+    let errno = result.unwrap_err().raw_os_error();
+    let both = [Some(libc::EINTR), Some(libc::ECANCELED)];
+    assert!(both.contains(&errno), "{errno:?}");
+}
+
 /// A directory that is removed with the value.
 struct TempDir(PathBuf);
 
