@@ -5,7 +5,7 @@
 //! A program writes system calls into syscall pages that it shares with the kernel; its own
 //! threads, or syscall threads that live in the kernel and belong to it, execute them and write
 //! the results back. One function hands every posted call to the kernel: `call_kernel`, in
-//! `run/entry.rs`.
+//! `run/entry.rs`; `call_kernel_in_a_row`, beside it, hands over all plain ones of an owner.
 //!
 //! | file             | what it owns                                                     |
 //! |------------------|------------------------------------------------------------------|

@@ -55,7 +55,6 @@ bool flexsc_may_renice(int nice);
 void flexsc_follow_nice(struct task_struct *owner);
 void flexsc_renice(int nice, bool privileged);
 
-int flexsc_file_may_block(unsigned int fd);
 void *flexsc_area_alloc(size_t size);
 void flexsc_area_free(void *area);
 int flexsc_mmap(struct vm_area_struct *vma, void *area);

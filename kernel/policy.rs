@@ -156,7 +156,7 @@ pub(crate) enum Rule {
 }
 
 /// More than the highest number in the table, and a power of two.
-const LEN: usize = 1024;
+pub(crate) const LEN: usize = 1024;
 
 macro_rules! build_table {
     ($(($nr:literal, $name:ident, $rule:ident, $why:literal),)*) => {
@@ -168,6 +168,18 @@ macro_rules! build_table {
     };
 }
 syscall_rows!(build_table);
+
+/// For each number below `LEN`: 1 for [`is_inline`], 2 for [`is_by_file`], else 0.
+pub(crate) static QUICK: [u8; LEN] = {
+    let mut quick = [0; LEN];
+    let mut nr = 0;
+    while nr < LEN {
+        let inline = matches!(TABLE[nr], Rule::Inline) as u8;
+        quick[nr] = inline + 2 * matches!(TABLE[nr], Rule::File0) as u8;
+        nr += 1;
+    }
+    quick
+};
 
 /// Returns true if call `nr` is [`Class::Inline`] whatever its arguments are.
 #[inline(always)]

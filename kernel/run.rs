@@ -6,8 +6,9 @@
 //! scheduler's hook, which the task itself calls. So it needs no lock.
 //!
 //! An entry's way: [`execute_posted`] or [`execute_claimed`] · [`Batch::execute_page`] ·
-//! [`Batch::walk_posted`] or [`Batch::walk_ordered`] · `try_plain`, which is all for most entries,
-//! or [`Batch::start`] · `execute`, which asks [`dispatch::decide`] · `call_kernel` (`entry.rs`).
+//! [`Batch::walk_posted`] or [`Batch::walk_ordered`] · for most entries `call_kernel_in_a_row` (the
+//! owner) or `try_plain` (syscall threads), which is all, or [`Batch::start`] · `execute`, which asks
+//! [`dispatch::decide`] · `call_kernel` (`entry.rs`).
 
 mod chain;
 mod entry;
@@ -29,9 +30,11 @@ use crate::{
     engine::Engine,
     pages::Pages,
     sys::{
+        area::PageRef,
         hook::Hook,
         invoke::{self, Frame},
         process::{self, Current, ThreadFlags},
+        row::Stop,
         trace,
     },
 };
@@ -208,8 +211,7 @@ impl<'a> Batch<'a> {
     #[inline(always)]
     fn publish_as<const OWNER: bool>(&self) {
         self.results.clear();
-        let executing = self.sleep.executing().map_or(0, |index| 1 << index);
-        let finished = self.entries.take_finished(executing);
+        let finished = self.entries.take_finished();
         if finished != 0 {
             let refused = self.results.take_refused(finished);
             if !OWNER {
@@ -302,17 +304,36 @@ impl<'a> Batch<'a> {
         self.entries
             .set_first(order::first(&self.pages, page, bits));
         let entries = self.pages.area().page(page);
+        if OWNER {
+            return self.walk_row(frame, &entries);
+        }
         while let Some(index) = self.entries.start_next() {
-            match self.try_plain::<OWNER>(frame, index, &entries.entry(index)) {
+            match self.try_plain(frame, index, &entries.entry(index)) {
                 Plain::Done => (),
                 Plain::Undecided => self.start(frame, index, Start::First),
                 Plain::Interrupted => self.start(frame, index, Start::Again),
             }
-            if let Some(end) = self.pause::<OWNER>() {
+            if let Some(end) = self.pause::<false>() {
                 return end;
             }
         }
         End::Complete
+    }
+
+    /// As the owner: the core executes plain entries, up to one that is not plain.
+    #[inline(always)]
+    fn walk_row(&self, frame: &Frame, entries: &PageRef<'_>) -> End {
+        loop {
+            match self.call_kernel_in_a_row(frame, entries) {
+                Stop::Empty => return End::Complete,
+                Stop::Look => (),
+                Stop::Other(index) => self.start_undecided(frame, index, Start::First),
+                Stop::Interrupted(index) => self.start_undecided(frame, index, Start::Again),
+            }
+            if let Some(end) = self.pause::<true>() {
+                return end;
+            }
+        }
     }
 
     /// In any order.
@@ -355,15 +376,22 @@ impl<'a> Batch<'a> {
     /// Executes one entry, or the chain that begins with it, if this task is to do that.
     #[inline(never)]
     fn start(&self, frame: &Frame, index: u32, mut start: Start) {
-        let entry = self.pages.area().entry(self.page.get(), index);
-        let is_owner = self.is_owner();
-        if is_owner && start == Start::First {
+        if self.is_owner() && start == Start::First {
+            let entry = self.pages.area().entry(self.page.get(), index);
             match self.try_ready(frame, index, &entry) {
                 Plain::Done => return,
                 Plain::Undecided => (),
                 Plain::Interrupted => start = Start::Again,
             }
         }
+        self.start_undecided(frame, index, start);
+    }
+
+    /// As [`Self::start`], of an entry that is not plain.
+    #[inline(never)]
+    fn start_undecided(&self, frame: &Frame, index: u32, start: Start) {
+        let entry = self.pages.area().entry(self.page.get(), index);
+        let is_owner = self.is_owner();
         self.entries.in_chain.set(1 << index);
         // The results that are there must not wait for a call that may take long. If one blocks,
         // the hook publishes them.

@@ -5,14 +5,11 @@
  */
 #include <linux/bitops.h>
 #include <linux/cred.h>
-#include <linux/fdtable.h>
-#include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/overflow.h>
 #include <linux/pid.h>
-#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -173,33 +170,6 @@ void flexsc_mb(void)
 unsigned int flexsc_weight(u64 bits)
 {
 	return hweight64(bits);
-}
-
-/*
- * Returns true if a read from or a write to @fd may block for an unbounded
- * time: if poll() can wait for the file and it is not non-blocking.
- */
-int flexsc_file_may_block(unsigned int fd)
-{
-	const struct file_operations *op;
-	struct file *file;
-	int may = 0;
-
-	/*
-	 * A hint, so no reference is taken. The file may be closed and its
-	 * memory be that of another one meanwhile, but it was open within this
-	 * section, or the other one was: the module that its operations belong
-	 * to stays until the section ends. A new file has none at first.
-	 */
-	rcu_read_lock();
-	file = files_lookup_fd_raw(current->files, fd);
-	if (file) {
-		op = READ_ONCE(file->f_op);
-		may = !(READ_ONCE(file->f_flags) & O_NONBLOCK) &&
-		      (!op || op->poll);
-	}
-	rcu_read_unlock();
-	return may;
 }
 
 /* For what can not happen: warns, once. */

@@ -11,9 +11,10 @@ use crate::{
     dispatch::{self, Decision, Facts, Request, Start},
     policy::{self, Class},
     sys::{
-        area::{Entry, EntryRef},
+        area::{Entry, EntryRef, PageRef},
         file,
         invoke::{self, Frame, Refusal},
+        row::Stop,
         thread,
     },
 };
@@ -84,20 +85,18 @@ pub(super) fn is_short(entry: &EntryRef<'_>) -> bool {
 
 impl Batch<'_> {
     /// Hands a call to the kernel: that of entry `index`, which `call` makes. Every posted call passes
-    /// here, executed or only tried, and it may sleep here.
+    /// here or through [`Self::call_kernel_in_a_row`], executed or only tried, and it may sleep here.
     #[inline(always)]
-    fn call_kernel<R>(&self, index: u32, call: impl FnOnce() -> R) -> R {
-        self.sleep.begin_call(index);
+    pub(super) fn call_kernel<R>(&self, index: u32, call: impl FnOnce() -> R) -> R {
+        self.entries.begin_call(index);
         let result = call();
-        self.sleep.end_call();
+        self.entries.end_call();
         result
     }
 
     /// Makes call `nr` of entry `index`, whose arguments are in the frame.
     ///
-    /// `OWNER` is [`Self::is_owner`], here and below. It is a parameter because a look at the role
-    /// instead makes getppid inline 1.6 % dearer at batch 64: 253.3 instructions instead of 249.3,
-    /// counted with `-icount`.
+    /// `OWNER` is [`Self::is_owner`], here and below, which the callers know.
     #[inline(always)]
     fn make_call<const OWNER: bool>(
         &self,
@@ -106,6 +105,13 @@ impl Batch<'_> {
         nr: u16,
     ) -> Result<i64, Refusal> {
         self.call_kernel(index, || frame.invoke::<OWNER>(self.pages.owner(), nr))
+    }
+
+    /// As [`Self::call_kernel`], as the owner, for all entries of `page` that are to be started, up to
+    /// one that is not plain. The core writes their results.
+    #[inline(always)]
+    pub(super) fn call_kernel_in_a_row(&self, frame: &Frame, page: &PageRef<'_>) -> Stop {
+        self.entries.row.execute(frame, page)
     }
 
     /// Executes call `nr` of a plain entry that the current task is known to execute.
@@ -132,17 +138,13 @@ impl Batch<'_> {
         }
     }
 
-    /// Executes a call that never waits, if there is nothing special about its entry.
+    /// Executes, as a syscall thread, a call that never waits, if there is nothing special about its
+    /// entry.
     #[inline(always)]
-    pub(super) fn try_plain<const OWNER: bool>(
-        &self,
-        frame: &Frame,
-        index: u32,
-        entry: &EntryRef<'_>,
-    ) -> Plain {
+    pub(super) fn try_plain(&self, frame: &Frame, index: u32, entry: &EntryRef<'_>) -> Plain {
         match entry.head().plain_nr() {
             Some(nr) if dispatch::is_plain_call(nr) => {
-                self.call_plain::<OWNER>(frame, index, entry, (nr, &entry.args()))
+                self.call_plain::<false>(frame, index, entry, (nr, &entry.args()))
             }
             _ => Plain::Undecided,
         }

@@ -95,7 +95,7 @@ impl Batch<'_> {
 
 impl Blocking for Batch<'_> {
     fn sleeping(&self) {
-        let Some(index) = self.sleep.executing() else {
+        let Some(index) = self.entries.executing() else {
             return;
         };
         self.sleep.is_asleep.set(true);
@@ -141,7 +141,7 @@ impl Blocking for Batch<'_> {
             } else if let Some(since) = self.sleep.slow_since.take() {
                 self.pages.slow_call_runs(since);
             }
-            if let Some(index) = self.sleep.executing() {
+            if let Some(index) = self.entries.executing() {
                 self.pages.remove_sleeper(self.page.get(), index);
             }
             let looping = self.sleep.is_looping.get();

@@ -142,9 +142,9 @@ impl Batch<'_> {
             if self.traced {
                 invoke::trace_invoke(self.pages.owner(), call.nr, self.number(call.index));
             }
-            self.sleep.begin_call(call.index);
-            let result = frame.invoke_parked(self.pages.owner(), &call.parked);
-            self.sleep.end_call();
+            let result = self.call_kernel(call.index, || {
+                frame.invoke_parked(self.pages.owner(), &call.parked)
+            });
             match result {
                 Err(why) => return self.after_refusal(call.index, &call.entry(), call.class, why),
                 Ok(result) if !verdict::is_interrupted(result) => {
@@ -170,9 +170,7 @@ impl Batch<'_> {
                     call.parked.set_result(verdict.0);
                 }
                 // The file may be closed here, which may take long, as at the end of any call.
-                self.sleep.begin_call(index);
-                drop(call.parked);
-                self.sleep.end_call();
+                self.call_kernel(index, || drop(call.parked));
                 return self.complete(index, call.nr, verdict);
             }
             Outcome::Return => {

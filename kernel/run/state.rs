@@ -2,11 +2,17 @@
 
 //! The state of a batch, by subject. Cells: one task and its own scheduler hook use them.
 
-use crate::sys::process;
+use crate::{
+    policy,
+    sys::{
+        process,
+        row::{Row, CALLS},
+    },
+};
 use core::cell::Cell;
+use kernel::prelude::*;
 
-/// [`Sleep::executing`] outside of calls: no entry has this index.
-const NOTHING: u32 = u32::MAX;
+static_assert!(policy::LEN == CALLS);
 
 /// Results that a syscall thread publishes at once.
 const GROUP: u32 = 16;
@@ -15,9 +21,9 @@ const GROUP: u32 = 16;
 pub(super) struct Entries {
     /// Claimed, and neither published nor given away.
     pub(super) owned: Cell<u64>,
-    /// Of these, not started; bit 0 stands for entry `first`.
-    todo: Cell<u64>,
-    first: Cell<u32>,
+    /// Of these, not started; and the one whose call is executing. The hook acts only while a call
+    /// is executing.
+    pub(super) row: Row,
     /// Of these, in a chain that has not ended.
     pub(super) in_chain: Cell<u64>,
 }
@@ -26,8 +32,7 @@ impl Entries {
     pub(super) fn new() -> Self {
         Entries {
             owned: Cell::new(0),
-            todo: Cell::new(0),
-            first: Cell::new(0),
+            row: Row::new(&policy::QUICK),
             in_chain: Cell::new(0),
         }
     }
@@ -35,36 +40,36 @@ impl Entries {
     /// All that are owned are to be started, `first` before the others if it is one of them.
     #[inline(always)]
     pub(super) fn set_first(&self, first: u32) {
-        self.first.set(first);
-        self.todo.set(self.owned.get().rotate_right(first));
+        self.row.set_first(first);
+        self.row.set_todo(self.owned.get().rotate_right(first));
     }
 
     /// The next one by index, which is started now.
     #[inline(always)]
     pub(super) fn start_next(&self) -> Option<u32> {
-        let todo = self.todo.get();
+        let todo = self.row.todo();
         if todo == 0 {
             return None;
         }
-        self.todo.set(todo & todo.wrapping_sub(1));
-        Some(todo.trailing_zeros().wrapping_add(self.first.get()) % u64::BITS)
+        self.row.set_todo(todo & todo.wrapping_sub(1));
+        Some(todo.trailing_zeros().wrapping_add(self.row.first()) % u64::BITS)
     }
 
     /// These are started now, by themselves or in a chain.
     pub(super) fn start(&self, bits: u64) {
-        self.todo
-            .set(self.todo.get() & !bits.rotate_right(self.first.get()));
+        let started = bits.rotate_right(self.row.first());
+        self.row.set_todo(self.row.todo() & !started);
     }
 
     /// The entries that were not started.
     pub(super) fn unstarted(&self) -> u64 {
-        self.todo.get().rotate_left(self.first.get())
+        self.row.todo().rotate_left(self.row.first())
     }
 
     /// As [`Self::unstarted`]; another thread is going to start them.
     pub(super) fn take_unstarted(&self) -> u64 {
         let unstarted = self.unstarted();
-        self.todo.set(0);
+        self.row.set_todo(0);
         self.give_up(unstarted);
         unstarted
     }
@@ -79,9 +84,26 @@ impl Entries {
         self.owned.set(self.owned.get() & !bits);
     }
 
-    /// The entries that have results, all but `executing`: they are published now.
     #[inline(always)]
-    pub(super) fn take_finished(&self, executing: u64) -> u64 {
+    pub(super) fn begin_call(&self, index: u32) {
+        self.row.set_executing(Some(index));
+    }
+
+    #[inline(always)]
+    pub(super) fn end_call(&self) {
+        self.row.set_executing(None);
+    }
+
+    /// The entry whose call is executing.
+    #[inline(always)]
+    pub(super) fn executing(&self) -> Option<u32> {
+        self.row.executing()
+    }
+
+    /// The entries that have results, all but the one that is executing: they are published now.
+    #[inline(always)]
+    pub(super) fn take_finished(&self) -> u64 {
+        let executing = self.executing().map_or(0, |index| 1u64.wrapping_shl(index));
         let busy = self.unstarted() | self.in_chain.get() | executing;
         let owned = self.owned.get();
         self.owned.set(owned & busy);
@@ -154,9 +176,6 @@ impl Results {
 
 /// What the task tells its scheduler hook, and the hook the task.
 pub(super) struct Sleep {
-    /// The entry whose call is executing, or [`NOTHING`]. The hook acts only while a call is
-    /// executing.
-    executing: Cell<u32>,
     /// The task sleeps in a call.
     pub(super) is_asleep: Cell<bool>,
     /// Since when, if the call went to a thread because such calls are slow, see `pages/slow.rs`.
@@ -170,28 +189,10 @@ pub(super) struct Sleep {
 impl Sleep {
     pub(super) fn new() -> Self {
         Sleep {
-            executing: Cell::new(NOTHING),
             is_asleep: Cell::new(false),
             slow_since: Cell::new(None),
             has_slept: Cell::new(false),
             is_looping: Cell::new(false),
         }
-    }
-
-    #[inline(always)]
-    pub(super) fn begin_call(&self, index: u32) {
-        self.executing.set(index);
-    }
-
-    #[inline(always)]
-    pub(super) fn end_call(&self) {
-        self.executing.set(NOTHING);
-    }
-
-    /// The entry whose call is executing.
-    #[inline(always)]
-    pub(super) fn executing(&self) -> Option<u32> {
-        let index = self.executing.get();
-        (index != NOTHING).then_some(index)
     }
 }

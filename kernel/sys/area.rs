@@ -273,6 +273,11 @@ pub(crate) struct PageRef<'a> {
 }
 
 impl<'a> PageRef<'a> {
+    /// The entries, for the core.
+    pub(super) fn as_ptr(&self) -> *mut flexsc_entry {
+        self.first
+    }
+
     /// Entry `index` of the page.
     #[inline(always)]
     pub(crate) fn entry(&self, index: u32) -> EntryRef<'a> {

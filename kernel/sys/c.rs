@@ -89,7 +89,6 @@ extern "C" {
     pub(super) fn flexsc_follow_nice(owner: *mut task_struct);
     pub(super) fn flexsc_renice(nice: c_int, privileged: bool);
 
-    pub(super) fn flexsc_file_may_block(fd: c_uint) -> c_int;
     pub(super) fn flexsc_area_alloc(size: usize) -> *mut c_void;
     pub(super) fn flexsc_area_free(area: *mut c_void);
     pub(super) fn flexsc_mmap(vma: *mut vm_area_struct, area: *mut c_void) -> c_int;

@@ -2,11 +2,11 @@
 
 //! Files of the current process.
 
-use super::c;
+use kernel::bindings;
 
 /// Returns true if reading from or writing to `fd` of the current process may block for an
 /// unbounded time.
 pub(crate) fn may_block(fd: u32) -> bool {
-    // SAFETY: No preconditions: the C side looks whether `fd` is open.
-    unsafe { c::flexsc_file_may_block(fd) != 0 }
+    // SAFETY: No preconditions: the core looks whether `fd` is open.
+    unsafe { bindings::syscall_file_may_block(fd) }
 }

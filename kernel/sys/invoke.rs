@@ -57,6 +57,11 @@ impl Frame {
         }
     }
 
+    /// For the core.
+    pub(super) fn as_ptr(&self) -> *mut bindings::pt_regs {
+        self.regs
+    }
+
     /// Puts the arguments of a call into the frame.
     #[inline(always)]
     pub(crate) fn set_args(&self, args: &[u64; 6]) {

@@ -23,6 +23,7 @@ pub(crate) mod owned;
 pub(crate) mod params;
 pub(crate) mod park;
 pub(crate) mod process;
+pub(crate) mod row;
 pub(crate) mod slot;
 pub(crate) mod thread;
 pub(crate) mod trace;

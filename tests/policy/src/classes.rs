@@ -9,6 +9,7 @@ use crate::policy::{
     is_by_file, is_inline,
     Class::{self, ByFile, Inline, MayBlock, OwnThread, Refused, Unknown},
     Reason::{Life, Thread},
+    LEN, QUICK,
 };
 use libc::*;
 
@@ -29,6 +30,16 @@ const PTR: i64 = 0x7fff_1234_5678;
 fn quick_questions_agree() {
     let mut found = (0, 0);
     for nr in 0..=u16::MAX {
+        let quick = if is_inline(nr) {
+            1
+        } else if is_by_file(nr) {
+            2
+        } else {
+            0
+        };
+        let in_table = QUICK.get(usize::from(nr));
+        assert_eq!(in_table.copied().unwrap_or(0), quick, "call {nr}");
+        assert_eq!(in_table.is_some(), usize::from(nr) < LEN);
         for args in [[0; 6], [3, PTR as u64, 1 << 20, 7, 0xff, 0x2000]] {
             let class = classify(nr, &args);
             let fd = args[0] as u32;
