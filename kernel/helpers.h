@@ -148,7 +148,7 @@ void flexsc_trace_invoke(unsigned int nr, unsigned int index,
 			 struct task_struct *owner);
 void flexsc_trace_block(unsigned int left);
 void flexsc_trace_complete(unsigned int nr, unsigned int index, long result);
-bool flexsc_trace_enabled(void);
+extern int flexsc_tracers;
 void flexsc_trace_post(struct task_struct *owner, unsigned int id,
 		       unsigned int page, u64 bits);
 void flexsc_trace_handoff(unsigned int pool, unsigned int queued);

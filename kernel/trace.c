@@ -58,10 +58,20 @@ void flexsc_trace_ready(unsigned int nr, unsigned int index,
 	trace_flexsc_ready(nr, index, owner);
 }
 
-/* Returns true if a tracepoint that fires for each batch or call is enabled. */
-bool flexsc_trace_enabled(void)
+/*
+ * How many tracepoints are in use of those that fire once for each batch or
+ * call. Rust has no static keys, and one word says as much as four of them.
+ * The kernel changes tracepoints one at a time.
+ */
+int flexsc_tracers;
+
+int flexsc_trace_reg(void)
 {
-	return trace_flexsc_invoke_enabled() || trace_flexsc_block_enabled() ||
-	       trace_flexsc_complete_enabled() || trace_flexsc_post_enabled() ||
-	       trace_flexsc_park_enabled();
+	WRITE_ONCE(flexsc_tracers, flexsc_tracers + 1);
+	return 0;
+}
+
+void flexsc_trace_unreg(void)
+{
+	WRITE_ONCE(flexsc_tracers, flexsc_tracers - 1);
 }

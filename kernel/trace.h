@@ -7,8 +7,12 @@
 
 #include <linux/tracepoint.h>
 
+/* Of the tracepoints that fire once for each batch or call. */
+int flexsc_trace_reg(void);
+void flexsc_trace_unreg(void);
+
 /* A posted call is about to be executed by the current task. */
-TRACE_EVENT(flexsc_invoke,
+TRACE_EVENT_FN(flexsc_invoke,
 	TP_PROTO(unsigned int nr, unsigned int index, struct task_struct *owner),
 	TP_ARGS(nr, index, owner),
 	TP_STRUCT__entry(
@@ -24,11 +28,12 @@ TRACE_EVENT(flexsc_invoke,
 		__entry->tgid = owner->tgid;
 	),
 	TP_printk("nr=%u index=%u owner=%d tgid=%d", __entry->nr,
-		  __entry->index, __entry->owner, __entry->tgid)
+		  __entry->index, __entry->owner, __entry->tgid),
+	flexsc_trace_reg, flexsc_trace_unreg
 );
 
 /* The current task blocks in a posted call and hands the entries left over. */
-TRACE_EVENT(flexsc_block,
+TRACE_EVENT_FN(flexsc_block,
 	TP_PROTO(unsigned int nr, unsigned int left),
 	TP_ARGS(nr, left),
 	TP_STRUCT__entry(
@@ -42,11 +47,12 @@ TRACE_EVENT(flexsc_block,
 		__entry->tgid = current->tgid;
 	),
 	TP_printk("nr=%u left=%u tgid=%d", __entry->nr, __entry->left,
-		  __entry->tgid)
+		  __entry->tgid),
+	flexsc_trace_reg, flexsc_trace_unreg
 );
 
 /* A posted call has its result. */
-TRACE_EVENT(flexsc_complete,
+TRACE_EVENT_FN(flexsc_complete,
 	TP_PROTO(unsigned int nr, unsigned int index, long result),
 	TP_ARGS(nr, index, result),
 	TP_STRUCT__entry(
@@ -62,11 +68,12 @@ TRACE_EVENT(flexsc_complete,
 		__entry->tgid = current->tgid;
 	),
 	TP_printk("nr=%u index=%u result=%ld tgid=%d", __entry->nr,
-		  __entry->index, __entry->result, __entry->tgid)
+		  __entry->index, __entry->result, __entry->tgid),
+	flexsc_trace_reg, flexsc_trace_unreg
 );
 
 /* Posted entries were seen and accepted by the current task. */
-TRACE_EVENT(flexsc_post,
+TRACE_EVENT_FN(flexsc_post,
 	TP_PROTO(struct task_struct *owner, unsigned int id, unsigned int page,
 		 u64 bits),
 	TP_ARGS(owner, id, page, bits),
@@ -85,7 +92,8 @@ TRACE_EVENT(flexsc_post,
 		__entry->tgid = owner->tgid;
 	),
 	TP_printk("id=%u page=%u bits=%#llx owner=%d tgid=%d", __entry->id,
-		  __entry->page, __entry->bits, __entry->owner, __entry->tgid)
+		  __entry->page, __entry->bits, __entry->owner, __entry->tgid),
+	flexsc_trace_reg, flexsc_trace_unreg
 );
 
 /* The current task blocks, and another thread is to go on with the pool's work. */
@@ -162,9 +170,10 @@ DECLARE_EVENT_CLASS(flexsc_parked,
 );
 
 /* A call waits for its file, without a thread. */
-DEFINE_EVENT(flexsc_parked, flexsc_park,
+DEFINE_EVENT_FN(flexsc_parked, flexsc_park,
 	TP_PROTO(unsigned int nr, unsigned int index, struct task_struct *owner),
-	TP_ARGS(nr, index, owner)
+	TP_ARGS(nr, index, owner),
+	flexsc_trace_reg, flexsc_trace_unreg
 );
 
 /* The file of such a call has woken it. */

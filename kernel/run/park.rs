@@ -115,10 +115,7 @@ impl Batch<'_> {
     /// Makes, as the owner, a call that was kept, if it need not wait.
     fn try_kept(&self, frame: &Frame, call: &Call) -> Outcome {
         frame.set_args(&call.args);
-        self.sleep.begin_call(call.index);
-        let tried = frame.try_parked(&call.parked);
-        self.sleep.end_call();
-        let result = match tried {
+        let result = match self.call_kernel(call.index, || frame.try_parked(&call.parked)) {
             Tried::Made(result) => result,
             Tried::Waits => return Outcome::Wait,
             Tried::Not => return Outcome::Offload(0),

@@ -2,6 +2,7 @@
 
 //! The C functions of `helpers.h`, in its order.
 
+use core::sync::atomic::AtomicI32;
 use kernel::bindings::{
     cpumask, file, mm_struct, pid, poll_table_struct, pt_regs, raw_spinlock_t, seq_file,
     syscall_outcome, task_struct, vm_area_struct,
@@ -172,7 +173,7 @@ extern "C" {
     pub(super) fn flexsc_trace_invoke(nr: c_uint, entry: c_uint, owner: *mut task_struct);
     pub(super) fn flexsc_trace_block(left: c_uint);
     pub(super) fn flexsc_trace_complete(nr: c_uint, entry: c_uint, result: c_long);
-    pub(super) fn flexsc_trace_enabled() -> bool;
+    pub(super) static flexsc_tracers: AtomicI32;
     pub(super) fn flexsc_trace_post(owner: *mut task_struct, id: c_uint, page: c_uint, bits: u64);
     pub(super) fn flexsc_trace_handoff(pool: c_uint, queued: c_uint);
     pub(super) fn flexsc_trace_wait(id: c_uint, missing: c_uint);

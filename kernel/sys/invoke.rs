@@ -10,6 +10,7 @@ use super::{
     process::Thread,
 };
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 use kernel::bindings;
 use kernel::ffi::c_long;
 
@@ -152,9 +153,12 @@ pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, 
 }
 
 /// Returns true if a tracepoint of calls is enabled.
+#[inline(always)]
 pub(crate) fn traced() -> bool {
-    // SAFETY: No preconditions.
-    unsafe { c::flexsc_trace_enabled() }
+    // SAFETY: C changes it by WRITE_ONCE() only.
+    let tracers = unsafe { &c::flexsc_tracers };
+    // ORDERING: None needed: a batch that has begun is not traced.
+    tracers.load(Ordering::Relaxed) != 0
 }
 
 /// Fires `flexsc:flexsc_invoke`.
