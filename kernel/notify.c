@@ -13,6 +13,8 @@
 #include "helpers.h"
 
 struct flexsc_notifier {
+	/* Somebody has waited, or has set an eventfd. First: Rust reads it. */
+	unsigned int watched;
 	struct irq_work work;
 	wait_queue_head_t waiters;
 	/* Protected by waiters.lock. */
@@ -51,16 +53,13 @@ void flexsc_notifier_free(struct flexsc_notifier *n)
 	kfree(n);
 }
 
-/* Results were published. */
+/*
+ * Results were published. The caller has seen @n->watched after a full barrier,
+ * which pairs with the barriers in poll_wait() and in
+ * flexsc_notifier_set_eventfd(): either we see the waiter, or it sees the result.
+ */
 void flexsc_notifier_signal(struct flexsc_notifier *n)
 {
-	/*
-	 * Pairs with the barriers in poll_wait() and in
-	 * flexsc_notifier_set_eventfd(): either we see the waiter, or it sees
-	 * the result. So both reads that look for a waiter come after the
-	 * barrier.
-	 */
-	smp_mb();
 	if (waitqueue_active(&n->waiters) || READ_ONCE(n->eventfd))
 		irq_work_queue(&n->work);
 }
@@ -69,6 +68,7 @@ void flexsc_notifier_signal(struct flexsc_notifier *n)
 void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 			  struct poll_table_struct *table)
 {
+	WRITE_ONCE(n->watched, 1);
 	poll_wait(file, &n->waiters, table);
 }
 
@@ -85,6 +85,8 @@ int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd)
 	spin_lock_irq(&n->waiters.lock);
 	old = n->eventfd;
 	WRITE_ONCE(n->eventfd, ctx);
+	if (ctx)
+		WRITE_ONCE(n->watched, 1);
 	spin_unlock_irq(&n->waiters.lock);
 	/* Pairs with flexsc_notifier_signal(): later results are signalled. */
 	smp_mb();

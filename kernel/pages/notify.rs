@@ -3,7 +3,7 @@
 //! Programs that learn of results by poll(), epoll or an eventfd.
 
 use super::Pages;
-use crate::sys::{notify::Notifier, once::OnceTable};
+use crate::sys::{arch, notify::Notifier, once::OnceTable};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -28,9 +28,11 @@ impl Pages {
     /// Tells programs that wait with poll(), epoll or an eventfd.
     #[inline(always)]
     pub(super) fn notify(&self) {
-        self.notifiers.engine.signal();
-        if let Some(own) = self.notifiers.own.get(0) {
-            own.signal();
+        // Pairs with the barriers of those who wait: they look at the results after it.
+        let barrier = arch::full_barrier();
+        self.notifiers.engine.signal(&barrier);
+        if let Some(own) = self.notifiers.own.first() {
+            own.signal(&barrier);
         }
     }
 

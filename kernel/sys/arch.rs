@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What differs between architectures: where a system call's arguments lie in a register frame.
+//! What differs between architectures: where a system call's arguments lie in a register frame, and
+//! what takes one instruction there and would be a call of C.
 
 use core::arch::asm;
 use kernel::bindings::pt_regs;
@@ -21,6 +22,18 @@ pub(super) unsafe fn set_args(regs: *mut pt_regs, args: &[u64; 6]) {
     regs.r10 = args[3] as _;
     regs.r8 = args[4] as _;
     regs.r9 = args[5] as _;
+}
+
+/// Shows that a full memory barrier was executed.
+pub(crate) struct FullBarrier(());
+
+/// A full memory barrier. As the kernel's `smp_mb()`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn full_barrier() -> FullBarrier {
+    // SAFETY: Changes no memory: the kernel has no red zone below its stack pointer, and adds 0 there.
+    unsafe { asm!("lock add dword ptr [rsp - 4], 0") };
+    FullBarrier(())
 }
 
 /// Returns `index` if it is below `len`, otherwise 0, even while the processor speculates that an

@@ -2,18 +2,18 @@
 
 //! The C functions of `helpers.h`, in its order.
 
-use core::sync::atomic::AtomicI32;
+use core::sync::atomic::{AtomicI32, AtomicU32};
 use kernel::bindings::{
     cpumask, file, mm_struct, pid, poll_table_struct, pt_regs, raw_spinlock_t, seq_file,
     syscall_outcome, task_struct, vm_area_struct,
 };
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
-/// `struct flexsc_notifier`, known to `notify.c` only.
+/// The beginning of `struct flexsc_notifier` of `notify.c`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_notifier {
-    _opaque: [u8; 0],
+    pub(super) watched: AtomicU32,
 }
 
 /// `struct flexsc_debug`, known to `debug.c` only.

@@ -2,8 +2,9 @@
 
 //! Tells tasks that wait with poll(), epoll or an eventfd that results are there.
 
-use super::c;
+use super::{arch::FullBarrier, c};
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -28,10 +29,16 @@ impl Notifier {
             .ok_or(ENOMEM)
     }
 
-    /// Results were published. Allowed in the scheduler's hook.
-    pub(crate) fn signal(&self) {
+    /// Results were published, and then `barrier` was executed. Allowed in the scheduler's hook.
+    #[inline(always)]
+    pub(crate) fn signal(&self, _barrier: &FullBarrier) {
         // SAFETY: By the invariant it is valid.
-        unsafe { c::flexsc_notifier_signal(self.0.as_ptr()) };
+        let watched = unsafe { &(*self.0.as_ptr()).watched };
+        // ORDERING: See `flexsc_notifier_signal()`. It never becomes 0 again.
+        if watched.load(Ordering::Relaxed) != 0 {
+            // SAFETY: By the invariant it is valid.
+            unsafe { c::flexsc_notifier_signal(self.0.as_ptr()) };
+        }
     }
 
     /// Signals eventfd `fd` from now on, or none if it is negative. Fails with `EBADF` or `EINVAL`.

@@ -37,6 +37,15 @@ impl<T, const N: usize> OnceTable<T, N> {
         unsafe { item.as_ref() }
     }
 
+    /// As [`Self::get`], of the first slot.
+    #[inline(always)]
+    pub(crate) fn first(&self) -> Option<&T> {
+        // ORDERING: As above.
+        let item = self.slots.first()?.load(Ordering::Acquire);
+        // SAFETY: As above.
+        unsafe { item.as_ref() }
+    }
+
     /// Puts `item` into slot `i`. If another item is there already it stays, and `item` is
     /// dropped. Fails with `EINVAL` if there is no such slot.
     pub(crate) fn put(&self, i: usize, item: KBox<T>) -> Result {
