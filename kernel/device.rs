@@ -69,12 +69,25 @@ fn wait_full(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Resu
     Ok(wait::wait(engine, pages, caller.task(), &policy)? as isize)
 }
 
+/// The policy in FLEXSC_WAIT_FAST_ARG.
 #[inline(always)]
+fn policy_of(arg: usize) -> Result<Policy> {
+    Policy::new(((arg >> 32) & 0xff) as u32, (arg >> 40) as u32, 0, 0)
+}
+
+/// By ioctl(2): not in line, as flexsc_wait(2) is.
 fn wait_fast(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
-    // FLEXSC_WAIT_FAST_ARG
-    let policy = Policy::new(((arg >> 32) & 0xff) as u32, (arg >> 40) as u32, 0, 0)?;
+    let policy = policy_of(arg)?;
     let pages = engine.get_own(arg & 0xffff_ffff, caller)?;
     Ok(wait::wait(engine, pages, caller.task(), &policy)? as isize)
+}
+
+/// By flexsc_wait(2).
+#[inline(always)]
+fn wait_by_call(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
+    let policy = policy_of(arg)?;
+    let pages = engine.get_own(arg & 0xffff_ffff, caller)?;
+    Ok(wait::wait_untimed(engine, pages, caller.task(), policy)? as isize)
 }
 
 fn param(arg: usize) -> Result<uapi::flexsc_param> {
@@ -152,10 +165,11 @@ fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
 /// posted ioctl must not wait for itself, nor register pages for a syscall thread.
 #[inline(always)]
 fn enter(engine: &Engine, caller: Option<Caller>) -> Result<Caller> {
-    if !engine.is_of(Current::get()) {
-        return Err(EPERM);
+    match caller {
+        Some(caller) if engine.is_of(caller.task()) => Ok(caller),
+        None if engine.is_of(Current::get()) => Err(EBUSY),
+        _ => Err(EPERM),
     }
-    caller.ok_or(EBUSY)
 }
 
 impl Device for Engine {
@@ -167,7 +181,7 @@ impl Device for Engine {
     #[inline(always)]
     fn wait(this: ArcBorrow<'_, Self>, caller: Option<Caller>, arg: usize) -> Result<isize> {
         let caller = enter(&this, caller)?;
-        wait_fast(this, &caller, arg)
+        wait_by_call(this, &caller, arg)
     }
 
     fn open(quota: &Arc<Quota>) -> Result<Arc<Self>> {

@@ -332,6 +332,16 @@ impl Pages {
         self.claim_words(&mut self.inner.lock(), words, &bell)
     }
 
+    /// As [`Self::claim`], of the first page from `first` on that has any. Returns the page and its
+    /// entries.
+    #[inline(always)]
+    pub(crate) fn claim_from(&self, first: u32) -> Option<(u32, u64)> {
+        (first..self.len()).find_map(|page| match self.claim(page) {
+            0 => None,
+            bits => Some((page, bits)),
+        })
+    }
+
     /// Publishes that the results of `bits` are written, not by the owner; `refused` of them were
     /// not executed. The caller has claimed them.
     #[inline(never)]

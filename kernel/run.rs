@@ -25,7 +25,7 @@ use self::{
     state::{Entries, Results, Sleep},
 };
 use crate::{
-    defs::{Bits, PoolSet, Role},
+    defs::{Bits, OrderKind, PoolSet, Role},
     dispatch::Start,
     engine::Engine,
     pages::Pages,
@@ -61,7 +61,6 @@ pub(crate) struct Batch<'a> {
     pages: ArcBorrow<'a, Pages>,
     page: Cell<u32>,
     role: Cell<Role>,
-    order: Order,
     thread_flags: ThreadFlags,
     traced: bool,
     /// See `pages/slow.rs`; false on syscall threads.
@@ -71,35 +70,50 @@ pub(crate) struct Batch<'a> {
     entries: Entries,
     results: Results,
     sleep: Sleep,
-    /// A signal was taken that ends the thread; it shows nowhere else.
-    dying: Cell<bool>,
     /// Pools that have entries of this batch, and that no thread was woken for yet.
     pools_to_wake: Cell<PoolSet>,
 }
 
 /// Executes as their owner, the current task, all entries that are posted in `pages` and can not
 /// block. `End::Signal` if a signal is pending.
+#[inline(never)]
 pub(crate) fn execute_posted(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner: Current) -> End {
-    let first = match pages.first_pending() {
-        Some(first) => first,
-        None if pages.has_returned() || pages.has_ready() => pages.len(),
-        None => return End::Complete,
-    };
+    execute_posted_in::<false>(engine, pages, owner)
+}
+
+/// As [`execute_posted`], in line. Once: with a second caller its closure would be a function.
+#[inline(always)]
+pub(crate) fn execute_posted_inline(
+    engine: &Engine,
+    pages: ArcBorrow<'_, Pages>,
+    owner: Current,
+) -> End {
+    execute_posted_in::<true>(engine, pages, owner)
+}
+
+#[inline(always)]
+fn execute_posted_in<const IN_LINE: bool>(
+    engine: &Engine,
+    pages: ArcBorrow<'_, Pages>,
+    owner: Current,
+) -> End {
+    // Before anything is prepared, so that each word is looked at once.
+    let mut claimed = pages.claim_from(0);
+    if claimed.is_none() && !pages.has_returned() && !pages.has_ready() {
+        return End::Complete;
+    }
     let batch = Batch::new(engine, Role::Owner, pages, owner);
     let hook = Hook::new(batch, pages.owner());
     invoke::with_frame(&hook, |batch, frame| {
-        for page in first..pages.len() {
-            let bits = pages.claim(page);
-            if batch.traced && bits != 0 {
+        while let Some((page, bits)) = claimed {
+            if batch.traced {
                 trace::post(pages.owner(), pages.id(), page, bits);
-            }
-            if bits == 0 {
-                continue;
             }
             let end = batch.execute_page::<true>(frame, page, bits, false);
             if is_interrupted(end) {
                 return End::Signal;
             }
+            claimed = pages.claim_from(page + 1);
         }
         if pages.has_returned() {
             let end = batch.execute_returned(frame);
@@ -140,7 +154,7 @@ pub(crate) fn execute_claimed(
     Hook::new(batch, pages.owner()).with(|batch| {
         let continued = batch.continues_chain(page, bits);
         let end = batch.execute_page::<false>(&Frame::of_thread(), page, bits, continued);
-        if batch.dying.get() {
+        if batch.sleep.dying.get() {
             End::Dying
         } else {
             end
@@ -157,7 +171,6 @@ impl<'a> Batch<'a> {
             pages,
             page: Cell::new(0),
             role: Cell::new(role),
-            order: Order::new(engine.order()),
             thread_flags: current.thread_flags(),
             traced,
             files_slow: Cell::new(files_slow),
@@ -165,7 +178,6 @@ impl<'a> Batch<'a> {
             entries: Entries::new(),
             results: Results::new(),
             sleep: Sleep::new(),
-            dying: Cell::new(false),
             pools_to_wake: Cell::new(PoolSet::EMPTY),
         }
     }
@@ -184,7 +196,7 @@ impl<'a> Batch<'a> {
 
     /// The thread has been told to end.
     fn set_dying(&self) {
-        self.dying.set(true);
+        self.sleep.dying.set(true);
     }
 
     /// Returns true if CANCEL has asked for the end of an entry.
@@ -200,18 +212,22 @@ impl<'a> Batch<'a> {
     /// Publishes all results that are there.
     #[inline(never)]
     fn publish(&self) {
+        let executing = self.entries.executing();
+        let executing = executing.map_or(0, |index| 1u64.wrapping_shl(index));
         if self.is_owner() {
-            self.publish_as::<true>();
+            self.publish_as::<true>(executing);
         } else {
-            self.publish_as::<false>();
+            self.publish_as::<false>(executing);
         }
     }
 
-    /// As [`Self::publish`]; `OWNER` is [`Self::is_owner`].
+    /// As [`Self::publish`]; `OWNER` is [`Self::is_owner`], `executing` the entry whose call is.
     #[inline(always)]
-    fn publish_as<const OWNER: bool>(&self) {
-        self.results.clear();
-        let finished = self.entries.take_finished();
+    fn publish_as<const OWNER: bool>(&self, executing: u64) {
+        if !OWNER {
+            self.results.clear();
+        }
+        let finished = self.entries.take_finished(executing);
         if finished != 0 {
             let refused = self.results.take_refused(finished);
             if !OWNER {
@@ -259,6 +275,7 @@ impl<'a> Batch<'a> {
 
     /// Executes the entries `bits` of `page`. `OWNER` is [`Self::is_owner`], `continued`
     /// [`Self::continues_chain`].
+    #[inline(always)]
     fn execute_page<const OWNER: bool>(
         &self,
         frame: &Frame,
@@ -275,10 +292,11 @@ impl<'a> Batch<'a> {
             }
         }
         let bits = self.entries.owned.get();
-        let end = if self.order.is_posted() && self.quick && !continued {
+        let order = self.engine.order();
+        let end = if order == OrderKind::Posted && self.quick && !continued {
             self.walk_posted::<OWNER>(frame, page, bits)
         } else {
-            self.walk_ordered(frame, page, bits)
+            self.walk_ordered(frame, page, bits, Order::new(order))
         };
         self.end_page::<OWNER>(end)
     }
@@ -286,7 +304,7 @@ impl<'a> Batch<'a> {
     /// Publishes what is finished of a page, and wakes threads for what was given away.
     #[inline(always)]
     fn end_page<const OWNER: bool>(&self, end: End) -> End {
-        self.publish_as::<OWNER>();
+        self.publish_as::<OWNER>(0);
         let pools = self.pools_to_wake.take();
         if pools != PoolSet::EMPTY {
             self.engine.pools.push(pools, self.pages);
@@ -338,15 +356,15 @@ impl<'a> Batch<'a> {
 
     /// In any order.
     #[inline(never)]
-    fn walk_ordered(&self, frame: &Frame, page: u32, bits: u64) -> End {
+    fn walk_ordered(&self, frame: &Frame, page: u32, bits: u64, order: Order) -> End {
         self.entries.set_first(0);
-        self.order.begin(&self.pages, page, bits);
+        order.begin(&self.pages, page, bits);
         loop {
             let todo = self.entries.unstarted();
             if todo == 0 {
                 return End::Complete;
             }
-            let index = self.order.next(&self.pages, page, todo);
+            let index = order.next(&self.pages, page, todo);
             self.entries.start(1 << index);
             self.start(frame, index, Start::First);
             let end = if self.is_owner() {
@@ -363,7 +381,7 @@ impl<'a> Batch<'a> {
     /// Between two entries: returns why the batch must end, if it must.
     #[inline(always)]
     fn pause<const OWNER: bool>(&self) -> Option<End> {
-        if !OWNER && (self.dying.get() || self.must_stop()) {
+        if !OWNER && (self.sleep.dying.get() || self.must_stop()) {
             return Some(End::Dying);
         }
         if self.thread_flags.is_needed() && process::resched_and_check_signal() {

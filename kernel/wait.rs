@@ -60,10 +60,24 @@ impl Policy {
         })
     }
 
+    fn untimed(need: Need) -> Self {
+        Policy {
+            need,
+            timeout: None,
+            linger: None,
+        }
+    }
+
+    fn missing(&self, count: Count) -> u32 {
+        self.need.missing(count)
+    }
+}
+
+impl Need {
     /// How many more results are needed if there are so many.
     #[inline(always)]
-    fn missing(&self, count: Count) -> u32 {
-        match self.need {
+    fn missing(self, count: Count) -> u32 {
+        match self {
             Need::None => 0,
             Need::Some(n) => n.saturating_sub(count.ready),
             Need::All => count.unfinished,
@@ -95,29 +109,93 @@ fn spawn_or_fail_starved(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
 }
 
 /// WAIT of the task `current`, the owner of `pages`. Returns the number of results that are ready.
-#[inline(always)]
 pub(crate) fn wait(
     engine: ArcBorrow<'_, Engine>,
     pages: ArcBorrow<'_, Pages>,
     current: Current,
     policy: &Policy,
 ) -> Result<u32> {
-    if pages.has_parked() {
-        pages.attend_ready();
-    }
+    attend(pages);
     let answer = if policy.need == Need::Adaptive {
         wait_adaptive(engine, pages, current, *policy)
     } else {
         wait_at_once(engine, pages, current, policy)
     };
-    if pages.has_parked() {
-        // A thread would have to execute what is ready already.
-        if pages.has_ready() && !process::signal_pending() {
-            run::execute_posted(&engine, pages, current);
-        }
-        pages.leave_ready();
-    }
+    leave(engine, pages, current);
     answer
+}
+
+/// As [`wait`], with a policy without times, of which the common case keeps nothing in memory.
+#[inline(always)]
+pub(crate) fn wait_untimed(
+    engine: ArcBorrow<'_, Engine>,
+    pages: ArcBorrow<'_, Pages>,
+    current: Current,
+    policy: Policy,
+) -> Result<u32> {
+    let need = policy.need;
+    if need == Need::Adaptive {
+        return wait(engine, pages, current, &Policy::untimed(need));
+    }
+    attend(pages);
+    pages.count_wait();
+    let signal = run::execute_posted_inline(&engine, pages, current) == End::Signal;
+    let answer = match at_once(pages, need) {
+        Some(ready) => Ok(ready),
+        None => wait_untimed_long(engine, pages, current, need, signal),
+    };
+    leave(engine, pages, current);
+    answer
+}
+
+/// The owner begins a WAIT: it executes parked calls that are ready.
+#[inline(always)]
+fn attend(pages: ArcBorrow<'_, Pages>) {
+    if pages.has_parked() {
+        pages.attend_ready();
+    }
+}
+
+/// The owner ends its WAIT.
+#[inline(always)]
+fn leave(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, current: Current) {
+    if pages.has_parked() {
+        leave_parked(engine, pages, current);
+    }
+}
+
+#[inline(never)]
+fn leave_parked(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, current: Current) {
+    // A thread would have to execute what is ready already.
+    if pages.has_ready() && !process::signal_pending() {
+        run::execute_posted(&engine, pages, current);
+    }
+    pages.leave_ready();
+}
+
+fn wait_at_once(
+    engine: ArcBorrow<'_, Engine>,
+    pages: ArcBorrow<'_, Pages>,
+    current: Current,
+    policy: &Policy,
+) -> Result<u32> {
+    pages.count_wait();
+    let signal = run::execute_posted(&engine, pages, current) == End::Signal;
+    match at_once(pages, policy.need) {
+        Some(ready) => Ok(ready),
+        None => wait_long(engine, pages, current, *policy, signal),
+    }
+}
+
+#[inline(never)]
+fn wait_untimed_long(
+    engine: ArcBorrow<'_, Engine>,
+    pages: ArcBorrow<'_, Pages>,
+    current: Current,
+    need: Need,
+    signal: bool,
+) -> Result<u32> {
+    wait_long(engine, pages, current, Policy::untimed(need), signal)
 }
 
 /// WAIT with the policy ADAPTIVE.
@@ -147,21 +225,11 @@ fn wait_adaptive(
     Ok(ready)
 }
 
+/// The number of results that are ready, if that is enough.
 #[inline(always)]
-fn wait_at_once(
-    engine: ArcBorrow<'_, Engine>,
-    pages: ArcBorrow<'_, Pages>,
-    current: Current,
-    policy: &Policy,
-) -> Result<u32> {
-    pages.count_wait();
-    let signal = run::execute_posted(&engine, pages, current) == End::Signal;
+fn at_once(pages: ArcBorrow<'_, Pages>, need: Need) -> Option<u32> {
     let count = pages.count();
-    if policy.missing(count) == 0 {
-        return Ok(count.ready);
-    }
-    // By value, so that the policy need not be in memory before.
-    wait_long(engine, pages, current, *policy, signal)
+    (need.missing(count) == 0).then_some(count.ready)
 }
 
 /// The entries that were executed at once do not satisfy the policy.

@@ -28,10 +28,11 @@ impl Pages {
             let pending = (bell.posted() ^ taken) & !busy;
             let ready = done ^ bell.reaped();
             if ready != 0 {
-                count.ready += process::weight(ready);
+                count.ready = count.ready.wrapping_add(process::weight(ready));
             }
             if busy | pending != 0 {
-                count.unfinished += process::weight(busy | pending);
+                let unfinished = process::weight(busy | pending);
+                count.unfinished = count.unfinished.wrapping_add(unfinished);
             }
         }
         count

@@ -291,7 +291,7 @@ impl Batch<'_> {
             self.hand_on(chain, at, outcome);
             return None;
         };
-        if self.dying.get() {
+        if self.sleep.dying.get() {
             self.abandon(chain);
             return None;
         }
@@ -337,7 +337,7 @@ impl Batch<'_> {
                 }
             }
         }
-        if !self.is_owner() && (self.dying.get() || self.must_stop()) {
+        if !self.is_owner() && (self.sleep.dying.get() || self.must_stop()) {
             self.abandon(chain);
             return false;
         }

@@ -28,11 +28,6 @@ impl Order {
         }
     }
 
-    #[inline(always)]
-    pub(super) fn is_posted(&self) -> bool {
-        self.kind == OrderKind::Posted
-    }
-
     /// The entries `bits` of `page` are next.
     pub(super) fn begin(&self, pages: &Pages, page: u32, bits: u64) {
         self.start.set(first(pages, page, bits));

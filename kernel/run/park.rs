@@ -228,7 +228,7 @@ impl Batch<'_> {
                 return Some(end);
             }
         }
-        self.publish_as::<OWNER>();
+        self.publish_as::<OWNER>(0);
         None
     }
 

@@ -100,10 +100,9 @@ impl Entries {
         self.row.executing()
     }
 
-    /// The entries that have results, all but the one that is executing: they are published now.
+    /// The entries that have results, all but `executing`: they are published now.
     #[inline(always)]
-    pub(super) fn take_finished(&self) -> u64 {
-        let executing = self.executing().map_or(0, |index| 1u64.wrapping_shl(index));
+    pub(super) fn take_finished(&self, executing: u64) -> u64 {
         let busy = self.unstarted() | self.in_chain.get() | executing;
         let owned = self.owned.get();
         self.owned.set(owned & busy);
@@ -182,6 +181,8 @@ pub(super) struct Sleep {
     pub(super) slow_since: Cell<Option<u64>>,
     /// The task has slept in a call: other threads execute the rest.
     pub(super) has_slept: Cell<bool>,
+    /// A signal was taken that ends the thread; it shows nowhere else.
+    pub(super) dying: Cell<bool>,
     /// Other threads have taken over while the task goes on with a loop.
     pub(super) is_looping: Cell<bool>,
 }
@@ -192,6 +193,7 @@ impl Sleep {
             is_asleep: Cell::new(false),
             slow_since: Cell::new(None),
             has_slept: Cell::new(false),
+            dying: Cell::new(false),
             is_looping: Cell::new(false),
         }
     }
