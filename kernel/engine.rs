@@ -263,6 +263,19 @@ impl Engine {
         }
     }
 
+    /// Calls `f` for each registration that is `wanted`, which is asked with a raw lock held.
+    pub(crate) fn for_each_if(
+        &self,
+        wanted: impl Fn(&Pages) -> bool,
+        mut f: impl FnMut(&Arc<Pages>),
+    ) {
+        for id in 0..self.table.len() {
+            if let Some(pages) = self.table.get_if(id, &wanted) {
+                f(&pages);
+            }
+        }
+    }
+
     /// CANCEL of entry `index` of `id`.
     pub(crate) fn cancel(&self, id: usize, index: u32) -> Result {
         let entries = uapi::FLEXSC_PAGE_ENTRIES;

@@ -6,6 +6,7 @@
 
 use super::Engine;
 use crate::{
+    pages::Pages,
     pool::Pool,
     sys::{deferred::Later, process},
 };
@@ -28,7 +29,7 @@ impl Later for Engine {
         if self.pools.first().lost_poller() {
             self.poll_no_more();
         }
-        self.for_each(|pages| {
+        self.for_each_if(Pages::is_any_ready, |pages| {
             self.pools
                 .push(pages.offload_ready(), pages.as_arc_borrow());
         });
@@ -42,7 +43,9 @@ impl Later for Engine {
             }
         }
         let mut returned = false;
-        self.for_each(|pages| returned |= pages.await_owner());
+        self.for_each_if(Pages::has_returned, |pages| {
+            returned |= pages.await_owner();
+        });
         (starved || returned).then_some(LOOK_AGAIN_MS)
     }
 }
@@ -71,10 +74,7 @@ impl Engine {
             return;
         }
         // An owner that sleeps in WAIT may still create a thread, or fail its entries at once.
-        self.for_each(|pages| {
-            if pages.is_queued(pool.number()) {
-                pages.nudge();
-            }
-        });
+        let queued = |pages: &Pages| pages.is_queued(pool.number());
+        self.for_each_if(queued, |pages| pages.nudge());
     }
 }

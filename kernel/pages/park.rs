@@ -74,6 +74,11 @@ impl Pages {
         self.has_parked() && self.parker.ready() != 0
     }
 
+    /// As [`Self::has_ready`], for any task.
+    pub(crate) fn is_any_ready(&self) -> bool {
+        self.parker.ready() != 0
+    }
+
     /// The entries of `page` that are kept.
     #[inline(always)]
     pub(crate) fn kept(&self, page: u32) -> u64 {

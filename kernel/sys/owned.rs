@@ -97,6 +97,16 @@ impl<T, D> OwnedTable<T, D> {
         Self::borrow_locked(slot, &guard).map(Arc::from)
     }
 
+    /// As [`Self::get`], but only if the item is `wanted`, which is asked with the lock held. A
+    /// reference that nobody needs would keep an item that has just been removed.
+    pub(crate) fn get_if(&self, id: usize, wanted: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
+        let slot = arch::get(&self.slots, id)?;
+        let guard = self.lock.lock();
+        Self::borrow_locked(slot, &guard)
+            .filter(|item| wanted(item))
+            .map(Arc::from)
+    }
+
     /// Enters an item that belongs to the current task. Fails with `full` if no slot is free, and
     /// with the error of `check`, which gets the slot's number.
     pub(crate) fn enter(

@@ -151,7 +151,7 @@ part() {
 			((rc == 0)) || printf '    | exit code %d\n' "$rc"
 			explain "$log"
 		fi
-		grep '^note: ' "$log" | sed 's/^/    | /' || true
+		grep '^note: the emulated machine ' "$log" | sed 's/^/    | /' || true
 	} | one_write
 	((f == 0)) || remember "$name" "$(explain "$log" | head -n -1)"
 }
