@@ -34,8 +34,10 @@ tests! { "park":
 
 type Pair = (OwnedFd, OwnedFd);
 
-/// The kinds of files: one to receive from, and its peer.
-const PAIRS: &[(&str, fn() -> Check<Pair>)] = &[
+/// A kind of files, and how to make two of them: one to receive from, and its peer.
+type Kind = (&'static str, fn() -> Check<Pair>);
+
+const PAIRS: &[Kind] = &[
     ("unix stream", || unix_pair(libc::SOCK_STREAM)),
     ("unix seqpacket", || unix_pair(libc::SOCK_SEQPACKET)),
     ("unix datagrams", || unix_pair(libc::SOCK_DGRAM)),
