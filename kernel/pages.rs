@@ -7,8 +7,7 @@
 //! claimed it; *done* when its result is written. In a chain it may be *held* in between: executed,
 //! but not published. The kernel believes only its own words, never those in shared memory.
 //!
-//! Claiming and publishing take the lock, both once for many entries; the owner publishes without
-//! it. Nothing in between takes it.
+//! Claiming and publishing take the lock, both once for many entries. Nothing in between does.
 
 mod cancel;
 mod charge;
@@ -16,7 +15,6 @@ mod invariants;
 mod notify;
 mod offload;
 mod park;
-mod publish;
 mod returned;
 mod slow;
 mod stats;
@@ -49,8 +47,7 @@ use kernel::uapi;
 /// The kernel's words of one page, one bit for each entry.
 #[derive(Default)]
 struct Words {
-    // All words change under the lock, but the owner changes `done` without it. A reader that needs
-    // only a hint does not take it.
+    // All words change under the lock. A reader that needs only a hint does not take it.
     /// Toggled when an entry was accepted.
     taken: AtomicU64,
     /// Toggled when an entry's result was published.
@@ -367,11 +364,7 @@ impl Pages {
         if refused != 0 {
             self.count_refused(u64::from(refused), OWNER);
         }
-        if OWNER {
-            self.publish_own(page, bits);
-        } else {
-            self.publish(page, bits, n);
-        }
+        self.publish(page, bits, n);
     }
 
     #[inline(always)]
@@ -386,9 +379,9 @@ impl Pages {
         if words.special.load(Ordering::Relaxed) & bits != 0 {
             self.forget(words, page, bits);
         }
-        // Not a plain store: the owner publishes without the lock.
-        words.done.fetch_xor(bits, Ordering::Relaxed);
-        self.area.doorbell(page).toggle_done(bits);
+        let done = words.done.load(Ordering::Relaxed) ^ bits;
+        words.done.store(done, Ordering::Relaxed);
+        self.area.doorbell(page).set_done(done);
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
             if inner.missing == 0 {

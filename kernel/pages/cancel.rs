@@ -115,7 +115,7 @@ impl Pages {
             return Ok(());
         }
         let dropped = if words.busy() & bit != 0 {
-            match self.cancel_taken(&mut inner, page, index)? {
+            match self.cancel_taken(&mut inner, page, index) {
                 Some(dropped) => dropped,
                 None => return Ok(()),
             }
@@ -157,45 +157,11 @@ impl Pages {
     }
 
     /// CANCEL of an entry that was claimed. Returns the entries that no task is going to execute
-    /// now, if any. Fails with `ENOENT` if the entry is finished by now.
-    fn cancel_taken(
-        &self,
-        inner: &mut Guard<'_, Inner>,
-        page: u32,
-        index: u32,
-    ) -> Result<Option<u64>> {
-        let words = self.words(page).ok_or(EINVAL)?;
+    /// now.
+    fn cancel_taken(&self, inner: &mut Guard<'_, Inner>, page: u32, index: u32) -> Option<u64> {
+        let words = self.words(page)?;
         let bit = 1 << index;
-        if let Some(chain) = self.withdraw(inner, words, page, index) {
-            inner.cancels = inner.cancels.wrapping_add(1);
-            return Ok(Some(chain));
-        }
-        // The owner publishes without the lock, and then the entry is the program's. So it must not
-        // be marked unless the owner is going to see this.
-        // ORDERING: Pairs with `publish_own`.
-        words.special.fetch_or(bit, Ordering::SeqCst);
-        if words.done.load(Ordering::SeqCst) & bit == words.taken.load(Ordering::Relaxed) & bit {
-            return Err(ENOENT);
-        }
         inner.cancels = inner.cancels.wrapping_add(1);
-        self.note_cancelled(words, page, index);
-        let at = (page * ENTRIES + index) as usize;
-        if let Some(Some(task)) = inner.sleepers.get(at) {
-            // Under the lock: the task can not leave this call.
-            task.interrupt();
-        }
-        Ok(None)
-    }
-
-    /// Takes an entry that no task is executing, and those linked to it, from where they wait.
-    fn withdraw(
-        &self,
-        inner: &mut Guard<'_, Inner>,
-        words: &Words,
-        page: u32,
-        index: u32,
-    ) -> Option<u64> {
-        let bit = 1 << index;
         let returned = words.returned.load(Ordering::Relaxed);
         if returned & bit != 0 {
             let chain = self.chain_from(page, index, returned);
@@ -216,6 +182,12 @@ impl Pages {
                 }
                 return Some(chain);
             }
+        }
+        self.note_cancelled(words, page, index);
+        let at = (page * ENTRIES + index) as usize;
+        if let Some(Some(task)) = inner.sleepers.get(at) {
+            // Under the lock: the task can not leave this call.
+            task.interrupt();
         }
         None
     }

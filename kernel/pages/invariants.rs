@@ -27,16 +27,6 @@ impl Pages {
         }
     }
 
-    /// Both checks for the owner, which does not hold the lock.
-    #[inline(always)]
-    pub(super) fn check_own(&self, page: u32, bits: u64) {
-        if cfg!(debug_assertions) {
-            let inner = self.inner.lock();
-            self.check(&inner, page);
-            self.check_published(&inner, page, bits);
-        }
-    }
-
     /// Checks, before `bits` are published, that each was taken once and that no other task is
     /// going to execute it.
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! The memory that a program and the kernel share: control blocks and syscall pages.
 //!
 //! Everything in it may change at any time. So each word is read once into a copy, and what the
-//! kernel wrote is never read back; `done` is toggled in place. The ordering of the doorbells is described at
+//! kernel wrote is never read back. The ordering of the doorbells is described at
 //! `struct flexsc_ctrl` in the UAPI header; here are the kernel's halves of its pairs.
 
 use super::c;
@@ -244,13 +244,13 @@ impl Doorbell<'_> {
         word.store(taken, Ordering::Relaxed);
     }
 
-    /// Publishes that these entries have their result. Several tasks may do that at once.
+    /// Publishes which entries have their result.
     #[inline(always)]
-    pub(crate) fn toggle_done(&self, bits: u64) {
+    pub(crate) fn set_done(&self, done: u64) {
         // SAFETY: By the invariant.
         let word = unsafe { AtomicU64::from_ptr(&raw mut (*self.ctrl).done) };
         // ORDERING: Pairs with the program's acquire load before reading the result.
-        word.fetch_xor(bits, Ordering::Release);
+        word.store(done, Ordering::Release);
     }
 
     /// Publishes `FLEXSC_CTRL_*`. A caller that goes to sleep on it adds a full barrier and looks
@@ -375,7 +375,7 @@ impl EntryRef<'_> {
         unsafe { AtomicI64::from_ptr(&raw mut (*self.entry).result) }.load(Ordering::Relaxed)
     }
 
-    /// Writes the result. It counts once its bit is in [`Doorbell::toggle_done`].
+    /// Writes the result. It counts once its bit is in [`Doorbell::set_done`].
     #[inline(always)]
     pub(crate) fn put_result(&self, result: i64, reason: u8) {
         let e = self.entry;

@@ -4,21 +4,17 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::errno::Errno;
-
-use super::{ECANCELED, check_never_begun};
+use super::check_never_begun;
 use crate::check::Check;
-use crate::kit::abi::{REASON_CANCELLED, REASON_NONE};
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::memory_file;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring, check_done};
-use crate::kit::{chances, memory, sys};
+use crate::kit::{memory, sys};
 
 tests! { "cancel":
     claimed => "a claimed entry that has not begun is ECANCELED, whoever executes its batch";
     claimed_used_again => "a slot that was cancelled in its batch serves the next call";
-    while_published => "CANCEL while the owner publishes never meets the slot's next call";
 }
 
 /// Entries behind the long call.
@@ -119,41 +115,5 @@ fn claimed_used_again() -> Check {
             check_done("getpid afterwards", done, pid, 0)?;
         }
         Ok(())
-    })
-}
-
-/// Cancels entries of a batch until it is told to stop.
-fn cancel_all(fd: i32, id: u32, stop: &AtomicBool) -> Check {
-    while !stop.load(Ordering::Relaxed) {
-        for slot in 0..BEHIND {
-            let got = engine::cancel(fd, id, slot);
-            check!(matches!(got, Ok(0) | Err(Errno::ENOENT)), "CANCEL: {got:?}");
-        }
-    }
-    Ok(())
-}
-
-fn while_published() -> Check {
-    let (engine, mut ring) = Mode::Inline.start(1)?;
-    let (fd, id, stop) = (engine.fd(), ring.id, AtomicBool::new(false));
-    let pid = i64::from(std::process::id());
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| cancel_all(fd, id, &stop));
-        let outcome = (0..chances(10_000)).try_for_each(|_| {
-            for done in ring.run_all(&[call!(SYS_getpid); BEHIND])? {
-                let end = (done.result, done.reason);
-                let good = [(pid, REASON_NONE), (ECANCELED, REASON_CANCELLED)];
-                check!(
-                    good.contains(&end),
-                    "neither executed nor cancelled: {done:?}"
-                );
-                // A mark that comes now would meet the next call.
-                let flags = ring.entry(done.slot).flags.load(Ordering::Relaxed);
-                check_eq!("flags of a finished entry", flags, 0);
-            }
-            Ok(())
-        });
-        stop.store(true, Ordering::Relaxed);
-        other.join().expect("no panic").and(outcome)
     })
 }
