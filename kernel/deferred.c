@@ -38,8 +38,9 @@ static void flexsc_deferred_work(struct work_struct *work)
 	unsigned int again_ms;
 
 	WRITE_ONCE(d->last, jiffies);
+	WRITE_ONCE(d->is_urgent, 0);
 	/*
-	 * Pairs with the barrier of flexsc_deferred_trigger(): either that asks
+	 * Pairs with the barriers of both triggers: either one of them asks
 	 * for another run, or this one sees what has happened before.
 	 */
 	smp_store_mb(d->is_asked, 0);
@@ -56,7 +57,8 @@ static void flexsc_deferred_irq(struct irq_work *irq)
 	unsigned long now = jiffies;
 	unsigned long delay = time_before(now, next) ? next - now : 0;
 
-	if (xchg(&d->is_urgent, 0))
+	/* It may be queued for at once already, which must not become later. */
+	if (READ_ONCE(d->is_urgent))
 		delay = 0;
 	mod_delayed_work(system_unbound_wq, &d->work, delay);
 }
@@ -97,8 +99,8 @@ void flexsc_deferred_trigger(struct flexsc_deferred *d)
 /* As flexsc_deferred_trigger(), without the pause: for events from outside the process. */
 void flexsc_deferred_trigger_now(struct flexsc_deferred *d)
 {
-	WRITE_ONCE(d->is_urgent, 1);
-	irq_work_queue(&d->irq);
+	if (!xchg(&d->is_urgent, 1))
+		irq_work_queue(&d->irq);
 }
 
 /* After this call @run does not run, in spite of any trigger. Returns the data. */

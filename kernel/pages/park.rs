@@ -159,10 +159,13 @@ impl Pages {
     pub(crate) fn keep(&self, page: u32, index: u32, call: Parked) {
         let mut inner = self.inner.lock();
         let mut call = Some(call);
-        if let (Some(words), false) = (self.words(page), inner.calls.ended) {
-            if let Some(slot) = inner.calls.slot(page, index) {
-                core::mem::swap(slot, &mut call);
-                words.kept.fetch_or(1 << index, Ordering::Relaxed);
+        if let Some(words) = self.words(page) {
+            // Also without its call: it must not be made on what its descriptor names by now.
+            words.kept.fetch_or(1 << index, Ordering::Relaxed);
+            if !inner.calls.ended {
+                if let Some(slot) = inner.calls.slot(page, index) {
+                    core::mem::swap(slot, &mut call);
+                }
             }
         }
         drop(inner);
@@ -268,10 +271,9 @@ impl Pages {
             let at = *from as u32;
             *from += 1;
             if let Some(call) = slot.take() {
+                // It stays marked as kept: a task that has the entry finds no call, and makes none.
                 if let Some(words) = self.words(at / ENTRIES) {
-                    let bit = 1 << (at % ENTRIES);
-                    words.kept.fetch_and(!bit, Ordering::Relaxed);
-                    words.unpark(calls, bit);
+                    words.unpark(calls, 1 << (at % ENTRIES));
                 }
                 return Some(call);
             }
