@@ -51,9 +51,10 @@ impl Pages {
     }
 
     /// Called in the scheduler's hook: a syscall thread goes to sleep in the call of an entry.
-    /// Returns when, if the owner has left the call to threads because such calls are slow.
+    /// Returns when, if the owner has left the call to threads by chance or because such calls are
+    /// slow: the first slow call may not have come back to the owner yet.
     pub(crate) fn slow_call_sleeps(&self, page: u32, index: u32) -> Option<u64> {
-        if self.flags.slow.until.load(RELAXED) == 0 || !self.is_owners(page, index) {
+        if !self.is_owners(page, index) {
             return None;
         }
         let nr = self.area.entry(page, index).head().nr();
@@ -66,7 +67,9 @@ impl Pages {
 
     /// Called in the scheduler's hook: the thread runs again, which has slept `since` then.
     pub(crate) fn slow_call_runs(&self, since: u64) {
-        self.flags.slow.note(since);
+        if self.flags.slow.until.load(RELAXED) != 0 {
+            self.flags.slow.note(since);
+        }
         self.flags.slow.asleep.fetch_sub(1, RELAXED);
     }
 
