@@ -96,7 +96,7 @@ void flexsc_deferred_trigger(struct flexsc_deferred *d)
 		irq_work_queue(&d->irq);
 }
 
-/* As flexsc_deferred_trigger(), without the pause: for events from outside the process. */
+/* As flexsc_deferred_trigger(), without the pause: for parked calls that are ready. */
 void flexsc_deferred_trigger_now(struct flexsc_deferred *d)
 {
 	if (!xchg(&d->is_urgent, 1))

@@ -36,8 +36,8 @@ impl Trigger {
         unsafe { c::flexsc_deferred_trigger(self.0.as_ptr()) };
     }
 
-    /// As [`Self::pull`], for an event from outside the process: the work does not wait for the end
-    /// of its pause.
+    /// As [`Self::pull`], for parked calls that are ready: the work does not wait for the end of its
+    /// pause.
     pub(super) fn pull_now(&self) {
         // SAFETY: By the invariant it is valid.
         unsafe { c::flexsc_deferred_trigger_now(self.0.as_ptr()) };
