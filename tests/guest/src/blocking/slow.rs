@@ -17,6 +17,7 @@ use crate::kit::{patience, process, rounds, sys, until};
 tests! { "blocking":
     slow_files => "after a call with a path that has slept for long, the next one does not hold up WAIT";
     slow_files_asleep => "nor does any, as long as a call with a path sleeps in a thread";
+    slow_files_together => "nor if that call went to the thread while its owner slept in the first one";
     slow_files_starved => "if no thread can make such calls, their owner makes them";
     slow_files_over => "a second later such calls are made by their owner again";
 }
@@ -196,6 +197,44 @@ fn slow_files_asleep() -> Check {
     })?;
     until("a call by its owner", || {
         is_inline(&engine, &mut ring).unwrap_or(false)
+    })
+}
+
+/// Two opens wait, one of them in a thread when the other one ends. Returns true if a third one does
+/// not hold up WAIT when the second is over for which calls go to threads in any case.
+fn is_third_apart(engine: &Engine, ring: &mut Ring) -> Check<bool> {
+    let dir = TempDir::new()?;
+    let (one, two) = (fifo_in(&dir, "one")?, fifo_in(&dir, "two")?);
+    let slots = ring.post_all(&[Fifo::blocking(&one), Fifo::blocking(&two)]);
+    let end = std::thread::scope(|scope| -> Check<OwnedFd> {
+        let other = scope.spawn(|| {
+            engine.until_pool(0, "a thread in the second open", |pool| pool.blocked == 1)?;
+            std::thread::sleep(Duration::from_millis(30));
+            other_end(&one)
+        });
+        check_eq!("ANY", ring.wait(Policy::Any), Ok(1));
+        other.join().expect("no panic")
+    })?;
+    let done = ring.reap(slots[0]);
+    check!(done.result > 2, "open of a FIFO: {done:?}");
+    drop((sys::own(done.result as i32), end));
+    std::thread::sleep(Duration::from_millis(1300));
+    let third = Opening::start(ring, fifo_in(&dir, "third")?)?;
+    let good = third.is_apart();
+    third.end(ring)?;
+    let end = other_end(&two)?;
+    let done = ring.finish(&[slots[1]])?[0];
+    check!(done.result > 2, "open of a FIFO: {done:?}");
+    drop((sys::own(done.result as i32), end));
+    Ok(good)
+}
+
+fn slow_files_together() -> Check {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    // A machine that loses a second between two calls gets another chance.
+    until("a WAIT that is not held up", || {
+        is_third_apart(&engine, &mut ring).unwrap_or(false)
     })
 }
 
