@@ -112,6 +112,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::cores::TESTS,
     guard::filters::TESTS,
     guard::identity::TESTS,
+    guard::domain::TESTS,
     guard::late::TESTS,
     guard::lsm::TESTS,
     guard::thread::TESTS,

@@ -37,14 +37,14 @@ const GET: u32 = 0;
 const CREATE: u32 = 1;
 
 /// An engine with one syscall thread, and the number of that thread.
-struct Single {
+pub struct Single {
     engine: Engine,
     ring: Ring,
-    tid: i32,
+    pub tid: i32,
 }
 
 impl Single {
-    fn new() -> Check<Single> {
+    pub fn new() -> Check<Single> {
         let engine = Engine::open()?;
         engine.set(Param::MaxThreads, 1)?;
         let ring = engine.ring(1)?;
@@ -62,7 +62,7 @@ impl Single {
     }
 
     /// Makes the thread take over the owner's settings.
-    fn serve(&mut self) -> Check {
+    pub fn serve(&mut self) -> Check {
         let done = self.ring.run(call!(SYS_getppid).asynchronous())?;
         check_eq!("reason", done.reason, REASON_NONE);
         Ok(())

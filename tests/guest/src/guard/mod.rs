@@ -5,6 +5,7 @@ pub mod alike;
 pub mod audit;
 pub mod caller;
 pub mod cores;
+pub mod domain;
 pub mod filters;
 pub mod identity;
 pub mod late;

@@ -2,20 +2,27 @@
 //! execve with calls in flight.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
 use super::Busy;
-use crate::check::Check;
-use crate::kit::child::{Child, Link, spawn};
+use crate::check::{Check, Ret};
+use crate::kit::abi::{self, REASON_NONE};
+use crate::kit::child::{Child, Link, in_child, spawn};
 use crate::kit::engine::{self, Engine};
+use crate::kit::files::TempDir;
 use crate::kit::mode::Mode;
-use crate::kit::{process, rounds, sys};
+use crate::kit::ring::check_done;
+use crate::kit::{process, rounds, sys, until};
 
 tests! { "life":
     exec_in_flight => "execve with calls in flight, in every mode: the new program has one thread";
     exec_other_thread => "execve by another thread while the owner waits";
     exec_fails => "a failing execve leaves the engine as it was";
+    exec_under_way => "no thread executes a call of an owner that is in execve";
 }
 
 /// The command of this program that the tests here execute.
@@ -71,7 +78,7 @@ pub fn execute_command(command: &str, fd: i32) -> Check {
         argv.as_ptr(),
         argv[3..].as_ptr()
     );
-    fail!("execve: {}", crate::check::Ret(ret));
+    fail!("execve: {}", Ret(ret));
 }
 
 fn until_success(work: impl FnOnce(&Link) -> Check) -> Check {
@@ -126,4 +133,83 @@ fn exec_fails() -> Check {
     let ret = plain!(SYS_execve, c"/nowhere", argv.as_ptr(), argv.as_ptr());
     check_ret!("execve", ret, -libc::ENOENT);
     busy.end()
+}
+
+/// A script whose interpreter cannot be opened as long as the lease exists.
+struct Leased {
+    dir: TempDir,
+    lease: OwnedFd,
+}
+
+impl Leased {
+    fn new() -> Check<Leased> {
+        let dir = TempDir::new()?;
+        let interpreter = dir.file("interpreter", b"")?;
+        let script = dir.path().join("script");
+        let head = format!("#!{}\n", interpreter.to_string_lossy());
+        ok!("script", std::fs::write(&script, head));
+        for file in [script, dir.path().join("interpreter")] {
+            let mode = std::fs::Permissions::from_mode(0o700);
+            ok!("chmod", std::fs::set_permissions(file, mode));
+        }
+        let lease = ok!("open", sys::open(&interpreter, libc::O_RDONLY, 0));
+        // The signal that asks for the lease back.
+        let set = 1u64 << (libc::SIGIO - 1);
+        let set = std::ptr::from_ref(&set);
+        plain!(SYS_rt_sigprocmask, libc::SIG_BLOCK, set, 0, 8);
+        let taken = plain!(SYS_fcntl, &lease, libc::F_SETLEASE, libc::F_WRLCK);
+        check_ret!("F_SETLEASE", taken, 0);
+        Ok(Leased { dir, lease })
+    }
+
+    fn give_back(&self) -> Check {
+        let given = plain!(SYS_fcntl, &self.lease, libc::F_SETLEASE, libc::F_UNLCK);
+        check_ret!("F_UNLCK", given, 0);
+        Ok(())
+    }
+}
+
+fn exec_under_way() -> Check {
+    in_child(|| {
+        let leased = Leased::new()?;
+        let (engine, mut ring) = Mode::Kick.start(1)?;
+        let (owner, fd, id) = (sys::gettid(), engine.fd(), u64::from(ring.id));
+        let slot = ring.post(call!(SYS_getppid).asynchronous());
+        let done = &ring.ctrl(0).done;
+        let seen = std::thread::scope(|scope| {
+            let other = scope.spawn(|| -> Check<bool> {
+                // The number of the call that the owner sleeps in.
+                let path = format!("/proc/self/task/{owner}/syscall");
+                let call = || std::fs::read_to_string(&path).unwrap_or_default();
+                let asleep = || call().starts_with("59 ");
+                let seen = until("an owner that sleeps in execve", asleep)
+                    .and_then(|()| Ok(ok!("KICK", sys::ioctl(fd, abi::IOC_KICK, id))))
+                    .and_then(|_| until("an end of the call", || done.load(Ordering::Acquire) != 0))
+                    .map(|()| asleep());
+                leased.give_back()?;
+                seen
+            });
+            let script = leased.dir.join("script");
+            let argv = [script.as_ptr(), std::ptr::null()];
+            let ret = plain!(
+                SYS_execve,
+                script.as_c_str(),
+                argv.as_ptr(),
+                argv[1..].as_ptr()
+            );
+            check_ret!("execve", ret, -libc::ENOEXEC);
+            other.join().expect("no panic")
+        })?;
+        check!(seen, "execve did not wait for the lease");
+        let refused = ring.reap(slot);
+        check_done(
+            "a call in execve",
+            refused,
+            -i64::from(libc::ECANCELED),
+            REASON_NONE,
+        )?;
+        let parent = plain!(SYS_getppid);
+        let again = ring.run(call!(SYS_getppid).asynchronous())?;
+        check_done("getppid", again, parent, REASON_NONE)
+    })
 }
