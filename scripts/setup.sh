@@ -39,7 +39,7 @@ PACKAGES=(
 	libelf-dev libssl-dev
 	tar xz-utils patch rsync cpio kmod gzip util-linux
 	ca-certificates git e2fsprogs shellcheck
-	qemu-system-x86 seabios busybox-static
+	qemu-system-x86 seabios busybox-static strace
 )
 
 check_only=

@@ -181,9 +181,15 @@ example_of() {
 		inside { text = text $0 "\n" }' "$ROOT/docs/abi.md"
 }
 
-# Runs the crate's own tests, its example and the example in C against the module.
+# Runs the crate's own tests, its example and the example in C against the module, and strace.
 do_crate() {
-	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test
+	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test strace file
+	local -a adds=()
+	strace=$(command -v strace) || die "strace is missing: run scripts/setup.sh."
+	# The program and its libraries, with the names by which they find each other.
+	while read -r file; do
+		adds+=(--add "$(realpath "$file"):$file")
+	done < <(printf '%s\n' "$strace"; ldd "$strace" | grep -o '/[^ ]*')
 	example_of c >"$logs/example.c"
 	example_of text >"$logs/example.out"
 	cc -static -std=gnu11 -Wall -Wextra -Werror -I "$ROOT/kernel/include/uapi" -o "$logs/example" "$logs/example.c"
@@ -191,9 +197,11 @@ do_crate() {
 		--target "$target" --target-dir "$dir" --test live --no-run --message-format=json >"$logs/crate.json"
 	test=$(sed -n '/"name":"live"/s/.*"executable":"\([^"]*\)".*/\1/p' "$logs/crate.json" | tail -n 1)
 	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc-live-tests \
-		--target "$target" --target-dir "$dir" --example live-hello
+		--target "$target" --target-dir "$dir" --example live-hello --example live-echo
 	[[ -x $test ]] || die "cargo does not name the crate's test program."
-	ktest -c perf --add "$test:/crate/live" --add "$dir/$target/release/examples/live-hello:/crate/hello" \
+	ktest -c perf "${adds[@]}" --add "$test:/crate/live" \
+		--add "$dir/$target/release/examples/live-hello:/crate/hello" \
+		--add "$dir/$target/release/examples/live-echo:/crate/server" \
 		--add "$logs/example:/crate/example" --add "$logs/example.out:/crate/example.out" \
 		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
 }
