@@ -53,6 +53,8 @@ u64 flexsc_cpus_bits(struct cpumask *mask);
 int flexsc_nice(void);
 bool flexsc_may_renice(int nice);
 void flexsc_follow_nice(struct task_struct *owner);
+bool flexsc_is_behind(struct task_struct *served, bool nice);
+void flexsc_keep_up(struct task_struct *served, bool nice);
 void flexsc_renice(int nice, bool privileged);
 
 void *flexsc_area_alloc(size_t size);

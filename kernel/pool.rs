@@ -240,8 +240,9 @@ impl Pool {
         }
     }
 
-    /// Sleeps until thread `i` is woken for work, a signal comes or it was idle for `retire_ms`.
-    pub(crate) fn idle(&self, i: u32, retire_ms: u32) -> Woken {
+    /// Sleeps until thread `i` is woken for work, a signal comes, `look` finds something to do or it
+    /// was idle for `retire_ms`.
+    pub(crate) fn idle(&self, i: u32, retire_ms: u32, look: impl Fn() -> bool) -> Woken {
         let retire_at = process::now_ns() + u64::from(retire_ms) * NS_PER_MS;
         let woken = loop {
             process::sleep_prepare();
@@ -249,7 +250,7 @@ impl Pool {
                 let inner = self.lock();
                 (inner.state(i) != State::Idle, inner.counters.now.idle)
             };
-            if woken || process::signal_pending() || self.is_stopping() {
+            if woken || process::signal_pending() || self.is_stopping() || look() {
                 process::sleep_cancel();
                 break Woken::Look;
             }

@@ -10,7 +10,7 @@ use crate::{
     defs::PoolSet,
     engine::Engine,
     pages::Pages,
-    sys::{errno, thread, trace},
+    sys::{errno, process::Thread, thread, trace},
     worker::Worker,
 };
 use kernel::prelude::*;
@@ -66,7 +66,7 @@ impl Engine {
 
     /// Makes a thread during a call of the program, which is restarted after a signal.
     pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
-        match Worker::spawn(self, pool) {
+        match Worker::spawn(self, pool, &Thread::current()) {
             Err(EINTR) => Err(ERESTARTNOINTR),
             other => other,
         }

@@ -98,7 +98,7 @@ fn spawn_or_fail_starved(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
         if !engine.pools.is_starved(pool) {
             continue;
         }
-        match Worker::spawn(engine, pool) {
+        match Worker::spawn(engine, pool, pages.owner()) {
             // It is a signal and not a limit.
             Err(EINTR) if process::signal_pending() => return false,
             Err(_) if engine.pools.is_stuck(pool) => pages.fail_starved(pool),

@@ -12,7 +12,7 @@ use crate::{
     pool::{Here, Next, Pool, Woken},
     run::{self, End},
     sys::{
-        process,
+        process::{self, Thread},
         thread::{self, Body, Name, Ops},
     },
 };
@@ -26,6 +26,18 @@ pub(crate) struct Worker {
     engine: Arc<Engine>,
     pool: u8,
     slot: u32,
+    /// The thread for which it was made.
+    maker: Thread,
+}
+
+/// What a syscall thread keeps from one step to the next.
+struct Life {
+    /// The thread that it has last served. It follows this one's credentials and nice value.
+    served: Thread,
+    /// The generation of the settings that it follows.
+    applied: u32,
+    /// The CPU, as a bit, that it could not poll the last time.
+    avoid: u64,
 }
 
 /// What a syscall thread does after a step.
@@ -39,9 +51,9 @@ enum Step {
 }
 
 impl Worker {
-    /// Creates a syscall thread of a pool in the current process, which is the engine's. `EXDEV` if
-    /// the thread would not be like the others.
-    pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>, number: u8) -> Result {
+    /// Creates a syscall thread of a pool in the current process, which is the engine's, for `maker`.
+    /// `EXDEV` if the thread would not be like the others.
+    pub(crate) fn spawn(engine: ArcBorrow<'_, Engine>, number: u8, maker: &Thread) -> Result {
         let pool = engine.pools.get(number).ok_or(ENOENT)?;
         engine.pools.check_alike()?;
         let slot = pool.reserve(engine.max_threads())?;
@@ -50,6 +62,7 @@ impl Worker {
                 engine: engine.into(),
                 pool: number,
                 slot,
+                maker: maker.clone(),
             },
             GFP_KERNEL_ACCOUNT,
         );
@@ -93,11 +106,11 @@ impl Worker {
     /// spare: then the entries after one that blocks have to wait, see [`Pool::worker_sleeping`].
     ///
     /// [`Pool::worker_sleeping`]: crate::pool::Pool::worker_sleeping
-    fn provide_spare(&self) -> bool {
+    fn provide_spare(&self, served: &Thread) -> bool {
         if self.pool().has_spare() || self.pool().is_stopping() {
             return true;
         }
-        let spawned = Worker::spawn(self.engine.as_arc_borrow(), self.pool);
+        let spawned = Worker::spawn(self.engine.as_arc_borrow(), self.pool, served);
         spawned != Err(EINTR) || !process::signal_pending()
     }
 
@@ -110,12 +123,33 @@ impl Worker {
         run::execute_claimed(&self.engine, role, pages.as_arc_borrow(), page, bits)
     }
 
-    /// Takes over the owner's credentials and nice value. To be called before the thread does
-    /// anything for the owner of `pages`, such as making a spare.
-    fn adopt(&self, pages: &Pages) {
-        thread::adopt(pages.owner());
-        if self.pool().settings.renice().is_none() {
-            process::follow_nice(pages.owner());
+    /// Serves the owner of `pages` from now on, with its credentials and nice value. To be called
+    /// before the thread does anything for this owner, such as making a spare.
+    fn adopt(&self, served: &mut Thread, pages: &Pages) {
+        let owner = pages.owner();
+        if !served.is(owner) {
+            *served = owner.clone();
+        }
+        thread::adopt(owner);
+        if self.follows_nice() {
+            process::follow_nice(owner);
+        }
+    }
+
+    fn follows_nice(&self) -> bool {
+        self.pool().settings.renice().is_none()
+    }
+
+    /// Returns true if the thread that was served last has other credentials or another nice value
+    /// by now.
+    fn is_behind(&self, served: &Thread) -> bool {
+        process::is_behind(served, self.follows_nice())
+    }
+
+    /// Takes over what has changed while nobody was served.
+    fn keep_up(&self, served: &Thread) {
+        if self.is_behind(served) {
+            process::keep_up(served, self.follows_nice());
         }
     }
 
@@ -130,9 +164,9 @@ impl Worker {
 
     /// Executes what `pages`, which the thread has dequeued, has offloaded in one of its pages.
     /// Returns false if the thread has to end.
-    fn serve(&self, pages: &Arc<Pages>) -> bool {
-        self.adopt(pages);
-        while !self.provide_spare() {
+    fn serve(&self, served: &mut Thread, pages: &Arc<Pages>) -> bool {
+        self.adopt(served, pages);
+        while !self.provide_spare(served) {
             if Self::must_end() {
                 self.pool().push(pages.as_arc_borrow());
                 return false;
@@ -170,25 +204,37 @@ impl Worker {
         }
     }
 
+    /// Sleeps, and follows the thread that was served last meanwhile.
+    fn idle(&self, served: &Thread) -> Step {
+        let retire_ms = self.engine.retire_ms();
+        let woken = self
+            .pool()
+            .idle(self.slot, retire_ms, || self.is_behind(served));
+        match woken {
+            Woken::Look => {
+                self.keep_up(served);
+                Step::Next
+            }
+            Woken::Retire => Step::Retire,
+        }
+    }
+
     /// Does what the pool says next.
-    ///
-    /// `applied` is the generation of the settings that this thread follows; `avoid` is the CPU, as
-    /// a bit, that it could not poll the last time.
-    fn step(&self, applied: &mut u32, avoid: &mut u64) -> Step {
-        self.apply_settings(applied);
+    fn step(&self, life: &mut Life) -> Step {
+        self.apply_settings(&mut life.applied);
         let here = Here {
             usable: process::usable_cpus(),
-            may_poll: self.may_poll() & !core::mem::take(avoid),
+            may_poll: self.may_poll() & !core::mem::take(&mut life.avoid),
         };
         let alive = match self.pool().next(self.slot, here) {
             Next::Stop => false,
-            Next::Serve(pages) => self.serve(&pages),
+            Next::Serve(pages) => self.serve(&mut life.served, &pages),
             Next::Poll(cpu) => {
                 // It runs on one CPU until the settings are applied again.
-                *applied = 0;
-                let polled = self.poll_cpu(cpu);
+                life.applied = 0;
+                let polled = self.poll_cpu(cpu, &mut life.served);
                 if polled == Polled::Failed {
-                    *avoid = 1 << cpu;
+                    life.avoid = 1 << cpu;
                 }
                 polled != Polled::MustEnd
             }
@@ -196,10 +242,7 @@ impl Worker {
                 self.engine.poll_no_more();
                 true
             }
-            Next::Idle => match self.pool().idle(self.slot, self.engine.retire_ms()) {
-                Woken::Look => true,
-                Woken::Retire => return Step::Retire,
-            },
+            Next::Idle => return self.idle(&life.served),
         };
         if alive {
             Step::Next
@@ -221,10 +264,13 @@ impl Body for Worker {
             }
             return;
         }
-        let mut applied = 0;
-        let mut avoid = 0;
+        let mut life = Life {
+            served: this.maker.clone(),
+            applied: 0,
+            avoid: 0,
+        };
         while !Worker::must_end() {
-            match this.step(&mut applied, &mut avoid) {
+            match this.step(&mut life) {
                 Step::Next => (),
                 Step::Retire => return pool.leave(this.slot),
                 Step::End => break,

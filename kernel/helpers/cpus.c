@@ -138,6 +138,37 @@ void flexsc_follow_nice(struct task_struct *owner)
 		set_user_nice(current, nice);
 }
 
+/* Whom the current syscall thread follows that has served @served last. */
+static struct task_struct *flexsc_followed(struct task_struct *served)
+{
+	return READ_ONCE(served->flags) & PF_EXITING ? current->group_leader :
+						       served;
+}
+
+/*
+ * Does the current syscall thread, which has served @served last, have outdated
+ * credentials or, with @nice, an outdated nice value?
+ */
+bool flexsc_is_behind(struct task_struct *served, bool nice)
+{
+	struct task_struct *tsk = flexsc_followed(served);
+
+	if (rcu_access_pointer(tsk->real_cred) !=
+	    rcu_access_pointer(current->real_cred))
+		return true;
+	return nice && task_nice(tsk) != task_nice(current);
+}
+
+/* Change that. */
+void flexsc_keep_up(struct task_struct *served, bool nice)
+{
+	struct task_struct *tsk = flexsc_followed(served);
+
+	syscall_thread_adopt(tsk);
+	if (nice)
+		flexsc_follow_nice(tsk);
+}
+
 /*
  * Give the current syscall thread a nice value: a better one only if the task
  * that asked for it had the right. The thread's own rights may be out of date.

@@ -88,6 +88,8 @@ extern "C" {
     pub(super) fn flexsc_nice() -> c_int;
     pub(super) fn flexsc_may_renice(nice: c_int) -> bool;
     pub(super) fn flexsc_follow_nice(owner: *mut task_struct);
+    pub(super) fn flexsc_is_behind(served: *mut task_struct, nice: bool) -> bool;
+    pub(super) fn flexsc_keep_up(served: *mut task_struct, nice: bool);
     pub(super) fn flexsc_renice(nice: c_int, privileged: bool);
 
     pub(super) fn flexsc_area_alloc(size: usize) -> *mut c_void;

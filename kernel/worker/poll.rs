@@ -12,7 +12,10 @@ use crate::{
     pages::Pages,
     pool::backlog::Streak,
     run::End,
-    sys::{process, thread, trace},
+    sys::{
+        process::{self, Thread},
+        thread, trace,
+    },
 };
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -74,10 +77,10 @@ impl Watch {
 /// Polling.
 impl Worker {
     /// Polls the doorbells on `cpu` until there is a reason not to.
-    pub(super) fn poll_cpu(&self, cpu: u32) -> Polled {
+    pub(super) fn poll_cpu(&self, cpu: u32, served: &mut Thread) -> Polled {
         let pool = self.pool();
         let polled = if process::run_on(cpu) {
-            self.poll(cpu)
+            self.poll(cpu, served)
         } else {
             Polled::Failed
         };
@@ -116,7 +119,7 @@ impl Worker {
         })
     }
 
-    fn poll(&self, cpu: u32) -> Polled {
+    fn poll(&self, cpu: u32, served: &mut Thread) -> Polled {
         let Some(mut watch) = self.watch(cpu) else {
             return Polled::Failed;
         };
@@ -129,21 +132,21 @@ impl Worker {
             }
             if watch.no_spare_at.is_none() && !self.pool().has_spare() {
                 if let Some(pages) = watch.known().first() {
-                    self.adopt(pages);
+                    self.adopt(served, pages);
                 }
-                if !self.provide_spare() {
+                if !self.provide_spare(served) {
                     continue;
                 }
                 if !self.pool().has_spare() {
                     watch.no_spare_at = Some(process::now_ns());
                 }
             }
-            match self.poll_round(cpu, &mut watch) {
+            match self.poll_round(cpu, &mut watch, served) {
                 Round::Busy if process::is_on(cpu) => self.was_busy(&mut watch),
                 Round::Busy => return Polled::GivenUp,
                 Round::Idle => {
                     process::relax();
-                    if !self.was_idle(cpu, &mut watch) {
+                    if !self.was_idle(cpu, &mut watch, served) {
                         return Polled::GivenUp;
                     }
                 }
@@ -182,7 +185,7 @@ impl Worker {
     }
 
     /// After a round in vain: sleeps if the idle time is over. Returns false to give the CPU up.
-    fn was_idle(&self, cpu: u32, watch: &mut Watch) -> bool {
+    fn was_idle(&self, cpu: u32, watch: &mut Watch, served: &Thread) -> bool {
         let engine = &self.engine;
         watch.busy.was_idle();
         watch.idle = watch.idle.wrapping_add(1);
@@ -208,12 +211,12 @@ impl Worker {
         if self.pool().release(cpu) {
             return false;
         }
-        self.sleep(cpu, watch);
+        self.sleep(cpu, watch, served);
         true
     }
 
     /// Sleeps until there is something to look at.
-    fn sleep(&self, cpu: u32, watch: &mut Watch) {
+    fn sleep(&self, cpu: u32, watch: &mut Watch, served: &Thread) {
         let rounds = core::mem::take(&mut watch.idle);
         let ask_for_kicks = || {
             for pages in watch.known() {
@@ -226,7 +229,9 @@ impl Worker {
             .sleep_as_poller(self.slot, cpu, rounds, ask_for_kicks, || {
                 watch.known().iter().any(|pages| pages.any_pending())
                     || self.engine.generation() != watch.seen
+                    || self.is_behind(served)
             });
+        self.keep_up(served);
         for pages in watch.known() {
             pages.set_need_wakeup(false);
         }
@@ -262,13 +267,13 @@ impl Worker {
     }
 
     /// Looks at the queue and at all doorbells once.
-    fn poll_round(&self, cpu: u32, watch: &mut Watch) -> Round {
+    fn poll_round(&self, cpu: u32, watch: &mut Watch, served: &mut Thread) -> Round {
         let mut any = false;
         // One page of the queue a round: a queue that is always filled again must not keep the
         // poller from the doorbells.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
-            self.adopt(&pages);
+            self.adopt(served, &pages);
             if let Some(found) = self.take(&pages) {
                 if let Some(end) = self.execute_found(cpu, watch, &pages, found) {
                     return end;
@@ -289,7 +294,7 @@ impl Worker {
                     continue;
                 }
                 any = true;
-                self.adopt(&pages);
+                self.adopt(served, &pages);
                 trace::post(pages.owner(), pages.id(), page, bits);
                 if let Some(end) = self.execute_found(cpu, watch, &pages, (page, bits)) {
                     return end;

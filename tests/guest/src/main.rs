@@ -113,6 +113,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::filters::TESTS,
     guard::identity::TESTS,
     guard::domain::TESTS,
+    guard::idle::TESTS,
     guard::late::TESTS,
     guard::lsm::TESTS,
     guard::thread::TESTS,

@@ -61,6 +61,10 @@ impl Single {
         })
     }
 
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Makes the thread take over the owner's settings.
     pub fn serve(&mut self) -> Check {
         let done = self.ring.run(call!(SYS_getppid).asynchronous())?;

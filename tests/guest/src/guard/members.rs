@@ -29,7 +29,7 @@ tests! { "guard":
 }
 
 /// The numbers of this process's syscall threads.
-fn threads() -> Vec<i32> {
+pub fn threads() -> Vec<i32> {
     threads_of(std::process::id() as i32)
 }
 

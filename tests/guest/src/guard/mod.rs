@@ -8,6 +8,7 @@ pub mod cores;
 pub mod domain;
 pub mod filters;
 pub mod identity;
+pub mod idle;
 pub mod late;
 pub mod lsm;
 pub mod members;
