@@ -58,6 +58,14 @@ enum Do {
         other: PathBuf,
     },
     #[command(hide = true)]
+    OneEcho {
+        op: String,
+        way: String,
+        connections: usize,
+        #[arg(long)]
+        metric: Quantity,
+    },
+    #[command(hide = true)]
     OneBlocked {
         way: String,
         count: usize,
@@ -171,6 +179,12 @@ fn main() -> ExitCode {
         Do::Table { files } => table::show(&files),
         Do::Fill { csv, document } => markdown::fill(&csv, &document),
         Do::Diff { one, other } => table::diff(&one, &other),
+        Do::OneEcho {
+            op,
+            way,
+            connections,
+            metric,
+        } => suite::echo::one(&op, &way, connections, metric.into(), &mut Report::part()),
         Do::OneBlocked { way, count, metric } => {
             suite::blocked::one(&way, count, metric.into(), &mut Report::part())
         }

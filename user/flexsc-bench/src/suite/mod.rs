@@ -7,6 +7,7 @@ mod apart;
 pub mod blocked;
 pub mod calls;
 pub mod chains;
+pub mod echo;
 pub mod order;
 pub mod pipeline;
 
@@ -71,13 +72,14 @@ pub struct Suite {
 }
 
 /// All suites.
-pub const SUITES: [Suite; 7] = [
+pub const SUITES: [Suite; 8] = [
     calls::SUITE,
     pipeline::SUITE,
     chains::SUITE,
     order::SUITE,
     adaptive::SUITE,
     blocked::SUITE,
+    echo::SUITE,
     absent::SUITE,
 ];
 
