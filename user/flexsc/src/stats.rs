@@ -93,7 +93,8 @@ stats! {
     /// Counters of a pool, and its current sizes.
     PoolStats: flexsc_pool_stats;
 
-    /// Number of CPUs that its threads run on.
+    /// Number of CPUs that its threads run on. [`Engine::pool_cpus`](crate::Engine::pool_cpus) says
+    /// which.
     cpus,
     /// Its concurrency limit.
     concurrency,

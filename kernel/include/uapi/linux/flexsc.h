@@ -379,7 +379,7 @@ struct flexsc_stats {
  * struct flexsc_pool_stats - argument of FLEXSC_IOC_QUERY_POOL
  * @size: as in struct flexsc_stats
  * @pool: which pool (in)
- * @cpus: CPUs that its threads run on
+ * @cpus: number of CPUs that its threads run on; FLEXSC_PARAM_POOL_CPUS says which
  * @concurrency: threads that may run at once
  * @nice: nice value of its threads, as __s64
  * @executed: entries that its threads have executed
