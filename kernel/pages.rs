@@ -346,15 +346,15 @@ impl Pages {
     /// not executed. The caller has claimed them.
     #[inline(never)]
     pub(crate) fn finish(&self, page: u32, bits: u64, refused: u32) {
-        self.finish_as::<false>(page, bits, refused);
+        self.finish_by(false, page, bits, refused);
     }
 
-    /// As [`Self::finish`]; `OWNER`: by the owner itself.
+    /// As [`Self::finish`]; `by_owner`: by the owner itself.
     #[inline(always)]
-    pub(crate) fn finish_as<const OWNER: bool>(&self, page: u32, bits: u64, refused: u32) {
+    pub(crate) fn finish_by(&self, by_owner: bool, page: u32, bits: u64, refused: u32) {
         let n = process::weight(bits);
         let executed = u64::from(n.saturating_sub(refused));
-        if OWNER {
+        if by_owner {
             self.owner_stats.done.add(executed);
         } else {
             self.worker_stats
@@ -362,7 +362,7 @@ impl Pages {
                 .fetch_add(executed, Ordering::Relaxed);
         }
         if refused != 0 {
-            self.count_refused(u64::from(refused), OWNER);
+            self.count_refused(u64::from(refused), by_owner);
         }
         self.publish(page, bits, n);
     }

@@ -109,7 +109,7 @@ fn execute_posted_in<const IN_LINE: bool>(
             if batch.traced {
                 trace::post(pages.owner(), pages.id(), page, bits);
             }
-            let end = batch.execute_page::<true>(frame, page, bits, false);
+            let end = batch.execute_page(frame, page, bits, false);
             if is_interrupted(end) {
                 return End::Signal;
             }
@@ -153,7 +153,7 @@ pub(crate) fn execute_claimed(
     let batch = Batch::new(engine, role, pages, Current::get());
     Hook::new(batch, pages.owner()).with(|batch| {
         let continued = batch.continues_chain(page, bits);
-        let end = batch.execute_page::<false>(&Frame::of_thread(), page, bits, continued);
+        let end = batch.execute_page(&Frame::of_thread(), page, bits, continued);
         if batch.sleep.dying.get() {
             End::Dying
         } else {
@@ -213,29 +213,25 @@ impl<'a> Batch<'a> {
     #[inline(never)]
     fn publish(&self) {
         let executing = self.entries.executing();
-        let executing = executing.map_or(0, |index| 1u64.wrapping_shl(index));
-        if self.is_owner() {
-            self.publish_as::<true>(executing);
-        } else {
-            self.publish_as::<false>(executing);
-        }
+        self.publish_except(executing.map_or(0, |index| 1u64.wrapping_shl(index)));
     }
 
-    /// As [`Self::publish`]; `OWNER` is [`Self::is_owner`], `executing` the entry whose call is.
+    /// As [`Self::publish`]; `executing` is the entry whose call is executing, as a bit.
     #[inline(always)]
-    fn publish_as<const OWNER: bool>(&self, executing: u64) {
-        if !OWNER {
+    fn publish_except(&self, executing: u64) {
+        let is_owner = self.is_owner();
+        if !is_owner {
             self.results.clear();
         }
         let finished = self.entries.take_finished(executing);
         if finished != 0 {
             let refused = self.results.take_refused(finished);
-            if !OWNER {
+            if !is_owner {
                 let executed = process::weight(finished).saturating_sub(refused);
                 self.engine.pools.add_executed(self.role.get(), executed);
             }
             self.pages
-                .finish_as::<OWNER>(self.page.get(), finished, refused);
+                .finish_by(is_owner, self.page.get(), finished, refused);
         }
     }
 
@@ -257,7 +253,7 @@ impl<'a> Batch<'a> {
                 break;
             };
             let continued = self.continues_chain(page, bits);
-            let end = self.execute_page::<true>(frame, page, bits, continued);
+            let end = self.execute_page(frame, page, bits, continued);
             if is_interrupted(end) {
                 return End::Signal;
             }
@@ -273,38 +269,31 @@ impl<'a> Batch<'a> {
         (self.pages.held(page) << 1) & bits != 0
     }
 
-    /// Executes the entries `bits` of `page`. `OWNER` is [`Self::is_owner`], `continued`
-    /// [`Self::continues_chain`].
+    /// Executes the entries `bits` of `page`. `continued` is [`Self::continues_chain`].
     #[inline(always)]
-    fn execute_page<const OWNER: bool>(
-        &self,
-        frame: &Frame,
-        page: u32,
-        bits: u64,
-        continued: bool,
-    ) -> End {
+    fn execute_page(&self, frame: &Frame, page: u32, bits: u64, continued: bool) -> End {
         self.page.set(page);
         self.entries.owned.set(bits);
         let kept = self.pages.kept(page) & bits;
         if kept != 0 {
-            if let Some(end) = self.execute_kept::<OWNER>(frame, kept) {
-                return self.end_page::<OWNER>(end);
+            if let Some(end) = self.execute_kept(frame, kept) {
+                return self.end_page(end);
             }
         }
         let bits = self.entries.owned.get();
         let order = self.engine.order();
         let end = if order == OrderKind::Posted && self.quick && !continued {
-            self.walk_posted::<OWNER>(frame, page, bits)
+            self.walk_posted(frame, page, bits)
         } else {
             self.walk_ordered(frame, page, bits, Order::new(order))
         };
-        self.end_page::<OWNER>(end)
+        self.end_page(end)
     }
 
     /// Publishes what is finished of a page, and wakes threads for what was given away.
     #[inline(always)]
-    fn end_page<const OWNER: bool>(&self, end: End) -> End {
-        self.publish_as::<OWNER>(0);
+    fn end_page(&self, end: End) -> End {
+        self.publish_except(0);
         let pools = self.pools_to_wake.take();
         if pools != PoolSet::EMPTY {
             self.engine.pools.push(pools, self.pages);
@@ -318,11 +307,11 @@ impl<'a> Batch<'a> {
 
     /// The common case: in the order of posting, nobody traces.
     #[inline(always)]
-    fn walk_posted<const OWNER: bool>(&self, frame: &Frame, page: u32, bits: u64) -> End {
+    fn walk_posted(&self, frame: &Frame, page: u32, bits: u64) -> End {
         self.entries
             .set_first(order::first(&self.pages, page, bits));
         let entries = self.pages.area().page(page);
-        if OWNER {
+        if self.is_owner() {
             return self.walk_row(frame, &entries);
         }
         while let Some(index) = self.entries.start_next() {
@@ -331,7 +320,7 @@ impl<'a> Batch<'a> {
                 Plain::Undecided => self.start(frame, index, Start::First),
                 Plain::Interrupted => self.start(frame, index, Start::Again),
             }
-            if let Some(end) = self.pause::<false>() {
+            if let Some(end) = self.pause() {
                 return end;
             }
         }
@@ -348,7 +337,7 @@ impl<'a> Batch<'a> {
                 Stop::Other(index) => self.start_undecided(frame, index, Start::First),
                 Stop::Interrupted(index) => self.start_undecided(frame, index, Start::Again),
             }
-            if let Some(end) = self.pause::<true>() {
+            if let Some(end) = self.pause() {
                 return end;
             }
         }
@@ -367,12 +356,7 @@ impl<'a> Batch<'a> {
             let index = order.next(&self.pages, page, todo);
             self.entries.start(1 << index);
             self.start(frame, index, Start::First);
-            let end = if self.is_owner() {
-                self.pause::<true>()
-            } else {
-                self.pause::<false>()
-            };
-            if let Some(end) = end {
+            if let Some(end) = self.pause() {
                 return end;
             }
         }
@@ -380,8 +364,8 @@ impl<'a> Batch<'a> {
 
     /// Between two entries: returns why the batch must end, if it must.
     #[inline(always)]
-    fn pause<const OWNER: bool>(&self) -> Option<End> {
-        if !OWNER && (self.sleep.dying.get() || self.must_stop()) {
+    fn pause(&self) -> Option<End> {
+        if !self.is_owner() && (self.sleep.dying.get() || self.must_stop()) {
             return Some(End::Dying);
         }
         if self.thread_flags.is_needed() && process::resched_and_check_signal() {

@@ -95,16 +95,15 @@ impl Batch<'_> {
     }
 
     /// Makes call `nr` of entry `index`, whose arguments are in the frame.
-    ///
-    /// `OWNER` is [`Self::is_owner`], here and below, which the callers know.
     #[inline(always)]
-    fn make_call<const OWNER: bool>(
-        &self,
-        frame: &Frame,
-        index: u32,
-        nr: u16,
-    ) -> Result<i64, Refusal> {
-        self.call_kernel(index, || frame.invoke::<OWNER>(self.pages.owner(), nr))
+    fn make_call(&self, frame: &Frame, index: u32, nr: u16) -> Result<i64, Refusal> {
+        self.call_kernel(index, || {
+            if self.is_owner() {
+                frame.invoke_self(nr)
+            } else {
+                frame.invoke_for(self.pages.owner(), nr)
+            }
+        })
     }
 
     /// As [`Self::call_kernel`], as the owner, for all entries of `page` that are to be started, up to
@@ -116,7 +115,7 @@ impl Batch<'_> {
 
     /// Executes call `nr` of a plain entry that the current task is known to execute.
     #[inline(always)]
-    fn call_plain<const OWNER: bool>(
+    fn call_plain(
         &self,
         frame: &Frame,
         index: u32,
@@ -124,10 +123,10 @@ impl Batch<'_> {
         (nr, args): (u16, &[u64; 6]),
     ) -> Plain {
         frame.set_args(args);
-        match self.make_call::<OWNER>(frame, index, nr) {
+        match self.make_call(frame, index, nr) {
             Ok(result) if !verdict::is_interrupted(result) => {
                 entry.put_result(result, 0);
-                if !OWNER {
+                if !self.is_owner() {
                     self.note_unpublished();
                 }
                 Plain::Done
@@ -144,7 +143,7 @@ impl Batch<'_> {
     pub(super) fn try_plain(&self, frame: &Frame, index: u32, entry: &EntryRef<'_>) -> Plain {
         match entry.head().plain_nr() {
             Some(nr) if dispatch::is_plain_call(nr) => {
-                self.call_plain::<false>(frame, index, entry, (nr, &entry.args()))
+                self.call_plain(frame, index, entry, (nr, &entry.args()))
             }
             _ => Plain::Undecided,
         }
@@ -164,7 +163,7 @@ impl Batch<'_> {
         if file::may_block(args[0] as u32) {
             return Plain::Undecided;
         }
-        self.call_plain::<true>(frame, index, entry, (nr, &args))
+        self.call_plain(frame, index, entry, (nr, &args))
     }
 
     /// What entry `index`, which was copied to `e`, asks for.
@@ -235,11 +234,7 @@ impl Batch<'_> {
             if self.traced {
                 invoke::trace_invoke(self.pages.owner(), nr, self.number(index));
             }
-            let result = if self.is_owner() {
-                self.make_call::<true>(frame, index, nr)?
-            } else {
-                self.make_call::<false>(frame, index, nr)?
-            };
+            let result = self.make_call(frame, index, nr)?;
             if !verdict::is_interrupted(result) {
                 return Ok(Outcome::Done((result, NONE)));
             }

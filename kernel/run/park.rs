@@ -211,7 +211,7 @@ impl Batch<'_> {
     /// Goes on with the entries `kept` of the page, which the batch has. Returns why the batch must
     /// end, if it must.
     #[inline(never)]
-    pub(super) fn execute_kept<const OWNER: bool>(&self, frame: &Frame, kept: u64) -> Option<End> {
+    pub(super) fn execute_kept(&self, frame: &Frame, kept: u64) -> Option<End> {
         self.entries.set_first(0);
         loop {
             // What other threads have got meanwhile is not unstarted any more.
@@ -224,11 +224,11 @@ impl Batch<'_> {
             self.entries.in_chain.set(bit);
             self.go_on(frame, todo.trailing_zeros());
             self.entries.in_chain.set(0);
-            if let Some(end) = self.pause::<OWNER>() {
+            if let Some(end) = self.pause() {
                 return Some(end);
             }
         }
-        self.publish_as::<OWNER>(0);
+        self.publish_except(0);
         None
     }
 
@@ -240,7 +240,7 @@ impl Batch<'_> {
             let Some((page, bits)) = self.pages.take_ready() else {
                 break;
             };
-            let end = self.execute_page::<true>(frame, page, bits, false);
+            let end = self.execute_page(frame, page, bits, false);
             if is_interrupted(end) {
                 return End::Signal;
             }

@@ -70,27 +70,24 @@ impl Frame {
         unsafe { arch::set_args(self.regs, args) };
     }
 
-    /// Executes call `nr`, whose arguments are in the frame: if `OWNER`, as the current task's own
-    /// call, otherwise on the current syscall thread for `owner`, a task of its process.
+    /// Executes call `nr`, whose arguments are in the frame, as the current task's own call.
     ///
     /// The result may be one of `-ERESTART*`.
     #[inline(always)]
-    pub(crate) fn invoke<const OWNER: bool>(
-        &self,
-        owner: &Thread,
-        nr: u16,
-    ) -> Result<i64, Refusal> {
-        outcome(if OWNER {
-            // SAFETY: By the invariant.
-            unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) }
-        } else {
-            // SAFETY: By the invariant; `owner` holds a reference to the task.
-            unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) }
-        })
+    pub(crate) fn invoke_self(&self, nr: u16) -> Result<i64, Refusal> {
+        // SAFETY: By the invariant.
+        outcome(unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) })
     }
 
-    /// As [`Self::invoke`] for the current task's own call, if it need not wait for its file.
-    /// Returns nothing if the call was not made.
+    /// As [`Self::invoke_self`], on the current syscall thread for `owner`, a task of its process.
+    #[inline(always)]
+    pub(crate) fn invoke_for(&self, owner: &Thread, nr: u16) -> Result<i64, Refusal> {
+        // SAFETY: By the invariant; `owner` holds a reference to the task.
+        outcome(unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) })
+    }
+
+    /// As [`Self::invoke_self`], if the call need not wait for its file. Returns nothing if the
+    /// call was not made.
     pub(crate) fn try_call(&self, nr: u16) -> Option<i64> {
         // SAFETY: By the invariant.
         outcome(unsafe { bindings::syscall_try_self(self.regs, nr.into()) }).ok()
@@ -108,7 +105,7 @@ impl Frame {
         }
     }
 
-    /// As [`Self::invoke`] on a syscall thread, for a call that has waited for its file.
+    /// As [`Self::invoke_for`], for a call that has waited for its file.
     pub(crate) fn invoke_parked(&self, owner: &Thread, parked: &Parked) -> Result<i64, Refusal> {
         // SAFETY: By the invariants; `owner` holds a reference to the task.
         outcome(unsafe { c::flexsc_parked_invoke(parked.as_ptr(), owner.as_ptr(), self.regs) })
