@@ -88,8 +88,14 @@ impl Batch<'_> {
     /// here or through [`Self::call_kernel_in_a_row`], executed or only tried, and it may sleep here.
     #[inline(always)]
     pub(super) fn call_kernel<R>(&self, index: u32, call: impl FnOnce() -> R) -> R {
+        self.with_hook(index, call)
+    }
+
+    /// Does `work` for entry `index`. If it sleeps, the scheduler's hook hands the other entries off.
+    #[inline(always)]
+    pub(super) fn with_hook<R>(&self, index: u32, work: impl FnOnce() -> R) -> R {
         self.entries.begin_call(index);
-        let result = call();
+        let result = work();
         self.entries.end_call();
         result
     }

@@ -167,7 +167,7 @@ impl Batch<'_> {
                     call.parked.set_result(verdict.0);
                 }
                 // The file may be closed here, which may take long, as at the end of any call.
-                self.call_kernel(index, || drop(call.parked));
+                self.with_hook(index, || drop(call.parked));
                 return self.complete(index, call.nr, verdict);
             }
             Outcome::Return => {
