@@ -35,6 +35,7 @@ use crate::{
         invoke::{self, Frame},
         process::{self, Current, ThreadFlags},
         row::Stop,
+        thread::SyscallThread,
         trace,
     },
 };
@@ -134,11 +135,11 @@ fn is_interrupted(end: End) -> bool {
     end == End::Signal || end == End::HandedOff && process::signal_pending()
 }
 
-/// Executes, as a syscall thread in `role`, the entries `bits` of `page`, which the caller has
-/// claimed.
+/// Executes, as the syscall thread `thread` in `role`, the entries `bits` of `page`, which the caller
+/// has claimed.
 pub(crate) fn execute_claimed(
     engine: &Engine,
-    role: Role,
+    (thread, role): (SyscallThread, Role),
     pages: ArcBorrow<'_, Pages>,
     page: u32,
     bits: u64,
@@ -153,7 +154,7 @@ pub(crate) fn execute_claimed(
     let batch = Batch::new(engine, role, pages, Current::get());
     Hook::new(batch, pages.owner()).with(|batch| {
         let continued = batch.continues_chain(page, bits);
-        let end = batch.execute_page(&Frame::of_thread(), page, bits, continued);
+        let end = batch.execute_page(&Frame::of_thread(thread), page, bits, continued);
         if batch.sleep.dying.get() {
             End::Dying
         } else {

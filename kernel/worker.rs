@@ -13,7 +13,7 @@ use crate::{
     run::{self, End},
     sys::{
         process::{self, Thread},
-        thread::{self, Body, Name, Ops},
+        thread::{Body, Name, Ops, SyscallThread},
     },
 };
 use kernel::prelude::*;
@@ -32,6 +32,7 @@ pub(crate) struct Worker {
 
 /// What a syscall thread keeps from one step to the next.
 struct Life {
+    thread: SyscallThread,
     /// The thread that it has last served. It follows this one's credentials and nice value.
     served: Thread,
     /// The generation of the settings that it follows.
@@ -115,24 +116,29 @@ impl Worker {
     }
 
     /// Handles a signal if one is pending. Returns true if the thread has to end.
-    fn must_end() -> bool {
-        process::signal_pending() && thread::signal()
+    fn must_end(thread: SyscallThread) -> bool {
+        process::signal_pending() && thread.signal()
     }
 
-    fn execute(&self, role: Role, pages: &Arc<Pages>, page: u32, bits: u64) -> End {
-        run::execute_claimed(&self.engine, role, pages.as_arc_borrow(), page, bits)
+    fn execute(
+        &self,
+        who: (SyscallThread, Role),
+        pages: &Arc<Pages>,
+        (page, bits): (u32, u64),
+    ) -> End {
+        run::execute_claimed(&self.engine, who, pages.as_arc_borrow(), page, bits)
     }
 
     /// Serves the owner of `pages` from now on, with its credentials and nice value. To be called
     /// before the thread does anything for this owner, such as making a spare.
-    fn adopt(&self, served: &mut Thread, pages: &Pages) {
+    fn adopt(&self, life: &mut Life, pages: &Pages) {
         let owner = pages.owner();
-        if !served.is(owner) {
-            *served = owner.clone();
+        if !life.served.is(owner) {
+            life.served = owner.clone();
         }
-        thread::adopt(owner);
+        life.thread.adopt(owner);
         if self.follows_nice() {
-            process::follow_nice(owner);
+            life.thread.follow_nice(owner);
         }
     }
 
@@ -142,14 +148,14 @@ impl Worker {
 
     /// Returns true if the thread that was served last has other credentials or another nice value
     /// by now.
-    fn is_behind(&self, served: &Thread) -> bool {
-        process::is_behind(served, self.follows_nice())
+    fn is_behind(&self, life: &Life) -> bool {
+        life.thread.is_behind(&life.served, self.follows_nice())
     }
 
     /// Takes over what has changed while nobody was served.
-    fn keep_up(&self, served: &Thread) {
-        if self.is_behind(served) {
-            process::keep_up(served, self.follows_nice());
+    fn keep_up(&self, life: &Life) {
+        if self.is_behind(life) {
+            life.thread.keep_up(&life.served, self.follows_nice());
         }
     }
 
@@ -164,10 +170,10 @@ impl Worker {
 
     /// Executes what `pages`, which the thread has dequeued, has offloaded in one of its pages.
     /// Returns false if the thread has to end.
-    fn serve(&self, served: &mut Thread, pages: &Arc<Pages>) -> bool {
-        self.adopt(served, pages);
-        while !self.provide_spare(served) {
-            if Self::must_end() {
+    fn serve(&self, life: &mut Life, pages: &Arc<Pages>) -> bool {
+        self.adopt(life, pages);
+        while !self.provide_spare(&life.served) {
+            if Self::must_end(life.thread) {
                 self.pool().push(pages.as_arc_borrow());
                 return false;
             }
@@ -176,14 +182,14 @@ impl Worker {
             pool: self.pool,
             slot: self.slot,
         };
-        let Some((page, bits)) = self.take(pages) else {
+        let Some(taken) = self.take(pages) else {
             return true;
         };
         // A thread that was interrupted while it made a spare is not interrupted again.
         if self.pool().is_stopping() {
             return false;
         }
-        self.execute(role, pages, page, bits) != End::Dying
+        self.execute((life.thread, role), pages, taken) != End::Dying
     }
 
     /// Applies the pool's settings to this thread if they have changed.
@@ -205,14 +211,14 @@ impl Worker {
     }
 
     /// Sleeps, and follows the thread that was served last meanwhile.
-    fn idle(&self, served: &Thread) -> Step {
+    fn idle(&self, life: &Life) -> Step {
         let retire_ms = self.engine.retire_ms();
         let woken = self
             .pool()
-            .idle(self.slot, retire_ms, || self.is_behind(served));
+            .idle(self.slot, retire_ms, || self.is_behind(life));
         match woken {
             Woken::Look => {
-                self.keep_up(served);
+                self.keep_up(life);
                 Step::Next
             }
             Woken::Retire => Step::Retire,
@@ -228,11 +234,11 @@ impl Worker {
         };
         let alive = match self.pool().next(self.slot, here) {
             Next::Stop => false,
-            Next::Serve(pages) => self.serve(&mut life.served, &pages),
+            Next::Serve(pages) => self.serve(life, &pages),
             Next::Poll(cpu) => {
                 // It runs on one CPU until the settings are applied again.
                 life.applied = 0;
-                let polled = self.poll_cpu(cpu, &mut life.served);
+                let polled = self.poll_cpu(cpu, life);
                 if polled == Polled::Failed {
                     life.avoid = 1 << cpu;
                 }
@@ -242,7 +248,7 @@ impl Worker {
                 self.engine.poll_no_more();
                 true
             }
-            Next::Idle => return self.idle(&life.served),
+            Next::Idle => return self.idle(life),
         };
         if alive {
             Step::Next
@@ -253,7 +259,7 @@ impl Worker {
 }
 
 impl Body for Worker {
-    fn run(this: ArcBorrow<'_, Self>) {
+    fn run(this: ArcBorrow<'_, Self>, thread: SyscallThread) {
         let pool = this.pool();
         // The task that made this thread was moved to another control group meanwhile, or was not
         // the first to make one.
@@ -265,11 +271,12 @@ impl Body for Worker {
             return;
         }
         let mut life = Life {
+            thread,
             served: this.maker.clone(),
             applied: 0,
             avoid: 0,
         };
-        while !Worker::must_end() {
+        while !Worker::must_end(thread) {
             match this.step(&mut life) {
                 Step::Next => (),
                 Step::Retire => return pool.leave(this.slot),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     dispatch::{Start, Why},
-    sys::{arch, area::Entry, invoke::Frame, process, thread},
+    sys::{arch, area::Entry, invoke::Frame, process},
 };
 use kernel::prelude::*;
 use kernel::uapi;
@@ -255,7 +255,7 @@ impl Batch<'_> {
             at = next;
             // A loop may have ended before it came to these for the first time.
             self.skip_to(&mut walk, at);
-            if !self.goes_on_with(&mut walk, at) {
+            if !self.goes_on_with(frame, &mut walk, at) {
                 return;
             }
         }
@@ -320,7 +320,7 @@ impl Batch<'_> {
 
     /// Between two entries of a chain: lets others run, and gives the rest away if it has to.
     /// Returns true if this task executes entry `at`.
-    fn goes_on_with(&self, walk: &mut Walk<'_>, at: u32) -> bool {
+    fn goes_on_with(&self, frame: &Frame, walk: &mut Walk<'_>, at: u32) -> bool {
         let chain = walk.chain;
         let over = walk.is_turn_over();
         if over {
@@ -328,11 +328,11 @@ impl Batch<'_> {
         }
         if over || self.thread_flags.is_needed() {
             if process::resched_and_check_signal() && !walk.is_over(at) {
-                if self.is_owner() {
+                let Some(thread) = frame.thread() else {
                     self.offload_rest(chain, at, 0, at);
                     return false;
-                }
-                if thread::signal() {
+                };
+                if thread.signal() {
                     self.set_dying();
                 }
             }

@@ -15,7 +15,6 @@ use crate::{
         file,
         invoke::{self, Frame, Refusal},
         row::Stop,
-        thread,
     },
 };
 use kernel::uapi;
@@ -103,13 +102,7 @@ impl Batch<'_> {
     /// Makes call `nr` of entry `index`, whose arguments are in the frame.
     #[inline(always)]
     fn make_call(&self, frame: &Frame, index: u32, nr: u16) -> Result<i64, Refusal> {
-        self.call_kernel(index, || {
-            if self.is_owner() {
-                frame.invoke_self(nr)
-            } else {
-                frame.invoke_for(self.pages.owner(), nr)
-            }
-        })
+        self.call_kernel(index, || frame.invoke(self.pages.owner(), nr))
     }
 
     /// As [`Self::call_kernel`], as the owner, for all entries of `page` that are to be started, up to
@@ -244,7 +237,7 @@ impl Batch<'_> {
             if !verdict::is_interrupted(result) {
                 return Ok(Outcome::Done((result, NONE)));
             }
-            if let Some(outcome) = self.after_signal(index, class) {
+            if let Some(outcome) = self.after_signal(frame, index, class) {
                 return Ok(outcome);
             }
             if result == verdict::RESTART_BLOCK {
@@ -263,7 +256,7 @@ impl Batch<'_> {
             invoke::trace_invoke(self.pages.owner(), e.nr, self.number(index));
         }
         if verdict::is_interrupted(result) {
-            if let Some(outcome) = self.after_signal(index, class) {
+            if let Some(outcome) = self.after_signal(frame, index, class) {
                 return outcome;
             }
         }
@@ -277,9 +270,9 @@ impl Batch<'_> {
     /// process, then it restarts the call as after a signal without a handler. Each restart takes a
     /// signal that was pending, so that only a sender of signals can go on with it.
     #[cold]
-    pub(super) fn after_signal(&self, index: u32, class: Class) -> Option<Outcome> {
+    pub(super) fn after_signal(&self, frame: &Frame, index: u32, class: Class) -> Option<Outcome> {
         let interrupted = Outcome::Done(verdict::interrupted());
-        if self.is_owner() {
+        let Some(thread) = frame.thread() else {
             // The owner returns to its handler; the call goes on elsewhere, if it can.
             let ends = class == Class::OwnThread || self.is_cancelled(index);
             return Some(if ends {
@@ -287,8 +280,8 @@ impl Batch<'_> {
             } else {
                 Outcome::OffloadByChance
             });
-        }
-        if thread::signal() {
+        };
+        if thread.signal() {
             self.set_dying();
             return Some(interrupted);
         }

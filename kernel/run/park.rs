@@ -124,7 +124,7 @@ impl Batch<'_> {
             invoke::trace_invoke(self.pages.owner(), call.nr, self.number(call.index));
         }
         if verdict::is_interrupted(result) {
-            if let Some(outcome) = self.after_signal(call.index, call.class) {
+            if let Some(outcome) = self.after_signal(frame, call.index, call.class) {
                 return outcome;
             }
         }
@@ -148,7 +148,7 @@ impl Batch<'_> {
                     return Outcome::Done((result, NONE))
                 }
                 Ok(_) => {
-                    if let Some(outcome) = self.after_signal(call.index, call.class) {
+                    if let Some(outcome) = self.after_signal(frame, call.index, call.class) {
                         return outcome;
                     }
                 }

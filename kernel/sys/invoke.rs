@@ -8,6 +8,7 @@ use super::{
     hook::{Blocking, Hook},
     park::Parked,
     process::Thread,
+    thread::SyscallThread,
 };
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
@@ -42,20 +43,26 @@ pub(crate) enum Tried {
 ///
 /// # Invariants
 ///
-/// `regs` is the current task's frame, free for calls: it is a syscall thread, or a task of user
-/// space within [`with_frame`].
+/// `regs` is the current task's frame, free for calls: that of a syscall thread, if there is a
+/// `thread`, or else of a task of user space within [`with_frame`].
 pub(crate) struct Frame {
     regs: *mut bindings::pt_regs,
+    thread: Option<SyscallThread>,
 }
 
 impl Frame {
-    /// The frame of the current syscall thread.
-    pub(crate) fn of_thread() -> Self {
+    /// The frame of the current task, a syscall thread.
+    pub(crate) fn of_thread(thread: SyscallThread) -> Self {
         // INVARIANT: A syscall thread has no use of its own for its frame.
         Frame {
-            // SAFETY: No preconditions.
-            regs: unsafe { bindings::syscall_thread_regs() },
+            regs: thread.regs(),
+            thread: Some(thread),
         }
+    }
+
+    /// The current task, if it is a syscall thread.
+    pub(crate) fn thread(&self) -> Option<SyscallThread> {
+        self.thread
     }
 
     /// For the core.
@@ -70,24 +77,23 @@ impl Frame {
         unsafe { arch::set_args(self.regs, args) };
     }
 
-    /// Executes call `nr`, whose arguments are in the frame, as the current task's own call.
+    /// Executes call `nr`, whose arguments are in the frame: on a syscall thread for `owner`, a task
+    /// of its process, and otherwise as the current task's own call.
     ///
     /// The result may be one of `-ERESTART*`.
     #[inline(always)]
-    pub(crate) fn invoke_self(&self, nr: u16) -> Result<i64, Refusal> {
-        // SAFETY: By the invariant.
-        outcome(unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) })
+    pub(crate) fn invoke(&self, owner: &Thread, nr: u16) -> Result<i64, Refusal> {
+        outcome(if self.thread.is_some() {
+            // SAFETY: By the invariant; `owner` holds a reference to the task.
+            unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) }
+        } else {
+            // SAFETY: By the invariant.
+            unsafe { bindings::syscall_invoke_self(self.regs, nr.into()) }
+        })
     }
 
-    /// As [`Self::invoke_self`], on the current syscall thread for `owner`, a task of its process.
-    #[inline(always)]
-    pub(crate) fn invoke_for(&self, owner: &Thread, nr: u16) -> Result<i64, Refusal> {
-        // SAFETY: By the invariant; `owner` holds a reference to the task.
-        outcome(unsafe { bindings::syscall_invoke_for(owner.as_ptr(), self.regs, nr.into()) })
-    }
-
-    /// As [`Self::invoke_self`], if the call need not wait for its file. Returns nothing if the
-    /// call was not made.
+    /// As [`Self::invoke`] for the current task's own call, if it need not wait for its file.
+    /// Returns nothing if the call was not made.
     pub(crate) fn try_call(&self, nr: u16) -> Option<i64> {
         // SAFETY: By the invariant.
         outcome(unsafe { bindings::syscall_try_self(self.regs, nr.into()) }).ok()
@@ -105,7 +111,7 @@ impl Frame {
         }
     }
 
-    /// As [`Self::invoke_for`], for a call that has waited for its file.
+    /// As [`Self::invoke`] on a syscall thread, for a call that has waited for its file.
     pub(crate) fn invoke_parked(&self, owner: &Thread, parked: &Parked) -> Result<i64, Refusal> {
         // SAFETY: By the invariants; `owner` holds a reference to the task.
         outcome(unsafe { c::flexsc_parked_invoke(parked.as_ptr(), owner.as_ptr(), self.regs) })
@@ -143,7 +149,8 @@ pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, 
     // call below: nothing in between unwinds.
     let regs = unsafe { bindings::syscall_invoke_begin(saved.as_mut_ptr(), hook.as_ptr()) };
     // INVARIANT: The core has saved the task's registers.
-    let ret = f(hook.inner(), &Frame { regs });
+    let frame = Frame { regs, thread: None };
+    let ret = f(hook.inner(), &frame);
     // SAFETY: Filled in above, by the same task.
     unsafe { bindings::syscall_invoke_end(saved.as_ptr()) };
     ret

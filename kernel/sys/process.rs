@@ -327,27 +327,6 @@ pub(crate) fn may_renice(nice: i32) -> bool {
     unsafe { c::flexsc_may_renice(nice) }
 }
 
-/// Gives the current syscall thread the nice value of `owner`, whose calls it executes.
-pub(crate) fn follow_nice(owner: &Thread) {
-    // SAFETY: `owner` holds a reference to the task.
-    unsafe { c::flexsc_follow_nice(owner.as_ptr()) }
-}
-
-/// Returns true if the credentials of the current syscall thread, which has served `served` last, or
-/// with `nice` its nice value are out of date. If `served` has ended, the process's first thread
-/// counts.
-pub(crate) fn is_behind(served: &Thread, nice: bool) -> bool {
-    // SAFETY: `served` holds a reference to the task. The current task's leader exists as long as
-    // the current task.
-    unsafe { c::flexsc_is_behind(served.as_ptr(), nice) }
-}
-
-/// Takes over what [`is_behind`] has found.
-pub(crate) fn keep_up(served: &Thread, nice: bool) {
-    // SAFETY: As above; called by syscall threads only.
-    unsafe { c::flexsc_keep_up(served.as_ptr(), nice) }
-}
-
 /// Gives the current syscall thread a nice value: a better one only if `privileged`.
 pub(crate) fn renice(nice: i32, privileged: bool) {
     // SAFETY: No preconditions.

@@ -10,9 +10,59 @@ use kernel::{bindings, types::ForeignOwnable};
 
 /// The life of a kind of syscall thread.
 pub(crate) trait Body: Send + Sync + Sized + 'static {
-    /// The thread's life, which ends when this function returns. It returns soon after [`signal`]
-    /// has returned true.
-    fn run(this: ArcBorrow<'_, Self>);
+    /// The thread's life, which ends when this function returns. It returns soon after
+    /// [`SyscallThread::signal`] has returned true.
+    fn run(this: ArcBorrow<'_, Self>, thread: SyscallThread);
+}
+
+/// Shows that the current task is a syscall thread: what only such a thread may do takes one.
+///
+/// # Invariants
+///
+/// It is used by a syscall thread, which runs its [`Body`], and can not be sent elsewhere.
+#[derive(Clone, Copy)]
+pub(crate) struct SyscallThread(PhantomData<*mut ()>);
+
+impl SyscallThread {
+    /// Lets this thread work for `owner`, a thread of its process, from now on: besides calls, it
+    /// acts with the credentials that `owner` has now.
+    pub(crate) fn adopt(self, owner: &Thread) {
+        // SAFETY: By the invariant; `owner` holds a reference to the task.
+        unsafe { bindings::syscall_thread_adopt(owner.as_ptr()) }
+    }
+
+    /// Gives this thread the nice value of `owner`, whose calls it executes.
+    pub(crate) fn follow_nice(self, owner: &Thread) {
+        // SAFETY: By the invariant; `owner` holds a reference to the task.
+        unsafe { c::flexsc_follow_nice(owner.as_ptr()) }
+    }
+
+    /// Returns true if the credentials of this thread, which has served `served` last, or with `nice`
+    /// its nice value are out of date. If `served` has ended, the process's first thread counts.
+    pub(crate) fn is_behind(self, served: &Thread, nice: bool) -> bool {
+        // SAFETY: `served` holds a reference to the task. The current task's leader exists as long
+        // as the current task.
+        unsafe { c::flexsc_is_behind(served.as_ptr(), nice) }
+    }
+
+    /// Takes over what [`Self::is_behind`] has found.
+    pub(crate) fn keep_up(self, served: &Thread, nice: bool) {
+        // SAFETY: By the invariant; for the rest as above.
+        unsafe { c::flexsc_keep_up(served.as_ptr(), nice) }
+    }
+
+    /// With a signal pending: stops with the process, freezes, runs task work. Returns true if the
+    /// thread has to end.
+    pub(crate) fn signal(self) -> bool {
+        // SAFETY: By the invariant.
+        unsafe { bindings::syscall_thread_signal() }
+    }
+
+    /// The thread's register frame.
+    pub(super) fn regs(self) -> *mut bindings::pt_regs {
+        // SAFETY: By the invariant.
+        unsafe { bindings::syscall_thread_regs() }
+    }
 }
 
 /// A thread that was created and not yet started. Dropping it starts it.
@@ -105,7 +155,8 @@ impl<T: Body> Ops<T> {
     unsafe extern "C" fn run(data: *mut c_void) {
         // SAFETY: `data` comes from `into_foreign` in `create`; `release` comes after this.
         let this = unsafe { Arc::<T>::borrow(data) };
-        T::run(this);
+        // INVARIANT: By the caller's promise the current task is a syscall thread.
+        T::run(this, SyscallThread(PhantomData));
     }
 
     /// # Safety
@@ -115,13 +166,6 @@ impl<T: Body> Ops<T> {
         // SAFETY: As above; this is the last use.
         drop(unsafe { Arc::<T>::from_foreign(data) });
     }
-}
-
-/// Lets the current syscall thread work for `owner`, a thread of its process, from now on: besides
-/// calls, it acts with the credentials that `owner` has now.
-pub(crate) fn adopt(owner: &Thread) {
-    // SAFETY: Called by syscall threads only; `owner` holds a reference to the task.
-    unsafe { bindings::syscall_thread_adopt(owner.as_ptr()) }
 }
 
 /// Returns true if the current task shares with `other`, a thread of its process, all that a
@@ -139,11 +183,4 @@ const LONGEST_MS: u32 = 2_000;
 pub(crate) fn wait_for_dismissed() {
     // SAFETY: Called by a task that may sleep.
     unsafe { bindings::syscall_threads_wait(kernel::time::msecs_to_jiffies(LONGEST_MS)) };
-}
-
-/// For a syscall thread with a signal pending: stops with its process, freezes, runs task work.
-/// Returns true if the thread has to end.
-pub(crate) fn signal() -> bool {
-    // SAFETY: Called by syscall threads only, which are user workers.
-    unsafe { bindings::syscall_thread_signal() }
 }

@@ -5,17 +5,14 @@
 //! A round in vain takes no lock and reads no clock. A round that finds something reads no clock
 //! either. Once in [`ROUNDS_PER_LOOK`] rounds in vain the poller looks at the clock and at its CPU.
 
-use super::Worker;
+use super::{Life, Worker};
 use crate::{
     defs::Role,
     engine::Known,
     pages::Pages,
     pool::backlog::Streak,
     run::End,
-    sys::{
-        process::{self, Thread},
-        thread, trace,
-    },
+    sys::{process, trace},
 };
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -77,10 +74,10 @@ impl Watch {
 /// Polling.
 impl Worker {
     /// Polls the doorbells on `cpu` until there is a reason not to.
-    pub(super) fn poll_cpu(&self, cpu: u32, served: &mut Thread) -> Polled {
+    pub(super) fn poll_cpu(&self, cpu: u32, life: &mut Life) -> Polled {
         let pool = self.pool();
         let polled = if process::run_on(cpu) {
-            self.poll(cpu, served)
+            self.poll(cpu, life)
         } else {
             Polled::Failed
         };
@@ -119,12 +116,12 @@ impl Worker {
         })
     }
 
-    fn poll(&self, cpu: u32, served: &mut Thread) -> Polled {
+    fn poll(&self, cpu: u32, life: &mut Life) -> Polled {
         let Some(mut watch) = self.watch(cpu) else {
             return Polled::Failed;
         };
         loop {
-            if process::resched_and_check_signal() && thread::signal() {
+            if process::resched_and_check_signal() && life.thread.signal() {
                 return Polled::MustEnd;
             }
             if self.must_give_up(cpu, &mut watch) {
@@ -132,21 +129,21 @@ impl Worker {
             }
             if watch.no_spare_at.is_none() && !self.pool().has_spare() {
                 if let Some(pages) = watch.known().first() {
-                    self.adopt(served, pages);
+                    self.adopt(life, pages);
                 }
-                if !self.provide_spare(served) {
+                if !self.provide_spare(&life.served) {
                     continue;
                 }
                 if !self.pool().has_spare() {
                     watch.no_spare_at = Some(process::now_ns());
                 }
             }
-            match self.poll_round(cpu, &mut watch, served) {
+            match self.poll_round(cpu, &mut watch, life) {
                 Round::Busy if process::is_on(cpu) => self.was_busy(&mut watch),
                 Round::Busy => return Polled::GivenUp,
                 Round::Idle => {
                     process::relax();
-                    if !self.was_idle(cpu, &mut watch, served) {
+                    if !self.was_idle(cpu, &mut watch, life) {
                         return Polled::GivenUp;
                     }
                 }
@@ -185,7 +182,7 @@ impl Worker {
     }
 
     /// After a round in vain: sleeps if the idle time is over. Returns false to give the CPU up.
-    fn was_idle(&self, cpu: u32, watch: &mut Watch, served: &Thread) -> bool {
+    fn was_idle(&self, cpu: u32, watch: &mut Watch, life: &Life) -> bool {
         let engine = &self.engine;
         watch.busy.was_idle();
         watch.idle = watch.idle.wrapping_add(1);
@@ -211,12 +208,12 @@ impl Worker {
         if self.pool().release(cpu) {
             return false;
         }
-        self.sleep(cpu, watch, served);
+        self.sleep(cpu, watch, life);
         true
     }
 
     /// Sleeps until there is something to look at.
-    fn sleep(&self, cpu: u32, watch: &mut Watch, served: &Thread) {
+    fn sleep(&self, cpu: u32, watch: &mut Watch, life: &Life) {
         let rounds = core::mem::take(&mut watch.idle);
         let ask_for_kicks = || {
             for pages in watch.known() {
@@ -229,9 +226,9 @@ impl Worker {
             .sleep_as_poller(self.slot, cpu, rounds, ask_for_kicks, || {
                 watch.known().iter().any(|pages| pages.any_pending())
                     || self.engine.generation() != watch.seen
-                    || self.is_behind(served)
+                    || self.is_behind(life)
             });
-        self.keep_up(served);
+        self.keep_up(life);
         for pages in watch.known() {
             pages.set_need_wakeup(false);
         }
@@ -241,10 +238,10 @@ impl Worker {
     /// Executes the entries that the poller has found. Returns how the round has ended, if it has.
     fn execute_found(
         &self,
-        cpu: u32,
+        (cpu, life): (u32, &Life),
         watch: &mut Watch,
         pages: &Arc<Pages>,
-        (page, bits): (u32, u64),
+        found: (u32, u64),
     ) -> Option<Round> {
         let role = Role::Poller {
             slot: self.slot,
@@ -252,7 +249,7 @@ impl Worker {
         };
         let slot = self.engine.known_on(cpu);
         drop(watch.list.take().and_then(|list| slot.put(list)));
-        let end = self.execute(role, pages, page, bits);
+        let end = self.execute((life.thread, role), pages, found);
         if end == End::HandedOff {
             // The list stays there, for the thread that polls now.
             return Some(Round::HandedOff);
@@ -261,21 +258,21 @@ impl Worker {
         match end {
             End::Dying => Some(Round::Dying),
             // The signal that interrupted one call must not interrupt the next.
-            End::Signal if Self::must_end() => Some(Round::Dying),
+            End::Signal if Self::must_end(life.thread) => Some(Round::Dying),
             _ => None,
         }
     }
 
     /// Looks at the queue and at all doorbells once.
-    fn poll_round(&self, cpu: u32, watch: &mut Watch, served: &mut Thread) -> Round {
+    fn poll_round(&self, cpu: u32, watch: &mut Watch, life: &mut Life) -> Round {
         let mut any = false;
         // One page of the queue a round: a queue that is always filled again must not keep the
         // poller from the doorbells.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
-            self.adopt(served, &pages);
+            self.adopt(life, &pages);
             if let Some(found) = self.take(&pages) {
-                if let Some(end) = self.execute_found(cpu, watch, &pages, found) {
+                if let Some(end) = self.execute_found((cpu, &*life), watch, &pages, found) {
                     return end;
                 }
             }
@@ -294,9 +291,9 @@ impl Worker {
                     continue;
                 }
                 any = true;
-                self.adopt(served, &pages);
+                self.adopt(life, &pages);
                 trace::post(pages.owner(), pages.id(), page, bits);
-                if let Some(end) = self.execute_found(cpu, watch, &pages, (page, bits)) {
+                if let Some(end) = self.execute_found((cpu, &*life), watch, &pages, (page, bits)) {
                     return end;
                 }
             }
