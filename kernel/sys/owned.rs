@@ -6,7 +6,7 @@ use super::{
     arch,
     lock::{Class, Guard, RawLock},
     miscdev::Closed,
-    process::{Caller, Current, Thread},
+    process::{Caller, Thread},
 };
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -17,8 +17,8 @@ use kernel::sync::{Arc, ArcBorrow};
 ///
 /// # Invariants
 ///
-/// `item` is null or from `Arc::into_raw`. `owner` is null or the task that entered `item`, and
-/// `item` holds a reference to that task. Both change under the lock only.
+/// `item` is null or from `Arc::into_raw`. `owner` is null then, or the task that entered `item`,
+/// from `Thread::into_raw`: so no other task has its address. Both change under the lock only.
 struct Slot<T> {
     owner: AtomicPtr<kernel::bindings::task_struct>,
     item: AtomicPtr<T>,
@@ -71,12 +71,11 @@ impl<T, D> OwnedTable<T, D> {
             return None;
         }
         let item = slot.item.load(Ordering::Relaxed);
-        // SAFETY: By the invariant the item holds a reference to its owner, so another task can't
-        // have its address: the caller has entered it. The borrow borrows the caller too, so that
-        // the owner does not call `remove` meanwhile. Others do so when the owner has begun to
-        // exit, which it does outside of requests, and `take` when no request is under way. The
-        // table itself is the open file's, to which the core has a reference during a request:
-        // posted calls may close any descriptor.
+        // SAFETY: By the invariant no other task has the owner's address: the caller has entered the
+        // item. The borrow borrows the caller too, so that the owner does not call `remove` meanwhile.
+        // Others do so when the owner has begun to exit, which it does outside of requests, and
+        // `take` when no request is under way. The table itself is the open file's, to which the core
+        // has a reference during a request: posted calls may close any descriptor.
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
@@ -121,10 +120,11 @@ impl<T, D> OwnedTable<T, D> {
             .find(|(_, p)| p.item.load(Ordering::Relaxed).is_null())
             .ok_or(full)?;
         check(&mut guard, id)?;
-        // INVARIANT: `item` comes from `into_raw`, its owner is the current task.
+        // INVARIANT: Both come from `into_raw`, and the owner is the current task.
         let raw = Arc::into_raw(item.clone()).cast_mut();
         slot.item.store(raw, Ordering::Relaxed);
-        slot.owner.store(Current::get().as_ptr(), Ordering::Release);
+        slot.owner
+            .store(Thread::current().into_raw(), Ordering::Release);
         Ok(())
     }
 
@@ -146,14 +146,13 @@ impl<T, D> OwnedTable<T, D> {
             return false;
         }
         let owner = slot.owner.load(Ordering::Relaxed);
-        // SAFETY: By the invariant the item, which the caller holds, has a reference to its owner.
+        // SAFETY: By the invariant the slot has a reference to the owner as long as the lock is held.
         if owner != caller.task().as_ptr() && !unsafe { Thread::is_task_exiting(owner) } {
             return false;
         }
         let removed = Self::take_locked(slot, &mut guard);
         note(&mut guard, item);
         drop(guard);
-        // Not the last reference: the caller has one.
         drop(removed);
         true
     }
@@ -162,26 +161,30 @@ impl<T, D> OwnedTable<T, D> {
     /// [`Self::get_own`] any more.
     pub(crate) fn take(&self, id: usize, _closed: &Closed) -> Option<Arc<T>> {
         let slot = arch::get(&self.slots, id)?;
-        Self::take_locked(slot, &mut self.lock.lock())
+        let taken = Self::take_locked(slot, &mut self.lock.lock());
+        taken.map(|(item, _owner)| item)
     }
 
-    fn take_locked(slot: &Slot<T>, _guard: &mut Guard<'_, D>) -> Option<Arc<T>> {
+    /// Takes an item, and the reference to its owner, which are to be dropped without the lock.
+    fn take_locked(slot: &Slot<T>, _guard: &mut Guard<'_, D>) -> Option<(Arc<T>, Thread)> {
         let item = slot.item.swap(ptr::null_mut(), Ordering::Relaxed);
         if item.is_null() {
             return None;
         }
-        slot.owner.store(ptr::null_mut(), Ordering::Relaxed);
+        let owner = slot.owner.swap(ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: By the invariant from `into_raw`, and not in the table any more.
-        Some(unsafe { Arc::from_raw(item) })
+        let item = unsafe { Arc::from_raw(item) };
+        // SAFETY: As above.
+        Some((item, unsafe { Thread::from_raw(owner) }))
     }
 }
 
 impl<T, D> Drop for OwnedTable<T, D> {
     fn drop(&mut self) {
         for slot in &self.slots {
-            let item = Self::take_locked(slot, &mut self.lock.lock());
+            let taken = Self::take_locked(slot, &mut self.lock.lock());
             // Not with the lock held.
-            drop(item);
+            drop(taken);
         }
     }
 }

@@ -106,6 +106,22 @@ impl Thread {
     pub(super) fn as_ptr(&self) -> *mut bindings::task_struct {
         self.0.as_ptr()
     }
+
+    /// The task, with the reference.
+    pub(super) fn into_raw(self) -> *mut bindings::task_struct {
+        core::mem::ManuallyDrop::new(self).as_ptr()
+    }
+
+    /// Takes back what [`Self::into_raw`] has given.
+    ///
+    /// # Safety
+    ///
+    /// `task` comes from there, and this is called once for it.
+    pub(super) unsafe fn from_raw(task: *mut bindings::task_struct) -> Self {
+        // INVARIANT: By the caller's promise the reference is there.
+        // SAFETY: By the caller's promise not null.
+        Thread(unsafe { NonNull::new_unchecked(task) })
+    }
 }
 
 impl Clone for Thread {
