@@ -93,7 +93,9 @@ impl Batch<'_> {
     }
 }
 
-impl Blocking for Batch<'_> {
+// SAFETY: What is called here obeys the rules of the hook in `docs/locking.md`: the locks are
+// `RawLock`s, and what is to be freed or to sleep is left to threads and the kworker.
+unsafe impl Blocking for Batch<'_> {
     fn sleeping(&self) {
         let Some(index) = self.entries.executing() else {
             return;

@@ -10,8 +10,11 @@ use kernel::types::Opaque;
 
 /// Told by the task itself, from `schedule()`.
 ///
-/// Implementations take raw locks only, do not allocate and do not sleep.
-pub(crate) trait Blocking {
+/// # Safety
+///
+/// Both functions, and all that they call, take no locks but raw ones, do not allocate or free, do
+/// not sleep and do not touch user memory.
+pub(crate) unsafe trait Blocking {
     /// The task is about to sleep.
     fn sleeping(&self);
     /// The task is back from `schedule()`; it may not have slept.

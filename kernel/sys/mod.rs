@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The only code that touches `bindings` and C functions, and the only `unsafe` code of the module;
-//! everything above it is safe.
+//! everything above it is safe. One line elsewhere is a promise: see [`hook::Blocking`].
 
 pub(crate) mod abi;
 pub(crate) mod arch;
