@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The shape of the module: short files and functions, small structs, imports that go down only, in
 //! the order of the table in `kernel/flexsc_main.rs`, and `unsafe` code under `kernel/sys` alone,
-//! but for promises about code elsewhere.
+//! but for promises about code elsewhere; no large circles.
+
+mod circles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,6 +15,8 @@ const FILE: usize = 450;
 const FUNCTION: usize = 50;
 /// Fields of a struct.
 const FIELDS: usize = 12;
+/// Files of a circle, of which each names items of the next.
+const CIRCLE: usize = 3;
 
 /// What may be larger: a file, a name, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[(
@@ -113,6 +117,26 @@ fn long_functions(text: &str) -> Vec<(&str, usize)> {
         .collect()
 }
 
+/// The functions of a C file with their lines, from the first one of the head to the last brace.
+fn c_functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let begins_with = |line: &str, is: fn(char) -> bool| line.starts_with(is);
+    let mut found = Vec::new();
+    for (open, _) in lines.iter().enumerate().filter(|(_, line)| **line == "{") {
+        let head = &lines[..open];
+        let is_head = |line: &&&str| begins_with(line, |c| c == ' ' || c == '\t');
+        let first = head.iter().rev().take_while(is_head).count() + 1;
+        let Some(first) = open.checked_sub(first) else {
+            continue;
+        };
+        let body = lines[open..].iter().take_while(|line| **line != "}");
+        let name = lines[first].split('(').next().unwrap_or_default();
+        let name = name.rsplit([' ', '*', '\t']).next().unwrap_or_default();
+        found.push((name, open - first + body.count() + 1));
+    }
+    found
+}
+
 /// The structs of a Rust file that have too many fields, with their number.
 fn large_structs(text: &str) -> Vec<(&str, usize)> {
     let is_field = |line: &&&str| {
@@ -134,13 +158,17 @@ fn large_structs(text: &str) -> Vec<(&str, usize)> {
 fn files_functions_and_structs_are_small() {
     let sources = sources();
     let mut wrong = Vec::new();
-    let mut functions = 0;
+    let (mut functions, mut c) = (0, 0);
     for (path, text) in &sources {
         let lines = text.lines().count();
         if lines > FILE {
             wrong.push(format!("{path} has {lines} lines"));
         }
-        if !path.ends_with(".rs") {
+        if path.ends_with(".c") {
+            c += c_functions(text).len();
+            let long = c_functions(text).into_iter();
+            let long = long.filter(|(_, len)| *len > FUNCTION);
+            wrong.extend(long.map(|(name, len)| format!("{path}: {name} has {len} lines")));
             continue;
         }
         functions += items(text, "fn").len();
@@ -155,7 +183,10 @@ fn files_functions_and_structs_are_small() {
             }
         }
     }
-    assert!(functions > 500, "only {functions} functions were seen");
+    assert!(
+        functions > 500 && c > 80,
+        "only {functions} functions were seen, and {c} in C"
+    );
     assert!(wrong.is_empty(), "too large:\n{}", wrong.join("\n"));
     for (path, name, _) in EXCEPTIONS {
         let text = sources
@@ -185,6 +216,13 @@ fn what_is_large_is_found() {
         body(49)
     );
     assert_eq!(long_functions(&shim), [("shim", 51)]);
+    let c = |lines: usize| {
+        format!(
+            "int *flexsc_long(int a,\n\t\t int b)\n{{\n{}}}\n\nstruct s {{\n}};\n",
+            "\twork();\n".repeat(lines)
+        )
+    };
+    assert_eq!(c_functions(&c(47)), [("flexsc_long", 51)]);
     let fields: Vec<String> = ('a'..='m')
         .map(|c| format!("    pub(crate) {c}: u32,\n"))
         .collect();
@@ -285,6 +323,29 @@ fn imports_go_down() {
         "{} pairs of rooms",
         pairs.len()
     );
+}
+
+#[test]
+fn circles_are_small() {
+    let sources = sources();
+    let files = sources
+        .iter()
+        .filter_map(|(path, text)| {
+            let name = path.strip_prefix("kernel/")?.strip_suffix(".rs")?;
+            let name = name.strip_suffix("/mod").unwrap_or(name);
+            (name != "flexsc_main").then_some((name, text.as_str()))
+        })
+        .collect();
+    let edges = circles::edges(&files);
+    let all: usize = edges.values().map(BTreeSet::len).sum();
+    assert!(all > 200, "only {all} files name others");
+    for circle in circles::circles(&edges) {
+        assert!(
+            circle.len() <= CIRCLE,
+            "{} files name each other: {circle:?}",
+            circle.len()
+        );
+    }
 }
 
 /// The modules that the module's main file declares.
