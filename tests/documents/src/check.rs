@@ -331,11 +331,26 @@ impl Repository {
         if !parts.iter().all(|part| is_name(part)) {
             return Vec::new();
         }
+        let is_known = |part: &str| {
+            self.is_name(text, part) && (!code.ends_with("()") || self.is_function(text, part))
+        };
         parts
             .iter()
-            .filter(|part| !self.is_name(text, part))
+            .filter(|part| !is_known(part))
             .map(|part| format!("nothing is called {part}"))
             .collect()
+    }
+
+    /// Whether `name()` in a comment of the kernel is a function.
+    fn is_function(&self, text: Text<'_>, name: &str) -> bool {
+        let Text::Comment(source, [names]) = text else {
+            return true;
+        };
+        let is_called = || source.code.contains(&format!("{name}("));
+        !std::ptr::eq(*names, &self.kernel)
+            || names.functions.contains(name)
+            || self.is_outside(name)
+            || is_called()
     }
 
     fn is_name(&self, text: Text<'_>, name: &str) -> bool {

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Documents, man pages and comments name only what exists: `Type::method`, files, guest tests,
-//! module parameters, ioctls and other constants, targets of make, options of scripts, symbols.
+//! module parameters, ioctls and other constants, targets of make, options of scripts, symbols,
+//! functions, patches.
 //!
 //! A name that others define has a line in `outside.txt`, with the place where it is defined.
 
 mod check;
+mod patches;
 mod repository;
 mod source;
 mod text;
 
 use check::Text;
+use patches::Patches;
 use repository::Repository;
 use source::{Names, Source};
 use std::collections::BTreeSet;
@@ -192,6 +195,27 @@ fn messages_of_patches_name_what_exists() {
             check_text(repository, text, "", &text::comment(message)),
             &mut wrong,
         );
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn patches_fit_their_numbers() {
+    let repository = repository();
+    let patches = Patches::new(&repository.messages);
+    assert!(patches.len() > 8);
+    let (documents, pages) = documents(repository);
+    let mut wrong = Vec::new();
+    for path in documents.iter().chain(&pages) {
+        let found = patches.check(&repository.read(path));
+        report(path, found.into_iter().collect(), &mut wrong);
+    }
+    for (path, source) in &repository.sources {
+        for comment in &source.comments {
+            let found = patches.check(&comment.text).into_iter();
+            let found = found.map(|(line, said)| (comment.line + line - 1, said));
+            report(path, found.collect(), &mut wrong);
+        }
     }
     assert_none(&wrong);
 }
@@ -417,6 +441,7 @@ fn planted_names_in_comments_are_found() {
         "[x](crate::engine::Engine::close)",
         "see `engine.rs`",
         "as syscall_invoke_self() does",
+        "as execve() does, and flexsc_wait()",
         " * @bits: entries",
     ] {
         assert_eq!(check(right), BTreeSet::new(), "{right}");
@@ -427,6 +452,9 @@ fn planted_names_in_comments_are_found() {
         "[x](crate::engine::Engine::shut)",
         "see `motor.rs`",
         "as syscall_invoke() does",
+        // A struct and a variable.
+        "as flexsc_parked() does",
+        "as flexsc_tracers() does",
         " * @bats: entries",
     ] {
         assert!(!check(wrong).is_empty(), "{wrong}");

@@ -30,7 +30,7 @@ pub(crate) struct Repository {
     pub(crate) outside: HashMap<String, String>,
     /// The messages of the patches, by path.
     pub(crate) messages: BTreeMap<String, String>,
-    /// Rust and C files with comments to check, by path.
+    /// Rust and C files with comments to check, and what the patches add to such, by path.
     pub(crate) sources: BTreeMap<String, Source>,
 }
 
@@ -100,6 +100,8 @@ impl Repository {
                 self.kernel.add_words(&patched(&text));
                 let message = text.split("\n---\n").next().unwrap_or_default();
                 self.messages.insert(path.to_owned(), message.to_owned());
+                let source = Source::new(&added(&text), Language::C);
+                self.sources.insert(path.to_owned(), source);
                 // Files of the patched kernel.
                 let files = text.lines().filter_map(|line| line.strip_prefix("+++ b/"));
                 self.paths.extend(files.map(str::to_owned));
@@ -135,6 +137,8 @@ impl Repository {
         // A table of rows, each of which declares a call.
         if path == "kernel/policy/table.rs" {
             names.add_words(&source.code);
+            let calls = source.words().map(str::to_owned);
+            names.functions.extend(calls);
         }
         self.add_guest_tests(&source.code);
         self.sources.insert(path.to_owned(), source);
@@ -223,6 +227,21 @@ impl Repository {
                 .iter()
                 .any(|p| p.strip_suffix(path).is_some_and(|p| p.ends_with('/')))
     }
+}
+
+/// The lines that a patch adds, each in its line; the other lines are empty.
+fn added(patch: &str) -> String {
+    let begin = patch.find("\ndiff ").unwrap_or(patch.len());
+    let (message, diff) = patch.split_at(begin);
+    let blank = message.lines().map(|_| "");
+    let lines = diff
+        .lines()
+        .skip(1)
+        .map(|line| match line.strip_prefix('+') {
+            Some(line) if !line.starts_with("++ ") => line,
+            _ => "",
+        });
+    blank.chain(lines).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// What a patch leaves in the files that it changes, as far as it shows it, without comments.

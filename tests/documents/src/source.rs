@@ -157,6 +157,8 @@ pub(crate) struct Names {
     pub(crate) members: HashMap<String, HashSet<String>>,
     /// All words of the code, those of string literals too.
     pub(crate) words: HashSet<String>,
+    /// What is defined or called as a function.
+    pub(crate) functions: HashSet<String>,
 }
 
 /// What a brace has opened.
@@ -174,6 +176,15 @@ impl Names {
         for word in words(text) {
             self.words.insert(word.to_owned());
             self.declared.insert(word.to_owned());
+        }
+        let tokens = tokens(text);
+        for (at, pair) in tokens.windows(2).enumerate() {
+            let name = match pair {
+                [name, "("] if name.starts_with("SYSCALL_DEFINE") => tokens.get(at + 2),
+                [name, "("] if is_word(name) => Some(name),
+                _ => None,
+            };
+            self.functions.extend(name.map(|name| (*name).to_owned()));
         }
     }
 
@@ -225,6 +236,9 @@ impl Names {
                 };
                 if at(i + 1) != "fn" && at(i + 1) != "unsafe" && at(i + 1) != "extern" {
                     self.declare(owner, name);
+                }
+                if at(i) == "fn" {
+                    self.functions.insert(name.to_owned());
                 }
                 i + 1
             }
