@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The module's parameters, and their values for Rust.
+ * The module's parameters, and their values for Rust. flexsc(4) describes them.
  */
 #include <linux/capability.h>
 #include <linux/module.h>
@@ -22,23 +22,23 @@ static const struct kernel_param_ops flexsc_enable_ops = {
 
 module_param_cb(enable, &flexsc_enable_ops, &enable, 0644);
 __MODULE_PARM_TYPE(enable, "uint");
-MODULE_PARM_DESC(enable, "Who may use /dev/flexsc: 0 = everyone that the device's mode admits (default), 1 = only CAP_SYS_ADMIN, 2 = nobody");
+MODULE_PARM_DESC(enable, "Who may use /dev/flexsc: 0 = everyone that the device's mode admits, 1 = only CAP_SYS_ADMIN, 2 = nobody");
 
 static ushort mode = 0666;
 module_param(mode, ushort, 0444);
-MODULE_PARM_DESC(mode, "Mode of /dev/flexsc (default 0666)");
+MODULE_PARM_DESC(mode, "Mode of /dev/flexsc");
 
 static uint max_pages = 1024;
 module_param(max_pages, uint, 0644);
-MODULE_PARM_DESC(max_pages, "Syscall pages that one engine may have (default 1024)");
+MODULE_PARM_DESC(max_pages, "Syscall pages that one engine may have");
 
 static uint max_threads = 8192;
 module_param(max_threads, uint, 0644);
-MODULE_PARM_DESC(max_threads, "Syscall threads that one engine may have (default 8192)");
+MODULE_PARM_DESC(max_threads, "Syscall threads that one engine may have");
 
 static uint max_user_pages = 8192;
 module_param(max_user_pages, uint, 0644);
-MODULE_PARM_DESC(max_user_pages, "Syscall pages that one user may have in all engines together (default 8192, 0 = no limit)");
+MODULE_PARM_DESC(max_user_pages, "Syscall pages that one user may have in all engines together, 0 = no limit");
 
 bool flexsc_may_open(void)
 {

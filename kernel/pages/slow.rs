@@ -4,8 +4,10 @@
 //!
 //! The kernel cannot tell in advance how long a file system takes: a disk answers soon, a FUSE
 //! daemon or an NFS server may never answer. WAIT returns only after the call, whatever its policy
-//! is. So after a call that has slept for long, all calls that may ask a file system go to syscall
-//! threads: for some time, and then as long as such a call sleeps in a thread.
+//! is. So after an inline call that has slept for [`LONG_NS`], all calls of the registration that may
+//! ask a file system (`policy/files.rs`) go to syscall threads for [`FOR_NS`]. That goes on as long
+//! as such a call sleeps in a thread, and for [`FOR_NS`] after one that has slept for [`LONG_NS`]
+//! there. Then one is tried inline again.
 
 use super::Pages;
 use crate::{policy, sys::process};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Chains: entries side by side of which each starts when the one before it has succeeded, with
-//! results passed on and loops. What they mean is said in the UAPI header.
+//! results passed on and loops. `docs/abi.md` has their rules.
 //!
 //! The task that has begun a chain goes on with it even after it has blocked. If another task has to
 //! execute an entry, it executes the rest of the chain too, and the entries before it are *held*:

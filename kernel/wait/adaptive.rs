@@ -7,7 +7,8 @@
 //! waiting for a second one gains nothing. So the number is how many results are expected in the
 //! time that a sleep costs ([`SLEEP_NS`]): the sleeps then take about half of the
 //! time at most, and no result waits for longer than about that time. If the rate falls, the
-//! time runs out ([`Choice::linger_ns`]), and the next choice takes that into account.
+//! time runs out ([`Choice::linger_ns`]), and the next choice takes that into account. Each WAIT
+//! learns from its own results.
 //!
 //! The open problem of Cluster Calls (Rittinghaus 2010), which has fixed numbers. Pure logic,
 //! shared with the tests of the host.

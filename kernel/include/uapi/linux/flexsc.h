@@ -30,11 +30,9 @@
 #define FLEXSC_NR_WAIT		548
 
 /*
- * The state of an entry. The program owns it while it is free or done, the
- * kernel from the moment its bit in flexsc_ctrl.posted is toggled until its
- * bit in flexsc_ctrl.done is toggled. The doorbell words decide; the state is
- * for people, debuggers and programs that look at one entry only. The program
- * writes FREE and SUBMITTED, the kernel BUSY and DONE.
+ * The state of an entry, for people, debuggers and programs that look at one
+ * entry only: the words of struct flexsc_ctrl decide. The program writes FREE
+ * and SUBMITTED, the kernel BUSY and DONE.
  */
 enum flexsc_status {
 	FLEXSC_FREE		= 0,
@@ -43,26 +41,29 @@ enum flexsc_status {
 	FLEXSC_DONE		= 3,
 };
 
-/* Why a call was not executed (flexsc_entry.reason); result is -EOPNOTSUPP unless said otherwise */
+/*
+ * Why a call was not executed (flexsc_entry.reason). docs/abi.md says what each
+ * means, the result that comes with it, and what a program can do.
+ */
 enum flexsc_reason {
-	FLEXSC_REASON_NONE	= 0,	/* it was executed, or result says why not */
-	FLEXSC_REASON_LIFE	= 1,	/* the call begins, ends or replaces a thread or process */
-	FLEXSC_REASON_THREAD	= 2,	/* the call acts on the calling thread's own state */
-	FLEXSC_REASON_GUARDED	= 3,	/* seccomp, ptrace or user dispatch decide about the owner's calls */
-	FLEXSC_REASON_CONTEXT	= 4,	/* the owner has unshared files, fs or namespaces, or has protection keys */
-	FLEXSC_REASON_ENTRY	= 5,	/* unknown flag or pool, or a take that leads out of the chain (result -EINVAL) */
-	FLEXSC_REASON_STARVED	= 6,	/* no syscall thread is free or could be created (result -EAGAIN) */
-	FLEXSC_REASON_CHAIN	= 7,	/* an entry before it in its chain failed (result -ECANCELED) */
-	FLEXSC_REASON_CANCELLED	= 8,	/* CANCEL came before it was started (result -ECANCELED) */
-	FLEXSC_REASON_BOUND	= 9,	/* the loop ended after LOOP_MAX rounds; the call was executed, result is its last one */
+	FLEXSC_REASON_NONE	= 0,
+	FLEXSC_REASON_LIFE	= 1,
+	FLEXSC_REASON_THREAD	= 2,
+	FLEXSC_REASON_GUARDED	= 3,
+	FLEXSC_REASON_CONTEXT	= 4,
+	FLEXSC_REASON_ENTRY	= 5,
+	FLEXSC_REASON_STARVED	= 6,
+	FLEXSC_REASON_CHAIN	= 7,
+	FLEXSC_REASON_CANCELLED	= 8,
+	FLEXSC_REASON_BOUND	= 9,
 };
 
-/* flexsc_entry.flags */
-#define FLEXSC_ENTRY_ASYNC	(1U << 0)	/* executed by a syscall thread, never inline */
-#define FLEXSC_ENTRY_LINK	(1U << 1)	/* the next entry starts when this one has succeeded */
-#define FLEXSC_ENTRY_LOOP	(1U << 2)	/* part of the loop of its chain */
-#define FLEXSC_ENTRY_SUM	(1U << 3)	/* in a loop: result is the sum over all rounds */
-#define FLEXSC_ENTRY_ALWAYS	(1U << 4)	/* in a chain: starts even if an entry before it has failed */
+/* flexsc_entry.flags, see docs/abi.md */
+#define FLEXSC_ENTRY_ASYNC	(1U << 0)
+#define FLEXSC_ENTRY_LINK	(1U << 1)
+#define FLEXSC_ENTRY_LOOP	(1U << 2)
+#define FLEXSC_ENTRY_SUM	(1U << 3)
+#define FLEXSC_ENTRY_ALWAYS	(1U << 4)
 #define FLEXSC_ENTRY_FLAGS	(FLEXSC_ENTRY_ASYNC | FLEXSC_ENTRY_LINK | \
 				 FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM | \
 				 FLEXSC_ENTRY_ALWAYS)
@@ -74,26 +75,8 @@ enum flexsc_reason {
 #define FLEXSC_TAKE(arg, back)	((__u8)((((back) - 1) << 3) | ((arg) + 1)))
 
 /*
- * Chains. Neighbours in one page that are posted together, each but the last
- * with FLEXSC_ENTRY_LINK, are a chain: each entry starts when the one before it
- * has succeeded, that is, returned something else than -errno. If one fails,
- * the entries after it get -ECANCELED, reason CHAIN. All results of a chain are
- * published together, at its end.
- *
- * An entry with FLEXSC_ENTRY_ALWAYS starts even if an entry before it has
- * failed or was cancelled, so that a close() at the end of a chain is not
- * skipped. It is skipped if it takes the result of an entry that has failed or
- * was skipped itself.
- *
- * Neighbours in a chain that have FLEXSC_ENTRY_LOOP are its loop; a chain has at
- * most one. They are repeated until one of them returns 0, and then the chain
- * goes on after the loop, or until one fails. The other entries keep the results
- * of the round before; if there was none, they get -ECANCELED, reason CHAIN.
- * After FLEXSC_PARAM_LOOP_MAX rounds the loop ends too, and its last entry has
- * reason BOUND. A syscall thread executes a chain with a loop.
- *
- * The pool of a chain is that of its first entry, and FLEXSC_ENTRY_ASYNC there
- * holds for the whole chain.
+ * Chains: neighbours in one page that are posted together, each but the last
+ * with FLEXSC_ENTRY_LINK. docs/abi.md has their rules.
  */
 
 /**
@@ -129,14 +112,8 @@ struct flexsc_entry {
  * @done: one bit for each entry, toggled when its result is there (kernel)
  * @flags: FLEXSC_CTRL_* (kernel)
  *
- * Posted and not yet accepted: posted ^ taken. Finished and not yet reaped:
- * done ^ reaped. Free: not (posted ^ reaped).
- *
- * Both sides store their words with release and load the other side's with
- * acquire. After storing posted, and while polling done in vain, the program
- * looks at NEED_WAKEUP: see "Ordering" in docs/abi.md.
- *
- * The kernel never reads back taken, done and flags.
+ * docs/abi.md has the sets of entries that follow from these words, and the
+ * order of loads and stores on both sides.
  */
 struct flexsc_ctrl {
 	__u64	posted;
