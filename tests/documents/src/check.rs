@@ -81,6 +81,17 @@ impl Repository {
                 wrong.push(format!("there is no {word}"));
             }
         }
+        // -ENOSYS
+        let errors = line.match_indices("-E").filter(|(at, _)| {
+            let before = line[..*at].chars().next_back();
+            !before.is_some_and(|c| c.is_ascii_alphanumeric())
+        });
+        for word in errors.filter_map(|(at, _)| words(&line[at + 1..]).next()) {
+            let is_error = word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase());
+            if is_error && !is_prefix(word) && !self.is_outside(word) {
+                wrong.push(format!("there is no error {word}"));
+            }
+        }
         for word in line.split(|c: char| c.is_whitespace() || "`()[],;\"'*=".contains(c)) {
             let word = word.trim_end_matches(['.', ':']);
             if word.contains('/') && EXTENSIONS.iter().any(|end| word.ends_with(end)) {

@@ -332,6 +332,8 @@ fn planted_names_are_found() {
         ),
         ("constants", "`FLEXSC_WAIT_*`", "`FLEXSC_SLEEP_*`"),
         ("ioctl", "`FLEXSC_IOC_KICK`", "`FLEXSC_IOC_PUSH`"),
+        ("error", "fails with -EREMCHG", "fails with -ESYSCALLOWNER"),
+        ("errors", "`-ERESTART*`", "`-ERESTARTED*`"),
         ("symbol in a sentence", "flexsc_wait(2)", "flexsc_sleepy(2)"),
         ("file", "`kernel/engine.rs`", "`kernel/motor.rs`"),
         ("file without its directory", "`engine.rs`", "`motor.rs`"),
