@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 #[path = "../../../user/flexsc/tests/operations/main.rs"]
 mod operations;
 
+// Its tests of futures, too.
+#[path = "../../../user/flexsc/tests/futures/main.rs"]
+mod futures;
+
 use flexsc::ops::{Fsync, Read, Write};
 use flexsc::{CpuSet, Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 

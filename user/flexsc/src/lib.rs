@@ -17,7 +17,8 @@
 //!
 //! [`Ring`] is the safe layer on top. It executes typed operations ([`ops`]), which own their
 //! buffers, paths and descriptors until they have finished, and makes plain calls if there
-//! is no engine.
+//! is no engine. [`futures`] makes futures of the operations, for any executor, and has a small
+//! executor of its own.
 //!
 //! Tracing and debugging: strace and gdb see only the waits of a program, since posted
 //! calls make no trap. While a thread is traced, the kernel refuses the calls that it
@@ -35,6 +36,7 @@
 #![deny(unsafe_code)]
 
 pub mod calls;
+pub mod futures;
 pub mod ops;
 
 mod call;

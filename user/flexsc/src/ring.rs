@@ -91,7 +91,8 @@ pub struct Ring {
 
 /// The ring's descriptor for poll(2).
 struct Descriptor {
-    /// Readable when the engine or the helpers have results; `None` without an engine.
+    /// Readable when the engine or the helpers have results; `None` without an engine, or if
+    /// the engine signals the helpers' eventfd.
     either: Option<OwnedFd>,
     /// The program has asked for the descriptor.
     watched: Cell<bool>,
@@ -221,6 +222,10 @@ impl Ring {
         let mut pages = self.pages.take();
         if let Some(pages) = &mut pages {
             pages.set_fallback(true);
+            if self.descriptor.either.is_none() {
+                // The descriptor was shared. A filter may forbid it, which harms nobody.
+                let _ = pages.set_eventfd(None);
+            }
         }
         Ok(pages)
     }
@@ -263,7 +268,7 @@ impl Ring {
     }
 
     /// Returns false in a forked child.
-    fn in_same_process(&self) -> bool {
+    pub(crate) fn in_same_process(&self) -> bool {
         self.helpers.in_same_process()
     }
 
@@ -274,6 +279,12 @@ impl Ring {
     ///
     /// The operation itself, if there is no room for it, as in a forked child.
     pub fn submit<O: Operation>(&mut self, operation: O, token: u64) -> Result<(), O> {
+        self.start(operation, token).map(drop)
+    }
+
+    /// As [`submit`](Self::submit). Returns the index of the flight, for
+    /// [`cancel_at`](Self::cancel_at).
+    pub(crate) fn start<O: Operation>(&mut self, operation: O, token: u64) -> Result<u32, O> {
         let size = operation.size();
         if self.free() < size {
             return Err(operation);
@@ -296,7 +307,7 @@ impl Ring {
         });
         self.linked += size - 1;
         self.submitted.push_back(index);
-        Ok(())
+        Ok(index)
     }
 
     /// Starts the submitted operations. With an engine this costs no trap: the kernel
@@ -368,6 +379,27 @@ impl Ring {
         }
     }
 
+    /// Replaces the ring's descriptor ([`AsFd`]) by an eventfd that any thread may poll. The
+    /// usual one shows a thread that has syscall pages only its own results: an event loop
+    /// whose threads poll for each other, such as that of smol, would miss some. It may be
+    /// readable without a result.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pages::set_eventfd`].
+    pub fn share_descriptor(&mut self) -> Result<(), Error> {
+        if let Some(pages) = &self.pages {
+            pages.set_eventfd(Some(self.helpers.eventfd()))?;
+        }
+        self.descriptor.either = None;
+        Ok(())
+    }
+
+    /// Takes a result that was seen already.
+    pub(crate) fn take_ready(&mut self) -> Option<Done> {
+        self.ready.pop_front()
+    }
+
     /// Ends an operation like a signal would: with EINTR or a partial result; with
     /// ECANCELED and [`Reason::Cancelled`] if it has not started; with its own result if
     /// the cancellation comes too late. The result arrives as usual. If several operations
@@ -391,6 +423,20 @@ impl Ring {
             }
         }
         Ok(found)
+    }
+
+    /// Cancels the operation of this flight, whose result was not taken.
+    pub(crate) fn cancel_at(&mut self, index: u32) -> Result<bool, Error> {
+        if !self.in_same_process() {
+            return Err(Error::NotTheOwner);
+        }
+        match self.flights[index as usize]
+            .as_ref()
+            .map(|flight| flight.at)
+        {
+            Some(at) => self.cancel_flight(index, at),
+            None => Ok(false),
+        }
     }
 
     fn cancel_flight(&mut self, index: u32, at: At) -> Result<bool, Error> {
@@ -420,7 +466,9 @@ impl Ring {
 }
 
 /// Polls readable while there are results, for poll(2), epoll(7) and event loops. Take them
-/// with [`Ring::next`] until it returns `None`.
+/// with [`Ring::next`] until it returns `None`. The thread that polls must be the ring's own or
+/// one that has no syscall pages, unless the ring [shares](Ring::share_descriptor) its
+/// descriptor.
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if !self.descriptor.watched.replace(true) {

@@ -123,6 +123,11 @@ impl Wait {
         }
     }
 
+    /// Returns true if one result ends the wait, at once or after a while.
+    pub(crate) const fn ends_with_one(&self) -> bool {
+        self.policy != abi::FLEXSC_WAIT_ALL && self.possible(1)
+    }
+
     /// The policy for a caller that already has `there` results.
     pub(crate) const fn less(mut self, there: usize) -> Wait {
         if there > 0 {

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A ring whose operations are futures.
+
+#![expect(unsafe_code, reason = "lends a descriptor that is behind a RefCell")]
+
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use super::Submitted;
+use crate::ops::Operation;
+use crate::ring::Done;
+use crate::{Error, Ring, Wait};
+
+/// A [`Ring`] whose operations are futures. Clones share the ring, which is dropped with the
+/// last of them and of the futures. Like a ring it belongs to one thread.
+#[derive(Clone)]
+pub struct Reactor {
+    shared: Rc<RefCell<Inner>>,
+}
+
+/// # Invariants
+///
+/// The token of an operation in `ring` is the index of its element of `flights`, which is
+/// neither free nor ended.
+pub(super) struct Inner {
+    ring: Ring,
+    flights: Vec<State>,
+    /// Indices of the free elements of `flights`.
+    free: Vec<u32>,
+    /// Futures that wait for room, in ascending order of their tickets.
+    queue: VecDeque<(Ticket, Waker)>,
+    next_ticket: Ticket,
+    /// How much room only [`Inner::start_urgent`] may use.
+    spare: usize,
+    /// The flight of the urgent operation, which needs no spare room while it is in flight.
+    urgent: Option<u32>,
+    /// Turns the reactor after a submission.
+    driver: Option<Waker>,
+}
+
+type Ticket = u64;
+
+/// The operation of a future.
+#[expect(clippy::large_enum_variant, reason = "a result needs no allocation")]
+enum State {
+    Free,
+    InFlight {
+        /// Its index in the ring.
+        index: u32,
+        waker: Waker,
+    },
+    Ended(Done),
+    /// Its future was dropped.
+    Dropped,
+}
+
+/// Where the operation of a future is.
+pub(super) enum Place<O> {
+    /// In the future, which may have a place in the queue for room.
+    Held(O, Option<Ticket>),
+    InFlight(u32),
+    /// The future has returned its output.
+    Taken,
+}
+
+impl Reactor {
+    /// Makes a reactor of this ring. Results of operations that are in flight already are
+    /// dropped, so take them first.
+    #[must_use]
+    pub fn new(ring: Ring) -> Self {
+        Reactor {
+            shared: Rc::new(RefCell::new(Inner {
+                ring,
+                flights: Vec::new(),
+                free: Vec::new(),
+                queue: VecDeque::new(),
+                next_ticket: 0,
+                spare: 0,
+                urgent: None,
+                driver: None,
+            })),
+        }
+    }
+
+    /// Makes a reactor of [`Ring::open`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ring::open`].
+    pub fn open(pages: u32) -> Result<Self, Error> {
+        Ok(Reactor::new(Ring::open(pages)?))
+    }
+
+    /// Returns a future that submits the operation when it is polled first and there is room,
+    /// and whose output is that of the operation.
+    pub fn submit<O: Operation>(&self, operation: O) -> Submitted<O> {
+        Submitted::new(self.clone(), operation)
+    }
+
+    /// Starts the submitted operations, waits as [`Ring::wait`] does, and wakes the tasks of
+    /// the operations that have ended. Returns how many these are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ring::wait`]. Tasks are woken even then.
+    pub fn wait(&self, wait: Wait) -> Result<usize, Error> {
+        let waited = self.wait_only(wait);
+        let ended = self.deliver();
+        waited.map(|()| ended)
+    }
+
+    /// Waits without waking anything.
+    pub(super) fn wait_only(&self, wait: Wait) -> Result<(), Error> {
+        self.inner().ring.wait(wait).map(drop)
+    }
+
+    /// Starts the submitted operations, lets the kernel execute them, wakes the tasks of the
+    /// operations that have ended, and returns how many these are. Never blocks. The task of
+    /// `cx` is woken when something is submitted later; it must also be woken when the
+    /// reactor's descriptor ([`AsFd`]) becomes readable, and then turn the reactor again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ring::wait`], except that a signal is none.
+    pub fn poll_turn(&self, cx: &mut Context<'_>) -> Result<usize, Error> {
+        // Before the turn: a task that `deliver` runs at once may submit.
+        let old = self.inner().driver.replace(cx.waker().clone());
+        drop(old);
+        match self.wait(Wait::none()) {
+            Err(Error::Interrupted) => Ok(0),
+            other => other,
+        }
+    }
+
+    /// Lets any thread wait for the reactor's descriptor: see
+    /// [`Ring::share_descriptor`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ring::share_descriptor`].
+    pub fn share_descriptor(&self) -> Result<(), Error> {
+        self.inner().ring.share_descriptor()
+    }
+
+    /// Returns how many operations are in flight, those of dropped futures included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner().ring.in_flight()
+    }
+
+    /// As [`Ring::is_plain`].
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.inner().ring.is_plain()
+    }
+
+    /// As [`Ring::plain_calls`].
+    #[must_use]
+    pub fn plain_calls(&self) -> u64 {
+        self.inner().ring.plain_calls()
+    }
+
+    pub(super) fn inner(&self) -> RefMut<'_, Inner> {
+        self.shared.borrow_mut()
+    }
+
+    /// Gives the results to their futures. No waker and no destructor of the program runs
+    /// while the ring is borrowed, because they may use the reactor.
+    pub(super) fn deliver(&self) -> usize {
+        let mut count = 0;
+        loop {
+            let mut inner = self.inner();
+            let Some(done) = inner.ring.take_ready() else {
+                break;
+            };
+            count += 1;
+            let (waker, unwanted) = inner.end(done);
+            drop(inner);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            drop(unwanted);
+        }
+        if count > 0 {
+            self.offer_room();
+        }
+        count
+    }
+
+    /// Wakes as many futures of the queue as there is room for.
+    pub(super) fn offer_room(&self) {
+        let mut room = self.inner().room();
+        while room > 0 {
+            room -= 1;
+            let Some((_, waker)) = self.inner().queue.pop_front() else {
+                return;
+            };
+            waker.wake();
+        }
+    }
+
+    /// Turns the reactor soon.
+    pub(super) fn wake_driver(&self) {
+        let driver = self.inner().driver.take();
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn in_same_process(&self) -> bool {
+        self.ring.in_same_process()
+    }
+
+    fn room(&self) -> usize {
+        self.ring.free().saturating_sub(self.spare)
+    }
+
+    /// Keeps room for one urgent operation.
+    pub(super) fn reserve(&mut self) {
+        self.spare = 1;
+    }
+
+    /// Takes over an operation.
+    ///
+    /// # Errors
+    ///
+    /// The operation, if there is no room.
+    pub(super) fn start<O: Operation>(&mut self, operation: O, waker: &Waker) -> Result<u32, O> {
+        if self.room() < operation.size() {
+            return Err(operation);
+        }
+        self.put(operation, waker)
+    }
+
+    /// As [`Inner::start`], in the reserved room.
+    pub(super) fn start_urgent<O: Operation>(&mut self, operation: O) -> Result<u32, O> {
+        let key = self.put(operation, Waker::noop())?;
+        self.urgent = Some(key);
+        self.spare = 0;
+        Ok(key)
+    }
+
+    fn put<O: Operation>(&mut self, operation: O, waker: &Waker) -> Result<u32, O> {
+        let key = self.free.last().copied();
+        let key = key.unwrap_or(self.flights.len() as u32);
+        let index = self.ring.start(operation, u64::from(key))?;
+        let waker = waker.clone();
+        let flight = State::InFlight { index, waker };
+        if self.free.pop().is_some() {
+            self.flights[key as usize] = flight;
+        } else {
+            self.flights.push(flight);
+        }
+        Ok(key)
+    }
+
+    /// Puts a future into the queue for room, in its old place if it has a ticket. The waker
+    /// that comes back must be dropped by the caller.
+    pub(super) fn queue(
+        &mut self,
+        ticket: Option<Ticket>,
+        waker: &Waker,
+    ) -> (Ticket, Option<Waker>) {
+        let ticket = ticket.unwrap_or_else(|| {
+            self.next_ticket += 1;
+            self.next_ticket
+        });
+        let old = self.leave_queue(ticket);
+        let at = self.queue.partition_point(|(other, _)| *other < ticket);
+        self.queue.insert(at, (ticket, waker.clone()));
+        (ticket, old)
+    }
+
+    /// Takes a future out of the queue for room. Returns `None` if it is not there, because it
+    /// was woken.
+    pub(super) fn leave_queue(&mut self, ticket: Ticket) -> Option<Waker> {
+        let at = self
+            .queue
+            .binary_search_by_key(&ticket, |(ticket, _)| *ticket);
+        Some(self.queue.remove(at.ok()?)?.1)
+    }
+
+    /// Returns the result of an operation, or notes whom it wakes. The waker that comes back
+    /// must be dropped by the caller.
+    pub(super) fn poll(&mut self, key: u32, waker: &Waker) -> Result<Done, Option<Waker>> {
+        match &mut self.flights[key as usize] {
+            State::InFlight { waker: old, .. } => {
+                let new = (!old.will_wake(waker)).then(|| waker.clone());
+                Err(new.map(|new| mem::replace(old, new)))
+            }
+            other => match mem::replace(other, State::Free) {
+                State::Ended(done) => {
+                    self.free.push(key);
+                    Ok(done)
+                }
+                _ => unreachable!("the future has its flight until it takes the result"),
+            },
+        }
+    }
+
+    /// The future of an operation is gone: cancels the operation, whose memory the ring
+    /// keeps. Returns what the caller must drop.
+    pub(super) fn abandon(&mut self, key: u32) -> (Option<Waker>, Option<Done>) {
+        match mem::replace(&mut self.flights[key as usize], State::Dropped) {
+            State::InFlight { index, waker } => {
+                // If it cannot be cancelled, it ends by itself, or with the ring.
+                let _ = self.ring.cancel_at(index);
+                (Some(waker), None)
+            }
+            State::Ended(done) => {
+                self.flights[key as usize] = State::Free;
+                self.free.push(key);
+                (None, Some(done))
+            }
+            State::Free | State::Dropped => {
+                unreachable!("the future has its flight until it is gone")
+            }
+        }
+    }
+
+    /// Notes a result. Returns whom it wakes, or the result if nobody wants it.
+    fn end(&mut self, done: Done) -> (Option<Waker>, Option<Done>) {
+        let key = done.token as usize;
+        if self.urgent == Some(key as u32) {
+            self.urgent = None;
+            self.reserve();
+        }
+        match self.flights.get_mut(key) {
+            Some(flight @ State::InFlight { .. }) => {
+                match mem::replace(flight, State::Ended(done)) {
+                    State::InFlight { waker, .. } => (Some(waker), None),
+                    _ => (None, None),
+                }
+            }
+            Some(flight @ State::Dropped) => {
+                *flight = State::Free;
+                self.free.push(key as u32);
+                (None, Some(done))
+            }
+            // It was submitted before the ring became a reactor's.
+            _ => (None, Some(done)),
+        }
+    }
+}
+
+/// Readable while there are results, or operations that only a turn starts: see the
+/// descriptor of [`Ring`]. Turn the reactor before you wait for it again.
+impl AsFd for Reactor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let fd = self.as_raw_fd();
+        // SAFETY: the ring keeps its descriptors as long as it exists, and nobody takes it out
+        // of the reactor.
+        unsafe { BorrowedFd::borrow_raw(fd) }
+    }
+}
+
+impl AsRawFd for Reactor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.inner().ring.as_fd().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("Reactor");
+        if let Ok(inner) = self.shared.try_borrow() {
+            all.field("ring", &inner.ring);
+        }
+        all.finish_non_exhaustive()
+    }
+}
