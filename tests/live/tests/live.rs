@@ -15,6 +15,12 @@ mod operations;
 #[path = "../../../user/flexsc/tests/futures/main.rs"]
 mod futures;
 
+#[path = "../../../user/flexsc/tests/executors.rs"]
+mod executors;
+
+#[path = "../../../user/flexsc/tests/streams.rs"]
+mod streams;
+
 use flexsc::ops::{Fsync, Read, Write};
 use flexsc::{CpuSet, Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 

@@ -9,7 +9,10 @@
 //!   then executes everything that they have submitted with one wait, so a busy program
 //!   makes large batches by itself.
 //! * Under another executor (tokio, smol, …) one task polls [`Reactor::poll_turn`] and waits
-//!   for the reactor's descriptor.
+//!   for the reactor's descriptor. The examples `tokio` and `smol` show it.
+//!
+//! With the features `futures-io` and `tokio` there is a `Stream`, which has their traits for
+//! code that reads and writes through them.
 //!
 //! Without an engine the same futures make plain calls, as a ring does.
 //!
@@ -44,10 +47,14 @@
 mod executor;
 mod reactor;
 mod remote;
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+mod stream;
 mod submitted;
 mod task;
 
 pub use executor::Executor;
 pub use reactor::Reactor;
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+pub use stream::Stream;
 pub use submitted::Submitted;
 pub use task::Task;

@@ -2,7 +2,7 @@
 //! Operations of the safe layer: system calls that own what they need.
 //!
 //! An operation owns or shares its descriptors ([`Fd`](crate::Fd)), and owns its paths and
-//! its buffers ([`IoBuf`], [`IoBufMut`]). `new` takes what the call requires, and setters the
+//! its buffers ([`IoBuf`], [`IoBufMut`], or a part of one: [`Slice`]). `new` takes what the call requires, and setters the
 //! rest. [`Done::output`](crate::Done::output) gives back the result, typed, together with
 //! what the operation took: `(io::Result<T>, buffer)`. The errors are those of the call,
 //! which its man page lists, and ECANCELED if it was cancelled before it started. Lengths
@@ -81,6 +81,7 @@ pub use nix::fcntl::{AtFlags, FallocateFlags, OFlag, ResolveFlag};
 pub use nix::sys::stat::Mode;
 
 pub use crate::sys::buf::{IoBuf, IoBufMut};
+pub use crate::sys::slice::Slice;
 pub use address::SockAddr;
 pub use dir::{Dirent, Dirents, Getdents64};
 pub use event::{EpollCtl, EpollWait, EventfdRead, EventfdWrite};

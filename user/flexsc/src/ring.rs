@@ -91,9 +91,10 @@ pub struct Ring {
 
 /// The ring's descriptor for poll(2).
 struct Descriptor {
-    /// Readable when the engine or the helpers have results; `None` without an engine, or if
-    /// the engine signals the helpers' eventfd.
+    /// Readable when the engine or the helpers have results; `None` without an engine.
     either: Option<OwnedFd>,
+    /// The engine signals the helpers' eventfd.
+    shared: Cell<bool>,
     /// The program has asked for the descriptor.
     watched: Cell<bool>,
 }
@@ -203,6 +204,7 @@ impl Ring {
             refusing: false,
             descriptor: Descriptor {
                 either: None,
+                shared: Cell::new(false),
                 watched: Cell::new(false),
             },
             _owner: PhantomData,
@@ -222,8 +224,8 @@ impl Ring {
         let mut pages = self.pages.take();
         if let Some(pages) = &mut pages {
             pages.set_fallback(true);
-            if self.descriptor.either.is_none() {
-                // The descriptor was shared. A filter may forbid it, which harms nobody.
+            if self.descriptor.shared.get() {
+                // A filter may forbid it, which harms nobody.
                 let _ = pages.set_eventfd(None);
             }
         }
@@ -387,11 +389,11 @@ impl Ring {
     /// # Errors
     ///
     /// Those of [`Pages::set_eventfd`].
-    pub fn share_descriptor(&mut self) -> Result<(), Error> {
+    pub fn share_descriptor(&self) -> Result<(), Error> {
         if let Some(pages) = &self.pages {
             pages.set_eventfd(Some(self.helpers.eventfd()))?;
         }
-        self.descriptor.either = None;
+        self.descriptor.shared.set(true);
         Ok(())
     }
 
@@ -475,8 +477,8 @@ impl AsFd for Ring {
             self.show();
         }
         match &self.descriptor.either {
-            Some(either) => either.as_fd(),
-            None => self.helpers.eventfd(),
+            Some(either) if !self.descriptor.shared.get() => either.as_fd(),
+            _ => self.helpers.eventfd(),
         }
     }
 }

@@ -5,8 +5,10 @@
 
 use std::any::Any;
 use std::mem;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use super::slice::Slice;
 use crate::ops::private::End;
 
 /// Memory that an operation can read from: a `Vec<u8>`, a boxed, shared or static slice, or
@@ -25,6 +27,17 @@ pub unsafe trait IoBuf: Send + 'static {
     /// Returns true if there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+    /// Makes a buffer of a part of this one, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such part.
+    fn slice(self, range: impl RangeBounds<usize>) -> Slice<Self>
+    where
+        Self: Sized,
+    {
+        Slice::new(self, range)
     }
 }
 

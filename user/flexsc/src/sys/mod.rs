@@ -11,3 +11,4 @@ pub(crate) mod map;
 pub(crate) mod plain;
 pub(crate) mod poll;
 pub(crate) mod region;
+pub(crate) mod slice;
