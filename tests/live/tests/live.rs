@@ -21,6 +21,9 @@ mod executors;
 #[path = "../../../user/flexsc/tests/streams.rs"]
 mod streams;
 
+#[path = "../../../user/flexsc/tests/servers.rs"]
+mod servers;
+
 use flexsc::ops::{Fsync, Read, Write};
 use flexsc::{CpuSet, Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 
