@@ -104,6 +104,11 @@ calls! {
     /// copy_file_range(2)
     copy_file_range(from: c_int, from_offset: *mut i64, to: c_int, to_offset: *mut i64, len: size_t, flags: c_uint) = SYS_copy_file_range;
 
+    /// sendfile(2)
+    sendfile(to: c_int, from: c_int, offset: *mut i64, len: size_t) = SYS_sendfile;
+    /// splice(2)
+    splice(from: c_int, from_offset: *mut i64, to: c_int, to_offset: *mut i64, len: size_t, flags: c_uint) = SYS_splice;
+
     /// fstat(2)
     fstat(fd: c_int, stat: *mut libc::stat) = SYS_fstat;
     /// fstatat(2)

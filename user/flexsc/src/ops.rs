@@ -43,7 +43,8 @@
 //! | [`Write`], [`WriteVectored`] | bytes, buffer(s) | write(2), pwrite(2), writev(2), pwritev(2), pwritev2(2) |
 //! | [`Fsync`] | | fsync(2), fdatasync(2) |
 //! | [`Ftruncate`], [`Fallocate`] | | ftruncate(2), fallocate(2) |
-//! | [`CopyFileRange`] | bytes | copy_file_range(2) |
+//! | [`CopyFileRange`], [`Sendfile`], [`Splice`] | bytes | copy_file_range(2), sendfile(2), splice(2) |
+//! | [`GetXattr`], [`SetXattr`], [`ListXattr`], [`RemoveXattr`] | name, buffer | fgetxattr(2), fsetxattr(2), flistxattr(2), fremovexattr(2) |
 //! | [`Statx`] | `libc::statx`, path | statx(2) |
 //! | [`Fstat`] | `libc::stat` | fstat(2) |
 //! | [`Getdents64`] | bytes, buffer | getdents64(2) |
@@ -61,7 +62,7 @@
 //! | [`Poll`] | events | poll(2) |
 //! | [`EpollCtl`], [`EpollWait`] | number of events, events | epoll_ctl(2), epoll_wait(2) |
 //! | [`EventfdRead`], [`EventfdWrite`] | counter | read(2), write(2) |
-//! | [`Raw`] (`unsafe`) | the number, a value | any |
+//! | [`Raw`], [`RawChain`] (`unsafe`) | the number(s), a value | any |
 //!
 //! # Order
 //!
@@ -86,9 +87,10 @@ pub use address::SockAddr;
 pub use dir::{Dirent, Dirents, Getdents64};
 pub use event::{EpollCtl, EpollWait, EventfdRead, EventfdWrite};
 pub use file::{Fsync, Read, Write};
+pub use moving::{Sendfile, Splice};
 pub use names::{LinkAt, MkdirAt, ReadLinkAt, RenameAt2, SymlinkAt, UnlinkAt};
 pub use open::{Close, OpenAt, OpenAt2};
-pub use raw::Raw;
+pub use raw::{Raw, RawChain};
 pub use size::{CopyFileRange, Fallocate, Ftruncate};
 pub use socket::{Accept4, Bind, Connect, Listen, Shutdown, Socket};
 pub use sockopt::{GetSockOpt, Linger, SetSockOpt, SockOpt, SockOptValue};
@@ -97,11 +99,13 @@ pub use time::{Poll, Sleep};
 pub use transfer::{Recv, RecvFrom, Send, SendTo};
 pub use vectored::{ReadVectored, WriteVectored};
 pub use with_file::{OnFile, WithFile};
+pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr};
 
 mod address;
 mod dir;
 mod event;
 mod file;
+mod moving;
 mod names;
 mod open;
 pub(crate) mod private;
@@ -115,6 +119,7 @@ mod time;
 mod transfer;
 mod vectored;
 mod with_file;
+mod xattr;
 
 /// An operation that can be submitted to a [`Ring`](crate::Ring).
 pub trait Operation: private::Sealed {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any other system call.
+//! Any other system call, and chains of them.
 
 #![expect(unsafe_code, reason = "a promise about a call")]
 
 use std::io;
+use std::os::fd::RawFd;
 
 use super::Operation;
 use super::private::{End, Prepared, Sealed};
-use crate::Call;
+use super::transfer;
+use crate::sys::poll::Readiness;
+use crate::{Call, Chain, Error};
 
 /// Any system call, by its number and its arguments
 /// ([syscall(2)](https://man7.org/linux/man-pages/man2/syscall.2.html)), with a value that
@@ -55,8 +58,31 @@ impl<T: Send + 'static> Raw<T> {
 
 impl<T: Send + 'static> Sealed for Raw<T> {
     fn prepare(&mut self) -> Prepared {
-        Prepared::new(self.call)
+        let (fd, readiness) = waits_for(&self.call);
+        Prepared {
+            fd,
+            readiness,
+            ..Prepared::new(self.call)
+        }
     }
+}
+
+/// Returns what a plain call waits for, so that it can be cancelled meanwhile.
+fn waits_for(call: &Call) -> (RawFd, Readiness) {
+    let args = call.args();
+    let flags = |nth: usize, needed| transfer::readiness(args[nth] as libc::c_int, needed);
+    let readiness = match i64::from(call.nr()) {
+        libc::SYS_read | libc::SYS_readv | libc::SYS_accept | libc::SYS_accept4 => {
+            Readiness::Readable
+        }
+        libc::SYS_write | libc::SYS_writev => Readiness::Writable,
+        libc::SYS_recvfrom => flags(3, Readiness::Readable),
+        libc::SYS_recvmsg => flags(2, Readiness::Readable),
+        libc::SYS_sendto => flags(3, Readiness::Writable),
+        libc::SYS_sendmsg => flags(2, Readiness::Writable),
+        _ => return (-1, Readiness::Always),
+    };
+    (args[0] as RawFd, readiness)
 }
 
 impl<T: Send + 'static> Operation for Raw<T> {
@@ -64,5 +90,69 @@ impl<T: Send + 'static> Operation for Raw<T> {
 
     fn output(self, end: End) -> Self::Output {
         (end.result(), self.keep)
+    }
+}
+
+/// A [`Chain`] of any system calls, with a value that lives as long as it. Gives back the
+/// result of each call and whether it was made, and the value. A call that was not made has
+/// ECANCELED.
+///
+/// ```
+/// use flexsc::ops::RawChain;
+/// use flexsc::{Chain, Ring, calls};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut ring = Ring::open(1)?;
+/// let chain = Chain::new()
+///     .then(calls::openat(libc::AT_FDCWD, c"/".as_ptr(), libc::O_PATH, 0))
+///     .then(calls::close(-1).take(0, 1));
+/// // SAFETY: the path is static.
+/// ring.submit(unsafe { RawChain::new(chain, ()) }?, 0).unwrap();
+/// let done = ring.next_or_wait()?.expect("one is in flight");
+/// let (results, ()) = done.output::<RawChain<()>>();
+/// assert!(results.iter().all(|(result, made)| *made && result.is_ok()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "an operation does nothing until it is submitted"]
+pub struct RawChain<T> {
+    chain: Chain,
+    keep: T,
+}
+
+impl<T: Send + 'static> RawChain<T> {
+    /// Makes these calls and keeps a value, as [`Raw::new`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadChain`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Raw::new`], for each call.
+    pub unsafe fn new(chain: Chain, keep: T) -> Result<Self, Error> {
+        chain.check()?;
+        Ok(RawChain { chain, keep })
+    }
+}
+
+impl<T: Send + 'static> Sealed for RawChain<T> {
+    fn prepare(&mut self) -> Prepared {
+        Prepared::chain(self.chain.clone())
+    }
+
+    fn size(&self) -> usize {
+        self.chain.len()
+    }
+}
+
+impl<T: Send + 'static> Operation for RawChain<T> {
+    type Output = (Vec<(io::Result<i64>, bool)>, T);
+
+    fn output(self, end: End) -> Self::Output {
+        let ends = (0..self.chain.len()).map(|nth| end.nth(nth));
+        let results = ends.map(|end| (end.result(), end.made())).collect();
+        (results, self.keep)
     }
 }

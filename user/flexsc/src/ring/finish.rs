@@ -88,9 +88,8 @@ impl Ring {
         let mut fd = answer.fd;
         if let Calls::Chain(chain) = &prepared.calls {
             self.linked -= chain.len() - 1;
-            if let (Some((opened, true)), Some((_, false))) =
-                (answer.chain.first(), answer.chain.last())
-            {
+            let ends = (answer.chain.first(), answer.chain.last());
+            if let (true, (Some((opened, true)), Some((_, false)))) = (prepared.opens, ends) {
                 // SAFETY: the chain has opened the descriptor, and not closed it.
                 drop(unsafe { plain::own(*opened) });
             }

@@ -15,7 +15,9 @@ use flexsc::{Done, Engine, Reason, Ring, Wait};
 
 mod events;
 mod files;
+mod moving;
 mod names;
+mod raw;
 mod sockets;
 mod walking;
 mod with_file;
