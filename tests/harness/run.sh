@@ -115,6 +115,10 @@ objects() {
 
 objects 'a kernel with few objects' 0 'of these C 1000\nlinked 1000\n'
 objects 'a kernel that compiles too many' 1 'of these C 9000\nlinked 1000\n'
+most=$(awk '$1 == "perf" { print $3 }' "$ROOT/scripts/objects")
+own=$(($(find "$ROOT/kernel" -name '*.c' | wc -l) + 1))
+objects 'a kernel that compiles as many as it may' 0 "of these C $((most + own))\\nlinked 1000\\n"
+objects 'a kernel that compiles one too many' 1 "of these C $((most + own + 1))\\nlinked 1000\\n"
 objects 'a kernel that links too many' 1 'of these C 1000\nlinked 9000\n'
 objects 'a kernel whose objects are unknown' 1 'of these C 1000\n'
 
