@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! docs/security.md says of each field of `struct task_struct` what posted calls do with it: the
-//! table is compared with the kernel's source.
+//! docs/security.md says of each field of `struct task_struct`, `struct signal_struct` and `struct
+//! thread_info` what posted calls do with it: the tables are compared with the kernel's source.
 
 use crate::table::kernel_tables;
 use std::collections::BTreeMap;
@@ -10,8 +10,38 @@ use std::io::{self, Write};
 use std::path::Path;
 
 const DOCUMENT: &str = include_str!("../../../docs/security.md");
-const TITLE: &str = "### What a call reads of its caller\n";
-const SCHED: &str = "include/linux/sched.h";
+const SECTION: &str = "\n### What a call reads of its caller\n";
+
+/// A structure, and where it is declared and documented.
+struct Struct {
+    name: &'static str,
+    file: &'static str,
+    /// How the head of its table begins.
+    head: &'static str,
+    /// It has at least so many fields.
+    least: usize,
+}
+
+const STRUCTS: [Struct; 3] = [
+    Struct {
+        name: "task_struct",
+        file: "include/linux/sched.h",
+        head: "| fields | ",
+        least: 250,
+    },
+    Struct {
+        name: "signal_struct",
+        file: "include/linux/sched/signal.h",
+        head: "| fields of the process | ",
+        least: 60,
+    },
+    Struct {
+        name: "thread_info",
+        file: "arch/x86/include/asm/thread_info.h",
+        head: "| fields of the thread | ",
+        least: 4,
+    },
+];
 
 /// The text without comments and without lines of the preprocessor.
 fn bare(text: &str) -> String {
@@ -46,23 +76,23 @@ fn declared(declaration: &str) -> Vec<String> {
     names
 }
 
-/// The fields of `struct task_struct` in any configuration.
-fn fields(sched: &str) -> Vec<String> {
-    let (_, body) = sched
-        .split_once("\nstruct task_struct {\n")
-        .expect("sched.h has struct task_struct");
-    let (body, _) = body.split_once("\n};").expect("the struct has an end");
+/// The fields of a structure in any configuration.
+fn fields(text: &str, name: &str) -> Vec<String> {
+    let (_, body) = text
+        .split_once(&format!("\nstruct {name} {{\n"))
+        .unwrap_or_else(|| panic!("no struct {name}"));
+    let (body, _) = body.split_once("\n}").expect("the struct has an end");
     let bare = bare(body);
     let declarations = bare.split(';').map(str::trim).filter(|d| !d.is_empty());
     declarations.flat_map(declared).collect()
 }
 
-/// How many rows of the document's table name each field.
-fn documented(document: &str) -> BTreeMap<String, usize> {
-    let (_, section) = document.split_once(TITLE).expect("the section is there");
+/// How many rows of the structure's table in the document name each field.
+fn documented(document: &str, of: &Struct) -> BTreeMap<String, usize> {
+    let (_, section) = document.split_once(SECTION).expect("the section is there");
     let rows = section
         .lines()
-        .skip_while(|line| !line.starts_with('|'))
+        .skip_while(|line| !line.starts_with(of.head))
         .skip(2)
         .take_while(|line| line.starts_with('|'));
     let mut found = BTreeMap::new();
@@ -85,51 +115,66 @@ fn declarations_are_understood() {
         "\nstruct task_struct {\n#ifdef X\n\tunsigned a:1; /* b; */\n#endif\n\tunsigned :0;\n\
                 struct foo __rcu\t*c; // d\n\tint e[3][N];\n\trandomized_struct_fields_start\n\
                 \tu64 f : 1,\n\t\th : 2;\n};\nint g;\n";
-    assert_eq!(fields(text), ["a", "c", "e", "f", "h"]);
+    assert_eq!(fields(text, "task_struct"), ["a", "c", "e", "f", "h"]);
 }
 
 #[test]
 fn every_row_is_whole() {
-    let documented = documented(DOCUMENT);
-    assert!(documented.len() > 250, "{} fields", documented.len());
-    for (name, rows) in documented {
-        assert_eq!(rows, 1, "rows of docs/security.md with {name}");
+    for of in &STRUCTS {
+        let documented = documented(DOCUMENT, of);
+        let (count, name) = (documented.len(), of.name);
+        assert!(count >= of.least, "{count} fields of {name}");
+        for (field, rows) in documented {
+            assert_eq!(rows, 1, "rows of docs/security.md with {field} of {name}");
+        }
     }
 }
 
-#[test]
-fn every_field_of_a_task_has_a_row() {
-    let documented = documented(DOCUMENT);
-    let mut compared = 0;
-    for table in kernel_tables() {
-        // arch/x86/entry/syscalls/syscall_64.tbl
-        let root = table.ancestors().nth(5).unwrap_or(Path::new("/"));
-        let Ok(text) = fs::read_to_string(root.join(SCHED)) else {
-            continue;
-        };
-        compared += 1;
-        let fields = fields(&text);
-        assert!(fields.len() > 250, "{} fields", fields.len());
-        for field in &fields {
-            assert!(
-                documented.contains_key(field),
-                "docs/security.md says nothing of {field} of {}",
-                root.join(SCHED).display()
-            );
-        }
-        for name in documented.keys() {
-            assert!(
-                fields.contains(name),
-                "docs/security.md has a row for {name}, which no task has"
-            );
-        }
-    }
-    if compared == 0 {
-        // Not by eprintln!, which the test harness swallows.
-        let _ = writeln!(
-            io::stderr(),
-            "SKIPPED: docs/security.md was not compared with struct task_struct: there is no \
-             {SCHED} in the cache; run scripts/build-kernel.sh or set FLEXSC_KERNEL_TBL."
+/// Compares the table with the structure in a kernel's source. Returns false if it has no such file.
+fn is_compared(root: &Path, of: &Struct) -> bool {
+    let path = root.join(of.file);
+    let Ok(text) = fs::read_to_string(&path) else {
+        return false;
+    };
+    let (documented, fields) = (documented(DOCUMENT, of), fields(&text, of.name));
+    let count = fields.len();
+    assert!(count >= of.least, "{count} fields of {}", of.name);
+    for field in &fields {
+        assert!(
+            documented.contains_key(field),
+            "docs/security.md says nothing of {field} of {} in {}",
+            of.name,
+            path.display()
         );
+    }
+    for name in documented.keys() {
+        assert!(
+            fields.contains(name),
+            "docs/security.md has a row for {name}, which no {} has",
+            of.name
+        );
+    }
+    true
+}
+
+#[test]
+fn every_field_has_a_row() {
+    for of in &STRUCTS {
+        let mut compared = 0;
+        for table in kernel_tables() {
+            // arch/x86/entry/syscalls/syscall_64.tbl
+            let root = table.ancestors().nth(5).unwrap_or(Path::new("/"));
+            compared += usize::from(is_compared(root, of));
+        }
+        if compared == 0 {
+            // Not by eprintln!, which the test harness swallows.
+            let _ = writeln!(
+                io::stderr(),
+                "SKIPPED: docs/security.md was not compared with struct {}: there is no {} in the \
+                 cache; run scripts/build-kernel.sh or set FLEXSC_KERNEL_TBL.",
+                of.name,
+                of.file
+            );
+        }
     }
 }
