@@ -122,6 +122,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::caller::TESTS,
     guard::members::TESTS,
     guard::pending::TESTS,
+    guard::between::TESTS,
     guard::terminal::TESTS,
     library::TESTS,
     library::requests::TESTS,

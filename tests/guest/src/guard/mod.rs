@@ -3,6 +3,7 @@
 
 pub mod alike;
 pub mod audit;
+pub mod between;
 pub mod caller;
 pub mod cores;
 pub mod domain;
