@@ -96,6 +96,7 @@ const GROUPS: &[&[registry::Test]] = &[
     life::closing::TESTS,
     life::borrowed::TESTS,
     life::charges::TESTS,
+    life::paying::TESTS,
     life::death::TESTS,
     life::last::TESTS,
     life::exec::TESTS,

@@ -305,7 +305,7 @@ fn limit_stands() -> Check {
 }
 
 /// The kernel memory of a group, in bytes.
-fn kernel_memory(group: &Cgroup) -> Check<u64> {
+pub(super) fn kernel_memory(group: &Cgroup) -> Check<u64> {
     let text = group.read("memory.stat");
     let line = text.lines().find_map(|line| line.strip_prefix("kernel "));
     match line.and_then(|number| number.trim().parse().ok()) {

@@ -11,6 +11,7 @@ pub mod last;
 pub mod leaving;
 pub mod limited;
 pub mod machine;
+pub mod paying;
 pub mod quota;
 pub mod rights;
 pub mod stopped;
