@@ -404,13 +404,24 @@ fn limits() -> Check {
             Err(Error::LockedMemory {
                 needed,
                 limit: 4096,
-            }) => {
-                check!(needed >= 32768, "needed: {needed} bytes for 8 pages");
-            }
+            }) => check_eq!("needed for 8 pages", needed, Engine::locked_bytes(8)),
             other => fail!("register beyond RLIMIT_MEMLOCK: {other:?}"),
         }
         Ok(())
     })?;
+    for (missing, wanted) in [(0, true), (1, false)] {
+        let limit = Engine::locked_bytes(8) - missing;
+        in_child(|| {
+            ok!("setrlimit", set_limit(libc::RLIMIT_MEMLOCK, limit));
+            ok!("dropping rights", drop_rights());
+            match open()?.register(8) {
+                Ok(_) if wanted => {}
+                Err(Error::LockedMemory { .. }) if !wanted => {}
+                other => fail!("register at a limit of {limit} bytes: {other:?}"),
+            }
+            Ok(())
+        })?;
+    }
     in_child(|| {
         ok!("setrlimit", set_limit(libc::RLIMIT_NPROC, 1));
         ok!("dropping rights", drop_rights());
