@@ -392,9 +392,7 @@ fn spliced_pages() -> Check {
         let part = std::ptr::from_ref(&part);
         let spliced = plain!(SYS_vmsplice, &to, part, 1, libc::SPLICE_F_NONBLOCK);
         if spliced == -i64::from(libc::EFAULT) {
-            // CONFIG_SECRETMEM: no task can reach the pages of such a mapping.
-            link.ready();
-            return Ok(());
+            return skip("needs a kernel without secret memory");
         }
         check_ret!("vmsplice", spliced, len as i64);
         let id = ring.id;
