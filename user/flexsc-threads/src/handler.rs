@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decides about one call of the program.
+//!
+//! Runs on the program's stack with the program's thread pointer, at any moment: see the crate's
+//! rules. The usual way through it is short, because every call takes it.
+
+use crate::calls::{self, CLONE, CLONE3, Class, EXIT_GROUP, MMAP};
+use crate::process;
+use crate::stub;
+use crate::sys::entry::Frame;
+use crate::sys::raw;
+
+/// What the entry does with a call. The entry compares the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Verdict {
+    /// The handler has made it; the frame has the result.
+    Done = 0,
+    /// The entry makes it.
+    Plain = 1,
+    /// The stub makes it, with all registers as they were.
+    Reissue = 2,
+}
+
+/// Decides about the call in `frame`.
+pub(crate) fn handle(frame: &mut Frame) -> Verdict {
+    let class = calls::class(frame.rax);
+    process::count(class);
+    match class {
+        Class::Reissue => {
+            if makes_thread(frame) {
+                process::make_thread();
+            }
+            Verdict::Reissue
+        }
+        Class::Post if frame.rax == MMAP && maps_code(frame) => map_code(frame),
+        Class::Plain if frame.rax == EXIT_GROUP => {
+            process::end();
+            Verdict::Plain
+        }
+        _ if frame.site_flags() & stub::AT_SITE != 0 => Verdict::Reissue,
+        _ => Verdict::Plain,
+    }
+}
+
+// What is rare is out of line: otherwise its registers would be saved for every call.
+
+/// Returns true if the call makes a thread that shares the program's memory and runs beside it.
+#[inline(never)]
+fn makes_thread(frame: &Frame) -> bool {
+    const VM: u64 = 0x100;
+    const VFORK: u64 = 0x4000;
+    let flags = match frame.rax {
+        CLONE => frame.args[0],
+        // The flags are the first word. If the word cannot be read, there may be a thread.
+        CLONE3 => raw::peek(frame.args[0]).unwrap_or(VM),
+        _ => 0,
+    };
+    flags & (VM | VFORK) == VM
+}
+
+/// Returns true if the call maps a file as code.
+fn maps_code(frame: &Frame) -> bool {
+    const EXEC: u64 = raw::PROT_EXEC as u64;
+    frame.args[2] & EXEC != 0 && frame.args[4] as i32 >= 0
+}
+
+#[inline(never)]
+fn map_code(frame: &mut Frame) -> Verdict {
+    let result = raw::call_of_program(frame.rax, frame.args);
+    frame.rax = result;
+    // A negative number is an error.
+    if (result as i64) >= 0 {
+        let [_, len, _, _, fd, offset] = frame.args;
+        process::code_was_mapped(fd as i32, offset, result..result.saturating_add(len));
+    }
+    Verdict::Done
+}

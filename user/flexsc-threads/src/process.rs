@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The phases of a process: loaded, patched, or left alone.
+//!
+//! While a program has one thread, only the two sites that make threads have stubs. The first thread
+//! is the signal to patch everything: until then nothing else can be executing the code that is
+//! replaced.
+
+use core::ffi::CStr;
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+
+use crate::calls::Class;
+use crate::elf::{Headers, Segment};
+use crate::log::Log;
+use crate::object::{self, Bytes};
+use crate::patch::{Patched, Stubs};
+use crate::plan::Which;
+use crate::sys::image::{self, Loaded, Program};
+use crate::sys::lock::Lock;
+use crate::sys::raw::{self, Errno, MappedFile};
+use crate::sys::{arena, entry};
+
+/// Nothing is patched, or only what makes threads.
+const ONE_THREAD: u8 = 0;
+/// Everything is patched, and so are objects that come later.
+const PATCHED: u8 = 1;
+/// The program runs as if the library were absent.
+const LEFT_ALONE: u8 = 2;
+
+static PHASE: AtomicU8 = AtomicU8::new(LEFT_ALONE);
+
+/// Calls by class; all but the unknown ones only if there is a log.
+static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
+static IS_COUNTING: AtomicBool = AtomicBool::new(false);
+
+struct Process {
+    program: Program,
+    log: Log,
+    stubs: Stubs,
+}
+
+static PROCESS: Lock<Process> = Lock::new(Process {
+    program: Program {
+        headers: (0, 0),
+        vdso: 0,
+    },
+    log: Log::Off,
+    stubs: Stubs::new(),
+});
+
+/// Begins: the program's own code has not run yet.
+pub(crate) fn start(program: Program, log: &'static CStr, switch: &'static CStr) {
+    PROCESS.with(|process| {
+        process.program = program;
+        process.log = Log::new(log);
+        IS_COUNTING.store(process.log.is_on(), Relaxed);
+        if let Err(reason) = process.hook(switch) {
+            process.leave_alone(&reason);
+        }
+    });
+}
+
+/// The program is about to make a thread.
+#[inline(never)]
+pub(crate) fn make_thread() {
+    if PHASE.load(SeqCst) != ONE_THREAD {
+        return;
+    }
+    PROCESS.with(|process| {
+        if PHASE.load(SeqCst) == ONE_THREAD {
+            match process.patch_all() {
+                Ok(()) => PHASE.store(PATCHED, SeqCst),
+                Err(reason) => process.leave_alone(&reason),
+            }
+        }
+    });
+}
+
+/// The program has mapped part of a file as code.
+pub(crate) fn code_was_mapped(fd: i32, offset: u64, range: Range<u64>) {
+    if PHASE.load(SeqCst) == PATCHED {
+        PROCESS.with(|process| process.patch_mapped(fd, offset, range));
+    }
+}
+
+/// A call was caught.
+pub(crate) fn count(class: Class) {
+    if class == Class::Unknown || IS_COUNTING.load(Relaxed) {
+        COUNTS[class as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// The program is about to end.
+#[inline(never)]
+pub(crate) fn end() {
+    if IS_COUNTING.load(Relaxed) {
+        PROCESS.with(|process| process.log_counts());
+    }
+}
+
+/// Why a process is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    SwitchedOff,
+    ShadowStack,
+    NoList,
+    NoLibc,
+    Forbidden(Errno),
+    NoMemory(Errno),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::SwitchedOff => write!(f, "FLEXSC_THREADS=off"),
+            Reason::ShadowStack => write!(f, "it has a shadow stack"),
+            Reason::NoList => write!(f, "there is no list of its objects"),
+            Reason::NoLibc => write!(f, "it has no libc.so.6 whose threads can be noticed"),
+            Reason::Forbidden(Errno(errno)) => {
+                write!(f, "the system forbids to change code: errno {errno}")
+            }
+            Reason::NoMemory(Errno(errno)) => write!(f, "there is no memory: errno {errno}"),
+        }
+    }
+}
+
+impl Process {
+    fn leave_alone(&self, reason: &Reason) {
+        PHASE.store(LEFT_ALONE, SeqCst);
+        self.log
+            .line(format_args!("the program runs as it is: {reason}"));
+    }
+
+    /// Gives stubs to the sites of the C library that make threads.
+    fn hook(&mut self, switch: &CStr) -> Result<(), Reason> {
+        if switch == c"off" {
+            return Err(Reason::SwitchedOff);
+        }
+        if raw::has_shadow_stack() {
+            return Err(Reason::ShadowStack);
+        }
+        arena::keep_area(object::DECODER_MEMORY).map_err(Reason::NoMemory)?;
+        object::warm_up();
+        let mut hooks = 0;
+        self.each_object(|process, object| {
+            if object.name.to_bytes().ends_with(b"/libc.so.6") {
+                let patched = process.patch_loaded(object, Which::Clones)?;
+                hooks += patched.stubs;
+            }
+            Ok(())
+        })?;
+        if hooks == 0 {
+            return Err(Reason::NoLibc);
+        }
+        PHASE.store(ONE_THREAD, SeqCst);
+        self.log
+            .line(format_args!("waiting for a thread: {hooks} sites hooked"));
+        Ok(())
+    }
+
+    fn patch_all(&mut self) -> Result<(), Reason> {
+        self.log.line(format_args!(
+            "calls are made at {:#x}, stubs are from {:#x} to {:#x}",
+            entry::call(),
+            entry::stubs(),
+            entry::stubs_end(),
+        ));
+        self.each_object(|process, object| process.patch_loaded(object, Which::All).map(drop))
+    }
+
+    /// Calls `visit` with each object that is loaded, except this library.
+    fn each_object(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, &Loaded) -> Result<(), Reason>,
+    ) -> Result<(), Reason> {
+        let program = self.program;
+        let mut result = Ok(());
+        arena::with_area(object::LIST_MEMORY, || {
+            let Some(objects) = image::loaded(&program) else {
+                result = Err(Reason::NoList);
+                return;
+            };
+            for object in objects {
+                if result.is_ok() && !object::is_ours(&object) {
+                    result = visit(self, &object);
+                }
+            }
+        })
+        .map_err(Reason::NoMemory)?;
+        result
+    }
+
+    /// Patches the executable segments of a loaded object.
+    fn patch_loaded(&mut self, object: &Loaded, which: Which) -> Result<Patched, Reason> {
+        let name = object.name.to_str().unwrap_or("an object");
+        let name = if name.is_empty() { "the program" } else { name };
+        let bytes = |segment: &Segment| Some(image::segment(object.base, segment));
+        let mut all = Patched::default();
+        let segments = object.headers.segments.iter();
+        for segment in segments.filter(|segment| segment.is_executable()) {
+            all += self.patch(&object.headers, object.base, segment, &bytes, name, which)?;
+        }
+        Ok(all)
+    }
+
+    /// Patches an object of which a segment has been mapped just now. Nothing executes it yet.
+    fn patch_mapped(&mut self, fd: i32, offset: u64, range: Range<u64>) {
+        const PAGE: u64 = 4096;
+        let Ok(file) = MappedFile::new(fd) else {
+            return;
+        };
+        let patched = arena::with_area(object::LIST_MEMORY, || {
+            let headers = Headers::of_file(file.bytes())?;
+            let segments = headers.segments.iter();
+            let segment = segments.copied().find(|segment| {
+                segment.is_executable()
+                    && segment.offset & !(PAGE - 1) == offset
+                    && segment.len <= range.end - range.start
+            })?;
+            let base = range.start.wrapping_sub(segment.address & !(PAGE - 1));
+            let bytes = |segment: &Segment| {
+                let start = segment.offset as usize;
+                file.bytes().get(start..start + segment.len as usize)
+            };
+            let mut name = [0; 256];
+            let name = raw::name_of(fd, &mut name);
+            let patched = self.patch(&headers, base, &segment, &bytes, name, Which::New);
+            if let Err(reason) = patched {
+                self.log
+                    .line(format_args!("{name}: left as it is: {reason}"));
+            }
+            Some(())
+        });
+        if patched == Ok(None) {
+            self.log.line(format_args!(
+                "a file mapped as code at {:#x} is no object: its calls are made plainly",
+                range.start
+            ));
+        }
+    }
+
+    fn patch(
+        &mut self,
+        headers: &Headers,
+        base: u64,
+        segment: &Segment,
+        bytes: Bytes<'_, '_>,
+        name: &str,
+        which: Which,
+    ) -> Result<Patched, Reason> {
+        let memory = object::memory(segment);
+        let (log, stubs) = (self.log, &mut self.stubs);
+        arena::with_area(memory, || {
+            let Some(object) = object::object(headers, base, segment, bytes) else {
+                return Ok(Patched::default());
+            };
+            stubs
+                .patch(object, base, which, |site, reason| {
+                    log.line(format_args!("{name}+{site:#x}: plain: {reason}"));
+                })
+                .map_err(Reason::Forbidden)
+        })
+        .map_err(Reason::NoMemory)?
+        .inspect(|patched| {
+            if which != Which::Clones && patched.sites > 0 {
+                log.line(format_args!(
+                    "{name}: {} sites: {} with a stub, {} plain",
+                    patched.sites,
+                    patched.stubs,
+                    patched.sites - patched.stubs
+                ));
+            }
+        })
+    }
+
+    fn log_counts(&self) {
+        let count = |class: Class| COUNTS[class as usize].load(Relaxed);
+        let all: u64 = COUNTS.iter().map(|count| count.load(Relaxed)).sum();
+        self.log.line(format_args!(
+            "{all} calls caught: EMULATE {} POST {} PLAIN {} BOUND {} BROADCAST {} REISSUE {}, unknown {}",
+            count(Class::Emulate),
+            count(Class::Post),
+            count(Class::Plain),
+            count(Class::Bound),
+            count(Class::Broadcast),
+            count(Class::Reissue),
+            count(Class::Unknown),
+        ));
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything unsafe: machine code, raw system calls, memory of the program.
+
+pub(crate) mod arena;
+pub(crate) mod entry;
+pub(crate) mod image;
+pub(crate) mod lock;
+#[cfg(panic = "abort")]
+mod memory;
+pub(crate) mod raw;
+pub(crate) mod start;
+pub(crate) mod text;
+pub(crate) mod vector;
