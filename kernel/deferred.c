@@ -5,7 +5,8 @@
  *
  * A program decides how often tasks ask for that: a poller may block in each
  * call. So there is a pause between two runs, in which a request costs next to
- * nothing.
+ * nothing. Parked calls that are ready do not wait for it: they have work of
+ * their own, which does nothing else.
  */
 #include <linux/irq_work.h>
 #include <linux/jiffies.h>
@@ -20,14 +21,16 @@
 struct flexsc_deferred {
 	struct irq_work irq;
 	struct delayed_work work;
+	struct work_struct ready_work;
 	/* A run is going to begin, for which nobody has to ask any more. */
 	unsigned int is_asked;
-	/* It is not to wait for the end of the pause. */
+	/* The same of @ready_work. */
 	unsigned int is_urgent;
 	/* When the last run has begun. */
 	unsigned long last;
 	/* Returns the milliseconds after which to call it again; 0: not again. */
 	unsigned int (*run)(void *data);
+	void (*run_ready)(void *data);
 	void *data;
 };
 
@@ -38,10 +41,9 @@ static void flexsc_deferred_work(struct work_struct *work)
 	unsigned int again_ms;
 
 	WRITE_ONCE(d->last, jiffies);
-	WRITE_ONCE(d->is_urgent, 0);
 	/*
-	 * Pairs with the barriers of both triggers: either one of them asks
-	 * for another run, or this one sees what has happened before.
+	 * Pairs with the barrier of the trigger: either that asks for another
+	 * run, or this one sees what has happened before.
 	 */
 	smp_store_mb(d->is_asked, 0);
 	again_ms = d->run(d->data);
@@ -50,17 +52,27 @@ static void flexsc_deferred_work(struct work_struct *work)
 				   msecs_to_jiffies(again_ms));
 }
 
+static void flexsc_deferred_ready(struct work_struct *work)
+{
+	struct flexsc_deferred *d =
+		container_of(work, struct flexsc_deferred, ready_work);
+
+	/* As above. */
+	smp_store_mb(d->is_urgent, 0);
+	d->run_ready(d->data);
+}
+
 static void flexsc_deferred_irq(struct irq_work *irq)
 {
 	struct flexsc_deferred *d = container_of(irq, struct flexsc_deferred, irq);
 	unsigned long next = READ_ONCE(d->last) + FLEXSC_DEFERRED_PAUSE;
 	unsigned long now = jiffies;
-	unsigned long delay = time_before(now, next) ? next - now : 0;
 
-	/* It may be queued for at once already, which must not become later. */
 	if (READ_ONCE(d->is_urgent))
-		delay = 0;
-	mod_delayed_work(system_unbound_wq, &d->work, delay);
+		queue_work(system_unbound_wq, &d->ready_work);
+	if (READ_ONCE(d->is_asked))
+		mod_delayed_work(system_unbound_wq, &d->work,
+				 time_before(now, next) ? next - now : 0);
 }
 
 /* There must be no trigger before flexsc_deferred_start(). */
@@ -71,22 +83,28 @@ struct flexsc_deferred *flexsc_deferred_new(void)
 	if (d) {
 		init_irq_work(&d->irq, flexsc_deferred_irq);
 		INIT_DELAYED_WORK(&d->work, flexsc_deferred_work);
+		INIT_WORK(&d->ready_work, flexsc_deferred_ready);
 		d->last = jiffies - FLEXSC_DEFERRED_PAUSE;
 		disable_delayed_work_sync(&d->work);
+		disable_work_sync(&d->ready_work);
 	}
 	return d;
 }
 
 /*
  * From now on, a call of @run with @data begins after each flexsc_deferred_trigger(),
- * one call for all triggers of a pause.
+ * one call for all triggers of a pause, and a call of @run_ready soon after each
+ * flexsc_deferred_trigger_now().
  */
 void flexsc_deferred_start(struct flexsc_deferred *d,
-			   unsigned int (*run)(void *data), void *data)
+			   unsigned int (*run)(void *data),
+			   void (*run_ready)(void *data), void *data)
 {
 	d->run = run;
+	d->run_ready = run_ready;
 	d->data = data;
 	enable_delayed_work(&d->work);
+	enable_work(&d->ready_work);
 }
 
 /* May be called in the scheduler's hook. */
@@ -96,19 +114,20 @@ void flexsc_deferred_trigger(struct flexsc_deferred *d)
 		irq_work_queue(&d->irq);
 }
 
-/* As flexsc_deferred_trigger(), without the pause: for parked calls that are ready. */
+/* For parked calls that are ready: without the pause. */
 void flexsc_deferred_trigger_now(struct flexsc_deferred *d)
 {
 	if (!xchg(&d->is_urgent, 1))
 		irq_work_queue(&d->irq);
 }
 
-/* After this call @run does not run, in spite of any trigger. Returns the data. */
+/* After this call neither of the two runs, in spite of any trigger. Returns the data. */
 void *flexsc_deferred_stop(struct flexsc_deferred *d)
 {
 	void *data = d->data;
 
 	disable_delayed_work_sync(&d->work);
+	disable_work_sync(&d->ready_work);
 	d->data = NULL;
 	return data;
 }

@@ -87,7 +87,8 @@ int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd);
 
 struct flexsc_deferred *flexsc_deferred_new(void);
 void flexsc_deferred_start(struct flexsc_deferred *d,
-			   unsigned int (*run)(void *data), void *data);
+			   unsigned int (*run)(void *data),
+			   void (*run_ready)(void *data), void *data);
 void flexsc_deferred_trigger(struct flexsc_deferred *d);
 void flexsc_deferred_trigger_now(struct flexsc_deferred *d);
 void *flexsc_deferred_stop(struct flexsc_deferred *d);

@@ -29,10 +29,6 @@ impl Later for Engine {
         if self.pools.first().lost_poller() {
             self.poll_no_more();
         }
-        self.for_each_if(Pages::is_any_ready, |pages| {
-            self.pools
-                .push(pages.offload_ready(), pages.as_arc_borrow());
-        });
         // Lists of pollers that have blocked, and whose CPU nobody polls.
         self.forget_known();
         let mut starved = false;
@@ -47,6 +43,13 @@ impl Later for Engine {
             returned |= pages.await_owner();
         });
         (starved || returned).then_some(LOOK_AGAIN_MS)
+    }
+
+    fn later_ready(&self) {
+        self.for_each_if(Pages::is_any_ready, |pages| {
+            self.pools
+                .push(pages.offload_ready(), pages.as_arc_borrow());
+        });
     }
 }
 

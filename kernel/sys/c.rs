@@ -134,6 +134,7 @@ extern "C" {
     pub(super) fn flexsc_deferred_start(
         d: *mut flexsc_deferred,
         run: Option<unsafe extern "C" fn(*mut c_void) -> c_uint>,
+        run_ready: Option<unsafe extern "C" fn(*mut c_void)>,
         data: *mut c_void,
     );
     pub(super) fn flexsc_deferred_trigger_now(d: *mut flexsc_deferred);

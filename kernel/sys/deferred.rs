@@ -14,6 +14,9 @@ pub(crate) trait Later: Send + Sync + Sized + 'static {
     /// Called by a kworker after [`Trigger::pull`]. Returns after how many milliseconds it is
     /// to be called again, if it is.
     fn later(&self) -> Option<u32>;
+
+    /// Called by a kworker after [`Trigger::pull_now`].
+    fn later_ready(&self);
 }
 
 /// What starts the work. See `deferred.c`.
@@ -36,7 +39,7 @@ impl Trigger {
         unsafe { c::flexsc_deferred_trigger(self.0.as_ptr()) };
     }
 
-    /// As [`Self::pull`], for parked calls that are ready: the work does not wait for the end of its
+    /// As [`Self::pull`], for parked calls that are ready: [`Later::later_ready`] is called, without a
     /// pause.
     pub(super) fn pull_now(&self) {
         // SAFETY: By the invariant it is valid.
@@ -89,7 +92,14 @@ impl<T: Later> Deferred<T> {
         let data = target.into_foreign().cast_mut();
         // INVARIANT: See above.
         // SAFETY: By the invariant it is valid; `data` stays valid until `stop` takes it back.
-        unsafe { c::flexsc_deferred_start(self.trigger.0.as_ptr(), Some(Self::run), data) };
+        unsafe {
+            c::flexsc_deferred_start(
+                self.trigger.0.as_ptr(),
+                Some(Self::run),
+                Some(Self::run_ready),
+                data,
+            )
+        };
     }
 
     /// Ends the work, and waits for a call of [`Later::later`] to return. Returns the target of
@@ -100,8 +110,8 @@ impl<T: Later> Deferred<T> {
         if data.is_null() {
             return None;
         }
-        // SAFETY: By the invariant from `into_foreign`; after the stop `run` is not called any
-        // more.
+        // SAFETY: By the invariant from `into_foreign`; after the stop neither `run` nor `run_ready`
+        // is called any more.
         Some(unsafe { Arc::<T>::from_foreign(data) })
     }
 
@@ -112,5 +122,14 @@ impl<T: Later> Deferred<T> {
         // SAFETY: The data is an `Arc<T>` that `stop` takes back after this has returned.
         let this = unsafe { Arc::<T>::borrow(data) };
         this.later().unwrap_or(0)
+    }
+
+    /// # Safety
+    ///
+    /// As [`Self::run`].
+    unsafe extern "C" fn run_ready(data: *mut c_void) {
+        // SAFETY: As above.
+        let this = unsafe { Arc::<T>::borrow(data) };
+        this.later_ready();
     }
 }

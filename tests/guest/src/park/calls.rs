@@ -13,7 +13,7 @@ use crate::kit::files::{pipe, readable, socket_pair};
 use crate::kit::mode::Mode;
 use crate::kit::net::{self, tcp_pair, udp_pair, unix_pair};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{limits, patience, signals, sys, until};
+use crate::kit::{limits, patience, signals, sys, trace, until};
 
 tests! { "park":
     holds_no_thread => "a call that waits for a socket or a pipe holds no thread; the owner executes it";
@@ -26,6 +26,7 @@ tests! { "park":
     owner_polls => "who looks at the result, polls the device or has an eventfd need not call WAIT";
     again => "a call that is woken and finds nothing waits on";
     non_blocking_later => "O_NONBLOCK comes too late for a parked call";
+    ready_alone => "for a call that is ready while its owner is away a kworker does nothing else";
     signal_leaves_it => "a signal that ends WAIT leaves calls parked";
     with_a_low_mark => "a call with SO_RCVLOWAT, a timeout or MSG_WAITALL is not parked";
     fails_at_once => "a call that fails before it would wait does so at once, though it may be parked";
@@ -287,6 +288,26 @@ fn owner_polls() -> Check {
         let mut count = 0u64;
         plain!(SYS_read, &event, std::ptr::from_mut(&mut count), 8);
     }
+    Ok(())
+}
+
+fn ready_alone() -> Check {
+    let (engine, mut ring) = start()?;
+    let (from, to) = socket_pair()?;
+    let words = Words::new(1);
+    let mut receive = || {
+        for _ in 0..20 {
+            let slots = park(&engine, &mut ring, &[words.receive(0, &from)])?;
+            send(&to, b"x")?;
+            ring.poll_until_done(&slots)?;
+            check_ret!("recvfrom", ring.reap(slots[0]).result, 1);
+        }
+        Check::Ok(())
+    };
+    let all = trace::kworker_runs("flexsc_deferred_work", &mut receive)?;
+    let ready = trace::kworker_runs("flexsc_deferred_ready", &mut receive)?;
+    check!(ready != 0, "no kworker has offloaded anything");
+    check!(all < 5, "{all} runs of a kworker through everything");
     Ok(())
 }
 
