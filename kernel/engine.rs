@@ -46,6 +46,8 @@ struct Sums {
     pages: u32,
     /// The counts of registrations that have ended.
     ended: Totals,
+    /// See [`Engine::end_parked`].
+    no_parked: bool,
 }
 
 /// How many engines there have been.
@@ -159,6 +161,9 @@ impl Engine {
     /// Puts a registration into the table. Fails with `ENOSPC` at the limits.
     fn enter(&self, new: &Arc<Pages>) -> Result {
         self.table.enter(new, ENOSPC, |sums, id| {
+            if sums.no_parked {
+                return Err(EINTR);
+            }
             if sums.pages + new.len() > params::max_pages() {
                 return Err(ENOSPC);
             }
@@ -333,8 +338,17 @@ impl Engine {
 
     /// The process is ending, or executes another program. Its files must not be kept, least of
     /// all a socket in whose queue the engine's own descriptor is.
+    ///
+    /// Called by each syscall thread that ends for that; the first one does it. One is there: the
+    /// last thread of an engine does not retire, and a thread that is not like the others leaves
+    /// only if there are others. No registration comes later.
     pub(crate) fn end_parked(&self) {
-        self.for_each(|pages| pages.end_parked());
+        let done = self
+            .table
+            .data(|sums| core::mem::replace(&mut sums.no_parked, true));
+        if !done {
+            self.for_each(|pages| pages.end_parked());
+        }
     }
 
     /// The descriptors and mappings are gone: all threads end soon, also those in calls.

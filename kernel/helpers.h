@@ -112,6 +112,7 @@ enum flexsc_park_count {
 	FLEXSC_PARK_WOKEN,
 	FLEXSC_PARK_VAIN,	/* woken, and not ready after all */
 	FLEXSC_PARK_PASSED,	/* wake-ups passed on to others */
+	FLEXSC_PARK_TIMED_OUT,
 	FLEXSC_PARK_COUNTS,
 };
 
@@ -129,7 +130,8 @@ bool flexsc_parker_attends(const struct flexsc_parker *parker);
 u64 flexsc_parker_ready(const struct flexsc_parker *parker);
 u64 flexsc_parker_take(struct flexsc_parker *parker, unsigned int page,
 		       u64 parked);
-void flexsc_parker_parked(struct flexsc_parker *parker);
+void flexsc_parker_parked(struct flexsc_parker *parker, unsigned int page,
+			  unsigned int index);
 u64 flexsc_parker_counted(const struct flexsc_parker *parker,
 			  enum flexsc_park_count what);
 struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
@@ -140,7 +142,8 @@ void flexsc_parked_end(struct flexsc_parked *p, long result);
 void flexsc_parked_free(struct flexsc_parked *p);
 const struct flexsc_parked_call *flexsc_parked_call(const struct flexsc_parked *p);
 enum flexsc_park flexsc_park_arm(struct flexsc_parked *p);
-bool flexsc_park_unhook(struct flexsc_parked *p);
+void flexsc_park_unhook(struct flexsc_parked *p);
+long flexsc_parked_cancel(struct flexsc_parked *p);
 struct syscall_outcome flexsc_parked_try(struct flexsc_parked *p,
 					 struct pt_regs *regs);
 struct syscall_outcome flexsc_parked_invoke(struct flexsc_parked *p,

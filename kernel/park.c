@@ -1,33 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Calls that wait for their file without a thread: an entry in the file's wait
- * queue stands for the call.
+ * Calls that wait without a thread: entries in the wait queues of files, and a
+ * timer, stand for the call. The kinds of calls are in park/.
  *
- * Such files are sockets and pipes. Their wait queues last as long as the file,
- * to which each call holds a reference, so none of them sends POLLFREE.
+ * The files are sockets, pipes, eventfds and timerfds. Their wait queues last as
+ * long as the file, to which each call holds a reference, so none of them sends
+ * POLLFREE.
  */
-#include <linux/atomic.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/hrtimer.h>
-#include <linux/net.h>
 #include <linux/pipe_fs_i.h>
-#include <linux/poll.h>
+#include <linux/sched/jobctl.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
-#include <linux/socket.h>
-#include <linux/syscall_thread.h>
-#include <linux/syscall_try.h>
-#include <linux/wait.h>
-#include <net/sock.h>
 
-#include "helpers.h"
-
-/* What ends the wait of a call that reads, receives or accepts. */
-#define FLEXSC_EVENTS	(EPOLLIN | EPOLLRDNORM | EPOLLERR | EPOLLHUP | EPOLLRDHUP)
-
-/* Those that change neither what is waited for nor for how long. */
-#define FLEXSC_MSG	(MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
+#include "park/park.h"
 
 /*
  * For how long a call is left to an owner that runs in user space: it often
@@ -44,20 +31,6 @@ struct flexsc_parker {
 	atomic64_t counts[FLEXSC_PARK_COUNTS];
 	atomic64_t pages;		/* those with any bit in @ready */
 	atomic64_t ready[];		/* one bit for each entry of a page */
-};
-
-struct flexsc_parked {
-	struct wait_queue_entry wait;
-	struct wait_queue_head *head;	/* where @wait is or was, or NULL */
-	struct flexsc_parker *parker;
-	struct file *file;
-	struct flexsc_parked_call call;
-	unsigned int page;
-	unsigned int index;
-	unsigned int vain;		/* times that it was woken in vain */
-	long result;			/* of the call; < 0 if it was not made */
-	bool woken;			/* protected by head->lock */
-	bool is_pipe;
 };
 
 /* The owner has not come back. */
@@ -118,26 +91,16 @@ u64 flexsc_parker_ready(const struct flexsc_parker *parker)
 }
 
 /*
- * Take those of @parked that are ready. Others that are not parked yet keep
- * their bits, for the task that is parking them.
+ * Take those of @parked that are ready. Others keep their bits, but not that of
+ * the page: nobody finds them before flexsc_parker_parked(). They are being
+ * parked now, or CANCEL has just taken them.
  */
 u64 flexsc_parker_take(struct flexsc_parker *parker, unsigned int page,
 		       u64 parked)
 {
-	u64 bits;
-
 	/* In this order: a bit that comes later comes with its page's bit. */
 	atomic64_fetch_andnot(BIT_ULL(page), &parker->pages);
-	bits = atomic64_fetch_andnot(parked, &parker->ready[page]);
-	if (bits & ~parked)
-		atomic64_or(BIT_ULL(page), &parker->pages);
-	return bits & parked;
-}
-
-/* The owner has parked a call. */
-void flexsc_parker_parked(struct flexsc_parker *parker)
-{
-	atomic64_inc(&parker->counts[FLEXSC_PARK_PARKED]);
+	return atomic64_fetch_andnot(parked, &parker->ready[page]) & parked;
 }
 
 u64 flexsc_parker_counted(const struct flexsc_parker *parker,
@@ -159,147 +122,179 @@ static void flexsc_parker_away(struct flexsc_parker *parker, bool others)
 			      HRTIMER_MODE_REL);
 }
 
-/*
- * Called by whoever wakes the queue, with its lock held, maybe in an interrupt.
- * The lock keeps @p and so its parker: flexsc_park_unhook() takes it.
- */
-static int flexsc_park_wake(struct wait_queue_entry *wait, unsigned int mode,
-			    int sync, void *key)
+/* An entry of @page is ready. @others: another waiter could have had its wake-up. */
+static void flexsc_parker_tell(struct flexsc_parker *parker, unsigned int page,
+			       bool others)
 {
-	struct flexsc_parked *p = container_of(wait, struct flexsc_parked, wait);
-	struct flexsc_parker *parker = p->parker;
-	__poll_t events = key_to_poll(key);
-
-	/* Without a key anything may have happened. */
-	if (events && !(events & FLEXSC_EVENTS))
-		return 0;
-	list_del_init(&wait->entry);
-	p->woken = true;
-	atomic64_inc(&parker->counts[FLEXSC_PARK_WOKEN]);
-	flexsc_trace_ready(p->call.nr, p->page * 64 + p->index, parker->owner);
-
-	atomic64_or(BIT_ULL(p->index), &parker->ready[p->page]);
-	atomic64_or(BIT_ULL(p->page), &parker->pages);
+	atomic64_or(BIT_ULL(page), &parker->pages);
 	/* Pairs with flexsc_parker_attend(): it sees the bits, or we see it. */
 	smp_mb();
 	switch (READ_ONCE(parker->attention)) {
 	case FLEXSC_AWAY:
 		/* Whoever comes later looks at the file, and finds it ready. */
-		flexsc_parker_away(parker, wait->flags & WQ_FLAG_EXCLUSIVE &&
-				   !list_empty(&p->head->head));
+		flexsc_parker_away(parker, others);
 		break;
 	case FLEXSC_SLEEPS:
 		wake_up_process(parker->owner);
 		break;
 	}
-	return 1;
-}
-
-/* The call waits for what a listening socket or a datagram socket gives to one. */
-static bool flexsc_sock_exclusive(const struct socket *sock)
-{
-	return sock->sk->sk_type != SOCK_STREAM ||
-	       READ_ONCE(sock->sk->sk_state) == TCP_LISTEN;
-}
-
-/* Those of the sockets that a call is tried on, see sock_may_try_recv(). */
-static bool flexsc_sock_parks(const struct socket *sock, bool accepts)
-{
-	const struct sock *sk = sock->sk;
-
-	switch (READ_ONCE(sk->sk_family)) {
-	case AF_INET:
-	case AF_INET6:
-		if (!sk_is_tcp(sk) && !sk_is_udp(sk))
-			return false;
-		break;
-	case AF_NETLINK:
-	case AF_PACKET:
-	case AF_UNIX:
-		break;
-	default:
-		return false;
-	}
-	/* With TLS or BPF in between, something else may be waited for. */
-	if (READ_ONCE(sk->sk_prot) != sk->sk_prot_creator)
-		return false;
-	if (READ_ONCE(sk->sk_rcvtimeo) != MAX_SCHEDULE_TIMEOUT)
-		return false;
-	if (accepts)
-		return READ_ONCE(sk->sk_state) == TCP_LISTEN;
-	return READ_ONCE(sk->sk_state) != TCP_LISTEN &&
-	       READ_ONCE(sk->sk_rcvlowat) <= 1;
-}
-
-/* Would a call that has to wait do nothing else until the file wakes it? */
-static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *call)
-{
-	struct socket *sock = NULL;
-	bool accepts = false;
-
-	/* Audit and tracepoints shall see the call begin. */
-	if (READ_ONCE(current_thread_info()->syscall_work))
-		return false;
-	if (!(file->f_mode & FMODE_NOWAIT) || !(file->f_mode & FMODE_STREAM))
-		return false;
-	if (IS_ENABLED(CONFIG_NET))
-		sock = sock_from_file(file);
-	switch (call->nr) {
-	case __NR_read:
-	case __NR_readv:
-		if (!sock)
-			return S_ISFIFO(file_inode(file)->i_mode) &&
-			       !pipe_has_watch_queue(file->private_data);
-		break;
-	case __NR_accept:
-	case __NR_accept4:
-		accepts = true;
-		break;
-	case __NR_recvfrom:
-		if (call->args[3] & ~(u64)FLEXSC_MSG)
-			return false;
-		break;
-	case __NR_recvmsg:
-		if (call->args[2] & ~(u64)FLEXSC_MSG)
-			return false;
-		break;
-	default:
-		return false;
-	}
-	return sock && flexsc_sock_parks(sock, accepts);
 }
 
 /*
- * Prepare to park a call on the file that its first argument names now. Returns
- * NULL if the call can not be parked, or if there is no memory.
+ * The owner can not go on with a call now, for as long as somebody else likes:
+ * it is stopped, traced, frozen or about to be. A plain call is not in the queue
+ * then.
+ */
+static bool flexsc_is_held_up(struct task_struct *owner)
+{
+	return READ_ONCE(owner->jobctl) &
+		(JOBCTL_STOPPED | JOBCTL_TRACED | JOBCTL_TRAP_FREEZE |
+		 JOBCTL_PENDING_MASK) ||
+	       READ_ONCE(owner->flags) & PF_EXITING ||
+	       READ_ONCE(owner->__state) & TASK_FROZEN;
+}
+
+/* The caller has changed the state, and so it is the only one for this wait. */
+static void flexsc_parked_tell(struct flexsc_parked *p, bool others)
+{
+	struct flexsc_parker *parker = p->parker;
+
+	flexsc_trace_ready(p->call.nr, p->page * 64 + p->index, parker->owner);
+	atomic64_or(BIT_ULL(p->index), &parker->ready[p->page]);
+	flexsc_parker_tell(parker, p->page, others);
+}
+
+/* Take the wake-up, unless the call has had one or does not wait. */
+static bool flexsc_parked_woken(struct flexsc_parked *p)
+{
+	return atomic_cmpxchg(&p->state, FLEXSC_WAITS, FLEXSC_WOKEN) == FLEXSC_WAITS;
+}
+
+/*
+ * Called by whoever wakes the queue, with its lock held, maybe in an interrupt.
+ * The lock keeps the call and so its parker: flexsc_park_unhook() takes it.
+ */
+static int flexsc_park_wake(struct wait_queue_entry *entry, unsigned int mode,
+			    int sync, void *key)
+{
+	struct flexsc_parked_wait *wait =
+		container_of(entry, struct flexsc_parked_wait, entry);
+	struct flexsc_parked *p = entry->private;
+	__poll_t events = key_to_poll(key);
+	bool takes;
+
+	/* Without a key anything may have happened. */
+	if (events && !(events & wait->events))
+		return 0;
+	if (!flexsc_parked_woken(p))
+		return 0;
+	atomic64_inc(&p->parker->counts[FLEXSC_PARK_WOKEN]);
+	list_del_init(&entry->entry);
+	/* What is for one waiter is also for the next, if this one is held up. */
+	takes = entry->flags & WQ_FLAG_EXCLUSIVE &&
+		!flexsc_is_held_up(p->parker->owner);
+	if (takes)
+		p->owed = true;
+	flexsc_parked_tell(p, takes && !list_empty(&wait->head->head));
+	return takes;
+}
+
+static void flexsc_park_time_out(struct flexsc_parked *p)
+{
+	WRITE_ONCE(p->timed_out, true);
+	atomic64_inc(&p->parker->counts[FLEXSC_PARK_TIMED_OUT]);
+}
+
+static enum hrtimer_restart flexsc_park_timer(struct hrtimer *timer)
+{
+	struct flexsc_parked *p = container_of(timer, struct flexsc_parked, timer);
+
+	flexsc_park_time_out(p);
+	if (flexsc_parked_woken(p))
+		flexsc_parked_tell(p, false);
+	return HRTIMER_NORESTART;
+}
+
+/*
+ * The wait for @p, which was just made, ends after this time or at it. It stays
+ * the same however often the call waits anew.
+ */
+void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time,
+			  bool is_absolute)
+{
+	hrtimer_init(&p->timer, clock, HRTIMER_MODE_ABS);
+	p->timer.function = flexsc_park_timer;
+	if (!is_absolute)
+		time = ktime_add_safe(hrtimer_cb_get_time(&p->timer), time);
+	hrtimer_set_expires_range_ns(&p->timer, time, current->timer_slack_ns);
+	p->timed = true;
+}
+
+/* How long the call may still wait; not above zero if its time is over. */
+ktime_t flexsc_park_left(const struct flexsc_parked *p)
+{
+	return ktime_sub(hrtimer_get_softexpires(&p->timer),
+			 p->timer.base->get_time());
+}
+
+struct flexsc_parked *flexsc_parked_alloc(struct flexsc_parker *parker,
+					  const struct flexsc_park_kind *kind,
+					  const struct flexsc_parked_call *call,
+					  unsigned int waits)
+{
+	struct flexsc_parked *p =
+		kzalloc(struct_size(p, wait, waits), GFP_KERNEL_ACCOUNT);
+
+	if (p) {
+		p->parker = parker;
+		p->kind = kind;
+		p->call = *call;
+		p->result = -ECANCELED;
+		p->most = waits;
+	}
+	return p;
+}
+
+/* Wait for events of a file. Returns false if there is no entry left for that. */
+bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
+		       __poll_t events, bool exclusive)
+{
+	struct flexsc_parked_wait *wait = &p->wait[p->waits];
+
+	if (p->waits == p->most)
+		return false;
+	p->waits++;
+	init_waitqueue_func_entry(&wait->entry, flexsc_park_wake);
+	wait->entry.private = p;
+	wait->head = head;
+	wait->file = NULL;
+	wait->events = events;
+	if (exclusive)
+		add_wait_queue_exclusive(head, &wait->entry);
+	else
+		add_wait_queue(head, &wait->entry);
+	return true;
+}
+
+/*
+ * Prepare to park a call, for its owner. Returns NULL if the call can not be
+ * parked, or if there is no memory.
  */
 struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 					unsigned int page, unsigned int index,
 					const struct flexsc_parked_call *call)
 {
-	struct file *file = fget(call->args[0]);
 	struct flexsc_parked *p;
 
-	if (!file)
+	/* Audit and tracepoints shall see the call begin. */
+	if (READ_ONCE(current_thread_info()->syscall_work))
 		return NULL;
-	if (file->f_flags & O_NONBLOCK || !flexsc_parks(file, call))
-		goto fail;
-	p = kzalloc(sizeof(*p), GFP_KERNEL_ACCOUNT);
-	if (!p)
-		goto fail;
-	init_waitqueue_func_entry(&p->wait, flexsc_park_wake);
-	INIT_LIST_HEAD(&p->wait.entry);
-	p->parker = parker;
-	p->file = file;
-	p->call = *call;
-	p->result = -ECANCELED;
-	p->page = page;
-	p->index = index;
-	p->is_pipe = S_ISFIFO(file_inode(file)->i_mode);
+	p = flexsc_park_file(parker, call);
+	if (p) {
+		p->page = page;
+		p->index = index;
+	}
 	return p;
-fail:
-	fput(file);
-	return NULL;
 }
 
 const struct flexsc_parked_call *flexsc_parked_call(const struct flexsc_parked *p)
@@ -308,92 +303,68 @@ const struct flexsc_parked_call *flexsc_parked_call(const struct flexsc_parked *
 }
 
 /*
- * After this call the wake function does not run, nor will it, and the entry is
- * not ready: whoever looks at the bits would find it again and again. Returns
- * true if the wake function has run.
+ * After this call nothing wakes the call, nor will it, and the entry is not
+ * ready: whoever looks at the bits would find it again and again.
  */
-bool flexsc_park_unhook(struct flexsc_parked *p)
+void flexsc_park_unhook(struct flexsc_parked *p)
 {
+	struct flexsc_parked_wait *wait;
 	unsigned long flags;
-	bool woken;
 
-	if (!p->head)
-		return false;
-	/* Even off the queue: the wake function may not have returned yet. */
-	spin_lock_irqsave(&p->head->lock, flags);
-	list_del_init(&p->wait.entry);
-	woken = p->woken;
-	spin_unlock_irqrestore(&p->head->lock, flags);
-	atomic64_andnot(BIT_ULL(p->index), &p->parker->ready[p->page]);
-	return woken;
-}
-
-struct flexsc_park_table {
-	struct poll_table_struct table;
-	struct flexsc_parked *p;
-	bool again;
-};
-
-static void flexsc_park_queue(struct file *file, struct wait_queue_head *head,
-			      struct poll_table_struct *table)
-{
-	struct flexsc_park_table *t =
-		container_of(table, struct flexsc_park_table, table);
-	struct flexsc_parked *p = t->p;
-
-	/* None of these files has two; a call on such a file is not parked. */
-	if (p->head) {
-		t->again = true;
-		return;
+	for (wait = p->wait; wait < p->wait + p->waits; wait++) {
+		/* Even off the queue: the wake function may not have returned yet. */
+		spin_lock_irqsave(&wait->head->lock, flags);
+		list_del_init(&wait->entry.entry);
+		spin_unlock_irqrestore(&wait->head->lock, flags);
+		if (wait->file)
+			fput(wait->file);
+		wait->file = NULL;
 	}
-	p->head = head;
-	if (flexsc_sock_exclusive(sock_from_file(file)))
-		add_wait_queue_exclusive(head, &p->wait);
-	else
-		add_wait_queue(head, &p->wait);
+	if (p->timed)
+		hrtimer_cancel(&p->timer);
+	atomic_set(&p->state, FLEXSC_RESTS);
+	atomic64_andnot(BIT_ULL(p->index), &p->parker->ready[p->page]);
 }
 
 /*
- * Wait for the file from now on. Whether the call has to wait at all is for the
- * caller to find out afterwards, if poll() does not say that it need not.
+ * Wait from now on. Whether the call has to wait at all is for the caller to find
+ * out afterwards, if this does not say that it need not.
  */
 enum flexsc_park flexsc_park_arm(struct flexsc_parked *p)
 {
-	__poll_t events = 0;
-
 	/* What woke it before is not to end this wait. */
 	flexsc_park_unhook(p);
-	p->head = NULL;
-	p->woken = false;
+	p->waits = 0;
+	if (p->timed && !p->timed_out && flexsc_park_left(p) <= 0)
+		flexsc_park_time_out(p);
+	if (p->timed_out)
+		return FLEXSC_PARK_READY;
+	atomic_set(&p->state, FLEXSC_WAITS);
+	if (p->timed)
+		hrtimer_start_expires(&p->timer, HRTIMER_MODE_ABS);
+	return p->kind->arm(p);
+}
 
-	if (!flexsc_parks(p->file, &p->call))
-		return FLEXSC_PARK_NOT;
-	if (p->is_pipe) {
-		struct pipe_inode_info *pipe = p->file->private_data;
-
-		/* Not pipe_poll(): it changes what writers do from then on. */
-		p->head = &pipe->rd_wait;
-		add_wait_queue_exclusive(p->head, &p->wait);
-	} else {
-		struct socket *sock = sock_from_file(p->file);
-		struct flexsc_park_table t = { .p = p };
-
-		/* Not vfs_poll(): that may poll the network card. */
-		init_poll_funcptr(&t.table, flexsc_park_queue);
-		t.table._key = FLEXSC_EVENTS;
-		events = READ_ONCE(sock->ops)->poll(p->file, sock, &t.table);
-		if (!p->head || t.again) {
-			flexsc_park_unhook(p);
-			return FLEXSC_PARK_NOT;
-		}
-	}
-	return events & FLEXSC_EVENTS ? FLEXSC_PARK_READY : FLEXSC_PARK_WAITS;
+/*
+ * The call is parked from now on. What has woken it before that was found by
+ * nobody.
+ */
+void flexsc_parker_parked(struct flexsc_parker *parker, unsigned int page,
+			  unsigned int index)
+{
+	atomic64_inc(&parker->counts[FLEXSC_PARK_PARKED]);
+	/* Pairs with flexsc_parker_take(): that finds it parked, or we see the bit. */
+	smp_mb();
+	if (atomic64_read(&parker->ready[page]) & BIT_ULL(index))
+		flexsc_parker_tell(parker, page, false);
 }
 
 /* The file was not ready. Returns how often that has happened to @p. */
 unsigned int flexsc_parked_in_vain(struct flexsc_parked *p)
 {
 	atomic64_inc(&p->parker->counts[FLEXSC_PARK_VAIN]);
+	/* Whatever the wake-up was about is gone. */
+	p->owed = false;
 	return ++p->vain;
 }
 
@@ -410,18 +381,20 @@ static bool flexsc_park_is_unused(struct flexsc_parked *p)
 	if (p->result < 0)
 		return true;
 	/* As pipe_read() does after a sleep: writers wake one reader only. */
-	return p->is_pipe && !pipe_empty(READ_ONCE(pipe->head), READ_ONCE(pipe->tail));
+	return S_ISFIFO(file_inode(p->file)->i_mode) &&
+	       !pipe_empty(READ_ONCE(pipe->head), READ_ONCE(pipe->tail));
 }
 
 /* An exclusive wake-up that the call has not used goes to the next in the queue. */
 void flexsc_parked_free(struct flexsc_parked *p)
 {
-	if (flexsc_park_unhook(p) && p->wait.flags & WQ_FLAG_EXCLUSIVE &&
-	    flexsc_park_is_unused(p)) {
+	flexsc_park_unhook(p);
+	if (p->owed && flexsc_park_is_unused(p)) {
 		atomic64_inc(&p->parker->counts[FLEXSC_PARK_PASSED]);
-		wake_up_interruptible_poll(p->head, EPOLLIN | EPOLLRDNORM);
+		wake_up_interruptible_poll(p->wait[0].head, EPOLLIN | EPOLLRDNORM);
 	}
-	fput(p->file);
+	if (p->file)
+		fput(p->file);
 	kfree(p);
 	/* A syscall thread may sleep for long: close the file now. */
 	syscall_thread_user_work();
@@ -430,12 +403,18 @@ void flexsc_parked_free(struct flexsc_parked *p)
 struct syscall_outcome flexsc_parked_try(struct flexsc_parked *p,
 					 struct pt_regs *regs)
 {
-	return syscall_try_file(p->file, regs, p->call.nr);
+	return p->kind->try(p, regs);
 }
 
 struct syscall_outcome flexsc_parked_invoke(struct flexsc_parked *p,
 					    struct task_struct *owner,
 					    struct pt_regs *regs)
 {
-	return syscall_invoke_file_for(owner, p->file, regs, p->call.nr);
+	return p->kind->invoke(p, owner, regs);
+}
+
+/* CANCEL has ended the call. Returns its result. */
+long flexsc_parked_cancel(struct flexsc_parked *p)
+{
+	return p->kind->cancel(p);
 }

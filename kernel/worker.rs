@@ -264,6 +264,9 @@ impl Body for Worker {
         // The task that made this thread was moved to another control group meanwhile, or was not
         // the first to make one.
         if this.engine.pools.check_alike().is_err() {
+            if Worker::must_end(thread) {
+                this.engine.end_parked();
+            }
             pool.leave(this.slot);
             if pool.lost_poller() {
                 this.engine.poll_no_more();

@@ -148,12 +148,17 @@ impl Pages {
     /// Ends a call that waits for its file, as a signal ends a blocked call.
     #[cold]
     fn end_cancelled(&self, page: u32, index: u32) {
-        self.drop_kept(page, 1 << index);
-        self.area.entry(page, index).put_result(
-            EINTR.to_errno().into(),
-            uapi::flexsc_reason_FLEXSC_REASON_NONE as u8,
-        );
-        self.finish(page, 1 << index, 0);
+        let result = match self.take_kept(page, index) {
+            Some(mut parked) => {
+                parked.unhook();
+                parked.cancel()
+            }
+            None => EINTR.to_errno().into(),
+        };
+        self.area
+            .entry(page, index)
+            .put_result(result, uapi::flexsc_reason_FLEXSC_REASON_NONE as u8);
+        self.finish_by(self.owner.is_current(), page, 1 << index, 0);
     }
 
     /// CANCEL of an entry that was claimed. Returns the entries that no task is going to execute

@@ -150,7 +150,7 @@ impl Pages {
         words.kept.fetch_or(bit, Ordering::Relaxed);
         self.flags.any_parked.store(true, Ordering::Relaxed);
         drop(inner);
-        self.parker.count_parked();
+        self.parker.parked(page, index);
         drop(old);
         Ok(())
     }

@@ -152,7 +152,7 @@ extern "C" {
     pub(super) fn flexsc_parker_attends(parker: *const flexsc_parker) -> bool;
     pub(super) fn flexsc_parker_ready(parker: *const flexsc_parker) -> u64;
     pub(super) fn flexsc_parker_take(parker: *mut flexsc_parker, page: c_uint, parked: u64) -> u64;
-    pub(super) fn flexsc_parker_parked(parker: *mut flexsc_parker);
+    pub(super) fn flexsc_parker_parked(parker: *mut flexsc_parker, page: c_uint, index: c_uint);
     pub(super) fn flexsc_parker_counted(parker: *const flexsc_parker, what: c_uint) -> u64;
     pub(super) fn flexsc_parked_new(
         parker: *mut flexsc_parker,
@@ -165,7 +165,8 @@ extern "C" {
     pub(super) fn flexsc_parked_free(p: *mut flexsc_parked);
     pub(super) fn flexsc_parked_call(p: *const flexsc_parked) -> *const flexsc_parked_call;
     pub(super) fn flexsc_park_arm(p: *mut flexsc_parked) -> c_uint;
-    pub(super) fn flexsc_park_unhook(p: *mut flexsc_parked) -> bool;
+    pub(super) fn flexsc_park_unhook(p: *mut flexsc_parked);
+    pub(super) fn flexsc_parked_cancel(p: *mut flexsc_parked) -> c_long;
     pub(super) fn flexsc_parked_try(p: *mut flexsc_parked, regs: *mut pt_regs) -> syscall_outcome;
     pub(super) fn flexsc_parked_invoke(
         p: *mut flexsc_parked,

@@ -105,10 +105,12 @@ impl Parker {
         self.later.pull_now();
     }
 
-    /// Counts a call that was parked.
-    pub(crate) fn count_parked(&self) {
-        // SAFETY: By the invariant.
-        unsafe { c::flexsc_parker_parked(self.c.as_ptr()) };
+    /// Entry `index` of `page` is parked now, and may be ready already.
+    pub(crate) fn parked(&self, page: u32, index: u32) {
+        if page < self.pages {
+            // SAFETY: By the invariant, and `page` is one of its pages.
+            unsafe { c::flexsc_parker_parked(self.c.as_ptr(), page, index) };
+        }
     }
 
     pub(crate) fn counted(&self, what: Counted) -> u64 {
@@ -193,6 +195,12 @@ impl Parked {
     pub(crate) fn count_in_vain(&mut self) -> u32 {
         // SAFETY: By the invariant; exclusive.
         unsafe { c::flexsc_parked_in_vain(self.c.as_ptr()) }
+    }
+
+    /// CANCEL ends the call, which does not wait any more. Returns its result.
+    pub(crate) fn cancel(&mut self) -> i64 {
+        // SAFETY: By the invariant; exclusive, and called by a task of the process.
+        unsafe { c::flexsc_parked_cancel(self.c.as_ptr()) as i64 }
     }
 
     /// The call was made, with this result.

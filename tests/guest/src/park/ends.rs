@@ -66,7 +66,11 @@ fn cancelled() -> Check {
         let words = Words::new(3);
         let calls = [0, 1, 2].map(|at| words.read(at, &from, 4));
         let slots = park(&engine, &mut ring, &calls)?;
+        let before = engine.stats()?;
         check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
+        let after = engine.stats()?;
+        check_eq!("by the owner", after.inline_done, before.inline_done + 1);
+        check_eq!("by threads", after.thread_done, before.thread_done);
         check!(ring.is_done(slots[1]), "{}", ring.show(slots[1]));
         check_eq!("second CANCEL", ring.cancel(slots[1]), Err(Errno::ENOENT));
         check_done(

@@ -7,18 +7,22 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::{Words, park, send};
 use crate::check::Check;
 use crate::kit::abi::{Param, Policy};
+use crate::kit::cgroup::Cgroup;
+use crate::kit::child::spawn;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe, read_byte};
 use crate::kit::mode::Mode;
 use crate::kit::net::{self, unix_pair};
 use crate::kit::ring::{Call, Ring};
 use crate::kit::{patience, process, sys, until};
+use crate::life::stopped;
 
 tests! { "park":
     one_accept => "a connection wakes one of the accepts that wait for it";
     one_datagram => "a datagram wakes one of the calls that wait for it";
     one_read => "bytes in a pipe wake one of the reads, which wakes the next if it leaves some";
     leaves_others_some => "a parked read that leaves bytes in a pipe wakes a thread that waits for them";
+    stopped_leaves_it => "a connection that comes while a process with a parked accept is stopped or frozen is for others";
     cancelled_passes_on => "a call that was woken and cancelled wakes the next one";
 }
 
@@ -120,6 +124,17 @@ fn one_read() -> Check {
     Ok(())
 }
 
+/// Waits until the thread whose number comes there sleeps.
+fn until_asleep(tid: &AtomicI32) -> Check {
+    until("a thread that sleeps in its call", || {
+        let tid = tid.load(Ordering::Relaxed);
+        let tasks = process::tasks(std::process::id() as i32);
+        tasks
+            .iter()
+            .any(|task| task.tid == tid && task.state == 'S')
+    })
+}
+
 fn leaves_others_some() -> Check {
     let (engine, mut ring) = Mode::Inline.start(1)?;
     let (from, to) = pipe()?;
@@ -132,13 +147,7 @@ fn leaves_others_some() -> Check {
             tid.store(sys::gettid(), Ordering::Relaxed);
             read_byte(&from)
         });
-        until("a thread that sleeps in read", || {
-            let tid = tid.load(Ordering::Relaxed);
-            let tasks = process::tasks(std::process::id() as i32);
-            tasks
-                .iter()
-                .any(|task| task.tid == tid && task.state == 'S')
-        })?;
+        until_asleep(&tid)?;
         send(&to, b"xy")?;
         check_ret!("read", ring.finish(&slots)?[0].result, 1);
         check_eq!(
@@ -148,6 +157,59 @@ fn leaves_others_some() -> Check {
         );
         Ok(())
     })
+}
+
+/// Both processes wait for a connection, the child with a parked call in front of this one.
+fn others_accept(group: Option<&Cgroup>) -> Check {
+    let listener = net::listener(libc::AF_UNIX)?;
+    let mut child = spawn(|link| {
+        if let Some(group) = group {
+            group.enter()?;
+        }
+        let (engine, mut ring) = Mode::Inline.start(1)?;
+        let slots = park(&engine, &mut ring, &[call!(SYS_accept, &listener, 0, 0)])?;
+        link.ready();
+        let fd = ring.finish(&slots)?[0].result;
+        check!(fd > 2, "the child's accept: {fd}");
+        // Whatever has woken it while it was stopped was not for it.
+        check_eq!("passed on", engine.stats()?.passed_on, 0);
+        Ok(())
+    })?;
+    child.wait_ready()?;
+    match group {
+        Some(group) => stopped::freeze(group)?,
+        None => stopped::stop(&child)?,
+    }
+    let time = [patience().as_secs() as i64, 0];
+    let set = net::set(&listener, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &time);
+    check_ret!("SO_RCVTIMEO", set, 0);
+    let tid = AtomicI32::new(0);
+    let client = net::socket(libc::AF_UNIX, libc::SOCK_STREAM)?;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            tid.store(sys::gettid(), Ordering::Relaxed);
+            plain!(SYS_accept, &listener, 0, 0)
+        });
+        until_asleep(&tid)?;
+        net::connect(&client, &listener)?;
+        let fd = other.join().expect("no panic");
+        check!(fd > 2, "accept beside a process that stands still: {fd}");
+        drop(sys::own(fd as i32));
+        Check::Ok(())
+    })?;
+    match group {
+        Some(group) => group.write("cgroup.freeze", 0)?,
+        None => child.signal(libc::SIGCONT),
+    }
+    // It waits on, and the next one is for it.
+    let client = net::socket(libc::AF_UNIX, libc::SOCK_STREAM)?;
+    net::connect(&client, &listener)?;
+    child.join()
+}
+
+fn stopped_leaves_it() -> Check {
+    others_accept(None)?;
+    others_accept(Some(&Cgroup::new(None)?))
 }
 
 /// With all threads blocked, a call that is woken while its owner is not in WAIT is stuck.

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Calls that wait for one file: they read, receive or accept. */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/net.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/socket.h>
+#include <net/sock.h>
+
+#include "park.h"
+
+/* Flags that change neither what is waited for nor for how long. */
+#define FLEXSC_MSG	(MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
+
+/* The call waits for what a listening socket or a datagram socket gives to one. */
+static bool flexsc_sock_exclusive(const struct socket *sock)
+{
+	return sock->sk->sk_type != SOCK_STREAM ||
+	       READ_ONCE(sock->sk->sk_state) == TCP_LISTEN;
+}
+
+/* Those of the sockets that a call is tried on, see sock_may_try_recv(). */
+bool flexsc_sock_is_known(const struct sock *sk)
+{
+	switch (READ_ONCE(sk->sk_family)) {
+	case AF_INET:
+	case AF_INET6:
+		return sk_is_tcp(sk) || sk_is_udp(sk);
+	case AF_NETLINK:
+	case AF_PACKET:
+	case AF_UNIX:
+		return true;
+	}
+	return false;
+}
+
+static bool flexsc_sock_parks(const struct socket *sock, bool accepts)
+{
+	const struct sock *sk = sock->sk;
+
+	if (!flexsc_sock_is_known(sk))
+		return false;
+	/* With TLS or BPF in between, something else may be waited for. */
+	if (READ_ONCE(sk->sk_prot) != sk->sk_prot_creator)
+		return false;
+	if (READ_ONCE(sk->sk_rcvtimeo) != MAX_SCHEDULE_TIMEOUT)
+		return false;
+	if (accepts)
+		return READ_ONCE(sk->sk_state) == TCP_LISTEN;
+	return READ_ONCE(sk->sk_state) != TCP_LISTEN &&
+	       READ_ONCE(sk->sk_rcvlowat) <= 1;
+}
+
+/* Would a call that has to wait do nothing else until the file wakes it? */
+static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *call)
+{
+	struct socket *sock = NULL;
+	bool accepts = false;
+
+	if (!(file->f_mode & FMODE_NOWAIT) || !(file->f_mode & FMODE_STREAM))
+		return false;
+	if (IS_ENABLED(CONFIG_NET))
+		sock = sock_from_file(file);
+	switch (call->nr) {
+	case __NR_read:
+	case __NR_readv:
+		if (!sock)
+			return S_ISFIFO(file_inode(file)->i_mode) &&
+			       !pipe_has_watch_queue(file->private_data);
+		break;
+	case __NR_accept:
+	case __NR_accept4:
+		accepts = true;
+		break;
+	case __NR_recvfrom:
+		if (call->args[3] & ~(u64)FLEXSC_MSG)
+			return false;
+		break;
+	case __NR_recvmsg:
+		if (call->args[2] & ~(u64)FLEXSC_MSG)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	return sock && flexsc_sock_parks(sock, accepts);
+}
+
+/* On the file that the first argument names now. */
+struct flexsc_parked *flexsc_park_file(struct flexsc_parker *parker,
+				       const struct flexsc_parked_call *call)
+{
+	struct file *file = fget(call->args[0]);
+	struct flexsc_parked *p = NULL;
+
+	if (!file)
+		return NULL;
+	if (!(file->f_flags & O_NONBLOCK) && flexsc_parks(file, call))
+		p = flexsc_parked_alloc(parker, &flexsc_park_files, call, 1);
+	if (p)
+		p->file = file;
+	else
+		fput(file);
+	return p;
+}
+
+struct flexsc_park_table {
+	struct poll_table_struct table;
+	struct flexsc_parked *p;
+	bool is_full;
+};
+
+static void flexsc_park_queue_file(struct file *file, struct wait_queue_head *head,
+				   struct poll_table_struct *table)
+{
+	struct flexsc_park_table *t =
+		container_of(table, struct flexsc_park_table, table);
+
+	if (!flexsc_park_queue(t->p, head, FLEXSC_EVENTS,
+			       flexsc_sock_exclusive(sock_from_file(file))))
+		t->is_full = true;
+}
+
+static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
+{
+	struct flexsc_park_table t = { .p = p };
+	struct socket *sock;
+	__poll_t events;
+
+	if (READ_ONCE(current_thread_info()->syscall_work) ||
+	    !flexsc_parks(p->file, &p->call))
+		return FLEXSC_PARK_NOT;
+	if (S_ISFIFO(file_inode(p->file)->i_mode)) {
+		struct pipe_inode_info *pipe = p->file->private_data;
+
+		/* Not pipe_poll(): it changes what writers do from then on. */
+		flexsc_park_queue(p, &pipe->rd_wait, FLEXSC_EVENTS, true);
+		return FLEXSC_PARK_WAITS;
+	}
+	sock = sock_from_file(p->file);
+	/* Not vfs_poll(): that may poll the network card. */
+	init_poll_funcptr(&t.table, flexsc_park_queue_file);
+	t.table._key = FLEXSC_EVENTS;
+	events = READ_ONCE(sock->ops)->poll(p->file, sock, &t.table);
+	/* None of these files has two queues. */
+	if (!p->waits || t.is_full)
+		return FLEXSC_PARK_NOT;
+	return events & FLEXSC_EVENTS ? FLEXSC_PARK_READY : FLEXSC_PARK_WAITS;
+}
+
+static struct syscall_outcome flexsc_try_file(struct flexsc_parked *p,
+					      struct pt_regs *regs)
+{
+	return syscall_try_file(p->file, regs, p->call.nr);
+}
+
+static struct syscall_outcome flexsc_invoke_file(struct flexsc_parked *p,
+						 struct task_struct *owner,
+						 struct pt_regs *regs)
+{
+	return syscall_invoke_file_for(owner, p->file, regs, p->call.nr);
+}
+
+static long flexsc_cancel_file(struct flexsc_parked *p)
+{
+	return -EINTR;
+}
+
+const struct flexsc_park_kind flexsc_park_files = {
+	.arm = flexsc_arm_file,
+	.try = flexsc_try_file,
+	.invoke = flexsc_invoke_file,
+	.cancel = flexsc_cancel_file,
+};
