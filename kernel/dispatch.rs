@@ -115,6 +115,12 @@ pub(crate) fn is_file_call(nr: u16) -> bool {
     policy::is_by_file(nr)
 }
 
+/// Calls that wait for files or for a time, and for nothing else: poll, nanosleep, clock_nanosleep and
+/// ppoll.
+fn waits_for_time(nr: u16) -> bool {
+    matches!(nr, 7 | 35 | 230 | 271)
+}
+
 /// Returns true if the owner executes a call of this class on its own stack: it does not sleep
 /// there without a bound.
 fn runs_inline(class: Class, facts: &impl Facts) -> bool {
@@ -165,7 +171,7 @@ fn decide_for_owner(
         return Decision::Offload(request.pool);
     }
     if !runs_inline(class, facts) {
-        return decide_to_try(class, facts);
+        return decide_to_try(request.nr, class, facts);
     }
     let may_be_slow = class != Class::OwnThread && start != Start::Again;
     if may_be_slow && facts.are_files_slow() && policy::files::asks_files(request.nr) {
@@ -176,8 +182,9 @@ fn decide_for_owner(
 
 /// Decides for the owner about a call that may wait: the call may find at once what it waits for.
 #[inline(always)]
-fn decide_to_try(class: Class, facts: &impl Facts) -> Decision {
+fn decide_to_try(nr: u16, class: Class, facts: &impl Facts) -> Decision {
     match class {
+        Class::MayBlock if waits_for_time(nr) => Decision::Try(class),
         // A try may sleep for the lock of a socket or a pipe, which another call holds while it
         // waits for a file system with its buffer.
         Class::ByFile(a, b) if a == b && !facts.are_files_slow() => Decision::Try(class),

@@ -289,7 +289,18 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 	/* Audit and tracepoints shall see the call begin. */
 	if (READ_ONCE(current_thread_info()->syscall_work))
 		return NULL;
-	p = flexsc_park_file(parker, call);
+	switch (call->nr) {
+	case __NR_poll:
+	case __NR_ppoll:
+		p = flexsc_park_poll(parker, call);
+		break;
+	case __NR_nanosleep:
+	case __NR_clock_nanosleep:
+		p = flexsc_park_sleep(parker, call);
+		break;
+	default:
+		p = flexsc_park_file(parker, call);
+	}
 	if (p) {
 		p->page = page;
 		p->index = index;

@@ -35,6 +35,7 @@ impl Engine {
             woken: sum.park.woken,
             woken_in_vain: sum.park.woken_in_vain,
             passed_on: sum.park.passed_on,
+            timed_out: sum.park.timed_out,
             ..Default::default()
         };
         for pool in self.pools.iter() {
@@ -122,7 +123,7 @@ fn show_engine(lines: &Lines, stats: &uapi::flexsc_stats) {
         posted inline_done thread_done refused handoffs kicks waits sleeps idle_polls poller_sleeps
         threads threads_idle threads_created threads_retired create_failed peak_running peak_blocked
         pages cancels chains loop_rounds pollers pollers_recruited pollers_released pools
-        parked woken woken_in_vain passed_on
+        parked woken woken_in_vain passed_on timed_out
     );
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct ParkTotals {
     pub(crate) woken_in_vain: u64,
     /// Wake-ups that parked calls have passed on.
     pub(crate) passed_on: u64,
+    /// Times that the time of a parked call was over.
+    pub(crate) timed_out: u64,
 }
 
 /// The counts of a registration.
@@ -60,6 +62,7 @@ impl core::ops::AddAssign for Totals {
             (&mut self.park.woken, other.park.woken),
             (&mut self.park.woken_in_vain, other.park.woken_in_vain),
             (&mut self.park.passed_on, other.park.passed_on),
+            (&mut self.park.timed_out, other.park.timed_out),
         ] {
             *sum = sum.wrapping_add(other);
         }
@@ -153,6 +156,7 @@ impl Pages {
                 woken: self.parker.counted(Counted::Woken),
                 woken_in_vain: self.parker.counted(Counted::Vain),
                 passed_on: self.parker.counted(Counted::Passed),
+                timed_out: self.parker.counted(Counted::TimedOut),
             },
         }
     }

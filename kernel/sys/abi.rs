@@ -23,7 +23,7 @@ pub(crate) unsafe trait Plain: Copy + Default {}
 static_assert!(size_of::<uapi::flexsc_register>() == 56);
 static_assert!(size_of::<uapi::flexsc_wait>() == 40);
 static_assert!(size_of::<uapi::flexsc_param>() == 24);
-static_assert!(size_of::<uapi::flexsc_stats>() == 240);
+static_assert!(size_of::<uapi::flexsc_stats>() == 248);
 static_assert!(size_of::<uapi::flexsc_pool_stats>() == 128);
 
 static_assert!(size_of::<uapi::flexsc_cancel>() == 16);

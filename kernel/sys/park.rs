@@ -30,6 +30,8 @@ pub(crate) enum Counted {
     Vain = 2,
     /// Wake-ups that were passed on to others.
     Passed = 3,
+    /// Times that the time of a call was over.
+    TimedOut = 4,
 }
 
 /// What poll() says of the file of a call that waits from now on.

@@ -59,6 +59,8 @@ const GROUPS: &[&[registry::Test]] = &[
     tries::seen::TESTS,
     park::calls::TESTS,
     park::one_of_many::TESTS,
+    park::polls::TESTS,
+    park::sleeps::TESTS,
     park::ends::TESTS,
     differential::TESTS,
     cancel::TESTS,

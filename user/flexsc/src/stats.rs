@@ -87,6 +87,8 @@ stats! {
     woken_in_vain,
     /// Wake-ups for one waiter that parked calls have passed on.
     passed_on,
+    /// Times that the time of a parked call was over.
+    timed_out,
 }
 
 stats! {

@@ -313,10 +313,11 @@ struct flexsc_eventfd {
  * @pollers_recruited: times that a poller was recruited for a backlog
  * @pollers_released: times that a recruited poller gave its CPU back
  * @pools: pools now
- * @parked: times that a call was parked, to wait for its file without a thread
+ * @parked: times that a call was parked, to wait without a thread
  * @woken: times that a file has woken a parked call
  * @woken_in_vain: of these, times that the call had to wait again
  * @passed_on: wake-ups for one waiter that parked calls have passed on to others
+ * @timed_out: times that the time of a parked call was over
  */
 struct flexsc_stats {
 	__u32	size;
@@ -350,6 +351,7 @@ struct flexsc_stats {
 	__u64	woken;
 	__u64	woken_in_vain;
 	__u64	passed_on;
+	__u64	timed_out;
 };
 
 /**

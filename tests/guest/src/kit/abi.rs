@@ -226,6 +226,7 @@ pub struct Stats {
     pub woken: u64,
     pub woken_in_vain: u64,
     pub passed_on: u64,
+    pub timed_out: u64,
 }
 
 /// `struct flexsc_pool_stats`
@@ -279,7 +280,7 @@ const _: () = {
     assert!(
         size_of::<PoolStats>() == 128 && size_of::<Cancel>() == 16 && size_of::<Eventfd>() == 16
     );
-    assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 240);
+    assert!(size_of::<ParamArg>() == 24 && size_of::<Stats>() == 248);
 };
 
 /// `flexsc_eventfd.id`: all registrations.

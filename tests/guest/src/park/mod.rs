@@ -4,6 +4,8 @@
 pub mod calls;
 pub mod ends;
 pub mod one_of_many;
+pub mod polls;
+pub mod sleeps;
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;

@@ -33,7 +33,7 @@ layout!(flexsc_wait, 40, 8, {
     size: 0, id: 4, policy: 8, min: 12, timeout_ns: 16, linger_ns: 24, flags: 32, __reserved: 36,
 });
 layout!(flexsc_param, 24, 8, { size: 0, param: 4, pool: 8, len: 12, value: 16 });
-layout!(flexsc_stats, 240, 8, {
+layout!(flexsc_stats, 248, 8, {
     size: 0, __reserved: 4, posted: 8, inline_done: 16, thread_done: 24, refused: 32,
     handoffs: 40, kicks: 48, waits: 56, sleeps: 64, idle_polls: 72, poller_sleeps: 80,
     threads: 88, threads_idle: 96, threads_created: 104, threads_retired: 112,
@@ -41,6 +41,7 @@ layout!(flexsc_stats, 240, 8, {
     cancels: 152, chains: 160, loop_rounds: 168, pollers: 176, pollers_recruited: 184,
     pollers_released: 192,
     pools: 200, parked: 208, woken: 216, woken_in_vain: 224, passed_on: 232,
+    timed_out: 240,
 });
 layout!(flexsc_pool_stats, 128, 8, {
     size: 0, pool: 4, cpus: 8, concurrency: 16, nice: 24, executed: 32, handoffs: 40,

@@ -182,6 +182,7 @@ pub struct flexsc_stats {
     pub woken: __u64,
     pub woken_in_vain: __u64,
     pub passed_on: __u64,
+    pub timed_out: __u64,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

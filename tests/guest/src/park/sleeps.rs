@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! nanosleep() and clock_nanosleep() without a thread.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::{check_no_thread, park};
+use crate::check::{Check, Ret, skip};
+use crate::kit::child::{in_child, spawn};
+use crate::kit::engine::Engine;
+use crate::kit::mode::Mode;
+use crate::kit::ring::Ring;
+use crate::kit::{patience, sys};
+
+tests! { "park":
+    sleeps => "nanosleep, and clock_nanosleep on each clock, hold no thread and take their time";
+    sleeps_together => "sixty-four sleeps at once hold no thread, and end in the order of their times";
+    sleep_of_nobody => "a sleep whose owner is not in WAIT ends in time";
+    sleep_is_cancelled => "CANCEL ends a sleep with EINTR, and tells the rest of a relative one";
+    sleep_fails => "a sleep with bad arguments fails as a plain one";
+    sleeps_in_namespace => "an absolute sleep is by the clocks of the time namespace";
+}
+
+const CLOCK_TAI: i32 = 11;
+const CLOCKS: [i32; 4] = [
+    libc::CLOCK_REALTIME,
+    libc::CLOCK_MONOTONIC,
+    libc::CLOCK_BOOTTIME,
+    CLOCK_TAI,
+];
+const ABSOLUTE: i32 = libc::TIMER_ABSTIME;
+const EVERY: Duration = Duration::from_millis(20);
+
+fn start() -> Check<(Engine, Ring)> {
+    Mode::Inline.start(1)
+}
+
+fn check_time(what: &str, begin: Instant, least: Duration) -> Check {
+    let took = begin.elapsed();
+    check!(took >= least && took < patience(), "{what}: {took:?}");
+    Ok(())
+}
+
+/// What a clock will show after `wait`.
+fn shows_after(clock: i32, wait: Duration) -> [i64; 2] {
+    let mut time = [0i64; 2];
+    plain!(SYS_clock_gettime, clock, time.as_mut_ptr());
+    let ns = time[1] + i64::from(wait.subsec_nanos());
+    [
+        time[0] + wait.as_secs() as i64 + ns / 1_000_000_000,
+        ns % 1_000_000_000,
+    ]
+}
+
+fn sleep_on_all(engine: &Engine, ring: &mut Ring) -> Check {
+    let before = engine.stats()?;
+    let nap = [0i64, EVERY.subsec_nanos().into()];
+    let begin = Instant::now();
+    let slots = park(engine, ring, &[call!(SYS_nanosleep, nap.as_ptr(), 0)])?;
+    check_ret!("nanosleep", ring.finish(&slots)?[0].result, 0);
+    check_time("nanosleep", begin, EVERY)?;
+    for clock in CLOCKS {
+        let begin = Instant::now();
+        let call = call!(SYS_clock_nanosleep, clock, 0, nap.as_ptr(), 0);
+        let slots = park(engine, ring, &[call])?;
+        check_ret!("clock_nanosleep", ring.finish(&slots)?[0].result, 0);
+        check_time("clock_nanosleep", begin, EVERY)?;
+        let begin = Instant::now();
+        let until = shows_after(clock, EVERY);
+        let call = call!(SYS_clock_nanosleep, clock, ABSOLUTE, until.as_ptr(), 0);
+        check_ret!("clock_nanosleep until", ring.result(call)?, 0);
+        check_time("clock_nanosleep until", begin, EVERY)?;
+        let past = [1i64, 0];
+        let call = call!(SYS_clock_nanosleep, clock, ABSOLUTE, past.as_ptr(), 0);
+        check_ret!("clock_nanosleep in the past", ring.result(call)?, 0);
+    }
+    check_no_thread(engine, &before)
+}
+
+fn sleeps() -> Check {
+    let (engine, mut ring) = start()?;
+    sleep_on_all(&engine, &mut ring)?;
+    let nothing = [0i64, 0];
+    check_ret!(
+        "nanosleep of nothing",
+        ring.result(call!(SYS_nanosleep, nothing.as_ptr(), 0))?,
+        0
+    );
+    check!(engine.stats()?.timed_out >= 5, "too few times are over");
+    Ok(())
+}
+
+fn sleeps_together() -> Check {
+    let (engine, mut ring) = start()?;
+    let before = engine.stats()?;
+    let naps: Vec<[i64; 2]> = (0..64).map(|at| [0, (164 - at) * 1_000_000]).collect();
+    let calls: Vec<_> = naps
+        .iter()
+        .map(|nap| call!(SYS_nanosleep, nap.as_ptr(), 0))
+        .collect();
+    let begin = Instant::now();
+    let slots = park(&engine, &mut ring, &calls)?;
+    let mut last = 64;
+    while last != 0 {
+        ok!("WAIT", ring.wait(crate::kit::abi::Policy::Any));
+        let mut done: Vec<usize> = (0..last).filter(|&at| ring.is_done(slots[at])).collect();
+        done.reverse();
+        for at in done {
+            // Those with longer times came later, if they are late together.
+            check!(at + 1 == last, "{at} before {}", last - 1);
+            check_ret!("nanosleep", ring.reap(slots[at]).result, 0);
+            check_time("nanosleep", begin, Duration::from_millis(164 - at as u64))?;
+            last = at;
+        }
+    }
+    check_no_thread(&engine, &before)
+}
+
+fn sleep_of_nobody() -> Check {
+    let (engine, mut ring) = start()?;
+    let nap = [0i64, EVERY.subsec_nanos().into()];
+    let begin = Instant::now();
+    let slots = park(&engine, &mut ring, &[call!(SYS_nanosleep, nap.as_ptr(), 0)])?;
+    ring.poll_until_done(&slots)?;
+    check_ret!("nanosleep", ring.reap(slots[0]).result, 0);
+    check_time("nanosleep", begin, EVERY)?;
+    check_eq!("by threads", engine.stats()?.thread_done, 1);
+    Ok(())
+}
+
+fn sleep_is_cancelled() -> Check {
+    let (engine, mut ring) = start()?;
+    let before = engine.stats()?;
+    let nap = [1000i64, 0];
+    let until = shows_after(libc::CLOCK_MONOTONIC, Duration::from_secs(1000));
+    let mut left = [[-1i64; 2]; 3];
+    let at = left.as_mut_ptr();
+    let calls = [
+        call!(SYS_nanosleep, nap.as_ptr(), at),
+        call!(
+            SYS_clock_nanosleep,
+            libc::CLOCK_BOOTTIME,
+            0,
+            nap.as_ptr(),
+            at.wrapping_add(1)
+        ),
+        call!(
+            SYS_clock_nanosleep,
+            libc::CLOCK_MONOTONIC,
+            ABSOLUTE,
+            until.as_ptr(),
+            at.wrapping_add(2)
+        ),
+        call!(SYS_nanosleep, nap.as_ptr(), 0),
+        call!(SYS_nanosleep, nap.as_ptr(), 1u64 << 63),
+    ];
+    let slots = park(&engine, &mut ring, &calls)?;
+    for (index, &slot) in slots.iter().enumerate() {
+        check_eq!("CANCEL", ring.cancel(slot), Ok(0));
+        let wants = if index == 4 {
+            libc::EFAULT
+        } else {
+            libc::EINTR
+        };
+        let got = ring.reap(slot).result;
+        check!(got == -i64::from(wants), "call {index}: {}", Ret(got));
+    }
+    for time in &left[..2] {
+        check!(time[0] > 800 && time[0] < 1000, "left: {time:?}");
+    }
+    check_eq!("left of an absolute sleep", left[2], [-1, -1]);
+    check_no_thread(&engine, &before)?;
+    let after = engine.stats()?;
+    check_eq!("by the owner", after.inline_done - before.inline_done, 5);
+    Ok(())
+}
+
+fn sleep_fails() -> Check {
+    let (engine, mut ring) = start()?;
+    let bad = [0i64, 1_000_000_000];
+    let nap = [0i64, 1];
+    let nowhere = 1u64 << 63;
+    let calls = [
+        (call!(SYS_nanosleep, nowhere, 0), -libc::EFAULT),
+        (call!(SYS_nanosleep, bad.as_ptr(), 0), -libc::EINVAL),
+        (call!(SYS_clock_nanosleep, 1, 0, nowhere, 0), -libc::EFAULT),
+        (
+            call!(SYS_clock_nanosleep, 1, 0, bad.as_ptr(), 0),
+            -libc::EINVAL,
+        ),
+        (
+            call!(SYS_clock_nanosleep, 6, 0, nap.as_ptr(), 0),
+            -libc::EOPNOTSUPP,
+        ),
+    ];
+    for (at, (call, wants)) in calls.into_iter().enumerate() {
+        let got = ring.result(call)?;
+        check!(got == i64::from(wants), "call {at}: {}", Ret(got));
+    }
+    check_eq!("parked", engine.stats()?.parked, 0);
+    Ok(())
+}
+
+const CLONE_NEWTIME: i32 = 0x80;
+
+fn sleeps_in_namespace() -> Check {
+    let uptime = sys::monotonic_ns() / 1_000_000_000;
+    // Behind and ahead of the host's clocks, which must not become negative.
+    for offset in [-(uptime as i64 / 2), 100_000_000] {
+        check!(offset != 0, "the machine has just been started");
+        in_child(|| {
+            if plain!(SYS_unshare, CLONE_NEWTIME) != 0 {
+                return skip("needs a time namespace");
+            }
+            let lines = format!("monotonic {offset} 0\nboottime {offset} 0");
+            ok!("offset", fs::write("/proc/self/timens_offsets", lines));
+            // The new time namespace is that of the children.
+            spawn(|_| {
+                let (engine, mut ring) = start()?;
+                sleep_on_all(&engine, &mut ring)
+            })?
+            .join()
+        })
+        .map_err(|failure| failure.within(format_args!("offset {offset} s")))?;
+    }
+    Ok(())
+}
