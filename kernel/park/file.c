@@ -2,12 +2,17 @@
 /* Calls that wait for one file: they read, receive or accept. */
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/net.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/slab.h>
 #include <linux/socket.h>
 #include <net/sock.h>
 
 #include "park.h"
+
+/* See MOST_IN_VAIN in run/park.rs. */
+#define FLEXSC_MOST_IN_VAIN	128
 
 /* Flags that change neither what is waited for nor for how long. */
 #define FLEXSC_MSG	(MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
@@ -43,12 +48,23 @@ static bool flexsc_sock_parks(const struct socket *sock, bool accepts)
 	/* With TLS or BPF in between, something else may be waited for. */
 	if (READ_ONCE(sk->sk_prot) != sk->sk_prot_creator)
 		return false;
-	if (READ_ONCE(sk->sk_rcvtimeo) != MAX_SCHEDULE_TIMEOUT)
-		return false;
 	if (accepts)
 		return READ_ONCE(sk->sk_state) == TCP_LISTEN;
 	return READ_ONCE(sk->sk_state) != TCP_LISTEN &&
 	       READ_ONCE(sk->sk_rcvlowat) <= 1;
+}
+
+/* A file without an inode of its own, of this name. */
+static bool flexsc_is_anon(const struct file *file, const char *name)
+{
+	return file_inode(file)->i_sb->s_magic == ANON_INODE_FS_MAGIC &&
+	       !strcmp(file->f_path.dentry->d_name.name, name);
+}
+
+/* An eventfd or a timerfd. Each wakes all who read it. */
+bool flexsc_is_counter(const struct file *file)
+{
+	return flexsc_is_anon(file, "[eventfd]") || flexsc_is_anon(file, "[timerfd]");
 }
 
 /* Would a call that has to wait do nothing else until the file wakes it? */
@@ -57,7 +73,11 @@ static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *cal
 	struct socket *sock = NULL;
 	bool accepts = false;
 
-	if (!(file->f_mode & FMODE_NOWAIT) || !(file->f_mode & FMODE_STREAM))
+	if (!(file->f_mode & FMODE_NOWAIT))
+		return false;
+	if (flexsc_is_counter(file))
+		return call->nr == __NR_read || call->nr == __NR_readv;
+	if (!(file->f_mode & FMODE_STREAM))
 		return false;
 	if (IS_ENABLED(CONFIG_NET))
 		sock = sock_from_file(file);
@@ -86,6 +106,25 @@ static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *cal
 	return sock && flexsc_sock_parks(sock, accepts);
 }
 
+/*
+ * SO_RCVTIMEO as it is when the call begins. Returns false if it is none at all,
+ * which only a negative value makes.
+ */
+static bool flexsc_file_set_time(struct flexsc_parked *p, struct file *file)
+{
+	const struct socket *sock = NULL;
+	long jiffies;
+
+	if (IS_ENABLED(CONFIG_NET))
+		sock = sock_from_file(file);
+	jiffies = sock ? READ_ONCE(sock->sk->sk_rcvtimeo) : MAX_SCHEDULE_TIMEOUT;
+	if (jiffies != MAX_SCHEDULE_TIMEOUT)
+		flexsc_park_set_time(p, CLOCK_MONOTONIC,
+				     ns_to_ktime(jiffies64_to_nsecs(jiffies)),
+				     false);
+	return jiffies > 0;
+}
+
 /* On the file that the first argument names now. */
 struct flexsc_parked *flexsc_park_file(struct flexsc_parker *parker,
 				       const struct flexsc_parked_call *call)
@@ -97,11 +136,13 @@ struct flexsc_parked *flexsc_park_file(struct flexsc_parker *parker,
 		return NULL;
 	if (!(file->f_flags & O_NONBLOCK) && flexsc_parks(file, call))
 		p = flexsc_parked_alloc(parker, &flexsc_park_files, call, 1);
-	if (p)
+	if (p && flexsc_file_set_time(p, file)) {
 		p->file = file;
-	else
-		fput(file);
-	return p;
+		return p;
+	}
+	kfree(p);
+	fput(file);
+	return NULL;
 }
 
 struct flexsc_park_table {
@@ -115,9 +156,10 @@ static void flexsc_park_queue_file(struct file *file, struct wait_queue_head *he
 {
 	struct flexsc_park_table *t =
 		container_of(table, struct flexsc_park_table, table);
+	bool exclusive = !flexsc_is_counter(file) &&
+			 flexsc_sock_exclusive(sock_from_file(file));
 
-	if (!flexsc_park_queue(t->p, head, FLEXSC_EVENTS,
-			       flexsc_sock_exclusive(sock_from_file(file))))
+	if (!flexsc_park_queue(t->p, head, FLEXSC_EVENTS, exclusive))
 		t->is_full = true;
 }
 
@@ -137,11 +179,14 @@ static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
 		flexsc_park_queue(p, &pipe->rd_wait, FLEXSC_EVENTS, true);
 		return FLEXSC_PARK_WAITS;
 	}
-	sock = sock_from_file(p->file);
-	/* Not vfs_poll(): that may poll the network card. */
 	init_poll_funcptr(&t.table, flexsc_park_queue_file);
 	t.table._key = FLEXSC_EVENTS;
-	events = READ_ONCE(sock->ops)->poll(p->file, sock, &t.table);
+	sock = sock_from_file(p->file);
+	/* Not vfs_poll() of a socket: that may poll the network card. */
+	if (sock)
+		events = READ_ONCE(sock->ops)->poll(p->file, sock, &t.table);
+	else
+		events = vfs_poll(p->file, &t.table);
 	/* None of these files has two queues. */
 	if (!p->waits || t.is_full)
 		return FLEXSC_PARK_NOT;
@@ -151,13 +196,37 @@ static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
 static struct syscall_outcome flexsc_try_file(struct flexsc_parked *p,
 					      struct pt_regs *regs)
 {
-	return syscall_try_file(p->file, regs, p->call.nr);
+	/* Before the try: what comes after the time does not count. */
+	bool timed_out = READ_ONCE(p->timed_out);
+	struct syscall_outcome out;
+
+	out = syscall_try_file(p->file, regs, p->call.nr);
+	if (out.error == -EAGAIN && timed_out)
+		out = (struct syscall_outcome) { .value = -EAGAIN };
+	return out;
 }
 
+/*
+ * A call that waits takes SO_RCVTIMEO anew, so one that has waited already is
+ * tried. Whoever looks at each call of the owner has to see it, though. And if
+ * poll() says again and again that there is something, a plain call decides.
+ */
 static struct syscall_outcome flexsc_invoke_file(struct flexsc_parked *p,
 						 struct task_struct *owner,
 						 struct pt_regs *regs)
 {
+	struct syscall_outcome out;
+
+	if (p->timed && p->vain < FLEXSC_MOST_IN_VAIN &&
+	    !READ_ONCE(task_thread_info(owner)->syscall_work)) {
+		/* May the thread make calls for the owner? It takes its rights. */
+		out = syscall_invoke_for(owner, regs, __NR_getpid);
+		if (out.error)
+			return out;
+		out = flexsc_try_file(p, regs);
+		if (out.error != SYSCALL_NOT_TRIED)
+			return out;
+	}
 	return syscall_invoke_file_for(owner, p->file, regs, p->call.nr);
 }
 

@@ -25,7 +25,7 @@ struct flexsc_park_kind {
 	/* As the owner: make the call if it need not wait. Otherwise -EAGAIN. */
 	struct syscall_outcome (*try)(struct flexsc_parked *p,
 				      struct pt_regs *regs);
-	/* As a syscall thread: make the call, which may wait. */
+	/* As a syscall thread: make the call, which waits here or gives -EAGAIN. */
 	struct syscall_outcome (*invoke)(struct flexsc_parked *p,
 					 struct task_struct *owner,
 					 struct pt_regs *regs);
@@ -83,6 +83,7 @@ void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time
 			  bool is_absolute);
 ktime_t flexsc_park_left(const struct flexsc_parked *p);
 bool flexsc_sock_is_known(const struct sock *sk);
+bool flexsc_is_counter(const struct file *file);
 
 static inline struct syscall_outcome flexsc_not_made(long error)
 {

@@ -7,7 +7,6 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/magic.h>
 #include <linux/net.h>
 #include <linux/personality.h>
 #include <linux/time64.h>
@@ -18,13 +17,6 @@
 
 /* The array is copied to the stack. */
 #define FLEXSC_POLL_FILES	16
-
-/* A file without an inode of its own, of this name. */
-static bool flexsc_is_anon(const struct file *file, const char *name)
-{
-	return file_inode(file)->i_sb->s_magic == ANON_INODE_FS_MAGIC &&
-	       !strcmp(file->f_path.dentry->d_name.name, name);
-}
 
 /*
  * Does poll() do nothing but look at the file, which has one queue that lasts as
@@ -41,7 +33,7 @@ static bool flexsc_polls_quietly(const struct file *file)
 
 		return sock && flexsc_sock_is_known(sock->sk);
 	}
-	return flexsc_is_anon(file, "[eventfd]") || flexsc_is_anon(file, "[timerfd]");
+	return flexsc_is_counter(file);
 }
 
 struct flexsc_poll_table {

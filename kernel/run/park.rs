@@ -74,6 +74,15 @@ impl Batch<'_> {
         }
     }
 
+    /// Makes a call that was kept, if it need not wait.
+    fn make(&self, frame: &Frame, call: &Call) -> Outcome {
+        if self.is_owner() {
+            self.try_kept(frame, call)
+        } else {
+            self.make_kept(frame, call)
+        }
+    }
+
     /// Lets a call wait for its file, or makes it if it need not wait.
     fn park(&self, frame: &Frame, mut call: Call) {
         for _ in 0..ATTEMPTS {
@@ -82,7 +91,7 @@ impl Batch<'_> {
                 break;
             }
             // What came before the call was in the queue wakes nobody.
-            match self.try_kept(frame, &call) {
+            match self.make(frame, &call) {
                 Outcome::Wait if armed == Armed::Waits => return self.leave_parked(call),
                 Outcome::Wait => (),
                 outcome => return self.end_call(call, outcome),
@@ -131,7 +140,8 @@ impl Batch<'_> {
         Outcome::Done((result, NONE))
     }
 
-    /// Makes, as a syscall thread, a call that was kept. It waits as any other call.
+    /// Makes, as a syscall thread, a call that was kept. It waits as any other call, unless the
+    /// outcome is that it waits for its file again.
     fn make_kept(&self, frame: &Frame, call: &Call) -> Outcome {
         self.publish();
         loop {
@@ -144,7 +154,8 @@ impl Batch<'_> {
             });
             match result {
                 Err(why) => return self.after_refusal(call.index, &call.entry(), call.class, why),
-                Ok(result) if !verdict::is_interrupted(result) => {
+                Ok(None) => return Outcome::Wait,
+                Ok(Some(result)) if !verdict::is_interrupted(result) => {
                     return Outcome::Done((result, NONE))
                 }
                 Ok(_) => {
@@ -192,15 +203,13 @@ impl Batch<'_> {
         let mut call = Call::new(index, parked);
         let outcome = if self.is_cancelled(index) {
             Outcome::Done(refused(Why::Cancelled))
-        } else if !self.is_owner() {
-            self.make_kept(frame, &call)
         } else if self.files_slow.get() {
             Outcome::OffloadByChance
         } else {
-            self.try_kept(frame, &call)
+            self.make(frame, &call)
         };
         match outcome {
-            Outcome::Wait if call.parked.count_in_vain() > MOST_IN_VAIN => {
+            Outcome::Wait if call.parked.count_in_vain() > MOST_IN_VAIN && self.is_owner() => {
                 self.end_call(call, Outcome::Offload(0));
             }
             Outcome::Wait => self.park(frame, call),

@@ -15,6 +15,8 @@ use core::sync::atomic::Ordering;
 use kernel::bindings;
 use kernel::ffi::c_long;
 
+const EAGAIN: c_long = -(bindings::EAGAIN as c_long);
+
 /// Why the core did not execute a call at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -101,7 +103,6 @@ impl Frame {
 
     /// As [`Self::try_call`], for a call that waits for its file or has done so.
     pub(crate) fn try_parked(&self, parked: &Parked) -> Tried {
-        const EAGAIN: c_long = -(bindings::EAGAIN as c_long);
         // SAFETY: By the invariants.
         let outcome = unsafe { c::flexsc_parked_try(parked.as_ptr(), self.regs) };
         match outcome.error {
@@ -111,10 +112,19 @@ impl Frame {
         }
     }
 
-    /// As [`Self::invoke`] on a syscall thread, for a call that has waited for its file.
-    pub(crate) fn invoke_parked(&self, owner: &Thread, parked: &Parked) -> Result<i64, Refusal> {
+    /// As [`Self::invoke`] on a syscall thread, for a call that has waited for its file. Returns
+    /// nothing if it has to wait again, not here.
+    pub(crate) fn invoke_parked(
+        &self,
+        owner: &Thread,
+        parked: &Parked,
+    ) -> Result<Option<i64>, Refusal> {
         // SAFETY: By the invariants; `owner` holds a reference to the task.
-        outcome(unsafe { c::flexsc_parked_invoke(parked.as_ptr(), owner.as_ptr(), self.regs) })
+        let result = unsafe { c::flexsc_parked_invoke(parked.as_ptr(), owner.as_ptr(), self.regs) };
+        if result.error == EAGAIN {
+            return Ok(None);
+        }
+        outcome(result).map(Some)
     }
 }
 

@@ -2,13 +2,14 @@
 //! The calls that are in flight at an ending, and the threads that execute them.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::owner::{Canceller, Command, Owner};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{
-    ENTRY_LINK, ENTRY_LOOP, MAX_ROUNDS, Param, REASON_CHAIN, REASON_NONE, REASON_STARVED,
+    ENTRY_LINK, ENTRY_LOOP, MAX_ROUNDS, Param, Policy, REASON_CHAIN, REASON_NONE, REASON_STARVED,
 };
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe, write_all};
@@ -22,6 +23,8 @@ use crate::kit::{process, signals, sys, until};
 pub enum Load {
     /// Reads of an empty pipe, each of which holds a syscall thread.
     Blocked,
+    /// Reads, a poll and a sleep that wait without a thread.
+    Parked,
     /// Long reads of /dev/zero, which need a processor.
     Running,
     /// With two threads, both blocked: entries that wait for a thread, and entries that were not
@@ -57,6 +60,7 @@ impl State {
             (Mode::Inline, Load::Cancelling),
             (Mode::Poller, Load::Cancelling),
             (Mode::Inline, Load::Inside),
+            (Mode::Inline, Load::Parked),
         ];
         let more = more.map(|(mode, load)| State { mode, load });
         Mode::ALL.into_iter().flat_map(each).chain(more)
@@ -83,7 +87,7 @@ pub enum Expect {
     Zeros,
     /// A descriptor, which is closed.
     Descriptor,
-    /// The last result of a loop, or that it was cancelled.
+    /// The last result of a loop or of a call that may not end by itself, or that it was cancelled.
     Looped,
 }
 
@@ -134,6 +138,8 @@ pub struct Stock {
     to: OwnedFd,
     zero: OwnedFd,
     timer: OwnedFd,
+    /// A time, and what poll() asks for.
+    asked: [AtomicU64; 3],
     /// An address to which zeros are read.
     zeros: usize,
     reads: [BlockedReads; 2],
@@ -150,6 +156,12 @@ impl Stock {
         let zero = ok!("/dev/zero", sys::open(c"/dev/zero", libc::O_RDONLY, 0));
         Ok(Stock {
             reads: [BlockedReads::new(&from, 5), BlockedReads::new(&from, 3)],
+            asked: [
+                3600,
+                0,
+                (libc::POLLIN as u64) << 32 | from.as_raw_fd() as u64,
+            ]
+            .map(AtomicU64::new),
             _from: from,
             to,
             zero,
@@ -191,7 +203,16 @@ impl Stock {
                 };
                 numbered.map(in_pools).collect()
             }
-            Load::Blocked | Load::Looping | Load::Pools | Load::Cancelling => {
+            Load::Parked if owner == 0 => {
+                let others = [
+                    call!(SYS_nanosleep, self.asked[0].as_ptr(), 0),
+                    call!(SYS_poll, self.asked[2].as_ptr(), 1, -1),
+                ];
+                words
+                    .chain(others.map(|call| (call, Expect::Looped)))
+                    .collect()
+            }
+            Load::Blocked | Load::Looping | Load::Pools | Load::Cancelling | Load::Parked => {
                 words.chain([pid; 4]).collect()
             }
             Load::Running => {
@@ -251,7 +272,12 @@ impl Flight {
         }
         let (calls, expect): (Vec<_>, Vec<_>) = stock.calls(state, 0).into_iter().unzip();
         let slots = ring.post_all(&calls);
-        ring.kicked()?;
+        if state.load == Load::Parked {
+            ok!("WAIT for nothing", ring.wait(Policy::None));
+            check_eq!("parked", engine.stats()?.parked, slots.len() as u64);
+        } else {
+            ring.kicked()?;
+        }
         ring.until_taken(&slots)?;
         let mut posted: Vec<_> = slots.into_iter().zip(expect).collect();
         if state.load == Load::Queued {
@@ -295,7 +321,7 @@ impl Flight {
             Load::Blocked | Load::Pools => 5,
             Load::Inside => 3,
             Load::Looping => 1,
-            Load::Cancelling | Load::Running | Load::Queued => return Ok(()),
+            Load::Cancelling | Load::Running | Load::Queued | Load::Parked => return Ok(()),
         };
         self.engine
             .until_stats("blocked calls", |stats| stats.peak_blocked >= want)?;

@@ -13,7 +13,7 @@ use crate::kit::files::{pipe, readable, socket_pair};
 use crate::kit::mode::Mode;
 use crate::kit::net::{self, tcp_pair, udp_pair, unix_pair};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{limits, patience, signals, sys, trace, until};
+use crate::kit::{limits, signals, sys, until};
 
 tests! { "park":
     holds_no_thread => "a call that waits for a socket or a pipe holds no thread; the owner executes it";
@@ -23,12 +23,10 @@ tests! { "park":
     thread_keeps_its_file => "so does one that a thread goes on with, because its owner is not in WAIT";
     number_is_kept => "what the program writes into the entry of a parked call changes nothing";
     all_of_two => "WAIT for both of two: the second one comes only when the first one was received";
-    owner_polls => "who looks at the result, polls the device or has an eventfd need not call WAIT";
     again => "a call that is woken and finds nothing waits on";
     non_blocking_later => "O_NONBLOCK comes too late for a parked call";
-    ready_alone => "for a call that is ready while its owner is away a kworker does nothing else";
     signal_leaves_it => "a signal that ends WAIT leaves calls parked";
-    with_a_low_mark => "a call with SO_RCVLOWAT, a timeout or MSG_WAITALL is not parked";
+    with_a_low_mark => "a call with SO_RCVLOWAT or MSG_WAITALL is not parked";
     fails_at_once => "a call that fails before it would wait does so at once, though it may be parked";
     errors_come => "the end of the peer, and of a listening socket, ends a parked call";
 }
@@ -265,52 +263,6 @@ fn all_of_two() -> Check {
     check_no_thread(&engine, &before)
 }
 
-fn owner_polls() -> Check {
-    let (engine, mut ring) = start()?;
-    let (from, to) = socket_pair()?;
-    let event = sys::own(plain!(SYS_eventfd2, 0, libc::EFD_CLOEXEC) as i32);
-    engine.set_eventfd(&event)?;
-    let words = Words::new(1);
-    for way in 0..3 {
-        let slots = park(&engine, &mut ring, &[words.receive(0, &from)])?;
-        send(&to, b"x")?;
-        let there = match way {
-            0 => readable(&event, patience()),
-            1 => {
-                let fd = sys::own(plain!(SYS_dup, engine.fd()) as i32);
-                readable(&fd, patience())
-            }
-            _ => ring.poll_until_done(&slots).is_ok(),
-        };
-        check!(there, "way {way}: nothing is reported");
-        until("the result", || ring.is_done(slots[0]))?;
-        check_ret!("recvfrom", ring.reap(slots[0]).result, 1);
-        let mut count = 0u64;
-        plain!(SYS_read, &event, std::ptr::from_mut(&mut count), 8);
-    }
-    Ok(())
-}
-
-fn ready_alone() -> Check {
-    let (engine, mut ring) = start()?;
-    let (from, to) = socket_pair()?;
-    let words = Words::new(1);
-    let mut receive = || {
-        for _ in 0..20 {
-            let slots = park(&engine, &mut ring, &[words.receive(0, &from)])?;
-            send(&to, b"x")?;
-            ring.poll_until_done(&slots)?;
-            check_ret!("recvfrom", ring.reap(slots[0]).result, 1);
-        }
-        Check::Ok(())
-    };
-    let all = trace::kworker_runs("flexsc_deferred_work", &mut receive)?;
-    let ready = trace::kworker_runs("flexsc_deferred_ready", &mut receive)?;
-    check!(ready != 0, "no kworker has offloaded anything");
-    check!(all < 5, "{all} runs of a kworker through everything");
-    Ok(())
-}
-
 /// Two calls wait for the same bytes of a stream. One gets them and the other one waits again.
 fn woken_in_vain(ring: &mut Ring, engine: &Engine, mode: i32) -> Check {
     let (from, to) = socket_pair()?;
@@ -369,21 +321,15 @@ fn signal_leaves_it() -> Check {
 
 fn with_a_low_mark() -> Check {
     let (engine, mut ring) = start()?;
-    let time = [10i64, 0];
-    for way in 0..3 {
+    for marked in [false, true] {
         let (from, to) = socket_pair()?;
         let words = Words::new(1);
         let mut call = words.receive(0, &from);
-        match way {
-            0 => {
-                let mark = net::set(&from, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &2i32);
-                check_ret!("SO_RCVLOWAT", mark, 0);
-            }
-            1 => {
-                let set = net::set(&from, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &time);
-                check_ret!("SO_RCVTIMEO", set, 0);
-            }
-            _ => call.args[3] = libc::MSG_WAITALL as u64,
+        if marked {
+            let mark = net::set(&from, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &2i32);
+            check_ret!("SO_RCVLOWAT", mark, 0);
+        } else {
+            call.args[3] = libc::MSG_WAITALL as u64;
         }
         let before = engine.stats()?;
         let slots = post_and_look(&mut ring, &[call])?;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls that wait for their file without a thread.
 
+pub mod away;
 pub mod calls;
 pub mod ends;
 pub mod one_of_many;
 pub mod polls;
 pub mod sleeps;
+pub mod times;
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
