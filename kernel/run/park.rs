@@ -65,10 +65,11 @@ impl Batch<'_> {
     /// file. A syscall thread executes it if that is impossible.
     #[inline(never)]
     pub(super) fn park_or_offload(&self, frame: &Frame, index: u32, e: &Entry) {
-        match self
-            .pages
-            .prepare_to_park(self.page.get(), index, e.nr, &e.args)
-        {
+        // What the program has in its memory is read here, and in `arm`, which may sleep.
+        let page = self.page.get();
+        match self.call_kernel(index, || {
+            self.pages.prepare_to_park(page, index, e.nr, &e.args)
+        }) {
             Some(parked) => self.park(frame, Call::new(index, parked)),
             None => self.offload_to(0, 1 << index, 0),
         }
@@ -86,7 +87,7 @@ impl Batch<'_> {
     /// Lets a call wait for its file, or makes it if it need not wait.
     fn park(&self, frame: &Frame, mut call: Call) {
         for _ in 0..ATTEMPTS {
-            let armed = call.parked.arm();
+            let armed = self.call_kernel(call.index, || call.parked.arm());
             if armed == Armed::Not {
                 break;
             }

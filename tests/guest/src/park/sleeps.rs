@@ -10,6 +10,7 @@ use crate::kit::child::{in_child, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::mode::Mode;
 use crate::kit::ring::Ring;
+use crate::kit::uffd::Slow;
 use crate::kit::{patience, sys};
 
 tests! { "park":
@@ -18,6 +19,7 @@ tests! { "park":
     sleep_of_nobody => "a sleep whose owner is not in WAIT ends in time";
     sleep_is_cancelled => "CANCEL ends a sleep with EINTR, and tells the rest of a relative one";
     sleep_fails => "a sleep with bad arguments fails as a plain one";
+    memory_comes_late => "an owner that waits for memory while it parks a call does not keep others waiting";
     sleeps_in_namespace => "an absolute sleep is by the clocks of the time namespace";
 }
 
@@ -198,6 +200,33 @@ fn sleep_fails() -> Check {
         check!(got == i64::from(wants), "call {at}: {}", Ret(got));
     }
     check_eq!("parked", engine.stats()?.parked, 0);
+    Ok(())
+}
+
+fn memory_comes_late() -> Check {
+    let (engine, mut ring) = start()?;
+    let slow = Slow::page()?;
+    // No time at all, and no event of the first file, once the memory is there.
+    for call in [
+        call!(SYS_nanosleep, slow.at, 0),
+        call!(SYS_poll, slow.at, 1, 10),
+    ] {
+        let before = engine.stats()?;
+        let slots = ring.post_all(&[call, call!(SYS_getpid)]);
+        let done = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                check!(slow.is_wanted(patience()), "nobody reads the memory");
+                engine.until_stats("the other call", |s| s.thread_done > before.thread_done)?;
+                slow.provide()
+            });
+            let done = ring.finish(&slots);
+            other.join().expect("no panic")?;
+            done
+        })?;
+        check!(done[0].result >= 0, "{done:?}");
+        check_ret!("getpid", done[1].result, std::process::id());
+        slow.forget();
+    }
     Ok(())
 }
 
