@@ -19,13 +19,17 @@ const BOOLS: [bool; 2] = [false, true];
 
 // By number: the tests are about the decision, not about the table.
 const READ: u16 = 0;
+const POLL: u16 = 7;
 const RT_SIGPROCMASK: u16 = 14;
 const PAUSE: u16 = 34;
 const NANOSLEEP: u16 = 35;
 const GETPID: u16 = 39;
 const SENDFILE: u16 = 40;
 const FORK: u16 = 57;
+const SEMOP: u16 = 65;
+const CLOCK_NANOSLEEP: u16 = 230;
 const OPENAT: u16 = 257;
+const PPOLL: u16 = 271;
 const NO_CALL: u16 = 1023;
 
 /// Facts as a test wants them. Looking one up that `decide` should not need is a failure.
@@ -221,8 +225,17 @@ fn what_a_program_sends_to_threads_goes_to_the_pool_that_it_names() {
 #[test]
 fn the_owner_never_executes_what_may_wait() {
     for start in STARTS {
-        let decision = decide(&plain(NANOSLEEP), OWNER, start, &NOTHING);
+        let decision = decide(&plain(SEMOP), OWNER, start, &NOTHING);
         assert_eq!(decision, Decision::Offload(0));
+        // These wait for files or a time only, which needs no thread.
+        for nr in [POLL, NANOSLEEP, CLOCK_NANOSLEEP, PPOLL] {
+            let request = Request {
+                args: &[4, 5, 9, 0, 0, 0],
+                ..plain(nr)
+            };
+            let decision = decide(&request, OWNER, start, &NOTHING);
+            assert_eq!(decision, Decision::Try(Class::MayBlock), "{nr}");
+        }
     }
     // Of two files either may keep it waiting: descriptors 4 and 5.
     for (blocking, here) in [(0, true), (1 << 4, false), (1 << 5, false), (3 << 4, false)] {

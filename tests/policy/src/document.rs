@@ -31,7 +31,8 @@ thread has its own thread id, signal mask, pending signals, priority, CPUs, memo
 | by file | as inline, but a file may keep the call waiting | executes it if no file of the call \
 can wait, or if the call need not wait now; else gives it to a syscall thread | executes it |
 | may block | any thread gives the same answer, and the call may wait without a bound | gives it to a \
-syscall thread | executes it |
+syscall thread, but poll, ppoll and the two sleeps wait [without one](scheduling.md#same-core-the-default) | executes \
+it |
 | own thread | only the owner gives the right answer | executes it | does not: THREAD |
 | refused (LIFE) | the call begins, ends or replaces a thread or process | refuses it | refuses it |
 | refused (THREAD) | the call acts on the calling thread and may wait, or on its registers | refuses it | \
