@@ -159,7 +159,7 @@ impl Stock {
             asked: [
                 3600,
                 0,
-                (libc::POLLIN as u64) << 32 | from.as_raw_fd() as u64,
+                ((libc::POLLIN as u64) << 32) | from.as_raw_fd() as u64,
             ]
             .map(AtomicU64::new),
             _from: from,

@@ -14,7 +14,7 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{pipe, readable, socket_pair};
 use crate::kit::mode::Mode;
 use crate::kit::net::unix_pair;
-use crate::kit::ring::{Call, Ring, check_done};
+use crate::kit::ring::{Ring, check_done};
 use crate::kit::{limits, patience, process, rounds, scm, speed, sys, until};
 use crate::life::exec;
 
