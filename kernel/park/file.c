@@ -113,16 +113,16 @@ static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *cal
 static bool flexsc_file_set_time(struct flexsc_parked *p, struct file *file)
 {
 	const struct socket *sock = NULL;
-	long jiffies;
+	long ticks;
 
 	if (IS_ENABLED(CONFIG_NET))
 		sock = sock_from_file(file);
-	jiffies = sock ? READ_ONCE(sock->sk->sk_rcvtimeo) : MAX_SCHEDULE_TIMEOUT;
-	if (jiffies != MAX_SCHEDULE_TIMEOUT)
+	ticks = sock ? READ_ONCE(sock->sk->sk_rcvtimeo) : MAX_SCHEDULE_TIMEOUT;
+	if (ticks != MAX_SCHEDULE_TIMEOUT)
 		flexsc_park_set_time(p, CLOCK_MONOTONIC,
-				     ns_to_ktime(jiffies64_to_nsecs(jiffies)),
+				     ns_to_ktime(jiffies64_to_nsecs(ticks)),
 				     false);
-	return jiffies > 0;
+	return ticks > 0;
 }
 
 /* On the file that the first argument names now. */
