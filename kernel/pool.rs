@@ -240,9 +240,9 @@ impl Pool {
         }
     }
 
-    /// Sleeps until thread `i` is woken for work, a signal comes, `look` finds something to do or it
-    /// was idle for `retire_ms`.
-    pub(crate) fn idle(&self, i: u32, retire_ms: u32, look: impl Fn() -> bool) -> Woken {
+    /// Sleeps until thread `i` is woken for work, a signal comes or it was idle for `retire_ms`. Calls
+    /// `follow`, which must not sleep, before each sleep until it returns false.
+    pub(crate) fn idle(&self, i: u32, retire_ms: u32, follow: impl Fn() -> bool) -> Woken {
         let retire_at = process::now_ns() + u64::from(retire_ms) * NS_PER_MS;
         let woken = loop {
             process::sleep_prepare();
@@ -250,9 +250,12 @@ impl Pool {
                 let inner = self.lock();
                 (inner.state(i) != State::Idle, inner.counters.now.idle)
             };
-            if woken || process::signal_pending() || self.is_stopping() || look() {
+            if woken || process::signal_pending() || self.is_stopping() {
                 process::sleep_cancel();
                 break Woken::Look;
+            }
+            if follow() {
+                continue;
             }
             // The last one stays, however soon others retire: it is the spare.
             let ms = if idle > 1 {

@@ -152,11 +152,13 @@ impl Worker {
         life.thread.is_behind(&life.served, self.follows_nice())
     }
 
-    /// Takes over what has changed while nobody was served.
-    fn keep_up(&self, life: &Life) {
-        if self.is_behind(life) {
+    /// Takes over what has changed while nobody was served. Returns false if nothing has.
+    fn keep_up(&self, life: &Life) -> bool {
+        let behind = self.is_behind(life);
+        if behind {
             life.thread.keep_up(&life.served, self.follows_nice());
         }
+        behind
     }
 
     /// Takes entries of `pages`, which the thread has dequeued. See [`Pool::take`].
@@ -213,14 +215,11 @@ impl Worker {
     /// Sleeps, and follows the thread that was served last meanwhile.
     fn idle(&self, life: &Life) -> Step {
         let retire_ms = self.engine.retire_ms();
-        let woken = self
+        match self
             .pool()
-            .idle(self.slot, retire_ms, || self.is_behind(life));
-        match woken {
-            Woken::Look => {
-                self.keep_up(life);
-                Step::Next
-            }
+            .idle(self.slot, retire_ms, || self.keep_up(life))
+        {
+            Woken::Look => Step::Next,
             Woken::Retire => Step::Retire,
         }
     }

@@ -128,8 +128,9 @@ impl Worker {
                 return Polled::GivenUp;
             }
             if watch.no_spare_at.is_none() && !self.pool().has_spare() {
-                if let Some(pages) = watch.known().first() {
-                    self.adopt(life, pages);
+                match watch.known().first() {
+                    Some(pages) => self.adopt(life, pages),
+                    None => _ = self.keep_up(life),
                 }
                 if !self.provide_spare(&life.served) {
                     continue;
@@ -193,6 +194,7 @@ impl Worker {
         if !process::is_on(cpu) {
             return false;
         }
+        self.keep_up(life);
         let now = process::now_ns();
         if watch
             .no_spare_at
