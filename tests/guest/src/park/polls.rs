@@ -130,16 +130,30 @@ fn polls() -> Check {
     );
     let mut files = Files::of(&[&timer], libc::POLLIN);
     let slots = park(&engine, &mut ring, &[files.poll(-1)])?;
-    let time = [0i64, 0, 0, 1_000_000];
-    let set = plain!(SYS_timerfd_settime, &timer, 0, time.as_ptr(), 0);
-    check_ret!("timerfd_settime", set, 0);
-    check_ret!("poll", ring.finish(&slots)?[0].result, 1);
+    let set = || {
+        let time = [0i64, 0, 0, 1_000_000];
+        let set = plain!(SYS_timerfd_settime, &timer, 0, time.as_ptr(), 0);
+        check_ret!("timerfd_settime", set, 0);
+        Ok(())
+    };
+    check_ret!(
+        "poll",
+        finish_asleep(&engine, &mut ring, &slots, set)?[0].result,
+        1
+    );
     // The end of the peer is an event that nobody asks for.
     let (from, to) = socket_pair()?;
     let mut files = Files::of(&[&from], 0);
     let slots = park(&engine, &mut ring, &[files.poll(-1)])?;
-    drop(to);
-    check_ret!("poll", ring.finish(&slots)?[0].result, 1);
+    let end = || {
+        drop(to);
+        Ok(())
+    };
+    check_ret!(
+        "poll",
+        finish_asleep(&engine, &mut ring, &slots, end)?[0].result,
+        1
+    );
     check_eq!("events", files.events(), [libc::POLLHUP]);
     check_eq!("by threads", engine.stats()?.thread_done, 0);
     Ok(())

@@ -55,8 +55,7 @@ fn receive_timeout() -> Check {
         let words = Words::new(1);
         for call in [words.receive(0, from), words.read(0, from, 8)] {
             let begin = Instant::now();
-            let slots = park(&engine, &mut ring, &[call])?;
-            check_ret!("receive", ring.finish(&slots)?[0].result, -libc::EAGAIN);
+            check_ret!("receive", ring.result(call)?, -libc::EAGAIN);
             check_time("receive", begin)?;
         }
     }
@@ -64,11 +63,13 @@ fn receive_timeout() -> Check {
         let listener = net::listener(family)?;
         limit(&listener, EVERY)?;
         let begin = Instant::now();
-        let slots = park(&engine, &mut ring, &[call!(SYS_accept, &listener, 0, 0)])?;
-        check_ret!("accept", ring.finish(&slots)?[0].result, -libc::EAGAIN);
+        let call = call!(SYS_accept, &listener, 0, 0);
+        check_ret!("accept", ring.result(call)?, -libc::EAGAIN);
         check_time("accept", begin)?;
     }
-    check_eq!("timed out", engine.stats()?.timed_out - before.timed_out, 8);
+    let after = engine.stats()?;
+    check_eq!("parked", after.parked - before.parked, 8);
+    check_eq!("timed out", after.timed_out - before.timed_out, 8);
     check_no_thread(&engine, &before)?;
     // And while nobody is in WAIT.
     let (from, _to) = &pairs[0];
@@ -183,10 +184,14 @@ fn counters() -> Check {
         check_eq!("count", words.0[0].get(), 3);
     }
     let slots = park(&engine, &mut ring, &[words.read(0, &timer, 8)])?;
-    let time = [0i64, 0, 0, 1_000_000];
-    let set = plain!(SYS_timerfd_settime, &timer, 0, time.as_ptr(), 0);
-    check_ret!("timerfd_settime", set, 0);
-    check_ret!("read", ring.finish(&slots)?[0].result, 8);
+    let set = || {
+        let time = [0i64, 0, 0, 1_000_000];
+        let set = plain!(SYS_timerfd_settime, &timer, 0, time.as_ptr(), 0);
+        check_ret!("timerfd_settime", set, 0);
+        Ok(())
+    };
+    let done = finish_asleep(&engine, &mut ring, &slots, set)?;
+    check_ret!("read", done[0].result, 8);
     check_eq!("count", words.0[0].get(), 1);
     check_no_thread(&engine, &before)?;
     // Each addition wakes both; one of them waits again.
@@ -198,5 +203,10 @@ fn counters() -> Check {
     for done in ring.finish(&slots)? {
         check_ret!("read", done.result, 8);
     }
-    check_no_thread(&engine, &before)
+    check_eq!(
+        "most blocked",
+        engine.stats()?.peak_blocked,
+        before.peak_blocked
+    );
+    Ok(())
 }
