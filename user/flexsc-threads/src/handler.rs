@@ -59,10 +59,13 @@ fn makes_thread(frame: &Frame) -> bool {
     flags & (VM | VFORK) == VM
 }
 
-/// Returns true if the call maps a file as code.
+/// Returns true if the call maps a file as code, into memory of the process's own: changes of a
+/// shared mapping would reach the file.
 fn maps_code(frame: &Frame) -> bool {
     const EXEC: u64 = raw::PROT_EXEC as u64;
-    frame.args[2] & EXEC != 0 && frame.args[4] as i32 >= 0
+    const SHARED_PRIVATE_ANONYMOUS: u64 = 0x23;
+    const PRIVATE: u64 = 2;
+    frame.args[2] & EXEC != 0 && frame.args[3] & SHARED_PRIVATE_ANONYMOUS == PRIVATE
 }
 
 #[inline(never)]
