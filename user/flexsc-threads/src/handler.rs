@@ -28,7 +28,7 @@ pub(crate) fn handle(frame: &mut Frame) -> Verdict {
     process::count(class);
     match class {
         Class::Reissue => {
-            if makes_thread(frame) {
+            if process::has_one_thread() && makes_thread(frame) {
                 process::make_thread();
             }
             Verdict::Reissue

@@ -37,7 +37,7 @@ impl Write for Line {
 }
 
 /// Where the log goes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Log {
     Off,
     /// Standard error.

@@ -21,6 +21,7 @@ use crate::patch::{Patched, Stubs};
 use crate::plan::Which;
 use crate::sys::image::{self, Loaded, Program};
 use crate::sys::lock::Lock;
+use crate::sys::once::Once;
 use crate::sys::raw::{self, Errno, MappedFile};
 use crate::sys::{arena, entry};
 
@@ -37,9 +38,14 @@ static PHASE: AtomicU8 = AtomicU8::new(LEFT_ALONE);
 static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 
+static LOG: Once<Log> = Once::new(Log::Off);
+
+fn log() -> Log {
+    LOG.get().unwrap_or(Log::Off)
+}
+
 struct Process {
     program: Program,
-    log: Log,
     stubs: Stubs,
 }
 
@@ -48,33 +54,34 @@ static PROCESS: Lock<Process> = Lock::new(Process {
         headers: (0, 0),
         vdso: 0,
     },
-    log: Log::Off,
     stubs: Stubs::new(),
 });
 
 /// Begins: the program's own code has not run yet.
-pub(crate) fn start(program: Program, log: &'static CStr, switch: &'static CStr) {
+pub(crate) fn start(program: Program, target: &'static CStr, switch: &'static CStr) {
+    LOG.set(Log::new(target));
+    IS_COUNTING.store(log().is_on(), Relaxed);
     PROCESS.with(|process| {
         process.program = program;
-        process.log = Log::new(log);
-        IS_COUNTING.store(process.log.is_on(), Relaxed);
         if let Err(reason) = process.hook(switch) {
-            process.leave_alone(&reason);
+            leave_alone(&reason);
         }
     });
+}
+
+/// Returns true if the first thread is still to come.
+pub(crate) fn has_one_thread() -> bool {
+    PHASE.load(SeqCst) == ONE_THREAD
 }
 
 /// The program is about to make a thread.
 #[inline(never)]
 pub(crate) fn make_thread() {
-    if PHASE.load(SeqCst) != ONE_THREAD {
-        return;
-    }
     PROCESS.with(|process| {
-        if PHASE.load(SeqCst) == ONE_THREAD {
+        if has_one_thread() {
             match process.patch_all() {
                 Ok(()) => PHASE.store(PATCHED, SeqCst),
-                Err(reason) => process.leave_alone(&reason),
+                Err(reason) => leave_alone(&reason),
             }
         }
     });
@@ -98,7 +105,7 @@ pub(crate) fn count(class: Class) {
 #[inline(never)]
 pub(crate) fn end() {
     if IS_COUNTING.load(Relaxed) {
-        PROCESS.with(|process| process.log_counts());
+        log_counts();
     }
 }
 
@@ -128,13 +135,27 @@ impl fmt::Display for Reason {
     }
 }
 
-impl Process {
-    fn leave_alone(&self, reason: &Reason) {
-        PHASE.store(LEFT_ALONE, SeqCst);
-        self.log
-            .line(format_args!("the program runs as it is: {reason}"));
-    }
+fn leave_alone(reason: &Reason) {
+    PHASE.store(LEFT_ALONE, SeqCst);
+    log().line(format_args!("the program runs as it is: {reason}"));
+}
 
+fn log_counts() {
+    let count = |class: Class| COUNTS[class as usize].load(Relaxed);
+    let all: u64 = COUNTS.iter().map(|count| count.load(Relaxed)).sum();
+    log().line(format_args!(
+        "{all} calls caught: EMULATE {} POST {} PLAIN {} BOUND {} BROADCAST {} REISSUE {}, unknown {}",
+        count(Class::Emulate),
+        count(Class::Post),
+        count(Class::Plain),
+        count(Class::Bound),
+        count(Class::Broadcast),
+        count(Class::Reissue),
+        count(Class::Unknown),
+    ));
+}
+
+impl Process {
     /// Gives stubs to the sites of the C library that make threads.
     fn hook(&mut self, switch: &CStr) -> Result<(), Reason> {
         if switch == c"off" {
@@ -157,17 +178,17 @@ impl Process {
             return Err(Reason::NoLibc);
         }
         PHASE.store(ONE_THREAD, SeqCst);
-        self.log
-            .line(format_args!("waiting for a thread: {hooks} sites hooked"));
+        log().line(format_args!("waiting for a thread: {hooks} sites hooked"));
         Ok(())
     }
 
     fn patch_all(&mut self) -> Result<(), Reason> {
-        self.log.line(format_args!(
-            "calls are made at {:#x}, stubs are from {:#x} to {:#x}",
+        log().line(format_args!(
+            "calls are made at {:#x}, the library is from {:#x} to {:#x}, its stubs from {:#x} on",
             entry::call(),
-            entry::stubs(),
+            entry::library(),
             entry::stubs_end(),
+            entry::stubs(),
         ));
         self.each_object(|process, object| process.patch_loaded(object, Which::All).map(drop))
     }
@@ -230,13 +251,12 @@ impl Process {
             let name = raw::name_of(fd, &mut name);
             let patched = self.patch(&headers, base, &segment, &bytes, name, Which::New);
             if let Err(reason) = patched {
-                self.log
-                    .line(format_args!("{name}: left as it is: {reason}"));
+                log().line(format_args!("{name}: left as it is: {reason}"));
             }
             Some(())
         });
         if patched == Ok(None) {
-            self.log.line(format_args!(
+            log().line(format_args!(
                 "a file mapped as code at {:#x} is no object: its calls are made plainly",
                 range.start
             ));
@@ -253,21 +273,21 @@ impl Process {
         which: Which,
     ) -> Result<Patched, Reason> {
         let memory = object::memory(segment);
-        let (log, stubs) = (self.log, &mut self.stubs);
+        let stubs = &mut self.stubs;
         arena::with_area(memory, || {
             let Some(object) = object::object(headers, base, segment, bytes) else {
                 return Ok(Patched::default());
             };
             stubs
                 .patch(object, base, which, |site, reason| {
-                    log.line(format_args!("{name}+{site:#x}: plain: {reason}"));
+                    log().line(format_args!("{name}+{site:#x}: plain: {reason}"));
                 })
                 .map_err(Reason::Forbidden)
         })
         .map_err(Reason::NoMemory)?
         .inspect(|patched| {
             if which != Which::Clones && patched.sites > 0 {
-                log.line(format_args!(
+                log().line(format_args!(
                     "{name}: {} sites: {} with a stub, {} plain",
                     patched.sites,
                     patched.stubs,
@@ -275,20 +295,5 @@ impl Process {
                 ));
             }
         })
-    }
-
-    fn log_counts(&self) {
-        let count = |class: Class| COUNTS[class as usize].load(Relaxed);
-        let all: u64 = COUNTS.iter().map(|count| count.load(Relaxed)).sum();
-        self.log.line(format_args!(
-            "{all} calls caught: EMULATE {} POST {} PLAIN {} BOUND {} BROADCAST {} REISSUE {}, unknown {}",
-            count(Class::Emulate),
-            count(Class::Post),
-            count(Class::Plain),
-            count(Class::Bound),
-            count(Class::Broadcast),
-            count(Class::Reissue),
-            count(Class::Unknown),
-        ));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Two shapes, in this order:
 //!
-//! 1. The window ends where the `syscall` begins: most sites load a constant into `eax`, which takes
+//! 1. The window ends where the `syscall` begins: most sites load a constant into eax, which takes
 //!    the five bytes of a jump. The `syscall` stays where it is, so that a call that must be made on
 //!    the program's own stack is made there, at its own address.
 //! 2. The window contains the `syscall`, and more on either side. The stub has a copy of all of it.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The way from a stub to the handler, and the place of the stubs.
 //!
-//! The entry keeps all registers except those that a system call changes: rax, rcx, r11, and the
-//! flags. It saves xmm0 to xmm15 because the handler is compiled code. Instructions that are not
+//! The entry keeps all registers except those that a system call changes (rax, rcx, r11) and the flags,
+//! which no compiler keeps across assembly code. It saves xmm0 to xmm15 because the handler is compiled code. Instructions that are not
 //! encoded with VEX leave the upper parts of vector registers alone, so that they survive too.
 //!
 //! The stubs lie in this library's own memory, so that unwinders find the one entry that describes
@@ -143,6 +143,8 @@ unsafe extern "C" {
     fn flexsc_threads_entry();
     fn flexsc_threads_call();
     fn flexsc_threads_stubs();
+    /// The library's first byte, by the linker.
+    fn __ehdr_start();
 }
 
 /// The handler as the entry calls it.
@@ -174,6 +176,11 @@ pub(crate) fn stubs() -> u64 {
 /// Where the stubs end.
 pub(crate) fn stubs_end() -> u64 {
     stubs() + (STUB_PAGES * STUBS_OF_PAGE * stub::LEN) as u64
+}
+
+/// Where the library begins. Nothing that is executed comes behind its stubs.
+pub(crate) fn library() -> u64 {
+    __ehdr_start as usize as u64
 }
 
 /// Returns true if an address is in the stubs.

@@ -7,6 +7,7 @@ pub(crate) mod image;
 pub(crate) mod lock;
 #[cfg(panic = "abort")]
 mod memory;
+pub(crate) mod once;
 pub(crate) mod raw;
 pub(crate) mod start;
 pub(crate) mod text;

@@ -51,35 +51,24 @@ struct Seen {
     pid: i32,
 }
 
-/// Where calls may come from, as soon as there is a thread.
+/// Where calls may come from, as soon as there is a thread: the library and the kernel's own object.
 fn sources(pid: Pid, log: &Log) -> Vec<Range<u64>> {
-    let parse = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16);
-    let line = log.line("stubs are from ");
-    let mut words = line.rsplit(' ');
-    let end = words
-        .next()
-        .map(parse)
-        .expect("a number")
-        .expect("a number");
-    let start = words
-        .nth(1)
-        .map(parse)
-        .expect("a number")
-        .expect("a number");
+    let parse = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
+    let line = log.line("the library is from ");
+    let (_, rest) = line
+        .split_once("the library is from ")
+        .expect("it is there");
+    let (start, rest) = rest.split_once(" to ").expect("a range");
+    let (end, _) = rest.split_once(',').expect("a range");
+    let library = parse(start).expect("a number")..parse(end).expect("a number");
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it lives");
-    let code = maps.lines().filter(|line| {
-        line.ends_with("[vdso]")
-            || line.ends_with("/libflexsc_threads.so") && line.contains(" r-xp ")
+    let vdso = maps.lines().find(|line| line.ends_with("[vdso]"));
+    let vdso = vdso.map(|line| {
+        let (range, _) = line.split_once(' ').expect("a range");
+        let (start, end) = range.split_once('-').expect("a range");
+        parse(start).expect("a number")..parse(end).expect("a number")
     });
-    let mut sources: Vec<Range<u64>> = code
-        .map(|line| {
-            let (start, rest) = line.split_once('-').expect("a range");
-            let end = rest.split(' ').next().expect("a range");
-            parse(start).expect("a number")..parse(end).expect("a number")
-        })
-        .collect();
-    sources.push(start..end);
-    sources
+    vdso.into_iter().chain([library]).collect()
 }
 
 /// Runs a program under the library and watches where its threads make their calls. Other processes
