@@ -6,9 +6,11 @@
 mod doctor;
 mod out;
 mod report;
+mod run;
 mod stat;
 mod ways;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +32,17 @@ enum Command {
         /// Process ID
         pid: Option<u32>,
     },
+    /// Run an unmodified program under libflexsc_threads.so, which catches its system calls
+    Run {
+        /// Append to this file what is patched, and what not and why; "stderr" for standard error
+        #[arg(long, value_name = "FILE")]
+        log: Option<OsString>,
+        /// Program
+        program: OsString,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -37,6 +50,9 @@ fn main() -> ExitCode {
     let fine = match Options::parse().command {
         Command::Doctor => doctor::examine(&mut out),
         Command::Stat { pid } => stat::print(&mut out, pid),
+        Command::Run { log, program, args } => {
+            return run::run(&program, &args, log.as_deref());
+        }
     };
     if out.finish() && fine {
         ExitCode::SUCCESS
