@@ -4,7 +4,7 @@
 //! The dynamic linker loads the library in front of the program (`flexsc run PROGRAM`, or
 //! LD_PRELOAD). At the program's first thread the library rewrites the `syscall` instructions of the
 //! C library, the dynamic linker and all other shared objects into jumps to stubs. Every stub calls
-//! the handler, which decides what becomes of the call.
+//! the handler, which decides what becomes of the call. `docs/threads.md` says what works.
 //!
 //! | file | what |
 //! |---|---|
