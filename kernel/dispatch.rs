@@ -84,7 +84,8 @@ pub(crate) enum Why {
     Life,
     /// The call acts on the calling thread, and a syscall thread has claimed it.
     Thread,
-    /// seccomp, ptrace or user dispatch decide about the owner's calls.
+    /// The owner's filters of seccomp do not allow the call, or ptrace or user dispatch decide about
+    /// the owner's calls.
     Guarded,
     /// A syscall thread does not share what the owner's call would use.
     Context,

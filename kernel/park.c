@@ -276,6 +276,18 @@ bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
 	return true;
 }
 
+static bool flexsc_is_on_file(unsigned int nr)
+{
+	switch (nr) {
+	case __NR_poll:
+	case __NR_ppoll:
+	case __NR_nanosleep:
+	case __NR_clock_nanosleep:
+		return false;
+	}
+	return true;
+}
+
 /*
  * Prepare to park a call, for its owner. Returns NULL if the call can not be
  * parked, or if there is no memory.
@@ -284,10 +296,16 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 					unsigned int page, unsigned int index,
 					const struct flexsc_parked_call *call)
 {
+	unsigned long work = READ_ONCE(current_thread_info()->syscall_work);
 	struct flexsc_parked *p;
 
-	/* Audit and tracepoints shall see the call begin. */
-	if (READ_ONCE(current_thread_info()->syscall_work))
+	/*
+	 * Audit and tracepoints shall see the call begin. Filters of seccomp are
+	 * asked by a try on a file, not by the other kinds.
+	 */
+	if (work & ~SYSCALL_WORK_SECCOMP)
+		return NULL;
+	if (work && !flexsc_is_on_file(call->nr))
 		return NULL;
 	switch (call->nr) {
 	case __NR_poll:

@@ -169,7 +169,8 @@ static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
 	struct socket *sock;
 	__poll_t events;
 
-	if (READ_ONCE(current_thread_info()->syscall_work) ||
+	/* Filters of seccomp were asked when the call was tried. */
+	if (READ_ONCE(current_thread_info()->syscall_work) & ~SYSCALL_WORK_SECCOMP ||
 	    !flexsc_parks(p->file, &p->call))
 		return FLEXSC_PARK_NOT;
 	if (S_ISFIFO(file_inode(p->file)->i_mode)) {

@@ -335,7 +335,7 @@ macro_rules! syscall_rows {
         (314, sched_setattr, ZeroPid, "task 0, the caller: own thread; else inline"),
         (315, sched_getattr, ZeroPid, "task 0, the caller: own thread; else inline"),
         (316, renameat2, Inline, ""),
-        (317, seccomp, OwnThread, "the caller's filter; later entries are refused (GUARDED)"),
+        (317, seccomp, OwnThread, "the caller's filters, which decide about later entries"),
         (318, getrandom, Inline, "waits only until the kernel has entropy, once after boot"),
         (319, memfd_create, Inline, ""),
         (320, kexec_file_load, Inline, ""),

@@ -13,7 +13,7 @@ use crate::{
     sys::{
         area::{Entry, EntryRef, PageRef},
         file,
-        invoke::{self, Frame, Refusal},
+        invoke::{self, Frame, Refusal, Tried},
         row::Stop,
     },
 };
@@ -233,7 +233,14 @@ impl Batch<'_> {
             if self.traced {
                 invoke::trace_invoke(self.pages.owner(), nr, self.number(index));
             }
-            let result = self.make_call(frame, index, nr)?;
+            let result = match self.make_call(frame, index, nr) {
+                Ok(result) => result,
+                // It has begun: that its rest is not allowed ends it.
+                Err(Refusal::Guarded) if nr != e.nr => {
+                    return Ok(Outcome::Done(verdict::interrupted()));
+                }
+                Err(refusal) => return Err(refusal),
+            };
             if !verdict::is_interrupted(result) {
                 return Ok(Outcome::Done((result, NONE)));
             }
@@ -249,8 +256,10 @@ impl Batch<'_> {
     /// Executes, as the owner, a call of `class` if it need not wait.
     fn try_call(&self, frame: &Frame, index: u32, e: &Entry, class: Class) -> Outcome {
         frame.set_args(&e.args);
-        let Some(result) = self.call_kernel(index, || frame.try_call(e.nr)) else {
-            return Outcome::Wait;
+        let result = match self.call_kernel(index, || frame.try_call(e.nr)) {
+            Tried::Made(result) => result,
+            Tried::Waits | Tried::Not => return Outcome::Wait,
+            Tried::Refused(why) => return Outcome::Done(verdict::refused(why.into())),
         };
         if self.traced {
             invoke::trace_invoke(self.pages.owner(), e.nr, self.number(index));

@@ -129,6 +129,7 @@ impl Batch<'_> {
             Tried::Made(result) => result,
             Tried::Waits => return Outcome::Wait,
             Tried::Not => return Outcome::Offload(0),
+            Tried::Refused(why) => return Outcome::Done(refused(why.into())),
         };
         if self.traced {
             invoke::trace_invoke(self.pages.owner(), call.nr, self.number(call.index));

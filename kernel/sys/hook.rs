@@ -44,6 +44,9 @@ impl<'a, T: Blocking> Hook<'a, T> {
                 running: Some(Self::running),
                 owner: owner.as_ptr(),
                 owner_only: false,
+                filter: core::ptr::null_mut(),
+                #[cfg(CONFIG_PROVE_LOCKING)]
+                allowed: core::ptr::null(),
             }),
             inner,
             owner: PhantomData,

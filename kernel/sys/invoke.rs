@@ -20,7 +20,8 @@ const EAGAIN: c_long = -(bindings::EAGAIN as c_long);
 /// Why the core did not execute a call at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// seccomp, ptrace or user dispatch decide about the owner's calls.
+    /// The owner's filters of seccomp do not allow the call, or ptrace or user dispatch decide about
+    /// the owner's calls.
     Guarded,
     /// The owner has unshared files, file system context or namespaces, or has protection keys of
     /// its own.
@@ -35,10 +36,12 @@ pub(crate) enum Refusal {
 pub(crate) enum Tried {
     /// It has this result.
     Made(i64),
-    /// All its checks have passed, and it would wait now.
+    /// It would wait now. If it was kept, all its checks have passed.
     Waits,
     /// It has to be made as any other call.
     Not,
+    /// Nobody is to execute it.
+    Refused(Refusal),
 }
 
 /// The register frame of the current task, in which the arguments of a call are put.
@@ -95,21 +98,19 @@ impl Frame {
     }
 
     /// As [`Self::invoke`] for the current task's own call, if it need not wait for its file.
-    /// Returns nothing if the call was not made.
-    pub(crate) fn try_call(&self, nr: u16) -> Option<i64> {
+    pub(crate) fn try_call(&self, nr: u16) -> Tried {
         // SAFETY: By the invariant.
-        outcome(unsafe { bindings::syscall_try_self(self.regs, nr.into()) }).ok()
+        match tried(unsafe { bindings::syscall_try_self(self.regs, nr.into()) }) {
+            // It has not looked.
+            Tried::Not => Tried::Waits,
+            tried => tried,
+        }
     }
 
     /// As [`Self::try_call`], for a call that waits for its file or has done so.
     pub(crate) fn try_parked(&self, parked: &Parked) -> Tried {
         // SAFETY: By the invariants.
-        let outcome = unsafe { c::flexsc_parked_try(parked.as_ptr(), self.regs) };
-        match outcome.error {
-            0 => Tried::Made(outcome.value as i64),
-            EAGAIN => Tried::Waits,
-            _ => Tried::Not,
-        }
+        tried(unsafe { c::flexsc_parked_try(parked.as_ptr(), self.regs) })
     }
 
     /// As [`Self::invoke`] on a syscall thread, for a call that has waited for its file. Returns
@@ -128,6 +129,9 @@ impl Frame {
     }
 }
 
+/// Of the core: the call may not be made.
+const EPERM: c_long = -(bindings::EPERM as c_long);
+
 #[inline(always)]
 fn outcome(outcome: bindings::syscall_outcome) -> Result<i64, Refusal> {
     if outcome.error == 0 {
@@ -137,9 +141,18 @@ fn outcome(outcome: bindings::syscall_outcome) -> Result<i64, Refusal> {
     }
 }
 
+fn tried(outcome: bindings::syscall_outcome) -> Tried {
+    const EAGAIN: c_long = -(bindings::EAGAIN as c_long);
+    match outcome.error {
+        0 => Tried::Made(outcome.value as i64),
+        EAGAIN => Tried::Waits,
+        EPERM => Tried::Refused(Refusal::Guarded),
+        _ => Tried::Not,
+    }
+}
+
 #[cold]
 fn refusal(error: c_long) -> Refusal {
-    const EPERM: c_long = -(bindings::EPERM as c_long);
     const EXDEV: c_long = -(bindings::EXDEV as c_long);
     const EREMCHG: c_long = -(bindings::EREMCHG as c_long);
     match error {
