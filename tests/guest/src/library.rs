@@ -290,7 +290,7 @@ fn fallback() -> Check {
         for _ in 0..10 {
             let done = one(&mut pages, calls::getppid())?;
             check_ret!("getppid", done.result, plain!(SYS_getppid));
-            check_eq!("reason", done.reason, Reason::Guarded);
+            check_eq!("reason", done.reason, Reason::None);
         }
         // The plain call meets the filter, as it should.
         let mkdir = calls::mkdirat(libc::AT_FDCWD, c"/tmp/filtered".as_ptr(), 0o700);
@@ -299,7 +299,7 @@ fn fallback() -> Check {
             one(&mut pages, mkdir)?.result,
             -seccomp::FILTERED
         );
-        check_eq!("fallbacks", pages.fallbacks(), 11);
+        check_eq!("fallbacks", pages.fallbacks(), 1);
         Ok(())
     })
 }

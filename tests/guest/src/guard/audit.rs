@@ -4,14 +4,19 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use super::Path;
 use super::on_each_path;
 use crate::check::{Check, Ret, skip};
 use crate::kit::abi::REASON_NONE;
+use crate::kit::child::{End, spawn};
 use crate::kit::files::readable;
+use crate::kit::ring::Call;
+use crate::kit::seccomp::{self, Action};
 use crate::kit::{limits, patience, sys};
 
 tests! { "guard":
     audit_records => "a rule gives one record for each entry executed, with the owner's login of now";
+    kills_are_logged => "a posted call that a filter kills for leaves the record of a plain one";
 }
 
 const NETLINK_AUDIT: i32 = 9;
@@ -19,6 +24,7 @@ const AUDIT_SET: u16 = 1001;
 const AUDIT_ADD_RULE: u16 = 1011;
 const AUDIT_DEL_RULE: u16 = 1012;
 const AUDIT_SYSCALL: u16 = 1300;
+const AUDIT_SECCOMP: u16 = 1326;
 const FILTER_TASK: u32 = 1;
 const FILTER_EXIT: u32 = 4;
 const NEVER: u32 = 0;
@@ -148,4 +154,66 @@ fn counted(nr: i64) -> Check {
         check_eq!("audit records of the calls", seen, made);
         Ok(())
     })
+}
+
+/// What a record of seccomp says, but for the thread's name and where it was.
+fn said(text: &str) -> Vec<&str> {
+    let kept = [
+        "auid=", "uid=", "gid=", "sig=", "arch=", "syscall=", "compat=", "code=",
+    ];
+    let words = text.split_whitespace();
+    words
+        .filter(|word| kept.iter().any(|kept| word.starts_with(kept)))
+        .collect()
+}
+
+/// The one record of seccomp about a process that dies of `work`.
+fn record_of_death(records: &OwnedFd, work: impl FnOnce() -> Check) -> Check<String> {
+    while receive(records).is_some() {}
+    let mut child = spawn(|_| work())?;
+    let process = format!(" pid={} ", child.pid);
+    let end = child.end()?;
+    let killed = matches!(end, End::Signal { signal, .. } if signal == libc::SIGSYS);
+    check!(killed, "the child ended with {end:?}");
+    let mut found = Vec::new();
+    let end = Instant::now() + patience();
+    while found.is_empty() && Instant::now() < end {
+        readable(records, patience());
+        while let Some((kind, bytes)) = receive(records) {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if kind == AUDIT_SECCOMP && text.contains(&process) {
+                found.push(text);
+            }
+        }
+    }
+    check_eq!(format!("records {found:?}"), found.len(), 1);
+    Ok(found.remove(0))
+}
+
+fn kills_are_logged() -> Check {
+    limits::need_root()?;
+    let records = socket(1)?;
+    let call = Call::new(libc::SYS_getpgrp as u16, [0; 6]);
+    for action in [Action::KillThread, Action::KillProcess] {
+        let install = || -> Check {
+            ok!("seccomp", seccomp::install(call.nr.into(), action, false));
+            Ok(())
+        };
+        let plain = record_of_death(&records, || {
+            install()?;
+            sys::syscall(call.nr.into(), call.args);
+            fail!("the filter has not killed")
+        })?;
+        for path in Path::ALL {
+            let posted = record_of_death(&records, || {
+                let (_engine, mut ring) = path.start()?;
+                install()?;
+                path.run(&mut ring, call)?;
+                plain!(SYS_getppid);
+                fail!("the filter has not killed")
+            })?;
+            check_eq!(format!("{action:?} {path:?}"), said(&posted), said(&plain));
+        }
+    }
+    Ok(())
 }

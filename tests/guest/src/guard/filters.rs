@@ -1,32 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! seccomp: calls that a filter decides about are not made from a page, whatever its decision would
-//! be.
+//! seccomp: a posted call is made if the filters that its owner has at that moment allow it, and
+//! otherwise nothing happens, unless the filter kills for it.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path as File;
 use std::sync::atomic::Ordering;
 
 use super::{Path, check_guarded, on_each_path, on_paths};
 use crate::check::Check;
-use crate::kit::abi::{ENTRY_LINK, Param, REASON_CHAIN, REASON_GUARDED};
+use crate::kit::abi::{ENTRY_LINK, Param, REASON_GUARDED, REASON_NONE};
 use crate::kit::child::{End, in_child, spawn};
 use crate::kit::files::{BlockedReads, TempDir, pipe, readable};
 use crate::kit::limits::slow_kernel;
 use crate::kit::mode::Mode;
-use crate::kit::ring::{Call, Done};
-use crate::kit::seccomp::{self, Action};
-use crate::kit::{signals, sys};
+use crate::kit::ring::{Call, Done, Ring, check_done};
+use crate::kit::seccomp::{self, Action, Filter};
+use crate::kit::{process, signals, sys, until};
 
 tests! { "guard":
-    every_action => "a filter installed after REGISTER, every action, on every path: nothing is made";
+    every_action => "a filter installed after REGISTER, every action, on every path: what it allows is made";
     every_action_before => "the same with filters installed before the device is opened";
     all_threads => "the same with filters that another thread installs for all (TSYNC)";
-    kill_is_for_plain_calls => "a filter that kills does so for a plain call, not for an entry";
+    kills => "a filter that kills for a call kills whoever posts it, on every path";
+    kills_before => "the same with filters installed before the device is opened";
+    kills_all => "the same with filters that another thread installs for all (TSYNC)";
+    kills_thread => "a filter that kills the thread leaves the others of its process alone";
     strict => "strict mode: a polled entry is refused, and the process lives";
     posted_before => "entries that were posted before the filter came are refused after it";
     in_chain => "a filter that comes while a chain waits in its first call stops the second";
     handed_off => "entries behind one that blocks, waiting for a thread, are refused after a filter";
-    two_filters => "a second filter does not make the first one less strict";
+    stacked => "a second and a third filter do not make the first one less strict";
 }
 
 const ERRNO: Action = Action::Errno(seccomp::FILTERED);
@@ -49,60 +53,114 @@ impl Made {
     }
 }
 
-/// Posts the call on the path, and checks that it is refused without any effect of the filter.
-fn check_not_made(path: Path, dir: &TempDir, install: impl FnOnce() -> Check) -> Check {
-    let (_engine, mut ring) = path.start()?;
-    let (call, made) = make_dir(dir, &format!("after {path:?}"));
-    install()?;
-    for _ in 0..4 {
-        check_guarded(&path.run(&mut ring, call)?)?;
-        check_guarded(&path.run(&mut ring, call.asynchronous())?)?;
-        // Calls that the filter would allow are refused too.
-        check_guarded(&path.run(&mut ring, call!(SYS_getppid))?)?;
-    }
-    made.check_not()
-}
-
-/// Runs the test with a filter that has this action for the call.
-fn with_action(path: Path, dir: &TempDir, action: Action, before: bool, all: bool) -> Check {
-    signals::count_signal(libc::SIGSYS, 0)?;
-    let mut listener = None;
-    let mut install = || -> Check {
-        let install = || seccomp::install(CALL, action, all);
-        let installed = if all {
-            std::thread::scope(|scope| scope.spawn(install).join().expect("no panic"))
-        } else {
-            install()
-        };
-        listener = ok!("seccomp", installed);
-        Ok(())
-    };
-    if before {
-        install()?;
-        check_not_made(path, dir, || Ok(()))?;
-    } else {
-        check_not_made(path, dir, install)?;
-    }
-    check_eq!("SIGSYS", signals::counted(), 0);
-    if let Some(listener) = listener {
-        let told = readable(&listener, std::time::Duration::ZERO);
-        check!(!told, "the supervisor was asked");
+/// Checks that calls were made, the first of them with this result.
+fn check_made(what: &str, done: &[Done], result: i64) -> Check {
+    check_done(what, done[0], result, REASON_NONE)?;
+    for done in &done[1..] {
+        check_eq!(format!("reason of {what}"), done.reason, REASON_NONE);
     }
     Ok(())
 }
 
+/// A filter with this action for the call.
+#[derive(Clone, Copy)]
+struct Held {
+    action: Action,
+    /// Before the device is opened.
+    before: bool,
+    /// By another thread, for all.
+    all: bool,
+}
+
+impl Held {
+    fn install(self) -> Check<Option<OwnedFd>> {
+        let install = || seccomp::install(CALL, self.action, self.all);
+        let installed = if self.all {
+            std::thread::scope(|scope| scope.spawn(install).join().expect("no panic"))
+        } else {
+            install()
+        };
+        Ok(ok!("seccomp", installed))
+    }
+}
+
+/// Posts the call on the path, in both ways, and checks what becomes of it.
+fn post(path: Path, ring: &mut Ring, dir: &TempDir, action: Action) -> Check {
+    let parent = plain!(SYS_getppid);
+    for round in 0..4 {
+        let (call, made) = make_dir(dir, &format!("{path:?} {round}"));
+        for call in [call, call.asynchronous()] {
+            check_made("getppid", &path.run(ring, call!(SYS_getppid))?, parent)?;
+            let done = path.run(ring, call)?;
+            if action == Action::Allow {
+                // In a chain the second one finds it there.
+                check_made("mkdirat", &done, 0)?;
+                check_ret!("rmdir", plain!(SYS_rmdir, made.0.as_c_str()), 0);
+            } else {
+                check_guarded(&done)?;
+                made.check_not()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the call plainly: now the filter acts.
+fn make_plainly(dir: &TempDir, action: Action, listener: Option<OwnedFd>) -> Check {
+    let (call, made) = make_dir(dir, "plainly");
+    // Without its supervisor it fails.
+    drop(listener);
+    let result = sys::syscall(CALL, call.args);
+    match action {
+        Action::Allow | Action::Log => {
+            check_ret!("plain mkdirat", result, 0);
+            check_ret!("rmdir", plain!(SYS_rmdir, made.0.as_c_str()), 0);
+        }
+        Action::Errno(errno) => check_ret!("plain mkdirat", result, -errno),
+        Action::Trap => check_eq!("SIGSYS", signals::counted(), 1),
+        _ => check_ret!("plain mkdirat", result, -libc::ENOSYS),
+    }
+    made.check_not()
+}
+
+/// Runs the test with a filter.
+fn with_filter(path: Path, dir: &TempDir, held: Held) -> Check {
+    signals::count_signal(libc::SIGSYS, 0)?;
+    let mut listener = None;
+    if held.before {
+        listener = held.install()?;
+    }
+    let (_engine, mut ring) = path.start()?;
+    if !held.before {
+        listener = held.install()?;
+    }
+    post(path, &mut ring, dir, held.action)?;
+    check_eq!("SIGSYS", signals::counted(), 0);
+    if let Some(listener) = &listener {
+        let told = readable(listener, std::time::Duration::ZERO);
+        check!(!told, "the supervisor was asked");
+    }
+    make_plainly(dir, held.action, listener)
+}
+
+/// Runs the test with each action that does not kill. On a slow kernel each action is tried on some
+/// paths only.
 fn each_action(before: bool, all: bool) -> Check {
     let dir = TempDir::new()?;
-    // To the module all actions are the same. On a slow kernel each action is tried on some paths
-    // only.
     let step = if slow_kernel() { 4 } else { 1 };
-    for (number, action) in Action::ALL.into_iter().enumerate() {
+    let actions = Action::ALL.into_iter().filter(|action| !action.kills());
+    for (number, action) in actions.enumerate() {
         // A listener belongs to one thread's filter.
         if all && action == Action::Notify {
             continue;
         }
+        let held = Held {
+            action,
+            before,
+            all,
+        };
         let wanted = |place: usize| (place + number) % step == 0;
-        on_paths(wanted, |path| with_action(path, &dir, action, before, all))
+        on_paths(wanted, |path| with_filter(path, &dir, held))
             .map_err(|failure| failure.within(format_args!("{action:?}")))?;
     }
     Ok(())
@@ -120,18 +178,89 @@ fn all_threads() -> Check {
     each_action(false, true)
 }
 
-fn kill_is_for_plain_calls() -> Check {
+/// Posts a call that the filter kills for.
+fn post_to_die(path: Path, dir: &TempDir, held: Held) -> Check {
+    if held.before {
+        held.install()?;
+    }
+    let (_engine, mut ring) = path.start()?;
+    if !held.before {
+        held.install()?;
+    }
+    let parent = plain!(SYS_getppid);
+    check_made("getppid", &path.run(&mut ring, call!(SYS_getppid))?, parent)?;
+    let (call, _made) = make_dir(dir, "killed");
+    let done = path.run(&mut ring, call);
+    // At the latest now.
+    plain!(SYS_getppid);
+    fail!("the filter has not killed: {done:?}")
+}
+
+fn each_kill(before: bool, all: bool) -> Check {
     let dir = TempDir::new()?;
-    let mut child = spawn(|_| {
-        let path = Path::Mode(Mode::Kick);
-        with_action(path, &dir, Action::KillProcess, false, false)?;
-        let (call, _made) = make_dir(&dir, "plainly");
-        sys::syscall(CALL, call.args);
-        fail!("the filter does not hold for a plain call")
-    })?;
-    let end = child.end()?;
-    let killed = matches!(end, End::Signal { signal, .. } if signal == libc::SIGSYS);
-    check!(killed, "the child ended with {end:?}");
+    for action in [Action::KillThread, Action::KillProcess] {
+        let held = Held {
+            action,
+            before,
+            all,
+        };
+        for path in Path::ALL {
+            let mut child = spawn(|_| post_to_die(path, &dir, held))?;
+            let end = child.end()?;
+            let killed = matches!(end, End::Signal { signal, .. } if signal == libc::SIGSYS);
+            check!(killed, "{action:?} {path:?}: the child ended with {end:?}");
+            make_dir(&dir, "killed").1.check_not()?;
+        }
+    }
+    Ok(())
+}
+
+fn kills() -> Check {
+    each_kill(false, false)
+}
+
+fn kills_before() -> Check {
+    each_kill(true, false)
+}
+
+fn kills_all() -> Check {
+    each_kill(false, true)
+}
+
+fn kills_thread() -> Check {
+    let dir = TempDir::new()?;
+    for mode in Mode::ALL {
+        in_child(|| {
+            let (engine, mut ring) = mode.start(1)?;
+            let (call, made) = make_dir(&dir, "killed");
+            let (tell, told) = std::sync::mpsc::channel();
+            let fd = engine.fd();
+            // Nobody joins a thread that the kernel has killed.
+            let _thread = std::thread::spawn(move || -> Check {
+                let _ = tell.send(sys::gettid());
+                let registered = ok!("REGISTER", crate::kit::engine::register(fd, 1));
+                let mut ring = Ring::map(fd, &registered)?;
+                ring.mode = mode;
+                ok!("seccomp", seccomp::install(CALL, Action::KillThread, false));
+                ring.run(call).map(drop)?;
+                plain!(SYS_getppid);
+                println!("# the filter has not killed");
+                sys::exit_now(1)
+            });
+            let tid = told.recv().unwrap_or_default();
+            let pid = std::process::id() as i32;
+            until("the end of the thread", || {
+                process::tasks(pid).iter().all(|task| task.tid != tid)
+            })?;
+            made.check_not()?;
+            let parent = plain!(SYS_getppid);
+            check_ret!("getppid", ring.result(call!(SYS_getppid))?, parent);
+            check_ret!("mkdirat", ring.result(call)?, 0);
+            check_ret!("rmdir", plain!(SYS_rmdir, made.0.as_c_str()), 0);
+            Ok(())
+        })
+        .map_err(|failure| failure.within(format_args!("mode {mode:?}")))?;
+    }
     Ok(())
 }
 
@@ -196,26 +325,14 @@ fn in_chain() -> Check {
             let mut read = reads.calls()[0];
             read.flags |= ENTRY_LINK;
             let slots = ring.post_blocked(&[read, call])?;
-            // The read sleeps by now, or was refused: in both cases the call behind it is not made.
             ok!("seccomp", seccomp::install(CALL, ERRNO, false));
             reads.release(&to)?;
             let done = ring.finish(&slots)?;
-            check_second(done[0], done[1])?;
+            check_done("read", done[0], 2, REASON_NONE)?;
+            check_guarded(&done[1..])?;
             made.check_not()
         })
         .map_err(|failure| failure.within(format_args!("mode {mode:?}")))?;
-    }
-    Ok(())
-}
-
-/// The first call is made or not; the second is not.
-fn check_second(first: Done, second: Done) -> Check {
-    match first.reason {
-        REASON_GUARDED => check_eq!("reason behind a refused call", second.reason, REASON_CHAIN),
-        _ => {
-            check_ret!("read", first.result, 2);
-            check_guarded(&[second])?;
-        }
     }
     Ok(())
 }
@@ -263,16 +380,23 @@ fn handed_off() -> Check {
     })
 }
 
-fn two_filters() -> Check {
+fn stacked() -> Check {
     let dir = TempDir::new()?;
     on_each_path(|path| {
-        check_not_made(path, &dir, || {
-            ok!("seccomp", seccomp::install(CALL, ERRNO, false));
-            ok!(
-                "seccomp",
-                seccomp::install(libc::SYS_getppid, Action::Allow, false)
-            );
-            Ok(())
-        })
+        let (_engine, mut ring) = path.start()?;
+        let (call, made) = make_dir(&dir, "stacked");
+        let filters = [
+            Filter::new().rule(CALL, ERRNO),
+            Filter::new().rule(CALL, Action::Allow),
+            Filter::new().rule(libc::SYS_getpgrp, Action::Log),
+        ];
+        for filter in filters {
+            ok!("seccomp", filter.otherwise(Action::Allow).hold());
+            check_guarded(&path.run(&mut ring, call)?)?;
+            let parent = plain!(SYS_getppid);
+            check_made("getppid", &path.run(&mut ring, call!(SYS_getppid))?, parent)?;
+        }
+        check_guarded(&path.run(&mut ring, call!(SYS_getpgrp))?)?;
+        made.check_not()
     })
 }

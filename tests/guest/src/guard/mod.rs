@@ -2,6 +2,7 @@
 //! No way of posting a call gets around what the kernel checks and records for a plain one.
 
 pub mod alike;
+pub mod answers;
 pub mod audit;
 pub mod between;
 pub mod caller;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! seccomp filters that apply to one call number.
+//! seccomp filters.
 
 use std::os::fd::OwnedFd;
 
@@ -10,6 +10,16 @@ use super::sys;
 const LOAD_WORD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
+
+/// Where `struct seccomp_data` has the number, the address, and the low half of an argument.
+const NUMBER_AT: u32 = 0;
+const ADDRESS_AT: u32 = 8;
+const fn argument_at(index: u32) -> u32 {
+    16 + 8 * index
+}
+
+/// The most instructions of a filter: `BPF_MAXINSNS`.
+pub const LONGEST: usize = 4096;
 
 /// The error of a filtered call. No other check gives it.
 pub const FILTERED: i32 = libc::EUCLEAN;
@@ -41,6 +51,11 @@ impl Action {
         Action::KillProcess,
     ];
 
+    /// Returns true if the action ends the caller.
+    pub fn kills(self) -> bool {
+        matches!(self, Action::KillThread | Action::KillProcess)
+    }
+
     fn word(self) -> u32 {
         match self {
             Action::Allow => libc::SECCOMP_RET_ALLOW,
@@ -55,20 +70,103 @@ impl Action {
     }
 }
 
+/// A filter: the first rule that applies decides, or else what [`Filter::otherwise`] says.
+#[derive(Clone, Default)]
+pub struct Filter {
+    program: Vec<libc::sock_filter>,
+}
+
+impl Filter {
+    pub fn new() -> Filter {
+        Filter::default()
+    }
+
+    fn step(mut self, code: u16, (jt, jf): (u8, u8), k: u32) -> Filter {
+        self.program.push(libc::sock_filter { code, jt, jf, k });
+        self
+    }
+
+    fn load(self, at: u32) -> Filter {
+        self.step(LOAD_WORD, (0, 0), at)
+    }
+
+    fn skip_unless(self, word: u32, steps: u8) -> Filter {
+        self.step(JUMP_IF_EQUAL, (0, steps), word)
+    }
+
+    /// Ends the filter with this action for all calls that no rule applies to.
+    pub fn otherwise(self, action: Action) -> Filter {
+        self.step(RETURN, (0, 0), action.word())
+    }
+
+    /// This action for call `nr`.
+    pub fn rule(self, nr: i64, action: Action) -> Filter {
+        self.load(NUMBER_AT)
+            .skip_unless(nr as u32, 1)
+            .otherwise(action)
+    }
+
+    /// This action for call `nr` if the low half of argument `index` is `value`.
+    pub fn rule_for(self, nr: i64, index: u32, value: u32, action: Action) -> Filter {
+        self.load(NUMBER_AT)
+            .skip_unless(nr as u32, 3)
+            .load(argument_at(index))
+            .skip_unless(value, 1)
+            .otherwise(action)
+    }
+
+    /// Looks at the address of the call, and does nothing with it.
+    pub fn asks_for_address(self) -> Filter {
+        self.load(ADDRESS_AT)
+    }
+
+    /// Looks at an argument of each call, so that no answer can be kept, and does nothing with it.
+    pub fn asks_for_argument(self) -> Filter {
+        self.load(argument_at(5))
+    }
+
+    /// As long as a filter can be once it has one more step: rules for numbers of no call.
+    pub fn lengthened(mut self) -> Filter {
+        self = self.load(NUMBER_AT);
+        while self.program.len() + 3 <= LONGEST {
+            let nr = 0x10_0000 + self.program.len() as u32;
+            self = self.skip_unless(nr, 1).otherwise(Action::KillProcess);
+        }
+        self
+    }
+
+    /// From now on this thread has the filter, or all have it (TSYNC). Returns what seccomp(2)
+    /// returns.
+    pub fn install(&self, flags: u32) -> Result<u64, Errno> {
+        let mut program = self.program.clone();
+        let filter = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_mut_ptr(),
+        };
+        sys::result(plain!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        let at = std::ptr::from_ref(&filter);
+        sys::result(plain!(
+            SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            at
+        ))
+    }
+
+    /// As [`Filter::install`], for this thread.
+    pub fn hold(&self) -> Result<u64, Errno> {
+        self.install(0)
+    }
+
+    /// As [`Filter::install`], for all threads.
+    pub fn hold_for_all(&self) -> Result<u64, Errno> {
+        self.install(libc::SECCOMP_FILTER_FLAG_TSYNC as u32)
+    }
+}
+
 /// From now on the filter decides over `nr` in this thread, or in all (TSYNC). Returns the
 /// descriptor at which a supervisor listens.
 pub fn install(nr: i64, action: Action, all_threads: bool) -> Result<Option<OwnedFd>, Errno> {
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut program = [
-        step(LOAD_WORD, 0, 0, 0),
-        step(JUMP_IF_EQUAL, 0, 1, nr as u32),
-        step(RETURN, 0, 0, action.word()),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let filter = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
     let mut flags = 0;
     if all_threads {
         flags |= libc::SECCOMP_FILTER_FLAG_TSYNC as u32;
@@ -76,10 +174,8 @@ pub fn install(nr: i64, action: Action, all_threads: bool) -> Result<Option<Owne
     if action == Action::Notify {
         flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
     }
-    sys::result(plain!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-    let at = std::ptr::from_ref(&filter);
-    let ret = plain!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, at);
-    let fd = sys::result(ret)?;
+    let filter = Filter::new().rule(nr, action).otherwise(Action::Allow);
+    let fd = filter.install(flags)?;
     Ok((action == Action::Notify).then(|| sys::own(fd as i32)))
 }
 

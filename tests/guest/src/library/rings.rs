@@ -171,6 +171,15 @@ fn ring_filtered() -> Check {
         all_are(&pass_bytes(&mut ring)?, Reason::None)?;
         check!(!ring.is_plain(), "plain without a filter");
         ok!("seccomp", seccomp::refuse(libc::SYS_mkdirat, false));
+        all_are(&pass_bytes(&mut ring)?, Reason::None)?;
+        check_eq!(
+            "plain calls",
+            (ring.plain_calls(), ring.is_plain()),
+            (0, false)
+        );
+        // A filter that allows no posted call.
+        let filter = seccomp::Filter::new().asks_for_address();
+        ok!("seccomp", filter.otherwise(seccomp::Action::Allow).hold());
         all_are(&pass_bytes(&mut ring)?, Reason::Guarded)?;
         check_eq!(
             "plain calls",

@@ -7,6 +7,7 @@ pub mod closing;
 pub mod death;
 pub mod exec;
 pub mod family;
+pub mod holding;
 pub mod last;
 pub mod leaving;
 pub mod limited;
