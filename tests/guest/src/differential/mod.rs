@@ -34,6 +34,7 @@ tests! { "differential":
     inline => "sequences executed by the owner, one by one and in chains, give what plain calls give";
     without_rights => "the same for a process without rights";
     with_network => "the same with a network";
+    under_filters => "the same under random seccomp filters, in every way: what they do not allow is refused";
     by_threads => "the same executed by syscall threads: with ASYNC, after KICK, in a pool";
     by_poller => "sequences executed by a poller give what plain calls give";
     numbers => "the sequences make at least 120 different calls from pages";
@@ -87,6 +88,7 @@ impl Bench {
     fn plain(&self, ops: &[Op], wants: Wants) -> Check<Trace> {
         self.run(ops, wants, |sandbox| {
             let _engine = sandbox::engine(Way::Plain)?;
+            wants.filter()?;
             let steps = run::plain_run(ops, sandbox);
             let state = state::of(sandbox);
             self.tape.write_trace(&Trace { steps, state })
@@ -104,8 +106,10 @@ impl Bench {
     ) -> Check<Verdict> {
         self.run(ops, wants, |sandbox| {
             let engine = sandbox::engine(way)?;
+            wants.filter()?;
             let mut second = Second {
                 ops,
+                wants,
                 steps: &trace.steps,
                 sandbox,
                 way,
@@ -166,6 +170,7 @@ fn wants(number: u32) -> Wants {
     Wants {
         network: number % 4 == 1,
         nobody: number % 5 == 2,
+        filter: 0,
     }
 }
 
@@ -266,6 +271,7 @@ fn without_rights() -> Check {
     let wants = |_| Wants {
         network: false,
         nobody: true,
+        filter: 0,
     };
     compare(&BY_OWNER, usual(10), wants)
 }
@@ -274,8 +280,19 @@ fn with_network() -> Check {
     let wants = |_| Wants {
         network: true,
         nobody: false,
+        filter: 0,
     };
     compare(&BY_OWNER, usual(10), wants)
+}
+
+fn under_filters() -> Check {
+    let seed = Random::new().word();
+    println!("# filters from {seed}");
+    let wants = |number| Wants {
+        filter: seed.wrapping_add(u64::from(number)) | 1,
+        ..wants(number)
+    };
+    compare(&WAYS, usual(6), wants)
 }
 
 fn by_threads() -> Check {
@@ -328,6 +345,7 @@ fn planted(plant: Plant, way: Way, enough: usize) -> Check {
         let wants = Wants {
             network: false,
             nobody: false,
+            filter: 0,
         };
         let ops = generate::sequence(random.split(), len(), wants);
         let verdict = bench.both(&ops, wants, way, Some(plant))?;

@@ -5,10 +5,10 @@ use std::fmt;
 
 use super::normal::{Norm, Own};
 use super::op::{Op, Place, REGS, Ret, Val};
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, Wants};
 use super::state;
 use crate::check::{self, Check};
-use crate::kit::abi::{REASON_CHAIN, REASON_NONE, REASON_THREAD};
+use crate::kit::abi::{REASON_CHAIN, REASON_GUARDED, REASON_NONE, REASON_THREAD};
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring, linked};
 use crate::kit::sys;
@@ -198,6 +198,7 @@ pub struct Second<'a> {
     pub ops: &'a [Op],
     pub steps: &'a [Step],
     pub sandbox: &'a Sandbox<'a>,
+    pub wants: Wants,
     pub way: Way,
     pub plant: Option<Plant>,
     pub counts: Counts,
@@ -337,6 +338,10 @@ impl Second<'_> {
     /// are not the owner's any more.
     fn settle(&mut self, index: usize, ready: &Ready, done: Done, alone: bool) -> Done {
         let op = &self.ops[index];
+        if done.reason == REASON_GUARDED && self.wants.denies(op.nr) {
+            self.counts.refused += 1;
+            return self.make_plainly(index, ready);
+        }
         let inline = self.way == Way::Paged(Mode::Inline) || self.way == Way::Chain;
         let may = op.own && (op.refused || !inline || !alone);
         if done.reason == REASON_THREAD && may {
