@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::program::Life;
 use crate::hostile::ioctls::random_ioctl;
 use crate::kit::abi;
+use crate::kit::seccomp::{Action, Filter};
 use crate::kit::{Random, sys};
 
 /// An attack, made in a thread of its own.
@@ -23,7 +24,7 @@ impl Attack {
     }
 }
 
-pub const ALL: [Attack; 5] = [
+pub const ALL: [Attack; 6] = [
     Attack::new(ioctls),
     Attack {
         run: mapping,
@@ -32,6 +33,7 @@ pub const ALL: [Attack; 5] = [
     Attack::new(signals),
     Attack::new(relatives),
     Attack::new(closing),
+    Attack::new(filters),
 ];
 
 /// The argument for a child that executes this program again.
@@ -163,6 +165,68 @@ fn closing(life: &Life<'_>, random: &mut Random) {
             _ => {}
         }
         std::thread::sleep(std::time::Duration::from_millis(random.below(20)));
+    });
+}
+
+/// Calls without which a program gets nowhere.
+const NEEDED: [i64; 9] = [
+    libc::SYS_ioctl,
+    libc::SYS_openat,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_close,
+    libc::SYS_futex,
+    libc::SYS_wait4,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_yield,
+];
+
+/// A filter that decides about some calls, or about some of their arguments.
+fn random_filter(random: &mut Random) -> Filter {
+    let mut filter = Filter::new();
+    match random.below(16) {
+        0 => filter = filter.asks_for_address(),
+        1..8 => filter = filter.asks_for_argument(),
+        _ => {}
+    }
+    for _ in 0..random.below(12) {
+        let nr = random.below(470) as i64;
+        // Those that end the program are rare, or it would not get far.
+        let action = match random.below(64) {
+            0 => Action::KillProcess,
+            1 => Action::KillThread,
+            2..8 => Action::Trap,
+            8..16 => Action::Trace,
+            16..24 => Action::Log,
+            24..40 => Action::Allow,
+            _ => Action::Errno(libc::EPERM),
+        };
+        if NEEDED.contains(&nr) {
+            continue;
+        }
+        filter = match random.below(2) {
+            0 => filter.rule(nr, action),
+            _ => filter.rule_for(nr, random.below(6) as u32, random.below(8) as u32, action),
+        };
+    }
+    filter.otherwise(Action::Allow)
+}
+
+/// Installs filters, for this thread or for all of them.
+fn filters(life: &Life<'_>, random: &mut Random) {
+    // They stay as long as the program.
+    let mut left = 1 + random.below(4);
+    until_over(life, || {
+        std::thread::sleep(std::time::Duration::from_millis(random.below(20)));
+        if left == 0 {
+            return;
+        }
+        left -= 1;
+        let filter = random_filter(random);
+        let _ = match random.below(4) {
+            0 => filter.hold(),
+            _ => filter.hold_for_all(),
+        };
     });
 }
 
