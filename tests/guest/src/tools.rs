@@ -11,12 +11,13 @@ use crate::kit::abi::Param;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::mode::Mode;
-use crate::kit::seccomp::{self, Action};
+use crate::kit::seccomp::{Action, Filter};
 use crate::kit::trace::Trace;
 use crate::kit::{debug, process, until};
 
 tests! { "tools":
     doctor_fine => "flexsc doctor tries every way and finds nothing wrong";
+    doctor_filtered => "flexsc doctor says which common calls a filter allows from pages, and kills for";
     doctor_refused => "flexsc doctor fails if a filter makes the kernel refuse its posted calls";
     doctor_killed => "flexsc doctor reports a filter that kills the caller of flexsc_wait(2)";
     full => "flexsc doctor and stat say in one sentence that standard output is full";
@@ -35,17 +36,17 @@ fn program() -> Check<Command> {
     Ok(Command::new(PROGRAM))
 }
 
-/// The output of `flexsc doctor`, and whether it has succeeded, under a filter for `nr` if there is
-/// one.
-fn doctor(filter: Option<(i64, Action)>) -> Check<(String, bool)> {
+/// The output of `flexsc doctor`, and whether it has succeeded, under a filter if there is one.
+fn doctor(filter: Option<Filter>) -> Check<(String, bool)> {
     let mut command = program()?;
     command.arg("doctor");
-    if let Some((nr, action)) = filter {
+    if let Some(filter) = filter {
+        let filter = filter.otherwise(Action::Allow);
         #[expect(unsafe_code, reason = "pre_exec is unsafe")]
         // SAFETY: the closure makes system calls and nothing else.
         unsafe {
             command.pre_exec(move || {
-                seccomp::install(nr, action, false)?;
+                filter.hold()?;
                 Ok(())
             });
         }
@@ -71,12 +72,34 @@ fn doctor_fine() -> Check {
     ] {
         check!(has_line(&text, &format!("ok   {way} "), ""), "{way}");
     }
+    check!(has_line(&text, "ok   seccomp ", "no filter"), "{text}");
+    Ok(())
+}
+
+fn doctor_filtered() -> Check {
+    let filter = Filter::new()
+        .rule(libc::SYS_connect, Action::Errno(libc::EPERM))
+        .rule(libc::SYS_splice, Action::KillProcess)
+        .rule(libc::SYS_sendmsg, Action::KillThread);
+    let (text, fine) = doctor(Some(filter))?;
+    check!(fine, "{text}");
+    for (begin, words) in [
+        ("ok   seccomp ", "it allows 45 of 48 common calls"),
+        (
+            "note seccomp ",
+            "made plainly, as the filter is then asked: connect",
+        ),
+        ("note seccomp ", "kills for: splice, sendmsg"),
+        ("ok   thread ", ""),
+    ] {
+        check!(has_line(&text, begin, words), "{words}: {text}");
+    }
     Ok(())
 }
 
 fn doctor_refused() -> Check {
-    // Filters for a call that doctor does not make.
-    let (text, fine) = doctor(Some((libc::SYS_swapon, Action::Errno(libc::EPERM))))?;
+    // A filter that allows no posted call.
+    let (text, fine) = doctor(Some(Filter::new().asks_for_address()))?;
     check!(!fine, "doctor is content");
     check!(
         has_line(&text, "FAIL ioctl ", "a posted call was refused"),
@@ -88,7 +111,7 @@ fn doctor_refused() -> Check {
 
 fn doctor_killed() -> Check {
     for action in [Action::KillThread, Action::KillProcess, Action::Trap] {
-        let (text, fine) = doctor(Some((548, action)))?;
+        let (text, fine) = doctor(Some(Filter::new().rule(548, action)))?;
         check!(!fine, "{action:?}: doctor is content");
         check!(has_line(&text, "FAIL wait ", "killed by SIGSYS"), "{text}");
         check!(has_line(&text, "FlexSC cannot be used here", ""), "{text}");

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod doctor;
+mod filter;
 mod out;
 mod report;
 mod run;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use flexsc::{Call, Completion, Engine, Error, Pages, Reason, Wait, abi, calls};
 
+use crate::filter;
 use crate::report::{Finding, Report};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,6 +88,7 @@ pub fn try_all(report: &mut Report<'_>) {
     for way in &WAYS {
         try_one(report, way);
     }
+    filter::ask(report);
 }
 
 /// Tries one way in a child, which reports its finding.
@@ -139,7 +141,7 @@ fn try_one(report: &mut Report<'_>, way: &Way) {
     }
 }
 
-fn end_of(child: libc::pid_t) -> io::Result<i32> {
+pub fn end_of(child: libc::pid_t) -> io::Result<i32> {
     let mut status = 0;
     loop {
         // SAFETY: writes one number.
@@ -177,8 +179,8 @@ fn judge(done: Option<Completion>) -> Result<(), Bad> {
         )
         .into()),
         Reason::Guarded => Err(
-            "a posted call was refused: seccomp, ptrace or syscall user dispatch \
-            controls this program's calls; such programs make plain calls"
+            "a posted call was refused: seccomp does not allow it, or ptrace or syscall user \
+            dispatch controls this program's calls; it is made as a plain call"
                 .into(),
         ),
         reason => Err(format!("a posted call was refused: {reason}").into()),
