@@ -55,24 +55,42 @@ fn instructions(mut command: Command) -> Vec<u64> {
     }
 }
 
-#[test]
-fn a_caught_call_costs_less_than_100_instructions() {
-    let Some(program) = compile("cost.c", &[]) else {
-        return;
-    };
+/// Five calls, the way to the second round, and the same calls again.
+const CALLS: &[&str] = &["getppid", "write", "read", "futex", "no call"];
+
+/// The instructions of each call, natively and under the library.
+fn of_calls(args: &[&str]) -> Option<Vec<(&'static str, u64, u64)>> {
+    let program = compile("cost.c", args)?;
     let native = instructions(command(&program, &[]));
     let mut ours = command(&program, &[]);
     ours.env("LD_PRELOAD", library());
     let ours = instructions(ours);
-    // Five calls, the way to the second round, and the same calls again.
-    let names = ["getppid", "write", "read", "futex", "no call"];
-    for ((name, native), ours) in names.iter().zip(&native[6..]).zip(&ours[6..]) {
+    let second = CALLS.len() + 1;
+    let pairs = native[second..].iter().zip(&ours[second..]);
+    let calls = CALLS.iter().zip(pairs);
+    Some(
+        calls
+            .map(|(name, (native, ours))| (*name, *native, *ours))
+            .collect(),
+    )
+}
+
+#[test]
+fn a_caught_call_costs_less_than_100_instructions() {
+    for (name, native, ours) in of_calls(&[]).into_iter().flatten() {
         println!("{name}: {native} instructions natively, {ours} under the library");
         assert!(ours > native, "{name}: it was not caught");
         assert!(
             ours - native <= LIMIT,
             "{name}: {ours} instructions, natively {native}"
         );
+    }
+}
+
+#[test]
+fn a_program_with_one_thread_pays_nothing() {
+    for (name, native, ours) in of_calls(&["-DONE_THREAD"]).into_iter().flatten() {
+        assert_eq!(native, ours, "{name}");
     }
 }
 
