@@ -228,6 +228,23 @@ do_copy() {
 		--run 'sh /copy/run.sh'
 }
 
+# Looks at the address of each system call of unmodified programs under libflexsc_threads.so.
+do_threads() {
+	local dir=$ROOT/build/cargo name lib
+	local -a add=()
+	"$CARGO" build --locked --profile threads -p flexsc-threads --target-dir "$dir"
+	for name in threads own; do
+		# pthread_exit loads libgcc_s, so ldd must list it.
+		cc -O2 -pthread -Wl,--no-as-needed -lgcc_s -o "$logs/$name" "$ROOT/user/flexsc-threads/tests/programs/$name.c"
+		add+=(--add "$logs/$name:/threads/$name")
+	done
+	while read -r lib; do
+		add+=(--add "$lib:$lib")
+	done < <(ldd "$logs/threads" | grep -o '/[^ ]*')
+	ktest -c perf "${add[@]}" --add "$dir/threads/libflexsc_threads.so:/threads/libflexsc_threads.so" \
+		--add "$ROOT/scripts/test/guest-threads.sh:/threads/run.sh" --run 'sh /threads/run.sh'
+}
+
 # Runs on the kernel with FlexSC first: there the same check has to find every symbol.
 do_off() {
 	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh exports
@@ -315,6 +332,7 @@ if [[ -z $filter ]]; then
 	done
 	part_if "$perf" 'crate and examples in the machine' cargo do_crate
 	part_if "$perf" 'flexsc-copy in the machine' cargo do_copy
+	part_if "$perf" 'threaded programs in the machine' cargo do_threads
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi
 if [[ -z $quick && -z $filter ]]; then
