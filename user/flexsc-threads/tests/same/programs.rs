@@ -49,6 +49,11 @@ fn cancellation() {
 }
 
 #[test]
+fn unwinding() {
+    check("unwind.c", &[]);
+}
+
+#[test]
 fn processes() {
     check("processes.c", &[]);
 }
