@@ -15,8 +15,8 @@ pub(crate) type Bytes<'f, 'a> = &'f dyn Fn(&Segment) -> Option<&'a [u8]>;
 
 /// What the decoder keeps.
 pub(crate) const DECODER_MEMORY: usize = 1 << 20;
-/// A list of objects.
-pub(crate) const LIST_MEMORY: usize = 1 << 20;
+/// A list of objects: about a kilobyte each.
+pub(crate) const LIST_MEMORY: usize = 16 << 20;
 /// A plan of a small object.
 const PLAN_MEMORY: usize = 64 << 20;
 
