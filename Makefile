@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help setup kernel module patches-boot demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
+.PHONY: help install setup kernel module patches-boot demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -25,6 +25,7 @@ help:
 	@echo '  make soak-long    soak, then fuzz'
 	@echo '  make fuzz         five million hostile entries and more under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
+	@echo '  make install      libflexsc for C, its header and man pages: PREFIX=/usr/local DESTDIR='
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo
 	@echo 'Nothing needs to be done first.  The first run downloads packages and builds a'
@@ -68,6 +69,11 @@ soak-long: soak
 
 fuzz: setup
 	@scripts/soak.sh --fuzz
+
+PREFIX ?= /usr/local
+
+install:
+	@DESTDIR='$(DESTDIR)' scripts/libflexsc.sh '$(PREFIX)'
 
 clean:
 	rm -rf build

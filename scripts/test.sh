@@ -192,7 +192,8 @@ example_of() {
 		inside { text = text $0 "\n" }' "$ROOT/docs/abi.md"
 }
 
-# Runs the crate's own tests, its example and the example in C against the module, and strace.
+# Runs the crate's own tests, its example, strace, the tests of libflexsc and the example in C against
+# the module.
 do_crate() {
 	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo test strace file
 	local -a adds=()
@@ -210,9 +211,12 @@ do_crate() {
 	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc-live-tests \
 		--target "$target" --target-dir "$dir" --example live-hello --example live-echo
 	[[ -x $test ]] || die "cargo does not name the crate's test program."
+	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc-c --target "$target" --target-dir "$dir"
+	cc -static -std=gnu11 -Wall -Wextra -Werror -Wl,--gc-sections -I "$ROOT/user/flexsc-c/include" -o "$logs/calls" \
+		"$ROOT/user/flexsc-c/tests/calls.c" "$dir/$target/release/libflexsc_c.a"
 	ktest -c perf "${adds[@]}" --add "$test:/crate/live" \
 		--add "$dir/$target/release/examples/live-hello:/crate/hello" \
-		--add "$dir/$target/release/examples/live-echo:/crate/server" \
+		--add "$dir/$target/release/examples/live-echo:/crate/server" --add "$logs/calls:/crate/calls" \
 		--add "$logs/example:/crate/example" --add "$logs/example.out:/crate/example.out" \
 		--add "$ROOT/scripts/test/guest-crate.sh:/crate/run.sh" --run 'sh /crate/run.sh'
 }

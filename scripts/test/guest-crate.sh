@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Runs the crate's own tests, its example, programs that strace traces and the
-# example in C of docs/abi.md in the test machine with the module.
+# Runs the crate's own tests, its example, programs that strace traces, the example
+# in C of docs/abi.md and the tests of libflexsc in the test machine with the module.
 
 # shellcheck disable=SC2317  # functions that "result" calls
 
@@ -97,4 +97,12 @@ result traced_server -f
 echo
 echo 'running the example in C'
 result example_in_c
+echo
+echo 'running the tests of libflexsc, with the engine'
+result /crate/calls engine
+echo
+echo 'running them with plain calls'
+mv /dev/flexsc /dev/flexsc.hidden
+result /crate/calls
+mv /dev/flexsc.hidden /dev/flexsc
 exit $rc
