@@ -92,6 +92,8 @@ pub(crate) fn execute_posted_inline(
     execute_posted_in::<true>(engine, pages, owner)
 }
 
+/// `IN_LINE` makes two functions of this one, each with a closure that is in line: 45 instructions of
+/// each WAIT, 3.6 % of a batch of one getppid, 1.6 % of one of 8.
 #[inline(always)]
 fn execute_posted_in<const IN_LINE: bool>(
     engine: &Engine,
