@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signals that arrive while calls are in flight.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use crate::check::Check;
-use crate::kit::abi::Policy;
+use crate::kit::abi::{Policy, REASON_STARVED};
+use crate::kit::cgroup::Cgroup;
+use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
+use crate::kit::limits::need_two_cpus;
 use crate::kit::mode::Mode;
-use crate::kit::{rounds, signals, sys};
+use crate::kit::{Random, chances, patience, rounds, signals, sys};
 
 tests! { "signals":
     wait_interrupted => "a handler interrupts WAIT: EINTR; the call goes on and ends well";
@@ -21,6 +24,7 @@ tests! { "signals":
     sleep_not_shortened => "a sleep on a syscall thread is not cut short by signals";
     pending_signal => "WAIT with a signal pending still executes what is posted";
     register_restarted => "REGISTER under a rain of signals is restarted, with SA_RESTART";
+    creation_interrupted => "a signal at the creation of the only thread that could run makes nothing STARVED";
     never_restart_codes => "no result is an internal restart code under a rain of signals";
 }
 
@@ -217,4 +221,97 @@ fn register_restarted() -> Check {
     })?;
     check!(signals::counted() >= 1, "the handler did not run");
     Ok(())
+}
+
+/// How long a pool may be starved before a kworker fails its entries.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Sends signals to a thread at random moments, a certain number each time that it is asked to.
+fn rain(owner: i32, wanted: &AtomicU32, over: &AtomicBool, mut random: Random) {
+    while !over.load(Ordering::Acquire) {
+        let one_less = |wanted: u32| wanted.checked_sub(1);
+        let asked = wanted.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
+        if asked.is_err() {
+            std::thread::sleep(Duration::from_micros(100));
+            continue;
+        }
+        signals::send(owner, libc::SIGUSR1);
+        let (begin, time) = (Instant::now(), Duration::from_nanos(random.below(10_000)));
+        while begin.elapsed() < time {}
+    }
+}
+
+/// The only thread of a pool is blocked, and another one can be made only now, while signals come.
+/// Returns false if that took so long that the entry may be STARVED.
+fn create_in_rain(group: &Cgroup, wanted: &AtomicU32) -> Check<bool> {
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    engine.until_stats("an idle thread", |stats| {
+        stats.threads_idle == stats.threads
+    })?;
+    let (from, to) = pipe()?;
+    let threads = engine.stats()?.threads as usize;
+    // This thread, the one that sends signals, and not one syscall thread more.
+    group.write("pids.max", 2 + threads)?;
+    let reads = BlockedReads::new(&from, threads);
+    let calls: Vec<_> = reads.calls().iter().map(|c| c.asynchronous()).collect();
+    let blocked = ring.post_blocked(&calls)?;
+    engine.until_pool(0, "all threads blocked", |pool| {
+        pool.blocked == pool.threads && pool.threads == threads as u64
+    })?;
+    group.write("pids.max", "max")?;
+    let before = signals::counted();
+    wanted.store(200, Ordering::Release);
+    let begin = Instant::now();
+    while signals::counted() == before {
+        check!(begin.elapsed() < patience(), "no signal");
+    }
+    let begin = Instant::now();
+    let slot = ring.post(call!(SYS_getpid).asynchronous());
+    while !ring.is_done(slot) {
+        match ring.wait(Policy::Any) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => fail!("WAIT: {error:?}"),
+        }
+    }
+    let (done, took) = (ring.reap(slot), begin.elapsed());
+    wanted.store(0, Ordering::Release);
+    reads.release(&to)?;
+    ring.mode = Mode::Kick;
+    for done in ring.finish(&blocked)? {
+        check_ret!("read", done.result, 2);
+    }
+    if done.reason == REASON_STARVED && took >= GRACE {
+        return Ok(false);
+    }
+    check!(
+        done.result == i64::from(std::process::id()),
+        "after {took:?}: {done:?}"
+    );
+    Ok(true)
+}
+
+fn creation_interrupted() -> Check {
+    need_two_cpus()?;
+    let group = Cgroup::new(Some("pids"))?;
+    in_child(|| {
+        group.enter()?;
+        signals::count_signal(libc::SIGUSR1, libc::SA_RESTART)?;
+        let (owner, wanted, over) = (sys::gettid(), AtomicU32::new(0), AtomicBool::new(false));
+        let random = Random::new();
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| rain(owner, &wanted, &over, random));
+            let (mut good, mut outcome) = (0, Ok(()));
+            let end = Instant::now() + patience() / 2;
+            while outcome.is_ok() && good < chances(150) && Instant::now() < end {
+                outcome = create_in_rain(&group, &wanted).map(|in_time| good += u32::from(in_time));
+            }
+            over.store(true, Ordering::Release);
+            outcome.map(|()| good)
+        });
+        println!("# {} signals", signals::counted());
+        let good = outcome?;
+        check!(good >= 3, "{good} threads made in time");
+        Ok(())
+    })
 }
