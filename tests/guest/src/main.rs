@@ -130,6 +130,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::members::TESTS,
     guard::pending::TESTS,
     guard::between::TESTS,
+    guard::owner_ends::TESTS,
     guard::terminal::TESTS,
     library::TESTS,
     library::requests::TESTS,

@@ -14,6 +14,7 @@ pub mod idle;
 pub mod late;
 pub mod lsm;
 pub mod members;
+pub mod owner_ends;
 pub mod pending;
 pub mod terminal;
 pub mod thread;

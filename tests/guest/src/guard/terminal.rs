@@ -16,7 +16,7 @@ tests! { "guard":
     background_read_handled => "a handler for SIGTTIN runs, and the read is EINTR";
 }
 
-fn block(signal: i32) -> Check {
+pub(super) fn block(signal: i32) -> Check {
     let set = 1u64 << (signal - 1);
     let at = std::ptr::from_ref(&set);
     let ret = plain!(SYS_rt_sigprocmask, libc::SIG_BLOCK, at, 0, 8);
@@ -29,7 +29,7 @@ const TIOCSPTLCK: u64 = 0x4004_5431;
 
 /// A new terminal that controls a new session, whose leader the calling process becomes: its
 /// master and itself.
-fn terminal() -> Check<(OwnedFd, OwnedFd)> {
+pub(super) fn terminal() -> Check<(OwnedFd, OwnedFd)> {
     plain!(SYS_setsid);
     // The end of the terminal must not end the leader.
     block(libc::SIGHUP)?;
