@@ -27,6 +27,7 @@ mod library;
 mod life;
 mod module;
 mod notify;
+mod notify_first;
 mod notify_own;
 mod park;
 mod poller;
@@ -96,6 +97,7 @@ const GROUPS: &[&[registry::Test]] = &[
     starving::TESTS,
     notify::TESTS,
     notify_own::TESTS,
+    notify_first::TESTS,
     life::family::TESTS,
     life::closing::TESTS,
     life::borrowed::TESTS,
