@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `flexsc::Ring` on the real device: with the module, under a seccomp filter,
 //! traced, and short of threads it does the same.
+#![expect(unsafe_code, reason = "one test posts a raw call")]
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use flexsc::ops::{Read, Write};
-use flexsc::{Done, Engine, Error, Fd, Param, Reason, Ring, Wait, abi};
+use flexsc::ops::{Raw, Read, Write};
+use flexsc::{Call, Done, Engine, Error, Fd, Param, Reason, Ring, Wait, abi};
 
 use super::{open, register};
 use crate::check::Check;
 use crate::kit::child::{in_child, spawn};
 use crate::kit::files::{pipe, readable, socket_pair, write_all};
-use crate::kit::{net, patience, process, seccomp, sys};
+use crate::kit::uffd::Slow;
+use crate::kit::{memory, net, patience, process, rounds, seccomp, speed, sys, until};
 
 tests! { "library":
     ring => "reads that block hold up no write; timeouts; next without a wait";
     ring_drop => "dropping a ring with a read in flight ends it and leaves nothing";
+    ring_drop_bound => "a call that no CANCEL ends holds up a drop for two seconds, and keeps its memory";
     ring_descriptor => "a ring's descriptor is readable while results are there";
     ring_filtered => "under a filter a ring makes plain calls, which block nobody";
     ring_no_ioctl => "under a filter that refuses the device's calls there is no engine";
@@ -139,6 +142,43 @@ fn ring_drop() -> Check {
         plain!(SYS_fcntl, number, libc::F_GETFD),
         -libc::EBADF
     );
+    drop(engine);
+    process::until_refcnt(base)
+}
+
+fn ring_drop_bound() -> Check {
+    let base = process::refcnt();
+    let engine = open()?;
+    for _ in 0..rounds(1) {
+        let page = Slow::page()?;
+        let (from, _to) = pipe()?;
+        let number = from.as_raw_fd();
+        let mut ring = ring_on(&engine)?;
+        let uname = Call::new(libc::SYS_uname, [page.at as u64, 0, 0, 0, 0, 0]);
+        // SAFETY: the page stays mapped until the process ends.
+        let operation = unsafe { Raw::new(uname.asynchronous(), from) };
+        check!(ring.submit(operation, 1).is_ok(), "no room for uname");
+        check_eq!("none", ring.wait(Wait::none()), Ok(0));
+        check!(page.is_wanted(patience()), "nobody waits for the page");
+        let begin = Instant::now();
+        drop(ring);
+        let took = begin.elapsed();
+        println!("# dropped after {took:?}");
+        let most = speed::scaled(Duration::from_secs(10));
+        check!(
+            took >= Duration::from_secs(2) && took < most,
+            "the drop took {took:?}"
+        );
+        let held = || plain!(SYS_fcntl, number, libc::F_GETFD);
+        check_ret!("the descriptor", held(), libc::FD_CLOEXEC);
+        page.provide()?;
+        // The call writes to memory that is still there.
+        until("the late result", || {
+            memory::peek(page.at as *const u8) == b'L'
+        })?;
+        check_ret!("the descriptor afterwards", held(), libc::FD_CLOEXEC);
+        all_are(&pass_bytes(&mut ring_on(&engine)?)?, Reason::None)?;
+    }
     drop(engine);
     process::until_refcnt(base)
 }
