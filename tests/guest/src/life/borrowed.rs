@@ -4,16 +4,17 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Barrier;
+use std::time::Instant;
 
 use nix::errno::Errno;
 
 use crate::check::Check;
-use crate::kit::abi::{self, Policy};
+use crate::kit::abi::{self, MAX_IDLE_NS, Param, Policy};
 use crate::kit::engine::{self, DEVICE, Engine};
 use crate::kit::files::{TempDir, memory_file, socket_pair};
-use crate::kit::limits::need_root;
+use crate::kit::limits::{need_root, need_two_cpus, poller_cpu};
 use crate::kit::ring::{Call, Ring, linked};
-use crate::kit::{chances, process, rounds, scm, sys, until};
+use crate::kit::{chances, patience, process, rounds, scm, sys, until};
 
 tests! { "borrowed":
     closed_inside => "entries that close, replace or close a range with the last descriptor, in each WAIT";
@@ -21,6 +22,8 @@ tests! { "borrowed":
     closed_and_blocked => "entries close the last descriptor, then one blocks its owner in WAIT";
     closed_and_opened => "entries close the last descriptor and open the device again";
     closed_by_thread => "KICK makes a thread that closes the last descriptor while KICK goes on";
+    closed_by_poller => "a poller executes entries that unmap the pages and close the last descriptor";
+    unshared_inside => "entries make the table of files their own, and then close the last descriptor";
     received => "the last descriptor came over a socket, and an entry closes it";
     unregister_inside => "a posted UNREGISTER of the pages that it came from is EBUSY";
     same_number => "two threads end a dead thread's pages while another registers: its own stay";
@@ -270,6 +273,139 @@ fn closed_by_thread() -> Check {
         outcome?;
         process::until_tasks(1)?;
         process::until_refcnt(base)?;
+    }
+    Ok(())
+}
+
+fn closed_by_poller() -> Check {
+    need_two_cpus()?;
+    for round in 0..rounds(20) {
+        let base = process::refcnt();
+        let engine = Engine::open()?;
+        engine.set(Param::IdleNs, MAX_IDLE_NS)?;
+        let fd = engine.fd();
+        let turn = Barrier::new(2);
+        let outcome = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| -> Check {
+                // The poller is made by this thread, and so it has its table.
+                let prepared = unshare_files().and_then(|()| {
+                    let poll = engine::set(fd, 0, Param::PollCpus, 1 << poller_cpu());
+                    ok!("POLL_CPUS", poll);
+                    let given = ok!("REGISTER", engine::register(fd, 1));
+                    let ring = Ring::map(fd, &given)?;
+                    until("a poller that is awake", || !ring.needs_kick())?;
+                    Ok(ring)
+                });
+                turn.wait();
+                turn.wait();
+                let mut ring = prepared?;
+                let (at, len) = ring.base();
+                // The engine ends with its last descriptor, and with it what comes behind.
+                let mut all = vec![call!(SYS_munmap, at, len), call!(SYS_close, fd)];
+                all.extend([call!(SYS_getpid); 20]);
+                ring.post_all(&all);
+                if round % 2 == 1 {
+                    // The owner is in WAIT meanwhile, or finds that there is none any more.
+                    let ret = ring.wait(Policy::All);
+                    check!(matches!(ret, Ok(_) | Err(Errno::EBADF)), "WAIT: {ret:?}");
+                }
+                ring.leak();
+                until("the descriptor closed", || {
+                    plain!(SYS_fcntl, fd, libc::F_GETFD) == -i64::from(libc::EBADF)
+                })
+            });
+            turn.wait();
+            drop(engine);
+            turn.wait();
+            thread.join().expect("no panic")
+        });
+        outcome.map_err(|failure| failure.within(format_args!("round {round}")))?;
+        process::until_tasks(1)?;
+        process::until_refcnt(base)?;
+    }
+    Ok(())
+}
+
+/// How entries that make the table of files private, and those that close the descriptor, are posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Together {
+    Row,
+    Chain,
+    /// The second WAIT begins when nobody shares the table.
+    TwoWaits,
+}
+
+/// Entries by which the calling thread gets a table of files of its own and closes the engine, which
+/// the other thread has closed in its table meanwhile. Returns false if that one came too late.
+fn unshare_and_close(way: Way, how: Together) -> Check<bool> {
+    let base = process::refcnt();
+    let engine = Engine::open()?;
+    let fd = engine.fd();
+    let (file, turn) = (memory_file()?, Barrier::new(2));
+    let view = sys::own(plain!(SYS_dup, &file) as i32);
+    let mut buffer = vec![0u8; 4 << 20];
+    let first = std::thread::scope(|scope| -> Check<bool> {
+        let thread = scope.spawn(|| -> Check {
+            let given = engine::register(fd, 1).map_err(|error| format!("REGISTER: {error:?}"));
+            turn.wait();
+            let mut ring = Ring::map(fd, &ok!("REGISTER", given))?;
+            let (at, len) = ring.base();
+            let mut all = vec![call!(SYS_unshare, libc::CLONE_FILES)];
+            all.extend(marks(&file, 1));
+            // Meanwhile the other thread closes its descriptor.
+            let random = call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0);
+            all.extend([random; 2]);
+            all.extend([call!(SYS_munmap, at, len), call!(SYS_close, fd)]);
+            all.extend(marks(&file, 20));
+            let last = all.len() - 1;
+            if how == Together::Chain {
+                for call in &mut all[..last] {
+                    *call = linked(*call);
+                }
+            }
+            let (first, second) = all.split_at(if how == Together::TwoWaits { 2 } else { 0 });
+            let mut before = Ok(0);
+            if how == Together::TwoWaits {
+                ring.post_all(first);
+                before = way.wait(&ring);
+                turn.wait();
+            }
+            ring.post_all(second);
+            let ret = way.wait(&ring);
+            ring.leak();
+            check_eq!("first WAIT", before, Ok(first.len() as u64));
+            check_eq!("WAIT", ret, Ok(all.len() as u64));
+            Ok(())
+        });
+        turn.wait();
+        let unshared = until("the first mark", || marked(&view) >= 1);
+        drop(engine);
+        let first = marked(&view) == 1;
+        if how == Together::TwoWaits {
+            turn.wait();
+        }
+        thread.join().expect("no panic")?;
+        unshared?;
+        Ok(first)
+    })?;
+    check_ret!("marks behind the close", marked(&file), 20);
+    process::until_tasks(1)?;
+    process::until_refcnt(base)?;
+    Ok(first)
+}
+
+fn unshared_inside() -> Check {
+    for way in WAYS {
+        for how in [Together::Row, Together::Chain, Together::TwoWaits] {
+            let end = Instant::now() + patience();
+            let mut good = 0;
+            while good < rounds(2) {
+                check!(Instant::now() < end, "{way:?}: the other close comes late");
+                let first = unshare_and_close(way, how)
+                    .map_err(|failure| failure.within(format_args!("{way:?}, {how:?}")))?;
+                good += u32::from(first);
+            }
+        }
     }
     Ok(())
 }
