@@ -32,6 +32,7 @@ mod notify_own;
 mod park;
 mod poller;
 mod pools;
+mod retiring;
 mod soak;
 mod specialise;
 mod starving;
@@ -95,6 +96,7 @@ const GROUPS: &[&[registry::Test]] = &[
     specialise::TESTS,
     fair::TESTS,
     starving::TESTS,
+    retiring::TESTS,
     notify::TESTS,
     notify_own::TESTS,
     notify_first::TESTS,
