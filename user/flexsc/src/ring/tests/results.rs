@@ -5,9 +5,12 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::ops::{Close, OFlag, OpenAt, Poll, Sleep, WithFile};
+use crate::calls;
+use crate::ops::{Close, OFlag, OpenAt, Poll, Raw, Sleep, WithFile};
 
 /// A file of its own, which is removed with the value.
 struct TempFile(PathBuf);
@@ -116,6 +119,45 @@ fn a_descriptor_that_is_opened_after_its_ring_is_closed() {
     // The helper has opened it, and then nobody had it.
     assert_eq!(file.opened(), 1);
     drop(writer);
+}
+
+/// A buffer with the file that is read into it, which notes that it is freed.
+struct Kept {
+    buf: Vec<u8>,
+    file: File,
+    freed: Arc<AtomicBool>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.freed.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_call_that_no_cancel_ends_keeps_its_memory() {
+    let file = TempFile::new("kept");
+    let freed = Arc::new(AtomicBool::new(false));
+    let mut kept = Kept {
+        buf: vec![0; 4],
+        file: File::open(&file.0).unwrap(),
+        freed: Arc::clone(&freed),
+    };
+    let (fd, at) = (kept.file.as_raw_fd(), kept.buf.as_mut_ptr());
+    let mut ring = played();
+    // SAFETY: the operation keeps the file and the buffer, whose memory does not move with it.
+    let read = unsafe { Raw::new(calls::read(fd, at.cast(), 4), kept) };
+    ring.submit(read, 1).map_err(drop).unwrap();
+    ring.ring();
+    // No kernel is there to cancel it, or to say that it has ended.
+    drop(ring);
+    assert!(!freed.load(Ordering::Relaxed));
+    assert_eq!(file.opened(), 1);
+    // What the kernel would do late.
+    // SAFETY: the buffer was not freed.
+    assert_eq!(unsafe { libc::read(fd, at.cast(), 4) }, 4);
+    // SAFETY: as above.
+    assert_eq!(unsafe { std::slice::from_raw_parts(at, 4) }, b"cont");
 }
 
 #[test]
