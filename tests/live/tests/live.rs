@@ -24,6 +24,9 @@ mod streams;
 #[path = "../../../user/flexsc/tests/servers.rs"]
 mod servers;
 
+#[path = "../../../user/flexsc/tests/allocations.rs"]
+mod allocations;
+
 use flexsc::ops::{Fsync, Read, Write};
 use flexsc::{CpuSet, Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 
