@@ -53,7 +53,7 @@ struct flexsc_debug *flexsc_debug_add(unsigned int number,
 	return d;
 }
 
-/* Waits until no task reads the file any more. Returns the data. */
+/* Wait until no task reads the file any more. Returns the data. */
 void *flexsc_debug_remove(struct flexsc_debug *d)
 {
 	void *data = d->data;

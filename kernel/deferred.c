@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Work that the scheduler's hook must not do itself, because it loops over
- * registrations. irq_work starts a kworker, which does it.
+ * registrations. irq_work starts a kworker that does it.
  *
- * A program decides how often tasks ask for that: a poller may block in each
+ * Programs determine how often tasks ask for a run: a poller may block in each
  * call. So there is a pause between two runs, in which a request costs next to
  * nothing. Parked calls that are ready do not wait for it: they have work of
  * their own, which does nothing else.
@@ -15,20 +15,20 @@
 
 #include "helpers.h"
 
-/* Between the beginnings of two runs. */
+/* Time between the starts of two runs. */
 #define FLEXSC_DEFERRED_PAUSE msecs_to_jiffies(10)
 
 struct flexsc_deferred {
 	struct irq_work irq;
 	struct delayed_work work;
 	struct work_struct ready_work;
-	/* A run is going to begin, for which nobody has to ask any more. */
+	/* A run will begin; no task needs to ask for it any more. */
 	unsigned int is_asked;
 	/* The same of @ready_work. */
 	unsigned int is_urgent;
-	/* When the last run has begun. */
+	/* When the last run began. */
 	unsigned long last;
-	/* Returns the milliseconds after which to call it again; 0: not again. */
+	/* Returns the milliseconds until the next call; 0 for none. */
 	unsigned int (*run)(void *data);
 	void (*run_ready)(void *data);
 	void *data;
@@ -75,7 +75,7 @@ static void flexsc_deferred_irq(struct irq_work *irq)
 				 time_before(now, next) ? next - now : 0);
 }
 
-/* There must be no trigger before flexsc_deferred_start(). */
+/* Triggers are not allowed before flexsc_deferred_start(). */
 struct flexsc_deferred *flexsc_deferred_new(void)
 {
 	struct flexsc_deferred *d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
@@ -132,7 +132,7 @@ void *flexsc_deferred_stop(struct flexsc_deferred *d)
 	return data;
 }
 
-/* @d was stopped or never started; there are no more triggers. */
+/* @d was stopped or never started; no trigger comes any more. */
 void flexsc_deferred_free(struct flexsc_deferred *d)
 {
 	irq_work_sync(&d->irq);

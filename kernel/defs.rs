@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What all parts share: the role of a task, sets of pools, kinds of order, walks over doorbell
+//! Shared definitions: roles of tasks, sets of pools, kinds of order, walks over doorbell
 //! bits. Imports nothing else of the module.
 
 mod bits;

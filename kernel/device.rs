@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/flexsc`: what ioctl and mmap mean.
+//! `/dev/flexsc`: decodes ioctl and mmap.
 
 use crate::{
     engine::Engine,
@@ -52,7 +52,7 @@ fn register(engine: ArcBorrow<'_, Engine>, caller: &mut Caller, arg: usize) -> R
     r.mmap_offset = pages.offset();
     r.mmap_len = pages.area().len() as u64;
     if let Err(e) = abi::write(arg, r) {
-        // Fails if another thread has guessed the number and posted something.
+        // Fails if another thread guessed the number and posted an entry.
         let _ = engine.end(&pages, caller);
         return Err(e);
     }
@@ -75,14 +75,14 @@ fn policy_of(arg: usize) -> Result<Policy> {
     Policy::new(((arg >> 32) & 0xff) as u32, (arg >> 40) as u32, 0, 0)
 }
 
-/// By ioctl(2): not in line, as flexsc_wait(2) is.
+/// WAIT_FAST through ioctl(2): not inlined, unlike flexsc_wait(2).
 fn wait_fast(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
     let policy = policy_of(arg)?;
     let pages = engine.get_own(arg & 0xffff_ffff, caller)?;
     Ok(wait::wait(engine, pages, caller.task(), &policy)? as isize)
 }
 
-/// By flexsc_wait(2).
+/// WAIT_FAST through flexsc_wait(2).
 #[inline(always)]
 fn wait_by_call(engine: ArcBorrow<'_, Engine>, caller: &Caller, arg: usize) -> Result<isize> {
     let policy = policy_of(arg)?;
@@ -151,7 +151,7 @@ fn eventfd(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
 }
 
 fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
-    // In this struct the pool's number is the word that is reserved in others.
+    // In this struct, the pool's number takes the word that is reserved in others.
     let asked: abi::Head = abi::read(arg)?;
     if (asked.size as usize) < size_of::<abi::Head>() {
         return Err(EINVAL);
@@ -161,8 +161,8 @@ fn query_pool(engine: ArcBorrow<'_, Engine>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
-/// Checks that the caller belongs to the engine's process, and that the call is not a posted one: a
-/// posted ioctl must not wait for itself, nor register pages for a syscall thread.
+/// Checks that the caller belongs to the engine's process, and that the call is not a posted one. A
+/// posted ioctl must neither wait for itself nor register pages for a syscall thread.
 #[inline(always)]
 fn enter(engine: &Engine, caller: Option<Caller>) -> Result<Caller> {
     match caller {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Decides who executes an entry: the current task, a syscall thread of a pool, the owner, or
-//! nobody. The decision depends on the entry, on the role of the task that looks at it and on a few
+//! no task. The decision depends on the entry, on the role of the task that claimed it and on a few
 //! [`Facts`], and it changes nothing: `run` executes, retries and publishes.
 //!
 //! Pure logic, shared with the tests of the host.
@@ -46,34 +46,34 @@ pub(crate) trait Facts {
     /// chance, and can still execute it.
     fn is_left_by_owner(&self) -> bool;
 
-    /// Returns true if calls that may ask a file system let their owner wait for long just now.
+    /// Returns true if calls that may ask a file system currently make their owner wait for long.
     fn are_files_slow(&self) -> bool;
 }
 
 /// Who executes an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The current task hands the call, which is of this class, to the kernel.
+    /// The current task executes the call, which is of this class.
     Execute(Class),
-    /// The current task, the owner, makes the call, which is of this class, if it need not wait. If
-    /// it would wait, it waits for its file without a thread, or a syscall thread of the first pool
+    /// The current task, the owner, executes the call, which is of this class, if it need not wait.
+    /// Otherwise it waits for its file without a thread, or a syscall thread of the first pool
     /// executes the entry.
     Try(Class),
     /// A syscall thread of this pool executes the entry.
     Offload(u8),
-    /// A syscall thread of the first pool executes the entry, because calls of its kind have let
-    /// the owner wait for long just now. If no thread can, the owner executes it after all.
+    /// A syscall thread of the first pool executes the entry, because calls of its kind have made
+    /// the owner wait for long. If no thread can execute the entry, the owner does.
     OffloadSlow,
     /// The owner executes the entry in its next WAIT.
     Return,
-    /// Nobody executes the call.
+    /// No task executes the call.
     Refuse(Why),
 }
 
 /// Why a call is not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// CANCEL came first.
+    /// CANCEL was called first.
     Cancelled,
     /// The entry has an unknown flag, names a pool that does not exist, or takes a result that does
     /// not exist.
@@ -102,7 +102,7 @@ impl Request<'_> {
     }
 }
 
-/// Decides at once about an entry without flags, pool and taken results: returns true if the task
+/// Decides quickly about an entry without flags, pool and taken results: returns true if the task
 /// that claimed the entry executes its call, as [`decide`] would say.
 #[inline(always)]
 pub(crate) fn is_plain_call(nr: u16) -> bool {
@@ -123,7 +123,7 @@ fn waits_for_time(nr: u16) -> bool {
 }
 
 /// Returns true if the owner executes a call of this class on its own stack: it does not sleep
-/// there without a bound.
+/// there for an unbounded time.
 fn runs_inline(class: Class, facts: &impl Facts) -> bool {
     match class {
         Class::Inline | Class::OwnThread => true,
@@ -140,7 +140,7 @@ pub(crate) fn decide(
     start: Start,
     facts: &impl Facts,
 ) -> Decision {
-    // First of all: CANCEL marks the entry with a flag that no program may set.
+    // Checked first: CANCEL marks the entry with a flag that no program may set.
     if request.is_cancelled && start != Start::Again {
         return Decision::Refuse(Why::Cancelled);
     }
@@ -181,7 +181,7 @@ fn decide_for_owner(
     Decision::Execute(class)
 }
 
-/// Decides for the owner about a call that may wait: the call may find at once what it waits for.
+/// Decides for the owner about a call that may wait but may also be ready to return at once.
 #[inline(always)]
 fn decide_to_try(nr: u16, class: Class, facts: &impl Facts) -> Decision {
     match class {
@@ -208,15 +208,15 @@ fn decide_for_thread(
             Decision::Refuse(Why::Thread)
         };
     }
-    // An entry that has reached a pool stays there: it may name another pool in the meantime.
+    // An entry that has reached a pool stays there, even if it names another pool by now.
     if role.pool().is_none() && request.pool != 0 && start != Start::Follows {
         return Decision::Offload(request.pool);
     }
     Decision::Execute(class)
 }
 
-/// Returns true if the owner executes an entry after all: the kernel has refused its call, of
-/// `class`, to a syscall thread, and has not begun it.
+/// Returns true if the owner must execute an entry because the kernel has refused its call, of
+/// `class`, to a syscall thread before doing anything.
 pub(crate) fn returns_to_owner(
     request: &Request<'_>,
     class: Class,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An engine: exception-less system calls for one process. One open file is one engine.
+//! An engine: exception-less system calls for one process. Each open file is one engine.
 
 mod debug;
 mod deferred;
@@ -30,16 +30,16 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
 
-/// Registrations that one engine may have.
+/// The largest number of registrations of one engine.
 const MAX_REGISTRATIONS: usize = 512;
 
 /// The registrations that a poller polls.
 pub(crate) type Known = KVec<Arc<Pages>>;
 
-/// CPUs that may be polled.
+/// The largest number of CPUs that may be polled.
 const CPUS: usize = u64::BITS as usize;
 
-/// More data that the table's lock protects.
+/// Additional data protected by the table's lock.
 #[derive(Default)]
 struct Sums {
     /// Syscall pages in all registrations.
@@ -50,7 +50,7 @@ struct Sums {
     no_parked: bool,
 }
 
-/// How many engines there have been.
+/// The number of engines opened so far.
 static ENGINES: AtomicU32 = AtomicU32::new(0);
 
 /// See the module's documentation.
@@ -66,15 +66,15 @@ pub(crate) struct Engine {
     /// As above.
     pub(crate) deferred: Deferred<Engine>,
     table: OwnedTable<Pages, Sums>,
-    /// Changes whenever `table` does.
+    /// Changes whenever `table` changes.
     generation: AtomicU32,
-    /// What the poller of each CPU polls, while it executes something.
+    /// The list of each CPU's poller while the poller executes entries.
     known: [Slot<Known>; CPUS],
     settings: Settings,
 }
 
 impl Engine {
-    /// An engine for the current process.
+    /// Creates an engine for the current process.
     pub(crate) fn new(quota: &Arc<Quota>) -> Result<Arc<Self>> {
         if !params::may_open() {
             return Err(EPERM);
@@ -107,7 +107,7 @@ impl Engine {
         self.process.has(current)
     }
 
-    /// The number that people see, in debugfs and in the names of its threads.
+    /// Returns the number shown in debugfs and in the names of the engine's threads.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -116,8 +116,8 @@ impl Engine {
         &self.notifier
     }
 
-    /// Returns true if there is a result that was not reaped, or an entry that waits for the thread
-    /// whose call this is. A thread with registrations looks at its own, another one at the results
+    /// Returns true if a result was not reaped yet, or an entry waits for the thread
+    /// whose call this is. A thread with registrations checks its own, any other thread the results
     /// of all.
     pub(crate) fn is_ready_for_caller(&self) -> bool {
         let (mut has_own, mut own, mut any) = (false, false, false);
@@ -141,7 +141,7 @@ impl Engine {
         &self.cpus
     }
 
-    /// Changes whenever pages are registered or unregistered.
+    /// Returns a number that changes whenever pages are registered or unregistered.
     pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
     }
@@ -150,7 +150,7 @@ impl Engine {
     pub(crate) fn add(&self, pages: u32) -> Result<Arc<Pages>> {
         let trigger = self.deferred.trigger().clone();
         let new = Pages::new(pages, self.notifier.clone(), trigger, self.account.clone())?;
-        // Set until a poller knows of the registration.
+        // Set until a poller knows about the registration.
         new.set_need_wakeup(true);
         self.enter(&new)?;
         self.generation.fetch_add(1, Ordering::Release);
@@ -173,7 +173,7 @@ impl Engine {
         })
     }
 
-    /// Ends a registration, for its owner or, when that has ended, for any thread of the process.
+    /// Ends a registration, for its owner or, if that has ended, for any thread of the process.
     pub(crate) fn unregister(&self, id: usize, caller: &mut Caller) -> Result {
         let pages = self.get(id)?;
         if !pages.owner().is_current() && !pages.owner().is_exiting() {
@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// Ends a registration that the caller may end. Fails with `EBUSY` if anything is in flight,
-    /// with `ENOENT` if another thread has ended it meanwhile.
+    /// with `ENOENT` if another thread has ended the registration in the meantime.
     pub(crate) fn end(&self, pages: &Arc<Pages>, caller: &mut Caller) -> Result {
         pages.retire()?;
         self.pools.forget(pages);
@@ -198,18 +198,18 @@ impl Engine {
         }
         pages.unregistered();
         self.generation.fetch_add(1, Ordering::Release);
-        // A poller lets go of them. Lists of threads that have polled before are dropped here.
+        // Pollers drop the pages themselves. Lists of former pollers are dropped here.
         self.pools.first().wake_pollers();
         self.forget_known();
         Ok(())
     }
 
-    /// The registration `id`.
+    /// Returns the registration `id`.
     pub(crate) fn get(&self, id: usize) -> Result<Arc<Pages>> {
         self.table.get(id).ok_or(ENOENT)
     }
 
-    /// The registration `id`, which must be the caller's.
+    /// Returns the registration `id`, which must be the caller's.
     #[inline(always)]
     pub(crate) fn get_own<'a>(
         &'a self,
@@ -230,15 +230,15 @@ impl Engine {
         }
     }
 
-    /// The slot in which the poller of `cpu` leaves its list while it executes something.
+    /// Returns the slot in which the poller of `cpu` leaves its list while it executes entries.
     ///
-    /// A poller may stay blocked for any time. So the list is for the next poller, which drops it:
-    /// registrations that have ended must not stay in memory meanwhile.
+    /// A poller may stay blocked for any time. So the list is left to the next poller, to drop it:
+    /// registrations that have ended must not stay in memory that long.
     pub(crate) fn known_on(&self, cpu: u32) -> &Slot<Known> {
         &self.known[cpu as usize % CPUS]
     }
 
-    /// Drops the lists of threads that do not poll any more.
+    /// Drops the lists of threads that no longer poll.
     pub(super) fn forget_known(&self) {
         let polled = self.pools.first().polled_cpus();
         for (cpu, known) in self.known.iter().enumerate() {
@@ -248,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// All registrations.
+    /// Returns all registrations.
     pub(crate) fn snapshot(&self) -> Result<Known> {
         let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL_ACCOUNT)?;
         for id in 0..self.table.len() {
@@ -268,7 +268,7 @@ impl Engine {
         }
     }
 
-    /// Calls `f` for each registration that is `wanted`, which is asked with a raw lock held.
+    /// Calls `f` for each registration that is `wanted`; `wanted` is called with a raw lock held.
     pub(crate) fn for_each_if(
         &self,
         wanted: impl Fn(&Pages) -> bool,
@@ -287,9 +287,9 @@ impl Engine {
         self.get(id)?.cancel(index / entries, index % entries)
     }
 
-    /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT: notes whether
-    /// entries wait that no task executes. If that persists and EXTRA_POLLERS allows it, recruits a
-    /// CPU: the one that falls idle now, if any.
+    /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT. Notes whether
+    /// entries wait that no task executes. If that lasts and EXTRA_POLLERS allows it, recruits a
+    /// CPU: preferably the one that becomes idle now.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();
         if first.extra_pollers() == 0 {
@@ -306,13 +306,13 @@ impl Engine {
         }
     }
 
-    /// Recruits another CPU, of those that the program may use. Not in the scheduler's hook.
+    /// Recruits another CPU that the program may use. Not for the scheduler's hook.
     pub(crate) fn recruit(&self) {
         let usable = self.cpus.bits() & process::allowed_cpus();
         self.pools.first().recruit(usable, process::this_cpu());
     }
 
-    /// No poller is awake from now on: programs have to kick. Syscall threads execute what programs
+    /// No poller is awake any more: programs must call KICK. Syscall threads execute what programs
     /// posted in the belief that a poller was awake.
     pub(crate) fn poll_no_more(&self) {
         self.forget_known();
@@ -324,19 +324,19 @@ impl Engine {
             self.pools.push(pools, pages.as_arc_borrow());
         });
         if self.pools.first().polled_cpus() != 0 {
-            // A poller that has begun meanwhile looks at the flags again.
+            // A poller that has begun in the meantime checks the flags again.
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// Syscall pages now, and the counts of all registrations so far.
+    /// Returns the number of syscall pages, and the counts of all registrations so far.
     pub(crate) fn totals(&self) -> (u32, Totals) {
         let (pages, mut sum) = self.table.data(|sums| (sums.pages, sums.ended));
         self.for_each(|pages| sum += pages.totals());
         (pages, sum)
     }
 
-    /// The process is ending, or executes another program. Its files must not be kept, least of
+    /// The process ends or executes another program. Its files must not be kept, least of
     /// all a socket in whose queue the engine's own descriptor is.
     ///
     /// Called by each syscall thread that ends for that; the first one does it. One is there: the
@@ -351,8 +351,8 @@ impl Engine {
         }
     }
 
-    /// The descriptors and mappings are gone: all threads end soon, also those in calls.
-    /// Registrations that no thread is executing for are freed at once.
+    /// Called when descriptors and mappings are gone: all threads end soon, even those in calls.
+    /// Registrations for which no thread is executing are freed at once.
     pub(crate) fn close(&self, closed: &Closed) {
         self.pools.stop();
         for id in 0..self.table.len() {

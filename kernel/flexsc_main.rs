@@ -4,24 +4,24 @@
 //!
 //! A program writes system calls into syscall pages that it shares with the kernel; its own
 //! threads, or syscall threads that live in the kernel and belong to it, execute them and write
-//! the results back. One function hands every posted call to the kernel: `call_kernel`, in
-//! `run/entry.rs`; `call_kernel_in_a_row`, beside it, hands over all plain ones of an owner.
+//! the results back. One function hands a posted call to the kernel: `call_kernel`, in
+//! `run/entry.rs`; `call_kernel_in_a_row`, beside it, hands over all plain calls of an owner.
 //!
 //! | file             | what it owns                                                     |
 //! |------------------|------------------------------------------------------------------|
 //! | `device`         | `/dev/flexsc`: decoding of ioctl and mmap                        |
 //! | `wait`           | WAIT: inline execution, wait policies                            |
-//! | `requests`       | REGISTER, KICK, SET, GET: what may need a new syscall thread     |
+//! | `requests`       | REGISTER, KICK, SET, GET: may need a new syscall thread           |
 //! | `worker`         | the life of one syscall thread, pollers                          |
-//! | `run`            | the batch that a task executes, its hand-off when it blocks      |
+//! | `run`            | the batch that a task executes, its hand-off if the task blocks   |
 //! | `run::park`      | calls that wait for their file without a thread                  |
 //! | `run::entry`     | one entry: `call_kernel`, restarts, its result                   |
 //! | `engine`         | all of this for one process; its table of registrations          |
 //! | `engine::stats`  | QUERY, QUERY_POOL, fdinfo                                        |
 //! | `engine::debug`  | a file in debugfs for each engine                                |
-//! | `pool`           | an engine's pools, and the threads of each: who runs, who idles  |
-//! | `pages`          | a registration: doorbells, what is taken, offloaded and done     |
-//! | `quota`          | how many pages each user and process has; what they are charged  |
+//! | `pool`           | an engine's pools and their threads: which run, which are idle    |
+//! | `pages`          | a registration: doorbells, taken, offloaded and done entries      |
+//! | `quota`          | the pages of each user and process, and their charges             |
 //! | `dispatch`       | decides who executes an entry; has no side effects               |
 //! | `policy`         | the table of all system calls                                    |
 //! | `defs`           | roles, sets of pools, kinds of order, walks over bits            |
@@ -54,7 +54,7 @@ module! {
 }
 
 struct Flexsc {
-    // Dropped before the directory of the engines' files.
+    // Dropped before `_debug`, the directory of the engines' files.
     _device: Pin<KBox<sys::miscdev::Registration<engine::Engine>>>,
     _debug: sys::debugfs::Dir,
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* C functions that the Rust side of flexsc calls; its copy: sys/c.rs. */
+/* C functions that the Rust side of flexsc calls; copied in sys/c.rs. */
 #ifndef _FLEXSC_HELPERS_H
 #define _FLEXSC_HELPERS_H
 
@@ -94,23 +94,23 @@ void flexsc_deferred_trigger_now(struct flexsc_deferred *d);
 void *flexsc_deferred_stop(struct flexsc_deferred *d);
 void flexsc_deferred_free(struct flexsc_deferred *d);
 
-/* What the owner does about files that become ready; its copy: sys/park.rs. */
+/* What the owner does about files that become ready; copied in sys/park.rs. */
 enum flexsc_attention {
 	FLEXSC_AWAY,	/* nothing: a thread executes the call */
-	FLEXSC_LOOKS,	/* it looks before it sleeps or goes away */
-	FLEXSC_SLEEPS,	/* it has to be woken */
+	FLEXSC_LOOKS,	/* it checks before it sleeps or leaves */
+	FLEXSC_SLEEPS,	/* it must be woken */
 };
 
 enum flexsc_park {
 	FLEXSC_PARK_WAITS,
 	FLEXSC_PARK_READY,
-	FLEXSC_PARK_NOT,	/* a thread has to make the call */
+	FLEXSC_PARK_NOT,	/* a thread must make the call */
 };
 
 enum flexsc_park_count {
 	FLEXSC_PARK_PARKED,
 	FLEXSC_PARK_WOKEN,
-	FLEXSC_PARK_VAIN,	/* woken, and not ready after all */
+	FLEXSC_PARK_VAIN,	/* woken, but not ready after all */
 	FLEXSC_PARK_PASSED,	/* wake-ups passed on to others */
 	FLEXSC_PARK_TIMED_OUT,
 	FLEXSC_PARK_COUNTS,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tells programs that wait with poll(), epoll or an eventfd that results are
- * there. The scheduler's hook may publish results, but must not wake wait
+ * Notify programs that wait with poll(), epoll or an eventfd that results are
+ * ready. The scheduler's hook may publish results but must not wake wait
  * queues, so irq_work does it.
  */
 #include <linux/eventfd.h>
@@ -13,7 +13,7 @@
 #include "helpers.h"
 
 struct flexsc_notifier {
-	/* Somebody has waited, or has set an eventfd. First: Rust reads it. */
+	/* A task has waited or set an eventfd. First field: Rust reads it. */
 	unsigned int watched;
 	struct irq_work work;
 	wait_queue_head_t waiters;
@@ -44,7 +44,7 @@ struct flexsc_notifier *flexsc_notifier_new(void)
 	return n;
 }
 
-/* The caller ensures that flexsc_notifier_signal() is not called any more. */
+/* The caller ensures that flexsc_notifier_signal() is no longer called. */
 void flexsc_notifier_free(struct flexsc_notifier *n)
 {
 	irq_work_sync(&n->work);
@@ -54,7 +54,7 @@ void flexsc_notifier_free(struct flexsc_notifier *n)
 }
 
 /*
- * Results were published. The caller has seen @n->watched after a full barrier,
+ * Results were published. The caller saw @n->watched set after a full barrier,
  * which pairs with the barriers in poll_wait() and in
  * flexsc_notifier_set_eventfd(): either we see the waiter, or it sees the result.
  */
@@ -64,7 +64,7 @@ void flexsc_notifier_signal(struct flexsc_notifier *n)
 		irq_work_queue(&n->work);
 }
 
-/* The caller looks at the results after this call, not before. */
+/* The caller must check the results after this call, not before. */
 void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 			  struct poll_table_struct *table)
 {
@@ -72,7 +72,7 @@ void flexsc_notifier_poll(struct flexsc_notifier *n, struct file *file,
 	poll_wait(file, &n->waiters, table);
 }
 
-/* From now on, signals the eventfd @fd, or none if @fd is negative. */
+/* From now on, signal eventfd @fd, or none if @fd is negative. */
 int flexsc_notifier_set_eventfd(struct flexsc_notifier *n, int fd)
 {
 	struct eventfd_ctx *ctx = NULL, *old;

@@ -2,12 +2,12 @@
 
 //! A registration: the syscall pages of one thread, and the kernel's side of their doorbells.
 //!
-//! An entry's way: posted by the program; *taken* when a task claims its bit in the kernel;
+//! The life of an entry: posted by the program; *taken* when a task claims its bit in the kernel;
 //! *offloaded* while it waits for a syscall thread of its pool; executed by exactly the task that
-//! claimed it; *done* when its result is written. In a chain it may be *held* in between: executed,
-//! but not published. The kernel believes only its own words, never those in shared memory.
+//! claimed it; *done* when its result is written. In a chain it may be *held* in between: executed
+//! but not published. The kernel trusts only its own words, never those in shared memory.
 //!
-//! Claiming and publishing take the lock, both once for many entries. Nothing in between does.
+//! Claiming and publishing take the lock, once for many entries each; nothing in between takes it.
 
 mod cancel;
 mod charge;
@@ -47,39 +47,39 @@ use kernel::uapi;
 /// The kernel's words of one page, one bit for each entry.
 #[derive(Default)]
 struct Words {
-    // All words change under the lock. A reader that needs only a hint does not take it.
+    // All words change under the lock. A reader that needs only a hint does not take the lock.
     /// Toggled when an entry was accepted.
     taken: AtomicU64,
     /// Toggled when an entry's result was published.
     done: AtomicU64,
-    /// Of the entries in between: the program has called CANCEL for them.
+    /// Entries in between for which the program has called CANCEL.
     cancelled: AtomicU64,
-    /// Of the entries in between: executed, but another task goes on with their chain.
+    /// Entries in between that were executed while another task continues their chain.
     held: AtomicU64,
-    /// Of the entries in `held`: their calls were refused.
+    /// Entries in `held` whose calls were refused.
     held_refused: AtomicU64,
-    /// Of the entries in between: the owner has claimed them in WAIT, and left them to others.
+    /// Entries in between that the owner claimed in WAIT and left to other tasks.
     owners: AtomicU64,
-    /// Of the entries in between: given back to the owner.
+    /// Entries in between that were given back to the owner.
     returned: AtomicU64,
-    /// Of the entries in between: their calls wait for files, see `park.rs`.
+    /// Entries in between whose calls wait for files, see `park.rs`.
     parked: AtomicU64,
-    /// Of the entries in between: their calls are kept with their files.
+    /// Entries in between whose calls are kept with their files.
     kept: AtomicU64,
     /// All entries in `cancelled`, `held` or `owners`, and more.
     special: AtomicU64,
-    /// The index at which the order of a batch begins: after the last entry that was claimed.
+    /// The index at which a batch begins: behind the last entry that was claimed.
     start: AtomicU32,
 }
 
 impl Words {
-    /// Accepted and not finished.
+    /// Returns the entries that were accepted and are not finished.
     fn busy(&self) -> u64 {
         // ORDERING: None needed: a caller that must not miss a change holds the lock.
         self.taken.load(Ordering::Relaxed) ^ self.done.load(Ordering::Relaxed)
     }
 
-    /// Posted and not accepted.
+    /// Returns the entries that were posted and not accepted.
     #[inline(always)]
     fn pending(&self, bell: &Doorbell<'_>) -> u64 {
         // ORDERING: None needed: `claim` looks again under the lock.
@@ -102,16 +102,16 @@ struct Inner {
     /// The task that sleeps in the call of each entry.
     sleepers: KVVec<Option<Thread>>,
     calls: Calls,
-    /// How many more results the sleeping owner waits for; 0: it does not.
+    /// How many more results the sleeping owner waits for; 0 if it is not sleeping.
     missing: u32,
-    /// The owner has to look at something although results are missing.
+    /// The owner must wake up although results are missing.
     nudged: bool,
     posted: u64,
     cancels: u64,
 }
 
 impl Inner {
-    /// For `pages` pages.
+    /// Creates the state of `pages` pages.
     fn new(pages: u32) -> Result<Self> {
         let entries = (pages * uapi::FLEXSC_PAGE_ENTRIES) as usize;
         let mut sleepers = KVVec::with_capacity(entries, GFP_KERNEL_ACCOUNT)?;
@@ -130,7 +130,7 @@ impl Inner {
         })
     }
 
-    /// These entries were accepted.
+    /// Notes that `bits` of `page` were accepted.
     #[inline(always)]
     fn count_posted(&mut self, bits: u64) {
         self.posted = self.posted.wrapping_add(process::weight(bits).into());
@@ -142,21 +142,21 @@ impl Inner {
 struct Flags {
     /// Pools that have this registration in their queue.
     queued: AtomicU16,
-    /// The owner sleeps in a call and has left posted entries that nobody has accepted: the
-    /// thread that takes over does.
+    /// The owner sleeps in a call and has left posted entries that no task has accepted: the
+    /// thread that takes over accepts them.
     unattended: AtomicBool,
     /// See `returned.rs`.
     any_returned: AtomicBool,
     /// See `park.rs`.
     any_parked: AtomicBool,
-    /// Unregistered: nobody takes entries any more.
+    /// Unregistered: no task takes entries any more.
     dead: AtomicBool,
     slow: Slow,
 }
 
 /// A registration.
 pub(crate) struct Pages {
-    /// Its number in the engine's table, set once.
+    /// Number in the engine's table, set once.
     id: AtomicU32,
     area: Area,
     owner: Thread,
@@ -180,7 +180,7 @@ impl AsRef<Area> for Pages {
 }
 
 impl Pages {
-    /// Makes pages for the current thread. `ENOSPC` and `ENOMEM` at the limits of `account`.
+    /// Creates pages for the current thread. `ENOSPC` and `ENOMEM` at the limits of `account`.
     pub(crate) fn new(
         pages: u32,
         notifier: Arc<Notifier>,
@@ -221,7 +221,7 @@ impl Pages {
         self.id.load(Ordering::Relaxed)
     }
 
-    /// To be called once, before others know the registration.
+    /// Must be called once, before other tasks know the registration.
     pub(crate) fn set_id(&self, id: u32) {
         self.id.store(id, Ordering::Relaxed);
     }
@@ -230,12 +230,12 @@ impl Pages {
         &self.area
     }
 
-    /// The thread that registered the pages, and whose calls these are.
+    /// Returns the thread that registered the pages and owns their calls.
     pub(crate) fn owner(&self) -> &Thread {
         &self.owner
     }
 
-    /// Number of syscall pages.
+    /// Returns the number of syscall pages.
     pub(crate) fn len(&self) -> u32 {
         self.area.pages()
     }
@@ -244,7 +244,7 @@ impl Pages {
         self.words.get(page as usize)
     }
 
-    /// Entries of `page` that are posted and not taken. Takes no lock.
+    /// Returns the entries of `page` that are posted and not taken. Takes no lock.
     #[inline(always)]
     pub(crate) fn pending(&self, page: u32) -> u64 {
         match self.words(page) {
@@ -253,7 +253,7 @@ impl Pages {
         }
     }
 
-    /// The first page with an entry that is posted and not taken.
+    /// Returns the first page with an entry that is posted and not taken.
     #[inline(always)]
     pub(crate) fn first_pending(&self) -> Option<u32> {
         if self.pending(0) != 0 {
@@ -267,7 +267,7 @@ impl Pages {
         self.first_pending().is_some()
     }
 
-    /// The index at which the order of a batch of `page` begins.
+    /// Returns the index at which a batch of `page` begins.
     #[inline(always)]
     pub(crate) fn start(&self, page: u32) -> u32 {
         // ORDERING: None needed: a hint.
@@ -275,14 +275,14 @@ impl Pages {
             .map_or(0, |words| words.start.load(Ordering::Relaxed))
     }
 
-    /// The entries of `page` that were executed in chains with which others go on.
+    /// Returns the entries of `page` that were executed in chains that other tasks continue.
     pub(crate) fn held(&self, page: u32) -> u64 {
         // ORDERING: None needed: set before the rest of the chain was given away under the lock.
         self.words(page)
             .map_or(0, |words| words.held.load(Ordering::Relaxed))
     }
 
-    /// Of the entries that [`Self::held`] returns, those whose calls were refused.
+    /// Returns the entries of [`Self::held`] whose calls were refused.
     pub(crate) fn held_refused(&self, page: u32) -> u64 {
         // ORDERING: As above.
         self.words(page)
@@ -302,14 +302,14 @@ impl Pages {
             return 0;
         }
         // A hostile program may toggle a bit again while its entry is in flight. Such an entry
-        // must not be taken twice, so it counts when it is done.
+        // must not be taken twice, so its posting counts only after it is done.
         let old = words.taken.load(Ordering::Relaxed);
         let bits = (bell.posted() ^ old) & !words.busy();
         if bits != 0 {
             words.taken.store(old ^ bits, Ordering::Relaxed);
             bell.set_taken(old ^ bits);
             inner.count_posted(bits);
-            // After the last of them, counted from the end of the batch before.
+            // Behind the last of them, counted from the end of the previous batch.
             let start = words.start.load(Ordering::Relaxed);
             let last = u64::BITS - bits.rotate_right(start).leading_zeros();
             words
@@ -319,7 +319,7 @@ impl Pages {
         bits
     }
 
-    /// Takes all entries of `page` that are posted: the caller executes or offloads each of them.
+    /// Takes all posted entries of `page`. The caller executes or offloads each of them.
     #[inline(always)]
     pub(crate) fn claim(&self, page: u32) -> u64 {
         let Some(words) = self.words(page) else {
@@ -332,7 +332,7 @@ impl Pages {
         self.claim_words(&mut self.inner.lock(), words, &bell)
     }
 
-    /// As [`Self::claim`], of the first page from `first` on that has any. Returns the page and its
+    /// As [`Self::claim`], for the first page from `first` on with any. Returns the page and its
     /// entries.
     #[inline(always)]
     pub(crate) fn claim_from(&self, first: u32) -> Option<(u32, u64)> {
@@ -342,7 +342,7 @@ impl Pages {
         })
     }
 
-    /// Publishes that the results of `bits` are written, not by the owner; `refused` of them were
+    /// Publishes results that a syscall thread has written; `refused` of the entries in `bits` were
     /// not executed. The caller has claimed them.
     #[inline(never)]
     pub(crate) fn finish(&self, page: u32, bits: u64, refused: u32) {
@@ -375,7 +375,7 @@ impl Pages {
         let mut inner = self.inner.lock();
         self.check(&inner, page);
         self.check_published(&inner, page, bits);
-        // Before the done bit: from then on the entries are the program's.
+        // Before the done bit, which gives the entries to the program.
         if words.special.load(Ordering::Relaxed) & bits != 0 {
             self.forget(words, page, bits);
         }
@@ -385,7 +385,7 @@ impl Pages {
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
             if inner.missing == 0 {
-                // Under the lock: the owner sleeps for results and for nothing else.
+                // Under the lock, so that the owner is sleeping for results and for nothing else.
                 self.owner.wake();
             }
         }
@@ -393,7 +393,7 @@ impl Pages {
         self.notify();
     }
 
-    /// Forgets all that was noted of these entries while they were in flight.
+    /// Forgets all that was noted about these entries while they were in flight.
     #[cold]
     fn forget(&self, words: &Words, page: u32, bits: u64) {
         self.forget_cancelled(words, page, bits);
@@ -419,13 +419,13 @@ impl Pages {
         self.flags.dead.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true if the registration has ended. The caller holds a lock that is taken after
-    /// that.
+    /// Returns true if the registration has ended. The caller holds a lock that is taken after the
+    /// end.
     pub(crate) fn is_dead(&self) -> bool {
         self.flags.dead.load(Ordering::Relaxed)
     }
 
-    /// Tells the program whether it has to kick after posting.
+    /// Tells the program whether it must call KICK after posting.
     pub(crate) fn set_need_wakeup(&self, need: bool) {
         let flags = if need {
             uapi::FLEXSC_CTRL_NEED_WAKEUP

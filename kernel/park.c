@@ -17,23 +17,23 @@
 #include "park/park.h"
 
 /*
- * For how long a call is left to an owner that runs in user space: it often
- * comes back to WAIT within that time, and a thread costs two switches.
+ * How long a call is left to an owner that runs in user space: the owner often
+ * returns to WAIT within this time, and a thread costs two context switches.
  */
 #define FLEXSC_GRACE_NS	(250 * NSEC_PER_USEC)
 
-/* Of one registration: who is told that a file is ready, and of which entries. */
+/* State of one registration: whom to notify of ready files, and which entries. */
 struct flexsc_parker {
 	struct task_struct *owner;
 	struct flexsc_deferred *later;
 	struct hrtimer grace;
 	int attention;			/* enum flexsc_attention */
 	atomic64_t counts[FLEXSC_PARK_COUNTS];
-	atomic64_t pages;		/* those with any bit in @ready */
+	atomic64_t pages;		/* pages with any bit in @ready */
 	atomic64_t ready[];		/* one bit for each entry of a page */
 };
 
-/* The owner has not come back. */
+/* The owner has not returned in time. */
 static enum hrtimer_restart flexsc_parker_grace(struct hrtimer *timer)
 {
 	struct flexsc_parker *parker =
@@ -71,7 +71,7 @@ void flexsc_parker_free(struct flexsc_parker *parker)
 	kfree(parker);
 }
 
-/* A caller that goes away, or to sleep, looks at what is ready after this. */
+/* A caller that leaves or sleeps must check for ready entries after this. */
 void flexsc_parker_attend(struct flexsc_parker *parker, int attention)
 {
 	WRITE_ONCE(parker->attention, attention);
@@ -98,7 +98,7 @@ u64 flexsc_parker_ready(const struct flexsc_parker *parker)
 u64 flexsc_parker_take(struct flexsc_parker *parker, unsigned int page,
 		       u64 parked)
 {
-	/* In this order: a bit that comes later comes with its page's bit. */
+	/* In this order: an entry's bit set later sets its page's bit too. */
 	atomic64_fetch_andnot(BIT_ULL(page), &parker->pages);
 	return atomic64_fetch_andnot(parked, &parker->ready[page]) & parked;
 }
@@ -110,8 +110,8 @@ u64 flexsc_parker_counted(const struct flexsc_parker *parker,
 }
 
 /*
- * The owner is not in WAIT. A call does not wait for it if another waiter could
- * have been woken instead, nor if it sleeps.
+ * The owner left WAIT. A call does not wait for the owner if another waiter could
+ * have been woken instead, or if the owner sleeps.
  */
 static void flexsc_parker_away(struct flexsc_parker *parker, bool others)
 {
@@ -127,11 +127,11 @@ static void flexsc_parker_tell(struct flexsc_parker *parker, unsigned int page,
 			       bool others)
 {
 	atomic64_or(BIT_ULL(page), &parker->pages);
-	/* Pairs with flexsc_parker_attend(): it sees the bits, or we see it. */
+	/* Pairs with flexsc_parker_attend(): it sees the bits, or we its store. */
 	smp_mb();
 	switch (READ_ONCE(parker->attention)) {
 	case FLEXSC_AWAY:
-		/* Whoever comes later looks at the file, and finds it ready. */
+		/* A later task checks the file, and finds it ready. */
 		flexsc_parker_away(parker, others);
 		break;
 	case FLEXSC_SLEEPS:
@@ -183,7 +183,7 @@ static int flexsc_park_wake(struct wait_queue_entry *entry, unsigned int mode,
 	__poll_t events = key_to_poll(key);
 	bool takes;
 
-	/* Without a key anything may have happened. */
+	/* Without a key, any event may have happened. */
 	if (events && !(events & wait->events))
 		return 0;
 	if (!flexsc_parked_woken(p))
@@ -300,7 +300,7 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 	struct flexsc_parked *p;
 
 	/*
-	 * Audit and tracepoints shall see the call begin. Filters of seccomp are
+	 * Audit and tracepoints must see the call begin. Filters of seccomp are
 	 * asked by a try on a file, not by the other kinds.
 	 */
 	if (work & ~SYSCALL_WORK_SECCOMP)
@@ -341,7 +341,7 @@ void flexsc_park_unhook(struct flexsc_parked *p)
 	unsigned long flags;
 
 	for (wait = p->wait; wait < p->wait + p->waits; wait++) {
-		/* Even off the queue: the wake function may not have returned yet. */
+		/* Even if off the queue: the wake function may not have returned yet. */
 		spin_lock_irqsave(&wait->head->lock, flags);
 		list_del_init(&wait->entry.entry);
 		spin_unlock_irqrestore(&wait->head->lock, flags);
@@ -361,7 +361,7 @@ void flexsc_park_unhook(struct flexsc_parked *p)
  */
 enum flexsc_park flexsc_park_arm(struct flexsc_parked *p)
 {
-	/* What woke it before is not to end this wait. */
+	/* Earlier wake-ups must not end this wait. */
 	flexsc_park_unhook(p);
 	p->waits = 0;
 	if (p->timed && !p->timed_out && flexsc_park_left(p) <= 0)
@@ -388,7 +388,7 @@ void flexsc_parker_parked(struct flexsc_parker *parker, unsigned int page,
 		flexsc_parker_tell(parker, page, false);
 }
 
-/* The file was not ready. Returns how often that has happened to @p. */
+/* The file was not ready. Returns how often this has happened to @p. */
 unsigned int flexsc_parked_in_vain(struct flexsc_parked *p)
 {
 	atomic64_inc(&p->parker->counts[FLEXSC_PARK_VAIN]);
@@ -402,19 +402,19 @@ void flexsc_parked_end(struct flexsc_parked *p, long result)
 	p->result = result;
 }
 
-/* Does somebody else get what the wake-up of @p was about? */
+/* Returns true if another waiter can use the wake-up of @p. */
 static bool flexsc_park_is_unused(struct flexsc_parked *p)
 {
 	struct pipe_inode_info *pipe = p->file->private_data;
 
 	if (p->result < 0)
 		return true;
-	/* As pipe_read() does after a sleep: writers wake one reader only. */
+	/* As pipe_read() does after a sleep: writers wake only one reader. */
 	return S_ISFIFO(file_inode(p->file)->i_mode) &&
 	       !pipe_empty(READ_ONCE(pipe->head), READ_ONCE(pipe->tail));
 }
 
-/* An exclusive wake-up that the call has not used goes to the next in the queue. */
+/* Pass an exclusive wake-up that the call has not used to the next waiter. */
 void flexsc_parked_free(struct flexsc_parked *p)
 {
 	flexsc_park_unhook(p);

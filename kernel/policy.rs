@@ -6,9 +6,9 @@
 //! The rows are in `policy/table.rs`, one for each number of x86-64; `docs/syscalls.md` shows them
 //! with their reasons. This file turns a row into a [`Class`]. Pure logic, shared with the host's
 //! tests: no allocation, no locks, no user memory. The policy never reads what a pointer argument
-//! points to, so a call whose class depends on that gets the stricter class.
+//! points to, so a call whose class depends on such memory gets the stricter class.
 //!
-//! The numbers and structures that the rules name are in the kernel's UAPI headers.
+//! The numbers and structures that the rules name come from the kernel's UAPI headers.
 
 // A crate that includes this file by its path needs these paths.
 #[path = "policy/files.rs"]
@@ -313,8 +313,8 @@ fn inline_if(inline: bool) -> Class {
     }
 }
 
-/// A call that waits, and that sets the caller's signal mask meanwhile if it has a `mask`.
-/// `at_once` is true if it returns without waiting.
+/// Classifies a call that waits, and that sets the caller's signal mask meanwhile if `mask` is set.
+/// `at_once` is true if the call returns without waiting.
 ///
 /// The mask belongs to the thread that takes the signals. So a syscall thread must not set it, and
 /// the owner must not sleep in an entry.
@@ -329,8 +329,8 @@ fn masked(mask: u64, at_once: bool) -> Class {
 /// Returns true if this clock is the CPU time of the calling thread, or of a task that the clock id
 /// names.
 ///
-/// A negative clock id holds either a file descriptor or the number of a task; that of the caller
-/// itself counts for more than that of its siblings.
+/// A negative clock id holds either a file descriptor or the number of a task. The caller's own
+/// number is not equivalent to a sibling's.
 fn is_cpu_clock_of_task(clock: u64) -> bool {
     const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
     const CLOCKFD_MASK: i32 = 7;

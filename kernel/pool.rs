@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The syscall threads of a pool: which of them work, idle or are blocked, and what waits for them.
+//! The syscall threads of a pool: which of them work, idle or block, and the work queued for them.
 //! As in concurrency-managed workqueues, a thread that blocks in a call does not count as running,
-//! so another one takes over; one idle thread is always kept ready.
+//! so another thread takes over; one idle thread is always kept ready.
 //!
-//! The concurrency limit: only running threads take entries. There are as many of them
+//! The concurrency limit: only running threads take entries. There are as many running threads
 //! (`nr_running`) as the pool has usable CPUs, or fewer if the program says so. A thread that comes
-//! back from a call in which it has slept finishes its entry, but takes another one only if it is
+//! back from a call in which it slept finishes its entry, but takes another one only if it is
 //! [readmitted](Pool::readmit). A poller that is awake always counts as running: the program has
 //! asked for it.
 
@@ -42,15 +42,15 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-/// How often an idle thread checks whether a CPU that the program wants polled has come back.
+/// How often an idle thread checks whether a CPU that the program wants polled is back.
 const LOOK_MS: u32 = 500;
 const NS_PER_MS: u64 = 1_000_000;
 
-/// What a thread is to do next.
+/// What a thread should do next.
 pub(crate) enum Next {
     /// End: the engine is being closed.
     Stop,
-    /// Execute what these pages have offloaded.
+    /// Execute the offloaded entries of these pages.
     Serve(Arc<Pages>),
     /// Poll the doorbells on this CPU.
     Poll(u32),
@@ -64,19 +64,19 @@ pub(crate) enum Next {
 pub(crate) enum Woken {
     /// There may be work.
     Look,
-    /// It was idle for too long and has to end.
+    /// The thread was idle for too long and must end.
     Retire,
 }
 
-/// The CPUs of a thread that asks what to do next.
+/// The CPUs of a thread that asks for the next thing to do.
 pub(crate) struct Here {
-    /// How many CPUs it may use.
+    /// Number of CPUs that the thread may use.
     pub(crate) usable: u32,
-    /// CPUs that may be polled, if the program wants any to be.
+    /// CPUs that may be polled, if the program wants polling.
     pub(crate) may_poll: u64,
 }
 
-/// The pool.
+/// A pool of syscall threads.
 pub(crate) struct Pool {
     number: u8,
     pub(crate) settings: Settings,
@@ -84,13 +84,13 @@ pub(crate) struct Pool {
     lockless: Arc<LocklessCounts>,
     polled: PolledCpus,
     trigger: Arc<Trigger>,
-    /// Entries that its threads have executed.
+    /// Entries that the pool's threads have executed.
     executed: AtomicU64,
     stopping: AtomicBool,
 }
 
 impl Pool {
-    /// A pool without threads for up to `registrations` registrations.
+    /// Creates a pool without threads for up to `registrations` registrations.
     pub(crate) fn new(
         number: u8,
         registrations: usize,
@@ -112,7 +112,7 @@ impl Pool {
         })
     }
 
-    /// Its number in the engine.
+    /// Returns the pool's number in the engine.
     pub(crate) fn number(&self) -> u8 {
         self.number
     }
@@ -127,20 +127,20 @@ impl Pool {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Its figures.
+    /// Returns the pool's figures.
     pub(crate) fn counters(&self) -> Counters {
         let mut counters = self.lock().counters;
         counters.executed = self.executed.load(Ordering::Relaxed);
         counters
     }
 
-    /// Counts entries that its threads have executed.
+    /// Counts entries that the pool's threads have executed.
     pub(crate) fn add_executed(&self, entries: u32) {
         self.executed
             .fetch_add(u64::from(entries), Ordering::Relaxed);
     }
 
-    /// Returns true if a thread is ready to take over when another one blocks. Takes no lock.
+    /// Returns true if a thread is ready to take over if another one blocks. Takes no lock.
     pub(crate) fn has_spare(&self) -> bool {
         self.lockless.has_spare()
     }
@@ -154,12 +154,12 @@ impl Pool {
         self.lock().counters.now.threads != 0
     }
 
-    /// The settings have changed: the threads may use `usable` CPUs. Lets more threads work if the
+    /// Applies changed settings: the threads may use `usable` CPUs. Lets more threads work if the
     /// limit allows it now.
     pub(crate) fn set_usable(&self, usable: u32) {
         let mut inner = self.lock();
         inner.usable = usable;
-        // Each one that is woken counts as running.
+        // Each thread that is woken counts as running.
         for _ in 0..inner.queued() {
             if inner.counters.now.nr_running >= self.limit_in(&inner) || !inner.wake_idle() {
                 break;
@@ -168,7 +168,7 @@ impl Pool {
         self.notice(&mut inner);
     }
 
-    /// Returns what thread `i` is to do now.
+    /// Returns what thread `i` should do now.
     pub(crate) fn next(&self, i: u32, here: Here) -> Next {
         let mut inner = self.lock();
         if self.is_stopping() {
@@ -182,7 +182,7 @@ impl Pool {
             inner.set_state(i, State::Polling);
             return Next::Poll(cpu);
         }
-        // It may have been woken to take over a CPU that is offline now.
+        // The thread may have been woken to take over a CPU that is offline by now.
         if inner.lost_poller() {
             return Next::NobodyPolls;
         }
@@ -217,9 +217,9 @@ impl Pool {
         self.dequeue(&mut self.lock())
     }
 
-    /// The entries of one page of `pages`, which the caller has dequeued and goes on to execute.
+    /// Takes the entries of one page of `pages`, which the caller has dequeued, to execute them.
     /// If other pages have entries, the registration goes to the end of the queue, so that a
-    /// registration that is always filled again does not hold up the others.
+    /// registration that is refilled all the time does not hold up the others.
     pub(crate) fn take(&self, pages: ArcBorrow<'_, Pages>) -> Option<(u32, u64)> {
         let mut inner = self.lock();
         let (page, bits, more) = pages.take_offloaded(self.number)?;
@@ -232,7 +232,7 @@ impl Pool {
 
     /// Lets one more thread work if the concurrency limit allows it.
     fn wake_one(&self, inner: &mut Guard<'_, Inner>) {
-        // A poller looks at the queue too.
+        // A poller takes from the queue too.
         if !inner.rouse_poller(self.polled.wanted())
             && inner.counters.now.nr_running < self.limit_in(inner)
         {
@@ -257,7 +257,7 @@ impl Pool {
             if follow() {
                 continue;
             }
-            // The last one stays, however soon others retire: it is the spare.
+            // The last idle thread stays as the spare, however soon others retire.
             let ms = if idle > 1 {
                 core::cmp::min(retire_ms, LOOK_MS)
             } else {
@@ -272,7 +272,7 @@ impl Pool {
             let mut inner = self.lock();
             let late = process::now_ns() >= retire_at;
             if late && inner.state(i) == State::Idle && inner.counters.now.idle > 1 {
-                // Under the same lock: no task gives it work from here on.
+                // Under the same lock, so that no task gives the thread work from here on.
                 inner.unlink_idle(i);
                 inner.note_retired(i);
                 inner.set_state(i, State::Woken);
@@ -297,7 +297,7 @@ impl Pool {
     }
 
     fn push_locked(&self, inner: &mut Guard<'_, Inner>, pages: ArcBorrow<'_, Pages>) {
-        // A registration that has ended has nothing to execute; `forget` has been here or will be.
+        // A registration that has ended has nothing to execute; `forget` was called or will be.
         if pages.is_dead() || !pages.set_queued(self.number) {
             return;
         }
@@ -307,7 +307,7 @@ impl Pool {
         }
     }
 
-    /// Takes `pages`, which have ended, out of the queue. They are never queued again.
+    /// Takes `pages`, which have ended, out of the queue. Such pages are never queued again.
     pub(crate) fn forget(&self, pages: &Pages) {
         let found = self.lock().unqueue(pages);
         // Dropped after the lock.
@@ -316,7 +316,7 @@ impl Pool {
         }
     }
 
-    /// Empties the queue. The caller ensures that no thread is left or that all are about to end.
+    /// Empties the queue. The caller ensures that no thread is left or all are about to end.
     pub(crate) fn clear(&self) {
         loop {
             let pages = self.dequeue(&mut self.lock());

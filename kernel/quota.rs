@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much memory of registrations each user has in all engines together (parameter
+//! Limits the memory of registrations of each user in all engines together (parameter
 //! `max_user_pages`), and each process (RLIMIT_MEMLOCK).
 //!
-//! The user is the one who opened the device, by number in the initial namespace. A charge lasts
-//! as long as the memory. When a registration ends, its memory may be freed a little later, because
+//! The user is the opener of the device, by id in the initial user namespace. A charge lasts
+//! as long as the memory. When a registration ends, its memory may be freed a little later because
 //! a syscall thread still uses it. So a charge that would fail waits for such memory, see
 //! [`Quota::charge`].
 //!
@@ -20,21 +20,21 @@ use kernel::rbtree::{RBTree, RBTreeNode};
 use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, CondVarTimeoutResult, Mutex};
 use kernel::time::msecs_to_jiffies;
 
-/// The longest time for which a charge waits for memory that is about to be freed.
+/// The longest time that a charge waits for memory that is about to be freed.
 const LONGEST_MS: u32 = 2_000;
 
-/// Who holds memory.
+/// A holder of memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Holder {
     User(u32),
     Process(usize),
 }
 
-/// Syscall pages of a holder. A holder that has none is not in the tree.
+/// Syscall pages of a holder. A holder without pages is not in the tree.
 #[derive(Clone, Copy, Default)]
 struct Held {
     pages: u64,
-    /// How many of these belong to registrations that are neither registered nor mapped any more.
+    /// Of these, pages of registrations that are neither registered nor mapped any more.
     ending: u64,
 }
 
@@ -43,7 +43,7 @@ struct Held {
 pub(crate) struct Quota {
     #[pin]
     held: Mutex<RBTree<Holder, Held>>,
-    /// Memory that was ending has been freed.
+    /// Signalled when ending memory was freed.
     #[pin]
     freed: CondVar,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Charge {
     account: Arc<Account>,
     pages: u32,
     pinned: usize,
-    /// True once the charge counts as ending. Set once, by the task that ends the last use.
+    /// Set once the charge counts as ending, by the task that ends the last use.
     ending: AtomicBool,
 }
 
@@ -82,7 +82,7 @@ impl Quota {
     /// be freed. A signal ends the wait, and the caller's call is restarted.
     fn charge(&self, account: &Account, pages: u32, pinned: usize) -> Result {
         let holders = account.holders();
-        // A holder that has pages already needs no node: its node is freed after unlocking.
+        // A holder with pages needs no node; the spare node is freed after unlocking.
         let mut nodes = [None, None];
         for (node, holder) in nodes.iter_mut().zip(holders) {
             *node = Some(RBTreeNode::new(
@@ -133,7 +133,7 @@ impl Quota {
         debug_assert!(charged >= pages, "more given back than was charged");
         for (empty, holder) in empty.iter_mut().zip(account.holders()) {
             let Some(of) = held.get_mut(&holder) else {
-                debug_assert!(false, "a charge of somebody who holds nothing");
+                debug_assert!(false, "a charge of a holder of nothing");
                 continue;
             };
             of.check();
@@ -182,7 +182,7 @@ impl Held {
 }
 
 impl Account {
-    /// An account of the current process and its user.
+    /// Creates an account of the current process and its user.
     pub(crate) fn current(quota: Arc<Quota>) -> Result<Self> {
         Ok(Account {
             quota,
@@ -212,7 +212,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // Every charge of the engine holds the account, so the last one is gone.
+        // Every charge of the engine holds the account, so no charge is left.
         debug_assert!(
             *self.pages.get_mut() == 0,
             "an engine has ended with charges"
@@ -232,8 +232,8 @@ impl Charge {
         })
     }
 
-    /// The memory is neither registered nor mapped any more: it is freed as soon as no task
-    /// executes any of its entries. Call this once.
+    /// Notes that the memory is neither registered nor mapped any more: it is freed once no task
+    /// executes any of its entries. Must be called once.
     pub(crate) fn ends(&self) {
         self.account.quota.ends(&self.account, self.pages);
         self.ending.store(true, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a program asks of its engine and may need a new syscall thread for: REGISTER, KICK, SET.
+//! Requests of a program that may need a new syscall thread: REGISTER, KICK, SET.
 
 mod params;
 
@@ -27,7 +27,7 @@ impl Engine {
         let first = self.pools.first();
         if !first.has_threads() {
             if let Err(e) = self.spawn_patiently(0) {
-                // Another thread may have been faster, with other tables.
+                // Another thread with different tables may have been faster.
                 if e != errno::exdev() || !first.has_threads() {
                     return Err(e);
                 }
@@ -36,7 +36,7 @@ impl Engine {
         self.add(pages)
     }
 
-    /// KICK: a poller or syscall threads have to look at the doorbells of `id`.
+    /// KICK: makes a poller or syscall threads check the doorbells of `id`.
     pub(crate) fn kick(self: ArcBorrow<'_, Self>, id: usize) -> Result {
         let pages = self.get(id)?;
         self.pools.total().add_kick();
@@ -51,11 +51,11 @@ impl Engine {
         )
     }
 
-    /// Lets threads of `pools` execute what `pages` has offloaded.
+    /// Lets threads of `pools` execute the offloaded entries of `pages`.
     fn offloaded(self: ArcBorrow<'_, Self>, pools: PoolSet, pages: ArcBorrow<'_, Pages>) -> Result {
         self.pools.push(pools, pages);
         for pool in pools.iter() {
-            // After a signal the call is restarted. At a limit the entries are failed later, see
+            // After a signal, the call is restarted. At a limit, the entries fail later, see
             // `engine/deferred.rs`.
             if self.pools.is_starved(pool) && self.spawn(pool) == Err(ERESTARTNOINTR) {
                 return Err(ERESTARTNOINTR);
@@ -64,7 +64,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a thread during a call of the program, which is restarted after a signal.
+    /// Creates a thread during a call of the program, which is restarted after a signal.
     pub(crate) fn spawn(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
         match Worker::spawn(self, pool, &Thread::current()) {
             Err(EINTR) => Err(ERESTARTNOINTR),
@@ -72,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// As [`Self::spawn`]. Waits for threads of closed engines if there is room only without them.
+    /// As [`Self::spawn`]. At a limit, waits for threads of closed engines to end.
     pub(crate) fn spawn_patiently(self: ArcBorrow<'_, Self>, pool: u8) -> Result {
         match self.spawn(pool) {
             Err(EAGAIN) => {

@@ -5,10 +5,10 @@
 //! A batch belongs to one task and is touched by that task only: by its own code, and by the
 //! scheduler's hook, which the task itself calls. So it needs no lock.
 //!
-//! An entry's way: [`execute_posted`] or [`execute_claimed`] · [`Batch::execute_page`] ·
-//! [`Batch::walk_posted`] or [`Batch::walk_ordered`] · for most entries `call_kernel_in_a_row` (the
-//! owner) or `try_plain` (syscall threads), which is all, or [`Batch::start`] · `execute`, which asks
-//! [`dispatch::decide`] · `call_kernel` (`entry.rs`).
+//! The path of an entry: [`execute_posted`] or [`execute_claimed`] · [`Batch::execute_page`] ·
+//! [`Batch::walk_posted`] or [`Batch::walk_ordered`] · `call_kernel_in_a_row` (the
+//! owner) or `try_plain` (syscall threads), which complete most entries, or [`Batch::start`] ·
+//! `execute`, which asks [`dispatch::decide`] · `call_kernel` (`entry.rs`).
 
 mod chain;
 mod entry;
@@ -50,9 +50,9 @@ pub(crate) enum End {
     Complete,
     /// The task blocked: the rest was handed off.
     HandedOff,
-    /// The task has to look at its signals. The rest was given away.
+    /// The task must handle a signal. The rest was given away.
     Signal,
-    /// The syscall thread has to end at once, and so has its engine or its process.
+    /// The syscall thread must end at once: its engine or its process is ending.
     Dying,
 }
 
@@ -66,23 +66,23 @@ pub(crate) struct Batch<'a> {
     traced: bool,
     /// See `pages/slow.rs`; false on syscall threads.
     files_slow: Cell<bool>,
-    /// Neither of the two: calls may take the quick path.
+    /// Neither `traced` nor `files_slow`: calls may take the quick path.
     quick: bool,
     entries: Entries,
     results: Results,
     sleep: Sleep,
-    /// Pools that have entries of this batch, and that no thread was woken for yet.
+    /// Pools that got entries of this batch and for which no thread was woken yet.
     pools_to_wake: Cell<PoolSet>,
 }
 
-/// Executes as their owner, the current task, all entries that are posted in `pages` and can not
-/// block. `End::Signal` if a signal is pending.
+/// Executes all entries posted in `pages` that cannot block. The current task is their owner.
+/// Returns `End::Signal` if a signal is pending.
 #[inline(never)]
 pub(crate) fn execute_posted(engine: &Engine, pages: ArcBorrow<'_, Pages>, owner: Current) -> End {
     execute_posted_in::<false>(engine, pages, owner)
 }
 
-/// As [`execute_posted`], in line. Once: with a second caller its closure would be a function.
+/// As [`execute_posted`], inlined. For one caller only: with two, its closure is not inlined.
 #[inline(always)]
 pub(crate) fn execute_posted_inline(
     engine: &Engine,
@@ -100,7 +100,7 @@ fn execute_posted_in<const IN_LINE: bool>(
     pages: ArcBorrow<'_, Pages>,
     owner: Current,
 ) -> End {
-    // Before anything is prepared, so that each word is looked at once.
+    // Checked before any preparation, so that each word is read only once.
     let mut claimed = pages.claim_from(0);
     if claimed.is_none() && !pages.has_returned() && !pages.has_ready() {
         return End::Complete;
@@ -131,7 +131,7 @@ fn execute_posted_in<const IN_LINE: bool>(
     })
 }
 
-/// Returns true if the owner has to look at its signals. After a hand-off too: the signal that
+/// Returns true if the owner must handle a signal. After a hand-off too: the signal that
 /// interrupted one call must not interrupt the next.
 fn is_interrupted(end: End) -> bool {
     end == End::Signal || end == End::HandedOff && process::signal_pending()
@@ -147,7 +147,7 @@ pub(crate) fn execute_claimed(
     bits: u64,
 ) -> End {
     if matches!(role, Role::Poller { .. }) {
-        // They were written on another CPU: one wait for all of them.
+        // The entries were written on another CPU: wait once for all their cache lines.
         let entries = pages.area().page(page);
         for index in Bits(bits) {
             entries.entry(index).set_busy();
@@ -197,22 +197,22 @@ impl<'a> Batch<'a> {
         self.engine.pools.is_stopping()
     }
 
-    /// The thread has been told to end.
+    /// Notes that a signal ends the thread.
     fn set_dying(&self) {
         self.sleep.dying.set(true);
     }
 
-    /// Returns true if CANCEL has asked for the end of an entry.
+    /// Returns true if CANCEL was called for an entry.
     fn is_cancelled(&self, index: u32) -> bool {
         self.pages.is_cancelled(self.page.get(), index)
     }
 
-    /// Number of an entry in its registration.
+    /// Returns the number of an entry within its registration.
     fn number(&self, index: u32) -> u32 {
         self.page.get() * uapi::FLEXSC_PAGE_ENTRIES + index
     }
 
-    /// Publishes all results that are there.
+    /// Publishes all results so far.
     #[inline(never)]
     fn publish(&self) {
         let executing = self.entries.executing();
@@ -238,19 +238,19 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// A syscall thread has one more result to publish.
+    /// Notes one more result of a syscall thread, and publishes if there are enough.
     fn note_unpublished(&self) {
         if self.results.add() {
             self.publish();
         }
     }
 
-    /// Executes, as the owner, what syscall threads have given back.
+    /// As the owner, executes the entries that syscall threads gave back.
     #[cold]
     fn execute_returned(&self, frame: &Frame) -> End {
         // The thread that gave an entry back has shown that only the owner can execute it.
         self.files_slow.set(false);
-        // Once for each page: what comes back after that waits for the next look.
+        // Once for each page: entries that come back later wait for the next look.
         for _ in 0..self.pages.len() {
             let Some((page, bits)) = self.pages.take_returned() else {
                 break;
@@ -266,8 +266,8 @@ impl<'a> Batch<'a> {
 
     /// Returns true if any of these entries continues a chain that another task has begun.
     ///
-    /// The rest of a chain may look like a plain entry, and whoever executes it has to publish what
-    /// others have executed of the chain. What the owner claims never continues one.
+    /// The rest of a chain may look like a plain entry, and its executor must publish what
+    /// others have executed of the chain. Entries that the owner claims never continue a chain.
     fn continues_chain(&self, page: u32, bits: u64) -> bool {
         (self.pages.held(page) << 1) & bits != 0
     }
@@ -293,7 +293,7 @@ impl<'a> Batch<'a> {
         self.end_page(end)
     }
 
-    /// Publishes what is finished of a page, and wakes threads for what was given away.
+    /// Publishes the finished entries of a page, and wakes threads for the offloaded ones.
     #[inline(always)]
     fn end_page(&self, end: End) -> End {
         self.publish_except(0);
@@ -308,7 +308,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The common case: in the order of posting, nobody traces.
+    /// The common case: no tracing, entries in the order of posting.
     #[inline(always)]
     fn walk_posted(&self, frame: &Frame, page: u32, bits: u64) -> End {
         self.entries
@@ -330,7 +330,7 @@ impl<'a> Batch<'a> {
         End::Complete
     }
 
-    /// As the owner: the core executes plain entries, up to one that is not plain.
+    /// As the owner: lets the core execute entries, up to the first one that is not plain.
     #[inline(always)]
     fn walk_row(&self, frame: &Frame, entries: &PageRef<'_>) -> End {
         loop {
@@ -346,7 +346,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// In any order.
+    /// Walks the entries in any order.
     #[inline(never)]
     fn walk_ordered(&self, frame: &Frame, page: u32, bits: u64, order: Order) -> End {
         self.entries.set_first(0);
@@ -378,7 +378,7 @@ impl<'a> Batch<'a> {
         None
     }
 
-    /// Executes one entry, or the chain that begins with it, if this task is to do that.
+    /// Executes one entry, or the chain that begins with it, or gives it to another task.
     #[inline(never)]
     fn start(&self, frame: &Frame, index: u32, mut start: Start) {
         if self.is_owner() && start == Start::First {
@@ -392,13 +392,13 @@ impl<'a> Batch<'a> {
         self.start_undecided(frame, index, start);
     }
 
-    /// As [`Self::start`], of an entry that is not plain.
+    /// As [`Self::start`], for an entry that is not plain.
     #[inline(never)]
     fn start_undecided(&self, frame: &Frame, index: u32, start: Start) {
         let entry = self.pages.area().entry(self.page.get(), index);
         let is_owner = self.is_owner();
         self.entries.in_chain.set(1 << index);
-        // The results that are there must not wait for a call that may take long. If one blocks,
+        // Results so far must not wait for a call that may take long. If the call blocks,
         // the hook publishes them.
         let short = !is_owner && entry::is_short(&entry);
         if !is_owner && !short {

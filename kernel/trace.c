@@ -59,8 +59,8 @@ void flexsc_trace_ready(unsigned int nr, unsigned int index,
 }
 
 /*
- * How many tracepoints are in use of those that fire once for each batch or
- * call. Rust has no static keys, and one word says as much as four of them.
+ * How many of the tracepoints that fire once for each batch or call are in
+ * use. Rust has no static keys, and one word serves as well as four of them.
  * The kernel changes tracepoints one at a time.
  */
 int flexsc_tracers;

@@ -7,7 +7,7 @@
 
 #include <linux/tracepoint.h>
 
-/* Of the tracepoints that fire once for each batch or call. */
+/* Registration of the tracepoints that fire once for each batch or call. */
 int flexsc_trace_reg(void);
 void flexsc_trace_unreg(void);
 
@@ -32,7 +32,7 @@ TRACE_EVENT_FN(flexsc_invoke,
 	flexsc_trace_reg, flexsc_trace_unreg
 );
 
-/* The current task blocks in a posted call and hands the entries left over. */
+/* The current task blocks in a posted call and hands over the other entries. */
 TRACE_EVENT_FN(flexsc_block,
 	TP_PROTO(unsigned int nr, unsigned int left),
 	TP_ARGS(nr, left),
@@ -96,7 +96,7 @@ TRACE_EVENT_FN(flexsc_post,
 	flexsc_trace_reg, flexsc_trace_unreg
 );
 
-/* The current task blocks, and another thread is to go on with the pool's work. */
+/* The current task blocks, and another thread must continue the pool's work. */
 TRACE_EVENT(flexsc_handoff,
 	TP_PROTO(unsigned int pool, unsigned int queued),
 	TP_ARGS(pool, queued),
@@ -132,7 +132,7 @@ TRACE_EVENT(flexsc_wait,
 		  __entry->tgid)
 );
 
-/* KICK: a thread has to look at a registration's doorbells. */
+/* KICK: a thread must check a registration's doorbells. */
 TRACE_EVENT(flexsc_kick,
 	TP_PROTO(struct task_struct *owner, unsigned int id),
 	TP_ARGS(owner, id),
@@ -176,7 +176,7 @@ DEFINE_EVENT_FN(flexsc_parked, flexsc_park,
 	flexsc_trace_reg, flexsc_trace_unreg
 );
 
-/* The file of such a call has woken it. */
+/* The file of a parked call has woken it. */
 DEFINE_EVENT(flexsc_parked, flexsc_ready,
 	TP_PROTO(unsigned int nr, unsigned int index, struct task_struct *owner),
 	TP_ARGS(nr, index, owner)

@@ -32,7 +32,7 @@ enum Need {
     None,
     Some(u32),
     All,
-    /// As `Some`, but not more than can still come.
+    /// As `Some`, but at most as many as can still come.
     AtMost(u32),
     /// To be replaced by `AtMost`.
     Adaptive,
@@ -74,7 +74,7 @@ impl Policy {
 }
 
 impl Need {
-    /// How many more results are needed if there are so many.
+    /// Returns how many more results are needed, given `count`.
     #[inline(always)]
     fn missing(self, count: Count) -> u32 {
         match self {
@@ -92,14 +92,14 @@ impl Need {
 
 /// If no thread can run the queued entries of a pool: creates one or fails the entries with STARVED.
 ///
-/// Returns false if the owner has to handle a signal first.
+/// Returns false if the owner must handle a signal first.
 fn spawn_or_fail_starved(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
     for pool in engine.pools.set().iter() {
         if !engine.pools.is_starved(pool) {
             continue;
         }
         match Worker::spawn(engine, pool, pages.owner()) {
-            // It is a signal and not a limit.
+            // A signal interrupted the creation; no limit was reached.
             Err(EINTR) if process::signal_pending() => return false,
             Err(_) if engine.pools.is_stuck(pool) => pages.fail_starved(pool),
             _ => (),
@@ -108,7 +108,7 @@ fn spawn_or_fail_starved(engine: ArcBorrow<'_, Engine>, pages: &Pages) -> bool {
     true
 }
 
-/// WAIT of the task `current`, the owner of `pages`. Returns the number of results that are ready.
+/// WAIT by the task `current`, the owner of `pages`. Returns the number of ready results.
 pub(crate) fn wait(
     engine: ArcBorrow<'_, Engine>,
     pages: ArcBorrow<'_, Pages>,
@@ -125,7 +125,7 @@ pub(crate) fn wait(
     answer
 }
 
-/// As [`wait`], with a policy without times, of which the common case keeps nothing in memory.
+/// As [`wait`], for a policy without times; in the common case nothing of it is kept in memory.
 #[inline(always)]
 pub(crate) fn wait_untimed(
     engine: ArcBorrow<'_, Engine>,
@@ -148,7 +148,7 @@ pub(crate) fn wait_untimed(
     answer
 }
 
-/// The owner begins a WAIT: it executes parked calls that are ready.
+/// The owner begins a WAIT: from now on it executes parked calls that become ready.
 #[inline(always)]
 fn attend(pages: ArcBorrow<'_, Pages>) {
     if pages.has_parked() {
@@ -166,7 +166,7 @@ fn leave(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, current: Cu
 
 #[inline(never)]
 fn leave_parked(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, current: Current) {
-    // A thread would have to execute what is ready already.
+    // Executed here, so that no thread has to execute the calls that are ready already.
     if pages.has_ready() && !process::signal_pending() {
         run::execute_posted(&engine, pages, current);
     }
@@ -225,14 +225,14 @@ fn wait_adaptive(
     Ok(ready)
 }
 
-/// The number of results that are ready, if that is enough.
+/// Returns the number of ready results if it satisfies `need`.
 #[inline(always)]
 fn at_once(pages: ArcBorrow<'_, Pages>, need: Need) -> Option<u32> {
     let count = pages.count();
     (need.missing(count) == 0).then_some(count.ready)
 }
 
-/// The entries that were executed at once do not satisfy the policy.
+/// Continues a WAIT whose policy is not satisfied by the entries that were executed at once.
 #[inline(never)]
 fn wait_long(
     engine: ArcBorrow<'_, Engine>,
@@ -264,7 +264,7 @@ fn wait_long(
     }
 }
 
-/// Returns the answer of WAIT if it depends on no time, and none if WAIT goes on. `lingers` is true
+/// Returns the answer of WAIT if it depends on no time, `None` if WAIT goes on. `lingers` is true
 /// once the time of `linger` has begun.
 fn answer(policy: &Policy, count: Count, signal: bool, lingers: bool) -> Option<Result<u32>> {
     if policy.missing(count) == 0 {
@@ -291,7 +291,7 @@ fn answer(policy: &Policy, count: Count, signal: bool, lingers: bool) -> Option<
     }
 }
 
-/// Sleeps until there are enough results, or there is something to look at.
+/// Sleeps until there are enough results or the owner has something else to do.
 fn sleep(engine: ArcBorrow<'_, Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
     if !spawn_or_fail_starved(engine, pages) {
         return;
@@ -299,7 +299,7 @@ fn sleep(engine: ArcBorrow<'_, Engine>, pages: &Pages, policy: &Policy, linger_u
     engine.look_for_backlog(Some(pages));
     process::sleep_prepare();
     let sleeps = pages.sleep_for(|count| {
-        // The first result starts the time of `linger`, so it has to wake the owner.
+        // The first result starts the time of `linger`, so it must wake the owner.
         let missing = policy.missing(count);
         if policy.linger.is_some() && linger_until.is_none() {
             core::cmp::min(missing, if count.ready == 0 { 1 } else { 0 })

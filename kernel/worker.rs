@@ -37,17 +37,17 @@ struct Life {
     served: Thread,
     /// The generation of the settings that it follows.
     applied: u32,
-    /// The CPU, as a bit, that it could not poll the last time.
+    /// The CPU, as a bit, that it failed to poll the last time.
     avoid: u64,
 }
 
 /// What a syscall thread does after a step.
 enum Step {
-    /// The next step.
+    /// Do another step.
     Next,
-    /// It is idle and not needed: it ends.
+    /// End, because the thread is idle and not needed.
     Retire,
-    /// The process or the engine is ending, or a signal ends the thread.
+    /// End, because the process or the engine is ending or a signal ends the thread.
     End,
 }
 
@@ -85,7 +85,7 @@ impl Worker {
         }
     }
 
-    /// CPUs that threads of this pool may poll, if the program wants any to be polled.
+    /// Returns the CPUs that threads of this pool may poll, if the program wants polling.
     fn may_poll(&self) -> u64 {
         if self.pool == 0 {
             self.pool().may_poll()
@@ -103,8 +103,8 @@ impl Worker {
 
     /// Ensures that a spare thread exists in case this one blocks.
     ///
-    /// Returns false if the thread has to handle a signal first. At a limit it goes on without a
-    /// spare: then the entries after one that blocks have to wait, see [`Pool::worker_sleeping`].
+    /// Returns false if the thread must handle a signal first. At a limit, it continues without a
+    /// spare: then the entries behind a blocked one must wait, see [`Pool::worker_sleeping`].
     ///
     /// [`Pool::worker_sleeping`]: crate::pool::Pool::worker_sleeping
     fn provide_spare(&self, served: &Thread) -> bool {
@@ -115,7 +115,7 @@ impl Worker {
         spawned != Err(EINTR) || !process::signal_pending()
     }
 
-    /// Handles a signal if one is pending. Returns true if the thread has to end.
+    /// Handles a signal if one is pending. Returns true if the thread must end.
     fn must_end(thread: SyscallThread) -> bool {
         process::signal_pending() && thread.signal()
     }
@@ -170,8 +170,8 @@ impl Worker {
         self.pool().take(pages.as_arc_borrow())
     }
 
-    /// Executes what `pages`, which the thread has dequeued, has offloaded in one of its pages.
-    /// Returns false if the thread has to end.
+    /// Executes the offloaded entries of one page of `pages`, which the thread has dequeued.
+    /// Returns false if the thread must end.
     fn serve(&self, life: &mut Life, pages: &Arc<Pages>) -> bool {
         self.adopt(life, pages);
         while !self.provide_spare(&life.served) {
@@ -224,7 +224,7 @@ impl Worker {
         }
     }
 
-    /// Does what the pool says next.
+    /// Does the next thing that the pool asks for.
     fn step(&self, life: &mut Life) -> Step {
         self.apply_settings(&mut life.applied);
         let here = Here {
@@ -235,7 +235,7 @@ impl Worker {
             Next::Stop => false,
             Next::Serve(pages) => self.serve(life, &pages),
             Next::Poll(cpu) => {
-                // It runs on one CPU until the settings are applied again.
+                // The thread stays on one CPU until the settings are applied again.
                 life.applied = 0;
                 let polled = self.poll_cpu(cpu, life);
                 if polled == Polled::Failed {
@@ -260,8 +260,8 @@ impl Worker {
 impl Body for Worker {
     fn run(this: ArcBorrow<'_, Self>, thread: SyscallThread) {
         let pool = this.pool();
-        // The task that made this thread was moved to another control group meanwhile, or was not
-        // the first to make one.
+        // The task that created this thread was moved to another control group in the meantime, or
+        // another task created a thread first.
         if this.engine.pools.check_alike().is_err() {
             if Worker::must_end(thread) {
                 this.engine.end_parked();

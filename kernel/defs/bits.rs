@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The numbers of the bits that are set in a word: entries of a page, or CPUs. Pure logic, shared
+//! Iterates over the set bits of a word: entries of a page, or CPUs. Pure logic, shared
 //! with the tests of the host.
 
-/// Yields the number of each set bit, the lowest first. At most 64 steps.
+/// Yields the number of each set bit, lowest first. At most 64 steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bits(pub(crate) u64);
 
 impl Bits {
-    /// Returns those of the bits for whose number `f` returns true.
+    /// Returns the bits for whose number `f` returns true.
     pub(crate) fn only(self, f: impl Fn(u32) -> bool) -> u64 {
         self.filter(|bit| f(*bit))
             .fold(0, |all, bit| all | (1 << bit))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kinds of order in which the entries of a batch are begun: FLEXSC_PARAM_ORDER.
+//! The kinds of order in which the entries of a batch are started: FLEXSC_PARAM_ORDER.
 
 use kernel::prelude::*;
 use kernel::uapi;
@@ -9,16 +9,16 @@ use kernel::uapi;
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum OrderKind {
-    /// By index, around the page.
+    /// By index, wrapping around the page.
     Posted = uapi::flexsc_order_FLEXSC_ORDER_POSTED,
     /// Grouped by number.
     Number = uapi::flexsc_order_FLEXSC_ORDER_NUMBER,
-    /// First what goes to syscall threads.
+    /// Entries for syscall threads first.
     IoFirst = uapi::flexsc_order_FLEXSC_ORDER_IO_FIRST,
 }
 
 impl OrderKind {
-    /// The kind with this number; `Posted` if there is none.
+    /// Returns the kind with this number, or `Posted` if there is none.
     #[inline(always)]
     pub(crate) fn from_raw(value: u32) -> Self {
         if value == OrderKind::Posted as u32 {

@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 use kernel::uapi;
 
-/// Pools that an engine may have.
+/// The largest number of pools of an engine.
 pub(crate) const POOLS: usize = uapi::FLEXSC_POOLS as usize;
 
 static_assert!(POOLS <= u16::BITS as usize);
@@ -17,7 +17,7 @@ pub(crate) struct PoolSet(u16);
 impl PoolSet {
     pub(crate) const EMPTY: Self = PoolSet(0);
 
-    /// The set of `pool` alone.
+    /// Returns the set of `pool` alone.
     pub(crate) fn of(pool: u8) -> Self {
         let mut set = Self::EMPTY;
         set.add(pool);
@@ -29,7 +29,7 @@ impl PoolSet {
         PoolSet(bits)
     }
 
-    /// One bit for each pool.
+    /// Returns one bit for each pool.
     pub(crate) fn to_raw(self) -> u16 {
         self.0
     }
@@ -48,7 +48,7 @@ impl PoolSet {
         self.0 |= other.0;
     }
 
-    /// This set without `pool`.
+    /// Returns this set without `pool`.
     pub(crate) fn without(self, pool: u8) -> Self {
         PoolSet(self.0 & !Self::of(pool).0)
     }

@@ -7,7 +7,7 @@
 pub(crate) enum Role {
     /// The thread that posted the entries, in WAIT.
     Owner,
-    /// A syscall thread of a pool, with its slot there.
+    /// A syscall thread of a pool, in this slot of the pool.
     Worker { pool: u8, slot: u32 },
     /// A poller: a syscall thread of the first pool that polls the doorbells on this CPU.
     Poller { slot: u32, cpu: u32 },
@@ -18,7 +18,7 @@ impl Role {
         self == Role::Owner
     }
 
-    /// The slot of a syscall thread in its pool.
+    /// Returns the slot of a syscall thread in its pool.
     pub(crate) fn slot(self) -> Option<u32> {
         match self {
             Role::Owner => None,
@@ -26,7 +26,7 @@ impl Role {
         }
     }
 
-    /// The pool whose entries a syscall thread executes. An owner and a poller have none: they
+    /// Returns the pool whose entries a syscall thread executes. Owners and pollers have none: they
     /// offload an entry to the pool that the entry names.
     pub(crate) fn pool(self) -> Option<u8> {
         match self {

@@ -26,7 +26,7 @@ fn name(state: State) -> &'static str {
 
 fn show_threads(pool: &Pool, lines: &Lines) {
     for slot in 0.. {
-        // One at a time: the scheduler's hook takes the pool's lock.
+        // One slot at a time: the scheduler's hook takes the pool's lock.
         match pool.thread(slot) {
             None => break,
             Some((_, State::Free)) => (),

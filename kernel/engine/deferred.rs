@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that the scheduler's hook, or another task that holds a lock, leaves to a kworker: loops
+//! Work that the scheduler's hook or another holder of a lock leaves to a kworker: loops
 //! over registrations, when no poller is left, when no thread can execute the queued entries, or when
 //! entries wait for an owner that may end.
 
@@ -12,16 +12,16 @@ use crate::{
 };
 
 /// How long a pool may be starved before its queued entries fail with STARVED. Calls that sleep on
-/// a disk have ended by then. An owner in WAIT does not wait so long before it fails its entries.
+/// a disk have ended by then. An owner in WAIT does not wait that long before it fails its entries.
 const GRACE_MS: u32 = 100;
 
-/// After how long the work looks again at what has not ended: pools that are starved, and entries
-/// that wait for an owner, which may end instead.
+/// How long until the work checks again what has not ended: starved pools, and entries
+/// that wait for an owner, which may exit instead.
 const LOOK_AGAIN_MS: u32 = GRACE_MS;
 
 const NS_PER_MS: u64 = 1_000_000;
 
-/// How many registrations' entries fail between two looks at all threads of their pool.
+/// Number of registrations whose entries fail between two checks of all threads of the pool.
 const LOOK_EVERY: u32 = 32;
 
 impl Later for Engine {
@@ -29,7 +29,7 @@ impl Later for Engine {
         if self.pools.first().lost_poller() {
             self.poll_no_more();
         }
-        // Lists of pollers that have blocked, and whose CPU nobody polls.
+        // Drops the lists of blocked pollers whose CPU no thread polls.
         self.forget_known();
         let mut starved = false;
         for pool in self.pools.iter() {
@@ -54,13 +54,13 @@ impl Later for Engine {
 }
 
 impl Engine {
-    /// Looks after `pool`, which has been starved for `ns` nanoseconds.
+    /// Takes care of `pool`, which has been starved for `ns` nanoseconds.
     fn look_after(&self, pool: &Pool, ns: u64) {
         let grace = u64::from(GRACE_MS) * NS_PER_MS;
         if ns >= grace && pool.is_stuck() {
-            // Also if no owner is in WAIT: otherwise these entries would never get a result.
+            // Even if no owner is in WAIT: otherwise these entries would never get a result.
             for round in 0..pool.counters().now.queued {
-                // A blocked thread may have been woken meanwhile. That is a look at all threads.
+                // A blocked thread may have been woken in the meantime; this checks all threads.
                 if round % LOOK_EVERY == LOOK_EVERY - 1 && !pool.is_stuck() {
                     break;
                 }

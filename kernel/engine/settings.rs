@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The settings of an engine that SET changes and GET shows. Those of a pool are its own.
+//! The settings of an engine that SET changes and GET returns. Each pool has its own settings.
 
 use super::Engine;
 use crate::{defs::OrderKind, sys::params};
@@ -9,13 +9,13 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 // ORDERING: Each value stands for itself.
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// How long a poller polls in vain by default, in nanoseconds.
+/// Default of IDLE_NS, in nanoseconds.
 const DEFAULT_IDLE_NS: u64 = 1_000_000;
 
-/// How long an idle thread stays by default, in milliseconds.
+/// Default of RETIRE_MS, in milliseconds.
 const DEFAULT_RETIRE_MS: u32 = 1_000;
 
-/// Rounds of a chain's loop by default: a gibibyte, 16 KiB at a time.
+/// Default of LOOP_MAX: enough for a gibibyte, 16 KiB at a time.
 const DEFAULT_LOOP_MAX: u64 = 65_536;
 
 /// See the module's documentation.
@@ -41,7 +41,7 @@ impl Settings {
 
 /// Settings.
 impl Engine {
-    /// IDLE_NS: how long a poller polls in vain before it sleeps, in nanoseconds.
+    /// IDLE_NS: how long a poller finds nothing before it sleeps, in nanoseconds.
     pub(crate) fn idle_ns(&self) -> u64 {
         self.settings.idle_ns.load(RELAXED)
     }
@@ -61,8 +61,8 @@ impl Engine {
         self.settings.retire_ms.store(value, RELAXED);
     }
 
-    /// MAX_THREADS: how many syscall threads all pools may have, as far as the module's parameter
-    /// allows that now.
+    /// MAX_THREADS: how many syscall threads all pools may have, limited by the value of the
+    /// module's parameter.
     pub(crate) fn max_threads(&self) -> u32 {
         core::cmp::min(
             self.settings.max_threads.load(RELAXED),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! QUERY, QUERY_POOL and fdinfo: what an engine has counted.
+//! QUERY, QUERY_POOL and fdinfo: the counters of an engine.
 
 use super::Engine;
 use crate::{pool::Pool, sys::lines::Lines};
@@ -54,8 +54,8 @@ impl Engine {
         stats
     }
 
-    /// The pool `pool`, if entries may name it. Fails with `ENOENT` if there is none and with `EINVAL`
-    /// if there can be none.
+    /// Returns the pool if entries may name it. Fails with `ENOENT` if there is none, with `EINVAL`
+    /// if it cannot exist.
     fn open_pool(&self, pool: u32) -> Result<&Pool> {
         if pool >= uapi::FLEXSC_POOLS {
             return Err(EINVAL);
@@ -96,7 +96,7 @@ impl Engine {
         })
     }
 
-    /// The lines of `/proc/PID/fdinfo/FD`.
+    /// Writes the lines of `/proc/PID/fdinfo/FD`.
     pub(crate) fn show_stats(&self, lines: &Lines) {
         show_engine(lines, &self.stats());
         for pool in self.pools.set().iter() {
@@ -115,7 +115,7 @@ macro_rules! each_field {
     };
 }
 
-/// A line for each counter, under the header's name.
+/// Writes a line for each counter, under the header's name.
 fn show_engine(lines: &Lines, stats: &uapi::flexsc_stats) {
     each_field!(
         flexsc_stats, stats, except size __reserved, |name, value| lines.put(name, value),
@@ -127,7 +127,7 @@ fn show_engine(lines: &Lines, stats: &uapi::flexsc_stats) {
     );
 }
 
-/// One line: the counters in words, each under the header's name.
+/// Writes one line with all counters, each under the header's name.
 fn show_pool(lines: &Lines, stats: &uapi::flexsc_pool_stats) {
     let nice = stats.nice as i64;
     lines.write(fmt!("flexsc-pool-{}:\tnice {nice}", stats.pool));

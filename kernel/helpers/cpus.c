@@ -61,7 +61,7 @@ static void flexsc_narrow_cpus(struct cpumask *few, const struct cpumask *mask)
 		raw_spin_lock_irq(&t->pi_lock);
 		cpumask_or(few, few, &t->cpus_mask);
 		raw_spin_unlock_irq(&t->pi_lock);
-		/* The usual end, at the first thread. */
+		/* The usual exit, at the first thread. */
 		if (cpumask_subset(mask, few))
 			break;
 	}
@@ -75,7 +75,7 @@ static void flexsc_narrow_cpus(struct cpumask *few, const struct cpumask *mask)
 /*
  * Let the current syscall thread run on @bits or, if they are 0, on the CPUs of
  * @mask that the program itself may still use, within its cpuset. If no CPU is
- * left the thread stays where it is.
+ * left, the thread stays where it is.
  */
 void flexsc_run_on_cpus(struct cpumask *mask, u64 bits)
 {
@@ -102,7 +102,7 @@ unsigned int flexsc_usable_cpus(void)
 	return cpumask_weight_and(&syscall_caller()->cpus_mask, cpu_online_mask);
 }
 
-/* The CPUs of 0 to 63 that are active and in the current task's cpuset. */
+/* The CPUs from 0 to 63 that are active and in the current task's cpuset. */
 u64 flexsc_allowed_cpus(void)
 {
 	cpumask_var_t mask;
@@ -170,8 +170,8 @@ void flexsc_keep_up(struct task_struct *served, bool nice)
 }
 
 /*
- * Give the current syscall thread a nice value: a better one only if the task
- * that asked for it had the right. The thread's own rights may be out of date.
+ * Give the current syscall thread a nice value. A lower one requires that the
+ * requester was allowed to set it; the thread's own rights may be out of date.
  */
 void flexsc_renice(int nice, bool privileged)
 {
@@ -180,8 +180,8 @@ void flexsc_renice(int nice, bool privileged)
 }
 
 /*
- * A copy of the CPU mask of the task whose call this is, which may be a posted
- * one; to be freed with free_cpus.
+ * Copy the CPU mask of the task whose call this is, maybe a posted one. The
+ * caller frees the copy with flexsc_free_cpus().
  */
 struct cpumask *flexsc_own_cpus(void)
 {

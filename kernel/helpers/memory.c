@@ -11,9 +11,9 @@
 #include "../helpers.h"
 
 /*
- * Zeroed memory that can be mapped to user space, a multiple of pages. Each of
- * them is charged to the memory cgroup until its last user has dropped it,
- * which may be a pipe that the program has put it into.
+ * Allocate zeroed pages that can be mapped to user space. Each of
+ * them is charged to the memory cgroup until its last user drops it,
+ * which may be a pipe that the program has put the page into.
  */
 void *flexsc_area_alloc(size_t size)
 {
@@ -26,7 +26,7 @@ void flexsc_area_free(void *area)
 }
 
 /*
- * Map the whole of @area; not expanded, never executable, not inherited, which
+ * Map all of @area; not expanded, never executable, and not inherited, which
  * VM_IO keeps madvise(MADV_DOFORK) from changing.
  */
 int flexsc_mmap(struct vm_area_struct *vma, void *area)
@@ -51,7 +51,7 @@ int flexsc_mmap(struct vm_area_struct *vma, void *area)
 }
 
 /*
- * Read or write for a debugger in a mapping of @area, which begins at page
+ * For a debugger, read or write in a mapping of @area, which begins at page
  * @first of the file. Returns the number of bytes, or -errno.
  */
 int flexsc_access(struct vm_area_struct *vma, void *area, size_t size,
@@ -87,7 +87,7 @@ int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages)
 	if (sum > limit && !capable(CAP_IPC_LOCK)) {
 		s64 left = atomic64_sub_return(pages, &mm->pinned_vm);
 
-		/* As the assertions of the Rust side. */
+		/* Enabled like the assertions of the Rust side. */
 		WARN_ON_ONCE(IS_ENABLED(CONFIG_RUST_DEBUG_ASSERTIONS) && left < 0);
 		return -ENOMEM;
 	}

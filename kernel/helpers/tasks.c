@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Tasks, sleeping, time, locks and files, for Rust: inline functions and macros
- * of the kernel, which it can not call by itself.
+ * of the kernel, which Rust cannot call directly.
  */
 #include <linux/bitops.h>
 #include <linux/cred.h>
@@ -22,13 +22,13 @@
 
 MODULE_IMPORT_NS(SYSCALL_THREADS);
 
-/* The number of the current task's user in the initial namespace. */
+/* The id of the current task's user in the initial user namespace. */
 unsigned int flexsc_current_user(void)
 {
 	return __kuid_val(current_uid());
 }
 
-/* One function for each class of locks: the macro's static key is lockdep's. */
+/* One function per lock class: the macro has a static lockdep key. */
 void flexsc_lock_init_pages(raw_spinlock_t *lock)
 {
 	raw_spin_lock_init(lock);
@@ -111,7 +111,7 @@ void flexsc_sleep_cancel(void)
 	__set_current_state(TASK_RUNNING);
 }
 
-/* Returns the jiffies left, 0 if the time is over. A time < 0 is for ever. */
+/* Returns the jiffies left, 0 after a timeout. A time < 0 means no timeout. */
 long flexsc_sleep(long timeout_ms)
 {
 	long left = 1;
@@ -120,12 +120,12 @@ long flexsc_sleep(long timeout_ms)
 		schedule();
 	else
 		left = schedule_timeout(msecs_to_jiffies(timeout_ms) + 1);
-	/* Stay on the stack meanwhile: /proc/PID/wchan shows this function's name. */
+	/* Stay on the stack in sleep: /proc/PID/wchan shows this function's name. */
 	barrier();
 	return left;
 }
 
-/* Sleep until CLOCK_MONOTONIC is @when_ns. Returns 0 if that time has come. */
+/* Sleep until CLOCK_MONOTONIC reaches @when_ns. Returns 0 if it has. */
 int flexsc_sleep_until(u64 when_ns)
 {
 	ktime_t expires = min_t(u64, when_ns, KTIME_MAX);
@@ -144,8 +144,8 @@ u64 flexsc_now_ns(void)
 }
 
 /*
- * CLOCK_MONOTONIC as the current task's time namespace shows it in the host's.
- * timens_ktime_to_host() is not for modules.
+ * Convert CLOCK_MONOTONIC from the current task's time namespace to the host's.
+ * timens_ktime_to_host() is not exported to modules.
  */
 u64 flexsc_monotonic_to_host(u64 when_ns)
 {
@@ -166,13 +166,13 @@ void flexsc_mb(void)
 	smp_mb();
 }
 
-/* The number of bits that are set; one instruction on most processors. */
+/* The number of bits set; one instruction on most processors. */
 unsigned int flexsc_weight(u64 bits)
 {
 	return hweight64(bits);
 }
 
-/* For what can not happen: warns, once. */
+/* Warn, once, about something that cannot happen. */
 void flexsc_warn(void)
 {
 	WARN_ON_ONCE(1);

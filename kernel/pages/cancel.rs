@@ -14,7 +14,7 @@ use kernel::uapi;
 const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
 
 impl Pages {
-    /// Returns true if CANCEL has asked for the end of an entry that was claimed.
+    /// Returns true if CANCEL was called for an entry that was claimed.
     #[inline(always)]
     pub(crate) fn is_cancelled(&self, page: u32, index: u32) -> bool {
         // ORDERING: None needed: a task that is about to sleep looks again under the lock.
@@ -41,7 +41,7 @@ impl Pages {
         if let Some(sleeper) = inner.sleepers.get_mut(at) {
             *sleeper = Some(task);
         }
-        // Under the lock, in which it is set: a CANCEL from here on finds the sleeper.
+        // The bit changes under the lock: from here on, CANCEL finds the sleeper.
         self.is_cancelled(page, index)
     }
 
@@ -51,11 +51,11 @@ impl Pages {
         let mut inner = self.inner.lock();
         let task = inner.sleepers.get_mut(at).and_then(Option::take);
         drop(inner);
-        // Not the last reference: the task is running.
+        // This is not the last reference: the task is running.
         drop(task);
     }
 
-    /// The entry and the entries after it that are linked to it, as far as they are in `bits`.
+    /// Returns the entry and the entries linked behind it, as far as they are in `bits`.
     fn chain_from(&self, page: u32, index: u32, bits: u64) -> u64 {
         let mut last = index;
         while last + 1 < ENTRIES
@@ -67,19 +67,19 @@ impl Pages {
         (u64::MAX << index) & (u64::MAX >> (ENTRIES - 1 - last))
     }
 
-    /// Returns true if any of `bits` starts although an entry before it has failed.
+    /// Returns true if any of `bits` starts even if an entry before it has failed.
     fn any_always(&self, page: u32, bits: u64) -> bool {
         Bits(bits).any(|at| self.area.entry(page, at).head().is_always())
     }
 
-    /// Notes that an entry is cancelled, for the task that is going to execute it.
+    /// Notes, for the task that will execute the entry, that it is cancelled.
     fn note_cancelled(&self, words: &Words, page: u32, index: u32) {
         words.cancelled.fetch_or(1 << index, Ordering::Relaxed);
         words.special.fetch_or(1 << index, Ordering::Relaxed);
         self.area.entry(page, index).mark_cancelled();
     }
 
-    /// The program gets these entries back now.
+    /// Clears the notes about `bits`, which the program now gets back.
     pub(super) fn forget_cancelled(&self, words: &Words, page: u32, bits: u64) {
         let cancelled = words.cancelled.fetch_and(!bits, Ordering::Relaxed) & bits;
         for at in Bits(cancelled) {
@@ -87,7 +87,7 @@ impl Pages {
         }
     }
 
-    /// Writes the results of entries that no task executes: `index` and entries linked to it.
+    /// Writes the results of entries that no task executes: `index` and entries linked behind it.
     fn put_cancelled(&self, page: u32, index: u32, bits: u64) {
         for at in Bits(bits) {
             let reason = if at == index {
@@ -103,7 +103,7 @@ impl Pages {
 
     /// CANCEL of entry `index` of `page`. Fails with `ENOENT` if there is nothing to cancel.
     pub(crate) fn cancel(&self, page: u32, index: u32) -> Result {
-        // From here on the index is in bounds while the processor speculates, too.
+        // From here on the index is in bounds even under speculation.
         let page = arch::index(page as usize, self.words.len()).ok_or(EINVAL)? as u32;
         let words = self.words(page).ok_or(EINVAL)?;
         let bit = 1 << index;
@@ -120,7 +120,7 @@ impl Pages {
                 None => return Ok(()),
             }
         } else {
-            // Posted only: it is taken here, so that no other task takes it. The entries before it
+            // Only posted so far: take it here, so that no other task does. The entries before it
             // in its chain stay; their chain ends before it.
             let pending = self.pending(page) & !words.busy();
             if pending & bit == 0 || self.flags.dead.load(Ordering::Relaxed) {
@@ -161,7 +161,7 @@ impl Pages {
         self.finish_by(self.owner.is_current(), page, 1 << index, 0);
     }
 
-    /// CANCEL of an entry that was claimed. Returns the entries that no task is going to execute
+    /// CANCEL of an entry that was claimed. Returns the entries that no task will execute
     /// now.
     fn cancel_taken(&self, inner: &mut Guard<'_, Inner>, page: u32, index: u32) -> Option<u64> {
         let words = self.words(page)?;
@@ -179,7 +179,7 @@ impl Pages {
         let p = inner.pages.get_mut(page as usize)?;
         if let Some(pool) = p.pool_of(index) {
             let chain = self.chain_from(page, index, p.offloaded(pool));
-            // Entries that start in any case have to be met by the task that executes the chain.
+            // Entries that start in any case must be left to the task that executes the chain.
             if !self.any_always(page, chain & !bit) {
                 p.withdraw(pool, chain);
                 if p.offloaded(pool) == 0 {
@@ -191,7 +191,7 @@ impl Pages {
         self.note_cancelled(words, page, index);
         let at = (page * ENTRIES + index) as usize;
         if let Some(Some(task)) = inner.sleepers.get(at) {
-            // Under the lock: the task can not leave this call.
+            // Under the lock, so that the task cannot leave this call.
             task.interrupt();
         }
         None

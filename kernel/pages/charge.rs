@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long a registration's memory is in use: as long as it is registered or mapped, and then
+//! How long a registration's memory is in use: while it is registered or mapped, and after that
 //! until the last thread that executes its entries drops it. The memory is charged until it is
 //! freed.
 
@@ -16,7 +16,7 @@ const PAGE: usize = uapi::FLEXSC_PAGE_SIZE as usize;
 /// Mappings of registrations begin at multiples of this number of pages of the file.
 const STRIDE: usize = (1 << 20) / PAGE;
 
-/// The registration whose mapping begins at this page of the file, if any can.
+/// Returns the registration whose mapping begins at this page of the file, if any can.
 pub(crate) fn id_at(page_offset: usize) -> Option<usize> {
     (page_offset % STRIDE == 0).then_some(page_offset / STRIDE)
 }
@@ -25,12 +25,12 @@ pub(crate) fn id_at(page_offset: usize) -> Option<usize> {
 const UNREGISTERED: u32 = 1 << 31;
 
 impl Pages {
-    /// Returns the offset in the file, in bytes, at which its mapping begins.
+    /// Returns the offset in the file, in bytes, at which the mapping begins.
     pub(crate) fn offset(&self) -> u64 {
         (self.page_offset() * PAGE) as u64
     }
 
-    /// The registration has ended, and was removed from the engine's table. To be called once.
+    /// Notes that the registration has ended and left the engine's table. Must be called once.
     pub(crate) fn unregistered(&self) {
         // ORDERING: Each change of the word is atomic, and nothing else depends on it.
         if self.mapped.fetch_or(UNREGISTERED, Ordering::Relaxed) == 0 {

@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What holds for a registration whenever its lock is free, checked by kernels with
-//! CONFIG_RUST_DEBUG_ASSERTIONS when entries are published. Others have none of it.
+//! CONFIG_RUST_DEBUG_ASSERTIONS when entries are published. Other kernels omit the checks.
 
 use super::{Inner, Pages};
 use crate::defs::POOLS;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::uapi;
 
-/// The 64 sleepers of a page are compared once in this number of times.
+/// The 64 sleepers of a page are compared once in this many times.
 const SELDOM: u32 = 16;
 
-/// How often entries were published, of all registrations.
+/// How often entries were published, over all registrations.
 static TIMES: AtomicU32 = AtomicU32::new(0);
 
 impl Pages {
-    /// Checks the words of `page` as the last holder of the lock has left them.
+    /// Checks the words of `page` as the last holder of the lock left them.
     #[inline(always)]
     pub(super) fn check(&self, inner: &Inner, page: u32) {
         if cfg!(debug_assertions) {
             self.compare_words(inner, page);
-            // ORDERING: None needed: any of them will do.
+            // ORDERING: None needed: an exact count does not matter.
             if TIMES.fetch_add(1, Ordering::Relaxed) % SELDOM == 0 {
                 self.compare_sleepers(inner, page);
             }
         }
     }
 
-    /// Checks, before `bits` are published, that each was taken once and that no other task is
-    /// going to execute it.
+    /// Checks, before `bits` are published, that each was taken once and that no other task will
+    /// execute it.
     #[inline(always)]
     pub(super) fn check_published(&self, inner: &Inner, page: u32, bits: u64) {
         if cfg!(debug_assertions) {
@@ -50,7 +50,7 @@ impl Pages {
         let busy = words.busy();
         let waiting = waiting(inner, page);
         let held = words.held.load(Ordering::Relaxed);
-        // CANCEL may come before an entry is taken, so these can be any.
+        // CANCEL may come before an entry is taken, so any bit may be set.
         let cancelled = words.cancelled.load(Ordering::Relaxed);
         let owners = words.owners.load(Ordering::Relaxed);
         let returned = words.returned.load(Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Pages {
     }
 }
 
-/// Entries that wait for a thread of any pool. No entry waits for two.
+/// Returns the entries that wait for a thread of any pool. No entry waits for two.
 fn waiting(inner: &Inner, page: u32) -> u64 {
     let Some(page) = inner.pages.get(page as usize) else {
         return 0;
@@ -108,7 +108,7 @@ fn waiting(inner: &Inner, page: u32) -> u64 {
 #[cfg(debug_assertions)]
 impl Drop for Pages {
     fn drop(&mut self) {
-        // Each mapping holds a reference; a number below zero shows here, too.
+        // Each mapping holds a reference. A negative number would show here too.
         debug_assert!(self.mapped.load(Ordering::Relaxed) & !(1 << 31) == 0);
         let inner = self.inner.lock();
         debug_assert!(inner.sleepers.iter().all(Option::is_none));

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Programs that learn of results by poll(), epoll or an eventfd.
+//! Notifies programs of results through poll(), epoll or an eventfd.
 
 use super::Pages;
 use crate::sys::{arch, notify::Notifier, once::OnceTable};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Who is told of results, besides an owner in WAIT.
+/// The notifiers of results, besides an owner in WAIT.
 pub(super) struct Notifiers {
-    /// Told of the results of all registrations.
+    /// Signalled for the results of all registrations.
     engine: Arc<Notifier>,
-    /// Told of this registration's results only, if a program has asked for it.
+    /// Signalled for this registration's results only, if a program has asked for that.
     own: OnceTable<Notifier, 1>,
 }
 
@@ -25,10 +25,10 @@ impl Notifiers {
 }
 
 impl Pages {
-    /// Tells programs that wait with poll(), epoll or an eventfd.
+    /// Notifies programs that wait with poll(), epoll or an eventfd.
     #[inline(always)]
     pub(super) fn notify(&self) {
-        // Pairs with the barriers of those who wait: they look at the results after it.
+        // Pairs with the barriers of the waiters, which look at the results afterwards.
         let barrier = arch::full_barrier();
         self.notifiers.engine.signal(&barrier);
         if let Some(own) = self.notifiers.own.first() {

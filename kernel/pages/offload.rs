@@ -14,14 +14,14 @@ use kernel::uapi;
 struct InPool {
     /// One bit for each page.
     pages: u64,
-    /// The page whose turn it is. Taking turns keeps a page that is always filled again from
+    /// The page whose turn it is. Taking turns keeps a page that is refilled all the time from
     /// holding up the others.
     next: u32,
 }
 
 static_assert!(uapi::FLEXSC_MAX_PAGES <= u64::BITS);
 
-/// Pages with entries that wait, by pool, so that no task looks through all pages under a lock.
+/// Pages with waiting entries, by pool, so that no task walks all pages under a lock.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Waiting([InPool; POOLS]);
 
@@ -32,7 +32,7 @@ impl Waiting {
         }
     }
 
-    /// Page `page` has nothing more for `pool`.
+    /// Notes that page `page` has no more entries for `pool`.
     pub(super) fn remove(&mut self, pool: u8, page: u32) {
         if let Some(waiting) = arch::get_mut(&mut self.0, usize::from(pool)) {
             waiting.pages &= !(1 << (page % u64::BITS));
@@ -57,7 +57,7 @@ impl Waiting {
 }
 
 impl Inner {
-    /// Entries of `page` that were claimed wait for a thread of `pool`.
+    /// Lets claimed entries of `page` wait for a thread of `pool`.
     fn offload(&mut self, pool: u8, page: u32, bits: u64) {
         let Some(p) = self.pages.get_mut(page as usize) else {
             return;
@@ -82,12 +82,12 @@ impl Page {
             .map_or(0, core::mem::take)
     }
 
-    /// The pool for which an entry waits, if any.
+    /// Returns the pool for which an entry waits, if any.
     pub(super) fn pool_of(&self, index: u32) -> Option<u8> {
         (0..POOLS as u8).find(|pool| self.offloaded(*pool) & (1 << index) != 0)
     }
 
-    /// None of `bits` waits for `pool` any more.
+    /// Stops `bits` from waiting for `pool`.
     pub(super) fn withdraw(&mut self, pool: u8, bits: u64) {
         if let Some(offloaded) = self.offloaded.get_mut(usize::from(pool)) {
             *offloaded &= !bits;
@@ -96,13 +96,13 @@ impl Page {
 }
 
 impl Pages {
-    /// Marks entries that were claimed as waiting for a thread of `pool`; `owners` of them: see
+    /// Marks claimed entries as waiting for a thread of `pool`. For the entries in `owners` see
     /// `returned.rs`.
     pub(crate) fn offload(&self, pool: u8, page: u32, bits: u64, owners: u64) {
         self.offload_locked_to(&mut self.inner.lock(), pool, page, bits, owners);
     }
 
-    /// As [`Self::offload`].
+    /// As [`Self::offload`], with the lock held.
     pub(super) fn offload_locked_to(
         &self,
         inner: &mut Guard<'_, Inner>,
@@ -115,15 +115,15 @@ impl Pages {
         inner.offload(pool, page, bits);
     }
 
-    /// The caller holds the lock.
+    /// Notes the entries that the owner has left to threads. The caller holds the lock.
     fn note_owners(&self, page: u32, owners: u64) {
         if let (Some(words), 1..) = (self.words(page), owners) {
             words.note_owners(owners);
         }
     }
 
-    /// Holds entries that were executed, or `refused`. The rest of their chain is going to be
-    /// offloaded.
+    /// Holds entries that were executed or `refused`. The caller offloads the rest of their
+    /// chain.
     pub(crate) fn hold(&self, page: u32, executed: u64, refused: u64) {
         let _inner = self.inner.lock();
         if let Some(words) = self.words(page) {
@@ -133,7 +133,7 @@ impl Pages {
         }
     }
 
-    /// `bits`, and the entries that are held of their chains.
+    /// Returns `bits` and the held entries of their chains.
     fn with_held(&self, page: u32, mut bits: u64) -> u64 {
         let held = self.held(page);
         loop {
@@ -145,7 +145,7 @@ impl Pages {
         }
     }
 
-    /// Publishes the results of `bits`, which no task has executed, and of the entries that are held
+    /// Publishes the results of `bits`, which no task has executed, and of the held entries
     /// of their chains.
     pub(super) fn finish_unexecuted(&self, page: u32, bits: u64) {
         self.drop_kept(page, bits);
@@ -154,8 +154,8 @@ impl Pages {
         self.finish(page, all, process::weight(refused));
     }
 
-    /// As [`Self::offload`], for entries that no task has looked at: each waits for the pool that
-    /// it names, or for the first one if that is not in `pools`. Returns the pools that have
+    /// As [`Self::offload`], for entries that no task has examined: each waits for the pool that
+    /// it names, or for the first pool if that one is not in `pools`. Returns the pools that have
     /// entries now.
     pub(crate) fn offload_unseen(
         &self,
@@ -177,10 +177,10 @@ impl Pages {
         pools: PoolSet,
     ) -> PoolSet {
         let mut given = PoolSet::EMPTY;
-        // The entry before is linked to this one, and waits for this pool.
+        // The previous entry is linked to `next` and waits for `pool`.
         let mut chain = None;
         for index in Bits(bits) {
-            // A program that changes it afterwards gets its call executed by another pool.
+            // If the program changes the entry afterwards, a different pool may execute the call.
             let head = self.area.entry(page, index).head();
             let pool = match chain {
                 Some((next, pool)) if next == index => pool,
@@ -199,7 +199,7 @@ impl Pages {
         self.offload_all(pools, true)
     }
 
-    /// Takes all entries that are posted and marks them as waiting for threads of their pools, of
+    /// Takes all posted entries and marks them as waiting for threads of their pools, of
     /// which `pools` exist. Returns the pools that have entries now.
     pub(crate) fn offload_pending(&self, pools: PoolSet) -> PoolSet {
         self.offload_all(pools, false)
@@ -208,7 +208,7 @@ impl Pages {
     fn offload_all(&self, pools: PoolSet, owners: bool) -> PoolSet {
         for page in 0..self.len() {
             if self.pending(page) != 0 {
-                // One at a time: the scheduler's hook takes the lock.
+                // One page at a time: the scheduler's hook takes the lock.
                 let mut inner = self.inner.lock();
                 let bits = self.claim_locked(&mut inner, page);
                 trace::post(&self.owner, self.id(), page, bits);
@@ -226,14 +226,14 @@ impl Pages {
         any
     }
 
-    /// Called in the scheduler's hook: the owner leaves what is posted and not accepted to the
+    /// Called in the scheduler's hook: the owner leaves posted, unaccepted entries to the
     /// thread that takes over.
     pub(crate) fn leave_unattended(&self) {
         // ORDERING: The lock of the pool in whose queue the registration is put orders it.
         self.flags.unattended.store(true, Ordering::Relaxed);
     }
 
-    /// Undoes [`Self::leave_unattended`]. Returns true if that was called.
+    /// Undoes [`Self::leave_unattended`]. Returns true if it was called.
     pub(crate) fn attend(&self) -> bool {
         self.flags.unattended.load(Ordering::Relaxed)
             && self.flags.unattended.swap(false, Ordering::Relaxed)
@@ -248,8 +248,8 @@ impl Pages {
         Some((page, bits, inner.waiting.any(pool)))
     }
 
-    /// Of `bits`, which wait for a thread: the entries that their owner can execute after all. The
-    /// rest of a chain is one or the other.
+    /// Returns the entries of `bits`, which wait for a thread, that the owner can execute. The
+    /// rest of a chain stays together.
     fn left_by_owner(&self, page: u32, bits: u64) -> u64 {
         let mut left = 0;
         if self.owner.is_exiting() {
@@ -265,8 +265,8 @@ impl Pages {
         left
     }
 
-    /// Ends the wait of all entries that wait for a thread of `pool`, which will have none. Entries
-    /// that their owner has left to threads by chance go back to it, the others fail: EAGAIN,
+    /// Ends the wait of all entries for a thread of `pool`, which will have none. Entries
+    /// that their owner left to threads by chance go back to it; the others fail with EAGAIN,
     /// reason STARVED.
     pub(crate) fn fail_starved(&self, pool: u8) {
         for _ in 0..self.len() {
@@ -290,7 +290,7 @@ impl Pages {
         }
     }
 
-    /// Notes that the registration is in the queue of `pool`. Returns false if it was already. The
+    /// Notes that the registration is in the queue of `pool`. Returns false if it already was. The
     /// caller holds the pool's lock.
     pub(crate) fn set_queued(&self, pool: u8) -> bool {
         // ORDERING: The pool's lock orders it; other pools only change other bits.

@@ -3,9 +3,9 @@
 //! Entries whose calls wait for their files without a thread.
 //!
 //! An entry is *kept* while its call is here with the file: *parked* in the file's wait queue, or
-//! on its way to the task that goes on with it. That task takes the call out and executes it on
-//! that file, whatever the program has done to the descriptor and the entry meanwhile. Who clears
-//! the bit in `parked`, under the lock, has the entry.
+//! on its way to the task that continues it. That task takes the call out and executes it on
+//! that file, whatever the program has since done to the descriptor and the entry. The task that
+//! clears the bit in `parked`, under the lock, owns the entry.
 
 use super::{Inner, Pages, Words};
 use crate::defs::{Bits, PoolSet};
@@ -20,14 +20,14 @@ use kernel::uapi;
 
 const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
 
-/// Calls that are taken out under the lock at once.
+/// Number of calls that are taken out under one lock.
 const AT_ONCE: usize = 16;
 
 /// Parked calls of a registration, protected by the lock.
 pub(super) struct Calls {
-    /// The call of each entry that is kept.
+    /// The call of each kept entry.
     kept: KVVec<Option<Parked>>,
-    /// How many are parked.
+    /// Number of parked calls.
     parked: u32,
     /// The process or the engine is ending.
     ended: bool,
@@ -52,7 +52,7 @@ impl Calls {
 }
 
 impl Words {
-    /// These are not parked any more. The caller holds the lock, and has the entries from now on.
+    /// Ends the parking of `bits`. The caller holds the lock, and owns the entries from now on.
     fn unpark(&self, calls: &mut Calls, bits: u64) {
         let was = self.parked.fetch_and(!bits, Ordering::Relaxed) & bits;
         calls.parked = calls.parked.saturating_sub(process::weight(was));
@@ -61,14 +61,14 @@ impl Words {
 
 /// Parked calls.
 impl Pages {
-    /// Returns true if any entry may be parked, for the owner, which parks them.
+    /// Returns true if any entry may be parked. For the owner, which parks the entries.
     #[inline(always)]
     pub(crate) fn has_parked(&self) -> bool {
-        // ORDERING: None needed: the owner itself has set it.
+        // ORDERING: None needed: the owner itself sets the flag.
         self.flags.any_parked.load(Ordering::Relaxed)
     }
 
-    /// Returns true if a file has woken an entry that is parked, for the owner.
+    /// Returns true if a file has woken a parked entry. For the owner.
     #[inline(always)]
     pub(crate) fn has_ready(&self) -> bool {
         self.has_parked() && self.parker.ready() != 0
@@ -79,21 +79,21 @@ impl Pages {
         self.parker.ready() != 0
     }
 
-    /// The entries of `page` that are kept.
+    /// Returns the kept entries of `page`.
     #[inline(always)]
     pub(crate) fn kept(&self, page: u32) -> u64 {
-        // ORDERING: None needed: kept before the entry is given away under the lock.
+        // ORDERING: None needed: set before the entry is given away under the lock.
         self.words(page)
             .map_or(0, |words| words.kept.load(Ordering::Relaxed))
     }
 
-    /// The owner looks at what is ready before it sleeps or leaves WAIT.
+    /// Notes that the owner is in WAIT: it executes ready entries before it sleeps or leaves.
     #[inline(never)]
     pub(crate) fn attend_ready(&self) {
         self.parker.attend(Attention::Looks);
     }
 
-    /// The owner leaves WAIT, or sleeps in a call: a syscall thread executes what is ready. Allowed
+    /// The owner leaves WAIT or sleeps in a call: a syscall thread executes ready entries. Allowed
     /// in the scheduler's hook.
     #[inline(never)]
     pub(crate) fn leave_ready(&self) {
@@ -103,7 +103,7 @@ impl Pages {
         }
     }
 
-    /// The owner sleeps until it is woken, unless this returns false.
+    /// Returns false if the owner must not sleep because an entry is ready.
     pub(super) fn may_sleep(&self) -> bool {
         if !self.has_parked() {
             return true;
@@ -116,7 +116,7 @@ impl Pages {
         false
     }
 
-    /// Prepares to park the call `nr` of an entry, for the owner in WAIT.
+    /// Prepares to park call `nr` of an entry. For the owner in WAIT.
     pub(crate) fn prepare_to_park(
         &self,
         page: u32,
@@ -129,14 +129,14 @@ impl Pages {
         Some(parked)
     }
 
-    /// Parks a call that waits for its file. Gives it back if it must not wait.
+    /// Parks a call that waits for its file. Returns the call if it must not wait.
     pub(crate) fn park(&self, page: u32, index: u32, call: Parked) -> Result<(), Parked> {
         let Some(words) = self.words(page) else {
             return Err(call);
         };
         let bit = 1 << index;
         let mut inner = self.inner.lock();
-        // Under the lock: CANCEL from here on finds it.
+        // Under the lock: from here on, CANCEL finds the call.
         if inner.calls.ended || words.cancelled.load(Ordering::Relaxed) & bit != 0 {
             return Err(call);
         }
@@ -155,12 +155,12 @@ impl Pages {
         Ok(())
     }
 
-    /// Keeps a call that another task is going to execute.
+    /// Keeps a call that another task will execute.
     pub(crate) fn keep(&self, page: u32, index: u32, call: Parked) {
         let mut inner = self.inner.lock();
         let mut call = Some(call);
         if let Some(words) = self.words(page) {
-            // Also without its call: it must not be made on what its descriptor names by now.
+            // Even if the call is lost: it must not use the file that its descriptor names by now.
             words.kept.fetch_or(1 << index, Ordering::Relaxed);
             if !inner.calls.ended {
                 if let Some(slot) = inner.calls.slot(page, index) {
@@ -169,11 +169,11 @@ impl Pages {
             }
         }
         drop(inner);
-        // Not with the lock held.
+        // Dropped without the lock.
         drop(call);
     }
 
-    /// Takes the call of an entry that is kept, for the caller to execute it.
+    /// Takes the call of a kept entry, for the caller to execute.
     pub(crate) fn take_kept(&self, page: u32, index: u32) -> Option<Parked> {
         let words = self.words(page)?;
         let mut inner = self.inner.lock();
@@ -181,14 +181,14 @@ impl Pages {
         inner.calls.slot(page, index)?.take()
     }
 
-    /// Drops the calls of entries that nobody executes, and that the caller has.
+    /// Drops the calls of entries that the caller owns and no task executes.
     pub(super) fn drop_kept(&self, page: u32, bits: u64) {
         for index in Bits(self.kept(page) & bits) {
             drop(self.take_kept(page, index));
         }
     }
 
-    /// Of the entries of `page` that are parked: takes those that are ready.
+    /// Takes the parked entries of `page` that are ready.
     fn take_ready_of(&self, inner: &mut Guard<'_, Inner>, page: u32) -> u64 {
         let Some(words) = self.words(page) else {
             return 0;
@@ -202,7 +202,7 @@ impl Pages {
         bits
     }
 
-    /// Takes the entries of one page that are ready, for the owner to execute.
+    /// Takes the ready entries of one page, for the owner to execute.
     #[cold]
     pub(crate) fn take_ready(&self) -> Option<(u32, u64)> {
         Bits(self.parker.ready())
@@ -210,7 +210,7 @@ impl Pages {
             .find(|(_, bits)| *bits != 0)
     }
 
-    /// Offloads what is ready, unless the owner is going to execute it. Returns the pools that have
+    /// Offloads ready entries, unless the owner will execute them. Returns the pools that have
     /// entries now.
     pub(crate) fn offload_ready(&self) -> PoolSet {
         let mut pools = PoolSet::EMPTY;
@@ -229,7 +229,7 @@ impl Pages {
         pools
     }
 
-    /// CANCEL of an entry. Returns true if it was parked; it is the caller's now.
+    /// CANCEL of an entry. Returns true if the entry was parked; the caller owns it now.
     pub(super) fn cancel_parked(
         &self,
         inner: &mut Guard<'_, Inner>,
@@ -247,7 +247,7 @@ impl Pages {
         true
     }
 
-    /// The process or the engine is ending: no call waits for its file any more.
+    /// Ends the wait of all calls for their files: the process or the engine is ending.
     pub(crate) fn end_parked(&self) {
         let mut from = 0;
         loop {
@@ -258,20 +258,20 @@ impl Pages {
                 *call = self.take_next(&mut inner.calls, &mut from);
             }
             drop(inner);
-            // Not with the lock held.
+            // Dropped without the lock.
             if some.iter().all(Option::is_none) {
                 break;
             }
         }
     }
 
-    /// Takes the next call that is kept, from slot `from` on.
+    /// Takes the next kept call, from slot `from` on.
     fn take_next(&self, calls: &mut Calls, from: &mut usize) -> Option<Parked> {
         while let Some(slot) = calls.kept.get_mut(*from) {
             let at = *from as u32;
             *from += 1;
             if let Some(call) = slot.take() {
-                // It stays marked as kept: a task that has the entry finds no call, and makes none.
+                // The entry stays marked as kept: a task that takes it finds no call to make.
                 if let Some(words) = self.words(at / ENTRIES) {
                     words.unpark(calls, 1 << (at % ENTRIES));
                 }

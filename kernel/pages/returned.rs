@@ -2,13 +2,13 @@
 
 //! Entries that come back to their owner.
 //!
-//! An entry that the owner has claimed in WAIT may get to a syscall thread by chance: because a
+//! An entry that the owner has claimed in WAIT may reach a syscall thread by chance: because a
 //! call before it has blocked on a page that was not in the cache, or because a signal has come. If
 //! only the owner can execute the entry, the thread gives it back, so that results do not depend on
 //! chance. An entry that the program itself has sent to threads is refused instead.
 //!
-//! If the owner ends before it executes them, they fail: whoever looks next finds that, and while
-//! such entries wait, the engine's deferred work looks again and again.
+//! If the owner ends before it executes them, they fail: the next task that looks sees that. While
+//! such entries wait, the engine's deferred work checks periodically.
 
 use super::{Pages, Words};
 use crate::{defs::Bits, sys::errno};
@@ -24,20 +24,20 @@ impl Words {
 }
 
 impl Pages {
-    /// Returns true if the owner has claimed this entry in WAIT and left it to others.
+    /// Returns true if the owner has claimed this entry in WAIT and left it to other tasks.
     pub(crate) fn is_owners(&self, page: u32, index: u32) -> bool {
         // ORDERING: None needed: the owner notes this before it offloads the entry under the lock.
         self.words(page)
             .is_some_and(|w| w.owners.load(Ordering::Relaxed) & (1 << index) != 0)
     }
 
-    /// Gives entries back to the owner, which executes them when it is in WAIT.
+    /// Gives entries back to the owner, which executes them in WAIT.
     pub(crate) fn give_back(&self, page: u32, bits: u64) {
         let Some(words) = self.words(page) else {
             return;
         };
         let mut inner = self.inner.lock();
-        // If they get to a thread once more, then because the owner has decided so.
+        // If the entries reach a thread once more, the owner itself has decided that.
         words.owners.fetch_and(!bits, Ordering::Relaxed);
         words.returned.fetch_or(bits, Ordering::Relaxed);
         self.flags.any_returned.store(true, Ordering::Relaxed);
@@ -47,9 +47,9 @@ impl Pages {
         }
         drop(inner);
         if self.await_owner() {
-            // An owner that waits with poll() has to call WAIT.
+            // An owner that waits with poll() must call WAIT.
             self.notify();
-            // It may end before.
+            // The owner may end before that.
             self.parker.trigger().pull();
         }
     }
@@ -66,7 +66,7 @@ impl Pages {
     /// Returns true if entries wait for the owner. Takes no lock.
     #[inline(always)]
     pub(crate) fn has_returned(&self) -> bool {
-        // ORDERING: None needed: `take_returned` looks again under the lock, and the owner is
+        // ORDERING: None needed: `take_returned` checks again under the lock, and the owner is
         // nudged before it sleeps.
         self.flags.any_returned.load(Ordering::Relaxed)
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls with a path or a file that keep their owner in WAIT for long.
+//! Calls on paths or files that keep their owner in WAIT for a long time.
 //!
 //! The kernel cannot tell in advance how long a file system takes: a disk answers soon, a FUSE
-//! daemon or an NFS server may never answer. WAIT returns only after the call, whatever its policy
+//! daemon or an NFS server may never do so. WAIT returns only after the call, whatever its policy
 //! is. So after an inline call that has slept for [`LONG_NS`], all calls of the registration that may
 //! ask a file system (`policy/files.rs`) go to syscall threads for [`FOR_NS`]. That goes on as long
 //! as such a call sleeps in a thread, and for [`FOR_NS`] after one that has slept for [`LONG_NS`]
@@ -16,23 +16,23 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// A sleep of this length, longer than a disk takes, makes calls slow. In nanoseconds.
 const LONG_NS: u64 = 20_000_000;
 
-/// How long calls go to threads after such a sleep, in nanoseconds. Then one is tried inline again.
+/// How long calls go to threads after such a sleep, in nanoseconds. Then they are inline again.
 const FOR_NS: u64 = 1_000_000_000;
 
-// ORDERING: Hints, for which a moment does not matter.
+// ORDERING: Hints that may be a moment late.
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// What a registration knows about slow calls.
+/// State of a registration about slow calls.
 #[derive(Default)]
 pub(super) struct Slow {
-    /// Calls go to threads until then; 0: they do not.
+    /// Until when calls go to threads; 0 if they do not.
     until: AtomicU64,
-    /// Calls that went to threads for that and sleep there.
+    /// Number of calls that went to threads for this reason and sleep there.
     asleep: AtomicU32,
 }
 
 impl Slow {
-    /// A call has slept `since` then.
+    /// Notes that a call has slept since `since`.
     fn note(&self, since: u64) {
         let now = process::now_ns();
         if now.saturating_sub(since) >= LONG_NS {
@@ -42,7 +42,7 @@ impl Slow {
 }
 
 impl Pages {
-    /// Called in the scheduler's hook: the owner goes to sleep in a call that it executes itself.
+    /// Called in the scheduler's hook: the owner is about to sleep in a call that it executes.
     pub(crate) fn owner_sleeps(&self) {
         self.owner_stats.asleep_since.set(process::now_ns());
     }
@@ -52,7 +52,7 @@ impl Pages {
         self.flags.slow.note(self.owner_stats.asleep_since.get());
     }
 
-    /// Called in the scheduler's hook: a syscall thread goes to sleep in the call of an entry.
+    /// Called in the scheduler's hook: a syscall thread is about to sleep in the call of an entry.
     /// Returns when, if the owner has left the call to threads by chance or because such calls are
     /// slow: the first slow call may not have come back to the owner yet.
     pub(crate) fn slow_call_sleeps(&self, page: u32, index: u32) -> Option<u64> {
@@ -67,7 +67,7 @@ impl Pages {
         Some(process::now_ns())
     }
 
-    /// Called in the scheduler's hook: the thread runs again, which has slept `since` then.
+    /// Called in the scheduler's hook: the thread runs again after it has slept since `since`.
     pub(crate) fn slow_call_runs(&self, since: u64) {
         if self.flags.slow.until.load(RELAXED) != 0 {
             self.flags.slow.note(since);

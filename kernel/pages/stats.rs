@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a registration counts: its owner and syscall threads apart, so that the owner needs no
+//! Statistics of a registration. Owner and syscall threads count separately, so the owner needs no
 //! atomic read-modify-write.
 
 use super::Pages;
 use crate::sys::park::Counted;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What a registration counts about parked calls.
+/// Counts of parked calls.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ParkTotals {
-    /// Times that a call was parked.
+    /// Number of times a call was parked.
     pub(crate) parked: u64,
-    /// Times that a file has woken a parked call.
+    /// Number of times a file woke a parked call.
     pub(crate) woken: u64,
-    /// Times that the file was not ready after that.
+    /// Number of times the file was not ready after that.
     pub(crate) woken_in_vain: u64,
     /// Wake-ups that parked calls have passed on.
     pub(crate) passed_on: u64,
@@ -35,13 +35,13 @@ pub(crate) struct Totals {
     pub(crate) refused: u64,
     /// WAIT calls.
     pub(crate) waits: u64,
-    /// Times that the owner slept in one.
+    /// Number of times the owner slept in WAIT.
     pub(crate) sleeps: u64,
-    /// Entries that CANCEL has found.
+    /// Entries that CANCEL found.
     pub(crate) cancels: u64,
     /// Chains executed.
     pub(crate) chains: u64,
-    /// Rounds of their loops.
+    /// Rounds of loops in chains.
     pub(crate) rounds: u64,
     pub(crate) park: ParkTotals,
 }
@@ -91,21 +91,21 @@ impl OwnCount {
     }
 }
 
-/// Counted by the owner alone.
+/// Counts that only the owner changes.
 #[derive(Default)]
 pub(super) struct OwnerStats {
     pub(super) done: OwnCount,
     pub(super) refused: OwnCount,
     pub(super) waits: OwnCount,
     pub(super) sleeps: OwnCount,
-    /// What the adaptive wait policy knows, and since when.
+    /// State of the adaptive wait policy, and when it was updated.
     pub(super) rate: OwnCount,
     pub(super) rate_at: OwnCount,
     /// See `slow.rs`.
     pub(super) asleep_since: OwnCount,
 }
 
-/// Counted by syscall threads.
+/// Counts that syscall threads change.
 #[derive(Default)]
 pub(super) struct WorkerStats {
     pub(super) done: AtomicU64,
@@ -133,7 +133,7 @@ impl Pages {
             .fetch_add(rounds, Ordering::Relaxed);
     }
 
-    /// The counts so far.
+    /// Returns the counts so far.
     pub(crate) fn totals(&self) -> Totals {
         let inner = self.inner.lock();
         let others = &self.worker_stats;

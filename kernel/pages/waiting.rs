@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The owner's wait for results: how many there are, and how many are missing.
+//! The owner's wait for results: how many are ready, and how many are missing.
 
 use super::Pages;
 use crate::sys::{process, trace};
 use core::sync::atomic::Ordering;
 
-/// How many entries are in which state.
+/// Numbers of entries by state.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Count {
     /// Entries with a result that was not reaped.
@@ -38,17 +38,17 @@ impl Pages {
         count
     }
 
-    /// The owner has called WAIT.
+    /// Counts a call of WAIT by the owner.
     pub(crate) fn count_wait(&self) {
         self.owner_stats.waits.add(1);
     }
 
-    /// What the adaptive wait policy knows about the rate of results, and since when.
+    /// Returns the adaptive wait policy's rate of results, and when it was updated.
     pub(crate) fn rate(&self) -> (u64, u64) {
         (self.owner_stats.rate.get(), self.owner_stats.rate_at.get())
     }
 
-    /// See [`Self::rate`]; by the owner.
+    /// Sets [`Self::rate`]. For the owner.
     pub(crate) fn set_rate(&self, rate: u64, at: u64) {
         self.owner_stats.rate.set(rate);
         self.owner_stats.rate_at.set(at);
@@ -58,7 +58,7 @@ impl Pages {
     /// the owner was nudged: it must not sleep then.
     pub(crate) fn sleep_for(&self, need: impl FnOnce(Count) -> u32) -> bool {
         let mut inner = self.inner.lock();
-        // Under the lock: results that come later are subtracted.
+        // Under the lock, so that later results are subtracted.
         let missing = need(self.count());
         if missing == 0 || core::mem::take(&mut inner.nudged) || !self.may_sleep() {
             return false;
@@ -69,7 +69,7 @@ impl Pages {
         true
     }
 
-    /// The owner is awake again.
+    /// Notes that the owner is awake again.
     pub(crate) fn awake(&self) {
         if self.has_parked() {
             self.attend_ready();
@@ -77,7 +77,7 @@ impl Pages {
         self.inner.lock().missing = 0;
     }
 
-    /// Wakes the owner if it sleeps: no syscall thread can go on with its entries.
+    /// Wakes the owner if it sleeps: no syscall thread can continue its entries.
     pub(crate) fn nudge(&self) {
         let mut inner = self.inner.lock();
         inner.nudged = true;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls that ask a file system, which may keep them waiting.
+//! Calls that ask a file system, which may keep the caller waiting.
 
-/// Calls that have a path or a file, and are inline for some arguments: ranges, first to last.
+/// Calls that take a path or a file and are inline for some arguments: ranges, first to last.
 const FILE_CALLS: &[(u16, u16)] = &[
     (0, 6),     // read to lstat
     (8, 9),     // lseek, mmap
@@ -43,7 +43,7 @@ const FILE_CALLS: &[(u16, u16)] = &[
     (451, 452), // cachestat, fchmodat2
 ];
 
-/// Returns true if call `nr` may ask a file system, which may keep it waiting.
+/// Returns true if call `nr` may ask a file system, which may keep the caller waiting.
 pub(crate) fn asks_files(nr: u16) -> bool {
     FILE_CALLS
         .iter()

@@ -4,10 +4,10 @@
 //!
 //! A driver may do anything with a command: ask who calls (job control of terminals, Binder, kcov,
 //! tun), and wait for as long as it likes (TIOCMIWAIT, KVM_RUN, FIFREEZE). While the owner waits
-//! inside such a call in WAIT, the program gets none of the results of its other entries. So this
-//! list has only commands that are known to return soon; the program makes all others plainly.
+//! inside such a call in WAIT, the program gets no results of its other entries. So this
+//! list has only commands that are known to return soon; all others need a plain call.
 //!
-//! `ioctl_rows!(m)` passes all rows to the macro `m`, also for `docs/syscalls.md`.
+//! `ioctl_rows!(m)` passes all rows to the macro `m`; `docs/syscalls.md` is made from them too.
 
 use super::{Class, Reason};
 
@@ -87,7 +87,7 @@ macro_rules! ioctl_rows {
 
 macro_rules! class_of {
     ($(($cmd:literal, $name:ident, $class:ident),)*) => {
-        /// The class of an ioctl with this command.
+        /// Returns the class of an ioctl with this command.
         pub(super) fn classify(cmd: u32) -> Class {
             match cmd {
                 $($cmd => Class::$class,)*

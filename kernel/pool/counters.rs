@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A pool's figures for QUERY and QUERY_POOL. `now` follows the table; the others only grow.
+//! A pool's figures for QUERY and QUERY_POOL. `now` follows the table; all others only grow.
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Default)]
@@ -14,7 +14,7 @@ pub(crate) struct Counters {
     pub(crate) handoffs: u64,
 }
 
-/// How many threads are in which state.
+/// Numbers of threads by state.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Now {
     pub(crate) threads: u32,
@@ -27,16 +27,16 @@ pub(crate) struct Now {
     pub(crate) queued: u32,
 }
 
-/// The largest numbers that there ever were at once.
+/// The highest numbers so far.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Peak {
     /// Threads that were taking entries.
     pub(crate) running: u32,
-    /// Calls that were blocked.
+    /// Blocked calls.
     pub(crate) blocked: u32,
 }
 
-/// The lives of threads.
+/// How many threads began and ended.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ThreadCounters {
     pub(crate) created: u64,
@@ -47,7 +47,7 @@ pub(crate) struct ThreadCounters {
 /// The work of pollers.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct PollerCounters {
-    /// Rounds in vain.
+    /// Idle rounds.
     pub(crate) rounds: u64,
     pub(crate) sleeps: u64,
     pub(crate) recruited: u64,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The concurrency limit of a pool, and the hand-off that keeps it: as many threads run as the
-//! limit says, and a thread that sleeps in a call does not count.
+//! The concurrency limit of a pool, and the hand-off that maintains it: as many threads run as the
+//! limit allows, and a thread that sleeps in a call does not count.
 
 use super::{
     table::{Inner, State},
@@ -21,14 +21,14 @@ impl Pool {
         }
     }
 
-    /// How many threads may run at once.
+    /// Returns how many threads may run at once.
     pub(crate) fn concurrency_limit(&self) -> u32 {
         self.limit_in(&self.lock())
     }
 
     /// Called in the scheduler's hook: a task in this role is about to sleep in a call, and leaves
-    /// entries of `more` to other threads. Takes one lock and wakes one thread: that thread does
-    /// the rest, or a kworker if no thread can.
+    /// entries of `more` to other threads. Takes one lock and wakes one thread, which does
+    /// the rest; if no thread can, a kworker does.
     pub(crate) fn worker_sleeping(&self, role: Role, more: Option<ArcBorrow<'_, Pages>>) {
         let mut inner = self.lock();
         match role.slot() {
@@ -58,7 +58,7 @@ impl Pool {
         self.notice(&mut inner);
     }
 
-    /// Called in the scheduler's hook: the task runs again, and goes on with a loop if `looping`.
+    /// Called in the scheduler's hook: the task runs again. If `looping`, it continues a loop.
     pub(crate) fn worker_running(&self, role: Role, looping: bool) {
         let mut inner = self.lock();
         match role.slot() {
@@ -68,7 +68,7 @@ impl Pool {
         }
     }
 
-    /// Returns true if thread `i`, which has slept in a call, may take entries again; it then
+    /// Returns true if thread `i`, which slept in a call, may take entries again; the thread then
     /// counts as running.
     pub(crate) fn readmit(&self, i: u32) -> bool {
         let mut inner = self.lock();

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts that are read without a pool's lock: copies of some of its own, and what all pools of an
-//! engine count together.
+//! Counts that are read without a pool's lock: copies of some of the pool's counts, and the totals
+//! over all pools of an engine.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-// ORDERING: Counts only. A caller that acts on one of them looks again under the lock.
+// ORDERING: Counts only. A caller that acts on a count checks it again under the lock.
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// A number and the largest value that it ever had.
+/// A number and its highest value so far.
 #[derive(Default)]
 struct Peak {
     now: AtomicU32,
@@ -37,7 +37,7 @@ impl Peak {
 /// Counted over all pools of an engine.
 #[derive(Default)]
 pub(crate) struct Total {
-    /// The pool that has the model, see `model.rs`, plus 1; 0: there was no thread yet.
+    /// Number of the pool that has the model (see `model.rs`), plus 1; 0 before the first thread.
     model_pool: AtomicU32,
     threads: AtomicU32,
     executing: Peak,
@@ -58,7 +58,7 @@ impl Total {
         self.threads.fetch_sub(1, RELAXED);
     }
 
-    /// Notes that a thread of `pool` exists. Returns true for the first thread of all, which
+    /// Notes that a thread of `pool` exists. Returns true for the very first thread, which
     /// becomes the model.
     pub(super) fn set_model_pool(&self, pool: u8) -> bool {
         self.model_pool
@@ -66,7 +66,7 @@ impl Total {
             .is_ok()
     }
 
-    /// The pool that has the model, once there was a thread.
+    /// Returns the pool that has the model, once there was a thread.
     pub(crate) fn model_pool(&self) -> Option<u8> {
         let pool = self.model_pool.load(RELAXED).checked_sub(1)?;
         u8::try_from(pool).ok()
@@ -81,12 +81,12 @@ impl Total {
         self.kicks.load(RELAXED)
     }
 
-    /// The most threads that were ever taking entries at once.
+    /// Returns the highest number of threads that took entries at once.
     pub(crate) fn peak_running(&self) -> u32 {
         self.executing.most.load(RELAXED)
     }
 
-    /// The most calls that were ever blocked at once.
+    /// Returns the highest number of calls that were blocked at once.
     pub(crate) fn peak_blocked(&self) -> u32 {
         self.blocked.most.load(RELAXED)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The model: the thread that all other threads of the engine are like, see `pools/alike.rs`.
+//! The model: the thread that all other threads of the engine must match, see `pools/alike.rs`.
 
 use super::{
     table::{Inner, NONE},
@@ -16,7 +16,7 @@ impl Pool {
         slot.thread.clone()
     }
 
-    /// Thread `i` exists now. The engine's first thread becomes the model.
+    /// Notes that thread `i` exists. The engine's first thread becomes the model.
     pub(super) fn note_created(&self, inner: &mut Inner, i: u32) {
         if self.lockless.total().set_model_pool(self.number) {
             inner.model = i;
@@ -25,7 +25,7 @@ impl Pool {
 }
 
 impl Inner {
-    /// Idle thread `i` retires. If it was the model, an idle thread that stays takes its place.
+    /// Notes that idle thread `i` retires. If it was the model, an idle thread takes its place.
     pub(super) fn note_retired(&mut self, i: u32) {
         if self.model == i {
             self.model = self.idle;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Polled CPUs: on which CPUs a poller looks at the doorbells, and the sleep of pollers that have
-//! found nothing.
+//! Polled CPUs: the CPUs on which a poller watches the doorbells, and the sleep of pollers that
+//! find nothing.
 //!
 //! Three sets: CPUs that the program wishes for (POLL_CPUS), CPUs that were recruited for a backlog
-//! (EXTRA_POLLERS), and CPUs that may be polled at the moment: online and in the cpuset. A CPU that
-//! may not stays wished for, and is polled when it may be again.
+//! (EXTRA_POLLERS), and CPUs that may be polled now: online and in the cpuset. A CPU that
+//! must not be polled stays wished for, and is polled again as soon as it may be.
 
 use super::{
     backlog::Backlog,
@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 // ORDERING: Read again in each round of polling, and under the lock before a decision.
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// Which CPUs are to be polled.
+/// The CPUs to be polled.
 #[derive(Default)]
 pub(super) struct PolledCpus {
     /// POLL_CPUS.
@@ -51,12 +51,12 @@ impl Pool {
         self.polled.extra.load(RELAXED)
     }
 
-    /// Returns true if `cpu` is to be polled.
+    /// Returns true if `cpu` should be polled.
     pub(crate) fn wants_poller(&self, cpu: u32) -> bool {
         self.polled.wanted() & (1 << cpu) != 0
     }
 
-    /// CPUs that may be polled; none if no CPU is to be polled. Not for the scheduler's hook.
+    /// Returns the CPUs that may be polled, none if no polling is wanted. Not for the hook.
     pub(crate) fn may_poll(&self) -> u64 {
         if self.wants_pollers() {
             process::allowed_cpus()
@@ -65,12 +65,12 @@ impl Pool {
         }
     }
 
-    /// Returns true if any CPU is to be polled.
+    /// Returns true if any CPU should be polled.
     pub(crate) fn wants_pollers(&self) -> bool {
         self.polled.wanted() != 0
     }
 
-    /// CPUs that are to be polled, may be polled, and have no poller.
+    /// Returns the CPUs that should be polled, may be polled, and have no poller.
     pub(super) fn vacant(&self, inner: &Inner, may_poll: u64) -> u64 {
         self.polled.wanted() & may_poll & !inner.pollers.cpus()
     }
@@ -106,12 +106,12 @@ impl Pool {
         }
     }
 
-    /// CPUs with a poller, asleep or not.
+    /// Returns the CPUs with a poller, asleep or not.
     pub(crate) fn polled_cpus(&self) -> u64 {
         self.lock().pollers.cpus()
     }
 
-    /// Wakes all pollers that sleep. Returns true if there is any poller.
+    /// Wakes all sleeping pollers. Returns true if there is any poller.
     pub(crate) fn wake_pollers(&self) -> bool {
         let mut inner = self.lock();
         self.wake_pollers_locked(&mut inner);
@@ -124,11 +124,11 @@ impl Pool {
         }
     }
 
-    /// Thread `i` no longer polls `cpu`, unless another thread has taken it over already. Returns
-    /// false if this leaves no poller and programs have to be told.
+    /// Notes that thread `i` stops polling `cpu`, unless another thread has taken over. Returns
+    /// false if this leaves no poller and programs must be told.
     pub(crate) fn end_polling(&self, i: u32, cpu: u32) -> bool {
         let mut inner = self.lock();
-        // If a thread dies in a call, another one has taken over when it blocked there.
+        // If a thread dies in a call, another one took over when the first one blocked.
         if matches!(inner.state(i), State::Polling | State::PollerAsleep(_)) {
             inner.pollers.end(cpu);
         }
@@ -136,14 +136,14 @@ impl Pool {
         !inner.lost_poller()
     }
 
-    /// Notes whether a look has `found` posted entries that no task executes. Returns true if
-    /// several looks in a row have, and a CPU may be recruited.
+    /// Notes whether a check `found` posted entries that no task executes. Returns true if
+    /// several checks in a row did, and a CPU may be recruited.
     pub(crate) fn note_backlog(&self, found: bool) -> bool {
         self.polled.backlog.note(found)
             && self.polled.recruited.load(RELAXED).count_ones() < self.extra_pollers()
     }
 
-    /// Recruits a CPU of `usable`, `favourite` if possible. One is always left to the program.
+    /// Recruits a CPU of `usable`, `favourite` if possible. One CPU is always left to the program.
     pub(crate) fn recruit(&self, usable: u64, favourite: u32) {
         let mut inner = self.lock();
         let free = usable & !self.polled.wanted() & !inner.pollers.cpus();
@@ -161,12 +161,12 @@ impl Pool {
         if inner.wake_idle() {
             inner.counters.pollers.recruited += 1;
         } else {
-            // There is no thread that could poll it.
+            // No thread is available to poll the CPU.
             self.polled.recruited.store(recruited, RELAXED);
         }
     }
 
-    /// `cpu` has nothing to do. Returns true if it was recruited and is released now.
+    /// Notes that `cpu` has nothing to do. Returns true if it was recruited and is now released.
     pub(crate) fn release(&self, cpu: u32) -> bool {
         if self.polled.recruited.load(RELAXED) & (1 << cpu) == 0 {
             return false;
@@ -178,9 +178,9 @@ impl Pool {
         was
     }
 
-    /// Thread `i`, the poller of `cpu`, sleeps after `rounds` rounds in vain. If no other poller is
-    /// awake, it calls `ask_for_kicks`. It does not sleep if `look` finds something
-    /// to do after that.
+    /// Puts thread `i`, poller of `cpu`, to sleep after `rounds` idle rounds. If no other one is
+    /// awake, it first calls `ask_for_kicks`. The thread does not sleep if `look` finds something
+    /// to do afterwards.
     pub(crate) fn sleep_as_poller(
         &self,
         i: u32,

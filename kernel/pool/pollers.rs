@@ -6,7 +6,7 @@
 pub(super) struct Pollers {
     /// CPUs with a poller, asleep or not.
     cpus: u64,
-    /// Of these, the ones whose poller sleeps.
+    /// CPUs in `cpus` whose poller sleeps.
     asleep: u64,
     /// The slot of the poller of each CPU in `cpus`.
     slots: [u32; u64::BITS as usize],
@@ -25,18 +25,18 @@ impl Pollers {
         }
     }
 
-    /// CPUs with a poller, asleep or not.
+    /// Returns the CPUs with a poller, asleep or not.
     pub(super) fn cpus(&self) -> u64 {
         self.cpus
     }
 
-    /// The slot of the poller of `cpu`, if it has one.
+    /// Returns the slot of the poller of `cpu`, if there is one.
     pub(super) fn slot(&self, cpu: u32) -> Option<u32> {
         let slot = *self.slots.get(cpu as usize)?;
         (self.cpus & (1 << cpu) != 0).then_some(slot)
     }
 
-    /// The thread in `slot` polls `cpu` from now on.
+    /// Notes that the thread in `slot` polls `cpu` from now on.
     pub(super) fn begin(&mut self, slot: u32, cpu: u32) {
         if let Some(poller) = self.slots.get_mut(cpu as usize) {
             *poller = slot;
@@ -44,7 +44,7 @@ impl Pollers {
         }
     }
 
-    /// No thread polls `cpu` from now on.
+    /// Notes that no thread polls `cpu` from now on.
     pub(super) fn end(&mut self, cpu: u32) {
         self.cpus &= !(1 << cpu);
     }
@@ -57,13 +57,13 @@ impl Pollers {
         }
     }
 
-    /// One of `cpus` whose poller sleeps, if all of theirs do.
+    /// Returns one of `cpus` whose poller sleeps, if the pollers of all `cpus` do.
     pub(super) fn one_to_wake(&self, cpus: u64) -> Option<u32> {
         let polled = self.cpus & cpus;
         (polled != 0 && polled & !self.asleep == 0).then(|| polled.trailing_zeros())
     }
 
-    /// Notes that a thread polls, and that programs are going to see it.
+    /// Notes that a thread polls, and that programs will see that.
     pub(super) fn set_believed(&mut self) {
         self.is_believed = true;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An engine's pools of syscall threads. The first is always there and serves all entries that
-//! name none; the others are made when a program sets one of their parameters, and last as long
+//! An engine's pools of syscall threads. The first pool always exists and serves all entries that
+//! name none; the others are created when a program sets one of their parameters, and live as long
 //! as the engine, so that the scheduler's hook finds them without a lock.
 
 mod alike;
@@ -28,7 +28,7 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// Makes the first pool only, for up to `registrations` registrations.
+    /// Creates only the first pool, for up to `registrations` registrations.
     pub(crate) fn new(registrations: usize, trigger: Arc<Trigger>) -> Result<Self> {
         let total = Arc::new(Total::default(), GFP_KERNEL_ACCOUNT)?;
         Ok(Pools {
@@ -41,12 +41,12 @@ impl Pools {
         })
     }
 
-    /// The pool that serves entries that name none; the pollers belong to it.
+    /// Returns the pool that serves entries that name none. The pollers belong to it.
     pub(crate) fn first(&self) -> &Pool {
         &self.first
     }
 
-    /// Allowed in the scheduler's hook.
+    /// Returns pool `pool` if it exists. Allowed in the scheduler's hook.
     pub(crate) fn get(&self, pool: u8) -> Option<&Pool> {
         match pool {
             0 => Some(&self.first),
@@ -54,13 +54,13 @@ impl Pools {
         }
     }
 
-    /// The pools that exist.
+    /// Returns the pools that exist.
     pub(crate) fn set(&self) -> PoolSet {
         // ORDERING: Pairs with the release in `open`: `get` finds each pool of the set.
         PoolSet::from_raw(self.open.load(Ordering::Acquire))
     }
 
-    /// Makes `pool` if it does not exist. It is not in [`Self::set`] until it is opened.
+    /// Creates `pool` if it does not exist. The pool is not in [`Self::set`] until it is opened.
     pub(crate) fn make(&self, pool: u8) -> Result<&Pool> {
         if self.get(pool).is_none() {
             let (total, trigger) = (self.total.clone(), self.trigger.clone());
@@ -71,24 +71,24 @@ impl Pools {
         self.get(pool).ok_or(EINVAL)
     }
 
-    /// Entries may name `pool` from now on.
+    /// Lets entries name `pool` from now on.
     pub(crate) fn open(&self, pool: &Pool) {
         // ORDERING: See `set`.
         self.open
             .fetch_or(PoolSet::of(pool.number()).to_raw(), Ordering::Release);
     }
 
-    /// All pools that were made.
+    /// Iterates over all pools that were created.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pool> {
         (0..POOLS as u8).filter_map(|pool| self.get(pool))
     }
 
-    /// The counts of all pools together.
+    /// Returns the counts of all pools together.
     pub(crate) fn total(&self) -> &Total {
         &self.total
     }
 
-    /// The pool whose thread has this role. The owner counts in the first one.
+    /// Returns the pool of a thread with this role. The owner counts in the first pool.
     fn of(&self, role: Role) -> &Pool {
         match role {
             Role::Worker { pool, .. } => self.get(pool).unwrap_or(&self.first),
@@ -133,13 +133,13 @@ impl Pools {
         self.get(pool).is_some_and(Pool::is_stuck)
     }
 
-    /// Returns true if a syscall thread in this role, which has slept in a call, may execute
+    /// Returns true if a syscall thread in this role, which slept in a call, may execute
     /// further entries.
     pub(crate) fn readmit(&self, role: Role) -> bool {
         role.slot().is_some_and(|slot| self.of(role).readmit(slot))
     }
 
-    /// A task in this role has executed entries.
+    /// Counts entries that a task in this role has executed.
     pub(crate) fn add_executed(&self, role: Role, entries: u32) {
         if role != Role::Owner {
             self.of(role).add_executed(entries);
@@ -153,7 +153,7 @@ impl Pools {
         }
     }
 
-    /// Ends all threads, also those that are blocked.
+    /// Ends all threads, including blocked ones.
     pub(crate) fn stop(&self) {
         for pool in self.iter() {
             pool.stop();
@@ -167,7 +167,7 @@ impl Pools {
         }
     }
 
-    /// The threads are ending.
+    /// Returns true if the threads are ending.
     pub(crate) fn is_stopping(&self) -> bool {
         self.first.is_stopping()
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A pool's queue of registrations with offloaded entries: a ring of fixed capacity, as the
-//! scheduler's hook fills it.
+//! A pool's queue of registrations with offloaded entries: a ring of fixed capacity, because the
+//! scheduler's hook adds to it.
 
 use crate::pages::Pages;
 use kernel::prelude::*;
@@ -37,7 +37,7 @@ impl Queue {
     }
 
     /// Adds `pages` at the tail. Returns false if there is no room, which cannot happen: the queue
-    /// has room for each registration that has not ended, and none is in it twice.
+    /// has room for each registration that has not ended, and no registration is in it twice.
     pub(super) fn push(&mut self, pages: Arc<Pages>) -> bool {
         let tail = self.at(self.len);
         match self.ring.get_mut(tail) {
@@ -57,7 +57,7 @@ impl Queue {
         pages
     }
 
-    /// Takes `pages` out, wherever they are in the queue.
+    /// Removes `pages`, wherever they are in the queue.
     pub(super) fn remove(&mut self, pages: &Pages) -> Option<Arc<Pages>> {
         let is_it = |i: u32| match self.ring.get(self.at(i)) {
             Some(Some(queued)) => core::ptr::eq(&**queued, pages),
@@ -74,13 +74,13 @@ impl Queue {
         pages
     }
 
-    /// What holds whenever the pool's lock is free, see `table/invariants.rs`.
+    /// Checks what holds whenever the pool's lock is free, see `table/invariants.rs`.
     pub(super) fn check_bounds(&self) {
         debug_assert!(self.len as usize <= self.ring.len());
         debug_assert!(self.ring.is_empty() || self.head < self.ring.len());
     }
 
-    /// As [`Self::check_bounds`], and looks at all of the queue.
+    /// As [`Self::check_bounds`], but checks the whole queue.
     pub(super) fn check_all(&self) {
         for i in 0..self.len {
             debug_assert!(self.ring.get(self.at(i)).is_some_and(Option::is_some));

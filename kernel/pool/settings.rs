@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The settings of a pool: CPUs, concurrency, nice value. Threads look at the
-//! generation between two batches and then do what was set.
+//! The settings of a pool: CPUs, concurrency, nice value. Threads check the
+//! generation between two batches and then apply the settings.
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-// ORDERING: Each value stands for itself; `generation` orders those that belong together.
+// ORDERING: Each value stands for itself; `generation` orders values that belong together.
 const RELAXED: Ordering = Ordering::Relaxed;
 
 /// See the module's documentation.
 pub(crate) struct Settings {
-    /// 0: those of the engine.
+    /// CPUs of the threads; 0: the engine's.
     cpus: AtomicU64,
-    /// Concurrency limit; 0: one for each CPU.
+    /// Concurrency limit; 0: one thread for each CPU.
     limit: AtomicU32,
     nice: AtomicI32,
     /// The nice value was set, so threads follow it.
     renice: AtomicBool,
-    /// The task that set the nice value had the right to a better one than its own.
+    /// The task that set the nice value was allowed to lower its own.
     privileged: AtomicBool,
     generation: AtomicU32,
 }
@@ -26,12 +26,12 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy)]
 pub(crate) struct Nice {
     pub(crate) value: i32,
-    /// The thread takes it even if it has no right to it itself.
+    /// The thread takes the value even if the thread itself is not allowed to.
     pub(crate) privileged: bool,
 }
 
 impl Settings {
-    /// Nothing was set; `nice` is that of the caller.
+    /// Creates the settings of a new pool; `nice` is the caller's.
     pub(super) fn new(nice: i32) -> Self {
         Settings {
             cpus: AtomicU64::new(0),
@@ -43,7 +43,7 @@ impl Settings {
         }
     }
 
-    /// Changes when threads have to look at the settings again. Never 0.
+    /// Returns a number that changes whenever threads must check the settings again. Never 0.
     pub(crate) fn generation(&self) -> u32 {
         // ORDERING: Pairs with the release in `changed`.
         self.generation.load(Ordering::Acquire)
@@ -73,7 +73,7 @@ impl Settings {
         self.limit.store(limit, RELAXED);
     }
 
-    /// The nice value, set or not.
+    /// Returns the nice value, set or not.
     pub(crate) fn nice(&self) -> i32 {
         self.nice.load(RELAXED)
     }
@@ -85,7 +85,7 @@ impl Settings {
         self.changed();
     }
 
-    /// The nice value that threads have to follow, if one was set.
+    /// Returns the nice value that threads must follow, if one was set.
     pub(crate) fn renice(&self) -> Option<Nice> {
         self.renice.load(RELAXED).then(|| Nice {
             value: self.nice(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Work that no thread takes: all threads are blocked and no other thread can be created, or no
-//! poller is left. The task that notices it holds the pool's lock, maybe in the scheduler's hook,
+//! poller is left. The task that notices this holds the pool's lock, maybe in the scheduler's hook,
 //! and leaves the rest to the engine's deferred work (`engine/deferred.rs`).
 
 use super::{
@@ -14,28 +14,28 @@ use crate::{
 };
 use kernel::sync::Arc;
 
-/// Number of slots that are looked at under one lock.
+/// Number of slots that are checked under one lock.
 const SLOTS_AT_ONCE: u32 = 64;
 
 /// Starvation.
 impl Pool {
-    /// Returns true if entries wait and no thread can take them before a blocked one is back.
+    /// Returns true if entries wait and no thread can take them until a blocked one is back.
     pub(crate) fn is_starved(&self) -> bool {
         self.has_work() && self.lock().is_starved()
     }
 
-    /// Returns true if the pool is starved and nothing that has happened will change it. If a
+    /// Returns true if the pool is starved and no event so far will change that. If a
     /// thread is on its way back and blocks again, [`Self::worker_sleeping`] finds the pool starved
     /// anew.
     pub(crate) fn is_stuck(&self) -> bool {
         self.is_starved() && !self.is_one_coming_back() && self.is_starved()
     }
 
-    /// Returns true if one of the blocked threads was woken already, and will be back.
+    /// Returns true if one of the blocked threads was already woken and will be back.
     fn is_one_coming_back(&self) -> bool {
         let mut at = 0;
         loop {
-            // A few at a time: the scheduler's hook takes the lock.
+            // A few slots at a time: the scheduler's hook takes the lock.
             let inner = self.lock();
             for _ in 0..SLOTS_AT_ONCE {
                 let Some(slot) = inner.slots.get(at as usize) else {
@@ -50,14 +50,14 @@ impl Pool {
         }
     }
 
-    /// To be called, with the lock held, after a change that may have left work without a thread.
+    /// Must be called, with the lock held, after a change that may have left work without a thread.
     pub(super) fn notice(&self, inner: &mut Inner) {
         if inner.begins_to_starve(process::now_ns) {
             self.trigger.pull();
         }
     }
 
-    /// For how long the pool has been starved, in nanoseconds, if it is.
+    /// Returns for how long the pool has been starved, in nanoseconds, if it is.
     pub(crate) fn starved_for(&self) -> Option<u64> {
         if !self.has_work() {
             return None;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of a pool's syscall threads, with its lists and its queue. All of it lies behind the
+//! The table of a pool's syscall threads, with its lists and its queue, all protected by the
 //! pool's lock, which the scheduler's hook takes: nothing here allocates, frees or sleeps.
 
 mod invariants;
@@ -17,9 +17,9 @@ pub(super) const NONE: u32 = u32::MAX;
 /// concurrency limit of the pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// There is no thread.
+    /// The slot has no thread.
     Free,
-    /// Created, has not asked for work yet.
+    /// Was created and has not asked for work yet.
     Starting,
     /// Sleeps; on the idle list.
     Idle,
@@ -27,15 +27,15 @@ pub(crate) enum State {
     Woken,
     /// Executes entries.
     Working,
-    /// Is a poller: polls, and executes what it finds.
+    /// Is a poller: polls, and executes the entries that it finds.
     Polling,
     /// Sleeps in a call.
     Blocked,
-    /// Has slept in a call and finishes it.
+    /// Slept in a call and now finishes it.
     Finishing,
-    /// Goes on with a loop, for an unknown time. It does not count against the limit any more.
+    /// Continues a loop for an unknown time, and no longer counts against the limit.
     Looping,
-    /// Is the poller of this CPU, gave up and sleeps until it is kicked.
+    /// Is the poller of this CPU, and sleeps until it is kicked.
     PollerAsleep(u32),
 }
 
@@ -53,24 +53,24 @@ impl State {
 pub(super) struct Slot {
     pub(super) thread: Option<Thread>,
     pub(super) state: State,
-    /// Next slot of the free or the idle list.
+    /// Next slot in the free or the idle list.
     pub(super) next: u32,
-    /// The slot before it in the idle list.
+    /// Previous slot in the idle list.
     pub(super) before: u32,
 }
 
-/// How many threads are in which state, besides those that [`Counters`] has.
+/// Numbers of threads by state, besides those in [`Counters`].
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) starting: u32,
-    /// Threads that execute entries. A thread that finishes a call in which it has slept does not
+    /// Threads that execute entries. A thread that finishes a call in which it slept does not
     /// count.
     executing: u32,
-    /// Threads that finish a call in which they have slept.
+    /// Threads that finish a call in which they slept.
     finishing: u32,
     /// Pollers that are awake.
     polling: u32,
-    /// Owners that sleep in a call that they execute themselves.
+    /// Owners asleep in a call that they execute themselves.
     owners_blocked: u32,
 }
 
@@ -83,13 +83,13 @@ pub(super) struct Inner {
     /// See `model.rs`.
     pub(super) model: u32,
     pub(super) counts: Counts,
-    /// CPUs that the pool's threads may use at the moment.
+    /// Number of CPUs that the pool's threads may use now.
     pub(super) usable: u32,
     /// Registrations with offloaded entries.
     queue: Queue,
     pub(super) pollers: Pollers,
-    /// When the pool was first seen to be starved, see [`Self::is_starved`], in nanoseconds; 0: it
-    /// was not.
+    /// When the pool was first seen to be starved (see [`Self::is_starved`]), in nanoseconds; 0 if
+    /// it is not.
     pub(super) starved_since: u64,
     pub(super) counters: Counters,
 }
@@ -163,7 +163,7 @@ impl Inner {
         peak.blocked = core::cmp::max(peak.blocked, blocked);
     }
 
-    /// An owner blocks in a call that it executes itself, or is back.
+    /// Notes that an owner blocks in a call that it executes itself, or is back.
     pub(super) fn set_owner_blocked(&mut self, is: bool) {
         if is {
             self.counts.owners_blocked += 1;
@@ -174,7 +174,7 @@ impl Inner {
     }
 
     pub(super) fn wake(&self, i: u32) {
-        // Under the lock: a thread leaves the table before it ends.
+        // Safe under the lock: a thread leaves the table before it ends.
         if let Some(thread) = self.slots.get(i as usize).and_then(|s| s.thread.as_ref()) {
             thread.wake();
         }
@@ -193,7 +193,7 @@ impl Inner {
         self.idle = i;
     }
 
-    /// Wakes an idle thread, whatever the concurrency limit says. Returns false if there is none.
+    /// Wakes an idle thread regardless of the concurrency limit. Returns false if there is none.
     pub(super) fn wake_idle(&mut self) -> bool {
         let i = self.idle;
         if i == NONE {
@@ -230,7 +230,7 @@ impl Inner {
         }
     }
 
-    /// Ensures that a poller of one of `cpus` is awake. Returns false if there is none.
+    /// Ensures that a poller of one of `cpus` is awake. Returns false if there is no such poller.
     pub(super) fn rouse_poller(&mut self, cpus: u64) -> bool {
         if let Some(cpu) = self.pollers.one_to_wake(cpus) {
             self.wake_poller(cpu);
@@ -238,7 +238,7 @@ impl Inner {
         self.pollers.cpus() & cpus != 0
     }
 
-    /// How many registrations are in the queue.
+    /// Returns the number of registrations in the queue.
     pub(super) fn queued(&self) -> u32 {
         self.queue.len()
     }
@@ -263,7 +263,7 @@ impl Inner {
         pages
     }
 
-    /// Takes `pages` out of the queue, wherever they are in it.
+    /// Removes `pages` from the queue, wherever they are in it.
     pub(super) fn unqueue(&mut self, pages: &Pages) -> Option<Arc<Pages>> {
         let pages = self.queue.remove(pages)?;
         self.queue_changed();
@@ -271,13 +271,13 @@ impl Inner {
         Some(pages)
     }
 
-    /// Returns true, once, if no poller is awake any more and programs do not know that: the caller
-    /// has to set NEED_WAKEUP. A thread clears it only while it polls, so the last one decides.
+    /// Returns true, once, if no poller is awake any more and programs do not know yet: the caller
+    /// must set NEED_WAKEUP. A thread clears it only while it polls, so the last poller decides.
     pub(super) fn lost_poller(&mut self) -> bool {
         self.counts.polling == 0 && self.pollers.take_believed()
     }
 
-    /// Returns true if entries wait and no thread can take them before another one returns, which
+    /// Returns true if entries wait and no thread can take them until another thread returns that
     /// is blocked or in an endless loop.
     pub(super) fn is_starved(&self) -> bool {
         let now = &self.counters.now;
@@ -289,7 +289,7 @@ impl Inner {
             && self.pollers.cpus() == 0
     }
 
-    /// Returns true, once, if the pool is starved: since `now`.
+    /// Returns true, once, if the pool is starved, and notes `now` as the beginning.
     pub(super) fn begins_to_starve(&mut self, now: impl FnOnce() -> u64) -> bool {
         let begins = self.starved_since == 0 && self.is_starved();
         if begins {

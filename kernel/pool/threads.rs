@@ -14,12 +14,12 @@ use crate::sys::{
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
-/// Threads that are interrupted under one lock.
+/// Number of threads that are interrupted under one lock.
 const STOP_AT_ONCE: usize = 64;
 
 /// Slots.
 impl Pool {
-    /// Thread and state of slot `i`, as long as there are slots.
+    /// Returns thread id and state of slot `i`, or `None` behind the last slot.
     pub(crate) fn thread(&self, i: u32) -> Option<(i32, State)> {
         let inner = self.lock();
         let slot = inner.slots.get(i as usize)?;
@@ -56,7 +56,7 @@ impl Pool {
         }
     }
 
-    /// Makes the table larger than `len`, unless another thread has.
+    /// Makes the table larger than `len`, unless another thread already has.
     fn grow(&self, len: usize) -> Result {
         let new_len = core::cmp::max(8, len * 2);
         let mut slots = KVec::with_capacity(new_len, GFP_KERNEL_ACCOUNT)?;
@@ -81,14 +81,14 @@ impl Pool {
         }
         inner.free = len as u32;
         core::mem::swap(&mut inner.slots, &mut slots);
-        // The old table is freed after the lock.
+        // The old table is freed after the lock was released.
         drop(inner);
         Ok(())
     }
 
-    /// The thread for a reserved slot exists, or could not be made.
+    /// Notes that the thread of a reserved slot exists, or could not be created.
     ///
-    /// Returns false if it could not be made and no poller is left.
+    /// Returns false if it could not be created and no poller is left.
     pub(crate) fn created(&self, i: u32, thread: Option<Thread>) -> bool {
         let mut inner = self.lock();
         if thread.is_none() {
@@ -120,12 +120,12 @@ impl Pool {
         thread
     }
 
-    /// Thread `i` ends. No task may wake it any more.
+    /// Notes that thread `i` ends: no task may wake it any more.
     pub(crate) fn leave(&self, i: u32) {
         let thread = {
             let mut inner = self.lock();
             let thread = self.free(&mut inner, i);
-            // It may have counted as running when work came.
+            // The thread may have counted as running when work came.
             if inner.queued() != 0 && !self.is_stopping() {
                 self.wake_one(&mut inner);
                 self.notice(&mut inner);
@@ -135,8 +135,8 @@ impl Pool {
         drop(thread);
     }
 
-    /// Ends all threads, also those that are blocked: a few under each lock. A thread that is being
-    /// created meanwhile finds out by itself. May sleep.
+    /// Ends all threads, including blocked ones, a few under each lock. A thread that is just
+    /// being created finds out by itself. May sleep.
     pub(crate) fn stop(&self) {
         // Under the lock: no slot is reserved after this.
         {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SET and GET: what a program may change about its engine and its pools.
+//! SET and GET: the parameters of an engine and its pools.
 
 use crate::{
     defs::{OrderKind, POOLS},
@@ -108,11 +108,11 @@ impl Engine {
         })
     }
 
-    /// SET of a parameter of one pool, which is made if it does not exist.
+    /// SET of a parameter of one pool, which is created if it does not exist.
     fn set_of_pool(self: ArcBorrow<'_, Self>, pool: u8, param: u32, value: u64) -> Result {
         let change = Change::new(param, value)?;
         if let Change::Nice(nice) = change {
-            // The rights are those that setpriority(2) would ask for.
+            // Requires the same rights as setpriority(2).
             let now = self.pools.get(pool).map(|pool| pool.settings.nice());
             if nice.value < now.unwrap_or_else(process::nice) && !nice.privileged {
                 return Err(EACCES);
@@ -177,7 +177,7 @@ impl Engine {
     }
 }
 
-/// A change of a pool's settings, checked.
+/// A checked change of a pool's settings.
 enum Change {
     Cpus(u64),
     Limit(u32),

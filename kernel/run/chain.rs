@@ -3,7 +3,7 @@
 //! Chains: entries side by side of which each starts when the one before it has succeeded, with
 //! results passed on and loops. `docs/abi.md` has their rules.
 //!
-//! The task that has begun a chain goes on with it even after it has blocked. If another task has to
+//! The task that began a chain continues it even after it has blocked. If another task must
 //! execute an entry, it executes the rest of the chain too, and the entries before it are *held*:
 //! all results of a chain are published together at its end, so that no entry is reused while
 //! others may take its result.
@@ -21,12 +21,12 @@ use crate::{
 use kernel::prelude::*;
 use kernel::uapi;
 
-/// Entries of a page.
+/// Number of entries in a page.
 const ENTRIES: u32 = uapi::FLEXSC_PAGE_ENTRIES;
 
 /// The entries of a chain.
 struct Chain {
-    /// Its first entry, executed already if it is before `next`.
+    /// The first entry of the chain; already executed if it is before `next`.
     first: u32,
     /// The entry to begin with.
     next: u32,
@@ -44,7 +44,7 @@ fn has(e: &Entry, flag: u32) -> bool {
     u32::from(e.flags) & flag != 0
 }
 
-/// Returns true if entry `at` of a chain that has failed starts nevertheless: never if it takes the
+/// Returns true if entry `at` of a failed chain starts nevertheless: never if it takes the
 /// result of an entry that has failed.
 fn starts_after_failure(at: u32, e: &Entry, results: &[i64; ENTRIES as usize]) -> bool {
     let missing = |take: u8| {
@@ -57,10 +57,10 @@ fn starts_after_failure(at: u32, e: &Entry, results: &[i64; ENTRIES as usize]) -
     has(e, uapi::FLEXSC_ENTRY_ALWAYS) && !e.take.into_iter().any(missing)
 }
 
-/// The results of a chain's entries, by their indexes.
+/// The results of a chain's entries, by index.
 type ChainResults = [i64; ENTRIES as usize];
 
-/// How far a task is in a chain.
+/// How far a task has come in a chain.
 struct Walk<'c> {
     chain: &'c Chain,
     /// What each entry returned last.
@@ -70,7 +70,7 @@ struct Walk<'c> {
     /// Entries with FLEXSC_ENTRY_SUM that have a result of an earlier round.
     sums: u64,
     rounds: u64,
-    /// An entry has failed, here or in the task that has begun the chain.
+    /// An entry has failed, here or in the task that began the chain.
     failed: bool,
     /// The turn of a loop.
     turn: Option<Turn>,
@@ -90,7 +90,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Takes over the results of the entries that others have executed.
+    /// Takes over the results of the entries that other tasks have executed.
     #[inline(always)]
     fn take_over(&mut self, result: impl Fn(u32) -> i64) {
         for at in self.chain.first..self.chain.next {
@@ -104,13 +104,13 @@ impl<'c> Walk<'c> {
         at > self.chain.last
     }
 
-    /// Notes what entry `at` has returned.
+    /// Notes the result of entry `at`.
     fn note(&mut self, at: u32, result: i64) {
         self.results[at as usize] = result;
         self.reached = core::cmp::max(self.reached, at + 1);
     }
 
-    /// Puts the results that `e`, the entry `at`, takes into its arguments.
+    /// Puts the results that entry `at`, copied to `e`, takes into its arguments.
     fn take_results(&self, at: u32, e: &mut Entry) -> Result {
         for take in e.take {
             if take == 0 {
@@ -135,12 +135,12 @@ impl<'c> Walk<'c> {
 }
 
 impl Batch<'_> {
-    /// Returns true if another task has begun the chain that goes on with entry `index`.
+    /// Returns true if entry `index` continues a chain that another task began.
     pub(super) fn is_continued(&self, index: u32) -> bool {
         index != 0 && self.pages.held(self.page.get()) & (1 << (index - 1)) != 0
     }
 
-    /// The chain that begins or goes on with `index`, which was started.
+    /// Finds the chain that begins or continues with `index`, which was started.
     fn find_chain(&self, index: u32) -> Chain {
         let page = self.page.get();
         let held = self.pages.held(page);
@@ -172,7 +172,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Executes the chain that begins or goes on with entry `index`.
+    /// Executes the chain that begins or continues with entry `index`.
     #[inline(never)]
     pub(super) fn start_chain(&self, frame: &Frame, index: u32) {
         let chain = self.find_chain(index);
@@ -181,21 +181,21 @@ impl Batch<'_> {
         self.entries.in_chain.set(rest);
         if chain.looped.is_some() {
             if self.is_owner() {
-                // A loop may take its time, and the owner has others to serve. Nothing of it comes
-                // back.
+                // A loop may take long, and the owner has other entries to execute. No entry of the
+                // loop comes back.
                 return self.offload_rest(&chain, chain.next, 0, ENTRIES);
             }
-            // The entries that were claimed together with it must not wait for its end.
+            // The entries that were claimed with the loop must not wait for its end.
             let mut pools = self.offload_unstarted();
             pools.extend(self.pools_to_wake.take());
             self.engine.pools.push(pools, self.pages);
-            // And somebody has to go on polling.
+            // Another thread must continue to poll.
             self.step_down();
         }
         self.walk_chain(frame, &chain);
     }
 
-    /// Holds what is executed of a chain, of which another thread executes the rest.
+    /// Holds the executed entries of a chain whose rest another thread executes.
     fn hold(&self, chain: &Chain, next: u32) {
         let executed = span(chain.first, chain.last) & !span(next, chain.last);
         self.entries.give_up(executed);
@@ -203,13 +203,13 @@ impl Batch<'_> {
         self.pages.hold(self.page.get(), executed, refused);
     }
 
-    /// Gives the entries of a chain from `next` on back to the owner.
+    /// Gives the entries of a chain, from `next` on, back to the owner.
     fn give_back_rest(&self, chain: &Chain, next: u32) {
         self.hold(chain, next);
         self.give_back(span(next, chain.last));
     }
 
-    /// Offloads the entries of a chain from `next` on to a pool, those from `chance` on by chance
+    /// Offloads the entries of a chain, from `next` on, to a pool; those from `chance` on by chance
     /// only.
     fn offload_rest(&self, chain: &Chain, next: u32, pool: u8, chance: u32) {
         let page = self.page.get();
@@ -227,7 +227,7 @@ impl Batch<'_> {
         self.offload_to(pool, span(next, chain.last), by_chance);
     }
 
-    /// Executes a chain, up to its end or to an entry from which another thread goes on.
+    /// Executes a chain up to its end, or up to an entry that another thread continues from.
     fn walk_chain(&self, frame: &Frame, chain: &Chain) {
         let page = self.page.get();
         let mut walk = Walk::new(chain);
@@ -241,7 +241,7 @@ impl Batch<'_> {
         while !walk.is_over(at) {
             let e = self.pages.area().entry(page, at).take();
             if walk.failed && !starts_after_failure(at, &e, &walk.results) {
-                // In a loop it may have a result of an earlier round.
+                // In a loop the entry may have a result of an earlier round.
                 if at >= walk.reached {
                     self.skip_to(&mut walk, at + 1);
                     walk.note(at, refused(Why::ChainFailed).0);
@@ -253,7 +253,7 @@ impl Batch<'_> {
                 return;
             };
             at = next;
-            // A loop may have ended before it came to these for the first time.
+            // A loop may have ended before its first round reached these entries.
             self.skip_to(&mut walk, at);
             if !self.goes_on_with(frame, &mut walk, at) {
                 return;
@@ -261,12 +261,12 @@ impl Batch<'_> {
         }
         self.skip_to(&mut walk, chain.last + 1);
         self.pages.count_chain(walk.rounds);
-        // The results that were held are published with the rest.
+        // Held results are published with the rest.
         self.entries.own(span(chain.first, chain.last));
     }
 
     /// Executes entry `at` of a chain, which was copied to `e`. Returns the entry to go on with, or
-    /// none if this task does not.
+    /// `None` if this task does not continue the chain.
     fn execute_in_chain(
         &self,
         frame: &Frame,
@@ -303,13 +303,13 @@ impl Batch<'_> {
         Some(self.next_in_chain(walk, at, verdict))
     }
 
-    /// Gives entry `at` of a chain, of which this task makes no result, and the rest to other tasks.
+    /// Gives entry `at` of a chain, which has no result yet, and the rest to other tasks.
     fn hand_on(&self, chain: &Chain, at: u32, outcome: Outcome) {
         match outcome {
-            // A thread waits in it: it goes on with the chain afterwards.
+            // A thread waits in the call and continues the chain afterwards.
             Outcome::Wait => self.offload_rest(chain, at, 0, at + 1),
             Outcome::Offload(pool) => {
-                // The owner itself has decided so of this entry.
+                // For this entry the owner itself has decided.
                 let chance = if self.is_owner() { at + 1 } else { ENTRIES };
                 self.offload_rest(chain, at, pool, chance);
             }
@@ -318,7 +318,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Between two entries of a chain: lets others run, and gives the rest away if it has to.
+    /// Between two entries of a chain: lets other tasks run, and gives the rest away if it must.
     /// Returns true if this task executes entry `at`.
     fn goes_on_with(&self, frame: &Frame, walk: &mut Walk<'_>, at: u32) -> bool {
         let chain = walk.chain;
@@ -341,7 +341,7 @@ impl Batch<'_> {
             self.abandon(chain);
             return false;
         }
-        // The task that has begun a loop ends it.
+        // The task that began a loop ends it.
         if !walk.is_over(at) && chain.looped.is_none() && !self.may_go_on() {
             self.offload_rest(chain, at, self.role.get().pool().unwrap_or(0), ENTRIES);
             return false;
@@ -349,12 +349,12 @@ impl Batch<'_> {
         true
     }
 
-    /// The thread ends in the middle of a chain, and so does its engine or process.
+    /// Gives up in the middle of a chain: the thread ends, as does its engine or process.
     fn abandon(&self, chain: &Chain) {
         self.entries.give_up(span(chain.first, chain.last));
     }
 
-    /// The entries before `end` that were not reached so far are not executed.
+    /// Skips the entries before `end` that were not reached so far.
     fn skip_to(&self, walk: &mut Walk<'_>, end: u32) {
         for at in walk.reached..end {
             let nr = self.pages.area().entry(self.page.get(), at).head().nr();
@@ -363,7 +363,7 @@ impl Batch<'_> {
         walk.reached = core::cmp::max(walk.reached, end);
     }
 
-    /// Writes the result of entry `at`, which in a loop may be added to those of earlier rounds.
+    /// Writes the result of entry `at`. In a loop it may be added to the results of earlier rounds.
     fn complete_in_chain(
         &self,
         walk: &mut Walk<'_>,
@@ -383,7 +383,7 @@ impl Batch<'_> {
         self.complete(at, e.nr, (shown, reason));
     }
 
-    /// Returns the entry after `at`, which has this result.
+    /// Returns the entry to execute after `at`, whose result this is.
     fn next_in_chain(&self, walk: &mut Walk<'_>, at: u32, (result, reason): Verdict) -> u32 {
         if is_failure(result) || is_refusal(reason) {
             walk.failed = true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One entry: `dispatch` decides, and this executes the call, retries it after signals and writes
+//! One entry: `dispatch` decides; this file executes the call, retries it after signals and writes
 //! its result.
 
 use super::{
@@ -25,28 +25,28 @@ const NR_RESTART_SYSCALL: u16 = 219;
 /// Bytes that a call may copy while finished entries wait to be published together with it.
 const SHORT: u64 = 1 << 16;
 
-/// What has become of an entry on the path of plain calls.
+/// Outcome of an entry on the path of plain calls.
 pub(super) enum Plain {
-    /// It has its result.
+    /// The entry has its result.
     Done,
-    /// Nothing yet: [`dispatch::decide`] has to look at it.
+    /// Nothing was done: [`dispatch::decide`] must look at the entry.
     Undecided,
-    /// A signal has interrupted its call.
+    /// A signal has interrupted the call.
     Interrupted,
 }
 
-/// What has become of an entry.
+/// Outcome of an entry.
 pub(super) enum Outcome {
-    /// It has this result.
+    /// The entry has this result.
     Done(Verdict),
-    /// A syscall thread of this pool has to execute it.
+    /// A syscall thread of this pool must execute the entry.
     Offload(u8),
-    /// A syscall thread of the first pool has to execute it, or else the owner after all: a signal
+    /// A syscall thread of the first pool must execute the entry, or else the owner: a signal
     /// for the owner has interrupted the call, or calls of its kind are slow.
     OffloadByChance,
-    /// Its call would wait for its file: see [`Batch::park_or_offload`].
+    /// The call would wait for its file: see [`Batch::park_or_offload`].
     Wait,
-    /// The owner has to execute it, which has left it to a syscall thread by chance.
+    /// The owner, which left the entry to a syscall thread by chance, must execute it.
     Return,
 }
 
@@ -73,8 +73,8 @@ impl Facts for Lookup<'_> {
     }
 }
 
-/// Returns true for an entry by itself whose call never waits or does not copy much, unless the
-/// program changes it now.
+/// Returns true for a single entry whose call never waits or copies little, unless the
+/// program is changing the entry.
 pub(super) fn is_short(entry: &EntryRef<'_>) -> bool {
     let head = entry.head();
     let nr = head.nr();
@@ -83,8 +83,8 @@ pub(super) fn is_short(entry: &EntryRef<'_>) -> bool {
 }
 
 impl Batch<'_> {
-    /// Hands a call to the kernel: that of entry `index`, which `call` makes. Every posted call passes
-    /// here or through [`Self::call_kernel_in_a_row`], executed or only tried, and it may sleep here.
+    /// Hands the call of entry `index` to the kernel; `call` makes it. Every posted call passes
+    /// here or through [`Self::call_kernel_in_a_row`], executed or only tried, and may sleep here.
     #[inline(always)]
     pub(super) fn call_kernel<R>(&self, index: u32, call: impl FnOnce() -> R) -> R {
         self.with_hook(index, call)
@@ -105,14 +105,14 @@ impl Batch<'_> {
         self.call_kernel(index, || frame.invoke(self.pages.owner(), nr))
     }
 
-    /// As [`Self::call_kernel`], as the owner, for all entries of `page` that are to be started, up to
-    /// one that is not plain. The core writes their results.
+    /// As [`Self::call_kernel`], for the owner and all entries of `page` that are to be started, up to
+    /// the first one that is not plain. The core writes their results.
     #[inline(always)]
     pub(super) fn call_kernel_in_a_row(&self, frame: &Frame, page: &PageRef<'_>) -> Stop {
         self.entries.row.execute(frame, page)
     }
 
-    /// Executes call `nr` of a plain entry that the current task is known to execute.
+    /// Executes call `nr` of a plain entry. The caller knows that the current task may execute it.
     #[inline(always)]
     fn call_plain(
         &self,
@@ -130,13 +130,13 @@ impl Batch<'_> {
                 }
                 Plain::Done
             }
-            // What refuses the call will do so again.
+            // The same check will refuse the call again.
             Err(_) => Plain::Undecided,
             Ok(_) => Plain::Interrupted,
         }
     }
 
-    /// Executes, as a syscall thread, a call that never waits, if there is nothing special about its
+    /// As a syscall thread, executes a call that never waits, if there is nothing special about its
     /// entry.
     #[inline(always)]
     pub(super) fn try_plain(&self, frame: &Frame, index: u32, entry: &EntryRef<'_>) -> Plain {
@@ -148,7 +148,7 @@ impl Batch<'_> {
         }
     }
 
-    /// As [`Self::try_plain`], as the owner, for a call on a file that does not keep it waiting.
+    /// As [`Self::try_plain`], for the owner and a call on a file that does not make it wait.
     #[inline(always)]
     pub(super) fn try_ready(&self, frame: &Frame, index: u32, entry: &EntryRef<'_>) -> Plain {
         let nr = match entry.head().plain_nr() {
@@ -165,10 +165,10 @@ impl Batch<'_> {
         self.call_plain(frame, index, entry, (nr, &args))
     }
 
-    /// What entry `index`, which was copied to `e`, asks for.
+    /// Returns what entry `index`, which was copied to `e`, asks for.
     #[inline(always)]
     fn request<'e>(&self, index: u32, e: &'e Entry) -> Request<'e> {
-        // After `e` was copied: a mark in it means that CANCEL was asked for before.
+        // Read after `e` was copied: if `e` is marked, CANCEL was called before the copy.
         let is_cancelled = self.is_cancelled(index);
         let is_known = e.has_known_flags() || is_cancelled && e.is_marked();
         Request {
@@ -200,7 +200,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Returns what becomes of an entry whose call, of `class`, the kernel has refused.
+    /// Returns the outcome of an entry whose call, of `class`, the kernel has refused.
     #[cold]
     pub(super) fn after_refusal(
         &self,
@@ -253,7 +253,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Executes, as the owner, a call of `class` if it need not wait.
+    /// As the owner, executes a call of `class` if it need not wait.
     fn try_call(&self, frame: &Frame, index: u32, e: &Entry, class: Class) -> Outcome {
         frame.set_args(&e.args);
         let result = match self.call_kernel(index, || frame.try_call(e.nr)) {
@@ -272,17 +272,17 @@ impl Batch<'_> {
         Outcome::Done((result, NONE))
     }
 
-    /// Returns what becomes of an entry whose call a signal has interrupted, or nothing if the call
-    /// is to be restarted.
+    /// Returns the outcome of an entry whose call a signal has interrupted, or `None` if the call
+    /// must be restarted.
     ///
     /// A thread has no handler to run and nobody to return to: it stops, freezes or dies with the
-    /// process, then it restarts the call as after a signal without a handler. Each restart takes a
-    /// signal that was pending, so that only a sender of signals can go on with it.
+    /// process, then restarts the call as after a signal without a handler. Each restart consumes a
+    /// pending signal, so only a sender of signals can keep this loop going.
     #[cold]
     pub(super) fn after_signal(&self, frame: &Frame, index: u32, class: Class) -> Option<Outcome> {
         let interrupted = Outcome::Done(verdict::interrupted());
         let Some(thread) = frame.thread() else {
-            // The owner returns to its handler; the call goes on elsewhere, if it can.
+            // The owner returns to its handler; the call continues in a syscall thread if it can.
             let ends = class == Class::OwnThread || self.is_cancelled(index);
             return Some(if ends {
                 interrupted

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Batch<'_> {
-    /// Offloads entries to a pool. A thread that can not execute one of `by_chance` gives it back to
+    /// Offloads entries to a pool. A thread that cannot execute one of `by_chance` gives it back to
     /// the owner.
     pub(super) fn offload_to(&self, pool: u8, bits: u64, by_chance: u64) {
         self.entries.give_up(bits);
@@ -18,7 +18,7 @@ impl Batch<'_> {
         self.wake_later(PoolSet::of(pool));
     }
 
-    /// A thread of each of `pools` is to be woken after the batch, or when the task blocks.
+    /// Notes to wake a thread of each of `pools` after the batch, or when the task blocks.
     pub(super) fn wake_later(&self, pools: PoolSet) {
         let mut all = self.pools_to_wake.get();
         all.extend(pools);
@@ -31,7 +31,7 @@ impl Batch<'_> {
         self.pages.give_back(self.page.get(), bits);
     }
 
-    /// Offloads the entries that were not started to the pools that they name, or to the pool of
+    /// Offloads the unstarted entries to the pools that they name, or to the pool of
     /// the thread that gives them up. Returns these pools.
     pub(super) fn offload_unstarted(&self) -> PoolSet {
         let unstarted = self.entries.take_unstarted();
@@ -50,14 +50,14 @@ impl Batch<'_> {
         }
     }
 
-    /// Returns true if the task may go on with another entry of a chain. If it has slept, only
+    /// Returns true if the task may execute another entry of a chain. If it has slept, only
     /// within the concurrency limit of its pool.
     pub(super) fn may_go_on(&self) -> bool {
         self.is_owner() || !self.sleep.has_slept.get() || self.engine.pools.readmit(self.role.get())
     }
 
-    /// A poller is going to be busy for long: another thread takes its CPU over, as if it had
-    /// blocked.
+    /// A poller is going to be busy for a long time: lets another thread take over its CPU, as if
+    /// the poller had blocked.
     pub(super) fn step_down(&self) {
         let role = self.role.get();
         if let Role::Poller { slot, .. } = role {
@@ -69,15 +69,15 @@ impl Batch<'_> {
         }
     }
 
-    /// The task has told others to take over, and goes on with its loop beside them.
+    /// Notes that other threads have taken over while the task continues its loop.
     fn go_on_looping(&self) {
         self.sleep.is_looping.set(true);
         self.engine.pools.worker_running(self.role.get(), true);
         self.sleep.has_slept.set(true);
     }
 
-    /// A thread of a pool has used up its time with a loop: another thread executes what waits
-    /// behind it, as if it had blocked. If one thread runs at a time, nothing else would be
+    /// A thread of a pool has used up its time slice with a loop: lets another thread execute the
+    /// queue, as if the loop had blocked. If one thread runs at a time, nothing else would be
     /// executed before the loop has ended.
     pub(super) fn give_way(&self) {
         let role = self.role.get();
@@ -119,7 +119,7 @@ unsafe impl Blocking for Batch<'_> {
         let mut pools = self.offload_unstarted();
         pools.extend(self.pools_to_wake.take());
         if self.is_owner() && self.pages.any_pending() {
-            // Nobody else looks at the owner's other pages while it sleeps.
+            // No other task looks at the owner's other pages while the owner sleeps.
             self.pages.leave_unattended();
             pools.add(0);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In which order the entries of a batch are begun: FLEXSC_PARAM_ORDER.
+//! The order in which the entries of a batch are started: FLEXSC_PARAM_ORDER.
 
 use crate::{
     defs::{Bits, OrderKind},
@@ -28,7 +28,7 @@ impl Order {
         }
     }
 
-    /// The entries `bits` of `page` are next.
+    /// Prepares for the entries `bits` of `page`.
     pub(super) fn begin(&self, pages: &Pages, page: u32, bits: u64) {
         self.start.set(first(pages, page, bits));
         self.group.set(0);
@@ -38,7 +38,7 @@ impl Order {
         }
     }
 
-    /// The entry of `todo`, which is not empty, to begin now.
+    /// Returns the entry of `todo`, which is not empty, to start now.
     pub(super) fn next(&self, pages: &Pages, page: u32, todo: u64) -> u32 {
         if self.kind != OrderKind::Posted {
             let group = self.group(pages, page, todo);
@@ -67,19 +67,19 @@ impl Order {
     }
 }
 
-/// The first of `bits` by index, round the page.
+/// Returns the first of `bits` by index, wrapping around at the end of the page.
 #[inline(always)]
 pub(super) fn first(pages: &Pages, page: u32, bits: u64) -> u32 {
     const BOTH: u64 = 1 | (1 << (u64::BITS - 1));
     let start = pages.start(page);
-    // A chain is cut there only if the entries on both sides are in the batch.
+    // The wrap-around can cut a chain only if the entries on both sides are in the batch.
     if bits.rotate_right(start) & BOTH == BOTH && start != 0 {
         return not_within_a_chain(pages, page, bits, start);
     }
     start
 }
 
-/// The first entry of a chain comes first.
+/// Moves `start` back to the first entry of its chain.
 #[cold]
 fn not_within_a_chain(pages: &Pages, page: u32, bits: u64, mut start: u32) -> u32 {
     while start != 0 && bits & (1 << (start - 1)) != 0 && linked(pages, page, start - 1) {
@@ -92,12 +92,12 @@ fn linked(pages: &Pages, page: u32, index: u32) -> bool {
     pages.area().entry(page, index).head().is_linked()
 }
 
-/// The entries of `bits` that follow another one in a chain.
+/// Returns the entries of `bits` that follow another entry in a chain.
 fn members(pages: &Pages, page: u32, bits: u64) -> u64 {
     (Bits(bits).only(|index| linked(pages, page, index)) << 1) & bits
 }
 
-/// Returns true if the entry is for a syscall thread, as far as its number and flags tell.
+/// Returns true if the entry's number and flags say that it is for a syscall thread.
 fn goes_to_threads(pages: &Pages, page: u32, index: u32) -> bool {
     let e = pages.area().entry(page, index).copy();
     let asynchronous = u32::from(e.flags) & uapi::FLEXSC_ENTRY_ASYNC != 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls that wait for their file without a thread: the owner parks them, and whoever goes on with
-//! them executes them on the file that they have kept.
+//! Calls that wait for their file without a thread. The owner parks a call; the task that
+//! continues it executes it on the file that was kept with it.
 
 use super::{
     entry::Outcome,
@@ -19,15 +19,15 @@ use crate::{
     },
 };
 
-/// How often a call is parked again because its file was not ready after all. Then a thread waits
-/// in it.
+/// How often a call is parked again because its file was not ready after all. After that, a
+/// thread waits in the call.
 const MOST_IN_VAIN: u32 = 128;
 
-/// How often poll() may say that a call need not wait, and a try that it would. The kernel itself
-/// does not agree then: a socket that was shut down may say so. A plain call decides.
+/// How often poll() may report that a call need not wait while a try finds that it must. The
+/// two may disagree for a socket that was shut down. After that, a plain call decides.
 const ATTEMPTS: u32 = 2;
 
-/// The call of an entry that was kept.
+/// The call of a kept entry.
 struct Call {
     index: u32,
     nr: u16,
@@ -48,7 +48,7 @@ impl Call {
         }
     }
 
-    /// The call as an entry by itself, without flags.
+    /// Returns the call as a single entry without flags.
     fn entry(&self) -> Entry {
         Entry {
             nr: self.nr,
@@ -61,7 +61,7 @@ impl Call {
 }
 
 impl Batch<'_> {
-    /// Parks, as the owner, the call of entry `index`, which was copied to `e` and would wait for its
+    /// As the owner, parks the call of entry `index`, which was copied to `e` and would wait for its
     /// file. A syscall thread executes it if that is impossible.
     #[inline(never)]
     pub(super) fn park_or_offload(&self, frame: &Frame, index: u32, e: &Entry) {
@@ -84,14 +84,14 @@ impl Batch<'_> {
         }
     }
 
-    /// Lets a call wait for its file, or makes it if it need not wait.
+    /// Makes a call wait for its file, or executes it if it need not wait.
     fn park(&self, frame: &Frame, mut call: Call) {
         for _ in 0..ATTEMPTS {
             let armed = self.call_kernel(call.index, || call.parked.arm());
             if armed == Armed::Not {
                 break;
             }
-            // What came before the call was in the queue wakes nobody.
+            // Events from before the call was queued wake no task.
             match self.make(frame, &call) {
                 Outcome::Wait if armed == Armed::Waits => return self.leave_parked(call),
                 Outcome::Wait => (),
@@ -101,13 +101,13 @@ impl Batch<'_> {
         self.end_call(call, Outcome::Offload(0));
     }
 
-    /// Leaves a call that waits for its file to the registration.
+    /// Hands a call that waits for its file over to the registration.
     fn leave_parked(&self, mut call: Call) {
         let index = call.index;
         if self.traced {
             invoke::trace_park(self.pages.owner(), call.nr, self.number(index));
         }
-        // Once it is parked, others may have it.
+        // Once the call is parked, other tasks may take the entry.
         self.entries.give_up(1 << index);
         match self.pages.park(self.page.get(), index, call.parked) {
             Ok(()) => return,
@@ -122,7 +122,7 @@ impl Batch<'_> {
         self.end_call(call, outcome);
     }
 
-    /// Makes, as the owner, a call that was kept, if it need not wait.
+    /// As the owner, executes a kept call if it need not wait.
     fn try_kept(&self, frame: &Frame, call: &Call) -> Outcome {
         frame.set_args(&call.args);
         let result = match self.call_kernel(call.index, || frame.try_parked(&call.parked)) {
@@ -169,17 +169,17 @@ impl Batch<'_> {
         }
     }
 
-    /// Does what has become of a call that was kept.
+    /// Acts on the outcome of a kept call.
     fn end_call(&self, mut call: Call, outcome: Outcome) {
         let (page, index) = (self.page.get(), call.index);
-        // Another task goes on with it, or nobody: it does not wait for its file meanwhile.
+        // The call stops waiting for its file, whether another task continues it or none does.
         call.parked.unhook();
         let (pool, by_chance) = match outcome {
             Outcome::Done(verdict) => {
                 if !verdict::is_refusal(verdict.1) {
                     call.parked.set_result(verdict.0);
                 }
-                // The file may be closed here, which may take long, as at the end of any call.
+                // This may close the file, which may take long, as at the end of any call.
                 self.with_hook(index, || drop(call.parked));
                 return self.complete(index, call.nr, verdict);
             }
@@ -195,7 +195,7 @@ impl Batch<'_> {
         self.offload_to(pool, 1 << index, by_chance);
     }
 
-    /// Goes on with entry `index`, whose call was kept.
+    /// Continues entry `index`, whose call was kept.
     fn go_on(&self, frame: &Frame, index: u32) {
         let Some(mut parked) = self.pages.take_kept(self.page.get(), index) else {
             // The process or the engine is ending.
@@ -219,13 +219,13 @@ impl Batch<'_> {
         }
     }
 
-    /// Goes on with the entries `kept` of the page, which the batch has. Returns why the batch must
+    /// Continues the entries `kept` of the page, which the batch owns. Returns why the batch must
     /// end, if it must.
     #[inline(never)]
     pub(super) fn execute_kept(&self, frame: &Frame, kept: u64) -> Option<End> {
         self.entries.set_first(0);
         loop {
-            // What other threads have got meanwhile is not unstarted any more.
+            // Entries that went to other threads in the meantime are no longer unstarted.
             let todo = kept & self.entries.unstarted();
             if todo == 0 {
                 break;
@@ -243,10 +243,10 @@ impl Batch<'_> {
         None
     }
 
-    /// Executes, as the owner, the entries whose files have become ready.
+    /// As the owner, executes the entries whose files have become ready.
     #[cold]
     pub(super) fn execute_ready(&self, frame: &Frame) -> End {
-        // Once for each page: what is ready after that waits for the next look.
+        // Once for each page: entries that become ready later wait for the next look.
         for _ in 0..self.pages.len() {
             let Some((page, bits)) = self.pages.take_ready() else {
                 break;

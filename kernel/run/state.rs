@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of a batch, by subject. Cells: one task and its own scheduler hook use them.
+//! The state of a batch, by subject. Cells suffice: only one task and its scheduler hook use them.
 
 use crate::{
     policy,
@@ -14,17 +14,17 @@ use kernel::prelude::*;
 
 static_assert!(policy::LEN == CALLS);
 
-/// Results that a syscall thread publishes at once.
+/// Number of results that a syscall thread publishes at once.
 const GROUP: u32 = 16;
 
 /// The entries of one page that the batch has claimed, one bit for each.
 pub(super) struct Entries {
-    /// Claimed, and neither published nor given away.
+    /// Claimed entries that were neither published nor given away.
     pub(super) owned: Cell<u64>,
-    /// Of these, not started; and the one whose call is executing. The hook acts only while a call
-    /// is executing.
+    /// Owned entries that were not started, and the one whose call is executing. The hook acts only
+    /// while a call is executing.
     pub(super) row: Row,
-    /// Of these, in a chain that has not ended.
+    /// Owned entries in a chain that has not ended.
     pub(super) in_chain: Cell<u64>,
 }
 
@@ -37,14 +37,14 @@ impl Entries {
         }
     }
 
-    /// All that are owned are to be started, `first` before the others if it is one of them.
+    /// Marks all owned entries as unstarted. If `first` is one of them, it comes first.
     #[inline(always)]
     pub(super) fn set_first(&self, first: u32) {
         self.row.set_first(first);
         self.row.set_todo(self.owned.get().rotate_right(first));
     }
 
-    /// The next one by index, which is started now.
+    /// Returns the next entry by index and marks it as started.
     #[inline(always)]
     pub(super) fn start_next(&self) -> Option<u32> {
         let todo = self.row.todo();
@@ -55,18 +55,18 @@ impl Entries {
         Some(todo.trailing_zeros().wrapping_add(self.row.first()) % u64::BITS)
     }
 
-    /// These are started now, by themselves or in a chain.
+    /// Marks `bits` as started, by themselves or in a chain.
     pub(super) fn start(&self, bits: u64) {
         let started = bits.rotate_right(self.row.first());
         self.row.set_todo(self.row.todo() & !started);
     }
 
-    /// The entries that were not started.
+    /// Returns the entries that were not started.
     pub(super) fn unstarted(&self) -> u64 {
         self.row.todo().rotate_left(self.row.first())
     }
 
-    /// As [`Self::unstarted`]; another thread is going to start them.
+    /// As [`Self::unstarted`], and gives these entries up: another thread will start them.
     pub(super) fn take_unstarted(&self) -> u64 {
         let unstarted = self.unstarted();
         self.row.set_todo(0);
@@ -74,12 +74,12 @@ impl Entries {
         unstarted
     }
 
-    /// These belong to this batch from now on.
+    /// Adds `bits` to the entries of this batch.
     pub(super) fn own(&self, bits: u64) {
         self.owned.set(self.owned.get() | bits);
     }
 
-    /// These belong to another batch now, or to none.
+    /// Removes `bits` from the entries of this batch.
     pub(super) fn give_up(&self, bits: u64) {
         self.owned.set(self.owned.get() & !bits);
     }
@@ -94,13 +94,13 @@ impl Entries {
         self.row.set_executing(None);
     }
 
-    /// The entry whose call is executing.
+    /// Returns the entry whose call is executing.
     #[inline(always)]
     pub(super) fn executing(&self) -> Option<u32> {
         self.row.executing()
     }
 
-    /// The entries that have results, all but `executing`: they are published now.
+    /// Takes, for the caller to publish, all entries that have results, except `executing`.
     #[inline(always)]
     pub(super) fn take_finished(&self, executing: u64) -> u64 {
         let busy = self.unstarted() | self.in_chain.get() | executing;
@@ -110,9 +110,9 @@ impl Entries {
     }
 }
 
-/// Results that were not published yet.
+/// Unpublished results.
 pub(super) struct Results {
-    /// How many, on a syscall thread.
+    /// Number of unpublished results; counted on syscall threads only.
     unpublished: Cell<u32>,
     /// Entries whose calls were refused, one bit for each.
     refused: Cell<u64>,
@@ -130,7 +130,7 @@ impl Results {
         self.refused.set(self.refused.get() | 1 << index);
     }
 
-    /// One more. Returns true if there are enough to publish them.
+    /// Counts one more result. Returns true if there are enough to publish.
     #[inline(always)]
     pub(super) fn add(&self) -> bool {
         let n = self.unpublished.get().wrapping_add(1);
@@ -138,14 +138,14 @@ impl Results {
         n >= GROUP
     }
 
-    /// All are published now.
+    /// Notes that all results are published.
     #[inline(always)]
     pub(super) fn clear(&self) {
         self.unpublished.set(0);
     }
 
-    /// How many of `finished`, which are published now, were refused. Those of a chain that has not
-    /// ended are counted when it has.
+    /// Returns how many of `finished`, which are being published, were refused. Entries of an
+    /// unfinished chain are counted when the chain ends.
     #[inline(always)]
     pub(super) fn take_refused(&self, finished: u64) -> u32 {
         match self.refused.get() {
@@ -154,14 +154,14 @@ impl Results {
         }
     }
 
-    /// Others publish `bits`. Returns which of them were refused.
+    /// Leaves `bits` to another task to publish. Returns which of them were refused.
     pub(super) fn give_up_refused(&self, bits: u64) -> u64 {
         let refused = self.refused.get();
         self.refused.set(refused & !bits);
         refused & bits
     }
 
-    /// This batch publishes `refused`, too, which others have refused.
+    /// Adds entries that other tasks have refused and this batch publishes.
     pub(super) fn own_refused(&self, refused: u64) {
         self.refused.set(self.refused.get() | refused);
     }
@@ -173,17 +173,17 @@ impl Results {
     }
 }
 
-/// What the task tells its scheduler hook, and the hook the task.
+/// What the task and its scheduler hook tell each other.
 pub(super) struct Sleep {
     /// The task sleeps in a call.
     pub(super) is_asleep: Cell<bool>,
-    /// Since when, if the call went to a thread because such calls are slow, see `pages/slow.rs`.
+    /// When the sleep began, if the call was offloaded as a slow one, see `pages/slow.rs`.
     pub(super) slow_since: Cell<Option<u64>>,
     /// The task has slept in a call: other threads execute the rest.
     pub(super) has_slept: Cell<bool>,
-    /// A signal was taken that ends the thread; it shows nowhere else.
+    /// A signal that ends the thread was taken; no other state shows this.
     pub(super) dying: Cell<bool>,
-    /// Other threads have taken over while the task goes on with a loop.
+    /// Other threads have taken over while the task continues a loop.
     pub(super) is_looping: Cell<bool>,
 }
 

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The turns that a loop takes with other tasks.
+//! How a loop of entries takes turns with other tasks.
 
 use crate::sys::process;
 
-/// Entries of a loop between two looks at the clock.
+/// Entries of a loop between two reads of the clock.
 const ENTRIES_PER_LOOK: u32 = 16;
 
-/// How long a loop goes on until it lets others run: about what the scheduler gives to a task. By
+/// How long a loop runs before it lets other tasks run: about a time slice of the scheduler. By
 /// time, as a task that is alone on its CPU is never told to reschedule, and a task that is
 /// preempted does not notice.
 const TURN_NS: u64 = 4_000_000;
 
-/// The time that a loop takes.
+/// The time slice of a loop.
 pub(super) struct Turn {
     entries: u32,
     since: u64,
@@ -26,7 +26,7 @@ impl Turn {
         }
     }
 
-    /// One more entry was executed. Returns true if the time is over; then the next turn begins.
+    /// Counts one more executed entry. Returns true if the slice is over, and begins the next one.
     pub(super) fn is_over(&mut self) -> bool {
         self.entries += 1;
         if self.entries < ENTRIES_PER_LOOK {

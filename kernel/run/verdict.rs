@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Results of entries, and what they say about the calls.
+//! Results of entries, and what they tell about the calls.
 
 use crate::{
     dispatch::Why,
@@ -25,11 +25,11 @@ fn number(e: Error) -> i64 {
     e.to_errno().into()
 }
 
-/// Returns true if a signal has interrupted the call whose result this is, so that it has to be
-/// made again.
+/// Returns true if a signal has interrupted the call with this result, so that the call must be
+/// restarted.
 ///
-/// Decides as the kernel does on the way back to user space: `-ERESTART*` means that only while a
-/// signal is pending. Otherwise the number is the call's own answer, as that of
+/// As on the kernel's way back to user space, `-ERESTART*` has this meaning only while a
+/// signal is pending. Otherwise the number is the call's own result, for example of
 /// `lseek(fd, -512, SEEK_SET)` on a file with negative offsets.
 #[inline(always)]
 pub(super) fn is_interrupted(result: i64) -> bool {
@@ -41,12 +41,12 @@ pub(super) fn is_interrupted(result: i64) -> bool {
         && process::signal_pending()
 }
 
-/// Returns true if this is `-errno`.
+/// Returns true if `result` is a negative errno.
 pub(super) fn is_failure(result: i64) -> bool {
     (-4095..0).contains(&result)
 }
 
-/// Returns true if this reason says that the call was not executed.
+/// Returns true if `reason` says that the call was not executed.
 pub(super) fn is_refusal(reason: uapi::flexsc_reason) -> bool {
     reason != NONE && reason != uapi::flexsc_reason_FLEXSC_REASON_BOUND
 }

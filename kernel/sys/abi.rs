@@ -44,9 +44,9 @@ unsafe impl Plain for uapi::flexsc_eventfd {}
 // SAFETY: As above.
 unsafe impl Plain for uapi::flexsc_pool_stats {}
 
-// SAFETY: By `Plain` any bytes are a valid value.
+// SAFETY: By the promise of `Plain`, any bytes are a valid value.
 unsafe impl<T: Plain> FromBytes for Abi<T> {}
-// SAFETY: By `Plain` there is no padding.
+// SAFETY: By the promise of `Plain`, there is no padding.
 unsafe impl<T: Plain> AsBytes for Abi<T> {}
 
 /// Reads a struct at the user address `arg`. Fails with `EFAULT`.
@@ -71,11 +71,11 @@ pub(crate) fn write_prefix<T: Plain>(arg: usize, value: &T, len: usize) -> Resul
     UserSlice::new(arg as _, len).writer().write_slice(bytes)
 }
 
-/// Longest set of CPUs in bytes: more than any kernel has.
+/// Length limit for a set of CPUs, in bytes: more than any kernel needs.
 const MAX_CPU_SET: u32 = 8192;
 
-/// Reads a set of CPUs, `len` bytes at the user address `addr`. Fails with `EINVAL` if a CPU beyond
-/// 63 is in it or it is longer than [`MAX_CPU_SET`], and with `EFAULT`.
+/// Reads a set of CPUs, `len` bytes at user address `addr`. Fails with `EINVAL` if a CPU beyond
+/// 63 is set or the set is longer than [`MAX_CPU_SET`], and with `EFAULT`.
 pub(crate) fn read_cpus(addr: u64, len: u32) -> Result<u64> {
     if len > MAX_CPU_SET {
         return Err(EINVAL);
@@ -112,7 +112,7 @@ pub(crate) fn write_cpus(addr: u64, len: u32, cpus: u64) -> Result {
     Ok(())
 }
 
-/// The beginning of structs whose length the caller may choose.
+/// Common beginning of structs whose length the caller may choose.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Head {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What differs between architectures: where a system call's arguments lie in a register frame, and
-//! what takes one instruction there and would be a call of C.
+//! Architecture-specific code: the places of a system call's arguments in a register frame, and
+//! single instructions that would otherwise be calls of C functions.
 
 use core::arch::asm;
 use kernel::bindings::pt_regs;
@@ -14,7 +14,7 @@ use kernel::bindings::pt_regs;
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) unsafe fn set_args(regs: *mut pt_regs, args: &[u64; 6]) {
-    // SAFETY: By the caller's promise.
+    // SAFETY: The caller promises that `regs` is valid.
     let regs = unsafe { &mut *regs };
     regs.di = args[0] as _;
     regs.si = args[1] as _;
@@ -24,7 +24,7 @@ pub(super) unsafe fn set_args(regs: *mut pt_regs, args: &[u64; 6]) {
     regs.r9 = args[5] as _;
 }
 
-/// Shows that a full memory barrier was executed.
+/// Proof that a full memory barrier was executed.
 pub(crate) struct FullBarrier(());
 
 /// A full memory barrier. As the kernel's `smp_mb()`.
@@ -57,13 +57,13 @@ fn index_nospec(index: usize, len: usize) -> usize {
     index & mask
 }
 
-/// Returns an index that a program gives if it is below `len`.
+/// Returns an index from a program if it is below `len`.
 #[inline(always)]
 pub(crate) fn index(index: usize, len: usize) -> Option<usize> {
     (index < len).then(|| index_nospec(index, len))
 }
 
-/// Returns `items[i]` for an index that a program gives.
+/// Returns `items[i]` for an index from a program.
 #[inline(always)]
 pub(crate) fn get<T>(items: &[T], i: usize) -> Option<&T> {
     items.get(index(i, items.len())?)

@@ -2,9 +2,9 @@
 
 //! The memory that a program and the kernel share: control blocks and syscall pages.
 //!
-//! Everything in it may change at any time. So each word is read once into a copy, and what the
-//! kernel wrote is never read back. The ordering of the doorbells is described at
-//! `struct flexsc_ctrl` in the UAPI header; here are the kernel's halves of its pairs.
+//! All of it may change at any time. So each word is read once into a copy, and words that the
+//! kernel wrote are never read back. The ordering of the doorbells is described at
+//! "Ordering" in docs/abi.md; this file has the kernel's halves of the pairs.
 
 use super::c;
 use core::{
@@ -22,7 +22,7 @@ use kernel::uapi::{
 
 const PAGE: usize = FLEXSC_PAGE_SIZE as usize;
 
-/// A flag that no program may set: CANCEL has found the entry in flight.
+/// A flag that no program may set: CANCEL found the entry in flight.
 const CANCEL_MARK: u8 = 1 << 7;
 
 static_assert!(CANCEL_MARK as u32 & FLEXSC_ENTRY_FLAGS == 0);
@@ -41,12 +41,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Returns true if a program may set all of its flags.
+    /// Returns true if a program may set all flags of the entry.
     pub(crate) fn has_known_flags(&self) -> bool {
         u32::from(self.flags) & !FLEXSC_ENTRY_FLAGS == 0
     }
 
-    /// Returns true if its only unknown flag is that of [`EntryRef::mark_cancelled`].
+    /// Returns true if the only unknown flag is the one of [`EntryRef::mark_cancelled`].
     pub(crate) fn is_marked(&self) -> bool {
         u32::from(self.flags & !CANCEL_MARK) & !FLEXSC_ENTRY_FLAGS == 0
     }
@@ -82,17 +82,17 @@ impl Head {
         (u64::from_ne_bytes(self.0) & SPECIAL == 0).then_some(self.nr() & 0x3ff)
     }
 
-    /// Returns true if the entry after it is linked to it.
+    /// Returns true if the next entry is linked to this one.
     pub(crate) fn is_linked(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LINK != 0
     }
 
-    /// Returns true if it is part of a loop.
+    /// Returns true if the entry is part of a loop.
     pub(crate) fn is_looped(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_LOOP != 0
     }
 
-    /// Returns true if it is executed even if an entry before it in its chain has failed.
+    /// Returns true if the entry is executed even if an earlier one in its chain has failed.
     pub(crate) fn is_always(self) -> bool {
         u32::from(self.flags()) & FLEXSC_ENTRY_ALWAYS != 0
     }
@@ -103,7 +103,7 @@ impl Head {
         self.flags() & CANCEL_MARK != 0
     }
 
-    /// Returns true if it is part of a chain, or may be.
+    /// Returns true if the entry is or may be part of a chain.
     pub(crate) fn is_chained(self) -> bool {
         const CHAIN: u32 = FLEXSC_ENTRY_LINK | FLEXSC_ENTRY_LOOP | FLEXSC_ENTRY_SUM;
         u32::from(self.flags()) & CHAIN != 0 || self.take() != [0; 2]
@@ -129,7 +129,7 @@ unsafe impl Send for Area {}
 unsafe impl Sync for Area {}
 
 impl Area {
-    /// How many bytes `pages` syscall pages and their control blocks need, a multiple of the page
+    /// Returns the length of `pages` syscall pages and their control blocks, a multiple of the page
     /// size. Fails with `EINVAL` if no registration may have so many pages.
     pub(crate) fn size(pages: u32) -> Result<usize> {
         if pages == 0 || pages > FLEXSC_MAX_PAGES {
@@ -145,7 +145,7 @@ impl Area {
         let ctrl_len = len.wrapping_sub(pages as usize * PAGE);
         // SAFETY: Allocation has no preconditions.
         let base = NonNull::new(unsafe { c::flexsc_area_alloc(len) }).ok_or(ENOMEM)?;
-        // INVARIANT: Just allocated with that length.
+        // INVARIANT: Just allocated with this length.
         Ok(Area {
             base: base.cast(),
             pages,
@@ -219,7 +219,7 @@ pub(crate) struct Doorbell<'a> {
 }
 
 impl Doorbell<'_> {
-    /// The entries that are posted. An entry whose bit is seen toggled may be read afterwards.
+    /// Returns the posted entries. Once its bit is seen toggled, an entry may be read.
     #[inline(always)]
     pub(crate) fn posted(&self) -> u64 {
         // SAFETY: By the invariant.
@@ -228,7 +228,7 @@ impl Doorbell<'_> {
         word.load(Ordering::Acquire)
     }
 
-    /// The entries whose results the program has taken.
+    /// Returns the entries whose results the program has taken.
     #[inline(always)]
     pub(crate) fn reaped(&self) -> u64 {
         // SAFETY: By the invariant.
@@ -244,7 +244,7 @@ impl Doorbell<'_> {
         word.store(taken, Ordering::Relaxed);
     }
 
-    /// Publishes which entries have their result.
+    /// Publishes which entries have a result.
     #[inline(always)]
     pub(crate) fn set_done(&self, done: u64) {
         // SAFETY: By the invariant.
@@ -253,8 +253,8 @@ impl Doorbell<'_> {
         word.store(done, Ordering::Release);
     }
 
-    /// Publishes `FLEXSC_CTRL_*`. A caller that goes to sleep on it adds a full barrier and looks
-    /// at `posted` again.
+    /// Publishes `FLEXSC_CTRL_*`. A caller that then goes to sleep adds a full barrier and checks
+    /// `posted` again.
     pub(crate) fn set_flags(&self, flags: u32) {
         // SAFETY: By the invariant.
         let word = unsafe { AtomicU32::from_ptr(&raw mut (*self.ctrl).flags) };
@@ -342,8 +342,8 @@ impl EntryRef<'_> {
     }
 
     /// Makes the task that is about to execute the entry check for CANCEL: an entry with any flag
-    /// is not a plain one. CANCEL was noted elsewhere before, and only both together count: a
-    /// program that takes its posting back and writes the entry anew removes the mark.
+    /// is not a plain one. CANCEL was noted elsewhere before; only both together count: a
+    /// program that withdraws its posting and rewrites the entry removes the mark.
     pub(crate) fn mark_cancelled(&self) {
         // ORDERING: Pairs with the acquire load in `head`: a task that sees the mark sees what was
         // noted.
@@ -361,21 +361,21 @@ impl EntryRef<'_> {
         unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).flags) }
     }
 
-    /// Shows that its call is being executed.
+    /// Shows the program that the call is being executed.
     pub(crate) fn set_busy(&self) {
         // SAFETY: By the invariant.
         let byte = unsafe { AtomicU8::from_ptr(&raw mut (*self.entry).status) };
         byte.store(flexsc_status_FLEXSC_BUSY as u8, Ordering::Relaxed);
     }
 
-    /// Its result as it is in memory. The program may have changed it, so it is good only as an
+    /// Returns the result as it is in memory. The program may have changed it, so use it only as an
     /// argument of that program's calls.
     pub(crate) fn result(&self) -> i64 {
         // SAFETY: By the invariant.
         unsafe { AtomicI64::from_ptr(&raw mut (*self.entry).result) }.load(Ordering::Relaxed)
     }
 
-    /// Writes the result. It counts once its bit is in [`Doorbell::set_done`].
+    /// Writes the result. The result counts once its bit is in [`Doorbell::set_done`].
     #[inline(always)]
     pub(crate) fn put_result(&self, result: i64, reason: u8) {
         let e = self.entry;
@@ -384,7 +384,7 @@ impl EntryRef<'_> {
         let last = u16::from_ne_bytes([reason, flexsc_status_FLEXSC_DONE as u8]);
         // SAFETY: By the invariant; `reason` is aligned to two bytes, and `status` follows it.
         let both = unsafe { AtomicU16::from_ptr((&raw mut (*e).reason).cast::<u16>()) };
-        // ORDERING: A program may look at the status only; it then finds the result there.
+        // ORDERING: A program that looks only at the status then finds the result too.
         both.store(last, Ordering::Release);
     }
 }

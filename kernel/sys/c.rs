@@ -16,7 +16,7 @@ pub(super) struct flexsc_notifier {
     pub(super) watched: AtomicU32,
 }
 
-/// `struct flexsc_debug`, known to `debug.c` only.
+/// `struct flexsc_debug`, private to `debug.c`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_debug {
@@ -30,14 +30,14 @@ pub(super) struct flexsc_deferred {
     _opaque: [u8; 0],
 }
 
-/// `struct flexsc_parker`, known to `park.c` only.
+/// `struct flexsc_parker`, private to `park.c`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_parker {
     _opaque: [u8; 0],
 }
 
-/// `struct flexsc_parked`, known to `park.c` only.
+/// `struct flexsc_parked`, private to `park.c`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_parked {

@@ -14,13 +14,13 @@ use kernel::prelude::*;
 /// Owns memory from `flexsc_own_cpus`.
 pub(crate) struct Cpus(NonNull<bindings::cpumask>);
 
-// SAFETY: It is plain memory.
+// SAFETY: The mask is plain memory.
 unsafe impl Send for Cpus {}
-// SAFETY: It is never written.
+// SAFETY: The mask is never written.
 unsafe impl Sync for Cpus {}
 
 impl Cpus {
-    /// The CPUs that the current thread may run on.
+    /// Returns the CPUs that the current thread may run on.
     pub(crate) fn own() -> Result<Self> {
         // SAFETY: No preconditions.
         NonNull::new(unsafe { c::flexsc_own_cpus() })
@@ -28,14 +28,14 @@ impl Cpus {
             .ok_or(ENOMEM)
     }
 
-    /// Lets the current syscall thread run on these, or on `bits` if they are not 0, within its
-    /// cpuset. If that leaves no CPU it stays where it is.
+    /// Lets the current syscall thread run on this set, or on `bits` if not 0, within its
+    /// cpuset. If this leaves no CPU, the thread stays where it is.
     pub(crate) fn run_here(&self, bits: u64) {
         // SAFETY: By the invariant the mask is valid.
         unsafe { c::flexsc_run_on_cpus(self.0.as_ptr(), bits) };
     }
 
-    /// Which of CPU 0 to 63 are in it.
+    /// Returns which of CPUs 0 to 63 are in the set.
     pub(crate) fn bits(&self) -> u64 {
         // SAFETY: By the invariant the mask is valid.
         unsafe { c::flexsc_cpus_bits(self.0.as_ptr()) }
@@ -44,7 +44,7 @@ impl Cpus {
 
 impl Drop for Cpus {
     fn drop(&mut self) {
-        // SAFETY: By the invariant it is owned.
+        // SAFETY: By the invariant the mask is owned.
         unsafe { c::flexsc_free_cpus(self.0.as_ptr()) };
     }
 }

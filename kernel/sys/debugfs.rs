@@ -18,7 +18,7 @@ pub(crate) trait Show: Send + Sync + Sized + 'static {
     fn show(&self, lines: &Lines);
 }
 
-/// The module's directory. It is gone when this is dropped, after all files.
+/// The module's directory. Dropped after all files, it removes the directory.
 pub(crate) struct Dir(());
 
 impl Dir {
@@ -31,12 +31,12 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // SAFETY: The module ends, no engine is left.
+        // SAFETY: The module is being unloaded, so no engine is left.
         unsafe { c::flexsc_debug_exit() };
     }
 }
 
-/// The file of a `T`, which it may be a part of.
+/// The file of a `T`, of which the file may be a part.
 ///
 /// # Invariants
 ///
@@ -47,7 +47,7 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T: Show> Entry<T> {
-    /// No file yet.
+    /// Creates the handle, without a file.
     pub(crate) fn new() -> Self {
         // INVARIANT: Null.
         Entry {
@@ -56,8 +56,8 @@ impl<T: Show> Entry<T> {
         }
     }
 
-    /// Makes the file, named after the process and `number`, which holds `of` until
-    /// [`Self::remove`]. To be called once. Without memory there is no file.
+    /// Creates the file, named after the process and `number`, which holds `of` until
+    /// [`Self::remove`]. Must be called once. If memory is short, there is no file.
     pub(crate) fn add(&self, number: u32, of: Arc<T>) {
         let data = of.into_foreign();
         // SAFETY: `data` stays valid until `remove` takes it back.
@@ -70,7 +70,7 @@ impl<T: Show> Entry<T> {
         self.entry.store(entry, Ordering::Release);
     }
 
-    /// Removes the file, after its last reader.
+    /// Removes the file, after its last reader is gone.
     pub(crate) fn remove(&self) {
         let entry = self.entry.swap(ptr::null_mut(), Ordering::AcqRel);
         if let Some(entry) = NonNull::new(entry) {

@@ -9,17 +9,17 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::types::ForeignOwnable;
 
-/// What does the work.
+/// The receiver of the work.
 pub(crate) trait Later: Send + Sync + Sized + 'static {
-    /// Called by a kworker after [`Trigger::pull`]. Returns after how many milliseconds it is
-    /// to be called again, if it is.
+    /// Called by a kworker after [`Trigger::pull`]. Returns the milliseconds after which to call it
+    /// again, if at all.
     fn later(&self) -> Option<u32>;
 
     /// Called by a kworker after [`Trigger::pull_now`].
     fn later_ready(&self);
 }
 
-/// What starts the work. See `deferred.c`.
+/// Starts the work. See `deferred.c`.
 ///
 /// # Invariants
 ///
@@ -59,7 +59,7 @@ impl Drop for Trigger {
     }
 }
 
-/// Work, and what does it once it was started.
+/// Deferred work and its receiver.
 ///
 /// # Invariants
 ///
@@ -82,12 +82,12 @@ impl<T: Later> Deferred<T> {
         })
     }
 
-    /// What starts the work.
+    /// Returns the trigger of the work.
     pub(crate) fn trigger(&self) -> &Arc<Trigger> {
         &self.trigger
     }
 
-    /// Lets `target` do the work, and holds it until [`Self::stop`]. To be called once.
+    /// Lets `target` do the work, and holds it until [`Self::stop`]. Must be called once.
     pub(crate) fn start(&self, target: Arc<T>) {
         let data = target.into_foreign().cast_mut();
         // INVARIANT: See above.

@@ -9,27 +9,27 @@ fn error(errno: u32) -> Error {
     Error::from_errno(-(errno as core::ffi::c_int))
 }
 
-/// The wait cannot end: too little is in flight.
+/// The wait cannot end: too few entries are in flight.
 pub(crate) fn edeadlk() -> Error {
     error(bindings::EDEADLK)
 }
 
-/// The time is over.
+/// The time has expired.
 pub(crate) fn etime() -> Error {
     error(bindings::ETIME)
 }
 
-/// Another version of the ABI.
+/// The versions of the ABI differ.
 pub(crate) fn eproto() -> Error {
     error(bindings::EPROTO)
 }
 
-/// The task is apart from others of its process.
+/// The task does not share its tables with others of its process.
 pub(crate) fn exdev() -> Error {
     error(bindings::EXDEV)
 }
 
-/// The call is not made from a page.
+/// The call cannot be made from a page.
 pub(crate) fn eopnotsupp() -> Error {
     error(bindings::EOPNOTSUPP)
 }

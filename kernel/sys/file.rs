@@ -7,6 +7,6 @@ use kernel::bindings;
 /// Returns true if reading from or writing to `fd` of the current process may block for an
 /// unbounded time.
 pub(crate) fn may_block(fd: u32) -> bool {
-    // SAFETY: No preconditions: the core looks whether `fd` is open.
+    // SAFETY: No preconditions: the core checks whether `fd` is open.
     unsafe { bindings::syscall_file_may_block(fd) }
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 // Runs in schedule(): raw spinlocks only, no allocation, no sleeping, no user memory.
 
-//! The scheduler's block hook: who is told when a task blocks in a posted call.
+//! The scheduler's block hook: notifies a batch when its task blocks in a posted call.
 
 use super::process::Thread;
 use core::marker::PhantomData;
 use kernel::bindings;
 use kernel::types::Opaque;
 
-/// Told by the task itself, from `schedule()`.
+/// Receives notifications from the task itself, in `schedule()`.
 ///
 /// # Safety
 ///
@@ -17,11 +17,11 @@ use kernel::types::Opaque;
 pub(crate) unsafe trait Blocking {
     /// The task is about to sleep.
     fn sleeping(&self);
-    /// The task is back from `schedule()`; it may not have slept.
+    /// The task is back from `schedule()`; possibly it has not slept.
     fn running(&self);
 }
 
-/// A [`Blocking`] in the shape that the scheduler wants, for calls of one owner.
+/// A [`Blocking`] in the form that the scheduler expects, for calls of one owner.
 ///
 /// # Invariants
 ///
@@ -53,17 +53,17 @@ impl<'a, T: Blocking> Hook<'a, T> {
         }
     }
 
-    /// The hook for the functions of the core.
+    /// Returns the hook for functions of the core.
     pub(super) fn as_ptr(&self) -> *mut bindings::syscall_hook {
         self.c.get()
     }
 
-    /// The value that the hook calls.
+    /// Returns the value that the hook calls.
     pub(super) fn inner(&self) -> &T {
         &self.inner
     }
 
-    /// Runs `f`; while it runs the current syscall thread reports here.
+    /// Runs `f`, during which the current syscall thread reports to this hook.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         // SAFETY: `self` outlives the matching `syscall_hook_clear()` below: nothing in between
         // unwinds.

@@ -26,25 +26,25 @@ pub(crate) enum Refusal {
     /// The owner has unshared files, file system context or namespaces, or has protection keys of
     /// its own.
     Context,
-    /// Only the owner itself can make the call. The call has found that out before it did anything.
+    /// Only the owner itself can make the call. The call detected this before it did anything.
     OwnerOnly,
     /// The owner is exiting.
     Exiting,
 }
 
-/// What became of a call that was tried.
+/// Outcome of a call that was tried.
 pub(crate) enum Tried {
-    /// It has this result.
+    /// The call has this result.
     Made(i64),
     /// It would wait now. If it was kept, all its checks have passed.
     Waits,
-    /// It has to be made as any other call.
+    /// The call must be made like any other one.
     Not,
     /// Nobody is to execute it.
     Refused(Refusal),
 }
 
-/// The register frame of the current task, in which the arguments of a call are put.
+/// The register frame of the current task, into which the arguments of a call are put.
 ///
 /// # Invariants
 ///
@@ -70,7 +70,7 @@ impl Frame {
         self.thread
     }
 
-    /// For the core.
+    /// Returns the pointer for the core.
     pub(super) fn as_ptr(&self) -> *mut bindings::pt_regs {
         self.regs
     }
@@ -107,7 +107,7 @@ impl Frame {
         }
     }
 
-    /// As [`Self::try_call`], for a call that waits for its file or has done so.
+    /// As [`Self::try_call`], for a call that waits or has waited for its file.
     pub(crate) fn try_parked(&self, parked: &Parked) -> Tried {
         // SAFETY: By the invariants.
         tried(unsafe { c::flexsc_parked_try(parked.as_ptr(), self.regs) })
@@ -164,7 +164,7 @@ fn refusal(error: c_long) -> Refusal {
 }
 
 /// Runs `f`, in which the current task of user space executes calls and reports to `hook` when it
-/// blocks, and then restores its registers.
+/// blocks. Afterwards, restores its registers.
 #[inline(always)]
 pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, &Frame) -> R) -> R {
     let mut saved = MaybeUninit::<bindings::syscall_frame>::uninit();
@@ -182,9 +182,9 @@ pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, 
 /// Returns true if a tracepoint of calls is enabled.
 #[inline(always)]
 pub(crate) fn traced() -> bool {
-    // SAFETY: C changes it by WRITE_ONCE() only.
+    // SAFETY: C changes the word only by WRITE_ONCE().
     let tracers = unsafe { &c::flexsc_tracers };
-    // ORDERING: None needed: a batch that has begun is not traced.
+    // ORDERING: None needed: a batch that has already begun is not traced.
     tracers.load(Ordering::Relaxed) != 0
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The text of a file of proc or debugfs.
+//! The text of a proc or debugfs file.
 
 use super::c;
 use core::fmt;
@@ -8,7 +8,7 @@ use kernel::bindings;
 use kernel::c_str;
 use kernel::str::CStr;
 
-/// The text of a file of proc or debugfs while it is written.
+/// The text of a proc or debugfs file while it is being written.
 pub(crate) struct Lines(pub(super) *mut bindings::seq_file);
 
 impl Lines {

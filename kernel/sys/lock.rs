@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A raw spinlock around data: what the scheduler's hook may take.
+//! A raw spinlock around data, which the scheduler's hook may take.
 //!
 //! Lock order: pool, then pages; slots, then pages.
 
@@ -57,7 +57,7 @@ impl<T> RawLock<T> {
         };
         // SAFETY: The pointer is valid for writes.
         unsafe { init(lock.as_mut_ptr()) };
-        // INVARIANT: It was initialised just now.
+        // INVARIANT: The lock was initialised just now.
         RawLock {
             // SAFETY: As above.
             lock: UnsafeCell::new(unsafe { lock.assume_init() }),
@@ -76,7 +76,7 @@ impl<T> RawLock<T> {
     }
 }
 
-/// The right to use the data until it is dropped.
+/// The right to use the data until the guard is dropped.
 pub(crate) struct Guard<'a, T> {
     lock: &'a RawLock<T>,
     _not_send: PhantomData<*mut ()>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A misc device whose open files are `Arc`s. In the shape of the later `kernel::miscdevice`.
+//! A misc device whose open files are `Arc`s, modelled on the later `kernel::miscdevice`.
 
 use super::{area::Area, c, lines::Lines, notify::Poll, params, process::Caller};
 use core::{
@@ -14,14 +14,14 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::types::{ForeignOwnable, Opaque};
 
-/// What an open file of the device does.
+/// The operations of an open file of the device.
 pub(crate) trait Device: Send + Sync + Sized + 'static {
-    /// What mappings of the file belong to.
+    /// The object that mappings of the file belong to.
     type Mapping: Mapped;
-    /// What all open files share.
+    /// Data that all open files share.
     type Shared: Send + Sync;
 
-    /// The ioctl that waits as flexsc_wait(2) does: security modules are asked about it.
+    /// The ioctl that waits as flexsc_wait(2) does. Security modules are asked about this one.
     const WAIT: u32;
 
     /// open(2).
@@ -37,38 +37,38 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     fn wait(this: ArcBorrow<'_, Self>, caller: Option<Caller>, arg: usize) -> Result<isize>;
     /// mmap(2): returns the memory that begins at this page offset of the file.
     fn area(this: ArcBorrow<'_, Self>, page_offset: usize) -> Result<Arc<Self::Mapping>>;
-    /// poll(2): waits with `poll`, then says whether there is something to read.
+    /// poll(2): waits with `poll`, then returns true if there is something to read.
     fn is_readable(this: ArcBorrow<'_, Self>, poll: &Poll) -> Result<bool>;
     /// `/proc/PID/fdinfo/FD`.
     fn show(this: ArcBorrow<'_, Self>, lines: &Lines);
-    /// The last descriptor and the last mapping are gone.
+    /// Called when the last descriptor and the last mapping are gone.
     fn release(this: Arc<Self>, closed: &Closed);
 }
 
-/// Shows that a device's file is closed: no request to it is under way or will come.
+/// Proof that a device's file is closed: no request to it is under way or will come.
 ///
 /// # Invariants
 ///
-/// Made by the last operation on the file, which it does not outlive.
+/// Created by the last operation on the file, and does not outlive it.
 pub(crate) struct Closed(());
 
 /// Memory that programs map from a device's files, and that counts its mappings.
 pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
-    /// Returns the page offset in the file at which it begins.
+    /// Returns the page offset in the file at which the memory begins.
     fn page_offset(&self) -> usize;
-    /// mmap(2) is about to map it. Fails with `EINVAL` if it must not be mapped any more.
+    /// mmap(2) is about to map the memory. Fails with `EINVAL` if it must no longer be mapped.
     fn map(&self) -> Result;
-    /// There is one more mapping: a part of another mapping, or a copy.
+    /// A mapping was added: a part or a copy of another one.
     fn map_again(&self);
     /// A mapping is gone. Called with the address space locked.
     fn unmap(&self);
 }
 
-/// A registered device. It is gone when this is dropped.
+/// A registered device, deregistered on drop.
 ///
 /// # Invariants
 ///
-/// `inner` is registered, and `shared` is there as long as it is.
+/// `inner` is registered, and `shared` lives as long as that.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<T: Device> {
     #[pin]

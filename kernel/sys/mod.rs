@@ -32,7 +32,7 @@ use kernel::bindings;
 
 #[cfg(MODULE)]
 const fn this_module() -> *mut bindings::module {
-    // Structs that are empty in some configurations lie within it.
+    // Contains structs that are empty in some configurations.
     #[allow(improper_ctypes)]
     extern "C" {
         static mut __this_module: bindings::module;

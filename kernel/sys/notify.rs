@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tells tasks that wait with poll(), epoll or an eventfd that results are there.
+//! Notifies tasks that wait with poll(), epoll or an eventfd that results are ready.
 
 use super::{arch::FullBarrier, c};
 use core::ptr::NonNull;
@@ -29,12 +29,12 @@ impl Notifier {
             .ok_or(ENOMEM)
     }
 
-    /// Results were published, and then `barrier` was executed. Allowed in the scheduler's hook.
+    /// Signals that results were published before `barrier`. Allowed in the scheduler's hook.
     #[inline(always)]
     pub(crate) fn signal(&self, _barrier: &FullBarrier) {
         // SAFETY: By the invariant it is valid.
         let watched = unsafe { &(*self.0.as_ptr()).watched };
-        // ORDERING: See `flexsc_notifier_signal()`. It never becomes 0 again.
+        // ORDERING: See `flexsc_notifier_signal()`. The word never becomes 0 again.
         if watched.load(Ordering::Relaxed) != 0 {
             // SAFETY: By the invariant it is valid.
             unsafe { c::flexsc_notifier_signal(self.0.as_ptr()) };
@@ -62,7 +62,7 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    /// Lets `notifier` wake the caller up. The caller looks at the results after this call.
+    /// Lets `notifier` wake the caller up. The caller must check the results after this call.
     pub(crate) fn wait_on(&self, notifier: &Notifier) {
         // SAFETY: Made by the shim for `poll` from valid pointers, for its duration.
         unsafe { c::flexsc_notifier_poll(notifier.0.as_ptr(), self.file, self.table) };

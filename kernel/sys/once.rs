@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A table whose slots are each filled once, and then read without a lock.
+//! A table whose slots are filled once each, and then read without a lock.
 
 use super::arch;
 use core::ptr;
@@ -29,15 +29,15 @@ impl<T, const N: usize> OnceTable<T, N> {
         }
     }
 
-    /// The item in slot `i`. Allowed in the scheduler's hook.
+    /// Returns the item in slot `i`. Allowed in the scheduler's hook.
     pub(crate) fn get(&self, i: usize) -> Option<&T> {
-        // ORDERING: Pairs with the release in `put`: the item is seen as it was made.
+        // ORDERING: Pairs with the release in `put`: the item is seen as it was created.
         let item = arch::get(&self.slots, i)?.load(Ordering::Acquire);
         // SAFETY: By the invariant null, or valid as long as the table is.
         unsafe { item.as_ref() }
     }
 
-    /// As [`Self::get`], of the first slot.
+    /// As [`Self::get`], for the first slot.
     #[inline(always)]
     pub(crate) fn first(&self) -> Option<&T> {
         // ORDERING: As above.

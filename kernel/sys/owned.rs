@@ -24,7 +24,7 @@ struct Slot<T> {
     item: AtomicPtr<T>,
 }
 
-/// The table, with more data `D` that its lock protects.
+/// The table, with additional data `D` protected by its lock.
 pub(crate) struct OwnedTable<T, D> {
     slots: KVec<Slot<T>>,
     lock: RawLock<D>,
@@ -61,7 +61,7 @@ impl<T, D> OwnedTable<T, D> {
         f(&mut self.lock.lock())
     }
 
-    /// Item `id`, if the caller has entered it. Takes no lock.
+    /// Returns item `id` if the caller has entered it. Takes no lock.
     #[inline(always)]
     pub(crate) fn get_own<'a>(&'a self, id: usize, caller: &'a Caller) -> Option<ArcBorrow<'a, T>> {
         let slot = arch::get(&self.slots, id)?;
@@ -79,7 +79,7 @@ impl<T, D> OwnedTable<T, D> {
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
-    /// The item of `slot`, for a caller that holds the lock as long as it uses the item.
+    /// Returns the item of `slot`, for a caller that holds the lock while it uses the item.
     fn borrow_locked<'a>(slot: &Slot<T>, _guard: &'a Guard<'_, D>) -> Option<ArcBorrow<'a, T>> {
         let item = slot.item.load(Ordering::Relaxed);
         if item.is_null() {
@@ -89,7 +89,7 @@ impl<T, D> OwnedTable<T, D> {
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
-    /// Item `id`.
+    /// Returns item `id`.
     pub(crate) fn get(&self, id: usize) -> Option<Arc<T>> {
         let slot = arch::get(&self.slots, id)?;
         let guard = self.lock.lock();
@@ -97,7 +97,7 @@ impl<T, D> OwnedTable<T, D> {
     }
 
     /// As [`Self::get`], but only if the item is `wanted`, which is asked with the lock held. A
-    /// reference that nobody needs would keep an item that has just been removed.
+    /// reference without need would keep alive an item that has just been removed.
     pub(crate) fn get_if(&self, id: usize, wanted: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
         let slot = arch::get(&self.slots, id)?;
         let guard = self.lock.lock();
@@ -141,7 +141,7 @@ impl<T, D> OwnedTable<T, D> {
             return false;
         };
         let mut guard = self.lock.lock();
-        // Only the item that was checked goes: the number may be another item's by now.
+        // Only the checked item is removed: the number may belong to another item by now.
         if !ptr::eq(slot.item.load(Ordering::Relaxed), &**item) {
             return false;
         }
@@ -183,7 +183,7 @@ impl<T, D> Drop for OwnedTable<T, D> {
     fn drop(&mut self) {
         for slot in &self.slots {
             let taken = Self::take_locked(slot, &mut self.lock.lock());
-            // Not with the lock held.
+            // Dropped without the lock.
             drop(taken);
         }
     }

@@ -29,7 +29,7 @@ pub(crate) fn max_threads() -> u32 {
     unsafe { c::flexsc_max_threads() }
 }
 
-/// Parameter `max_user_pages`: syscall pages that one user may have; 0: any number.
+/// Parameter `max_user_pages`: syscall pages that one user may have; 0: no limit.
 pub(crate) fn max_user_pages() -> u32 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_max_user_pages() }

@@ -13,39 +13,39 @@ use kernel::sync::Arc;
 pub(crate) enum Attention {
     /// Nothing: a syscall thread executes the call.
     Away = 0,
-    /// It looks before it sleeps or goes away.
+    /// The owner checks before it sleeps or leaves.
     Looks = 1,
-    /// It has to be woken.
+    /// The owner must be woken.
     Sleeps = 2,
 }
 
-/// What is counted about parked calls. As in `helpers.h`.
+/// Counters of parked calls. As in `helpers.h`.
 #[derive(Clone, Copy)]
 pub(crate) enum Counted {
-    /// Times that a call began to wait for its file.
+    /// Number of times a call began to wait for its file.
     Parked = 0,
-    /// Times that a file has woken one.
+    /// Number of times a file woke a parked call.
     Woken = 1,
-    /// Times that the file was not ready after that.
+    /// Number of times the file was not ready after that.
     Vain = 2,
-    /// Wake-ups that were passed on to others.
+    /// Number of wake-ups passed on to other waiters.
     Passed = 3,
     /// Times that the time of a call was over.
     TimedOut = 4,
 }
 
-/// What poll() says of the file of a call that waits from now on.
+/// What poll() says about the file of a call that begins to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Armed {
     /// The call may have to wait.
     Waits,
     /// The call need not wait.
     Ready,
-    /// The call can not be parked, and does not wait.
+    /// The call cannot be parked, and does not wait.
     Not,
 }
 
-/// Who is told that files are ready, and for which entries: one for each registration.
+/// Collects which entries have ready files and notifies the owner; one for each registration.
 ///
 /// # Invariants
 ///
@@ -62,7 +62,7 @@ unsafe impl Send for Parker {}
 unsafe impl Sync for Parker {}
 
 impl Parker {
-    /// For `pages` pages of `owner`. `later` is pulled if a file is ready while the owner is away.
+    /// For `pages` pages of `owner`. Pulls `later` if a file is ready while the owner is away.
     pub(crate) fn new(owner: &Thread, later: Arc<Trigger>, pages: u32) -> Result<Arc<Self>> {
         // SAFETY: Both are valid; the new value keeps the trigger.
         let c = unsafe { c::flexsc_parker_new(owner.as_ptr(), later.as_ptr(), pages) };
@@ -72,32 +72,32 @@ impl Parker {
         Ok(Arc::new(parker, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Says what the owner does from now on. It looks at [`Self::ready`] after this.
+    /// Sets what the owner does from now on. The owner checks [`Self::ready`] after this.
     pub(crate) fn attend(&self, attention: Attention) {
         // SAFETY: By the invariant.
         unsafe { c::flexsc_parker_attend(self.c.as_ptr(), attention as c_int) };
     }
 
-    /// Returns true if the owner is going to look.
+    /// Returns true if the owner is going to check.
     pub(crate) fn attends(&self) -> bool {
         // SAFETY: By the invariant.
         unsafe { c::flexsc_parker_attends(self.c.as_ptr()) }
     }
 
-    /// The pages with entries that are ready, one bit for each.
+    /// Returns the pages with ready entries, one bit for each.
     pub(crate) fn ready(&self) -> u64 {
         // SAFETY: By the invariant.
         unsafe { c::flexsc_parker_ready(self.c.as_ptr()) }
     }
 
-    /// Of the entries `parked` of `page`: takes those that are ready.
+    /// Takes the ready ones of the entries `parked` of `page`.
     pub(crate) fn take(&self, page: u32, parked: u64) -> u64 {
         let page = core::cmp::min(page, self.pages.wrapping_sub(1));
         // SAFETY: By the invariant, and `page` is one of its pages.
         unsafe { c::flexsc_parker_take(self.c.as_ptr(), page, parked) }
     }
 
-    /// What starts the engine's deferred work.
+    /// Returns the trigger of the engine's deferred work.
     pub(crate) fn trigger(&self) -> &Trigger {
         &self.later
     }
@@ -130,7 +130,7 @@ impl Drop for Parker {
 
 /// A call with the file that it waits for, in the file's wait queue or not.
 ///
-/// Dropping it takes it out of the queue and gives the file back, so not with a lock held nor in the
+/// Dropping it unhooks it and puts the file, so never drop it with a lock held or in the
 /// scheduler's hook.
 ///
 /// # Invariants
@@ -141,14 +141,14 @@ pub(crate) struct Parked {
     _parker: Arc<Parker>,
 }
 
-// SAFETY: It may be used and dropped anywhere.
+// SAFETY: The call may be used and dropped anywhere.
 unsafe impl Send for Parked {}
 // SAFETY: A shared reference only reads what does not change, or what the wake function changes
 // under the lock of its queue.
 unsafe impl Sync for Parked {}
 
 impl Parked {
-    /// Prepares to park call `nr` of entry `index` of `page`. Returns nothing if that is impossible.
+    /// Prepares to park call `nr` of entry `index` of `page`. Returns `None` if that is impossible.
     pub(crate) fn new(
         parker: Arc<Parker>,
         (page, index): (u32, u32),
@@ -169,14 +169,14 @@ impl Parked {
         self.c.as_ptr()
     }
 
-    /// The call's number and arguments.
+    /// Returns the call's number and arguments.
     pub(crate) fn call(&self) -> (u16, [u64; 6]) {
         // SAFETY: By the invariant; the call never changes.
         let call = unsafe { *c::flexsc_parked_call(self.c.as_ptr()) };
         (call.nr, call.args)
     }
 
-    /// Waits for the file from now on. The caller finds out afterwards whether the call has to wait
+    /// Waits for the file from now on. The caller finds out afterwards whether the call must wait
     /// at all.
     pub(crate) fn arm(&mut self) -> Armed {
         // SAFETY: By the invariant; exclusive, and the file's queue is not locked.
@@ -187,13 +187,13 @@ impl Parked {
         }
     }
 
-    /// Does not wait for the file any more.
+    /// Stops waiting for the file.
     pub(crate) fn unhook(&mut self) {
         // SAFETY: By the invariant; exclusive, and the file's queue is not locked.
         unsafe { c::flexsc_park_unhook(self.c.as_ptr()) };
     }
 
-    /// Its file has woken it and was not ready. Returns how often that has happened.
+    /// Counts a wake-up by a file that was not ready. Returns how often that has happened.
     pub(crate) fn count_in_vain(&mut self) -> u32 {
         // SAFETY: By the invariant; exclusive.
         unsafe { c::flexsc_parked_in_vain(self.c.as_ptr()) }
@@ -205,7 +205,7 @@ impl Parked {
         unsafe { c::flexsc_parked_cancel(self.c.as_ptr()) as i64 }
     }
 
-    /// The call was made, with this result.
+    /// Notes that the call was made, with this result.
     pub(crate) fn set_result(&mut self, result: i64) {
         // SAFETY: By the invariant; exclusive.
         unsafe { c::flexsc_parked_end(self.c.as_ptr(), result as _) };

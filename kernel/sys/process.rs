@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes and threads as flexsc sees them: identity, sleeping, waking, time and CPUs.
+//! Processes and threads: identity, sleeping, waking, time and CPUs.
 
 use super::c;
 use core::ptr::NonNull;
@@ -20,14 +20,14 @@ unsafe impl Send for Thread {}
 unsafe impl Sync for Thread {}
 
 impl Thread {
-    /// The current thread.
+    /// Returns the current thread.
     pub(crate) fn current() -> Self {
         let task = kernel::types::ARef::from(&*kernel::current!());
         // INVARIANT: The reference of the `ARef` goes to the new value.
         Thread(kernel::types::ARef::into_raw(task).cast())
     }
 
-    /// A reference to `task`.
+    /// Takes a reference to `task`.
     ///
     /// # Safety
     ///
@@ -39,7 +39,7 @@ impl Thread {
         Thread(kernel::types::ARef::into_raw(task).cast())
     }
 
-    /// Returns true if it is the same thread as `other`.
+    /// Returns true if this is the same thread as `other`.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -48,37 +48,37 @@ impl Thread {
         self.0 == Current::get().0
     }
 
-    /// Returns true if it is the current task or, in a posted call, the task that has posted it.
+    /// Returns true if this is the current task or, in a posted call, the task that posted it.
     pub(crate) fn is_caller(&self) -> bool {
         // SAFETY: By the invariant the task is valid; it is compared only.
         unsafe { c::flexsc_is_caller(self.0.as_ptr()) }
     }
 
-    /// Wakes it up if it sleeps.
+    /// Wakes the thread up if it sleeps.
     pub(crate) fn wake(&self) {
         // SAFETY: By the invariant the task is valid.
         unsafe { bindings::wake_up_process(self.0.as_ptr()) };
     }
 
-    /// Ends its interruptible sleep as a signal would.
+    /// Ends the thread's interruptible sleep as a signal would.
     pub(crate) fn interrupt(&self) {
         // SAFETY: By the invariant the task is valid.
         unsafe { bindings::syscall_thread_interrupt(self.0.as_ptr()) };
     }
 
-    /// As [`Self::interrupt`], for a syscall thread that is going to end.
+    /// As [`Self::interrupt`], for a syscall thread that must end.
     pub(crate) fn dismiss(&self) {
         // SAFETY: By the invariant the task is valid.
         unsafe { bindings::syscall_thread_dismiss(self.0.as_ptr()) };
     }
 
-    /// Its number in the initial namespace.
+    /// Returns the thread's id in the initial namespace.
     pub(crate) fn pid(&self) -> i32 {
         // SAFETY: By the invariant the task is valid; the number never changes.
         unsafe { (*self.0.as_ptr()).pid }
     }
 
-    /// Returns true if it has ended or is about to.
+    /// Returns true if the thread has ended or is about to.
     pub(crate) fn is_exiting(&self) -> bool {
         // SAFETY: By the invariant the task is valid.
         unsafe { Self::is_task_exiting(self.0.as_ptr()) }
@@ -95,7 +95,7 @@ impl Thread {
         flags & bindings::PF_EXITING != 0
     }
 
-    /// Returns true if it runs, or was woken and is about to.
+    /// Returns true if the thread runs, or was woken and is about to run.
     pub(crate) fn is_awake(&self) -> bool {
         // SAFETY: By the invariant the task is valid; the word is read once.
         let state = unsafe { (&raw const (*self.0.as_ptr()).__state).read_volatile() };
@@ -142,7 +142,7 @@ impl Drop for Thread {
 ///
 /// # Invariants
 ///
-/// It is the task that uses this value, which can not be sent elsewhere.
+/// This is the task that uses the value, which cannot be sent elsewhere.
 #[derive(Clone, Copy)]
 pub(crate) struct Current(NonNull<bindings::task_struct>);
 
@@ -150,7 +150,7 @@ impl Current {
     #[inline(always)]
     pub(crate) fn get() -> Self {
         // INVARIANT: This is the current task.
-        // SAFETY: No preconditions; there always is one.
+        // SAFETY: No preconditions; a current task always exists.
         Current(unsafe { NonNull::new_unchecked(c::flexsc_current()) })
     }
 
@@ -158,14 +158,14 @@ impl Current {
         self.0.as_ptr()
     }
 
-    /// Returns true if it is executing posted calls, as their owner or as a syscall thread.
+    /// Returns true if the task is executing posted calls, as their owner or as a syscall thread.
     #[inline(always)]
     pub(super) fn is_executing(self) -> bool {
         // SAFETY: A task's own flags are changed by itself only.
         unsafe { (*self.as_ptr()).flags & bindings::PF_SYSCALL_THREAD != 0 }
     }
 
-    /// Its flags, see [`ThreadFlags`].
+    /// Returns the task's flags, see [`ThreadFlags`].
     #[inline(always)]
     pub(crate) fn thread_flags(self) -> ThreadFlags {
         // INVARIANT: The current task's.
@@ -174,17 +174,17 @@ impl Current {
     }
 }
 
-/// The current task in a request to a device of this module that it makes itself, not by a posted
-/// call. It lasts as long as the request.
+/// The current task in a request that it makes itself, not by a posted call, to a device of this
+/// module. Lasts as long as the request.
 ///
 /// # Invariants
 ///
-/// There is at most one for each task, and it is used by that task: what a request executes are
-/// posted calls, and these get none.
+/// There is at most one for each task, used by that task alone: a request executes only
+/// posted calls, which get none.
 pub(crate) struct Caller(Current);
 
 impl Caller {
-    /// The caller of a request that has just begun. None within a posted call.
+    /// Returns the caller of a request that has just begun, or `None` within a posted call.
     #[inline(always)]
     pub(super) fn of_request() -> Option<Self> {
         let current = Current::get();
@@ -202,11 +202,11 @@ impl Caller {
 ///
 /// # Invariants
 ///
-/// Points to `thread_info.flags` of the task that uses this value, which can not be sent elsewhere.
+/// Points to `thread_info.flags` of the task that uses this value, which cannot be sent elsewhere.
 pub(crate) struct ThreadFlags(*const core::ffi::c_ulong);
 
 impl ThreadFlags {
-    /// Returns true if the task should let others run or look at its signals. Then call
+    /// Returns true if the task should let others run or handle a signal. Then call
     /// [`resched_and_check_signal`].
     #[inline(always)]
     pub(crate) fn is_needed(&self) -> bool {
@@ -237,7 +237,7 @@ unsafe impl Send for Process {}
 unsafe impl Sync for Process {}
 
 impl Process {
-    /// The current process. Fails with `EPERM` in a kernel thread.
+    /// Returns the current process. Fails with `EPERM` in a kernel thread.
     pub(crate) fn current() -> Result<Self> {
         // SAFETY: No preconditions; the current task keeps both alive.
         let (mm, tgid) = unsafe { (c::flexsc_current_mm(), c::flexsc_current_tgid()) };
@@ -252,7 +252,7 @@ impl Process {
         Ok(Process { mm, tgid })
     }
 
-    /// Returns true if the current task belongs to it: not for a forked child, a vfork child and
+    /// Returns true if the current task belongs to this process; not for a (v)forked child or
     /// after exec.
     #[inline(always)]
     pub(crate) fn has(&self, current: Current) -> bool {
@@ -262,19 +262,19 @@ impl Process {
         unsafe { (*task).mm == self.mm && (*(*task).signal).pids[TGID] == self.tgid }
     }
 
-    /// A number that no other process has as long as this reference lives. It changes with exec(2).
+    /// Returns a number that no other process has while this value lives. exec(2) changes it.
     pub(crate) fn number(&self) -> usize {
         self.mm.addr()
     }
 
-    /// Charges `pages` of memory to RLIMIT_MEMLOCK of the current task, which belongs to it, as
+    /// Charges `pages` of memory to RLIMIT_MEMLOCK of the current task, one of this process, as
     /// pinned memory. Fails with `ENOMEM` at the limit.
     pub(crate) fn charge_pinned(&self, pages: usize) -> Result {
         // SAFETY: By the invariant the `mm_struct` is valid.
         kernel::error::to_result(unsafe { c::flexsc_charge_pinned(self.mm, pages as _) })
     }
 
-    /// Gives back what was charged. Any task may call it.
+    /// Gives a charge back. Any task may call this.
     pub(crate) fn uncharge_pinned(&self, pages: usize) {
         // SAFETY: By the invariant the `mm_struct` is valid.
         unsafe { c::flexsc_uncharge_pinned(self.mm, pages as _) };
@@ -290,7 +290,7 @@ impl Drop for Process {
     }
 }
 
-/// The number of the current task's user in the initial namespace.
+/// Returns the id of the current task's user in the initial user namespace.
 pub(crate) fn current_user() -> u32 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_current_user() }
@@ -307,25 +307,25 @@ pub(crate) fn is_on(cpu: u32) -> bool {
     this_cpu() == cpu
 }
 
-/// The CPU on which the current task runs, unless it is moved.
+/// Returns the CPU on which the current task runs, unless it is moved.
 pub(crate) fn this_cpu() -> u32 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_this_cpu() }
 }
 
-/// Number of CPUs that are online and that the current task may use.
+/// Returns the number of online CPUs that the current task may use.
 pub(crate) fn usable_cpus() -> u32 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_usable_cpus() }
 }
 
-/// The CPUs of 0 to 63 that are online and in the current task's cpuset. May sleep.
+/// Returns the CPUs from 0 to 63 that are online and in the current task's cpuset. May sleep.
 pub(crate) fn allowed_cpus() -> u64 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_allowed_cpus() }
 }
 
-/// The current task's nice value.
+/// Returns the current task's nice value.
 pub(crate) fn nice() -> i32 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_nice() }
@@ -337,13 +337,13 @@ pub(crate) fn check_nice(nice: i32) -> Result {
     kernel::error::to_result(unsafe { bindings::syscall_thread_check_nice(nice) })
 }
 
-/// Returns true if the current task has the right to this nice value.
+/// Returns true if the current task may take this nice value.
 pub(crate) fn may_renice(nice: i32) -> bool {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_may_renice(nice) }
 }
 
-/// Gives the current syscall thread a nice value: a better one only if `privileged`.
+/// Gives the current syscall thread a nice value; a lower one only if `privileged`.
 pub(crate) fn renice(nice: i32, privileged: bool) {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_renice(nice, privileged) }
@@ -361,7 +361,7 @@ pub(crate) fn resched_and_check_signal() -> bool {
     unsafe { c::flexsc_resched() }
 }
 
-/// Tells the CPU that a loop waits.
+/// Tells the CPU that this is a busy-wait loop.
 pub(crate) fn relax() {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_relax() }
@@ -380,21 +380,21 @@ pub(crate) fn sleep_cancel() {
     unsafe { c::flexsc_sleep_cancel() }
 }
 
-/// Sleeps until a wake-up, a signal or `ms` milliseconds have passed. Returns false if the time is
-/// over.
+/// Sleeps until a wake-up or a signal comes or `ms` milliseconds have passed. Returns false after a
+/// timeout.
 pub(crate) fn sleep(ms: Option<u32>) -> bool {
     let ms = ms.map_or(-1, |ms| ms as core::ffi::c_long);
     // SAFETY: Called by a task that may sleep.
     unsafe { c::flexsc_sleep(ms as _) != 0 }
 }
 
-/// Sleeps until a wake-up, a signal or the given time. Returns false if the time has come.
+/// Sleeps until a wake-up, a signal or the given time. Returns false after a timeout.
 pub(crate) fn sleep_until(when_ns: u64) -> bool {
     // SAFETY: Called by a task that may sleep.
     unsafe { c::flexsc_sleep_until(when_ns) != 0 }
 }
 
-/// CLOCK_MONOTONIC in nanoseconds.
+/// Returns CLOCK_MONOTONIC in nanoseconds.
 pub(crate) fn now_ns() -> u64 {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_now_ns() }

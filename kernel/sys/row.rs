@@ -10,7 +10,7 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kernel::uapi::{flexsc_entry, flexsc_status_FLEXSC_DONE, FLEXSC_PAGE_ENTRIES};
 
-// The core knows the layout of an entry by a struct of its own.
+// The core has its own struct for the layout of an entry.
 static_assert!(size_of::<flexsc_entry>() == size_of::<bindings::syscall_posted>());
 static_assert!(offset_of!(flexsc_entry, nr) == offset_of!(bindings::syscall_posted, nr));
 static_assert!(offset_of!(flexsc_entry, flags) == offset_of!(bindings::syscall_posted, special));
@@ -23,27 +23,27 @@ static_assert!(bindings::syscall_plain_call_SYSCALL_PLAIN_NEVER == 0);
 static_assert!(bindings::syscall_plain_call_SYSCALL_PLAIN_ALWAYS == 1);
 static_assert!(bindings::syscall_plain_call_SYSCALL_PLAIN_BY_FILE == 2);
 
-/// The numbers of plain calls are below this.
+/// All numbers of plain calls are below this.
 pub(crate) const CALLS: usize = bindings::SYSCALL_PLAIN_NR as usize;
 
-/// Why [`Row::execute`] has ended. An index is that of an entry that was started and has no result.
+/// Why [`Row::execute`] ended. An index names an entry that was started and has no result.
 pub(crate) enum Stop {
-    /// All were executed, or given away while one of them has slept.
+    /// All entries were executed, or given away while one of them slept.
     Empty,
-    /// The task has to look at its flags.
+    /// The task must check its flags.
     Look,
-    /// This entry is not plain, or the core has refused its call.
+    /// This entry is not plain, or the core refused its call.
     Other(u32),
-    /// A signal has interrupted this entry's call.
+    /// A signal interrupted this entry's call.
     Interrupted(u32),
 }
 
-/// See the module's documentation. One task uses it, and its own scheduler hook, which that task
-/// calls; nobody keeps a reference to a field.
+/// See the module's documentation. Used by one task and its scheduler hook, which that task
+/// calls; no code keeps a reference to a field.
 pub(crate) struct Row(UnsafeCell<bindings::syscall_plain>);
 
 impl Row {
-    /// For each number of a call `calls` says whether it is plain: 0 never, 1 always, 2 unless the file
+    /// For each call number, `calls` tells if the call is plain: 0 never, 1 always, 2 unless the file
     /// in its first argument may block.
     #[inline(always)]
     pub(crate) fn new(calls: &'static [u8; CALLS]) -> Self {
@@ -56,7 +56,7 @@ impl Row {
         }))
     }
 
-    /// The entries to be started; bit 0 stands for entry [`Self::first`].
+    /// Returns the entries to be started; bit 0 stands for entry [`Self::first`].
     #[inline(always)]
     pub(crate) fn todo(&self) -> u64 {
         // SAFETY: Valid; one task uses it.
@@ -69,7 +69,7 @@ impl Row {
         unsafe { (*self.0.get()).todo = todo };
     }
 
-    /// The entry that comes before the others.
+    /// Returns the entry that comes before the others.
     #[inline(always)]
     pub(crate) fn first(&self) -> u32 {
         // SAFETY: As above.
@@ -82,7 +82,7 @@ impl Row {
         unsafe { (*self.0.get()).first = first };
     }
 
-    /// The entry whose call is executing.
+    /// Returns the entry whose call is executing.
     #[inline(always)]
     pub(crate) fn executing(&self) -> Option<u32> {
         // SAFETY: As above.
@@ -90,7 +90,7 @@ impl Row {
         (index != bindings::SYSCALL_PLAIN_NONE).then_some(index)
     }
 
-    /// Notes whose call is executing from now on.
+    /// Notes which entry's call is executing from now on.
     #[inline(always)]
     pub(crate) fn set_executing(&self, index: Option<u32>) {
         let index = index.unwrap_or(bindings::SYSCALL_PLAIN_NONE);
@@ -98,8 +98,8 @@ impl Row {
         unsafe { (*self.0.get()).executing = index };
     }
 
-    /// Executes entries of `page`, as their owner, until one is not plain or the task has to look
-    /// at something.
+    /// As their owner, executes entries of `page` until one is not plain or the task must check
+    /// its flags.
     #[inline(always)]
     pub(crate) fn execute(&self, frame: &Frame, page: &PageRef<'_>) -> Stop {
         let row = self.0.get();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A slot for one item, which its owner leaves there while the owner is away.
+//! A slot for one item, which its user leaves there while away.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -29,12 +29,12 @@ impl<T> Slot<T> {
         self.swap(KBox::into_raw(item))
     }
 
-    /// Takes the item that is there.
+    /// Takes the item out of the slot, if there is one.
     pub(crate) fn take(&self) -> Option<KBox<T>> {
         self.swap(ptr::null_mut())
     }
 
-    /// Returns true if the slot is empty now; another task may fill it at any time.
+    /// Returns true if the slot is empty now. Another task may fill it at any time.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed).is_null()
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes syscall threads with the core's factory.
+//! Creates syscall threads with the core's factory.
 
 use super::{c, process::Thread};
 use core::{ffi::c_void, marker::PhantomData, ptr::NonNull};
@@ -8,7 +8,7 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::{bindings, types::ForeignOwnable};
 
-/// The life of a kind of syscall thread.
+/// The code that a kind of syscall thread runs.
 pub(crate) trait Body: Send + Sync + Sized + 'static {
     /// The thread's life, which ends when this function returns. It returns soon after
     /// [`SyscallThread::signal`] has returned true.
@@ -65,11 +65,11 @@ impl SyscallThread {
     }
 }
 
-/// A thread that was created and not yet started. Dropping it starts it.
+/// A thread that was created and not yet started. Dropping it starts the thread.
 pub(crate) struct Created(NonNull<bindings::syscall_thread>);
 
 impl Created {
-    /// A reference to the thread.
+    /// Returns a reference to the thread.
     pub(crate) fn thread(&self) -> Thread {
         // SAFETY: The thread was not started, so it exists.
         let task = unsafe { bindings::syscall_thread_task(self.0.as_ptr()) };
@@ -80,7 +80,7 @@ impl Created {
 
 impl Drop for Created {
     fn drop(&mut self) {
-        // SAFETY: Not started so far, and not used afterwards.
+        // SAFETY: Not started yet, and not used afterwards.
         unsafe { bindings::syscall_thread_start(self.0.as_ptr()) };
     }
 }
@@ -89,16 +89,16 @@ impl Drop for Created {
 ///
 /// # Invariants
 ///
-/// Ends in a zero byte.
+/// Ends with a zero byte.
 pub(crate) struct Name([u8; bindings::TASK_COMM_LEN as usize]);
 
 impl Name {
-    /// The name of the threads of an engine's pool.
+    /// Returns the name of the threads of an engine's pool.
     pub(crate) fn new(engine: u32, pool: u8) -> Self {
         let mut name = [0; bindings::TASK_COMM_LEN as usize];
         // SAFETY: The array has room for a name of a task.
         unsafe { c::flexsc_thread_name(name.as_mut_ptr(), engine, pool.into()) };
-        // INVARIANT: The C side has ended the name.
+        // INVARIANT: The C side terminates the name.
         Name(name)
     }
 }
@@ -127,7 +127,7 @@ impl<T: Body> Ops<T> {
     /// Creates a syscall thread in the current process that runs `body`.
     ///
     /// Fails with `EAGAIN` at a limit on processes, with `ENOMEM`, and with `EINTR` if the caller
-    /// is about to die or has a signal to handle first.
+    /// is about to die or must handle a signal first.
     pub(crate) fn create(&'static self, name: &Name, body: Arc<T>) -> Result<Created> {
         let data = body.into_foreign();
         // SAFETY: The table is static, the name is copied, `data` is the thread's if this succeeds.
@@ -168,18 +168,18 @@ impl<T: Body> Ops<T> {
     }
 }
 
-/// Returns true if the current task shares with `other`, a thread of its process, all that a
-/// syscall thread has to share with an owner: tables and control groups. May sleep.
+/// Returns true if the current task shares with `other`, a thread of its process, everything that a
+/// syscall thread must share with an owner: tables and control groups. May sleep.
 pub(crate) fn is_like(other: &Thread) -> bool {
     // SAFETY: `other` holds a reference to the task.
     unsafe { bindings::syscall_thread_shares(other.as_ptr()) }
 }
 
-/// How long [`wait_for_dismissed`] waits at most, in milliseconds.
+/// The longest wait of [`wait_for_dismissed`], in milliseconds.
 const LONGEST_MS: u32 = 2_000;
 
 /// Waits for threads of this process that are about to end, for a bounded time or until a signal
-/// comes. To be called at a limit on processes.
+/// comes. For use at a limit on processes.
 pub(crate) fn wait_for_dismissed() {
     // SAFETY: Called by a task that may sleep.
     unsafe { bindings::syscall_threads_wait(kernel::time::msecs_to_jiffies(LONGEST_MS)) };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints that are not on the path of a single call; the others are in `invoke`.
+//! The tracepoints off the path of a single call; the others are in `invoke`.
 
 use super::{c, process::Thread};
 
@@ -17,7 +17,7 @@ pub(crate) fn handoff(pool: u8, queued: u32) {
 }
 
 /// Fires `flexsc:flexsc_wait`: the current task, an owner, sleeps until `missing` more results of
-/// its registration are there.
+/// its registration are ready.
 pub(crate) fn wait(id: u32, missing: u32) {
     // SAFETY: No preconditions.
     unsafe { c::flexsc_trace_wait(id, missing) }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The adaptive wait policy: how many results to wait for follows the rate at which they come.
+//! The adaptive wait policy: the number of results to wait for follows the rate at which they come.
 //!
 //! A thread that sleeps for each result pays for a sleep and a wake-up each time; one that waits
-//! for many pays less for each and gets the first of them late. While results come slowly,
-//! waiting for a second one gains nothing. So the number is how many results are expected in the
+//! for many pays less for each and gets the first one late. While results come slowly,
+//! waiting for a second one gains nothing. So the number is the results expected in the
 //! time that a sleep costs ([`SLEEP_NS`]): the sleeps then take about half of the
 //! time at most, and no result waits for longer than about that time. If the rate falls, the
 //! time runs out ([`Choice::linger_ns`]), and the next choice takes that into account. Each WAIT
 //! learns from its own results.
 //!
-//! The open problem of Cluster Calls (Rittinghaus 2010), which has fixed numbers. Pure logic,
+//! This was left open by Cluster Calls (Rittinghaus 2010), which uses fixed numbers. Pure logic,
 //! shared with the tests of the host.
 
-/// What a sleep and a wake-up cost a thread and its caches, roughly, in nanoseconds.
+/// Rough cost of a sleep and a wake-up, caches included, in nanoseconds.
 pub(crate) const SLEEP_NS: u64 = 20_000;
 
-/// The most results that are waited for: a full page.
+/// The largest number of results to wait for: a full page.
 pub(crate) const MOST: u32 = 64;
 
-/// A new gap has this share of the mean: one in so many.
+/// Weight of a new gap in the mean: one part in this many.
 const WEIGHT: u64 = 4;
 
-/// Longer gaps count as this one: results come slowly.
+/// Longer gaps count as this long: results come slowly.
 const LONGEST_NS: u64 = 1_000_000_000;
 
 /// What to wait for.
@@ -30,11 +30,11 @@ const LONGEST_NS: u64 = 1_000_000_000;
 pub(crate) struct Choice {
     /// Number of results.
     pub(crate) results: u32,
-    /// So many nanoseconds after the first result fewer are enough; 0: at once.
+    /// Nanoseconds after the first result from which on fewer results are enough; 0: at once.
     pub(crate) linger_ns: u64,
 }
 
-/// What is known about the rate of results.
+/// The rate of results, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rate {
     /// Mean time between two results, in nanoseconds; 0: not known yet.
@@ -51,7 +51,7 @@ impl Rate {
         self.gap_ns
     }
 
-    /// What to wait for now.
+    /// Returns what to wait for now.
     pub(crate) fn choose(self) -> Choice {
         if self.gap_ns == 0 || self.gap_ns >= SLEEP_NS {
             return Choice {
@@ -66,7 +66,7 @@ impl Rate {
         }
     }
 
-    /// `results` have come in `ns` nanoseconds.
+    /// Learns that `results` results came in `ns` nanoseconds.
     pub(crate) fn learn(self, results: u32, ns: u64) -> Self {
         if results == 0 {
             return self;
@@ -78,7 +78,7 @@ impl Rate {
         } else {
             (old * (WEIGHT - 1) + gap) / WEIGHT
         };
-        // The mean can fall to the last nanosecond.
+        // Lets the mean fall down to the last nanosecond.
         let mean = if mean == old && gap < old {
             old - 1
         } else {

@@ -2,8 +2,8 @@
 
 //! A poller: a syscall thread that polls the doorbells on one CPU.
 //!
-//! A round in vain takes no lock and reads no clock. A round that finds something reads no clock
-//! either. Once in [`ROUNDS_PER_LOOK`] rounds in vain the poller looks at the clock and at its CPU.
+//! An idle round takes no lock and reads no clock. A round that finds something reads no clock
+//! either. Once in [`ROUNDS_PER_LOOK`] idle rounds the poller checks the clock and its CPU.
 
 use super::{Life, Worker};
 use crate::{
@@ -17,32 +17,32 @@ use crate::{
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Rounds of polling in vain between two looks at the clock and the CPUs.
+/// Idle rounds of polling between two checks of the clock and the CPUs.
 const ROUNDS_PER_LOOK: u64 = 64;
 
 /// How long a poller waits before it tries again to create a spare thread.
 const SPARE_RETRY_NS: u64 = 1_000_000;
 
-/// How a round over the queue and all doorbells has ended.
+/// How a round over the queue and all doorbells ended.
 enum Round {
     Busy,
     Idle,
-    /// The thread has blocked in a call, and another one polls now.
+    /// The thread blocked in a call, and another one polls now.
     HandedOff,
-    /// The thread has to end.
+    /// The thread must end.
     Dying,
 }
 
-/// Why a thread does not poll any more.
+/// Why a thread stopped polling.
 #[derive(PartialEq, Eq)]
 pub(super) enum Polled {
-    /// The CPU is not to be polled any more, or is offline.
+    /// The CPU should no longer be polled, or is offline.
     GivenUp,
-    /// The thread could not begin to poll the CPU: it does not try again at once.
+    /// The thread failed to begin polling the CPU, and does not retry at once.
     Failed,
     /// Another thread polls now.
     HandedOff,
-    /// The thread has to end.
+    /// The thread must end.
     MustEnd,
 }
 
@@ -54,14 +54,14 @@ struct Watch {
     list: Option<KBox<Known>>,
     /// Generation of the engine's table from which the list was made.
     seen: u32,
-    /// Generation of the pool's settings that were applied last.
+    /// Generation of the pool's settings applied last.
     applied: u32,
-    /// Rounds in vain since the last sleep.
+    /// Idle rounds since the last sleep.
     idle: u64,
-    /// When the rounds in vain began, by the first look at the clock after that.
+    /// When the idle rounds began, as of the first check of the clock after that.
     idle_since: Option<u64>,
     busy: Streak,
-    /// When the creation of a spare has failed.
+    /// When the creation of a spare failed.
     no_spare_at: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ impl Watch {
 
 /// Polling.
 impl Worker {
-    /// Polls the doorbells on `cpu` until there is a reason not to.
+    /// Polls the doorbells on `cpu` until there is a reason to stop.
     pub(super) fn poll_cpu(&self, cpu: u32, life: &mut Life) -> Polled {
         let pool = self.pool();
         let polled = if process::run_on(cpu) {
@@ -90,7 +90,7 @@ impl Worker {
         polled
     }
 
-    /// Returns the registrations to poll from now on, whose programs need not call KICK any more,
+    /// Returns the registrations to poll from now on, whose programs no longer need to call KICK,
     /// and the generation of the table.
     fn known(&self) -> Option<(u32, KBox<Known>)> {
         let seen = self.engine.generation();
@@ -102,7 +102,7 @@ impl Worker {
     }
 
     fn watch(&self, cpu: u32) -> Option<Watch> {
-        // A thread that is blocked in a call has left its list there.
+        // A thread that blocked in a call has left its list there.
         drop(self.engine.known_on(cpu).take());
         let (seen, list) = self.known()?;
         Some(Watch {
@@ -154,8 +154,8 @@ impl Worker {
         }
     }
 
-    /// Applies what other tasks have changed. Returns true if the thread must not poll here any
-    /// more.
+    /// Applies what other tasks have changed. Returns true if the thread must no longer poll
+    /// here.
     fn must_give_up(&self, cpu: u32, watch: &mut Watch) -> bool {
         let pool = self.pool();
         if pool.is_stopping() || !pool.wants_poller(cpu) {
@@ -182,7 +182,7 @@ impl Worker {
         }
     }
 
-    /// After a round in vain: sleeps if the idle time is over. Returns false to give the CPU up.
+    /// After an idle round: sleeps if the idle time is over. Returns false to give the CPU up.
     fn was_idle(&self, cpu: u32, watch: &mut Watch, life: &Life) -> bool {
         let engine = &self.engine;
         watch.busy.was_idle();
@@ -200,7 +200,7 @@ impl Worker {
             .no_spare_at
             .is_some_and(|at| now.saturating_sub(at) > SPARE_RETRY_NS)
         {
-            // The creation of a spare may succeed now.
+            // Creating a spare may succeed now.
             watch.no_spare_at = None;
         }
         if now.saturating_sub(*watch.idle_since.get_or_insert(now)) < idle_ns {
@@ -214,7 +214,7 @@ impl Worker {
         true
     }
 
-    /// Sleeps until there is something to look at.
+    /// Sleeps until there is something to do.
     fn sleep(&self, cpu: u32, watch: &mut Watch, life: &Life) {
         let rounds = core::mem::take(&mut watch.idle);
         let ask_for_kicks = || {
@@ -237,7 +237,7 @@ impl Worker {
         watch.idle_since = None;
     }
 
-    /// Executes the entries that the poller has found. Returns how the round has ended, if it has.
+    /// Executes the entries that the poller found. Returns how the round ended, if it did.
     fn execute_found(
         &self,
         (cpu, life): (u32, &Life),
@@ -253,7 +253,7 @@ impl Worker {
         drop(watch.list.take().and_then(|list| slot.put(list)));
         let end = self.execute((life.thread, role), pages, found);
         if end == End::HandedOff {
-            // The list stays there, for the thread that polls now.
+            // The list stays in its slot for the thread that polls now.
             return Some(Round::HandedOff);
         }
         watch.list = slot.take();
@@ -265,10 +265,10 @@ impl Worker {
         }
     }
 
-    /// Looks at the queue and at all doorbells once.
+    /// Checks the queue and all doorbells once.
     fn poll_round(&self, cpu: u32, watch: &mut Watch, life: &mut Life) -> Round {
         let mut any = false;
-        // One page of the queue a round: a queue that is always filled again must not keep the
+        // One page from the queue per round: a queue that is always refilled must not keep the
         // poller from the doorbells.
         if let Some(pages) = self.pool().try_dequeue() {
             any = true;
@@ -285,7 +285,7 @@ impl Worker {
             let Some(first) = pages.first_pending() else {
                 continue;
             };
-            // The list is put away meanwhile, and this registration may end.
+            // The list is put away during the call, and this registration may end.
             let pages = pages.clone();
             for page in first..pages.len() {
                 let bits = pages.claim(page);

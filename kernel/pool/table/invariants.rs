@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What holds for a pool's table whenever its lock is free, checked by kernels with
-//! CONFIG_RUST_DEBUG_ASSERTIONS when the lock is taken. Others have none of it.
+//! CONFIG_RUST_DEBUG_ASSERTIONS when the lock is taken. Other kernels omit the checks.
 
 use super::{Inner, Slot, State, NONE};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Tables and queues up to this length are looked through each time.
+/// Tables and queues up to this length are checked each time.
 const SMALL: usize = 32;
-/// Longer ones are looked through once in this number of times, so that the work under the lock
+/// Longer ones are checked once in this many times, so that the work under the lock
 /// stays small.
 const SELDOM: u32 = 64;
 
-/// How often the lock of a long table was taken, of all pools.
+/// How often the lock of a long table was taken, over all pools.
 static TIMES: AtomicU32 = AtomicU32::new(0);
 
 fn is_due(len: usize) -> bool {
-    // ORDERING: None needed: any of them will do.
+    // ORDERING: None needed: an exact count does not matter.
     len <= SMALL || TIMES.fetch_add(1, Ordering::Relaxed) % SELDOM == 0
 }
 
 impl Inner {
-    /// To be called when the lock was taken: checks what the last holder has left.
+    /// Checks, just after the lock was taken, the state that the last holder left.
     #[inline(always)]
     pub(in crate::pool) fn check(&self) {
         if cfg!(debug_assertions) {
@@ -59,7 +59,7 @@ impl Inner {
         debug_assert!(pollers <= self.pollers.cpus().count_ones());
     }
 
-    /// The slots of a list, as far as it can be one.
+    /// Iterates over the slots of a list, at most once over the table.
     fn list(&self, first: u32) -> impl Iterator<Item = &Slot> {
         let mut at = first;
         (0..self.slots.len()).map_while(move |_| {
@@ -88,7 +88,7 @@ impl Inner {
 #[cfg(debug_assertions)]
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The last thread has left, and no owner is in a call of the engine.
+        // All threads have left, and no owner is in a call of the engine.
         debug_assert!(self.counters.now.threads == 0);
         debug_assert!(self.counts.owners_blocked == 0);
         self.compare_counts();

@@ -12,94 +12,94 @@ const HEAD: &str = "\
 # Which system calls go through a page
 
 The module's policy has a row for every system call of x86-64 in Linux 6.12. A row gives the call's class, for some
-calls after a look at the arguments. The rows are in `kernel/policy/table.rs`, the rules for arguments in
+calls depending on the arguments. The rows are in `kernel/policy/table.rs`, the rules for arguments in
 `kernel/policy.rs`, the commands of ioctl in `kernel/policy/ioctl.rs`.
 
 A program must not be able to tell from a result that another thread has executed its call. If the owner of a page
-executes an entry in WAIT, the answer is right for every call that does not begin, end or replace a thread. A syscall
+executes an entry in WAIT, the result is right for every call that does not begin, end or replace a thread. A syscall
 thread shares the owner's address space, files, working directory, umask, signal handlers, process ids, limits,
-namespaces and semaphore undo list, and takes over its credentials and other
+namespaces and semaphore undo list, and adopts its credentials and other
 [attributes](security.md#what-a-call-reads-of-its-caller) before each call.
-If a file asks which thread makes a call (signalfd, `/proc/thread-self`, a terminal, cgroups), it is the owner. A syscall
+If a file asks for the calling thread (signalfd, `/proc/thread-self`, a terminal, cgroups), it gets the owner. A syscall
 thread has its own thread id, signal mask, pending signals, priority, CPUs, memory policy and processor state.
 
 ## Classes
 
 | class | meaning | owner in WAIT | syscall thread |
 |---|---|---|---|
-| inline | any thread gives the same answer, and the call waits for no event | executes it | executes it |
+| inline | the result is the same on any thread, and the call waits for no event | executes it | executes it |
 | by file | as inline, but a file may keep the call waiting | executes it if no file of the call \
 can wait, or if the call need not wait now; else gives it to a syscall thread | executes it |
-| may block | any thread gives the same answer, and the call may wait without a bound | gives it to a \
+| may block | the result is the same on any thread, and the call may wait for an unbounded time | gives it to a \
 syscall thread, but poll, ppoll and the two sleeps wait [without one](scheduling.md#same-core-the-default) | executes \
 it |
-| own thread | only the owner gives the right answer | executes it | does not: THREAD |
+| own thread | only the owner gets the right result | executes it | does not: THREAD |
 | refused (LIFE) | the call begins, ends or replaces a thread or process | refuses it | refuses it |
 | refused (THREAD) | the call acts on the calling thread and may wait, or on its registers | refuses it | \
 refuses it |
 
 *By file*: a file can keep a call waiting if it has a `poll` operation (pipe, socket, terminal, eventfd, FUSE) and
-O_NONBLOCK is not set. Regular files, directories and block devices of ordinary file systems have none: a disk answers.
+O_NONBLOCK is not set. Regular files, directories and block devices of ordinary file systems have none: disks respond.
 
-The owner finds out by trying whether read, readv, write, writev, accept, accept4, recvfrom, recvmsg, sendto or sendmsg
-need not wait *now*. The result, the signals, and what LSMs, fsnotify and `/proc/PID/io` see are those of a plain call.
+The owner tries whether a read, readv, write, writev, accept, accept4, recvfrom, recvmsg, sendto or sendmsg
+can do without waiting. The result, the signals, and what LSMs, fsnotify and `/proc/PID/io` see are those of a plain call.
 The following calls go to a syscall thread without a try:
 
-- Calls on files that cannot do without waiting: FIFOs with a name, terminals, devices. Sockets, pipe(2), eventfd,
-  timerfd, signalfd, userfaultfd, tun, tap and `/dev/random` can.
-- Receiving with MSG_WAITALL or SO_RCVLOWAT, which waits for more than is there, and receiving from a socket that is not
+- Calls on files that do not support a try: named FIFOs, terminals, devices. Sockets, pipe(2), eventfd,
+  timerfd, signalfd, userfaultfd, tun, tap and `/dev/random` do.
+- Receiving with MSG_WAITALL or SO_RCVLOWAT, which may wait for more data, and receiving from a socket that is not
   a unix, internet, netlink or packet socket.
 - Sending that could stop halfway: more than PIPE_BUF bytes to a pipe; more than 32 KiB or half of SO_SNDBUF to a unix
-  stream; more to a TCP socket than its send buffer has room for. Sending to other sockets than unix, TCP, UDP and raw
+  stream; more to a TCP socket than its send buffer has room for. Sending to sockets other than unix, TCP, UDP and raw
   ones, with zero-copy or MSG_OOB, and with control messages on TCP.
-- Writes to an eventfd, reads of a file for which fanotify asks for permission, and calls without any bytes.
-- All calls while audit or tracepoints of system calls look at the owner.
+- Writes to an eventfd, reads of a file for which fanotify asks for permission, and calls of zero bytes.
+- All calls while audit or system call tracepoints watch the owner.
 
 *Syscall thread* stands for every execution outside of WAIT: after KICK, on a poller, of an entry with
 FLEXSC_ENTRY_ASYNC, and of the entries behind an inline call that has blocked. A syscall thread refuses an *own thread*
 entry. There is one exception: if the owner has claimed the entry in WAIT, without ASYNC or a pool, and it has reached a
-syscall thread by chance, the thread gives it back. The owner executes it in this WAIT or in the next one, and poll()
-tells of it.
+syscall thread by chance, the thread gives it back. The owner executes it in this WAIT or the next one, and poll()
+reports it.
 
 A refused entry has the result -EOPNOTSUPP and a reason in `reason`: make the call plainly. EOPNOTSUPP with reason 0 is
-the call's own answer. A number without a call gives -ENOSYS. Two other reasons do not depend on the policy: GUARDED
+the call's own result. A number without a call gives -ENOSYS. Two other reasons do not depend on the policy: GUARDED
 and CONTEXT, see [the ABI](abi.md#results).
 
 *Inline* and *own thread* calls may still sleep: for the disk, or for a lock in the kernel. The entries behind such a
-call are then handed on, but WAIT itself returns only after the call, whatever its policy and its timeout are. So the
-kernel refuses calls that act on the calling thread and may wait for long, with reason THREAD: a plain call waits for
-itself only. Nothing bounds the sleep of a call with a path or a file on FUSE, autofs, NFS or a frozen file system.
+call are then handed over, but WAIT itself returns only after the call, whatever its policy and timeout are. So the
+kernel refuses calls that act on the calling thread and may wait for long, with reason THREAD: a plain call delays
+only itself. Nothing bounds the sleep of a call on a path or a file on FUSE, autofs, NFS or a frozen file system.
 If one has slept for long, the next ones go to syscall threads ([scheduling](scheduling.md)); if not even the first may
-hold up WAIT, give it ASYNC.
+delay WAIT, set ASYNC.
 
 ## What numbers and arguments do not tell
 
 - **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a file under a lease
-  for its holder. Opening is inline all the same, for speed. If such a file is possible and the program relies on
+  for its holder. Opening is inline nevertheless, for speed. If such a file is possible and the program relies on
   WAIT to return, set FLEXSC_ENTRY_ASYNC.
-- **ioctl.** A driver may do anything with a command, and wait for as long as it likes (TIOCMIWAIT, BINDER_WRITE_READ,
+- **ioctl.** A driver may do anything with a command, and wait for any time (TIOCMIWAIT, BINDER_WRITE_READ,
   KVM_RUN, FIFREEZE). So only these commands are executed, which return soon for the files they are meant for; all
   others are refused with THREAD. Inline: @INLINE@.
   Own thread: @OWN@.
-  The module's own commands are of that class, too, and answer EBUSY; but WAIT is refused.
-- **Positional I/O.** pread64, pwrite64, preadv and pwritev are inline without a look at the file: pipes, sockets,
-  terminals and events have no position and answer ESPIPE at once. The few drivers that have both a position and a
-  wait (`/dev/kmsg`) block the owner in WAIT, and the entries behind are handed on. Set FLEXSC_ENTRY_ASYNC for these.
-- **Files that ask who calls.** `/proc/thread-self` is the owner, also on a syscall thread; so is a task number of 0
+  The module's own commands are of this class too, and fail with EBUSY; but WAIT is refused.
+- **Positional I/O.** pread64, pwrite64, preadv and pwritev are inline whatever the file is: pipes, sockets,
+  terminals and events have no position and fail with ESPIPE at once. The few drivers that have both a position and a
+  wait (`/dev/kmsg`) block the owner in WAIT, and the entries behind are handed over. Set FLEXSC_ENTRY_ASYNC for these.
+- **Files that ask for the caller.** `/proc/thread-self` is the owner, even on a syscall thread; so is a task number of 0
   written to `cgroup.threads`. A signalfd shows read, poll and epoll the signals of the process and those sent to the
   owner's thread. Writes to `loginuid` and `attr/*` in the owner's directory of `/proc` set its credentials: a syscall
   thread refuses them with THREAD.
 - **Background jobs.** A background job that reads from its terminal gets SIGTTIN unless the owner blocks or ignores
-  it. If it has a handler without SA_RESTART, the call ends with EINTR. The same holds for writes and SIGTTOU. The
+  it. If the job has a handler without SA_RESTART, the call ends with EINTR. The same holds for writes and SIGTTOU. The
   signal goes to any thread of the process that takes it.
 - **Memory protection keys.** The rights of a key are in a register of each thread. As long as a process has a key
   allocated (pkey_alloc(2)), syscall threads refuse all its calls with CONTEXT; the owner in WAIT executes inline calls.
-  Rights set for keys that were not allocated are not seen.
+  Rights set for unallocated keys are not noticed.
 - **Where memory comes from.** Memory policy and CPU set of the executing thread decide from which node a call's
   pages come. No result shows it.
-- **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the thread that executes; so does a
+- **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the executing thread; so does a
   userfaultfd that reports threads. The process id is the owner's.
-- **More than one thread.** A process with an engine has syscall threads, so calls that demand a single thread fail as
+- **More than one thread.** A process with an engine has syscall threads, so calls that require a single thread fail as
   in any threaded process: unshare(CLONE_NEWUSER), setns to a user namespace.
 
 ";

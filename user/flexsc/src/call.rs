@@ -69,14 +69,14 @@ impl Call {
         Call { request }
     }
 
-    /// Has the call executed by a syscall thread, never by the waiting thread.
+    /// Makes a syscall thread execute the call, never the waiting thread.
     #[inline]
     pub const fn asynchronous(mut self) -> Call {
         self.request.flags |= abi::FLEXSC_ENTRY_ASYNC as u8;
         self
     }
 
-    /// Has the call executed by this pool. Pool 0 always exists.
+    /// Makes this pool execute the call. Pool 0 always exists.
     #[inline]
     pub const fn pool(mut self, pool: u8) -> Call {
         self.request.pool = pool;

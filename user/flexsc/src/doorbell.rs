@@ -170,7 +170,7 @@ impl Poster {
         self.left != 0
     }
 
-    /// Posts what is staged with one store. Returns true if there was anything.
+    /// Posts staged entries with one store. Returns true if there were any.
     #[inline]
     pub fn ring(&mut self, posted: &impl Word) -> bool {
         let next = self.next();

@@ -74,9 +74,9 @@
 //!
 //! The descriptor that an operation has opened is closed if nobody takes it: when its
 //! [`Done`](crate::Done) is dropped, when the ring is, and when the call finishes after
-//! that. Only if the kernel itself executes a call that cannot be cancelled within the two
-//! seconds that the drop of a ring waits, and the call opens a descriptor later, does that
-//! stay open.
+//! that. One exception: if the kernel itself executes a call that cannot be cancelled within the
+//! two seconds that the drop of a ring waits, and the call opens a descriptor later, it
+//! stays open.
 
 pub use nix::fcntl::{AtFlags, FallocateFlags, OFlag, ResolveFlag};
 pub use nix::sys::stat::Mode;

@@ -212,8 +212,8 @@ impl<M: Memory> PageQueue<M> {
         self.region.set_reap_page(page);
     }
 
-    /// Posts what is staged, with one store for each page touched. Returns true if there
-    /// was anything.
+    /// Posts staged calls, with one store for each page touched. Returns true if there
+    /// were any.
     #[inline(always)]
     pub(crate) fn ring(&mut self) -> bool {
         let posted_some = self.fill.half.ring(self.region.fill_ctrl().posted);

@@ -268,7 +268,7 @@ impl Pages {
         Canceller::new(Arc::clone(&self.registration))
     }
 
-    /// Wakes the kernel, which executes what is posted.
+    /// Makes the kernel execute posted calls without waiting.
     ///
     /// # Errors
     ///

@@ -83,9 +83,9 @@ stats! {
     parked,
     /// Number of times a file has woken a parked call.
     woken,
-    /// How many of these were in vain: the call had to wait again.
+    /// How many of these were spurious: the call had to wait again.
     woken_in_vain,
-    /// Wake-ups for one waiter that parked calls have passed on.
+    /// Exclusive wake-ups that parked calls passed on to other waiters.
     passed_on,
     /// Times that the time of a parked call was over.
     timed_out,

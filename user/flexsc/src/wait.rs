@@ -9,7 +9,7 @@ use crate::sys::abi;
 
 /// What [`Pages::wait`](crate::Pages::wait) waits for.
 ///
-/// Every wait lets the kernel execute what is posted. The policy says when the wait
+/// Every wait lets the kernel execute posted calls. The policy says when the wait
 /// returns.
 ///
 /// ```
@@ -45,7 +45,7 @@ impl Wait {
         }
     }
 
-    /// Executes what is posted and returns without sleeping.
+    /// Executes posted calls and returns without sleeping.
     #[inline(always)]
     #[must_use]
     pub const fn none() -> Wait {
@@ -68,7 +68,7 @@ impl Wait {
         wait
     }
 
-    /// Waits until everything that was posted has finished.
+    /// Waits until all posted calls have finished.
     #[inline(always)]
     #[must_use]
     pub const fn all() -> Wait {

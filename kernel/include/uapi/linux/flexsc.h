@@ -2,7 +2,7 @@
 /*
  * FlexSC: exception-less system calls. A program writes calls into syscall
  * pages that it shares with the kernel; the kernel executes them and writes
- * the results back. flexsc(4) describes the operations, docs/abi.md how to use
+ * the results back. flexsc(4) describes the operations, docs/abi.md the use of
  * the shared memory.
  *
  * Integers have the machine's byte order. All reserved fields must be zero.
@@ -83,12 +83,12 @@ enum flexsc_reason {
  * struct flexsc_entry - one posted system call, one cache line
  * @nr: number of the system call (program)
  * @flags: FLEXSC_ENTRY_* (program)
- * @pool: pool that executes the call; 0: the waiting thread may execute it, too (program)
+ * @pool: pool that executes the call; 0: the waiting thread may execute it too (program)
  * @take: FLEXSC_TAKE() or 0, for up to two arguments (program)
  * @reason: enum flexsc_reason (kernel)
  * @status: enum flexsc_status (both)
  * @args: arguments (program)
- * @result: what the call returned, -errno on failure (kernel)
+ * @result: return value of the call, -errno on failure (kernel)
  */
 struct flexsc_entry {
 	__u16	nr;
@@ -107,9 +107,9 @@ struct flexsc_entry {
 /**
  * struct flexsc_ctrl - control block of one syscall page, two cache lines
  * @posted: doorbell, one bit for each entry, toggled to post it (program)
- * @reaped: one bit for each entry, toggled when the program has its result (program)
+ * @reaped: one bit for each entry, toggled when the program has taken its result (program)
  * @taken: one bit for each entry, toggled when the kernel has accepted it (kernel)
- * @done: one bit for each entry, toggled when its result is there (kernel)
+ * @done: one bit for each entry, toggled when its result is ready (kernel)
  * @flags: FLEXSC_CTRL_* (kernel)
  *
  * docs/abi.md has the sets of entries that follow from these words, and the
@@ -138,7 +138,7 @@ struct flexsc_ctrl {
  * @mmap_len: for mmap() of the device, in bytes (out)
  * @__reserved: 0 (in)
  *
- * Makes syscall pages that belong to the calling thread. The mapping begins
+ * Creates syscall pages that belong to the calling thread. The mapping begins
  * with the control blocks, one for each page; the pages follow at ctrl_len.
  * Both parts are multiples of the page size.
  */
@@ -156,11 +156,11 @@ struct flexsc_register {
 
 /* flexsc_wait.policy */
 enum flexsc_policy {
-	FLEXSC_WAIT_NONE	= 0,	/* execute what is posted, do not sleep */
-	FLEXSC_WAIT_ANY		= 1,	/* until one result is there */
+	FLEXSC_WAIT_NONE	= 0,	/* execute posted entries, do not sleep */
+	FLEXSC_WAIT_ANY		= 1,	/* until one result is ready */
 	FLEXSC_WAIT_SOME	= 2,	/* until min results, or linger_ns after the first */
-	FLEXSC_WAIT_ALL		= 3,	/* until nothing posted is unfinished */
-	FLEXSC_WAIT_ADAPTIVE	= 4,	/* as SOME, with numbers that follow the rate of completions */
+	FLEXSC_WAIT_ALL		= 3,	/* until all posted entries are finished */
+	FLEXSC_WAIT_ADAPTIVE	= 4,	/* as SOME, with numbers that suit the rate of completions */
 };
 
 /**
@@ -171,12 +171,12 @@ enum flexsc_policy {
  * @min: number of results that FLEXSC_WAIT_SOME waits for
  * @timeout_ns: CLOCK_MONOTONIC time, as the caller sees it, at which to give up
  *	with ETIME, 0: never
- * @linger_ns: for FLEXSC_WAIT_SOME: fewer than min results suffice when this
+ * @linger_ns: for FLEXSC_WAIT_SOME: fewer than min results suffice once this
  *	       time has passed since the first, 0: wait for all of min
  * @flags: 0
  * @__reserved: 0
  *
- * The ioctl returns the number of results that are there and not reaped.
+ * The ioctl returns the number of results that are ready and not reaped.
  */
 struct flexsc_wait {
 	__u32	size;
@@ -200,13 +200,13 @@ struct flexsc_wait {
 /*
  * Parameters (FLEXSC_IOC_SET, FLEXSC_IOC_GET). POOL_* are parameters of one
  * pool, the others of the engine, with flexsc_param.pool 0. SET of a POOL_*
- * parameter makes a pool that does not exist; GET fails with ENOENT.
+ * parameter creates a pool that does not exist; GET fails with ENOENT.
  *
  * POLL_CPUS, POLLED_CPUS and POOL_CPUS are sets of CPUs, see flexsc_param.len.
  */
 enum flexsc_param_id {
 	FLEXSC_PARAM_POLL_CPUS	= 0,	/* CPUs with a poller, empty: none (default) */
-	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a poller finds nothing before it sleeps, up to FLEXSC_MAX_IDLE_NS; 0: one round */
+	FLEXSC_PARAM_IDLE_NS	= 1,	/* how long a poller is idle before it sleeps, up to FLEXSC_MAX_IDLE_NS; 0: one round */
 	FLEXSC_PARAM_MAX_THREADS = 2,	/* upper limit of syscall threads, all pools together */
 	FLEXSC_PARAM_RETIRE_MS	= 3,	/* how long an idle syscall thread stays */
 	FLEXSC_PARAM_EXTRA_POLLERS = 4,	/* pollers that may be recruited beside POLL_CPUS, 0: none (default) */
@@ -224,11 +224,11 @@ enum flexsc_param_id {
 /* A loop of the shortest calls ends within minutes. */
 #define FLEXSC_MAX_ROUNDS	4294967296ULL
 
-/* FLEXSC_PARAM_ORDER: in which order the entries of a batch are begun. */
+/* FLEXSC_PARAM_ORDER: the order in which the entries of a batch are started. */
 enum flexsc_order {
 	FLEXSC_ORDER_POSTED	= 0,	/* by index, around the page: the order of posting if entries are used in turn */
 	FLEXSC_ORDER_NUMBER	= 1,	/* grouped by the number of the call */
-	FLEXSC_ORDER_IO_FIRST	= 2,	/* first those that go to syscall threads */
+	FLEXSC_ORDER_IO_FIRST	= 2,	/* entries for syscall threads first */
 };
 
 /**
@@ -256,8 +256,8 @@ struct flexsc_param {
  * @index: page times FLEXSC_PAGE_ENTRIES plus number of the entry
  * @flags: 0
  *
- * Ends a posted call as a signal would end a plain one. Returns at once; the
- * result comes as usual.
+ * Ends a posted call as a signal ends a plain one. Returns at once; the
+ * result is published as usual.
  */
 struct flexsc_cancel {
 	__u32	size;
@@ -270,10 +270,10 @@ struct flexsc_cancel {
  * struct flexsc_eventfd - argument of FLEXSC_IOC_EVENTFD
  * @size: sizeof(struct flexsc_eventfd)
  * @id: registration, or FLEXSC_ALL
- * @fd: eventfd to signal when results are there, -1: none
+ * @fd: eventfd to signal when results are ready, -1: none
  * @flags: 0
  *
- * A registration's own eventfd and that for all of them are both signalled.
+ * A registration's own eventfd and the one for all of them are both signalled.
  */
 struct flexsc_eventfd {
 	__u32	size;
@@ -291,27 +291,27 @@ struct flexsc_eventfd {
  * @inline_done: entries executed by the waiting thread itself
  * @thread_done: entries executed by syscall threads
  * @refused: entries refused (EOPNOTSUPP, or EINVAL for the entry itself)
- * @handoffs: times that an executing thread blocked and another one took over
+ * @handoffs: number of times an executing thread blocked and another one took over
  * @kicks: KICK calls
  * @waits: WAIT calls
- * @sleeps: times that a WAIT call had to sleep
+ * @sleeps: number of times a WAIT call had to sleep
  * @idle_polls: rounds in which a poller found nothing
- * @poller_sleeps: times that a poller went to sleep
+ * @poller_sleeps: number of times a poller went to sleep
  * @threads: syscall threads now
  * @threads_idle: idle ones among them
  * @threads_created: syscall threads created so far
- * @threads_retired: syscall threads that ended for want of work
+ * @threads_retired: syscall threads that ended because they were idle
  * @create_failed: syscall threads that could not be created
- * @peak_running: most syscall threads that ever took entries at once, without
- *		threads that were blocked in a call or finished one
- * @peak_blocked: most calls that were ever blocked at once
+ * @peak_running: highest number of syscall threads taking entries at once, without
+ *		threads that were blocked in a call or finishing one
+ * @peak_blocked: highest number of calls blocked at once
  * @pages: syscall pages now
  * @cancels: CANCEL calls that found their entry
  * @chains: chains executed to their end or failure
  * @loop_rounds: rounds of loops, the first of each not counted
- * @pollers: CPUs that poll now, awake or not
- * @pollers_recruited: times that a poller was recruited for a backlog
- * @pollers_released: times that a recruited poller gave its CPU back
+ * @pollers: CPUs with a poller now, awake or asleep
+ * @pollers_recruited: number of times a poller was recruited for a backlog
+ * @pollers_released: number of times a recruited poller gave its CPU back
  * @pools: pools now
  * @parked: times that a call was parked, to wait without a thread
  * @woken: times that a file has woken a parked call
@@ -357,7 +357,7 @@ struct flexsc_stats {
 /**
  * struct flexsc_pool_stats - argument of FLEXSC_IOC_QUERY_POOL
  * @size: as in struct flexsc_stats
- * @pool: which pool (in)
+ * @pool: number of the pool (in)
  * @cpus: number of CPUs that its threads run on; FLEXSC_PARAM_POOL_CPUS says which
  * @concurrency: threads that may run at once
  * @nice: nice value of its threads, as __s64

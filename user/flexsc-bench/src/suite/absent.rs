@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What programs pay that do not use FlexSC: the same plain calls and context switches, to
+//! The cost for programs that do not use FlexSC: the same plain calls and context switches, to
 //! be run on a patched and on an unpatched kernel.
 
 use std::fs::File;

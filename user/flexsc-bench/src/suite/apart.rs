@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Measuring in a separate process, free of what another measurement has left behind. For
-//! example, io_uring's workers share the file table and thus make each lookup dearer.
+//! example, io_uring's workers share the file table and thus make each lookup more expensive.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

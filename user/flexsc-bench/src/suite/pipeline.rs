@@ -42,7 +42,7 @@ const CALLS: usize = 16 * ROUND;
 /// The share of the calls in flight that is posted at once: small posts cost both sides.
 const PART: usize = 4;
 
-/// Number of vain polls after which the program checks whether the poller sleeps.
+/// Number of unsuccessful polls after which the program checks whether the poller sleeps.
 const PATIENCE: u32 = 64;
 
 /// What is measured in turns.

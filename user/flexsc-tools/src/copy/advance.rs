@@ -23,7 +23,7 @@ use crate::job::{Job, Step, What};
 use crate::links::{Claim, Place};
 use crate::meta::{Meta, kind_name};
 
-/// How often to retry if the target changes meanwhile.
+/// How often to retry if the target changes during the copy.
 const TRIES: u32 = 16;
 
 impl<B: Backend> Copier<'_, B> {
@@ -106,7 +106,7 @@ impl<B: Backend> Copier<'_, B> {
                     self.go_on(id, Step::StatTarget);
                 }
             }
-            // The target has vanished meanwhile.
+            // The target has vanished in the meantime.
             (Step::StatTarget, Errno::ENOENT) => self.make(id),
             (Step::MayWrite, Errno::EACCES) => {
                 let path = self.shown_job(id, true);
@@ -141,7 +141,7 @@ impl<B: Backend> Copier<'_, B> {
         }
     }
 
-    /// Reports what has failed, and ends the job.
+    /// Reports the failed step, and ends the job.
     pub(crate) fn failed(&mut self, id: usize, step: Step, errno: Errno) {
         let owner = self.jobs[id].owner;
         let full = matches!(errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-/// Writes a line to standard error. If that is closed or full, nobody can be told.
+/// Writes a line to standard error, if possible.
 pub fn complain(what: &dyn Display) {
     let _ = writeln!(io::stderr(), "flexsc-copy: {what}");
 }

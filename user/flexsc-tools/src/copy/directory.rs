@@ -80,7 +80,7 @@ impl<B: Backend> Copier<'_, B> {
                     format!("{path} is not a directory, its source is; remove it first"),
                 );
             }
-            // Perhaps it is not ours. Then the first file in it fails.
+            // If this fails because the directory is not ours, the first file in it fails.
             (Step::MakeWritable, _) => self.go_on(id, Step::LookForAcl),
             (Step::LookForAcl, _) => self.open_existing(id, false),
             (Step::List, _) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two directories of the command line. Before anything is created or changed, it is
-//! checked what they are and whether one is inside the other.
+//! The two directories of the command line. Before creating or changing anything, this code
+//! checks what they are and whether one is inside the other.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -65,7 +65,7 @@ impl Roots {
             (None, None) => unreachable!("one of them was opened"),
         };
         if target_meta.mode & 0o700 != 0o700 {
-            // Perhaps it is not ours. Then the first file fails.
+            // If this fails because the directory is not ours, the first file in it fails.
             let mode = Mode::from_raw_mode(target_meta.permissions() | 0o700);
             let _ = rustix::fs::fchmod(&to, mode);
         }

@@ -48,7 +48,7 @@ impl EpollCtl {
         EpollCtl::new(epoll.into(), op, fd.into(), events as u32, data)
     }
 
-    /// Watches this file no longer.
+    /// Stops watching this file.
     pub fn delete(epoll: impl Into<Fd>, fd: impl Into<Fd>) -> Self {
         EpollCtl::new(epoll.into(), libc::EPOLL_CTL_DEL, fd.into(), 0, 0)
     }
@@ -75,8 +75,8 @@ pub struct EpollWait {
 }
 
 impl EpollWait {
-    /// Waits for at most as many events as the `Vec` has room for, at least one. What is in
-    /// it is replaced.
+    /// Waits for at most as many events as the `Vec` has room for, at least one. Its content
+    /// is replaced.
     pub fn new(epoll: impl Into<Fd>, mut events: Vec<epoll_event>) -> Self {
         events.clear();
         EpollWait {

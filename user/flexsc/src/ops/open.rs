@@ -11,11 +11,11 @@ use super::{Mode, OFlag, Operation, ResolveFlag};
 use crate::sys::buf;
 use crate::{Fd, calls};
 
-/// Opens a file, and creates it if told so
+/// Opens a file, and creates it if requested
 /// ([openat(2)](https://man7.org/linux/man-pages/man2/open.2.html)). Gives back the
 /// descriptor and the path.
 ///
-/// Use [`OFlag::O_CLOEXEC`] unless a program that this one executes shall inherit the
+/// Use [`OFlag::O_CLOEXEC`] unless a program that this one executes must inherit the
 /// descriptor.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]

@@ -39,9 +39,9 @@ impl<T: SockOptValue> SockOpt<T> {
     /// # Safety
     ///
     /// The value of the option has this type: an integer (`c_int`, or `bool`), a time
-    /// (`struct timeval`), or a linger time (`struct linger`). Setting it does neither end
-    /// the promises of other code, such as by a descriptor that is a number, nor does the
-    /// value contain an address.
+    /// (`struct timeval`), or a linger time (`struct linger`). Setting it does not break
+    /// the promises of other code, for example through a descriptor number, and the
+    /// value contains no address.
     #[must_use]
     pub const unsafe fn new(level: c_int, name: c_int) -> Self {
         SockOpt {

@@ -48,7 +48,7 @@ impl Statx {
     }
 
     /// The fields that the program needs, `libc::STATX_…`. The record's `stx_mask` says
-    /// which ones are there.
+    /// which ones are valid.
     pub fn mask(mut self, mask: u32) -> Self {
         self.mask = mask;
         self

@@ -206,7 +206,7 @@ impl<B: IoBufMut> Operation for Recv<B> {
     }
 }
 
-/// Receives from a socket, and says from whom
+/// Receives from a socket, and returns the sender
 /// ([recvfrom(2)](https://man7.org/linux/man-pages/man2/recv.2.html)). Gives back the number
 /// of bytes, the address of the sender, and the buffer.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::chain::Chain;
 use crate::{Call, Fd, calls};
 
 /// Opens a file, executes other operations on it in their order, and closes it. The
-/// descriptor never comes to the program. [`OpenAt::then`] makes it.
+/// program never sees the descriptor. [`OpenAt::then`] makes this operation.
 ///
 /// It is one operation and a [`Chain`] of calls, which the kernel executes one after the
 /// other without the program. An operation starts when the one before it has succeeded;
@@ -87,7 +87,7 @@ mod part {
         /// The number of calls.
         const SIZE: usize;
 
-        /// Appends the calls. `back` is how far before the first one the open is.
+        /// Appends the calls. `back` is the distance from the open to the first of them.
         fn calls(&mut self, back: u8, calls: &mut Vec<Call>);
         /// Adapts to the results, which are those of the chain from `nth` on.
         fn settle(&mut self, chain: &End, nth: usize);

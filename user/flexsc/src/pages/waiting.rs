@@ -11,7 +11,7 @@ use crate::sys::device;
 use crate::{Error, Wait, wait};
 
 impl Pages {
-    /// Posts what is staged, lets the kernel execute it, and sleeps until the policy is
+    /// Posts staged calls, lets the kernel execute them, and sleeps until the policy is
     /// satisfied. Returns how many results can be taken. Costs one trap, or none if nothing
     /// was staged, nothing is left to execute, and the results are already available.
     ///
