@@ -39,7 +39,7 @@ pub struct Wants {
 }
 
 /// Calls that a run itself makes, from its beginning to its end.
-const NEEDED: [i64; 62] = [
+const NEEDED: [i64; 63] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_open,
@@ -51,6 +51,7 @@ const NEEDED: [i64; 62] = [
     libc::SYS_newfstatat,
     libc::SYS_statx,
     libc::SYS_lseek,
+    libc::SYS_ftruncate,
     libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_mmap,
