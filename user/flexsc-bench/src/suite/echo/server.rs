@@ -296,9 +296,9 @@ impl Served<'_> {
         self.post(pages, call, Entry::Receive(index))
     }
 
-    fn finish(&mut self, pages: &mut Pages, slot: usize, result: i64) -> io::Result<()> {
+    fn finish(&mut self, pages: &mut Pages, entry: Entry, result: i64) -> io::Result<()> {
         let len = checked(result)?;
-        match self.entries[slot] {
+        match entry {
             Entry::None => Err(io::Error::other("a result of nothing")),
             Entry::Send(all) => whole(len, all),
             Entry::Receive(_) if len == 0 => {
@@ -365,9 +365,15 @@ fn flexsc(connections: &[OwnedFd], poller: bool) -> io::Result<Counted> {
             served.counted.traps += 1;
             pages.wait(Wait::any()).map_err(failed)?;
         }
-        done.extend(pages.drain().map(|end| (end.slot.index(), end.result)));
-        for (slot, result) in done.drain(..) {
-            served.finish(&mut pages, slot, result)?;
+        // Before anything is posted: an entry is free as soon as its result is taken.
+        let entries = &served.entries;
+        done.extend(
+            pages
+                .drain()
+                .map(|end| (entries[end.slot.index()], end.result)),
+        );
+        for (entry, result) in done.drain(..) {
+            served.finish(&mut pages, entry, result)?;
         }
     }
     if pages.fallbacks() != 0 {
