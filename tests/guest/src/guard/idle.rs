@@ -16,6 +16,7 @@ use crate::kit::{process, rounds, sys, until};
 tests! { "guard":
     idle_credentials => "idle threads have the credentials that their owner has got since";
     idle_poller => "a poller that sleeps has the credentials that its owner has got since";
+    idle_poller_spins => "so has a poller that spins and finds nothing";
     idle_of_ended => "idle threads whose owner has ended follow the first thread of the process";
     idle_limit => "after setuid idle threads count as processes of the new user";
     idle_nice => "idle threads have the nice value that their owner has got since, by any call";
@@ -80,6 +81,22 @@ fn idle_poller() -> Check {
         until("a poller that sleeps", || ring.needs_kick())?;
         become_user(1000)?;
         until_user(1000)
+    })
+}
+
+fn idle_poller_spins() -> Check {
+    need_root()?;
+    need_two_cpus()?;
+    in_child(|| {
+        let (engine, mut ring) = Mode::Poller.start(1)?;
+        // Longer than a test may wait: the poller does not fall asleep.
+        engine.set(Param::IdleNs, 600_000_000_000)?;
+        ring.run(call!(SYS_getppid))?;
+        check!(!ring.needs_kick(), "the poller sleeps");
+        become_user(1000)?;
+        until_user(1000)?;
+        check!(!ring.needs_kick(), "the poller has slept");
+        Ok(())
     })
 }
 
