@@ -17,11 +17,11 @@ tests! { "abi":
     file_operations => "read and write on the device fail";
     wait_unknown => "WAIT, WAIT_FAST and KICK of an unknown number are ENOENT";
     wait_foreign_thread => "WAIT by a thread that does not own the registration is EPERM";
-    wait_bad => "WAIT with a bad policy or size, WAIT_FAST with a bad policy are EINVAL";
+    wait_bad => "WAIT with a bad policy or size and WAIT_FAST with a bad policy are EINVAL";
     kick_foreign_thread => "KICK by another thread of the process works";
-    query_sizes => "QUERY fills in what both sides know and tells the kernel's size";
-    query_bad => "QUERY with a size below its head or a reserved word is EINVAL";
-    query_counts => "QUERY counts what was posted, executed, refused, kicked and waited for";
+    query_sizes => "QUERY fills in the fields that both sides know and reports the kernel's size";
+    query_bad => "QUERY with a size below its head or with a reserved word set is EINVAL";
+    query_counts => "QUERY counts the calls posted, executed and refused, the kicks and the waits";
 }
 
 const ALL_IOCTLS: [u32; 8] = [
@@ -286,12 +286,12 @@ fn query_sizes() -> Check {
         let told = u32::from_ne_bytes([long[0], long[1], long[2], long[3]]);
         check!(
             told as usize >= full,
-            "QUERY tells size {told}, not at least {full}"
+            "QUERY reports size {told}, expected at least {full}"
         );
         let end = size.min(told as usize);
         check!(
             long[end..].iter().all(|&byte| byte == 0xAA),
-            "QUERY of {size} bytes wrote behind byte {end}"
+            "QUERY of {size} bytes wrote beyond byte {end}"
         );
         if end >= full {
             let at = std::mem::offset_of!(Stats, pages);

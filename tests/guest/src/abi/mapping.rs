@@ -15,14 +15,14 @@ use crate::kit::{memory, sys};
 
 tests! { "abi":
     mmap_wrong_place => "mmap with another offset or length than REGISTER gave fails";
-    mmap_wrong_kind => "mmap private, executable or not readable and writable fails";
+    mmap_wrong_kind => "mmap fails if it is private, executable or not both readable and writable";
     mmap_twice => "a second mapping is refused or shows the same pages";
     mmap_unregistered => "mmap of a registration that was removed fails";
     mmap_child => "mmap by a forked child is EPERM";
     mapping_not_inherited => "madvise cannot give the pages to a forked child";
     mapping_in_debugger => "/proc/PID/mem reads and writes the pages, as a debugger does";
     mapping_does_not_grow => "mremap cannot enlarge the mapping";
-    mapping_starts_zeroed => "fresh pages are all zero, also when their memory was used before";
+    mapping_starts_zeroed => "fresh pages are all zero, even if their memory was used before";
     memory_outlives_unregister => "pages stay readable and writable after UNREGISTER";
 }
 
@@ -220,7 +220,7 @@ fn memory_outlives_unregister() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     check_eq!("UNREGISTER", ring.unregister(), Ok(0));
-    // A program that goes on posting does no harm, and nothing is executed.
+    // A program may go on posting: this does no harm, and nothing is executed.
     let slot = ring.post(call!(SYS_getpid));
     check_eq!(
         "WAIT",
@@ -288,7 +288,10 @@ fn mapping_in_debugger() -> Check {
         let mut seen = vec![0u8; size];
         let ret = plain!(SYS_pread64, &file, seen.as_mut_ptr(), size, place);
         check_ret!("pread64", ret, size as i64);
-        check!(seen == bytes, "other bytes than were written");
+        check!(
+            seen == bytes,
+            "the bytes read differ from the bytes written"
+        );
     }
     let mut seen = [0u8; 1];
     // The second part, after the first one has gone.

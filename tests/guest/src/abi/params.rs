@@ -10,11 +10,11 @@ use crate::kit::limits::poller_cpu;
 use crate::kit::sys;
 
 tests! { "abi":
-    params_roundtrip => "GET returns what SET has set, for each parameter and each engine";
+    params_roundtrip => "GET returns the value that SET has set, for each parameter of each engine";
     params_defaults => "a new engine does not poll and may have many threads";
     params_beyond => "IDLE_NS and LOOP_MAX beyond their bounds are EINVAL and change nothing";
     params_bad => "SET and GET with unknown parameters, pools, sizes, reserved words are EINVAL";
-    params_bad_cpus => "sets of CPUs that nobody may use, and of any length";
+    params_bad_cpus => "SET refuses sets of CPUs that do not exist, and takes sets of any length";
 }
 
 fn params_roundtrip() -> Check {
@@ -108,7 +108,7 @@ fn params_bad() -> Check {
 
 fn params_bad_cpus() -> Check {
     let engine = Engine::open()?;
-    // No machine for tests has 64 processors.
+    // No test machine has 64 CPUs.
     let ret = engine.try_set(Param::PollCpus, 1 << 63);
     check_eq!("SET POLL_CPUS to CPU 63", ret, Err(Errno::EINVAL));
     check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0);
@@ -117,7 +117,7 @@ fn params_bad_cpus() -> Check {
         engine.try_set(Param::PolledCpus, 0),
         Err(Errno::EINVAL)
     );
-    // Sets of any length, most of them with CPUs that no machine has.
+    // Sets of any length, most of which could name CPUs that no machine has.
     let mut set = [0u8; 1024];
     let mut arg = ParamArg::new(Param::PollCpus, 0);
     for len in [1, 7, 8, 9, 1024] {

@@ -11,7 +11,7 @@ use crate::kit::{limits, process, rounds, sys, until};
 
 tests! { "abi":
     open_close => "opening and closing the device many times leaves no reference";
-    register_rounds => "registering, calling and unregistering many times, with all sizes";
+    register_rounds => "registering, calling and unregistering works many times, with all sizes";
     register_together => "several registrations of one thread have distinct numbers and work";
     register_fills_out => "REGISTER describes the mapping: lengths are whole pages";
     register_size => "REGISTER with another structure size is EINVAL";
@@ -66,7 +66,7 @@ fn register_rounds() -> Check {
             engine.stats()?.pages,
             u64::from(1 + round % abi::MAX_PAGES)
         );
-        // Before and after the mapping has gone.
+        // In turn before and after the mapping is removed.
         if round % 2 == 0 {
             check_eq!("UNREGISTER", ring.unregister(), Ok(0));
         } else {
@@ -92,9 +92,9 @@ fn register_together() -> Check {
     check_eq!("distinct numbers", ids.len(), 8);
     check!(
         ids.iter().all(|&id| id < 64),
-        "numbers are not small: {ids:?}"
+        "the numbers are not small: {ids:?}"
     );
-    // Removes every second one. The others go on, and the gaps can be used.
+    // Removes every second registration. The others go on, and their gaps can be used.
     let mut keep = true;
     rings.retain(|ring| {
         keep = !keep;
@@ -229,7 +229,7 @@ fn register_unmapped() -> Check {
         let out = ok!("REGISTER", engine.register(3));
         check_eq!("UNREGISTER", engine.unregister(out.id), Ok(0));
     }
-    // The engine ends this registration.
+    // The end of the engine ends this registration.
     ok!("REGISTER", engine.register(3));
     Ok(())
 }

@@ -12,9 +12,9 @@ use crate::kit::files::{BlockedReads, pipe, write_all};
 use crate::kit::rounds;
 
 tests! { "wait":
-    adaptive_gives_all => "ADAPTIVE never waits for more than can come, and loses nothing";
-    adaptive_slow => "while results come slowly ADAPTIVE returns with each of them";
-    adaptive_bad => "ADAPTIVE with min or linger is EINVAL, of nothing EDEADLK, late ETIME";
+    adaptive_gives_all => "ADAPTIVE never waits for more results than can come, and loses none";
+    adaptive_slow => "if results come slowly, ADAPTIVE returns for each of them";
+    adaptive_bad => "ADAPTIVE: min or linger is EINVAL, nothing posted EDEADLK, no result ETIME";
 }
 
 fn adaptive_gives_all() -> Check {
@@ -75,7 +75,7 @@ fn adaptive_bad() -> Check {
         check_eq!("WAIT", ring.wait_raw(&mut bad), Err(Errno::EINVAL));
     }
     check_eq!(
-        "of nothing",
+        "with nothing posted",
         ring.wait(Policy::Adaptive),
         Err(Errno::EDEADLK)
     );
@@ -83,7 +83,7 @@ fn adaptive_bad() -> Check {
     let reads = BlockedReads::new(&from, 1);
     let slots = ring.post_blocked(&reads.calls())?;
     let late = ring.wait_for(Policy::Adaptive, 0, Duration::from_millis(20));
-    check_eq!("late", late, Err(Errno::ETIME));
+    check_eq!("at the time limit", late, Err(Errno::ETIME));
     reads.release(&to)?;
     check_ret!("read", ring.finish(&slots)?[0].result, 2);
     reads.check()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! WAIT takes times by the caller's clock.
+//! WAIT's time limits are times of the caller's time namespace.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ tests! { "wait":
 
 const CLONE_NEWTIME: i32 = 0x80;
 
-/// WAIT for a result that does not come, with a limit in the future and one in the past.
+/// Waits for a result that does not come, until a time in the future and until one in the past.
 fn time_out() -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
@@ -58,7 +58,7 @@ fn time_namespace() -> Check {
             }
             let line = format!("monotonic {offset} 0");
             ok!("offset", fs::write("/proc/self/timens_offsets", line));
-            // The new time namespace is that of the children.
+            // Only children enter the new time namespace.
             spawn(|_| {
                 let now = sys::monotonic_ns() / 1_000_000_000;
                 let shown = now as i64 - uptime as i64;

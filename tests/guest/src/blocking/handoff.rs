@@ -14,16 +14,16 @@ use crate::kit::{chances, process, rounds, speed};
 
 tests! { "blocking":
     pipe_read_among_63 => "63 calls finish while a pipe read between them blocks";
-    blocked_at_each_place => "a blocked call first, last or in the middle of a batch";
-    ready_around_blocked => "writes and reads that succeed show while a read between them blocks";
-    hundred_blocked => "100 pipe reads block at once, others proceed, all get their bytes";
-    thousand_blocked => "1,000 pipe reads in 16 pages block at once; all get their bytes";
+    blocked_at_each_place => "a call that blocks at any place of a batch stops no other call";
+    ready_around_blocked => "results of writes and reads appear while a read between them blocks";
+    hundred_blocked => "100 pipe reads block at once, other calls proceed, all get their bytes";
+    thousand_blocked => "1,000 pipe reads in 16 pages block at once, and all get their bytes";
     mixed_blockers => "reads of pipes, sockets, events and timers block side by side";
     sleeps_overlap => "64 sleeps of 100 ms take far less than 6.4 s";
     inline_call_that_blocks => "a call on a file that blocks does not hold up the batch";
     async_calls => "calls with ASYNC are never executed by the owner";
-    blocked_again_and_again => "blocking and releasing in turn, many times";
-    one_active_per_core => "never more syscall threads at work than there are CPUs";
+    blocked_again_and_again => "calls block and are released in turn, many times";
+    one_active_per_core => "never more syscall threads run at once than there are CPUs";
 }
 
 fn check_getpid(ring: &mut Ring, count: usize) -> Check {
@@ -73,7 +73,7 @@ fn blocked_at_each_place() -> Check {
     })
 }
 
-/// Calls that might block, as far as their numbers tell, and whose results are published in groups.
+/// Calls that might block, judging by their numbers, and whose results are published in groups.
 fn ready_around_blocked() -> Check {
     in_modes(1, |_, ring| {
         let file = memory_file()?;
@@ -132,10 +132,10 @@ fn hundred_blocked() -> Check {
 }
 
 fn thousand_blocked() -> Check {
-    // All modes would take long: only the two that differ most.
+    // All modes would take too long: this tests the two that differ most.
     let engine = Engine::open()?;
     let mut ring = engine.ring(16)?;
-    // The owner would park them, without a thread.
+    // The owner would park these calls, without a thread.
     ring.mode = Mode::Async;
     let (from, to) = pipe()?;
     let count = many(1000);
@@ -224,7 +224,7 @@ fn sleeps_overlap() -> Check {
     })
 }
 
-/// A write lock that another open file holds: fcntl looks harmless, and blocks.
+/// Another open file holds the lock: flock looks harmless, but blocks.
 fn inline_call_that_blocks() -> Check {
     in_modes(1, |_, ring| {
         let file = memory_file()?;

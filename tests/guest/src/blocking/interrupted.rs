@@ -17,14 +17,14 @@ use crate::kit::mode::Mode;
 use crate::kit::{Random, chances, patience, rounds, signals, sys};
 
 tests! { "signals":
-    wait_interrupted => "a handler interrupts WAIT: EINTR; the call goes on and ends well";
+    wait_interrupted => "a handler interrupts WAIT with EINTR; the call goes on and succeeds";
     wait_restarted => "with SA_RESTART the handler runs, and WAIT ends with EINTR or a result";
     ignored_signal => "an ignored signal does not interrupt WAIT";
     call_not_interrupted => "a call on a syscall thread does not see the process's signals";
     sleep_not_shortened => "a sleep on a syscall thread is not cut short by signals";
-    pending_signal => "WAIT with a signal pending still executes what is posted";
+    pending_signal => "WAIT with a signal pending still executes the posted calls";
     register_restarted => "REGISTER under a rain of signals is restarted, with SA_RESTART";
-    creation_interrupted => "a signal at the creation of the only thread that could run makes nothing STARVED";
+    creation_interrupted => "a signal as the only possible thread is created makes nothing STARVED";
     never_restart_codes => "no result is an internal restart code under a rain of signals";
 }
 
@@ -105,7 +105,7 @@ fn ignored_signal() -> Check {
     let (from, to) = pipe()?;
     let reads = BlockedReads::new(&from, 1);
     let slot = ring.post_blocked(&reads.calls())?[0];
-    // SIGPIPE is ignored by the run time, SIGCHLD by default.
+    // Rust's runtime ignores SIGPIPE, and SIGCHLD is ignored by default.
     for signal in [libc::SIGPIPE, libc::SIGCHLD] {
         let limit = Duration::from_millis(100);
         let ret = under_signals(signal, OFTEN, || ring.wait_for(Policy::Any, 0, limit));
@@ -193,7 +193,7 @@ fn never_restart_codes() -> Check {
                 let slots = ring.post_all(&calls);
                 reads.release(&to)?;
                 for done in ring.finish(&slots)? {
-                    // ERESTARTSYS and its like are 512 to 516.
+                    // ERESTARTSYS and the like are 512 to 516.
                     let code = -done.result;
                     let good = done.result >= 0 || code == i64::from(libc::EINTR);
                     check!(good, "mode {mode:?}: {done:?}");
@@ -226,7 +226,7 @@ fn register_restarted() -> Check {
 /// How long a pool may be starved before a kworker fails its entries.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Sends signals to a thread at random moments, a certain number each time that it is asked to.
+/// Sends signals to a thread at random moments, as many as `wanted` says, until `over`.
 fn rain(owner: i32, wanted: &AtomicU32, over: &AtomicBool, mut random: Random) {
     while !over.load(Ordering::Acquire) {
         let one_less = |wanted: u32| wanted.checked_sub(1);
@@ -241,7 +241,7 @@ fn rain(owner: i32, wanted: &AtomicU32, over: &AtomicBool, mut random: Random) {
     }
 }
 
-/// The only thread of a pool is blocked, and another one can be made only now, while signals come.
+/// The only thread of a pool is blocked, and another one can be created only while signals come.
 /// Returns false if that took so long that the entry may be STARVED.
 fn create_in_rain(group: &Cgroup, wanted: &AtomicU32) -> Check<bool> {
     let engine = Engine::open()?;
@@ -251,7 +251,7 @@ fn create_in_rain(group: &Cgroup, wanted: &AtomicU32) -> Check<bool> {
     })?;
     let (from, to) = pipe()?;
     let threads = engine.stats()?.threads as usize;
-    // This thread, the one that sends signals, and not one syscall thread more.
+    // Leaves room for this thread, the one that sends signals, and no further syscall thread.
     group.write("pids.max", 2 + threads)?;
     let reads = BlockedReads::new(&from, threads);
     let calls: Vec<_> = reads.calls().iter().map(|c| c.asynchronous()).collect();

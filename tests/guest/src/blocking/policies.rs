@@ -18,14 +18,14 @@ use crate::kit::{patience, signals, sys, until};
 use crate::life::stopped::stop;
 
 tests! { "wait":
-    each_policy_satisfied => "every policy, asked for in every way, returns when it is satisfied";
-    each_policy_interrupted => "a handler without SA_RESTART ends each of them with EINTR";
-    each_policy_restarted => "with SA_RESTART none ends before it is satisfied";
+    each_policy_satisfied => "every policy returns, in every form of WAIT, when it is satisfied";
+    each_policy_interrupted => "a handler without SA_RESTART ends a WAIT of any policy with EINTR";
+    each_policy_restarted => "with SA_RESTART no WAIT ends before its policy is satisfied";
     none_ignores_signals => "NONE returns the number of results although a signal is pending";
-    restarted_limit => "the time limit is absolute: a WAIT restarted again and again keeps it";
+    restarted_limit => "the time limit is absolute: a WAIT that is restarted often keeps its limit";
     stopped => "SIGSTOP and SIGCONT do not end a WAIT";
-    stopped_beyond_limit => "after a stop that lasted beyond the time limit WAIT ends with ETIME";
-    linger_under_signals => "the linger time is not begun anew by each signal";
+    stopped_beyond_limit => "after a stop that lasts beyond the time limit, WAIT ends with ETIME";
+    linger_under_signals => "a signal does not restart the linger time";
     own_pages_only => "results of other threads' pages do not end a WAIT";
 }
 
@@ -39,7 +39,7 @@ enum Way {
 
 const WAYS: [Way; 3] = [Way::Ioctl, Way::Fast, Way::Call];
 
-/// The policies that sleep, `min`, and how many of three results they return with at least.
+/// The policies that sleep, their `min`, and the fewest of three results with which they return.
 const SLEEPING: [(Policy, u32, u64); 4] = [
     (Policy::Any, 0, 1),
     (Policy::Some, 2, 2),
@@ -82,7 +82,7 @@ fn with_three_reads(
     Ok(())
 }
 
-/// Does `work` in another thread, after this thread has had the time to fall asleep.
+/// Runs `work` in another thread, after this thread has had time to fall asleep.
 fn meanwhile<T>(work: impl FnOnce() -> Check + Send, sleep: impl FnOnce() -> T) -> Check<T> {
     std::thread::scope(|scope| {
         let other = scope.spawn(work);
@@ -204,7 +204,7 @@ struct Report {
     took_ns: AtomicU64,
 }
 
-/// A child that sleeps in WAIT is stopped for a time, and told to release its read afterwards.
+/// Stops a child that sleeps in WAIT for a while, and then tells it to release its read.
 fn stop_a_sleeper(limit: Duration, pause: Duration, want: Result<u64, Errno>) -> Check<Duration> {
     let report = Shared::<Report>::new()?;
     for way in WAYS {

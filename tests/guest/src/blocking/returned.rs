@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that only the owner can execute, behind a call in which the owner blocks by chance.
+//! Calls that only their owner can execute, behind a call that happens to block the owner.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,15 +18,15 @@ use crate::kit::{patience, rounds, signals, sys};
 use crate::notify::{events, new_eventfd, take_count};
 
 tests! { "blocking":
-    own_calls_come_back => "calls that only the owner can make, behind one that blocks it, are made by it";
-    own_calls_in_chains => "so are such calls in a chain that a syscall thread has continued";
-    own_calls_asynchronous => "a call that only the owner can make is refused with THREAD if it has ASYNC";
-    own_calls_readable => "poll() and the eventfd tell an owner that calls wait for it, before it waits";
-    own_calls_of_ended => "a call that waits for an owner that ends has an end, without poll() or WAIT";
+    own_calls_come_back => "owners make calls that only they can make, behind one that blocks them";
+    own_calls_in_chains => "owners make such calls also in a chain that a thread has continued";
+    own_calls_asynchronous => "a call for its owner only is refused with THREAD if it has ASYNC";
+    own_calls_readable => "poll() and the eventfd tell an owner not in WAIT that calls wait for it";
+    own_calls_of_ended => "a call that waits for its owner ends with it, without poll() or WAIT";
     own_calls_cancelled => "CANCEL finds a call that waits for its owner";
 }
 
-/// A FIFO that nobody has open: an open of it blocks the caller.
+/// A FIFO that no process has open: an open of it blocks the caller.
 pub(super) struct Fifo {
     pub(super) dir: TempDir,
 }
@@ -46,7 +46,7 @@ impl Fifo {
         Ok(Fifo { dir })
     }
 
-    /// A call for the owner of an entry: inline, because opening a file seldom waits.
+    /// A call that the entry's owner executes inline, because opening a file seldom waits.
     pub(super) fn blocking(path: &CStr) -> Call {
         call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY)
     }
@@ -60,7 +60,7 @@ impl Fifo {
     }
 }
 
-/// The number of the calling thread: only that of the owner is right.
+/// Asks for the ID of the calling thread: only the owner's is right.
 fn own_call() -> Call {
     call!(SYS_gettid)
 }
@@ -103,7 +103,7 @@ fn own_calls_come_back() -> Check {
     for _ in 0..rounds(10) {
         let engine = Engine::open()?;
         let mut ring = engine.ring(2)?;
-        // On the second page too.
+        // Some of the calls are on the second page.
         let calls = vec![own_call(); 100];
         let slots = behind_a_block(&engine, &mut ring, &calls, |_| Ok(()))?;
         for slot in slots {
@@ -130,7 +130,8 @@ fn own_calls_in_chains() -> Check {
             own_call(),
         ];
         let want = [pid, 0, tid(), pid, 0, tid()];
-        // The results are the same by chance and, with no blocking call before, by rule.
+        // The results are the same if the owner happens to block and, with no such call before, by
+        // rule.
         let slots = behind_a_block(&engine, &mut ring, &chain.repeat(3), |_| Ok(()))?;
         for (slot, want) in slots.into_iter().zip(want.repeat(3)) {
             check_done("chain behind a block", ring.reap(slot), want, REASON_NONE)?;
@@ -157,9 +158,9 @@ fn own_calls_asynchronous() -> Check {
     check_done("alone", ring.run(call)?, refused, REASON_THREAD)
 }
 
-/// While the owner is blocked in an open, a thread begins a chain that sleeps and then comes to a
-/// call of the owner's own. By then the owner has left WAIT, and polls. Returns false if the owner
-/// came back before.
+/// While the owner is blocked in an open, a thread begins a chain that sleeps and then reaches a
+/// call that only the owner can make. By then the owner has left WAIT, and polls. Returns false if
+/// the owner came back before that.
 fn returned_after_wait(engine: &Engine, ring: &mut Ring, sleep_ms: u64) -> Check<bool> {
     let own = new_eventfd();
     let mut arg = Eventfd {
@@ -215,10 +216,10 @@ fn own_calls_readable() -> Check {
             return Ok(());
         }
     }
-    fail!("the calls came back before the owner had left WAIT, each time");
+    fail!("each time, the calls came back before the owner had left WAIT");
 }
 
-/// A thread that waits for a blocked open in WAIT and has a call of its own behind it.
+/// Waits in WAIT for a blocked open, with a call that only the owner can make behind the open.
 fn wait_behind_block(engine: &Engine, registered: &Register, path: &CStr) -> Check {
     let mut ring = Ring::map(engine.fd(), registered)?;
     ring.post_all(&[Fifo::blocking(path), own_call()]);
@@ -229,7 +230,7 @@ fn wait_behind_block(engine: &Engine, registered: &Register, path: &CStr) -> Che
 fn own_calls_of_ended() -> Check {
     signals::exit_thread_on(libc::SIGUSR1)?;
     for _ in 0..rounds(3) {
-        // Another thread uses them for as long as the process lives.
+        // Another thread uses the engine and the FIFO for as long as the process lives.
         let engine: &'static Engine = Box::leak(Box::new(Engine::open()?));
         let fifo: &'static Fifo = Box::leak(Box::new(Fifo::new()?));
         let eventfd = new_eventfd();
@@ -248,7 +249,7 @@ fn own_calls_of_ended() -> Check {
             Err(_) => fail!("the owner has failed"),
         };
         let ring = Ring::map(engine.fd(), &registered)?;
-        // A thread has given the call back: the owner has to come.
+        // A thread has given the call back to the owner, who has to come.
         check_eq!(
             "eventfd",
             events(eventfd.as_raw_fd(), patience())?,
@@ -281,7 +282,7 @@ fn own_calls_cancelled() -> Check {
     let (fd, id) = (engine.fd(), ring.id);
     let calls = [own_call(), own_call(), call!(SYS_getpid)];
     let slots = behind_a_block(&engine, &mut ring, &calls, |slots| {
-        // A thread has looked at the first two entries before it comes to the third.
+        // A thread has looked at the first two entries before it reaches the third.
         engine.until_stats("a call by a thread", |stats| stats.thread_done >= 1)?;
         check_eq!("CANCEL", engine::cancel(fd, id, slots[2]), Ok(0));
         Ok(())

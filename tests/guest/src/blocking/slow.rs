@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls with a path that keep their owner waiting for long: later calls do not hold WAIT up.
+//! Calls with a path that keep their owner waiting for a long time: later ones do not hold up WAIT.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -15,11 +15,11 @@ use crate::kit::ring::{Ring, check_done, linked};
 use crate::kit::{patience, process, rounds, sys, until};
 
 tests! { "blocking":
-    slow_files => "after a call with a path that has slept for long, the next one does not hold up WAIT";
-    slow_files_asleep => "nor does any, as long as a call with a path sleeps in a thread";
-    slow_files_together => "nor if that call went to the thread while its owner slept in the first one";
+    slow_files => "after a call with a path has slept for long, the next one does not hold up WAIT";
+    slow_files_asleep => "while a call with a path sleeps in a thread, no other one holds up WAIT";
+    slow_files_together => "nor if the thread got its call while the owner slept in another one";
     slow_files_starved => "if no thread can make such calls, their owner makes them";
-    slow_files_over => "a second later such calls are made by their owner again";
+    slow_files_over => "a second later owners make such calls themselves again";
 }
 
 /// Returns true if this thread is asleep.
@@ -149,7 +149,7 @@ impl Opening {
         })
     }
 
-    /// Returns true if it has not held up WAIT.
+    /// Returns true if the open has not held up WAIT.
     fn is_apart(&self) -> bool {
         self.end.is_none()
     }
@@ -171,8 +171,8 @@ fn other_end(path: &CStr) -> Check<OwnedFd> {
     Ok(sys::own(fd as i32))
 }
 
-/// Returns true if neither open has held up WAIT. The second one comes when the second is over for
-/// which calls go to threads in any case.
+/// Returns true if neither open has held up WAIT. The later one comes more than a second after the
+/// earlier one: for a second, calls go to threads in any case.
 fn are_both_apart(ring: &mut Ring) -> Check<bool> {
     sleep_long(ring)?;
     let dir = TempDir::new()?;
@@ -200,8 +200,8 @@ fn slow_files_asleep() -> Check {
     })
 }
 
-/// Two opens wait, one of them in a thread when the other one ends. Returns true if a third one does
-/// not hold up WAIT when the second is over for which calls go to threads in any case.
+/// Two opens wait, one of them in a thread when the other one ends. Returns true if a third one
+/// does not hold up WAIT more than a second later: for a second, calls go to threads in any case.
 fn is_third_apart(engine: &Engine, ring: &mut Ring) -> Check<bool> {
     let dir = TempDir::new()?;
     let (one, two) = (fifo_in(&dir, "one")?, fifo_in(&dir, "two")?);

@@ -10,8 +10,8 @@ use crate::kit::process;
 
 tests! { "threads":
     counted => "QUERY counts the syscall threads that /proc shows";
-    retire => "idle syscall threads end after RETIRE_MS; more are made when needed";
-    limited => "with MAX_THREADS there are no more, and every call is done or EAGAIN";
+    retire => "idle syscall threads end after RETIRE_MS; more are created when needed";
+    limited => "there are never more threads than MAX_THREADS, and every call is done or EAGAIN";
     raised => "raising MAX_THREADS lets waiting calls go on";
     end_with_engine => "all syscall threads end when the engine does";
 }

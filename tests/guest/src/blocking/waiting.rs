@@ -13,20 +13,20 @@ use crate::kit::ring::Ring;
 use crate::kit::{speed, sys};
 
 tests! { "wait":
-    none_executes => "NONE executes what is posted and returns the number of results";
+    none_executes => "NONE executes the posted calls and returns the number of results";
     none_does_not_sleep => "NONE returns at once while a call is blocked";
     any_returns_early => "ANY returns with one result while others are blocked";
     any_sees_old_results => "ANY returns at once for a result that was not reaped";
     any_of_nothing => "ANY and SOME with nothing posted are EDEADLK";
-    all_of_nothing => "ALL with nothing posted returns 0, also after reaping everything";
+    all_of_nothing => "ALL with nothing posted returns 0, even after everything was reaped";
     all_waits_for_all => "ALL returns when the last of the blocked calls is done";
     some_waits_for_min => "SOME(n) returns with n results, not before";
-    some_impossible => "SOME for more than is posted and done is EDEADLK";
-    some_lingers => "SOME with linger returns what is there some time after the first result";
+    some_impossible => "SOME for more results than there are calls posted and done is EDEADLK";
+    some_lingers => "SOME with linger returns the results so far, some time after the first one";
     some_linger_needs_one => "the linger time does not begin before the first result";
     time_limit => "ANY, ALL and SOME end with ETIME at the given time, not before";
     time_limit_past => "a time limit in the past is ETIME at once, but results count first";
-    time_limit_executes => "WAIT with a time limit in the past still executes what is posted";
+    time_limit_executes => "WAIT with a time limit in the past still executes the posted calls";
     fast => "WAIT_FAST follows the same policies";
     number_of_results => "WAIT returns the number of results that are not reaped";
 }
@@ -48,12 +48,12 @@ impl Blocked {
         Ok(Blocked { reads, slots, to })
     }
 
-    /// Lets one of them finish.
+    /// Lets one of the reads finish.
     fn release_one(&self) -> Check {
         crate::kit::files::write_all(&self.to, &[1, 0])
     }
 
-    /// Lets all finish, and waits for them.
+    /// Lets all reads finish, and waits for them.
     fn end(self, ring: &mut Ring) -> Check {
         self.reads.release(&self.to)?;
         for done in ring.finish(&self.slots)? {

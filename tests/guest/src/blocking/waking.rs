@@ -15,7 +15,7 @@ tests! { "blocking":
     poll_woken => "poll in an entry is woken by a write in another";
     epoll_woken => "epoll_wait in an entry is woken by a write in another";
     futex_woken => "a futex wait in an entry is woken by a futex wake in another";
-    accept_and_connect => "accept and connect in entries find each other, then talk";
+    accept_and_connect => "accept and connect in entries make a connection that works";
     ping_pong => "two entries in turn pass a byte through two pipes";
     full_pipe => "a write to a full pipe waits for a read in another entry";
     child_awaited => "wait4 in an entry sees the end of a child";
