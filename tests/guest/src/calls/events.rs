@@ -12,11 +12,11 @@ use crate::kit::{memory, sys};
 
 tests! { "calls":
     make_pipe => "pipe2 through an entry makes a pipe";
-    make_sockets => "socketpair, sendto, recvfrom and shutdown through entries";
-    epoll => "epoll_create1, epoll_ctl and epoll_wait through entries";
+    make_sockets => "socketpair, sendto, recvfrom and shutdown work through entries";
+    epoll => "epoll_create1, epoll_ctl and epoll_wait work through entries";
     inotify => "inotify through entries sees a file appear";
-    event_counter => "eventfd2 and timerfd through entries";
-    close_is_complete => "a close that is done has closed: the reader sees the end at once";
+    event_counter => "eventfd2 and timerfd work through entries";
+    close_is_complete => "once a close is done the file is closed: the reader sees the end at once";
     random_bytes => "getrandom fills the buffer";
     clocks => "clock_gettime through an entry lies between two plain ones";
 }

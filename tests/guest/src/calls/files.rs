@@ -14,14 +14,14 @@ use crate::kit::{Random, memory};
 
 tests! { "calls":
     list_directory => "getdents64 through entries lists every file of a directory once";
-    file_status => "statx, newfstatat and fstat give what plain calls give";
-    open_read_close => "openat, read and close of 40 files, by the results of the calls before";
+    file_status => "statx, newfstatat and fstat give the results of plain calls";
+    open_read_close => "openat, read and close of 40 files, each call with the last one's result";
     directories => "mkdirat, symlinkat, renameat, unlinkat change the file system";
-    errors => "failing calls give the same error as plain ones";
+    errors => "failing calls give the same errors as plain ones";
     file_integrity => "4 MB written and read by 64 calls in flight are the same bytes";
-    append => "64 appending writes in flight: each record is there once and whole";
+    append => "64 appending writes in flight: each record is there once and complete";
     vectors => "readv, writev, preadv2 and sendfile move the right bytes";
-    memory_file_seals => "memfd_create, ftruncate and fcntl seals through entries";
+    memory_file_seals => "memfd_create, ftruncate and fcntl seals work through entries";
     file_size_of_many => "each of 256 different files has its own size";
 }
 
@@ -313,7 +313,7 @@ fn file_integrity() -> Check {
         let mut plain = vec![0u8; data.len()];
         let ret = plain!(SYS_pread64, &file, plain.as_mut_ptr(), plain.len(), 0);
         check_ret!("plain pread64", ret, data.len() as i64);
-        check!(plain == data, "the file differs from what was written");
+        check!(plain == data, "the file differs from the data written");
         let mut back = vec![0u8; data.len()];
         let reads = back
             .chunks_exact_mut(BLOCK)
@@ -330,7 +330,7 @@ fn file_integrity() -> Check {
         for done in ring.run_all(&reads.collect::<Vec<_>>())? {
             check_ret!("pread64", done.result, BLOCK as i64);
         }
-        check!(back == data, "what was read differs from what was written");
+        check!(back == data, "the data read differs from the data written");
         Ok(())
     })
 }

@@ -15,14 +15,14 @@ use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::{Random, memory, patience, rounds, sys};
 
 tests! { "cancel":
-    never_the_wrong_call => "two threads cancel calls in even slots at random: odd ones end well";
+    never_the_wrong_call => "two threads cancel calls in even slots at random: odd slots succeed";
 }
 
 /// Slots in use; only even ones are cancelled.
 const SLOTS: usize = 64;
 const ZEROS: usize = 8192;
 
-/// The result of a call that is not cancelled.
+/// The expected result of a call that is not cancelled.
 #[derive(Clone, Copy, Debug)]
 struct Expect {
     result: i64,
@@ -122,7 +122,7 @@ impl Hammer<'_> {
         Ok(())
     }
 
-    /// Writes words for reads in flight, fewer by the words that cancelled reads have left.
+    /// Writes a word for each read in flight, less the words that cancelled reads have left.
     fn pay(&mut self) -> Check {
         let words = self.owed.saturating_sub(std::mem::take(&mut self.spare));
         self.owed = 0;
@@ -152,7 +152,7 @@ impl Hammer<'_> {
     }
 
     fn finish(&mut self) -> Check {
-        // Writes enough for all reads, whatever cancelled reads have left.
+        // Writes enough words for all reads, however many words cancelled reads have left.
         write_all(&self.to, &[1; SLOTS * 2])?;
         let slots: Vec<usize> = (0..SLOTS)
             .filter(|&slot| self.posted[slot].is_some())
@@ -164,7 +164,7 @@ impl Hammer<'_> {
     }
 }
 
-/// Cancels even slots until it is told to stop.
+/// Cancels even slots until `stop` is set.
 fn cancel_at_random(fd: i32, id: u32, mut random: Random, stop: &AtomicBool) -> Check {
     while !stop.load(Ordering::Relaxed) {
         let slot = random.below(SLOTS as u64 / 2) as usize * 2;
@@ -218,7 +218,7 @@ fn hammer(mode: Mode, random: &mut Random, words: &[AtomicU16; SLOTS]) -> Check 
         ends.fold(outcome, Result::and)
     })?;
     println!(
-        "# {mode:?}: {} cancelled, {} ended well, {:?}",
+        "# {mode:?}: {} cancelled, {} succeeded, {:?}",
         hammer.cancelled,
         hammer.well,
         engine.stats()?.cancels

@@ -16,11 +16,11 @@ tests! { "calls":
     identity => "pid, parent, users, groups, session are those of the process, in every mode";
     thread_identity => "gettid is the owner's or refused, never a syscall thread's";
     second_thread_identity => "calls of a second thread have its identity";
-    change_directory => "chdir through an entry moves the process, and entries follow a plain chdir";
+    change_directory => "chdir through an entry moves the process; entries follow a plain chdir";
     change_umask => "umask through an entry is the process's";
     limits_and_names => "rlimits, uname and sysinfo are the process's";
     memory_map => "mmap, mprotect, madvise and munmap through entries act on the process";
-    memory_that_faults => "memory whose access would end the program gives EFAULT, as in a plain call";
+    memory_that_faults => "memory whose access would end the program is EFAULT, as in plain calls";
     program_break => "brk through an entry is the process's";
     descriptors => "descriptors of entries and of plain calls are the same";
 }
@@ -211,7 +211,7 @@ fn memory_that_faults() -> Check {
         let fd = file.as_raw_fd();
         let shared = ok!("mmap", sys::mmap(8192, prot, libc::MAP_SHARED, fd, 0));
         let none = ok!("mmap", sys::mmap(4096, libc::PROT_NONE, private, -1, 0));
-        // A program's own access gives SIGBUS, SIGSEGV, SIGSEGV.
+        // An access by the program itself would give SIGBUS, SIGSEGV and SIGSEGV.
         for at in [
             shared.wrapping_add(4096),
             none,

@@ -13,7 +13,7 @@ tests! { "calls":
     like_restart_codes => "a result that equals a restart code is the same as that of a plain call";
 }
 
-/// Numbers that mean inside the kernel that a call is to be restarted, or that only the poster can
+/// Numbers that mean, inside the kernel, that a call must be restarted or that only its poster can
 /// make it, and some numbers without a meaning.
 const NUMBERS: [i64; 8] = [-512, -513, -514, -515, -516, -517, -532, -533];
 
@@ -34,7 +34,7 @@ fn like_restart_codes() -> Check {
         for number in NUMBERS {
             let seek = call!(SYS_lseek, &file, number, libc::SEEK_SET);
             check_done("lseek", ring.run(seek)?, number, REASON_NONE)?;
-            // Beside other calls, which are executed once.
+            // Beside other calls, each of which is executed once.
             let mut calls = [call!(SYS_lseek, &file, 1, libc::SEEK_CUR); 5];
             calls[0] = seek;
             let got: Vec<i64> = ring.run_all(&calls)?.iter().map(|d| d.result).collect();

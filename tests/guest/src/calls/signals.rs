@@ -13,11 +13,11 @@ tests! { "calls":
     closed_pipe => "a write to a closed pipe is EPIPE and sends SIGPIPE to the owner";
     closed_pipe_second_thread => "SIGPIPE goes to the thread that owns the page, not to another";
     closed_pipe_kills => "SIGPIPE without a handler ends the process, in every mode";
-    closed_while_blocked => "a write that sleeps while its pipe is closed: EPIPE, and SIGPIPE to the owner";
+    closed_while_blocked => "a write asleep while its pipe is closed: EPIPE, SIGPIPE to the owner";
     closed_pipe_ignored => "with SIGPIPE ignored there is only EPIPE";
     file_too_large => "a write beyond RLIMIT_FSIZE is EFBIG and sends SIGXFSZ to the owner";
     file_too_large_second_thread => "SIGXFSZ goes to the thread that owns the page, not to another";
-    kill_self => "kill of the own process through an entry runs the handler";
+    kill_self => "kill of the process itself through an entry runs the handler";
 }
 
 fn write_to_closed_pipe(mode: Mode) -> Check {

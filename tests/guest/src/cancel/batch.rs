@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CANCEL of entries that a batch has claimed and not begun.
+//! CANCEL of entries that a batch has claimed but not begun.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +13,13 @@ use crate::kit::ring::{Call, Ring, check_done};
 use crate::kit::{memory, sys};
 
 tests! { "cancel":
-    claimed => "a claimed entry that has not begun is ECANCELED, whoever executes its batch";
+    claimed => "a claimed entry that has not begun is ECANCELED, whichever thread has its batch";
     claimed_used_again => "a slot that was cancelled in its batch serves the next call";
 }
 
 /// Entries behind the long call.
 const BEHIND: usize = 8;
-/// The entry of these that is cancelled.
+/// Which of these entries is cancelled.
 const CANCELLED: usize = 5;
 /// How often to try again with a longer call.
 const TRIES: u32 = 6;
@@ -41,7 +41,7 @@ fn batch(zeroes: &OwnedFd, buffer: *mut u8, len: usize, file: &OwnedFd) -> Vec<C
     calls
 }
 
-/// CANCEL of a claimed entry. Returns true if it came before the entry was executed.
+/// Cancels a claimed entry. Returns true if CANCEL came before the entry was executed.
 fn cancel_in_time(engine: &Engine, fd: i32, id: u32, slot: usize, file: &OwnedFd) -> Check<bool> {
     engine.until_stats("the batch claimed", |stats| stats.posted > BEHIND as u64)?;
     let found = engine::cancel(fd, id, slot).is_ok();
@@ -105,8 +105,8 @@ fn claimed() -> Check {
 fn claimed_used_again() -> Check {
     in_some_try(Mode::Inline, |ring| {
         let pid = i64::from(std::process::id());
-        // Writes only the number and the arguments: the cancellation may leave nothing in the
-        // entry.
+        // A program may write only the number and the arguments of its next call, so the
+        // cancellation must leave nothing in the entry.
         for slot in 0..=BEHIND {
             let flags = ring.entry(slot).flags.load(Ordering::Relaxed);
             check_eq!("flags of a finished entry", flags, 0);

@@ -19,14 +19,14 @@ use crate::kit::ring::{Call, Ring, check_done, linked};
 use crate::kit::{memory, sys, until};
 
 tests! { "cancel":
-    chain_member => "CANCEL of a chain's entry cancels those behind it, not those before it";
-    chain_waiting => "CANCEL of a chain's entry that was not begun";
-    chain_posted => "CANCEL in a chain that nobody has taken";
-    chain_taken_back => "CANCEL of a posting that is taken back does not hit the entry's next call";
+    chain_member => "CANCEL of an entry of a chain cancels those behind it, not those before it";
+    chain_waiting => "CANCEL of an entry that a chain has not reached leaves those before it";
+    chain_posted => "CANCEL in a posted chain that no thread has taken leaves those before it too";
+    chain_taken_back => "CANCEL of a call that is taken back does not hit the entry's next call";
     running_loop => "CANCEL of a running loop ends it";
 }
 
-/// A chain: write, read that blocks, write, write. Returns its slots when the read sleeps.
+/// Posts a chain: a write, a read that blocks, two writes. Returns its slots when the read sleeps.
 fn blocked_chain(
     engine: &Engine,
     ring: &mut Ring,
@@ -158,7 +158,7 @@ fn running_loop() -> Check {
         ..call
     };
     let read = looped(call!(SYS_read, &zero, zeros, 64));
-    // Poll with a time limit returns 0 and would end the loop: a read of a timer does not.
+    // A poll with a time limit returns 0, which would end the loop; a read of a timer does not.
     let timer = sys::own(plain!(SYS_timerfd_create, libc::CLOCK_MONOTONIC, 0) as i32);
     let every = [nap, nap];
     let set = plain!(SYS_timerfd_settime, &timer, 0, every.as_ptr(), 0);

@@ -12,7 +12,7 @@ use crate::kit::uffd::Slow;
 use crate::kit::{memory, patience, sys};
 
 tests! { "cancel":
-    waits_for_page => "a cancelled call that waits for a page sleeps on, and ends with the page";
+    waits_for_page => "a cancelled call that waits for a page sleeps on until the page comes";
 }
 
 /// CPU time of this process, its syscall threads included, in milliseconds.
@@ -36,7 +36,7 @@ fn waits_for_page() -> Check {
             let (before, begun) = (cpu_ms(), sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(600));
             let (used, passed) = (cpu_ms() - before, (sys::monotonic_ns() - begun) / 1_000_000);
-            // A thread that computes would use all the time.
+            // A thread that spins would use all the time.
             check!(
                 used * 4 < passed as i64,
                 "{used} ms of CPU time in {passed} ms that a call waits for a page"

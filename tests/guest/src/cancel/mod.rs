@@ -26,23 +26,23 @@ use crate::kit::ring::{Call, Done, Ring, check_done};
 use crate::kit::{chances, rounds, sys, until};
 
 tests! { "cancel":
-    posted => "an entry that nobody has taken is ECANCELED and not executed";
-    queued => "an entry that waits for a syscall thread is ECANCELED at once, those beside it are not";
-    blocked => "each kind of blocked call ends with EINTR, in every mode, soon";
-    all_blocked => "60 blocked calls are cancelled one by one; the others stay";
-    partial_read => "a read that has got a part of its bytes returns that part";
-    partial_write => "a write that has written a part of its bytes returns that part";
-    inline_blocked => "a call in which the owner blocks inside WAIT ends with EINTR, WAIT goes on";
+    posted => "an entry that no thread has taken is ECANCELED and not executed";
+    queued => "an entry that waits for a syscall thread is ECANCELED at once, unlike others";
+    blocked => "each kind of blocked call soon ends with EINTR, in every mode";
+    all_blocked => "60 blocked calls are cancelled one by one; the others stay blocked";
+    partial_read => "a read that has received part of its bytes returns that part";
+    partial_write => "a write that has written part of its bytes returns that part";
+    inline_blocked => "a call in which the owner blocks inside WAIT ends with EINTR; WAIT goes on";
     too_late => "a finished entry is ENOENT and keeps its result";
-    nothing_there => "CANCEL of a free entry is ENOENT, of one beyond the pages EINVAL";
-    bad_arguments => "wrong size, flags or registration";
+    nothing_there => "CANCEL of a free entry is ENOENT, of an entry beyond the pages EINVAL";
+    bad_arguments => "CANCEL with a wrong size, flag, registration or address is an error";
     by_other_thread => "any thread of the process may cancel; another process gets EPERM";
-    race_with_completion => "cancelled at the moment of completion: the whole result or EINTR";
+    race_with_completion => "a call cancelled as it completes gives the whole result or EINTR";
     slot_used_again => "the next call in a cancelled slot is not cancelled";
-    counted => "QUERY counts the CANCEL calls that have found something";
+    counted => "QUERY counts the CANCEL calls that have found a call";
 }
 
-/// CANCEL of a slot, and the result.
+/// Cancels the call in a slot and returns its result.
 fn cancel(ring: &mut Ring, latency: &mut Latency, slot: usize) -> Check<Done> {
     let begin = Instant::now();
     check_eq!("CANCEL", ring.cancel(slot), Ok(0));
@@ -68,7 +68,7 @@ fn check_never_begun(done: Done) -> Check {
     )
 }
 
-/// An executed entry would have written into the pipe; this one has not.
+/// A write into the pipe, which shows whether the entry was executed.
 fn write_to(to: &OwnedFd) -> Call {
     call!(SYS_write, to, c"x".as_ptr(), 1)
 }
@@ -76,7 +76,7 @@ fn write_to(to: &OwnedFd) -> Call {
 fn check_empty(from: &OwnedFd) -> Check {
     check!(
         !readable(from, Duration::ZERO),
-        "a cancelled write was made"
+        "a cancelled write was executed"
     );
     Ok(())
 }
@@ -127,10 +127,10 @@ fn queued() -> Check {
     latency.check("CANCEL")
 }
 
-/// Four in the middle of twelve entries that wait for a thread.
+/// Four entries in the middle of twelve that wait for a thread.
 const SOME: std::ops::Range<usize> = 4..8;
 
-/// CANCEL of [`SOME`] of the writes, none of which has begun.
+/// Cancels [`SOME`] of the writes, none of which has begun.
 fn cancel_some(ring: &mut Ring, latency: &mut Latency, writes: &[usize]) -> Check {
     ring.kicked()?;
     for &slot in &writes[SOME] {
@@ -139,7 +139,7 @@ fn cancel_some(ring: &mut Ring, latency: &mut Latency, writes: &[usize]) -> Chec
     Ok(())
 }
 
-/// Only the blocked calls and the writes that were not cancelled are executed.
+/// Checks that only the blocked calls and the writes that were not cancelled are executed.
 fn finish_others(ring: &mut Ring, blocked: &[usize], writes: &[usize], sink: &OwnedFd) -> Check {
     for done in ring.finish(blocked)? {
         check_ret!("read", done.result, 2);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CANCEL of entries for a pool of their own.
+//! CANCEL of entries for a separate pool.
 
 use super::{
     cancel, cancel_some, check_empty, check_interrupted, check_never_begun, finish_others, write_to,
@@ -13,14 +13,14 @@ use crate::kit::ring::Call;
 use crate::kit::rounds;
 
 tests! { "cancel":
-    pool_posted => "an entry for a pool that nobody has taken is ECANCELED and not executed";
-    pool_queued => "an entry that waits for its pool's thread is ECANCELED at once, others are not";
-    pool_blocked => "calls that block in two pools end one by one; the others stay";
+    pool_posted => "an entry for a pool that no thread has taken is ECANCELED and not executed";
+    pool_queued => "an entry that waits for its pool's thread is ECANCELED at once, unlike others";
+    pool_blocked => "blocked calls in two pools are cancelled one by one; the others stay blocked";
 }
 
 const POOL: u8 = 3;
 
-/// An engine with such a pool, which has one thread and gets no other.
+/// An engine with this pool, which has one thread and gets no other.
 fn engine() -> Check<Engine> {
     let engine = Engine::open()?;
     engine.set(Param::MaxThreads, 2)?;
