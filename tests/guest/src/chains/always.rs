@@ -17,13 +17,13 @@ use crate::kit::ring::{Call, Ring, check_done, linked};
 use crate::kit::{patience, sys, until};
 
 tests! { "chains":
-    close_in_any_case => "a close with ALWAYS is made after a failed read, and no descriptor is left";
+    close_in_any_case => "a close with ALWAYS runs after a failed read, and no descriptor is left";
     close_of_nothing => "a close with ALWAYS is skipped if the open has failed";
-    always_and_others => "behind a failure only entries with ALWAYS start, each in its place";
-    always_after_cancel => "CANCEL of a blocked or waiting entry lets the close behind it happen";
-    always_after_loop => "a loop that fails is left, and the entry with ALWAYS behind it starts";
-    refused_counted_once => "a refused call of a chain that others end counts once, at its end";
-    always_by_itself => "ALWAYS means nothing without a failure and outside of a chain";
+    always_and_others => "behind a failure only entries with ALWAYS start, each in its turn";
+    always_after_cancel => "CANCEL of a blocked or waiting entry lets the close behind it run";
+    always_after_loop => "a loop that fails ends, and the entry with ALWAYS behind it starts";
+    refused_counted_once => "a refused call of a chain that a thread ends counts once, at the end";
+    always_by_itself => "ALWAYS has no effect without a failure or outside of a chain";
 }
 
 const EBADF: i64 = -(libc::EBADF as i64);
@@ -75,11 +75,11 @@ fn close_of_nothing() -> Check {
         let done = ring.run_all(&read_file(c"/no/such/file", 8))?;
         check_done("open", done[0], ENOENT, REASON_NONE)?;
         check_cancelled("read", done[1])?;
-        check_cancelled("close of what was not opened", done[2])
+        check_cancelled("close of a file that was not opened", done[2])
     })
 }
 
-/// A write of one byte: the file shows that it was executed.
+/// A write of one byte: the file shows whether it was executed.
 fn write(file: &OwnedFd, byte: &'static CStr) -> Call {
     linked(call!(SYS_write, file, byte.as_ptr(), 1))
 }
@@ -181,7 +181,7 @@ fn always_after_loop() -> Check {
         check_ret!("lseek", plain!(SYS_lseek, &source, 0, libc::SEEK_SET), 0);
         let mut byte = [0u8; 1];
         let calls = [
-            // Three rounds succeed, in the fourth the read returns 0: not a failure.
+            // Three rounds would succeed, and in the fourth the read would return 0: not a failure.
             flagged(
                 call!(SYS_read, &source, byte.as_mut_ptr(), 1),
                 ENTRY_LINK | ENTRY_LOOP,
@@ -208,10 +208,11 @@ fn refused_counted_once() -> Check {
     for round in 1..5 {
         let (from, to) = pipe()?;
         let reads = BlockedReads::new(&from, 1);
-        // A thread continues this chain: its results come at its end.
+        // A thread continues this chain, and publishes its results at the end.
         ring.post_at(0, &linked(call!(SYS_fork)));
         ring.post_at(1, &always(reads.calls()[0]));
-        // The owner executes these afterwards, in the same WAIT, in places of the same number.
+        // The owner executes these afterwards, in the same WAIT, at the same positions of another
+        // page.
         ring.post_at(PAGE_ENTRIES, &call!(SYS_getpid));
         ring.post_at(PAGE_ENTRIES + 1, &call!(SYS_getpid));
         check_eq!("SOME", ring.wait_for(Policy::Some, 2, patience()), Ok(2));

@@ -15,15 +15,15 @@ use crate::kit::ring::{Call, check_done};
 use crate::kit::rounds;
 
 tests! { "chains":
-    loop_copies => "read and write in a loop copy a file; SUM says how much";
-    loop_between => "open, a loop, close: what is behind a loop is executed after it";
-    loop_of_nothing => "a loop that ends at once leaves the rest of it unexecuted";
+    loop_copies => "a read and a write in a loop copy a file; SUM adds up the bytes";
+    loop_between => "open, a loop, close: an entry behind a loop is executed after the loop";
+    loop_of_nothing => "a loop that ends at once leaves its other entries unexecuted";
     loop_bound => "a loop that does not end by itself ends after LOOP_MAX rounds, reason BOUND";
     loop_fails => "an error ends the loop and the chain";
-    loop_on_poller => "a loop without an end holds up neither a poller nor others; CANCEL ends it";
+    loop_on_poller => "an endless loop holds up neither a poller nor other calls; CANCEL ends it";
 }
 
-/// A chain that copies `from` to `to`, a kibibyte at a time.
+/// A loop that copies `from` to `to`, a kibibyte at a time.
 fn copying(from: &OwnedFd, to: &OwnedFd, buf: &mut [u8; 1024]) -> [Call; 2] {
     let read = call!(SYS_read, from, buf.as_mut_ptr(), buf.len());
     let write = call!(SYS_write, to, buf.as_ptr(), 0);
@@ -70,7 +70,7 @@ fn loop_between() -> Check {
         check_done("close", done[3], 0, REASON_NONE)?;
         check_eq!("copied", content(&to)?, vec![b'z'; 5000]);
         let open = plain!(SYS_fcntl, done[0].result, libc::F_GETFD);
-        check_ret!("fcntl of what was closed", open, -libc::EBADF);
+        check_ret!("fcntl of the closed descriptor", open, -libc::EBADF);
         Ok(())
     })
 }

@@ -17,16 +17,16 @@ use crate::kit::{Random, rounds};
 
 tests! { "chains":
     in_order => "the entries of a chain are executed one after the other";
-    open_read_close => "a descriptor goes from open to read and close without leaving the kernel";
-    failure_cancels => "behind a failed entry nothing is executed: ECANCELED, reason CHAIN";
+    open_read_close => "a descriptor passes from open to read and close without leaving the kernel";
+    failure_cancels => "no entry behind a failed one is executed: ECANCELED, reason CHAIN";
     refusal_cancels => "a refused entry fails its chain";
-    blocked_member => "a chain waits for a pipe, others go on, then the chain does";
-    goes_on_elsewhere => "if a chain's thread may not go on, another one does: all results come";
-    two_results_taken => "an entry takes two results, of different entries";
-    take_out_of_chain => "a result can not be taken from before the chain";
-    chain_ends_with_page => "a link at the end of the page or of what is posted leads nowhere";
+    blocked_member => "while a chain waits for a pipe, other calls go on; then the chain does";
+    goes_on_elsewhere => "if a chain's thread may not go on, another one does; all results come";
+    two_results_taken => "an entry takes the results of two different entries";
+    take_out_of_chain => "an entry cannot take a result from before the chain";
+    chain_ends_with_page => "a link at the end of the page or of the posted entries leads nowhere";
     side_by_side => "32 chains of two fill a page; every fourth fails";
-    random_chains => "random chains with random failures give what a model gives";
+    random_chains => "random chains with random failures give the results of a model";
 }
 
 /// A chain's first call: opens a file to be read.
@@ -49,8 +49,8 @@ pub fn flagged(call: Call, flags: u8) -> Call {
     }
 }
 
-/// A thread that comes back from a sleep finds its pool at the concurrency limit, and gives the
-/// rest of its chain away. The rest looks like plain calls.
+/// A thread that comes back from a sleep finds its pool at the concurrency limit, and offloads the
+/// rest of its chain. The rest looks like calls outside of a chain.
 fn goes_on_elsewhere() -> Check {
     let time = [0u64, 100_000];
     for mode in [Mode::Kick, Mode::Async] {
@@ -125,7 +125,7 @@ fn open_read_close() -> Check {
             check_done("close", done[2], 0, REASON_NONE)?;
             check_eq!("text", &buf[..17], b"hello from a file");
             let open = plain!(SYS_fcntl, done[0].result, libc::F_GETFD);
-            check_ret!("fcntl of what was closed", open, -libc::EBADF);
+            check_ret!("fcntl of the closed descriptor", open, -libc::EBADF);
         }
         Ok(())
     })

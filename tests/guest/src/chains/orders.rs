@@ -14,9 +14,9 @@ use crate::kit::ring::{Call, check_done};
 use crate::kit::{Random, rounds};
 
 tests! { "chains":
-    posted_order => "entries used in turn are begun in the order of posting, round the page";
+    posted_order => "entries used in turn start in the order of posting, round the end of the page";
     order_by_number => "with ORDER NUMBER the calls of a batch are grouped";
-    any_order => "all orders give all results, chains included";
+    any_order => "every ORDER gives all results, chains included";
     order_bad => "an unknown ORDER and LOOP_MAX 0 are EINVAL";
 }
 

@@ -22,12 +22,12 @@ tests! { "entries":
     bad_among_good => "bad entries do not disturb the good ones around them";
     unknown_numbers => "numbers without a system call are ENOSYS: gaps, 65535, x32";
     refused_life => "calls that make, end or replace threads are EOPNOTSUPP, reason LIFE";
-    refused_thread => "calls that wait in the thread's own name are EOPNOTSUPP, reason THREAD";
-    refused_ioctls => "an ioctl that may wait is EOPNOTSUPP, reason THREAD, and nobody waits in it";
-    own_thread_only => "calls on the thread's own state: inline as plain ones, else refused";
+    refused_thread => "calls that wait on the thread's own behalf are EOPNOTSUPP, reason THREAD";
+    refused_ioctls => "an ioctl that may wait is EOPNOTSUPP, reason THREAD, and never waits";
+    own_thread_only => "calls on the thread's own state: as plain ones if inline, else refused";
     refused_does_nothing => "a refused call has no effect: the process lives on unchanged";
     bad_pointers => "bad addresses are EFAULT, as for plain calls";
-    kernel_addresses => "addresses of the kernel are EFAULT and nothing is read from there";
+    kernel_addresses => "kernel addresses are EFAULT, and nothing is read from them";
 }
 
 fn check_done(what: &str, done: Done, result: i32, reason: u8) -> Check {
@@ -205,7 +205,7 @@ fn refused_thread() -> Check {
     let word = std::ptr::from_ref(&word);
     in_modes(1, |_, ring| {
         // No thread can make these from a page: they wait for the caller's own signals, or take a
-        // lock in its name.
+        // lock on its behalf.
         let calls = [
             call!(SYS_pause),
             call!(SYS_rt_sigsuspend, mask, 8),
@@ -313,7 +313,7 @@ fn own_thread_only() -> Check {
     })?;
     let mut plain = 0u64;
     plain!(SYS_arch_prctl, get_fs, std::ptr::from_mut(&mut plain));
-    check_eq!("FS base as an entry told it", base, plain);
+    check_eq!("FS base according to an entry", base, plain);
     Ok(())
 }
 

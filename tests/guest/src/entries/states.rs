@@ -13,16 +13,16 @@ use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::{Random, rounds, until};
 
 tests! { "entries":
-    states => "an entry goes free, submitted, busy, done, free, and the words follow";
+    states => "an entry is free, submitted, busy, done, free in turn, and the words follow";
     nothing_before_wait => "without WAIT or KICK nothing is executed in same-core mode";
     each_slot => "each of the 64 entries works alone, and only its bits change";
     whole_page => "64 different calls in one page give their own results, in every mode";
-    sparse => "calls in scattered slots and pages, posted in any order";
-    several_pages => "7 pages full of calls, in every mode";
-    in_flight_4096 => "4,096 calls in one registration, posted at once, in every mode";
-    generations => "a slot is used again and again: bits flip there and back";
+    sparse => "calls in scattered slots and pages work, posted in any order";
+    several_pages => "7 pages full of calls give their results, in every mode";
+    in_flight_4096 => "4,096 calls in one registration work, posted at once, in every mode";
+    generations => "a slot is used again and again: its bits flip back and forth";
     page_generations => "a full page is used again and again";
-    reaped_late => "results stay while others come and go";
+    reaped_late => "results stay while other results come and go";
     doorbell_twice => "toggling a bit twice before WAIT posts nothing";
     result_extremes => "the largest results arrive whole";
 }
