@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The differential test: random sequences of calls, made plainly and from pages, give the same.
+//! The differential test: random sequences of calls give the same results plainly and from pages.
 //!
 //! Each sequence runs in two processes with the same surroundings (`sandbox`): first plainly, which
 //! gives a trace of results, errors and outputs and the state that is left, then from pages, in one
-//! of the ways in which an entry can be executed. What may differ, and why, is in `normal`.
+//! of the ways in which an entry can be executed. The module `normal` says which results may
+//! differ, and why.
 
 #[macro_use]
 mod op;
@@ -29,18 +30,18 @@ use sandbox::{Ground, Sandbox, Wants};
 use tape::{Tape, Trace, Verdict};
 
 tests! { "differential":
-    plain_twice => "a sequence made plainly twice gives the same: the comparison is fair";
-    all_ways => "the same random sequences, plainly and from pages in every way, give the same";
-    inline => "sequences executed by the owner, one by one and in chains, give what plain calls give";
-    without_rights => "the same for a process without rights";
-    with_network => "the same with a network";
-    under_filters => "the same under random seccomp filters, in every way: what they do not allow is refused";
-    by_threads => "the same executed by syscall threads: with ASYNC, after KICK, in a pool";
+    plain_twice => "a sequence made plainly twice gives the same results: the comparison is fair";
+    all_ways => "random sequences give the same results plainly and from pages, in every way";
+    inline => "sequences executed by the owner, singly and in chains, give what plain calls give";
+    without_rights => "sequences of a process without rights give what plain calls give";
+    with_network => "sequences with a network give what plain calls give";
+    under_filters => "the same under random seccomp filters, every way: denied calls are refused";
+    by_threads => "sequences executed by threads give what plain calls give: ASYNC, KICK, a pool";
     by_poller => "sequences executed by a poller give what plain calls give";
     numbers => "the sequences make at least 120 different calls from pages";
-    planted_result => "a result that is wrong is found, and the sequence shrunk";
-    planted_byte => "an output that is wrong is found, and the sequence shrunk";
-    planted_loss => "a call that was not made is found by what it should have left behind";
+    planted_result => "a wrong result is found, and the sequence shrunk";
+    planted_byte => "a wrong output is found, and the sequence shrunk";
+    planted_loss => "a call that was not made is found because its effects are missing";
     planted_repeat => "a call that was made twice is found";
 }
 
@@ -63,7 +64,7 @@ impl Bench {
         })
     }
 
-    /// Runs work in the sandbox. If it does not end, prints the call that it has reached.
+    /// Runs `work` in the sandbox. If `work` fails, names the call that it has reached.
     fn run(&self, ops: &[Op], wants: Wants, work: impl FnOnce(&Sandbox<'_>) -> Check) -> Check {
         let mut child = spawn(|_| work(&Sandbox::enter(&self.ground, wants)?))?;
         // If a result does not come, the run itself gives up, and prints more than this process
@@ -125,7 +126,7 @@ impl Bench {
         self.tape.read_verdict()
     }
 
-    /// Both runs.
+    /// Makes both runs and compares them.
     fn both(&self, ops: &[Op], wants: Wants, way: Way, plant: Option<Plant>) -> Check<Verdict> {
         let trace = self.plain(ops, wants)?;
         self.second(ops, wants, &trace, way, plant)
@@ -141,7 +142,7 @@ impl Bench {
         found: &run::Difference,
     ) -> Check<Vec<Op>> {
         println!("# {way:?}, {wants:?}: {}", found.text);
-        // Less than what is left of the test's own time.
+        // Less than the time that the test itself has left.
         let end = Instant::now() + patience();
         let mut ops = ops.to_vec();
         if let Some(at) = found.at {
@@ -174,7 +175,7 @@ fn wants(number: u32) -> Wants {
     }
 }
 
-/// All ways.
+/// All ways of the second run.
 const WAYS: [Way; 6] = [
     Way::Paged(Mode::Inline),
     Way::Paged(Mode::Async),
@@ -247,7 +248,7 @@ fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check 
     Ok(())
 }
 
-/// On a slow kernel fewer are enough.
+/// Returns the number of sequences: fewer on a slow kernel.
 fn usual(sequences: u32) -> u32 {
     if slow_kernel() {
         sequences.div_ceil(50)
@@ -260,7 +261,7 @@ fn all_ways() -> Check {
     compare(&WAYS, usual(3), wants)
 }
 
-/// By the owner.
+/// The ways in which the owner executes the calls.
 const BY_OWNER: [Way; 2] = [Way::Paged(Mode::Inline), Way::Chain];
 
 fn inline() -> Check {
@@ -312,7 +313,7 @@ fn numbers() -> Check {
     let mut random = Random::new();
     let mut seen = BTreeSet::new();
     let mut names = BTreeSet::new();
-    // Whichever thread executes the calls.
+    // The modes differ in the threads that execute the calls.
     for (number, way) in (0..4).zip([Mode::Inline, Mode::Inline, Mode::Async, Mode::Kick]) {
         let wants = wants(number);
         let ops = generate::sequence(random.split(), len(), wants);
@@ -334,7 +335,7 @@ fn numbers() -> Check {
     Ok(())
 }
 
-/// A planted mistake must be found, and the sequence that shows it must be shrunk.
+/// Checks that a planted mistake is found, and that the sequence that shows it is shrunk.
 fn planted(plant: Plant, way: Way, enough: usize) -> Check {
     if slow_kernel() {
         return skip("shows what the comparison can do, whatever the kernel: too slow on this one");

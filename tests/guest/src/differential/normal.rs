@@ -5,19 +5,20 @@
 /// by byte.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Norm {
-    /// Not an output. Whether the call has changed it is not checked: its results would show that.
+    /// Not an output. A change by the call is not looked for here: the call's results would show
+    /// it.
     Input,
     /// Byte by byte, including bytes that the call has not written.
     Exact,
-    /// Not at all: random numbers, and the rest of a time.
+    /// Not at all: random numbers, and remaining times.
     Nothing,
     /// Up to the first bytes: the rest is random (the generation number in a file handle).
     First(usize),
-    /// `struct stat`: the device (each run has a tmpfs of its own), numbers of inodes of other file
+    /// `struct stat`: the device (each run has a tmpfs of its own), inode numbers of other file
     /// systems (pipes and sockets count for the whole machine), times that are "now", and all times
     /// of other file systems (nothing sets those of a socket: they are what was in memory).
     Stat,
-    /// `struct statx`, as `Stat`, and the mount's number.
+    /// `struct statx`, as `Stat`, and the mount ID.
     Statx,
     /// These fields.
     Fields(&'static [(usize, Field)]),
@@ -32,9 +33,9 @@ pub enum Norm {
 pub enum Field {
     /// This number of bytes, which differ for the reason given at the structure.
     Any(usize),
-    /// Seconds: "now" is another time in each run. Set times are compared.
+    /// Seconds: "now" is another time in each run. Times that were set are compared.
     Seconds,
-    /// The number of a process: that of the run's own process.
+    /// A process ID: that of the run's own process.
     Pid,
 }
 
@@ -66,7 +67,7 @@ pub const SHMID: Norm = Norm::Fields(&[
 pub const FLOCK: Norm = Norm::Fields(&[(24, Field::Pid)]);
 /// `struct sysinfo`: up-time, load and memory; the rest is a gap
 pub const SYSINFO: Norm = Norm::Nothing;
-/// A word that is a process's number
+/// A word that is a process ID
 pub const PID: Norm = Norm::Fields(&[(0, Field::Pid)]);
 /// `struct ucred`
 pub const UCRED: Norm = Norm::Fields(&[(0, Field::Pid)]);
@@ -124,7 +125,7 @@ impl Own {
         }
     }
 
-    /// Makes what may differ the same.
+    /// Clears the parts that may differ.
     pub fn normalise(&self, norm: Norm, bytes: &mut [u8]) {
         match norm {
             Norm::Input | Norm::Exact => {}

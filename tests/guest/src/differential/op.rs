@@ -18,7 +18,7 @@ pub enum Val {
     Mem(u64),
     /// The address of one of the call's buffers.
     Buf(u8),
-    /// The number of the process.
+    /// The process ID.
     Pid,
 }
 
@@ -161,9 +161,9 @@ pub struct Flat {
 pub enum Ret {
     /// The same number.
     Exact,
-    /// Success or the same error: times, addresses, the rest of a time.
+    /// Success or the same error: times, addresses, remaining times.
     Success,
-    /// The process's own number, or the same number.
+    /// The process's own ID, or the same number.
     Pid,
 }
 
@@ -185,7 +185,7 @@ pub struct Op {
     pub args: [Val; 6],
     pub bufs: Vec<Flat>,
     pub ret: Ret,
-    /// Registers that it sets.
+    /// Registers that the call sets.
     pub saves: Vec<(Reg, Place)>,
     /// The call is made only if poll() shows, in the plain run, that these files do not make it
     /// block.
@@ -248,7 +248,7 @@ impl Op {
         self
     }
 
-    /// The value of the register is not used any more.
+    /// The value of the register is no longer used.
     pub fn ends(mut self, reg: Reg) -> Op {
         self.saves.push((reg, Place::Gone));
         self
@@ -259,13 +259,13 @@ impl Op {
         self
     }
 
-    /// Only if the file can be read at once.
+    /// Makes the call only if the file can be read at once.
     pub fn if_readable(mut self, fd: Val) -> Op {
         self.guards.push((fd, libc::POLLIN));
         self
     }
 
-    /// Only if the file can be written to at once.
+    /// Makes the call only if the file can be written to at once.
     pub fn if_writable(mut self, fd: Val) -> Op {
         self.guards.push((fd, libc::POLLOUT));
         self
@@ -281,7 +281,7 @@ impl Op {
         self
     }
 
-    /// Only a plain call can make it.
+    /// Only a plain call has a result: an entry is refused.
     pub fn refused(mut self) -> Op {
         self.refused = true;
         self.own = true;

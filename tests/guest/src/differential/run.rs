@@ -26,12 +26,12 @@ pub enum Way {
     Pool,
 }
 
-/// The effect of a planted mistake on the second run.
+/// A planted mistake in the second run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
     /// The result of a call with this number is larger by one.
     Result(i64),
-    /// One byte that a call with this number has written is another.
+    /// One byte that a call with this number has written is changed.
     Byte(i64),
     /// A call with this number is not made at all; its results are right.
     Lost(i64),
@@ -111,7 +111,7 @@ fn step(op: &Op, mut ready: Ready, result: i64, own: &Own) -> Step {
                 bytes[at..at + size].fill(0);
             }
         }
-        // select() and its kin write the rest of the time even if they fail.
+        // select() and the like write the remaining time even if they fail.
         if good || flat.norm == Norm::Nothing {
             own.normalise(flat.norm, bytes);
         }
@@ -177,7 +177,7 @@ pub fn plain_run(ops: &[Op], sandbox: &Sandbox) -> Vec<Step> {
 /// A difference between the runs.
 #[derive(Debug)]
 pub struct Difference {
-    /// The call; `None`: only the state after the last call shows it.
+    /// The call, or `None` if only the state after the last call shows the difference.
     pub at: Option<usize>,
     pub text: String,
 }
@@ -335,7 +335,7 @@ impl Second<'_> {
     /// A call that was refused is made plainly, as a program would do.
     ///
     /// The owner refuses no call that it can make itself. But the entries behind a call that blocks
-    /// are not the owner's any more.
+    /// no longer belong to the owner.
     fn settle(&mut self, index: usize, ready: &Ready, done: Done, alone: bool) -> Done {
         let op = &self.ops[index];
         if done.reason == REASON_GUARDED && self.wants.denies(op.nr) {
@@ -410,7 +410,7 @@ struct Outcome(i64);
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == -i64::from(u32::MAX) {
-            write!(f, "the process's own number")
+            write!(f, "the process's own ID")
         } else {
             write!(f, "{}", check::Ret(self.0))
         }

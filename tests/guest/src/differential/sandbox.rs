@@ -119,7 +119,7 @@ impl Wants {
         }
         let mut filter = Filter::new();
         for nr in (0..600).filter(|&nr| !self.denies(nr)) {
-            // Some are asked about with their arguments each time.
+            // For some calls the filter looks at an argument each time.
             filter = match nr % 3 {
                 0 => filter.rule_for(nr, 5, u32::MAX, Action::Allow),
                 _ => filter,
@@ -241,8 +241,8 @@ impl Sandbox<'_> {
     }
 }
 
-/// The engine of a run. A plain run has one too, so that the runs do not differ by it. `None` if
-/// there is no module and the run needs none.
+/// The engine of a run. A plain run has an engine too, so that this makes no difference between the
+/// runs. `None` if there is no module and the run needs none.
 pub fn engine(way: Way) -> Check<Option<(Engine, Ring)>> {
     let mode = match way {
         Way::Paged(mode) => mode,
@@ -256,7 +256,8 @@ pub fn engine(way: Way) -> Check<Option<(Engine, Ring)>> {
         let set = sys::ioctl_with(engine.fd(), abi::IOC_SET, &mut arg);
         ok!("SET of pool 1", set);
     }
-    // In every run, because a call may ask for it. Not the polled CPU, so that the two do not take turns.
+    // Every run has the same CPU, because a call may ask for it: not the polled one, so that owner
+    // and poller do not take turns.
     ok!("CPU", sys::pin(0));
     Ok(engine)
 }

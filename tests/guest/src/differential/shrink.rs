@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Makes a failing sequence shorter by leaving calls out, as long as it fails.
+//! Shortens a failing sequence by leaving out calls, as long as the sequence still fails.
 //!
 //! Zeller's and Hildebrandt's delta debugging (*Simplifying and isolating failure-inducing input*,
 //! 2002), complements only.

@@ -14,7 +14,7 @@ use super::normal::Norm;
 use super::sandbox::{ARENA_PAGES, ROOT, Sandbox};
 use crate::kit::{speed, sys};
 
-/// Everything, a line for each thing.
+/// Returns the whole state as text, a line for each item.
 pub fn of(sandbox: &Sandbox) -> String {
     let mut text = String::new();
     process(&mut text);
@@ -45,7 +45,8 @@ pub fn first_difference(got: &str, want: &str) -> Option<String> {
 }
 
 fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
-    text.write_fmt(args).expect("a string takes all");
+    text.write_fmt(args)
+        .expect("writing to a string cannot fail");
     text.push('\n');
 }
 
@@ -209,8 +210,8 @@ fn tree(text: &mut String, sandbox: &Sandbox, dir: &Path) {
     }
 }
 
-/// Lines of fdinfo that may differ: numbers of inodes outside the run's tmpfs, of mounts and of
-/// processes, the rest of a time, and whether a timer that is due has expired yet.
+/// Lines of fdinfo that may differ: inode numbers outside the run's tmpfs, mount IDs, process IDs,
+/// remaining times, and whether a timer that is due has expired yet.
 const VOLATILE: [&str; 9] = [
     "ino:",
     "mnt_id:",
@@ -271,7 +272,7 @@ fn descriptors(text: &mut String, sandbox: &Sandbox) {
     }
 }
 
-/// Removes the text after numbers of inodes, and the holder and device of a lock.
+/// Removes the text after inode numbers, and the holder and device of a lock.
 fn steady_info(info: &str) -> String {
     let info = info.split(" ino:").next().unwrap_or_default();
     if !info.starts_with("lock:") {
@@ -327,7 +328,7 @@ fn content(text: &mut String, fd: i32) {
             count @ 1.. => all.extend_from_slice(&bytes[..count as usize]),
             end => break end,
         }
-        // A datagram may be empty: that looks like an end, but is none.
+        // A datagram may be empty: that looks like an end, but is not one.
         if all.len() > 1 << 20 {
             break 0;
         }
@@ -340,7 +341,7 @@ fn content(text: &mut String, fd: i32) {
     );
 }
 
-/// System V IPC, without numbers of processes and times.
+/// System V IPC, without process IDs and times.
 fn queues(text: &mut String) {
     for (file, columns) in [("msg", 5), ("sem", 8), ("shm", 4)] {
         let table = fs::read_to_string(format!("/proc/sysvipc/{file}")).unwrap_or_default();

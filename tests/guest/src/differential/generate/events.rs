@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Events: eventfd, timerfd, signalfd, inotify, epoll, poll and its kin, signals.
+//! Events: eventfd, timerfd, signalfd, inotify, epoll, poll and the like, signals.
 
 use super::{Gen, reg};
 use crate::differential::normal::{Norm, SIGINFO, SIGNALFD};
@@ -175,7 +175,7 @@ fn poll(g: &Gen) {
         .u32(20, 1)
         .like(Norm::Exact);
     let wait = g.pick(&[0, 0, 1]);
-    // The call writes back the rest of the time.
+    // The call writes back the remaining time.
     let time = || Buf::words(&[0, wait * 200_000]).like(Norm::Nothing);
     // Descriptors 100 and 101.
     let set = || Buf::words(&[0, 3 << 36]).like(Norm::Exact);

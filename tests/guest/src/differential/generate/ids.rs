@@ -159,7 +159,7 @@ pub fn any(g: &Gen) {
         60..85 => {
             let op = set(g);
             g.push(op);
-            // Mostly with the rights from before.
+            // Mostly goes back to the earlier rights.
             if g.chance(80) {
                 g.push(op!(SYS_setfsuid, 0).own());
                 g.push(op!(SYS_setfsgid, 0).own());

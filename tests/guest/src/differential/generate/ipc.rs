@@ -68,7 +68,7 @@ fn queues(g: &Gen) {
     let settings = Buf::words(&[0, 4, 128, 0, 0, 0, 0, 0]);
     let flags = libc::O_RDWR | g.pick(&[0, libc::O_CREAT, libc::O_CREAT | libc::O_NONBLOCK]);
     let (len, priority) = (g.below(140), g.below(4));
-    // Long ago: what would wait gives ETIMEDOUT.
+    // Long ago: a call that would wait gives ETIMEDOUT.
     let past = || Buf::words(&[1, 0]);
     match g.below(8) {
         0 | 1 => {

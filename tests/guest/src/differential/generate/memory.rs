@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory: mappings in the arena, and what they hold.
+//! Memory: mappings in the arena, and their contents.
 
 use super::{Gen, reg};
 use crate::differential::op::{Buf, Op, Ret, Val};
@@ -44,7 +44,7 @@ fn map(g: &Gen) -> Op {
     }
 }
 
-/// Makes a hole in the arena, calls about the hole, and then the arena as it was.
+/// Makes a hole in the arena, sometimes asks about it, and fills it again.
 fn unmap(g: &Gen) {
     let Range { at, len, .. } = range(g);
     g.push(op!(SYS_munmap, at, len));

@@ -52,7 +52,8 @@ pub mod reg {
     pub const DESCRIPTORS: u64 = 45;
 }
 
-/// The generator. It has cells, so that choosing an argument may choose others inside it.
+/// The generator. Its fields are cells, so that code that chooses an argument may choose others
+/// inside it.
 pub struct Gen {
     random: RefCell<Random>,
     ops: RefCell<Vec<Op>>,
@@ -162,7 +163,7 @@ impl Gen {
         Buf::bytes((0..len).map(|at| (at * 3 + from) as u8).collect())
     }
 
-    /// A place or length in a file.
+    /// An offset or length in a file.
     pub fn place(&self) -> u64 {
         let near = self.below(12000);
         self.pick(&[0, near, near, near & !4095, 1 << 16, 1 << 21, u64::MAX])

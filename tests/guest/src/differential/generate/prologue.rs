@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The beginning of each sequence: something of every kind is open.
+//! The beginning of each sequence, which opens something of every kind.
 
 use super::{Gen, reg};
 use crate::differential::op::{Buf, Ret, Val};

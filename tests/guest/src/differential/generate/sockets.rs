@@ -170,8 +170,8 @@ fn options(g: &Gen) {
     });
 }
 
-/// Without Nagle's algorithm, which lets small messages wait for an acknowledgement that may come
-/// at any time. Accepted sockets have it from the listener.
+/// Turns off Nagle's algorithm, which makes small messages wait for an acknowledgement that may
+/// come at any time. Accepted sockets inherit the setting from the listener.
 fn send_at_once(g: &Gen, socket: Reg, family: i32) {
     if family == libc::AF_INET {
         let (level, option) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
@@ -180,7 +180,7 @@ fn send_at_once(g: &Gen, socket: Reg, family: i32) {
     }
 }
 
-/// A listener, a connection to it, its other end.
+/// Makes a listener, a connection to it, and the connection's other end.
 fn connect(g: &Gen, regs: [u8; 3], family: i32, name: Buf) {
     let [listener, client, accepted] = regs;
     let len = if family == libc::AF_UNIX { 5 } else { 16 };

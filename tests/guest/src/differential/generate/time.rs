@@ -34,7 +34,7 @@ fn sleep(g: &Gen) {
     });
 }
 
-/// Timers that are due in hours: the rest of the time differs between runs, but not that they run.
+/// Timers that are due in hours: the remaining time differs between runs, but all of them run.
 fn timer(g: &Gen) {
     let reg = g.pick(&reg::TIMERS);
     let id = Val::Reg(reg);
