@@ -40,7 +40,7 @@ const CACHES: [&str; 17] = [
 ];
 
 /// A cache, whose files stay open: opening one after shrinking would take an object from it, and a
-/// slab that a processor takes objects from counts as full.
+/// slab from which a CPU takes objects counts as full.
 #[derive(Debug)]
 struct Cache {
     name: &'static str,
@@ -58,7 +58,7 @@ impl Cache {
         })
     }
 
-    /// Objects in use, after the processors and KASAN's quarantine have given up theirs.
+    /// Objects in use, after CPUs and KASAN's quarantine have given up the ones that they keep.
     fn count(&self) -> Option<i64> {
         let mut text = [0u8; 64];
         self.shrink.write_at(b"1", 0).ok()?;
@@ -105,8 +105,8 @@ impl Baseline {
     }
 
     pub fn take() -> Check<Baseline> {
-        // Shrinking a cache on the debug kernel means to go through all of KASAN's quarantine. There each
-        // test looks at a third of the caches, which depends on its number.
+        // On the debug kernel, shrinking a cache means going through all of KASAN's quarantine. So
+        // each test looks at a third of the caches there, chosen by its process ID.
         let (parts, part) = match slow_kernel() && rounds(1) == 1 {
             true => (3, std::process::id() as usize % 3),
             false => (1, 0),

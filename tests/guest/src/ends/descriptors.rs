@@ -20,10 +20,10 @@ tests! { "ends":
     unmap_then_close => "the pages are unmapped, then the descriptor is closed";
     close_by_entries => "entries unmap the pages and close the descriptor they came through";
     close_duplicate => "the last descriptor is a duplicate that another thread closes";
-    close_by_other_process => "the last descriptor is one that another process was passed";
+    close_by_other_process => "the last descriptor is one that was passed to another process";
     kill_while_passed => "kill -9 while another process holds the descriptor";
-    owner_thread_ends => "the owning thread ends, the process goes on";
-    end_well => "all calls end by themselves: nothing else would show either";
+    owner_thread_ends => "the owning thread ends, and the process goes on";
+    end_well => "all calls end by themselves: without this, no other ending would prove anything";
 }
 
 /// The engine lives on without this reference, because its threads exist.
@@ -63,7 +63,7 @@ fn close_by_entries() -> Check {
         let unmap = |(at, len)| call!(SYS_munmap, at, len);
         calls.extend(flight.mappings().into_iter().map(unmap));
         if flight.state.load == Load::Queued {
-            // No thread would execute them.
+            // Otherwise no thread would execute the close and the munmap.
             flight.stock.release()?;
         }
         flight.ring.post_all(&calls);

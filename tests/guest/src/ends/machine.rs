@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The machine stops, freezes, dumps, loses a processor or the module.
+//! The process is stopped, frozen or dumped, or the machine loses a CPU or the module.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,14 +15,14 @@ use crate::life::stopped::{freeze, stop};
 use crate::module::Module;
 
 tests! { "ends":
-    stop_and_continue => "SIGSTOP, SIGCONT; all calls end well";
+    stop_and_continue => "SIGSTOP, then SIGCONT; all calls complete";
     stop_and_kill => "SIGSTOP, then kill -9";
-    freeze_and_thaw => "the freezer of control groups; thawed, all calls end well";
+    freeze_and_thaw => "the freezer of control groups; after the thaw all calls complete";
     freeze_and_kill => "kill -9 of a frozen process";
-    suspend => "the freezer of suspend (pm_test); afterwards all calls end well";
+    suspend => "the freezer of a suspend (pm_test); afterwards all calls complete";
     core_file => "SIGABRT with a core dump to a file";
     core_handler => "SIGABRT with a core dump to a program";
-    cpu_unplug => "CPU 1 goes and comes back; all calls end well";
+    cpu_unplug => "CPU 1 goes away and comes back; all calls complete";
     remove_module_at_once => "delete_module succeeds at the first moment possible after kill -9";
 }
 
@@ -87,7 +87,7 @@ fn freeze_and_kill() -> Check {
     })
 }
 
-/// A file whose content is put back when this is dropped.
+/// A file whose content is restored when this is dropped.
 pub struct Setting {
     path: PathBuf,
     old: String,
@@ -165,7 +165,7 @@ fn core_file() -> Check {
     })
 }
 
-/// The command by which this program takes a dump.
+/// The command with which this program takes a dump.
 pub const TAKE_CORE: &str = "take-core";
 
 /// Reads standard input to its end and writes the number of bytes to a file.
@@ -183,14 +183,14 @@ pub fn take_core(path: &str) -> Check {
 fn core_handler() -> Check {
     let program = ok!("this program", std::env::current_exe());
     in_every_state(|life| {
-        // The program that takes the dump needs most of the time.
+        // The program that takes the dump takes most of the time.
         life.is_slow();
         let dir = life.dir.path().display();
         let pattern = format!("|{} {TAKE_CORE} {dir}/size.%p", program.display());
         let _pattern = ok!("core_pattern", Setting::set(PATTERN, &pattern));
         dump(life, |pid| {
             let path = life.dir.path().join(format!("size.{pid}"));
-            until("the word of the handler", || path.exists())?;
+            until("the report of the handler", || path.exists())?;
             let size = ok!("the number of bytes", fs::read_to_string(&path));
             ok!("removing it", fs::remove_file(&path));
             Ok(size.parse().unwrap_or(0))
@@ -201,7 +201,7 @@ fn core_handler() -> Check {
 fn cpu_unplug() -> Check {
     let cpu = Cpu1::get()?;
     in_every_state(|life| {
-        // Unplugging needs most of the time.
+        // Unplugging takes most of the time.
         life.is_slow();
         life.run(end_when_told, |mut child| {
             child.wait_ready()?;
@@ -219,7 +219,7 @@ fn cpu_unplug() -> Check {
 fn remove_module_at_once() -> Check {
     let module = Module::get()?;
     in_every_state(|life| {
-        // Loading needs most of the time.
+        // Loading takes most of the time.
         life.is_slow();
         life.run(stay, |child| {
             child.signal(libc::SIGKILL);

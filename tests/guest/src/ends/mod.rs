@@ -32,23 +32,24 @@ fn remove_module() -> Result<u64, Errno> {
 pub struct Life<'a> {
     pub state: State,
     pub round: u32,
-    /// A directory for what the life needs.
+    /// A directory for the files that the life needs.
     pub dir: &'a TempDir,
     base: &'a Baseline,
-    /// When everything was in flight and the ending began. `None` if its time means nothing.
+    /// When everything was in flight and the ending began. `None` if the ending's time means
+    /// nothing.
     begun: Cell<Option<Instant>>,
 }
 
 impl Life<'_> {
-    /// Something else takes most of the time: do not compare it with that of other endings.
+    /// Tells that something else takes most of the time: do not compare it with other endings.
     fn is_slow(&self) {
         self.begun.set(None);
     }
 
-    /// Runs a life: a child has its calls in flight, then does `inside`; this process does
+    /// Runs a life: a child has its calls in flight, then runs `inside`; this process runs
     /// `outside`.
     ///
-    /// Before that, with everything in flight, tries to remove the module.
+    /// Before these, with everything in flight, tries to remove the module.
     pub fn run(
         &self,
         inside: impl FnOnce(Flight, &Link) -> Check,
@@ -57,7 +58,7 @@ impl Life<'_> {
         self.run_prepared(|| Ok(()), inside, outside)
     }
 
-    /// The same, but the child does something first.
+    /// The same, but the child runs `prepare` first.
     pub fn run_prepared(
         &self,
         prepare: impl FnOnce() -> Check,
@@ -88,7 +89,7 @@ impl Life<'_> {
     }
 }
 
-/// Loads without an end of their own, which wait for the ending.
+/// Keeps its calls in flight until the parent goes on with the ending.
 fn stay(_: Flight, link: &Link) -> Check {
     link.wait_go()
 }
@@ -124,7 +125,7 @@ fn in_states(wanted: impl Fn(State) -> bool, ending: impl Fn(&Life) -> Check) ->
     };
     let mut states: Vec<State> = State::all().filter(|&state| wanted(state)).collect();
     if slow_kernel() && rounds(1) == 1 {
-        // A sixth of them, different ones in each run. The soak takes all.
+        // A sixth of the states, different ones in each run. The soak takes all.
         let mut random = Random::new();
         for left in (states.len().div_ceil(6)..states.len()).rev() {
             states.swap_remove(random.below(left as u64 + 1) as usize);
@@ -135,7 +136,7 @@ fn in_states(wanted: impl Fn(State) -> bool, ending: impl Fn(&Life) -> Check) ->
         1 => 1,
         many => many * (State::all().count() / states.len()) as u32,
     };
-    // One life first, so that the kernel has what it keeps for ever.
+    // One life comes first, after which the kernel has everything that it keeps for ever.
     run(&Baseline::exact(), states[0], 0)?;
     let base = Baseline::take()?;
     for round in 0..times {

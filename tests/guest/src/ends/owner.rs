@@ -119,7 +119,7 @@ impl Owner {
         (base as *mut u8, self.shared.len.load(Ordering::Relaxed))
     }
 
-    /// Results that its calls may have besides.
+    /// Allows its calls further results.
     pub fn allow(&self, allow: Tolerance) {
         let Tolerance {
             partial, cancelled, ..

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The process ends, is replaced or multiplies.
+//! The process ends, executes another program or forks.
 
 use nix::errno::Errno;
 
@@ -50,7 +50,7 @@ fn last_thread_exits() -> Check {
     let inside = |flight: Flight, _: &Link| {
         let mut parts = flight.into_parts();
         parts.stop_threads()?;
-        // Drops nothing, because the calls in flight go on using it.
+        // Drops nothing, because the calls in flight go on using these.
         std::mem::forget(parts);
         sys::exit_thread(25);
     };

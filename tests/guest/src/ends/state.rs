@@ -25,7 +25,7 @@ pub enum Load {
     Blocked,
     /// Reads, a poll and a sleep that wait without a thread.
     Parked,
-    /// Long reads of /dev/zero, which need a processor.
+    /// Long reads of /dev/zero, which need a CPU.
     Running,
     /// With two threads, both blocked: entries that wait for a thread, and entries that were not
     /// taken.
@@ -79,7 +79,7 @@ impl State {
 /// The result that a call must have.
 #[derive(Clone, Copy)]
 pub enum Expect {
-    /// The process's number.
+    /// The process ID.
     Pid,
     /// A word from the pipe.
     Word,
@@ -87,7 +87,7 @@ pub enum Expect {
     Zeros,
     /// A descriptor, which is closed.
     Descriptor,
-    /// The last result of a loop or of a call that may not end by itself, or that it was cancelled.
+    /// The last result of a loop or of a call that may not end by itself, or a cancellation.
     Looped,
 }
 
@@ -132,13 +132,13 @@ pub fn check_result(done: Done, expect: Expect, allow: Tolerance) -> Check {
     Ok(())
 }
 
-/// Files and buffers of the calls in flight. Keep it as long as they are.
+/// Files and buffers of the calls in flight. Keep it as long as the calls.
 pub struct Stock {
     _from: OwnedFd,
     to: OwnedFd,
     zero: OwnedFd,
     timer: OwnedFd,
-    /// A time, and what poll() asks for.
+    /// The time of a sleep, and the `struct pollfd` of a poll().
     asked: [AtomicU64; 3],
     /// An address to which zeros are read.
     zeros: usize,
@@ -186,7 +186,7 @@ impl Stock {
                     ..call
                 };
                 let chain = |second| [looped(read, ENTRY_LINK), looped(second, 0)];
-                // One that runs without a pause would keep a poller from polling.
+                // A loop that runs without a pause would keep a poller from polling.
                 let running = match mode {
                     Mode::Poller => tick,
                     _ => read,
@@ -232,7 +232,7 @@ impl Stock {
         }
     }
 
-    /// Lets all blocked calls go on. Keep the result until they have.
+    /// Lets all blocked calls go on. Keep the result until they have ended.
     pub fn release(&self) -> Check<OwnedFd> {
         let words: usize = self.reads.iter().map(|reads| reads.words.len()).sum();
         let bytes: Vec<u8> = (0..words as u16).flat_map(u16::to_ne_bytes).collect();
@@ -248,7 +248,7 @@ pub struct Flight {
     pub engine: Engine,
     pub ring: Ring,
     pub stock: Arc<Stock>,
-    /// Of the main thread's calls.
+    /// Slots and expected results of the main thread's calls.
     pub posted: Vec<(usize, Expect)>,
     pub owner: Option<Owner>,
     canceller: Option<Canceller>,
@@ -282,7 +282,7 @@ impl Flight {
         let mut posted: Vec<_> = slots.into_iter().zip(expect).collect();
         if state.load == Load::Queued {
             engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
-            // The kernel is not told about these.
+            // The kernel is not told about these calls.
             let more = ring.post_all(&[call!(SYS_getpid); 6]);
             posted.extend(more.into_iter().map(|slot| (slot, Expect::Pid)));
         }
@@ -328,7 +328,7 @@ impl Flight {
         Ok(())
     }
 
-    /// Lets all calls go on and checks that each has ended well; then nothing is left.
+    /// Lets all calls go on, and checks that each has succeeded and that nothing is left.
     pub fn end(mut self) -> Check {
         if let Some(canceller) = self.canceller.take() {
             canceller.stop();
@@ -352,8 +352,8 @@ impl Flight {
         check_eq!("pages", self.engine.stats()?.pages, 1);
         check_eq!("UNREGISTER", self.ring.unregister(), Ok(0));
         check_eq!("pages", self.engine.stats()?.pages, 0);
-        // It counts as long as it is mapped, and until all threads that poll it or have just
-        // finished one of its calls have let go of it. REGISTER waits for that.
+        // The memory counts as long as it is mapped, and until all threads that poll the pages or
+        // have just finished one of their calls have let go of them. REGISTER waits for that.
         let kib = self.ring.base().1 as u64 / 1024;
         until("pinned memory of the mapping only", || {
             process::pinned_kib() == Some(kib)
@@ -419,7 +419,7 @@ impl Parts {
         }
     }
 
-    /// Checks that nothing is left, and then drops what the calls used.
+    /// Checks that nothing is left, and then drops the files and buffers of the calls.
     pub fn gone(self) -> Check {
         gone()
     }

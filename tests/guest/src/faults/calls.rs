@@ -16,14 +16,14 @@ use crate::kit::{process, sys};
 
 tests! { "faults":
     open => "open: each failure is ENOMEM or EFAULT, the next try works";
-    register_first => "the first REGISTER, which makes a thread: nothing stays behind when it fails";
-    register_more => "a further REGISTER: nothing stays behind when it fails";
-    map => "mmap of the pages";
+    register_first => "the first REGISTER, which makes a thread: nothing stays behind if it fails";
+    register_more => "a further REGISTER: nothing stays behind if it fails";
+    map => "mmap of the pages: each failure is ENOMEM, the next try works";
     unregister_and_close => "UNREGISTER and close succeed without memory";
     wait_inline => "WAIT with inline calls: a failure shows only in the results of calls";
-    wait_async => "WAIT and KICK with calls for syscall threads";
+    wait_async => "WAIT and KICK with calls for syscall threads: all calls are executed";
     set => "SET of each parameter: it works or leaves everything as it was";
-    get => "GET, QUERY, QUERY_POOL, CANCEL, poll, fdinfo";
+    get => "GET, QUERY, QUERY_POOL, CANCEL, poll, fdinfo: a failure changes nothing";
 }
 
 fn open() -> Check {
@@ -144,8 +144,8 @@ fn allocating(pair: &mut [i32; 2]) -> [Call; 4] {
     ]
 }
 
-/// Results of the calls above; the descriptors are closed. A look-up in
-/// procfs that gets no memory for an inode says ENOENT.
+/// Results of the calls above; the descriptors are closed. A look-up in procfs that gets no memory
+/// for an inode gives ENOENT.
 fn check_results(done: &[Done], pair: &[i32; 2], injected: bool) -> Check {
     let mut failed = 0;
     for (index, done) in done.iter().enumerate() {
@@ -166,7 +166,7 @@ fn check_results(done: &[Done], pair: &[i32; 2], injected: bool) -> Check {
             _ => check_ret!("getpid", done.result, std::process::id()),
         }
     }
-    check!(failed <= 1, "{failed} calls failed of one failure");
+    check!(failed <= 1, "{failed} calls failed because of one failure");
     Ok(())
 }
 

@@ -15,7 +15,7 @@ fn check_outcome<T>(outcome: &Result<T, Errno>, injected: bool, documented: &[Er
     match outcome {
         Ok(_) => Ok(()),
         Err(error) if injected && documented.contains(error) => Ok(()),
-        Err(error) if injected => fail!("{error:?}, documented are {documented:?}"),
+        Err(error) if injected => fail!("{error:?}, the documented errors are {documented:?}"),
         Err(error) => fail!("{error:?} without any failure"),
     }
 }
@@ -27,7 +27,7 @@ fn one_page() -> Check<(Engine, Ring)> {
     Ok((engine, ring))
 }
 
-/// Closes what pipe2() returned.
+/// Closes the descriptors that pipe2() returned.
 fn close_both(pair: &[i32; 2]) {
     for &fd in pair {
         plain!(SYS_close, fd);

@@ -18,7 +18,7 @@ use crate::kit::{process, rounds, until};
 
 tests! { "faults":
     entries => "posted calls on a syscall thread: a failure is an error of that call only";
-    spare_threads => "a syscall thread that fails to make the next one: progress or STARVED";
+    spare_threads => "if a syscall thread fails to make the next one: progress or STARVED";
     poller_without_list => "a poller without memory for its list: programs are told to kick";
     rain => "allocations fail at random in all threads: no hang, no loss, and recovery";
 }
@@ -63,7 +63,7 @@ fn sweep_thread(
     mut work: impl FnMut(&Engine, &mut Ring) -> Check<usize>,
 ) -> Check {
     let (mut n, mut vain) = (1, 0);
-    // At times another thread may do the work.
+    // Sometimes another thread may do the work.
     while vain < 3 {
         check!(n < 2000, "{what}: no end of failures");
         let (engine, mut ring) = one_page()?;
@@ -75,7 +75,7 @@ fn sweep_thread(
         let injected = nth.disarm()?;
         check!(
             injected || failed == 0,
-            "{what}: {failed} calls failed without a failure"
+            "{what}: {failed} calls failed without an injected failure"
         );
         check_sound(&engine, &mut ring)
             .map_err(|failure| failure.within(format_args!("{what}, failure {n}")))?;
@@ -120,7 +120,7 @@ fn entries() -> Check {
                 _ => {}
             }
         }
-        check!(failed <= 1, "{failed} calls failed of one failure");
+        check!(failed <= 1, "{failed} calls failed because of one failure");
         Ok(failed)
     })
 }
@@ -132,7 +132,7 @@ fn spare_threads() -> Check {
         let reads = BlockedReads::new(&from, 4);
         let slots = ring.post_all(&reads.calls());
         ring.kicked()?;
-        // All are executed, or WAIT finds that no thread can execute them.
+        // All calls are executed, or WAIT finds that no thread can execute them.
         let taken = ring.until_taken(&slots);
         reads.release(&to)?;
         taken?;
@@ -188,8 +188,7 @@ fn poller_without_list() -> Check {
     swept("pollers", injected_once, 1)
 }
 
-/// Makes calls of all kinds while allocations fail. Returns the number of those that have
-/// succeeded.
+/// Makes calls of all kinds while allocations fail. Counts the calls that have succeeded.
 fn work_in_rain(mode: Mode, random_calls: u32, succeeded: &AtomicU32) -> Check {
     let Ok(engine) = crate::kit::engine::try_open() else {
         return Ok(());
