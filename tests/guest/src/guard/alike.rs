@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Owners that do not share tables or control groups have one engine: whom it serves does not
-//! depend on chance.
+//! Owners that do not share tables or control groups use one engine: which of them its threads
+//! serve does not depend on chance.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,10 +19,10 @@ use crate::kit::ring::{Ring, check_done};
 use crate::kit::{rounds, sys, until};
 
 tests! { "guard":
-    apart_beside_others => "an owner with tables of its own beside others: each gets the same answers always";
-    apart_is_first => "the engine's first thread decides whom all of them serve";
-    apart_by_group => "so it is for an owner that was moved to another control group alone";
-    apart_behind_a_block => "what such an owner leaves to threads by chance it executes itself";
+    apart_beside_others => "an owner with its own tables beside others: each gets the same answers";
+    apart_is_first => "the engine's first thread decides which owners all its threads serve";
+    apart_by_group => "the same holds for an owner that was moved alone to another control group";
+    apart_behind_a_block => "such an owner itself executes the calls that it leaves to threads";
 }
 
 /// Asynchronous calls of one owner, in the first pool and in another one: all have this reason.
@@ -42,7 +42,7 @@ fn check_reason(ring: &mut Ring, round: u32, pool: u8, reason: u8) -> Check {
 /// Pools that an owner tries to make, each of which needs a thread.
 const POOLS: u32 = 7;
 
-/// One owner's rounds; now and then it makes a pool, if the engine's threads are like it.
+/// One owner's rounds. Now and then it tries to make a pool: only a served owner can.
 fn post(engine: &Engine, ring: &mut Ring, served: bool) -> Check {
     let all = rounds(if slow_kernel() { 300 } else { 1_500 });
     let (reason, wanted) = if served {

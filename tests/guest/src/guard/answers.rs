@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! seccomp: filters are asked about the arguments of a posted call as they are used, and about each
-//! call when it is made.
+//! seccomp: filters see the arguments of a posted call as they are used, and each call when it is
+//! made.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,15 +19,15 @@ use crate::kit::seccomp::{Action, FILTERED, Filter};
 use crate::kit::{memory, rounds, sys, until};
 
 tests! { "guard":
-    arguments => "a filter on arguments: a call is made or not by those that it is made with";
-    arguments_change => "a program that changes an argument meanwhile gets what the filter allows, or nothing";
-    long_filters => "two filters of 4096 steps each are asked, with arguments and without";
-    by_address => "filters that ask for the address of a call allow no posted one";
-    changed_in_flight => "filters that come while 10000 calls are in flight: each call is made or refused";
-    parked_under_filter => "an allowed read of an empty pipe is parked, and made when there is data";
-    parked_before => "a filter that comes while a read is parked has it refused: the next reader gets the data";
+    arguments => "a filter on arguments decides by the arguments with which the call is made";
+    arguments_change => "a program that changes an argument meanwhile gets an allowed call or none";
+    long_filters => "two filters of 4096 steps each are run, with arguments and without";
+    by_address => "filters that look at the address of a call allow no posted call";
+    changed_in_flight => "filters installed with 10000 calls in flight: each is made or refused";
+    parked_under_filter => "an allowed read of an empty pipe is parked, made once data arrives";
+    parked_before => "a filter refuses a read parked before: the next reader gets the data";
     own_filter_each => "owners with different filters, one engine: each is subject to its own";
-    ends_while_served => "a filtered owner that ends while threads serve it: its filters live long enough";
+    ends_while_served => "filters of an owner that ends while threads serve it live long enough";
 }
 
 const ERRNO: Action = Action::Errno(FILTERED);
@@ -154,7 +154,7 @@ fn by_address() -> Check {
         let filters = [
             Filter::new(),
             Filter::new().asks_for_address(),
-            // The one before it counts.
+            // The filter before this one decides.
             Filter::new(),
         ];
         for (place, filter) in filters.into_iter().enumerate() {
@@ -263,7 +263,7 @@ fn parked_under_filter() -> Check {
         let mut byte = 0u8;
         let filters = [
             Filter::new().rule(libc::SYS_getpgrp, ERRNO),
-            // Asked again after each wake-up.
+            // Run again after each wake-up.
             Filter::new().asks_for_argument(),
         ];
         for filter in filters {
@@ -310,7 +310,7 @@ fn parked_before() -> Check {
                 check_ret!("write", plain!(SYS_write, &to, b"a".as_ptr(), 1), 1);
                 check_guarded(&ring.finish(&[slot])?)
             })();
-            // The wake-up, and the byte, are the other one's.
+            // The other read gets the wake-up and the byte.
             let done = other.join().expect("no panic")?;
             check_done("read", done, 1, REASON_NONE)
         })?;
@@ -381,7 +381,8 @@ fn ends_while_served() -> Check {
                     outcome = (|| {
                         ok!("seccomp", filters[round as usize % 2].hold());
                         let mut ring = engine.ring(1)?;
-                        // Some sleep in a thread when their owner has gone, others have not begun.
+                        // When their owner ends, some calls sleep in a thread, and others have not
+                        // begun.
                         let mut bytes = [0u8; 4];
                         let read = call!(SYS_read, &from, bytes.as_mut_ptr(), 1).asynchronous();
                         let ask = call!(SYS_getppid).asynchronous();
@@ -396,7 +397,7 @@ fn ends_while_served() -> Check {
             )?;
             outcome?;
         }
-        // Nobody has written, and nobody reads any more.
+        // Nothing was written, and no call reads any more.
         drop(to);
         engine.until_pool(0, "the end of all calls", |pool| {
             pool.running + pool.blocked + pool.queued == 0

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Audit: a record for every entry that is executed, with the process's number.
+//! Audit: a record for every entry that is executed, with the process ID.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -15,8 +15,8 @@ use crate::kit::seccomp::{self, Action};
 use crate::kit::{limits, patience, sys};
 
 tests! { "guard":
-    audit_records => "a rule gives one record for each entry executed, with the owner's login of now";
-    kills_are_logged => "a posted call that a filter kills for leaves the record of a plain one";
+    audit_records => "a rule gives one record for each executed entry, with its owner's login";
+    kills_are_logged => "a posted call for which a filter kills leaves the record of a plain one";
 }
 
 const NETLINK_AUDIT: i32 = 9;
@@ -30,7 +30,7 @@ const FILTER_EXIT: u32 = 4;
 const NEVER: u32 = 0;
 const ALWAYS: u32 = 2;
 
-/// A socket to the kernel's audit. It listens to `groups`.
+/// A socket to the kernel's audit subsystem, which listens to `groups`.
 fn socket(groups: u32) -> Check<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     let fd = plain!(SYS_socket, libc::AF_NETLINK, kind, NETLINK_AUDIT);
@@ -156,7 +156,7 @@ fn counted(nr: i64) -> Check {
     })
 }
 
-/// What a record of seccomp says, but for the thread's name and where it was.
+/// The fields of a seccomp record that do not depend on the thread that made the call.
 fn said(text: &str) -> Vec<&str> {
     let kept = [
         "auid=", "uid=", "gid=", "sig=", "arch=", "syscall=", "compat=", "code=",
@@ -167,7 +167,7 @@ fn said(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The one record of seccomp about a process that dies of `work`.
+/// Returns the one seccomp record about a process that dies of `work`.
 fn record_of_death(records: &OwnedFd, work: impl FnOnce() -> Check) -> Check<String> {
     while receive(records).is_some() {}
     let mut child = spawn(|_| work())?;

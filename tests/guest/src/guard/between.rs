@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a plain call does on its way to user space happens after each entry of a row that its owner
-//! executes, and not only after the last one.
+//! The work that a plain call does on its way to user space is done after each entry of a row that
+//! the owner executes, and not only after the last one.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -33,8 +33,8 @@ fn high_events(text: &[u8]) -> Check<u64> {
     }
 }
 
-/// Entries that write pages of new memory, between two that read memory.events. The kernel charges 64
-/// pages at a time, and returns to a limit when the task is on its way to user space.
+/// Entries that write pages of new memory, between two that read memory.events. The kernel charges
+/// 64 pages at a time, and acts on the limit when the task is on its way to user space.
 fn throttled_between() -> Check {
     const WRITES: usize = 32;
     const FILLED: usize = 12_000;
@@ -104,7 +104,7 @@ const SIGNATURE: u32 = 0x5305_3053;
 const LOOKS: usize = 31;
 
 /// Posts entries that write the CPU in this thread's area to a file, and others that take some time
-/// between them. Returns false if one of them has slept: then others have executed the rest.
+/// between them. Returns false if one of them has slept: then other threads have executed the rest.
 fn look_at_cpu(file: &OwnedFd, owner: &AtomicI32) -> Check<bool> {
     let area = Rseq(std::array::from_fn(|_| AtomicU32::new(0)));
     area.0[1].store(u32::MAX, Ordering::Relaxed);
@@ -135,7 +135,7 @@ fn look_at_cpu(file: &OwnedFd, owner: &AtomicI32) -> Check<bool> {
     Ok(inline == calls.len() as u64)
 }
 
-/// How many looks there were so far.
+/// Returns the number of looks so far.
 fn looks(file: &OwnedFd) -> usize {
     plain!(SYS_lseek, file, 0, libc::SEEK_END) as usize / 4
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that tell a thread about itself tell an entry about its owner, or the call is refused.
+//! Files that tell threads about themselves tell an entry about its owner, or the call is refused.
 
 use std::fs;
 
@@ -15,16 +15,16 @@ use crate::kit::{limits, memory, signals, sys};
 
 tests! { "guard":
     signalfd => "read, poll and epoll of a signalfd see the owner's signals and no other thread's";
-    signalfd_blocked => "a read of a signalfd that sleeps gets a signal sent to the owner's thread";
-    signalfd_edges => "a SIGPIPE that is pending already is no news at a signalfd";
+    signalfd_blocked => "a sleeping read of a signalfd gets a signal sent to the owner's thread";
+    signalfd_edges => "a SIGPIPE that is already pending is not a new event at a signalfd";
     thread_self => "/proc/thread-self is the owner";
     timer_slack => "an owner without rights reads and sets its timer slack in /proc";
-    login_uid => "a write to loginuid sets the owner's, or is refused";
+    login_uid => "a write to loginuid sets the owner's login, or is refused";
     cgroup_threads => "0 written to cgroup.threads moves the owner";
     memory_keys => "with memory protection keys only the owner itself makes its calls";
 }
 
-/// Two real-time signals: their bits, and the first one's number.
+/// Two real-time signals: the number of the first one, and their bits.
 const SIGNAL: i32 = 40;
 const BOTH: u64 = 3 << (SIGNAL - 1);
 
@@ -55,7 +55,7 @@ fn first(path: Path, ring: &mut Ring, call: Call) -> Check<i64> {
 }
 
 /// Runs a test on each path with the first thread as the owner, and with another one. The test gets
-/// the number of the first thread.
+/// the ID of the first thread if another one is the owner.
 fn as_each_owner(test: impl Fn(Path, Option<i32>) -> Check + Sync) -> Check {
     on_each_path(|path| {
         block(BOTH)?;
@@ -69,7 +69,7 @@ fn as_each_owner(test: impl Fn(Path, Option<i32>) -> Check + Sync) -> Check {
     })
 }
 
-/// The answers of posted poll, epoll_wait and read on a signalfd.
+/// Returns the answers of posted poll, epoll_wait and read on a signalfd.
 fn see(path: Path, ring: &mut Ring, fd: i64, epoll: i64) -> Check<[i64; 3]> {
     let mut list = [fd as u32, 1];
     let (mut event, mut info) = ([0u32; 3], [0u32; 32]);

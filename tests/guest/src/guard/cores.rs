@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Core dumps of processes with syscall threads: one, of the program's threads.
+//! Core dumps of processes with syscall threads: one core file, with the program's threads.
 
 use std::fs;
 use std::sync::Barrier;
@@ -19,7 +19,7 @@ tests! { "guard":
 const PATTERN: &str = "/proc/sys/kernel/core_pattern";
 const CALLS: usize = 3;
 
-/// The core files of a process: the numbers of the threads that dumped.
+/// Returns, for each core file of a process, the ID of the thread that dumped it.
 fn cores(dir: &TempDir, pid: i32) -> Check<Vec<String>> {
     let mut found = Vec::new();
     for entry in ok!("the directory", fs::read_dir(dir.path())) {
@@ -40,7 +40,7 @@ fn number(bytes: &[u8], at: usize, len: usize) -> usize {
         .fold(0, |n, &b| (n << 8) | usize::from(b))
 }
 
-/// The threads in a core file: the process numbers of its NT_PRSTATUS notes.
+/// The threads in a core file: the thread IDs in its NT_PRSTATUS notes.
 fn threads_in(core: &[u8]) -> Vec<usize> {
     const PT_NOTE: usize = 4;
     const NT_PRSTATUS: usize = 1;
@@ -88,7 +88,7 @@ fn core_of_owner() -> Check {
             }
             all.wait();
             ok!("RLIMIT_CORE", set_limit(libc::RLIMIT_CORE, 1 << 30));
-            // The Rust library has a handler.
+            // Rust's runtime has installed a handler.
             signals::default_action(libc::SIGSEGV)?;
             let (engine, mut ring) = Mode::Async.start(1)?;
             let (from, _to) = pipe()?;

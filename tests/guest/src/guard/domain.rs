@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! TOMOYO's domain, which a task has and its credentials do not show.
+//! TOMOYO's domain, which belongs to a task and does not show in its credentials.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,11 +15,11 @@ use crate::kit::limits::need_root;
 use crate::kit::sys;
 
 tests! { "guard":
-    tomoyo_followed => "threads that exist enter the TOMOYO domain that their owner has entered";
+    tomoyo_followed => "existing threads enter the TOMOYO domain that their owner has entered";
     tomoyo_entered => "no posted call changes another thread's TOMOYO domain";
 }
 
-/// TOMOYO's files, until it is dropped.
+/// TOMOYO's files, mounted until this is dropped.
 struct Tomoyo {
     mount: TempDir,
 }
@@ -67,7 +67,7 @@ impl Tomoyo {
         ok!("write", file.write_all(format!("{tid}\n").as_bytes()));
         let mut answer = String::new();
         ok!("read", file.read_to_string(&mut answer));
-        // The number, the profile, the domain.
+        // The thread ID, the profile, the domain.
         match answer.trim().splitn(3, ' ').nth(2) {
             Some(domain) => Ok(domain.to_owned()),
             None => fail!("no domain in {answer:?}"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! seccomp: a posted call is made if the filters that its owner has at that moment allow it, and
-//! otherwise nothing happens, unless the filter kills for it.
+//! seccomp: a posted call is made if the filters that its owner has at that moment allow it.
+//! Otherwise nothing happens, unless the filter kills for the call.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,17 +19,17 @@ use crate::kit::seccomp::{self, Action, Filter};
 use crate::kit::{process, signals, sys, until};
 
 tests! { "guard":
-    every_action => "a filter installed after REGISTER, every action, on every path: what it allows is made";
+    every_action => "filters installed after REGISTER, all actions, all paths: allowed calls run";
     every_action_before => "the same with filters installed before the device is opened";
     all_threads => "the same with filters that another thread installs for all (TSYNC)";
-    kills => "a filter that kills for a call kills whoever posts it, on every path";
+    kills => "a filter that kills for a call kills the poster, on every path";
     kills_before => "the same with filters installed before the device is opened";
     kills_all => "the same with filters that another thread installs for all (TSYNC)";
     kills_thread => "a filter that kills the thread leaves the others of its process alone";
     strict => "strict mode: a polled entry is refused, and the process lives";
-    posted_before => "entries that were posted before the filter came are refused after it";
-    in_chain => "a filter that comes while a chain waits in its first call stops the second";
-    handed_off => "entries behind one that blocks, waiting for a thread, are refused after a filter";
+    posted_before => "entries posted before a filter is installed are refused afterwards";
+    in_chain => "a filter installed while a chain waits in its first call stops the second";
+    handed_off => "entries that wait for a thread behind a blocked one are refused after a filter";
     stacked => "a second and a third filter do not make the first one less strict";
 }
 
@@ -62,7 +62,7 @@ fn check_made(what: &str, done: &[Done], result: i64) -> Check {
     Ok(())
 }
 
-/// A filter with this action for the call.
+/// When and by which thread a filter is installed.
 #[derive(Clone, Copy)]
 struct Held {
     action: Action,
@@ -84,7 +84,7 @@ impl Held {
     }
 }
 
-/// Posts the call on the path, in both ways, and checks what becomes of it.
+/// Posts the call on the path, with and without ASYNC, and checks its result.
 fn post(path: Path, ring: &mut Ring, dir: &TempDir, action: Action) -> Check {
     let parent = plain!(SYS_getppid);
     for round in 0..4 {
@@ -93,7 +93,7 @@ fn post(path: Path, ring: &mut Ring, dir: &TempDir, action: Action) -> Check {
             check_made("getppid", &path.run(ring, call!(SYS_getppid))?, parent)?;
             let done = path.run(ring, call)?;
             if action == Action::Allow {
-                // In a chain the second one finds it there.
+                // In a chain the second call finds the directory there.
                 check_made("mkdirat", &done, 0)?;
                 check_ret!("rmdir", plain!(SYS_rmdir, made.0.as_c_str()), 0);
             } else {
@@ -108,7 +108,7 @@ fn post(path: Path, ring: &mut Ring, dir: &TempDir, action: Action) -> Check {
 /// Makes the call plainly: now the filter acts.
 fn make_plainly(dir: &TempDir, action: Action, listener: Option<OwnedFd>) -> Check {
     let (call, made) = make_dir(dir, "plainly");
-    // Without its supervisor it fails.
+    // Without its supervisor the call fails.
     drop(listener);
     let result = sys::syscall(CALL, call.args);
     match action {
@@ -178,7 +178,7 @@ fn all_threads() -> Check {
     each_action(false, true)
 }
 
-/// Posts a call that the filter kills for.
+/// Posts a call for which the filter kills.
 fn post_to_die(path: Path, dir: &TempDir, held: Held) -> Check {
     if held.before {
         held.install()?;
@@ -191,7 +191,7 @@ fn post_to_die(path: Path, dir: &TempDir, held: Held) -> Check {
     check_made("getppid", &path.run(&mut ring, call!(SYS_getppid))?, parent)?;
     let (call, _made) = make_dir(dir, "killed");
     let done = path.run(&mut ring, call);
-    // At the latest now.
+    // At this plain call, at the latest, the filter kills.
     plain!(SYS_getppid);
     fail!("the filter has not killed: {done:?}")
 }
@@ -264,7 +264,8 @@ fn kills_thread() -> Check {
     Ok(())
 }
 
-/// Strict mode forbids WAIT, KICK and every way in which the kit waits: only memory is left.
+/// Strict mode forbids WAIT, KICK and every way in which the kit waits: only memory accesses are
+/// left.
 fn strict() -> Check {
     crate::kit::limits::need_two_cpus()?;
     let dir = TempDir::new()?;
@@ -294,7 +295,7 @@ fn strict() -> Check {
 fn posted_before() -> Check {
     let dir = TempDir::new()?;
     for path in Path::ALL {
-        // A poller takes them before the filter comes.
+        // A poller takes the entries before the filter is installed.
         if path.mode() == Mode::Poller {
             continue;
         }
@@ -349,7 +350,7 @@ fn handed_off() -> Check {
         }
         let open = |fifo: &std::ffi::CStr| call!(SYS_open, fifo, libc::O_RDONLY);
         let (call, made) = make_dir(&dir, "handed off");
-        // With one thread only, the rest waits behind the second pipe until that is opened.
+        // With only one thread, the rest waits behind the open of the second pipe.
         engine.set(Param::MaxThreads, 1)?;
         let calls = [open(&fifos[0]), open(&fifos[1]), call, call];
         let slots = ring.post_all(&calls);

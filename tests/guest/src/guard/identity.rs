@@ -18,11 +18,11 @@ use crate::kit::sys;
 tests! { "guard":
     groups_followed => "setgroups, setresgid and setfsgid after REGISTER hold for entries";
     capabilities_followed => "a capability dropped after REGISTER is gone for entries";
-    secure_bits_followed => "securebits set after REGISTER decide what setuid leaves";
-    umask_and_limits_followed => "umask, RLIMIT_FSIZE and RLIMIT_NOFILE of now hold for entries";
+    secure_bits_followed => "securebits set after REGISTER decide which capabilities setuid leaves";
+    umask_and_limits_followed => "present umask, RLIMIT_FSIZE and RLIMIT_NOFILE hold for entries";
     root_followed => "chroot and chdir after REGISTER hold for entries";
-    cgroup_followed => "after a move to another cgroup entries run there";
-    cgroup_alone => "an owner that is moved to a cgroup alone: its own answer, or CONTEXT";
+    cgroup_followed => "after a move to another cgroup entries run in that cgroup";
+    cgroup_alone => "an owner that is moved alone to a cgroup: its own answer, or CONTEXT";
     unshared => "unshare of any table or namespace: the owner's own answer, or CONTEXT";
 }
 
@@ -83,7 +83,7 @@ fn groups_followed() -> Check {
     })
 }
 
-/// A file of root in a directory of another user: it takes CAP_DAC_OVERRIDE to open it.
+/// A file of another user with mode 0, which takes CAP_DAC_OVERRIDE to open.
 fn closed_file(dir: &TempDir) -> Check<std::ffi::CString> {
     let name = dir.join("closed");
     let path = name.to_str().unwrap_or_default();
@@ -193,7 +193,7 @@ fn umask_and_limits_followed() -> Check {
             &mut ring,
             call!(SYS_pwrite64, &file, [0u8; 8].as_ptr(), 8, 200),
         )?;
-        check_ret!("write behind RLIMIT_FSIZE", written, -libc::EFBIG);
+        check_ret!("write beyond RLIMIT_FSIZE", written, -libc::EFBIG);
         check_eq!("SIGXFSZ", crate::kit::signals::counted() >= 1, true);
         let last = plain!(SYS_dup, &file);
         ok!("limit", set_limit(libc::RLIMIT_NOFILE, last as u64 + 1));
@@ -266,7 +266,7 @@ fn cgroup_followed() -> Check {
         let (_engine, mut ring) = start(path)?;
         group.enter()?;
         let own = ok!("cgroup", fs::read_to_string("/proc/self/cgroup"));
-        // The file of the thread that executes the call.
+        // The file shows the cgroup of the thread that executes the call.
         let name = c"/proc/thread-self/cgroup";
         let fd = first(path, &mut ring, call!(SYS_open, name, libc::O_RDONLY))?;
         check!(fd >= 0, "open: {}", Ret(fd));
@@ -310,7 +310,7 @@ fn unshared() -> Check {
         on_each_path(|path| {
             let (_engine, mut ring) = start(path)?;
             check_ret!("unshare", plain!(SYS_unshare, flag), 0);
-            // Tables that only the owner has from now on.
+            // Changes tables that only the owner has from now on.
             if flag == libc::CLONE_NEWUTS {
                 plain!(SYS_sethostname, c"unshared", 8);
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Idle syscall threads follow their owner's credentials and nice value at once, not when they are
-//! needed next. Nothing is posted here once the threads are idle.
+//! next needed. The tests post nothing once the threads are idle.
 
 use std::fs;
 
@@ -14,13 +14,13 @@ use crate::kit::mode::Mode;
 use crate::kit::{process, rounds, sys, until};
 
 tests! { "guard":
-    idle_credentials => "idle threads have the credentials that their owner has got since";
-    idle_poller => "a poller that sleeps has the credentials that its owner has got since";
-    idle_poller_spins => "so has a poller that spins and finds nothing";
+    idle_credentials => "idle threads take over their owner's new credentials";
+    idle_poller => "a poller that sleeps takes over its owner's new credentials";
+    idle_poller_spins => "a poller that spins in vain takes over its owner's new credentials";
     idle_of_ended => "idle threads whose owner has ended follow the first thread of the process";
     idle_limit => "after setuid idle threads count as processes of the new user";
-    idle_nice => "idle threads have the nice value that their owner has got since, by any call";
-    idle_raced => "credentials that change while threads fall idle";
+    idle_nice => "idle threads take over their owner's new nice value, whichever call sets it";
+    idle_raced => "threads that fall idle while credentials change take over the new ones";
 }
 
 /// The line of /proc/TID/status with this name.
@@ -59,7 +59,7 @@ fn idle_credentials() -> Check {
     in_child(|| {
         let mut single = Single::new()?;
         single.serve()?;
-        // Keeps the right to change the user again.
+        // Keeps the capability to change the user again.
         check_ret!("PR_SET_KEEPCAPS", plain!(SYS_prctl, 8, 1, 0, 0, 0), 0);
         become_user(1000)?;
         until_user(1000)?;
@@ -173,13 +173,13 @@ fn idle_nice() -> Check {
         check_ret!("setpriority", set, 0);
         until_nice(3)?;
         let own = plain!(SYS_gettid);
-        // From another thread, by its number.
+        // From another thread, by the owner's thread ID.
         std::thread::scope(|scope| {
             let set = scope.spawn(|| plain!(SYS_setpriority, libc::PRIO_PROCESS, own, 5));
             check_ret!("setpriority", set.join().expect("no panic"), 0);
             until_nice(5)
         })?;
-        // struct sched_attr: size, policy, flags, nice value and what it does not need.
+        // struct sched_attr: size, policy, flags, nice value, and fields that are not needed.
         let attr: [u32; 12] = [48, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
         let set = plain!(SYS_sched_setattr, 0, attr.as_ptr(), 0);
         check_ret!("sched_setattr", set, 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Settings that an owner makes late, by prctl(2): existing syscall threads follow.
+//! Settings that an owner changes after REGISTER: existing syscall threads follow.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ use crate::kit::ring::{Ring, check_done, linked};
 use crate::kit::{memory, process, rounds};
 
 tests! { "guard":
-    io_flusher_followed => "PR_SET_IO_FLUSHER holds for threads that exist, until it is taken back";
-    speculation_followed => "PR_SET_SPECULATION_CTRL holds for threads that exist, until it is taken back";
-    login_followed => "login and session for audit are the owner's of now, however late they are set";
+    io_flusher_followed => "PR_SET_IO_FLUSHER holds for existing threads until it is undone";
+    speculation_followed => "PR_SET_SPECULATION_CTRL holds for existing threads until it is undone";
+    login_followed => "audit's login and session are the owner's present ones, however late set";
     io_context_raced => "I/O priorities that others set on a thread while it serves owners in turn";
-    rseq_between_entries => "the processor's number of rseq(2) is right between two inline entries";
-    core_cookie_followed => "PR_SCHED_CORE of the owner alone gives its cookie to threads that exist";
+    rseq_between_entries => "rseq(2)'s CPU number is right between two inline entries";
+    core_cookie_followed => "PR_SCHED_CORE of the owner alone gives its cookie to existing threads";
 }
 
 // From linux/prctl.h.
@@ -36,7 +36,7 @@ const PR_SCHED_CORE: u32 = 62;
 const GET: u32 = 0;
 const CREATE: u32 = 1;
 
-/// An engine with one syscall thread, and the number of that thread.
+/// An engine with one syscall thread, and the ID of that thread.
 pub struct Single {
     engine: Engine,
     ring: Ring,
@@ -90,7 +90,7 @@ fn io_flusher_followed() -> Check {
         let mut single = Single::new()?;
         single.serve()?;
         let set = |on: u32| plain!(SYS_prctl, PR_SET_IO_FLUSHER, on, 0, 0, 0);
-        // Once before, because using the capability sets a flag too.
+        // Sets it once before, because using the capability sets a flag too.
         check_ret!("PR_SET_IO_FLUSHER", set(0), 0);
         let before = flags(own)?;
         check_ret!("PR_SET_IO_FLUSHER", set(1), 0);
@@ -191,7 +191,7 @@ fn login_followed() -> Check {
             return skip("needs CONFIG_AUDIT");
         }
         for id in 1..rounds(100) {
-            // The thread takes over from the owner while this thread changes its login.
+            // The thread takes over the owner's settings while this thread changes its login.
             let slots = single
                 .ring
                 .post_all(&[call!(SYS_getppid).asynchronous(); 32]);
@@ -249,8 +249,8 @@ fn io_context_raced() -> Check {
             setter.join().expect("no panic")?;
             done.into_iter().collect::<Check>()
         })?;
-        // Not that of another owner with which the thread has shared a context, but that of this
-        // one.
+        // The thread must not have the priority of another owner with which it has shared a
+        // context, but that of this one.
         set_io_priority(0, 1)?;
         let mut single = single;
         single.serve()?;
@@ -260,9 +260,9 @@ fn io_context_raced() -> Check {
     })
 }
 
-/// The flags for what each new thread shares with its creator.
+/// The flags of all tables that a new thread usually shares with its creator.
 const ALL_TABLES: i32 = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM;
-/// Size of `struct rseq`, place of its `cpu_id`, and what stands before abort handlers.
+/// Size of `struct rseq`, offset of its `cpu_id`, and the signature before abort handlers.
 const RSEQ: usize = 32;
 const CPU_ID: usize = 4;
 const SIGNATURE: u32 = 0x5305_3053;

@@ -21,8 +21,8 @@ tests! { "guard":
     landlock_before => "a Landlock domain entered before the device is opened holds as well";
     landlock_of_thread => "a Landlock domain of one thread holds for its entries only";
     landlock_posted => "a domain entered through an entry holds for the owner, or is refused";
-    landlock_wait => "a domain without ioctls on devices forbids flexsc_wait(2) as it forbids WAIT";
-    foreign_memory => "entries may not read a foreign process's memory if plain calls may not";
+    landlock_wait => "a domain without device ioctls forbids flexsc_wait(2) as it forbids WAIT";
+    foreign_memory => "entries may not read another process's memory if plain calls may not";
 }
 
 /// `LANDLOCK_ACCESS_FS_MAKE_DIR`
@@ -30,7 +30,7 @@ const MAKE_DIR: u64 = 1 << 7;
 /// `LANDLOCK_ACCESS_FS_IOCTL_DEV`
 const IOCTL_DEV: u64 = 1 << 15;
 
-/// A set of rules that allows no directories to be made.
+/// A set of rules that does not allow directories to be made.
 fn rules() -> Check<OwnedFd> {
     rules_for(MAKE_DIR)
 }
@@ -80,7 +80,7 @@ fn landlock_after() -> Check {
         }
         check!(
             !dir.path().join("denied").exists(),
-            "the directory was made"
+            "a denied call has made the directory"
         );
         Ok(())
     })

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall threads are threads of the process, not of the program: calls that ask or change all
-//! threads of a program leave them out, and they do not inherit what belongs to their creator.
+//! Syscall threads are threads of the process, not of the program: calls that query or change all
+//! threads of a program leave syscall threads out, and these do not inherit the attributes of their
+//! creator.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -17,18 +18,18 @@ use crate::kit::{cpu, process, signals, sys, until};
 
 tests! { "guard":
     priority_of_group => "priorities of a group and of a user are the program's, after setuid too";
-    nice_followed => "threads run with the nice value that their owner has now";
-    attributes_followed => "timer slack and I/O priority are the owner's of now";
+    nice_followed => "threads run with their owner's present nice value";
+    attributes_followed => "timer slack and I/O priority are the owner's present ones";
     normal_class => "owners of real-time and deadline classes get threads of the normal class";
     affinity_of_program => "threads made after taskset -a stay on the CPUs that it leaves";
     affinity_of_opener => "an engine that a posted call opens has the CPUs of the call's owner";
     limit_of_new_user => "after setuid threads are made within the new user's RLIMIT_NPROC";
-    filter_of_maker => "threads made by a filtered thread serve others, and TSYNC passes them by";
-    orphans => "a child is told of its parent's end once, whatever becomes of syscall threads";
+    filter_of_maker => "threads made by a filtered thread serve others, and TSYNC ignores them";
+    orphans => "a child is told of its parent's end once, whatever happens to syscall threads";
     traced_thread => "a debugger cannot make a syscall thread lose calls";
 }
 
-/// The numbers of this process's syscall threads.
+/// The IDs of this process's syscall threads.
 pub fn threads() -> Vec<i32> {
     threads_of(std::process::id() as i32)
 }
@@ -179,7 +180,7 @@ fn affinity_of_program() -> Check {
         let reads = BlockedReads::new(&from, 8);
         let slots = ring.post_blocked(&reads.calls())?;
         engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 8)?;
-        // A spare too, which has its settings once it is idle.
+        // Makes a spare too, which has its settings once it is idle.
         ring.run(call!(SYS_getppid).asynchronous())?;
         for tid in threads() {
             let new = if before.contains(&tid) { "old" } else { "new" };
@@ -199,7 +200,7 @@ fn affinity_of_program() -> Check {
 fn affinity_of_opener() -> Check {
     need_two_cpus()?;
     in_child(|| {
-        // The thread that makes the call may use all CPUs, and so may another thread of the program.
+        // The thread that makes the call may use all CPUs, as may another thread of the program.
         let (_engine, mut ring) = Mode::Async.start(1)?;
         ring.run(call!(SYS_getppid))?;
         std::thread::spawn(|| {
@@ -283,7 +284,7 @@ fn filter_of_maker() -> Check {
 }
 
 /// A child that waits for a byte and then ends with the number of death signals that it has
-/// received. It closes the descriptor `engine`.
+/// received. The child closes the descriptor `engine`.
 fn mourner(engine: RawFd) -> Check<(i32, OwnedFd)> {
     let (from, to) = pipe()?;
     let (ready, announce) = pipe()?;
@@ -298,11 +299,11 @@ fn mourner(engine: RawFd) -> Check<(i32, OwnedFd)> {
         sys::exit_now(signals::counted() as i32);
     }
     check!(pid > 0, "fork: {}", Ret(pid.into()));
-    // Its parent may end only after the child has asked for the signal.
+    // The parent may end only after the child has asked for the signal.
     drop(announce);
     let mut byte = 0u8;
     let told = plain!(SYS_read, &ready, std::ptr::from_mut(&mut byte), 1);
-    check_ret!("word of the child", told, 1);
+    check_ret!("the child's announcement", told, 1);
     Ok((pid, to))
 }
 
@@ -320,7 +321,7 @@ fn heir(engine: Engine, pages: (usize, usize)) -> Check {
     until("the end of the child's parent", || {
         process::tasks(main).len() == 2 + threads().len()
     })?;
-    // Now the syscall threads end, and no other threads.
+    // Now only the syscall threads end.
     ok!("munmap", sys::munmap(pages.0 as *mut u8, pages.1));
     drop(engine);
     until("no syscall threads", || threads().is_empty())?;
@@ -337,7 +338,7 @@ fn heir(engine: Engine, pages: (usize, usize)) -> Check {
 fn orphans() -> Check {
     signals::count_signal(libc::SIGUSR1, 0)?;
     let mut child = spawn(|link| {
-        // Its threads are in front of all but the first in the list of the process's threads.
+        // The engine's threads come right after the first thread in the process's list of threads.
         let (engine, mut ring) = Mode::Async.start(1)?;
         ring.run(call!(SYS_getppid))?;
         let (at, len) = ring.leak();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! No way of posting a call gets around what the kernel checks and records for a plain one.
+//! No way of posting a call gets around the checks and records that the kernel makes for a plain
+//! one.
 
 pub mod alike;
 pub mod answers;
@@ -28,7 +29,7 @@ use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::sys;
 
-/// A way from an entry to its execution.
+/// How an entry gets executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     Mode(Mode),
@@ -57,7 +58,7 @@ impl Path {
         }
     }
 
-    /// An engine for it.
+    /// An engine for this path.
     pub fn start(self) -> Check<(Engine, Ring)> {
         let (engine, ring) = self.mode().start(1)?;
         if matches!(self, Path::Pool(_)) {
@@ -66,7 +67,7 @@ impl Path {
         Ok((engine, ring))
     }
 
-    /// The entries for a call: twice for a chain.
+    /// The entries for a call: two of them for a chain.
     pub fn entries(self, call: Call) -> Vec<Call> {
         let (mut first, second) = (call, call);
         match self {
@@ -99,7 +100,7 @@ pub fn on_each_path(test: impl Fn(Path) -> Check) -> Check {
     on_paths(|_| true, test)
 }
 
-/// Runs a test on the paths whose place in the list is wanted, each in a process of its own.
+/// Runs a test on the paths whose index in [`Path::ALL`] is wanted, each in a process of its own.
 pub fn on_paths(wanted: impl Fn(usize) -> bool, test: impl Fn(Path) -> Check) -> Check {
     for (place, path) in Path::ALL.into_iter().enumerate() {
         if !wanted(place) {
@@ -110,7 +111,7 @@ pub fn on_paths(wanted: impl Fn(usize) -> bool, test: impl Fn(Path) -> Check) ->
     Ok(())
 }
 
-/// Checks that a call was not made because a filter or a tracer decides over it.
+/// Checks that a call was not made because a filter or a tracer decides about the call.
 pub fn check_guarded(done: &[Done]) -> Check {
     for (place, done) in done.iter().enumerate() {
         let refused = -i64::from(libc::EOPNOTSUPP);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A syscall thread goes on with the chain of an owner that ends: calls that ask for their caller find
-//! it, or that it is gone.
+//! A syscall thread goes on with the chain of an owner that ends: calls that look for their caller
+//! find the owner, or find that it is gone.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -17,14 +17,14 @@ use crate::kit::ring::Call;
 use crate::kit::{Random, memory, process, rounds, sys, until};
 
 tests! { "guard":
-    owner_ends_in_chain => "an owner ends while a thread makes its chain: calls that ask for it find it or fail";
+    owner_ends_in_chain => "an owner ends while a thread makes its chain: calls find it or fail";
 }
 
-/// What the calls of the chains work on. All of it lives longer than the owners.
+/// The files and memory that the calls of the chains use. They outlive the owners.
 struct Things {
     /// A terminal whose foreground job is another one.
     terminal: OwnedFd,
-    /// cgroup.threads of the group in which the process is.
+    /// cgroup.threads of the process's group.
     threads: OwnedFd,
     path: [u8; 64],
     byte: [u8; 8],
@@ -33,14 +33,15 @@ struct Things {
 
 /// The file of the calling thread's timer slack.
 fn slack() -> Check<OwnedFd> {
-    // A thread's own directory, which /proc does not list, has this file; that in task/ has not.
+    // A thread's own directory in /proc, which is not listed, has this file; the one in task/ has
+    // not.
     let path = format!("/proc/{}/timerslack_ns", sys::gettid());
     let path = CString::new(path).expect("no zero byte");
     Ok(ok!("timerslack_ns", sys::open(&path, libc::O_RDWR, 0)))
 }
 
 impl Things {
-    /// Each of the calls that ask for their caller, several times, with sleeps between them.
+    /// Each of the calls that look for their caller, several times, with sleeps in between.
     fn chain(&mut self, slack: &OwnedFd) -> Vec<Call> {
         let (path, byte) = (self.path.as_mut_ptr(), self.byte.as_mut_ptr());
         let calls = [
@@ -62,11 +63,11 @@ impl Things {
         chain.push(call!(SYS_ioctl, &self.terminal, libc::TIOCGPGRP, path));
         let last = chain.len() - 1;
         for (index, call) in chain.iter_mut().enumerate() {
-            // Each is made, whatever has become of those before it.
+            // Each call is made, whatever the result of the ones before it.
             let link = if index == last { 0 } else { ENTRY_LINK };
             *call = flagged(*call, link | ENTRY_ALWAYS);
         }
-        // Only the first one says who executes the chain, and nothing is before it.
+        // Only the first call determines which thread executes the chain, and no call is before it.
         chain[0].flags &= !ENTRY_ALWAYS;
         chain
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signals that the owner of a posted call has pending: which of them the call may take, and what
-//! becomes of the call when the owner ends.
+//! happens to the call when the owner ends.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +14,7 @@ use crate::kit::ring::{Call, Ring};
 use crate::kit::{memory, signals, sys, until};
 
 tests! { "guard":
-    signals_not_blocked => "a posted read or poll leaves signals alone that the owner does not block";
+    signals_not_blocked => "a posted read or poll ignores signals that the owner does not block";
     signalfd_owner_ends => "a read of a signalfd whose owner has ended takes a timer's signals";
     stale_restart => "a call whose result looks like a restart code restarts no other call";
 }
@@ -40,8 +40,8 @@ fn signal_file(flags: i32) -> Check<i64> {
     Ok(fd)
 }
 
-/// The answers of a posted read and a posted poll of the signalfd, while the owner sleeps until a
-/// process ends that shares its memory. In this sleep it handles no signal.
+/// Returns the answers of a posted read and a posted poll of the signalfd, while the owner sleeps
+/// until a process that shares its memory ends. In this sleep the owner handles no signal.
 fn posted_while_deaf(engine: &Engine, ring: &mut Ring, fd: i64) -> Check<[i64; 2]> {
     let (owner, process) = (sys::gettid(), std::process::id());
     let (kick, id) = (engine.fd(), ring.id);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A background job that reads from its terminal, by posted calls.
+//! A background job that reads from its terminal with posted calls.
 
 use std::os::fd::OwnedFd;
 
@@ -12,7 +12,7 @@ use crate::kit::{signals, sys, until};
 
 tests! { "guard":
     background_read => "SIGTTIN stops a background job, and its read goes on in the foreground";
-    background_read_blocked => "with SIGTTIN blocked by the owner the read is EIO";
+    background_read_blocked => "if the owner blocks SIGTTIN, the read is EIO";
     background_read_handled => "a handler for SIGTTIN runs, and the read is EINTR";
 }
 
@@ -27,8 +27,8 @@ pub(super) fn block(signal: i32) -> Check {
 const TIOCGPTN: u64 = 0x8004_5430;
 const TIOCSPTLCK: u64 = 0x4004_5431;
 
-/// A new terminal that controls a new session, whose leader the calling process becomes: its
-/// master and itself.
+/// Makes the calling process the leader of a new session with a new controlling terminal. Returns
+/// the terminal's master and the terminal.
 pub(super) fn terminal() -> Check<(OwnedFd, OwnedFd)> {
     plain!(SYS_setsid);
     // The end of the terminal must not end the leader.
@@ -45,7 +45,7 @@ pub(super) fn terminal() -> Check<(OwnedFd, OwnedFd)> {
     Ok((master, terminal))
 }
 
-/// A background job that reads a line by a posted call and demands this result.
+/// A background job that reads a line with a posted call and expects this result.
 fn job(path: Path, terminal: &OwnedFd, ready: impl Fn() -> Check, want: i64) -> Check<Child> {
     let mut child = spawn(|link| {
         check_ret!("setpgid", plain!(SYS_setpgid, 0, 0), 0);

@@ -9,14 +9,14 @@ use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::{memory, sys};
 
 tests! { "guard":
-    asks_about_the_thread => "ids, scheduling, masks, names, policies: the owner's answer or a refusal";
+    asks_about_the_thread => "IDs, scheduling, masks, policies: the owner's answer or a refusal";
     thread_times => "CPU time of the thread is the owner's, or the call is refused";
-    changes_of_the_thread => "what is set through an entry is set for the owner, or not at all";
+    changes_of_the_thread => "a setting made through an entry holds for the owner, or is not made";
     locks_of_the_thread => "a PI futex locked through an entry is the owner's, or not locked";
     waits_of_the_thread => "calls that wait for the thread's own signals are refused everywhere";
 }
 
-/// A call with room for what it writes.
+/// A call with room for its output.
 struct Ask {
     name: &'static str,
     call: fn(*mut u8) -> Call,
@@ -130,7 +130,7 @@ fn become_special() -> Check {
         plain!(SYS_prctl, libc::PR_CAPBSET_DROP, 3, 0, 0, 0),
     ];
     for (place, ret) in plain.into_iter().enumerate() {
-        // setfsgid returns what was before.
+        // setfsgid returns the previous group.
         let good = ret == 0 || (place == 12 && ret > 0);
         check!(good, "preparation {place}: {}", Ret(ret));
     }
@@ -150,7 +150,7 @@ fn become_special() -> Check {
     Ok(())
 }
 
-/// Syscall threads that were created before their owner changed, busy with something else.
+/// Starts syscall threads before their owner changes.
 fn start(path: Path) -> Check<(crate::kit::engine::Engine, Ring)> {
     let (engine, mut ring) = path.start()?;
     for _ in 0..3 {
@@ -159,7 +159,7 @@ fn start(path: Path) -> Check<(crate::kit::engine::Engine, Ring)> {
     Ok((engine, ring))
 }
 
-/// Returns true if the call was refused. It must not be refused if the owner itself executes it.
+/// Returns true if the call was refused. No call may be refused that the owner itself executes.
 pub fn refused(path: Path, name: &str, done: &[Done]) -> Check<bool> {
     let first = done[0];
     if first.reason == REASON_NONE {
@@ -215,7 +215,7 @@ fn thread_times() -> Check {
         };
         for (name, nr, which, unit) in [
             ("CLOCK_THREAD_CPUTIME_ID", libc::SYS_clock_gettime, 3, 1),
-            // The same clock, by the number of task 0, which is the caller.
+            // The same clock, by the ID of task 0, which is the caller.
             ("clock -2", libc::SYS_clock_gettime, -2, 1),
             (
                 "RUSAGE_THREAD",
@@ -250,7 +250,7 @@ fn thread_times() -> Check {
             let (got, after) = (nanoseconds(words), plainly());
             check!(
                 (before..=after).contains(&got),
-                "{name}: {got} ns, plainly {before} before and {after} after"
+                "{name}: {got} ns, with plain calls {before} before and {after} after"
             );
         }
         Ok(())

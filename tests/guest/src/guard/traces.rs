@@ -57,7 +57,7 @@ impl Drop for Tracer {
 
 const COUNT: usize = 20;
 
-/// Posts getpgrp, which no other test here calls, and counts the lines with these words.
+/// Posts getpgrp, which nothing else calls here, and counts the lines with these words.
 fn traced(tracer: &Tracer, enter: &str, exit: &str) -> Check {
     let group = plain!(SYS_getpgrp);
     tracer.write("trace", "")?;
