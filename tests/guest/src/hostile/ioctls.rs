@@ -18,7 +18,7 @@ tests! { "hostile":
     everything_at_once => "scribbling, ioctls, registering and closing all at once";
 }
 
-/// Registrations have small numbers; now and then one that cannot be.
+/// Registrations have small numbers; now and then this gives an impossible one.
 fn some_id(random: &mut Random) -> u32 {
     match random.below(16) {
         0 => random.word() as u32,
@@ -55,8 +55,8 @@ pub fn random_wait(fd: RawFd, id: u32, random: &mut Random) {
     let _ = sys::ioctl_with(fd, abi::IOC_WAIT, &mut arg);
 }
 
-/// WAIT_FAST or the call of its own, which do the same. Without time limits only what cannot
-/// sleep: the arguments are never those of ANY, SOME, ALL and ADAPTIVE for a small number.
+/// WAIT_FAST or flexsc_wait(2), which do the same. They have no time limit, so the arguments are
+/// never those of a call that sleeps: ANY, SOME, ALL or ADAPTIVE for a small number.
 pub fn random_wait_fast(fd: RawFd, id: u32, random: &mut Random) {
     let mut arg = abi::wait_fast_arg(id, Policy::None as u32, 0);
     match random.below(8) {
@@ -72,14 +72,14 @@ pub fn random_wait_fast(fd: RawFd, id: u32, random: &mut Random) {
     }
 }
 
-/// SET or GET of any parameter, also of parameters that do not exist.
+/// SET or GET of any parameter, even of one that does not exist.
 pub fn random_param(fd: RawFd, random: &mut Random) {
     let mut arg = ParamArg::new(Param::IdleNs, some_value(random));
     arg.param = random.below(12) as u32;
     if arg.param >= Param::PoolCpus as u32 {
         arg.pool = random.below(20) as u32;
     }
-    // GET writes as many bytes as it is told, up to these.
+    // GET writes as many bytes as `len` says, which is at most this many.
     let mut cpus = vec![0u8; 8192];
     if [Param::PollCpus, Param::PolledCpus, Param::PoolCpus]
         .map(|p| p as u32)
@@ -129,7 +129,7 @@ pub fn random_cancel(fd: RawFd, id: u32, random: &mut Random) {
     let _ = sys::ioctl_with(fd, abi::IOC_CANCEL, &mut arg);
 }
 
-/// One call of the device with arguments that are sometimes sensible.
+/// One of the device's calls, with arguments that are sometimes sensible.
 pub fn random_ioctl(fd: RawFd, random: &mut Random) {
     let id = some_id(random);
     match random.below(12) {

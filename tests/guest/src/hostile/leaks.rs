@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall pages hold what was written to them, and never old data of the kernel or of other
+//! Syscall pages hold the data written to them, and never old data of the kernel or of other
 //! programs.
 
 use std::sync::atomic::Ordering;
@@ -15,25 +15,24 @@ use crate::kit::ring::Ring;
 use crate::kit::{limits, rounds};
 
 tests! { "hostile":
-    fresh_pages_zero => "a new registration is all zeros, also where a pattern of another process was";
-    looks_find => "the looks at pages find a word, an address of the kernel, a reserved word";
-    own_words_only => "after work in all modes the pages hold results and nothing else of the kernel";
+    fresh_pages_zero => "a new registration is all zeros, even where another process's pattern was";
+    looks_find => "the checks of pages find a word, a kernel address, a reserved word";
+    own_words_only => "after work in all modes the pages hold results and no other kernel data";
 }
 
 /// The pattern in the pages of other programs.
 const PATTERN: u64 = 0x5ec2_e75e_c2e7_5ec2;
 
-/// Returns true if the word looks like an address of the kernel: direct map, vmalloc, memory map,
-/// text, modules. The very last addresses are `-errno`.
+/// Returns true if the word looks like a kernel address: direct map, vmalloc, memory map, text,
+/// modules. The very last addresses are `-errno`.
 pub fn is_kernel_address(word: u64) -> bool {
     (0xffff_8000_0000_0000..0xffff_ffff_ff00_0000).contains(&word)
 }
 
-/// The last bits of every word that looks like an address of the kernel and that a test itself
-/// writes.
+/// The last bits of every word that looks like a kernel address and that a test itself writes.
 const OWN_MARK: u64 = 0x5a5;
 
-/// The word, with our mark if it looks like an address of the kernel.
+/// The word, marked with `OWN_MARK` if the word looks like a kernel address.
 pub fn mark(word: u64) -> u64 {
     if is_kernel_address(word) {
         word & !0xfff | OWN_MARK
@@ -42,8 +41,8 @@ pub fn mark(word: u64) -> u64 {
     }
 }
 
-/// The first word that is not zero in pages that were registered just now. The kernel may have
-/// set NEED_WAKEUP.
+/// The first word that is not zero in pages that were just registered. The kernel may have set
+/// NEED_WAKEUP.
 pub fn first_not_zero(target: Target) -> Option<(usize, u64)> {
     let flags = |at: usize| at < target.pages * 128 && at % 128 == 80;
     target
@@ -51,8 +50,8 @@ pub fn first_not_zero(target: Target) -> Option<(usize, u64)> {
         .find(|&(at, word)| word != 0 && !(flags(at) && word == u64::from(CTRL_NEED_WAKEUP)))
 }
 
-/// The first word that looks like an address of the kernel, the doorbells aside: those hold any
-/// bits that the program has ever posted.
+/// The first word that looks like a kernel address, the doorbells aside: these hold any bits that
+/// the program has ever posted.
 ///
 /// Leaves out words that [`mark`] has marked.
 pub fn first_kernel_address(target: Target) -> Option<(usize, u64)> {
@@ -107,7 +106,7 @@ fn fresh_pages_zero() -> Check {
     Ok(())
 }
 
-/// Shows that the other tests would find what they look for.
+/// Shows that the other tests' checks find what they look for.
 fn looks_find() -> Check {
     let engine = Engine::open()?;
     let registered = ok!("REGISTER", engine.register(3));
@@ -156,7 +155,7 @@ fn own_words_only() -> Check {
         }
         check!(ring.wait(Policy::None).is_ok(), "WAIT failed");
         let word = first_kernel_address(target);
-        check_eq!(format!("mode {mode:?}: address of the kernel"), word, None);
+        check_eq!(format!("mode {mode:?}: kernel address"), word, None);
         check_eq!(
             format!("mode {mode:?}: the kernel's reserved words"),
             reserved_words(target),

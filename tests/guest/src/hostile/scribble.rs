@@ -17,8 +17,8 @@ tests! { "hostile":
     scribbled_entries => "another thread rewrites entries while they are executed";
     scribbled_doorbells => "another thread rewrites the doorbells and the kernel's words";
     scribbled_everything => "two threads rewrite all of the pages while a poller polls them";
-    mapping_pulled_away => "another thread unmaps, protects and moves the pages meanwhile";
-    kernel_words_ignored => "what the program writes into the kernel's words changes nothing";
+    mapping_pulled_away => "another thread unmaps, protects and moves the pages during use";
+    kernel_words_ignored => "words that the program writes in place of the kernel's change nothing";
 }
 
 /// The work that a scribbling thread repeats.
@@ -33,7 +33,7 @@ pub fn scribbled(mode: Mode, scribblers: &[Scribble], random: &mut Random) -> Ch
         engine.set(Param::PollCpus, 1 << poller_cpu())?;
     }
     let target = Target::new(ring.base().0, &registered);
-    // Only harmless calls with harmless arguments to begin with.
+    // Starts with harmless calls and harmless arguments only.
     for slot in 0..ring.capacity() {
         ring.stage(slot, &call!(SYS_getpid));
     }
@@ -114,7 +114,7 @@ fn mapping_pulled_away() -> Check {
                 });
                 check!(
                     engine.stats()?.posted <= slots as u64,
-                    "more was taken than posted"
+                    "more entries were taken than posted"
                 );
                 ring.leak();
                 Ok(())
@@ -133,7 +133,7 @@ fn kernel_words_ignored() -> Check {
         ctrl.done.store(random.word(), Ordering::Relaxed);
         ctrl.flags.store(random.word() as u32, Ordering::Relaxed);
         let slots = ring.post_all(&[call!(SYS_getpid); 64]);
-        // Claimed and done by the kernel's own count.
+        // The kernel has claimed and finished all calls by its own count.
         check_eq!("WAIT", ring.wait(Policy::All), Ok(64));
         for slot in slots {
             check_ret!("getpid", ring.reap(slot).result, std::process::id());

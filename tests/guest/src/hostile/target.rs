@@ -7,7 +7,7 @@ use super::leaks::mark;
 use crate::kit::abi::{Ctrl, Entry, PAGE_SIZE, Register};
 use crate::kit::{Random, memory};
 
-/// Calls that do no harm with any arguments at all.
+/// Calls that do no harm, whatever their arguments.
 const HARMLESS: [i64; 12] = [
     libc::SYS_getpid,
     libc::SYS_getppid,
@@ -59,7 +59,7 @@ impl Target {
         self.ctrl_len + self.pages * PAGE_SIZE
     }
 
-    /// All words of the mapping, each with its place in bytes.
+    /// All words of the mapping, each with its offset in bytes.
     pub fn words(self) -> impl Iterator<Item = (usize, u64)> {
         (0..self.len() / 8).map(move |index| {
             let word: &AtomicU64 = memory::at(self.base as *const AtomicU64, index);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attacks that other threads of a hostile program make meanwhile.
+//! Attacks that other threads of a hostile program make while it posts.
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -50,7 +50,7 @@ fn ioctls(life: &Life<'_>, random: &mut Random) {
     until_over(life, || random_ioctl(life.fd, random));
 }
 
-/// Takes the pages away from the program, and brings them back.
+/// Takes the pages away from the program and brings them back.
 fn mapping(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         life.with_target(|target| {
@@ -66,7 +66,7 @@ fn mapping(life: &Life<'_>, random: &mut Random) {
                 5 => plain!(SYS_mremap, page, 4096, 8192, libc::MREMAP_MAYMOVE),
                 6 => plain!(SYS_mlock, base, len),
                 _ => {
-                    // Another view of pages, of any registration, at the same place.
+                    // Another view of pages, of any registration, at the same address.
                     let all = libc::PROT_READ | libc::PROT_WRITE;
                     let flags = libc::MAP_SHARED | libc::MAP_FIXED;
                     plain!(
@@ -124,7 +124,7 @@ fn execute(exe: RawFd) {
 fn relatives(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         let (fd, way) = (life.fd, random.below(8));
-        // SYS_fork: the child makes nothing but system calls.
+        // SYS_fork: the child does nothing but make system calls.
         let child = plain!(SYS_fork);
         if child == 0 {
             let mut wait = abi::Wait::new(0, abi::Policy::None);
@@ -191,7 +191,7 @@ fn random_filter(random: &mut Random) -> Filter {
     }
     for _ in 0..random.below(12) {
         let nr = random.below(470) as i64;
-        // Those that end the program are rare, or it would not get far.
+        // Actions that end the program are rare, or the program would not get far.
         let action = match random.below(64) {
             0 => Action::KillProcess,
             1 => Action::KillThread,
@@ -214,7 +214,7 @@ fn random_filter(random: &mut Random) -> Filter {
 
 /// Installs filters, for this thread or for all of them.
 fn filters(life: &Life<'_>, random: &mut Random) {
-    // They stay as long as the program.
+    // Filters stay as long as the program.
     let mut left = 1 + random.below(4);
     until_over(life, || {
         std::thread::sleep(std::time::Duration::from_millis(random.below(20)));
@@ -230,7 +230,7 @@ fn filters(life: &Life<'_>, random: &mut Random) {
     });
 }
 
-/// Ends the program, in one of the ways in which programs end.
+/// Ends the program in one of several ways.
 pub fn end(exe: RawFd, random: &mut Random) {
     match random.below(6) {
         0 => execute(exe),

@@ -18,13 +18,13 @@ pub struct Report {
     pub number: u64,
     /// Entries that the module has accepted, by its own statistics.
     pub posted: u64,
-    /// Of these, executed.
+    /// Entries among these that were executed.
     pub executed: u64,
     /// Engines opened.
     pub engines: u64,
-    /// Registrations that were all zeros at first.
+    /// Registrations that were all zeros at their beginning.
     pub fresh: u64,
-    /// Registrations without an address of the kernel at last.
+    /// Registrations without a kernel address at their end.
     pub scanned: u64,
     /// Lives that have come to their end.
     pub lives: u64,
@@ -32,25 +32,25 @@ pub struct Report {
     pub finding: [u64; 4],
 }
 
-/// A finding: what must not happen.
+/// A finding: an event that must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Finding {
     /// A word of a new registration is not zero.
     NotZero = 1,
-    /// An address of the kernel is in a page.
+    /// A kernel address is in a page.
     Address = 2,
     /// The kernel's reserved words are not zero.
     Reserved = 3,
     /// More results than entries, or statistics that run backwards.
     Statistics = 4,
-    /// A call has another result than a plain one.
+    /// A call's result differs from that of a plain one.
     Result = 5,
     /// A call that cannot wait has not ended before CANCEL.
     Endless = 6,
     /// A call has not ended, not even after CANCEL.
     Unstoppable = 7,
-    /// A registration has ended that no thread may end.
+    /// A registration that no thread may end has ended.
     Lost = 8,
 }
 
@@ -91,20 +91,18 @@ impl Report {
         match kind {
             0 => None,
             1 => Some(format!("{b:#x} at byte {a} of a new registration")),
-            2 => Some(format!(
-                "an address of the kernel, {b:#x}, at byte {a} of a page"
-            )),
+            2 => Some(format!("a kernel address, {b:#x}, at byte {a} of a page")),
             3 => Some(format!("{a:#x} in the kernel's reserved words")),
             4 => Some(format!("statistics: {b} results of {a} entries")),
             5 => Some(format!(
-                "call {} with argument {}: result {} reason {}, another one than plainly",
+                "call {} with argument {}: result {} reason {}, unlike a plain call",
                 a as u32,
                 b as i64,
                 c as i64,
                 a >> 32
             )),
             6 => Some(format!(
-                "call {a} with argument {}: not at its end after {c} s, and then only by CANCEL",
+                "call {a} with argument {}: not at its end after {c} s, and then only after CANCEL",
                 b as i64
             )),
             7 => Some(format!(

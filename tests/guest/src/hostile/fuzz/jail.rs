@@ -14,7 +14,7 @@ use crate::kit::{clone, limits, sys};
 /// The first user of hostile programs; the others follow.
 const FIRST_USER: u32 = 40_000;
 
-/// Groups of processes whose numbers are those of errors within the kernel: ERESTARTSYS,
+/// Process groups whose IDs are the numbers of errors within the kernel: ERESTARTSYS,
 /// ERESTARTNOINTR, ERESTARTNOHAND, ENOIOCTLCMD, ERESTART_RESTARTBLOCK, EPROBE_DEFER, and 532.
 pub const GROUPS: [i32; 7] = [512, 513, 514, 515, 516, 517, 532];
 
@@ -23,11 +23,11 @@ pub const MEMLOCK: u64 = 2 << 20;
 
 /// The first descriptor of the control groups' files in each program; the others follow.
 pub const FIRST_GROUP_FILE: RawFd = 80;
-/// How many there are.
+/// The number of these files.
 pub const GROUP_FILES: usize = 4;
 
-/// Leaves the namespaces that can be left. The children of the caller get the new process
-/// namespace, the first of them as its init.
+/// Leaves the namespaces that can be left. The children of the caller get the new PID namespace,
+/// the first of them as its init.
 pub fn leave() -> Check {
     limits::need_root()?;
     for flag in [
@@ -64,7 +64,7 @@ fn device(dir: &TempDir, name: &str) -> Check {
     Ok(())
 }
 
-/// A small root directory in memory, with the device; nothing of the machine's files is in it.
+/// Enters a small root directory in memory, with the device and none of the machine's files.
 pub fn enter(dir: &TempDir) -> Check {
     let private = libc::MS_REC | libc::MS_PRIVATE;
     check_ret!("mount", mount(c"none", c"/", private, c""), 0);
@@ -82,18 +82,18 @@ pub fn enter(dir: &TempDir) -> Check {
         device(dir, "userfaultfd")?;
     }
     let proc = dir.join("proc");
-    // Without procfs there is only less to open.
+    // Without procfs there are merely fewer files to open.
     mount(c"proc", proc.as_c_str(), 0, c"");
     check_ret!("chroot", plain!(SYS_chroot, root.as_c_str()), 0);
     check_ret!("chdir", plain!(SYS_chdir, c"/"), 0);
     Ok(())
 }
 
-/// The files by which processes and single threads enter two control groups. A program that writes
-/// to them moves what the init of the jail may move.
+/// Opens the files with which processes and single threads enter two control groups. A program that
+/// writes to them moves whatever the init of the jail may move.
 pub fn open_groups(groups: &[Cgroup; 2]) -> Check {
     let mut at = FIRST_GROUP_FILE;
-    // Single threads can be moved only to one of them.
+    // Single threads can be moved to only one of the groups.
     let _ = groups[1].write("cgroup.type", "threaded");
     for group in groups {
         for name in ["cgroup.procs", "cgroup.threads"] {
@@ -105,7 +105,7 @@ pub fn open_groups(groups: &[Cgroup; 2]) -> Check {
     Ok(())
 }
 
-/// Starts children that do nothing but lead the groups [`GROUPS`].
+/// Starts children that do nothing but lead the process groups [`GROUPS`].
 pub fn lead_groups() -> Check {
     for group in GROUPS {
         if clone::fork_as(group)? == 0 {

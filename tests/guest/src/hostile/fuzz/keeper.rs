@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The init of the programs' namespace. It starts programs, kills some and starts others in their
-//! place, until the run has reached its goal. Meanwhile it watches the kernel.
+//! The init of the programs' PID namespace. It starts programs, kills some and starts others in
+//! their place, until the run has reached its goal. Meanwhile it watches the kernel.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ const PROGRAMS: usize = 3;
 /// The memory for the programs' reports.
 pub type Board = Shared<[Cell; PROGRAMS]>;
 
-/// The most memory that all programs together may have, in pages: what each may be charged for, and
-/// as much again for programs that are just ending.
+/// The most memory that all programs together may have, in pages: as much as each may be charged
+/// for, and as much again for programs that are just ending.
 const MOST_HELD: u64 = 2 * PROGRAMS as u64 * (MEMLOCK / 4096);
 
 /// A program while it runs.
@@ -67,7 +67,7 @@ impl Sum {
     fn print(&self, profile: Profile, since: Instant) {
         println!(
             "# {}: {} entries accepted, {} of them executed, in {} s; {} programs ({} ended by a \
-             signal), {} lives, {} engines, {} registrations zero at first, {} scanned at last",
+             signal), {} lives, {} engines, {} registrations found zero, {} scanned at their end",
             profile.name(),
             self.posted,
             self.executed,
@@ -85,7 +85,7 @@ impl Sum {
 fn start(profile: Profile, slot: usize, cell: &Cell, random: &mut Random) -> Check<Running> {
     let key = random.word();
     let own = random.split();
-    // Some are killed long before their end.
+    // Some programs are killed long before their end.
     let life = Duration::from_millis(match random.below(4) {
         0 => 50 + random.below(2_000),
         _ if profile == Profile::Anything => 20_000,
@@ -166,7 +166,7 @@ pub fn keep(
     let mut sum = Sum::default();
     let mut running: [Option<Running>; PROGRAMS] = [const { None }; PROGRAMS];
     while !sum.has(profile.goal()) {
-        // Before anything that a broken kernel might not return from.
+        // First of all, because a broken kernel might not return from the rest.
         if let Some(complaint) = looks.complaint(watch) {
             let complaint = format!("{complaint}, after {} s", looks.began.elapsed().as_secs());
             watch.note(&format!("{}: {complaint}", profile.name()));
@@ -181,7 +181,7 @@ pub fn keep(
                 }
             }
         }
-        // Orphans come to the init, too.
+        // The init reaps orphans, too.
         while let Some((pid, end)) = reap_any() {
             if let End::Stopped(_) = end {
                 // The program or its child is being traced.
@@ -206,7 +206,7 @@ pub fn keep(
     check!(sum.engines > 0, "nothing was done");
     check!(
         profile != Profile::Anything || sum.fresh > 0 && sum.scanned > 0,
-        "nothing was looked at"
+        "no registration was examined"
     );
     Ok(())
 }
@@ -220,7 +220,7 @@ fn judge(profile: Profile, report: &Report, looks: &Looks, watch: &Watch) -> Che
     Ok(())
 }
 
-/// Checks a program that runs, and kills it when its time is over.
+/// Checks a running program, and kills it when its time is over.
 fn see(
     profile: Profile,
     program: &Running,

@@ -16,7 +16,7 @@ use crate::kit::ring::{Call, Ring};
 use crate::kit::uffd::Slow;
 use crate::kit::{Random, sys};
 
-/// One life, in one of three manners.
+/// One life of one of three kinds.
 pub fn live(program: &Program<'_>, random: &mut Random) {
     let Ok(engine) = try_open() else {
         return;
@@ -35,7 +35,7 @@ fn ring(engine: &Engine, pages: u32) -> Option<Ring> {
     Ring::map(engine.fd(), &registered).ok()
 }
 
-/// Registrations come and go while the pools with entries of theirs cannot work: all threads of
+/// Registrations come and go while the pools of their entries cannot work, because all threads of
 /// these pools wait.
 fn blocked_pool(engine: &Engine, random: &mut Random) {
     let fd = engine.fd();
@@ -69,7 +69,7 @@ fn blocked_pool(engine: &Engine, random: &mut Random) {
             MAX_PAGES
         };
         let Some(mut ring) = ring(engine, pages) else {
-            // A limit that holds is no finding.
+            // A limit that holds is not a finding.
             refused += 1;
             if refused > 8 {
                 break;
@@ -103,7 +103,7 @@ fn blocked_pool(engine: &Engine, random: &mut Random) {
             }
         }
     }
-    // The blocked ones may go on, or end with the engine.
+    // The blocked calls may go on, or end with the engine.
     if random.below(2) == 0 {
         plain!(SYS_write, &to, byte.as_ptr(), byte.len());
         drive(&blocker, &reads, Duration::from_millis(200));
@@ -207,7 +207,7 @@ fn changing_owners(program: &Program<'_>, engine: &Engine, random: &mut Random) 
     });
 }
 
-/// Checks that its registration stays its own, and ends without unregistering.
+/// Checks that this thread's registration stays its own, and ends without unregistering.
 fn short_owner(program: &Program<'_>, fd: i32, rounds: u64) {
     let Ok(registered) = engine::register(fd, 1) else {
         return;

@@ -2,10 +2,10 @@
 //! The fuzzer: programs that own syscall pages and do random things to them, to the device and to
 //! themselves, all at once.
 //!
-//! The init of their process namespace starts them, kills some, starts others in their place, until
-//! the module has accepted enough entries. It counts what the module's statistics say, which the
-//! programs report. Only calls that the policy refuses are left out. So programs may end at any
-//! moment, which is part of the test.
+//! The init of their PID namespace starts them, kills some and starts others in their place, until
+//! the module has accepted enough entries according to its statistics, which the programs report.
+//! The programs make any call that the policy does not refuse. So they may end at any moment, which
+//! is part of the test.
 //!
 //! There are also runs of programs that try one thing each (`profile.rs`): a few dozen of their
 //! lives reach what random calls alone would not reach in hours.
@@ -35,10 +35,10 @@ use crate::kit::{Random, limits, process};
 
 tests! { "hostile":
     fuzz => "programs with random entries, doorbells, ioctls, mappings, signals, forks, ends";
-    fuzz_private_tables => "engines closed and unmapped by their own entries, in threads with tables of their own";
-    fuzz_signals => "owners end while syscall threads take signals for them, from timers and all sides";
-    fuzz_results => "calls that return what looks like a restart code: results as plainly, and soon";
-    fuzz_memory => "registrations come and go, their work waits, memory is slow: all is charged, all ends";
+    fuzz_private_tables => "entries close and unmap their engine, in threads with private tables";
+    fuzz_signals => "owners end while syscall threads take signals for them from timers and others";
+    fuzz_results => "calls with results that look like restart codes: as in plain calls, and soon";
+    fuzz_memory => "registrations come and go, work waits, memory is slow: all is charged and ends";
 }
 
 /// Two control groups, or none if the machine has none.

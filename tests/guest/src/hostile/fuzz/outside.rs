@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happens to a hostile program from outside of its engine: control groups, tracers, timers,
-//! slow memory, children that inherit its pages, threads with tables of their own.
+//! Attacks on a hostile program from outside its engine: control groups, tracers, timers, slow
+//! memory, children that inherit its pages, threads with tables of their own.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ fn rest(random: &mut Random, most_us: u64) {
     std::thread::sleep(Duration::from_micros(random.below(most_us)));
 }
 
-/// Any thread of this process, syscall threads included.
+/// Returns any thread of this process, syscall threads included.
 fn any_thread(random: &mut Random) -> Option<i32> {
     let tasks = process::tasks(std::process::id() as i32);
     let at = random.below(tasks.len().max(1) as u64) as usize;
@@ -82,7 +82,7 @@ fn tracers(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         let tasks = process::tasks(pid as i32);
         let ours = |name: &str| name.starts_with("flexsc");
-        // Above all to syscall threads.
+        // Mostly attaches to syscall threads.
         let tids: Vec<i32> = tasks
             .iter()
             .filter(|task| ours(&task.name) || random.below(4) == 0)
@@ -132,7 +132,7 @@ fn timers(life: &Life<'_>, random: &mut Random) {
     }
 }
 
-/// Makes a part of the memory that arguments point to slow.
+/// Makes part of the memory that arguments point to slow.
 fn slow_arguments(life: &Life<'_>, random: &mut Random) {
     let (at, len) = life.program.values.slow_part();
     let Some(slow) = Slow::over(at, len) else {
@@ -148,7 +148,7 @@ fn slow_arguments(life: &Life<'_>, random: &mut Random) {
     }
 }
 
-/// Has children inherit the pages, and write to them.
+/// Lets children inherit the pages and write to them.
 fn inherited(life: &Life<'_>, random: &mut Random) {
     until_over(life, || {
         life.with_target(|target| {
@@ -157,8 +157,8 @@ fn inherited(life: &Life<'_>, random: &mut Random) {
             let mut own = random.split();
             let child = plain!(SYS_fork);
             if child == 0 {
-                // If the kernel does not let the child inherit them, this access ends by a signal,
-                // or finds zeros.
+                // If the kernel does not let the child inherit the pages, this access raises a
+                // signal or finds zeros.
                 for _ in 0..32 {
                     scribble_entry(target, &mut own);
                     scribble_ctrl(target, &mut own);
@@ -174,7 +174,7 @@ fn inherited(life: &Life<'_>, random: &mut Random) {
     });
 }
 
-/// One more owner, with tables of its own, in which descriptors may refer to other files.
+/// Starts one more owner, with tables of its own, in which descriptors may refer to other files.
 fn apart(life: &Life<'_>, random: &mut Random) {
     let shared = [0, libc::CLONE_FILES, libc::CLONE_FS, libc::CLONE_SYSVSEM];
     let shared = shared[random.below(4) as usize];

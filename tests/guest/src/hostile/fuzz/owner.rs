@@ -12,7 +12,7 @@ use crate::hostile::target::Target;
 use crate::kit::abi::{self, Ctrl, Entry, PAGE_ENTRIES};
 use crate::kit::{Random, engine, memory, sys};
 
-/// Most pages in one registration.
+/// The most pages in one registration.
 const MOST_PAGES: u64 = 3;
 
 /// One registration of this thread.
@@ -31,11 +31,11 @@ impl Own {
         let offset = registered.mmap_offset;
         let base = sys::mmap(len, prot, libc::MAP_SHARED, fd, offset).ok()?;
         let target = Target::new(base, &registered);
-        // Otherwise other threads may write to where they expect their buffers or pages.
+        // Otherwise other threads may write here, where they expect their buffers or pages.
         if program.values.manner.is_tidy() && !life.torn {
             if let Some((at, word)) = first_not_zero(target) {
-                // Unless the descriptor became that of another engine between REGISTER and mmap:
-                // there the registration of that number belongs to another thread.
+                // UNREGISTER fails if the descriptor became that of another engine between REGISTER
+                // and mmap: there the registration of that number belongs to another thread.
                 if sys::ioctl(fd, abi::IOC_UNREGISTER, u64::from(registered.id)).is_ok() {
                     program.found(Finding::NotZero, [at as u64, word, 0]);
                 }
@@ -60,7 +60,7 @@ impl Own {
         self.target.ctrl_of(page)
     }
 
-    /// Looks for words that the kernel must not have written, and unmaps.
+    /// Looks for words that the kernel must not have written, and unmaps the pages.
     fn end(&mut self, life: &Life<'_>) {
         let program = life.program;
         if !self.mapped {
@@ -134,7 +134,7 @@ fn post(own: &Own, values: &Values, random: &mut Random) {
             _ => u64::MAX,
         };
         if random.below(4) != 0 {
-            // As a program that follows the rules: free entries only.
+            // Like a program that follows the rules: free entries only.
             let done = ctrl.done.load(Ordering::Acquire);
             ctrl.reaped.store(done, Ordering::Relaxed);
             let free = !(ctrl.posted.load(Ordering::Relaxed) ^ done);
@@ -145,7 +145,7 @@ fn post(own: &Own, values: &Values, random: &mut Random) {
     }
 }
 
-/// Lets the kernel work, in any of the ways.
+/// Lets the kernel work, in one of several ways.
 fn drive(life: &Life<'_>, own: &Own, random: &mut Random) {
     match random.below(16) {
         0..=8 => random_wait(life.fd, own.id, random),
@@ -199,7 +199,7 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
         post(mine, &values, random);
         drive(life, mine, random);
         if random.below(256) == 0 {
-            // The thread ends while others work for it, without unregistering.
+            // The thread ends while other threads work for it, without unregistering.
             publish(None);
             return;
         }
@@ -207,7 +207,7 @@ pub fn own(life: &Life<'_>, random: &mut Random) {
             program.count(life.fd, false);
         }
     }
-    // The scribblers release it first.
+    // The scribblers release the pages first.
     publish(None);
     if let Some(mut old) = own {
         old.end(life);

@@ -8,7 +8,7 @@ use crate::kit::{Random, limits, rounds};
 /// See the module's documentation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// Anything at all, and now and then one of the others.
+    /// Anything at all, and now and then one of the other kinds.
     Anything,
     /// `tables.rs`
     PrivateTables,

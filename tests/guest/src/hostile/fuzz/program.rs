@@ -16,7 +16,7 @@ use crate::kit::abi::{self, Param, ParamArg};
 use crate::kit::engine::{self, try_open};
 use crate::kit::{Random, sys, trap};
 
-/// Descriptors to choose arguments from: those of the files below, and some that calls open.
+/// Descriptors to choose arguments from: the files below, and some that calls open.
 const FDS: u64 = 48;
 
 /// Data that the threads of a program share.
@@ -24,9 +24,9 @@ pub struct Program<'a> {
     cell: &'a Cell,
     key: u64,
     report: Mutex<Report>,
-    /// Entries of engines that are closed.
+    /// Entries posted to engines that are closed by now.
     closed: AtomicU64,
-    /// Of these, executed.
+    /// Entries among these that were executed.
     closed_executed: AtomicU64,
     pub values: Values,
     /// The program's own file, to execute it again.
@@ -41,12 +41,12 @@ pub struct Life<'a> {
     pub target: Mutex<Option<Target>>,
     pub over: AtomicBool,
     pub batches: u64,
-    /// An attack takes the pages away: other memory may be at their address.
+    /// An attack takes the pages away, so other memory may be at their address.
     pub torn: bool,
 }
 
 impl Life<'_> {
-    /// Works on the pages that other threads may spoil. Meanwhile they stay mapped.
+    /// Calls `work` with the pages that other threads may spoil. Meanwhile the pages stay mapped.
     pub fn with_target(&self, work: impl FnOnce(Target)) {
         if let Ok(place) = self.target.lock() {
             if let Some(target) = *place {
@@ -77,7 +77,7 @@ impl Program<'_> {
         });
     }
 
-    /// Reads the module's statistics of the engine; `ended` adds them up for good.
+    /// Reads the module's statistics of the engine. If `ended`, adds them to the totals.
     pub fn count(&self, fd: RawFd, ended: bool) {
         let Ok(stats) = engine::query(fd) else {
             return;

@@ -48,9 +48,9 @@ fn owned_files() -> Vec<Owned> {
     all
 }
 
-/// The file whose offsets may be any number, negative ones too.
+/// The file whose offset may be any number, even a negative one.
 fn memory_file() -> Option<RawFd> {
-    // After its change of user the process's own files are root's.
+    // After the process has changed its user, its own files in /proc belong to root.
     plain!(SYS_prctl, libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     let fd = plain!(SYS_openat, libc::AT_FDCWD, c"/proc/self/mem", flags);
@@ -59,7 +59,7 @@ fn memory_file() -> Option<RawFd> {
 
 fn offset(random: &mut Random) -> i64 {
     match random.below(8) {
-        // From ERESTARTSYS to ERECALLCONFLICT, and this project's own number behind them.
+        // From ERESTARTSYS to ERECALLCONFLICT, and this project's own number after them.
         0..=3 => -512 - random.below(21) as i64,
         4 => -(random.below(4096) as i64),
         5 => [-4, -11, -85, -125, -4095, -4096][random.below(6) as usize],
@@ -113,8 +113,8 @@ pub fn drive(ring: &Ring, slots: &[usize], limit: Duration) -> bool {
     }
 }
 
-/// Some call has not ended: cancels the calls and reports a finding, which depends on whether that
-/// helps.
+/// Some call has not ended: cancels the calls, and reports a finding that says whether they ended
+/// then.
 pub fn endless(program: &Program<'_>, ring: &Ring, slots: &[usize]) {
     let Some(&slot) = slots.iter().find(|&&slot| !ring.is_done(slot)) else {
         return;
@@ -144,7 +144,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
         program.report(|report| report.engines += 1);
         let noisy = random.below(4) == 0;
         if !noisy {
-            // No signal comes that could excuse another result.
+            // No signal comes that could explain another result.
             let never = [0i64; 4];
             plain!(SYS_setitimer, libc::ITIMER_REAL, never.as_ptr(), 0);
         }

@@ -12,7 +12,7 @@ use crate::kit::engine::{Engine, try_open};
 use crate::kit::ring::{Call, Ring};
 use crate::kit::{Random, memory, sys};
 
-/// Signals that all threads block, so that only a signalfd takes them.
+/// Signals that all threads block, so that only a signalfd receives them.
 const TAKEN: [i32; 4] = [36, 37, 38, libc::SIGUSR2];
 
 /// Bytes that calls may write to.
@@ -90,7 +90,7 @@ fn start_timer(timer: i32, random: &mut Random) {
 
 fn call(life: &Life, random: &mut Random) -> Call {
     let [taker, epoll, from, to] = life.files;
-    // Each call writes where it likes; no thread reads that.
+    // Each call writes to a random place, which no thread reads.
     let buffer = life.buffer + random.below(BUFFER as u64 - 4096) as usize;
     let timer = life
         .timers
@@ -192,7 +192,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
                 let _ = builder.spawn_scoped(scope, move || owner(life, &mut random));
             }
         });
-        // Their calls go on without them for a while.
+        // The owners' calls go on without them for a while.
         std::thread::sleep(Duration::from_micros(random.below(6_000)));
         if random.below(2) == 0 {
             for &timer in &life.timers {

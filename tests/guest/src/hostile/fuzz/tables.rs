@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Programs whose threads have tables of descriptors of their own, and whose entries take away the
-//! engine that executes them: its descriptors, its mappings.
+//! Programs whose threads have descriptor tables of their own, and whose entries take away the
+//! engine that executes them: its descriptors and mappings.
 //!
-//! A table with one user is the point: the kernel looks up its descriptors without taking a
-//! reference of the file.
+//! The point is a table with one user: the kernel looks up its descriptors without taking a
+//! reference to the file.
 
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -27,7 +27,7 @@ struct Life<'a> {
     fd: RawFd,
     /// Threads that have registered, or have failed to.
     ready: AtomicU32,
-    /// The other threads have let go of the engine.
+    /// Set when the other threads have let go of the engine.
     go: AtomicBool,
     /// Threads that have ended.
     ended: AtomicU32,
@@ -41,7 +41,7 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// A way to take the engine away, or something that keeps its executor busy.
+/// A call that takes the engine away, or one that keeps its executor busy.
 fn entry(fd: RawFd, target: Target, random: &mut Random) -> Call {
     let (base, len) = (target.base, target.len());
     let short = [0i64, random.below(8_000_000) as i64];
@@ -116,7 +116,7 @@ fn post(fd: RawFd, target: Target, random: &mut Random) {
     ctrl.posted.fetch_xor(bits & free, Ordering::Release);
 }
 
-/// One of the device's calls, in which the engine may go away.
+/// Makes one of the device's calls, in which the engine may go away.
 fn drive(fd: RawFd, id: u32, random: &mut Random) {
     match random.below(12) {
         0..=5 => {
@@ -179,14 +179,14 @@ fn user(life: &Life<'_>, random: &mut Random) {
         post(fd, target, random);
         drive(fd, id, random);
     }
-    // If an entry has unmapped it already, something else may be there now.
+    // If an entry has already unmapped the pages, something else may be there now.
     if random.below(2) == 0 {
         plain!(SYS_munmap, target.base, target.len());
     }
     plain!(SYS_close, fd);
 }
 
-/// Runs a thread with tables of its own, which it gets at its creation or afterwards.
+/// Runs a thread with tables of its own, which it gets when it is created or afterwards.
 fn apart(life: &Life<'_>, random: &mut Random) {
     if random.below(2) == 0 {
         let shared = match random.below(4) {
@@ -255,7 +255,7 @@ pub fn live(program: &Program<'_>, random: &mut Random) {
     plain!(SYS_close, fd);
 }
 
-/// A signal for each thread of this process.
+/// Sends a signal to each thread of this process.
 fn interrupt_all() {
     for task in process::tasks(std::process::id() as i32) {
         signals::send(task.tid, libc::SIGUSR1);

@@ -6,13 +6,13 @@ use crate::kit::{Random, abi, memory, sys};
 
 /// The number of bytes that arguments point to.
 pub const ARENA: usize = 512 * 1024;
-/// Unmapped addresses on both sides of them.
+/// The size of the unmapped areas on both sides of these bytes.
 const GUARD: usize = 16 << 20;
 
-/// Numbers with calls behind them: the table, and the part behind x32's.
+/// The numbers of the kernel's table of calls are below this one.
 const NUMBERS: u64 = 470;
 
-/// Calls that end, stop or cripple the program that makes them. Gentle programs leave them out, to
+/// Calls that end, stop or cripple the program that makes them. Gentle programs leave these out, to
 /// get further.
 const WILD: [i64; 24] = [
     libc::SYS_kill,
@@ -41,7 +41,7 @@ const WILD: [i64; 24] = [
     libc::SYS_pkey_mprotect,
 ];
 
-/// Calls that do much with these descriptors and addresses.
+/// Calls that do a lot with these descriptors and addresses.
 const FRUITFUL: [i64; 28] = [
     libc::SYS_read,
     libc::SYS_write,
@@ -97,8 +97,8 @@ pub struct Manner {
 
 impl Manner {
     /// Returns true if only the kernel and the program's own threads write to its syscall pages:
-    /// otherwise a word found there proves nothing. Wild calls make holes, into which pages and
-    /// buffers of other threads fall.
+    /// otherwise a word found there proves nothing. Wild calls make holes, in which pages and
+    /// buffers of other threads may end up.
     pub fn is_tidy(self) -> bool {
         !self.wild && !self.muddled
     }
@@ -119,7 +119,7 @@ impl Manner {
 pub struct Values {
     pub manner: Manner,
     arena: usize,
-    /// The descriptors are the ones from 0 on.
+    /// The number of descriptors, which start at 0.
     fds: u64,
     /// Syscall pages, as buffers.
     pages: usize,
@@ -194,7 +194,7 @@ impl Values {
         }
     }
 
-    /// Any word; [`mark`] marks it if it looks like an address of the kernel.
+    /// Any word; [`mark`] marks words that look like a kernel address.
     pub fn word(&self, random: &mut Random) -> u64 {
         mark(random.word())
     }
