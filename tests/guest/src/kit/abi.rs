@@ -162,7 +162,7 @@ pub enum Param {
 }
 
 impl Param {
-    /// Is its value a set of CPUs?
+    /// Returns true if the parameter's value is a set of CPUs.
     pub const fn is_cpu_set(self) -> bool {
         matches!(self, Param::PollCpus | Param::PolledCpus | Param::PoolCpus)
     }

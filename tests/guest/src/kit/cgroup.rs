@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A control group (version 2) for the time of a test.
+//! A control group (version 2) that exists for the time of a test.
 
 use std::ffi::CString;
 use std::fs;
@@ -18,12 +18,12 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// A group with a controller, or with none, if the functions of every group suffice.
+    /// Makes a group with a controller, or without one if the functions of every group suffice.
     pub fn new(controller: Option<&'static str>) -> Check<Cgroup> {
         Cgroup::named("", controller)
     }
 
-    /// One of several groups at a time.
+    /// Makes one of several groups that exist at a time.
     pub fn named(name: &str, controller: Option<&'static str>) -> Check<Cgroup> {
         let Ok(controllers) = fs::read_to_string(format!("{ROOT}/cgroup.controllers")) else {
             return skip("needs cgroup2 at /sys/fs/cgroup");
@@ -49,7 +49,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Writes one of its files.
+    /// Writes one of the group's files.
     pub fn write(&self, file: &str, value: impl ToString) -> Check {
         let value = value.to_string();
         if let Err(error) = fs::write(self.path.join(file), &value) {
@@ -58,17 +58,17 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The name of one of its files.
+    /// The name of one of the group's files.
     pub fn file(&self, name: &str) -> CString {
         CString::new(self.path.join(name).into_os_string().into_vec()).expect("no zero byte")
     }
 
-    /// Reads one of its files.
+    /// Reads one of the group's files.
     pub fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path.join(file)).unwrap_or_default()
     }
 
-    /// Moves the calling process into it.
+    /// Moves the calling process into the group.
     pub fn enter(&self) -> Check {
         self.write("cgroup.procs", std::process::id())
     }

@@ -79,7 +79,7 @@ impl Link {
         plain!(SYS_write, &self.ready, b"r".as_ptr(), 1);
     }
 
-    /// Waits for the parent's word.
+    /// Waits until the parent calls `Child::go`.
     pub fn wait_go(&self) -> Check {
         check!(read_byte(&self.go).is_some(), "the parent is gone");
         Ok(())
@@ -165,7 +165,7 @@ impl Child {
         plain!(SYS_write, &self.go, b"g".as_ptr(), 1);
     }
 
-    /// The end has been waited for elsewhere.
+    /// Notes that the child was waited for elsewhere.
     pub fn set_reaped(&mut self) {
         self.reaped = true;
     }
@@ -192,7 +192,7 @@ impl Child {
         }
     }
 
-    /// Waits for the end, and checks that it is a success.
+    /// Waits for the end, and checks that the child has succeeded.
     pub fn join(mut self) -> Check {
         match self.end()? {
             End::Exit(0) => Ok(()),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tasks that share memory but not everything else: vfork children, and threads with tables of their
-//! own.
+//! Tasks that share memory but not everything else: vfork children, and threads with tables of
+//! their own.
 #![expect(unsafe_code, reason = "clone with shared memory is unsafe")]
 
 use super::child::{End, reap};
@@ -21,7 +21,7 @@ extern "C" fn start(work: *mut libc::c_void) -> libc::c_int {
 }
 
 /// Runs work in a new task that shares all memory, while this thread sleeps in the kernel. Returns
-/// what clone(2) returned.
+/// the result of clone(2).
 fn clone_and_wait(flags: i32, run: &mut dyn FnMut()) -> Check<i32> {
     let base = memory::pages(STACK)?;
     let top = base.wrapping_add(STACK);
@@ -29,9 +29,9 @@ fn clone_and_wait(flags: i32, run: &mut dyn FnMut()) -> Check<i32> {
     let arg = std::ptr::from_mut(&mut arg).cast();
     let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK;
     // SAFETY: the stack is fresh memory, and CLONE_VFORK keeps this thread
-    // asleep, so that nobody else uses `arg` or this thread's data meanwhile.
+    // asleep, so that no other code uses `arg` or this thread's data meanwhile.
     let tid = unsafe { libc::clone(start, top.cast(), flags, arg) };
-    // When the task has given up its memory map, it does not use the stack any more.
+    // Once the task has given up its memory map, it no longer uses the stack.
     let _ = sys::munmap(base, STACK);
     check!(tid > 0, "clone: {:?}", nix::errno::Errno::last());
     Ok(tid)
@@ -56,15 +56,16 @@ pub fn in_vm_child<T>(work: impl FnOnce() -> T) -> Check<T> {
     }
 }
 
-/// Runs work in another thread of this process, while this one waits. Of CLONE_FILES, CLONE_FS and
-/// CLONE_SYSVSEM the new thread shares only what `shared` names: it has copies of the rest.
+/// Runs work in another thread of this process, while this one waits. Of the tables of CLONE_FILES,
+/// CLONE_FS and CLONE_SYSVSEM the new thread shares only those that `shared` names, and has copies
+/// of the others.
 pub fn in_apart_thread(shared: i32, mut work: impl FnMut()) -> Check {
     let flags = libc::CLONE_SIGHAND | libc::CLONE_THREAD | shared;
     clone_and_wait(flags, &mut work).map(drop)
 }
 
-/// fork(2) with a chosen number in the caller's process namespace, which takes privileges there.
-/// Call it only while this process has one thread.
+/// fork(2) with a chosen ID in the caller's PID namespace, which takes privileges there. Call it
+/// only while this process has one thread.
 pub fn fork_as(pid: i32) -> Check<i32> {
     let pid = u64::from(pid.unsigned_abs());
     let at = std::ptr::from_ref(&pid) as u64;

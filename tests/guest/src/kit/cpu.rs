@@ -22,7 +22,7 @@ impl Cpu1 {
         }
     }
 
-    /// Plugs it in or unplugs it.
+    /// Plugs the CPU in or unplugs it.
     pub fn set(&self, online: bool) -> Check {
         let value = if online { "1" } else { "0" };
         if let Err(error) = fs::write(ONLINE, value) {

@@ -29,7 +29,7 @@ pub fn files() -> Check<Vec<String>> {
         .collect())
 }
 
-/// The text about this process's only engine.
+/// The debugfs text about this process's only engine.
 pub fn text() -> Check<String> {
     let files = files()?;
     check_eq!("engines of this process in debugfs", files.len(), 1);

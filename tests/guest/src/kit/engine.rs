@@ -39,7 +39,7 @@ pub fn query(fd: RawFd) -> Result<Stats, Errno> {
     })
 }
 
-/// What QUERY counts, and the CPUs that are polled.
+/// The counters of QUERY, and the CPUs that are polled.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
     counts: abi::Stats,
@@ -65,7 +65,7 @@ pub fn set(fd: RawFd, pool: u32, param: Param, mut value: u64) -> Result<u64, Er
     sys::ioctl_with(fd, abi::IOC_SET, &mut arg)
 }
 
-/// GET through any descriptor, as [`set`].
+/// GET through any descriptor; sets of CPUs are as in [`set`].
 pub fn get(fd: RawFd, pool: u32, param: Param) -> Result<u64, Errno> {
     let mut mask = u64::MAX;
     let mut arg = ParamArg::new(param, u64::MAX);
@@ -122,7 +122,7 @@ impl Engine {
         self.fd.as_raw_fd()
     }
 
-    /// REGISTER only.
+    /// REGISTER without mmap.
     pub fn register(&self, pages: u32) -> Result<Register, Errno> {
         register(self.fd(), pages)
     }
@@ -157,7 +157,7 @@ impl Engine {
         set(self.fd(), 0, param, value)
     }
 
-    /// EVENTFD for all registrations; -1 for none.
+    /// EVENTFD for all registrations; -1 takes the eventfd off.
     pub fn try_set_eventfd(&self, fd: RawFd) -> Result<u64, Errno> {
         let mut arg = Eventfd {
             size: size_of::<Eventfd>() as u32,
@@ -168,7 +168,7 @@ impl Engine {
         sys::ioctl_with(self.fd(), abi::IOC_EVENTFD, &mut arg)
     }
 
-    /// The same, which has to succeed.
+    /// EVENTFD for all registrations, which must succeed.
     pub fn set_eventfd(&self, eventfd: &OwnedFd) -> Check {
         let ret = self.try_set_eventfd(eventfd.as_raw_fd());
         check_eq!("EVENTFD", ret, Ok(0));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Failure injection: the nth allocation or copy from and to the program fails.
 //!
-//! See the kernel's Documentation/fault-injection. Allocations from slabs and of pages can fail, and
-//! accesses to the program's memory.
+//! See the kernel's Documentation/fault-injection. Allocations from slabs and of pages can fail,
+//! and accesses to the program's memory.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -64,7 +64,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Makes this percentage of the allocations fail of tasks that are [`Prone`].
+    /// Makes this percentage of the allocations of [`Prone`] tasks fail.
     pub fn rain(&mut self, percent: u32) -> Check {
         for file in ["failslab/times", "fail_page_alloc/times"] {
             self.set(file, "-1")?;
@@ -76,9 +76,9 @@ impl Faults {
     }
 }
 
-/// Lets allocations fail from all slabs but those of kmemleak. If one of these fails, kmemleak
-/// prints under a lock of its own, which lockdep rightly reports, and which is no fault of the
-/// module. Returns false if the kernel does not show its slabs.
+/// Lets allocations fail from all slabs but those of kmemleak. If one of these failed, kmemleak
+/// would print under a lock of its own, which lockdep rightly reports, but which is not a fault of
+/// the module. Returns false if the kernel does not show its slabs.
 fn prone_caches() -> Check<bool> {
     let Ok(slabs) = fs::read_dir("/sys/kernel/slab") else {
         return Ok(false);
@@ -86,7 +86,7 @@ fn prone_caches() -> Check<bool> {
     let mut prone = 0;
     for slab in slabs.flatten() {
         let own = slab.file_name().to_string_lossy().starts_with("kmemleak");
-        // Slabs that several users share refuse it.
+        // Slabs that several users share refuse this.
         if !own && fs::write(slab.path().join("failslab"), "1").is_ok() {
             prone += 1;
         }
@@ -133,7 +133,7 @@ impl Drop for Prone {
 pub struct Nth(OwnedFd);
 
 impl Nth {
-    /// The calling thread's.
+    /// The counter of the calling thread.
     pub fn own() -> Check<Nth> {
         Self::of(sys::gettid())
     }
@@ -156,14 +156,14 @@ impl Nth {
         plain!(SYS_pwrite64, &self.0, text[first..].as_ptr(), 8 - first, 0)
     }
 
-    /// From now on, the nth operation that can fail does fail.
+    /// Makes the nth operation from now on that can fail do so.
     pub fn arm(&self, n: u32) -> Check {
         let ret = self.write(n);
         check!(ret > 0, "fail-nth: {}", Ret(ret));
         Ok(())
     }
 
-    /// Ends this. Returns true if the failure was injected.
+    /// Disarms the counter. Returns true if the failure was injected.
     pub fn disarm(&self) -> Check<bool> {
         let mut text = [0u8; 16];
         let ret = plain!(SYS_pread64, &self.0, text.as_mut_ptr(), text.len(), 0);

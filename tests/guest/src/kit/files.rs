@@ -62,7 +62,7 @@ pub fn read_byte(fd: &OwnedFd) -> Option<u8> {
     }
 }
 
-/// Returns true if, within the time, a read would not block.
+/// Returns true if a read would not block, within the time limit.
 pub fn readable(fd: &OwnedFd, limit: Duration) -> bool {
     let mut poll = libc::pollfd {
         fd: fd.as_raw_fd(),
@@ -123,14 +123,14 @@ impl BlockedReads {
     }
 }
 
-/// A directory that disappears with its content.
+/// A directory that is removed with its content when this is dropped.
 pub struct TempDir {
     path: PathBuf,
     owner: u32,
 }
 
 impl TempDir {
-    /// In /tmp, which is a tmpfs in the test machine.
+    /// Makes the directory in /tmp, which is a tmpfs on the test machine.
     pub fn new() -> Check<TempDir> {
         let path = PathBuf::from(format!("/tmp/flexsc-tests.{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
@@ -141,7 +141,7 @@ impl TempDir {
         })
     }
 
-    /// Its path.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -152,12 +152,12 @@ impl TempDir {
         Ok(self.join(name))
     }
 
-    /// The content of a file in it.
+    /// The content of a file in the directory.
     pub fn read(&self, name: &str) -> Check<Vec<u8>> {
         Ok(ok!("a file", fs::read(self.path.join(name))))
     }
 
-    /// The path of something in it.
+    /// The path of a name in the directory.
     pub fn join(&self, name: impl AsRef<OsStr>) -> CString {
         let path = self.path.join(name.as_ref());
         CString::new(path.as_os_str().as_bytes()).expect("a path without zero bytes")

@@ -27,12 +27,12 @@ fn text(mut file: &File) -> String {
 }
 
 impl Watch {
-    /// From now on.
+    /// Watches from now on.
     pub fn new() -> Check<Watch> {
         Self::of(ok!("tainted", File::open("/proc/sys/kernel/tainted")))
     }
 
-    /// The same, with this file instead of the kernel's taint word.
+    /// As [`Watch::new`], with this file instead of the kernel's taint word.
     pub fn of(tainted: File) -> Check<Watch> {
         let mut watch = Watch {
             tainted,
@@ -42,7 +42,7 @@ impl Watch {
             held_before: 0,
         };
         watch.before = watch.faults();
-        check!(watch.before.is_some(), "the taint word is no number");
+        check!(watch.before.is_some(), "the taint word is not a number");
         watch.held_before = watch.area_pages();
         Ok(watch)
     }
@@ -86,7 +86,7 @@ impl Watch {
         self.area_pages().saturating_sub(self.held_before)
     }
 
-    /// Writes a line to the kernel's log, which leaves the machine even if the machine is about to
+    /// Writes a line to the kernel's log, which gets out of the machine even if it is about to
     /// hang.
     pub fn note(&self, line: &str) {
         if let Some(mut log) = self.log.as_ref() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Measures how soon something ends.
+//! Measures how soon operations end.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::check::Check;
 pub const SOON: Duration = Duration::from_millis(100);
 
 /// Returns true if the machine's clock counts instructions (`ktest.sh --icount`): then other work
-/// of its host takes no time in the machine.
+/// of the host takes no time in the machine.
 fn clock_is_exact() -> bool {
     std::env::var("FLEXSC_TEST_CLOCK").is_ok_and(|clock| clock == "instructions")
 }
 
-/// How long the slowest may take if the machine is emulated on a host that has other work to do.
+/// How long the slowest event may take if the machine is emulated on a host with other work.
 fn at_last() -> Duration {
     if clock_is_exact() {
         return SOON;
@@ -24,7 +24,7 @@ fn at_last() -> Duration {
     SOON * if slow_kernel() { 50 } else { 10 }
 }
 
-/// Returns true if this was soon enough on this machine.
+/// Returns true if `took` is soon enough on this machine.
 fn is_within(took: Duration, usual: Duration) -> bool {
     took < usual || !clock_is_exact() && speed::is_within(took, usual)
 }
@@ -34,12 +34,12 @@ fn is_within(took: Duration, usual: Duration) -> bool {
 pub struct Latency(Vec<Duration>);
 
 impl Latency {
-    /// Notes that an event that began then has ended now.
+    /// Notes that an event that began at `begin` has ended now.
     pub fn add(&mut self, begin: Instant) -> Check {
         let took = begin.elapsed();
         check!(
             is_within(took, at_last()),
-            "it took {took:?}, not {:?}",
+            "an event took {took:?}, not {:?}",
             at_last()
         );
         self.0.push(took);
@@ -56,8 +56,9 @@ impl Latency {
         Some(most)
     }
 
-    /// Checks that all were soon enough. If the clock is not exact, nine of ten suffice, because
-    /// the host may have stopped the machine during one of them.
+    /// Checks that the events were soon enough: all of them if the clock is exact (see
+    /// [`Latency::add`]), otherwise nine of ten, because the host may have stopped the machine
+    /// during one of them.
     pub fn check(self, what: &str) -> Check {
         let most = self.print(what);
         check!(

@@ -22,8 +22,9 @@ pub fn slow_kernel() -> bool {
     })
 }
 
-/// Returns a number for tests that need many threads, but not a certain number: `usual`, or a fifth of it
-/// on a slow kernel, which takes 15 ms to make a thread. In a soak it is `usual` on each kernel.
+/// Returns a number for tests that need many threads, but no certain number: `usual`, or a fifth of
+/// that on a slow kernel, which takes 15 ms to make a thread. In a soak the number is always
+/// `usual`.
 pub fn many(usual: usize) -> usize {
     if slow_kernel() && rounds(1) == 1 {
         usual.div_ceil(5)
@@ -42,7 +43,7 @@ pub fn poller_cpu() -> usize {
     usize::from(cpus() > 1)
 }
 
-/// Skips the test on a machine with one processor.
+/// Skips the test on a machine with one CPU.
 pub fn need_two_cpus() -> Check {
     if cpus() < 2 {
         return skip("needs two processors");
@@ -73,7 +74,7 @@ pub fn set_limit(resource: u32, value: u64) -> Result<u64, Errno> {
     ))
 }
 
-/// Drops the privileges of the calling thread, and only of this one.
+/// Drops the privileges of the calling thread, and of no other.
 pub fn drop_rights() -> Result<u64, Errno> {
     sys::result(plain!(SYS_setgroups, 0, 0))?;
     sys::result(plain!(SYS_setresgid, NOBODY, NOBODY, NOBODY))?;

@@ -10,11 +10,11 @@ use crate::check::Check;
 /// Fills memory that the caller has mapped.
 pub fn fill(at: *mut u8, len: usize, byte: u8) {
     // SAFETY: the callers pass memory that they have mapped writable; if
-    // they are mistaken, the test dies of SIGSEGV, which is a failure.
+    // they are wrong, the test dies of SIGSEGV, which is a failure.
     unsafe { at.write_bytes(byte, len) };
 }
 
-/// Reads a byte; in some tests the process is expected to die of it.
+/// Reads a byte; in some tests the process is expected to die of the access.
 pub fn peek(at: *const u8) -> u8 {
     // SAFETY: as in `fill`.
     unsafe { at.read_volatile() }

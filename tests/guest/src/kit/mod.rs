@@ -47,8 +47,8 @@ pub fn rounds(usual: u32) -> u32 {
     usual.saturating_mul(ROUNDS.load(Ordering::Relaxed))
 }
 
-/// As [`rounds`], for tests in which each round may hit a rare moment: a third of them on a slow kernel,
-/// but not in a soak.
+/// As [`rounds`], for tests in which each round may hit a rare moment: a third of them on a slow
+/// kernel, but not in a soak.
 pub fn chances(usual: u32) -> u32 {
     if limits::slow_kernel() && rounds(1) == 1 {
         usual.div_ceil(3)
@@ -77,7 +77,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
             "{what}: not seen within {} s",
             patience().as_secs()
         );
-        // Look less often as time passes, because each look takes CPU time from others.
+        // Look less often as time passes, because each look takes CPU time from other threads.
         let pause = (took / 20).clamp(Duration::from_millis(1), Duration::from_millis(10));
         std::thread::sleep(pause);
     }
@@ -88,7 +88,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
 pub struct Random(u64);
 
 impl Random {
-    /// From the seed of this run, which it prints.
+    /// Makes a generator from the seed of this run, and prints the seed.
     pub fn new() -> Self {
         let seed = std::env::var("FLEXSC_TEST_SEED")
             .ok()
@@ -98,12 +98,12 @@ impl Random {
         Random(seed.max(1))
     }
 
-    /// Its state; before the first number this is the seed.
+    /// The generator's state; before the first number this is the seed.
     pub fn state(&self) -> u64 {
         self.0
     }
 
-    /// Another one, for another thread.
+    /// Another generator, for another thread.
     pub fn split(&mut self) -> Self {
         Random(self.word() | 1)
     }

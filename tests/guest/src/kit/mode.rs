@@ -7,7 +7,7 @@ use super::limits::poller_cpu;
 use super::ring::Ring;
 use crate::check::Check;
 
-/// Who executes posted calls.
+/// Which thread executes posted calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The owner in WAIT, if calls do not block.

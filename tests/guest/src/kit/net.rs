@@ -52,7 +52,7 @@ pub fn bind(socket: &OwnedFd, family: i32) -> Check {
     Ok(())
 }
 
-/// Connects a socket with the address of another one.
+/// Connects a socket to the address of another one.
 pub fn connect(socket: &OwnedFd, to: &OwnedFd) -> Check {
     let (address, len) = name(to)?;
     let ret = plain!(SYS_connect, socket, address.as_ptr(), len);
@@ -78,7 +78,7 @@ pub fn tcp_pair() -> Check<(OwnedFd, OwnedFd)> {
     Ok((one, sys::own(two as i32)))
 }
 
-/// Two UDP sockets, of which the first one is connected with the second one.
+/// Two UDP sockets, the first of which is connected to the second.
 pub fn udp_pair() -> Check<(OwnedFd, OwnedFd)> {
     let one = socket(libc::AF_INET, libc::SOCK_DGRAM)?;
     let two = socket(libc::AF_INET, libc::SOCK_DGRAM)?;

@@ -11,7 +11,7 @@ use crate::check::Check;
 #[derive(Debug)]
 pub struct Task {
     pub tid: i32,
-    /// The letter of /proc/PID/stat.
+    /// The state's letter in /proc/PID/stat.
     pub state: char,
     pub name: String,
 }
@@ -27,9 +27,9 @@ fn thread_count(pid: i32) -> usize {
 
 /// Lists the directories of a process's threads.
 ///
-/// The kernel ends a listing early if the thread at which it stands ends meanwhile: threads that
-/// still run are missing then. So the listing is repeated until it is as long as the count before
-/// and after it, but not for ever.
+/// The kernel ends a listing early if the thread that it has reached ends meanwhile: then running
+/// threads are missing. So the listing is repeated, but not for ever, until its length is the
+/// number of threads before and after it.
 fn task_dirs(pid: i32) -> Vec<PathBuf> {
     let list = || -> Vec<PathBuf> {
         let dir = fs::read_dir(format!("/proc/{pid}/task"));
@@ -92,7 +92,7 @@ pub fn until_refcnt(base: Option<i64>) -> Check {
     .map_err(|failure| failure.within(format_args!("reference count {last:?}, was {base:?}")))
 }
 
-/// Memory areas of registrations: what the module has allocated with vmalloc.
+/// Memory areas of registrations: those that the module has allocated with vmalloc.
 pub fn areas() -> usize {
     let text = fs::read_to_string("/proc/vmallocinfo").unwrap_or_default();
     text.lines()
@@ -100,8 +100,8 @@ pub fn areas() -> usize {
         .count()
 }
 
-/// Kilobytes of this process's memory that are charged to RLIMIT_MEMLOCK, without those that it has
-/// locked itself.
+/// Kilobytes of this process's memory that are charged to RLIMIT_MEMLOCK, not counting those that
+/// it has locked itself.
 pub fn pinned_kib() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmPin:"))?;

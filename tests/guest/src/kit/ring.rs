@@ -27,7 +27,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call by number.
+    /// Makes a call by its number.
     pub fn new(nr: u16, args: [u64; 6]) -> Self {
         Call {
             nr,
@@ -38,12 +38,12 @@ impl Call {
         }
     }
 
-    /// The same, by a thread of that pool.
+    /// The same call, by a thread of that pool.
     pub fn in_pool(self, pool: u8) -> Self {
         Call { pool, ..self }
     }
 
-    /// The same, always by a syscall thread.
+    /// The same call, always by a syscall thread.
     pub fn asynchronous(self) -> Self {
         Call {
             flags: self.flags | abi::ENTRY_ASYNC,
@@ -63,7 +63,7 @@ pub struct Done {
 /// A registration.
 pub struct Ring {
     fd: RawFd,
-    /// Its number.
+    /// The registration's number.
     pub id: u32,
     /// How `finish` has calls executed.
     pub mode: Mode,
@@ -209,7 +209,7 @@ impl Ring {
         ((taken ^ self.posted[page]) >> bit) & 1 == 0
     }
 
-    /// Returns true if the result of this slot is there and not reaped.
+    /// Returns true if the result of this slot is there and not yet reaped.
     pub fn is_done(&self, slot: usize) -> bool {
         let (page, bit) = (slot / PAGE_ENTRIES, slot % PAGE_ENTRIES);
         // ORDERING: the done bit first, then the result.
@@ -285,7 +285,7 @@ impl Ring {
         sys::ioctl(self.fd, abi::IOC_UNREGISTER, u64::from(self.id))
     }
 
-    /// Returns true if the kernel needs a KICK for what was posted before: no poller is awake.
+    /// Returns true if the kernel needs a KICK for the calls posted before: no poller is awake.
     pub fn needs_kick(&self) -> bool {
         // ORDERING: the doorbell first, then the flag (UAPI header).
         fence(Ordering::SeqCst);
@@ -293,13 +293,13 @@ impl Ring {
             .any(|page| self.ctrl(page).flags.load(Ordering::Relaxed) & abi::CTRL_NEED_WAKEUP != 0)
     }
 
-    /// KICK that has to succeed.
+    /// KICK, which must succeed.
     pub fn kicked(&self) -> Check {
         ok!("KICK", self.kick());
         Ok(())
     }
 
-    /// Waits, without any call of the device, until the slots are done.
+    /// Waits, without any call to the device, until the slots are done.
     pub fn poll_until_done(&self, slots: &[usize]) -> Check {
         let end = Instant::now() + patience();
         for (round, &slot) in slots.iter().enumerate() {
@@ -342,9 +342,9 @@ impl Ring {
 
     fn wait_until_done(&self, slots: &[usize]) -> Check {
         let end = Instant::now() + patience();
-        // Results of other slots are not reaped: WAIT has to ask for more than those.
+        // Results of other slots are not reaped: WAIT must ask for more than their number.
         loop {
-            // Count first: if a result comes in between, WAIT then asks for that one, not for the
+            // Count first: if a result comes in between, WAIT asks for that one, and not for the
             // next.
             let there = (0..self.capacity()).filter(|&s| self.is_done(s)).count();
             let Some(&slot) = slots.iter().find(|&&slot| !self.is_done(slot)) else {
@@ -368,13 +368,13 @@ impl Ring {
         Ok(self.run_all(&[call])?[0])
     }
 
-    /// Posts a call and waits for its result, which is returned.
+    /// Posts a call, waits for it and returns its result.
     pub fn result(&mut self, call: Call) -> Check<i64> {
         Ok(self.run(call)?.result)
     }
 
     /// Posts calls, as many at a time as there are free entries, and waits
-    /// for all results. They come in the order of the calls.
+    /// for all results. The results are in the order of the calls.
     pub fn run_all(&mut self, calls: &[Call]) -> Check<Vec<Done>> {
         let mut all = Vec::with_capacity(calls.len());
         let room = self.capacity() - self.outstanding();

@@ -53,7 +53,7 @@ pub fn send_fd(socket: &OwnedFd, fd: i32) -> Check {
     Ok(())
 }
 
-/// Takes a descriptor.
+/// Receives a descriptor.
 pub fn receive_fd(socket: &OwnedFd) -> Check<OwnedFd> {
     let mut control = [0; 3];
     check_ret!(

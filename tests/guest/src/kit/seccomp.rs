@@ -11,7 +11,8 @@ const LOAD_WORD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
 
-/// Where `struct seccomp_data` has the number, the address, and the low half of an argument.
+/// The offsets in `struct seccomp_data` of the number, the address, and the low half of an
+/// argument.
 const NUMBER_AT: u32 = 0;
 const ADDRESS_AT: u32 = 8;
 const fn argument_at(index: u32) -> u32 {
@@ -70,7 +71,7 @@ impl Action {
     }
 }
 
-/// A filter: the first rule that applies decides, or else what [`Filter::otherwise`] says.
+/// A filter: the first rule that applies decides, or else [`Filter::otherwise`].
 #[derive(Clone, Default)]
 pub struct Filter {
     program: Vec<libc::sock_filter>,
@@ -99,14 +100,14 @@ impl Filter {
         self.step(RETURN, (0, 0), action.word())
     }
 
-    /// This action for call `nr`.
+    /// Adds a rule: this action for call `nr`.
     pub fn rule(self, nr: i64, action: Action) -> Filter {
         self.load(NUMBER_AT)
             .skip_unless(nr as u32, 1)
             .otherwise(action)
     }
 
-    /// This action for call `nr` if the low half of argument `index` is `value`.
+    /// Adds a rule: this action for call `nr` if the low half of argument `index` is `value`.
     pub fn rule_for(self, nr: i64, index: u32, value: u32, action: Action) -> Filter {
         self.load(NUMBER_AT)
             .skip_unless(nr as u32, 3)
@@ -115,17 +116,17 @@ impl Filter {
             .otherwise(action)
     }
 
-    /// Looks at the address of the call, and does nothing with it.
+    /// Loads the address of the call, and does nothing with it.
     pub fn asks_for_address(self) -> Filter {
         self.load(ADDRESS_AT)
     }
 
-    /// Looks at an argument of each call, so that no answer can be kept, and does nothing with it.
+    /// Loads an argument of each call, so that no answer can be cached, and does nothing with it.
     pub fn asks_for_argument(self) -> Filter {
         self.load(argument_at(5))
     }
 
-    /// As long as a filter can be once it has one more step: rules for numbers of no call.
+    /// Adds rules for numbers of no call, until there is room for just one more step.
     pub fn lengthened(mut self) -> Filter {
         self = self.load(NUMBER_AT);
         while self.program.len() + 3 <= LONGEST {
@@ -135,8 +136,7 @@ impl Filter {
         self
     }
 
-    /// From now on this thread has the filter, or all have it (TSYNC). Returns what seccomp(2)
-    /// returns.
+    /// Installs the filter for this thread, or for all (TSYNC). Returns the result of seccomp(2).
     pub fn install(&self, flags: u32) -> Result<u64, Errno> {
         let mut program = self.program.clone();
         let filter = libc::sock_fprog {
@@ -164,8 +164,8 @@ impl Filter {
     }
 }
 
-/// From now on the filter decides over `nr` in this thread, or in all (TSYNC). Returns the
-/// descriptor at which a supervisor listens.
+/// Installs a filter for `nr` in this thread, or in all (TSYNC). Returns the descriptor on which a
+/// supervisor listens.
 pub fn install(nr: i64, action: Action, all_threads: bool) -> Result<Option<OwnedFd>, Errno> {
     let mut flags = 0;
     if all_threads {
@@ -179,7 +179,7 @@ pub fn install(nr: i64, action: Action, all_threads: bool) -> Result<Option<Owne
     Ok((action == Action::Notify).then(|| sys::own(fd as i32)))
 }
 
-/// From now on `nr` fails with `FILTERED` in this thread, or in all (TSYNC).
+/// Makes `nr` fail with `FILTERED` from now on, in this thread or in all (TSYNC).
 pub fn refuse(nr: i64, all_threads: bool) -> Result<u64, Errno> {
     refuse_with(nr, FILTERED, all_threads)
 }

@@ -24,7 +24,7 @@ fn install(signal: i32, handler: usize, flags: i32) -> Check {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler;
     action.sa_flags = flags;
-    // SAFETY: the handler does nothing but a system call and stores to atomics.
+    // SAFETY: the handler only makes a system call and stores to atomics.
     let ret = unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
     check_eq!("sigaction", ret, 0);
     Ok(())
@@ -36,12 +36,12 @@ pub fn count_signal(signal: i32, flags: i32) -> Check {
     install(signal, count as extern "C" fn(i32) as usize, flags)
 }
 
-/// From now on this signal ends the thread that handles it, without a word to the C library.
+/// Makes this signal end the thread that handles it, without the C library's knowledge.
 pub fn exit_thread_on(signal: i32) -> Check {
     install(signal, leave as extern "C" fn(i32) as usize, 0)
 }
 
-/// The default action.
+/// Restores the default action.
 pub fn default_action(signal: i32) -> Check {
     install(signal, libc::SIG_DFL, 0)
 }

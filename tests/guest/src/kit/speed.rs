@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-/// A limit longer than these makes no sense on any machine.
+/// The most by which limits are scaled, in percent: longer limits make no sense on any machine.
 const MOST: u32 = 1000;
 
 fn percent(text: &str) -> u32 {
@@ -16,7 +16,7 @@ pub fn slow() -> u32 {
     std::env::var("FLEXSC_TEST_SLOW").map_or(100, |text| percent(&text))
 }
 
-/// As [`slow`], but measured now, which takes half a second: the host may have got other work since.
+/// As [`slow`], but measured now, which takes half a second: the host may have other work by now.
 pub fn slow_now() -> u32 {
     let Some(script) = std::env::var_os("FLEXSC_TEST_SPEED") else {
         return slow();
@@ -31,8 +31,8 @@ pub fn scaled(usual: Duration) -> Duration {
     usual * slow() / 100
 }
 
-/// Returns true if this was fast enough, for a limit of a machine of the usual speed. If it took
-/// too long, the machine's speed is measured again.
+/// Returns true if `took` is within the limit `usual` of a machine of the usual speed. If not, the
+/// machine's speed is measured again.
 pub fn is_within(took: Duration, usual: Duration) -> bool {
     took < scaled(usual) || took < usual * slow_now() / 100
 }

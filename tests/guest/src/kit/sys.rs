@@ -60,7 +60,7 @@ impl Arg for BorrowedFd<'_> {
     }
 }
 
-/// The six argument words from fewer.
+/// Fills the given words up to six arguments.
 pub fn args(given: &[u64]) -> [u64; 6] {
     let mut words = [0; 6];
     words[..given.len()].copy_from_slice(given);
@@ -88,12 +88,12 @@ pub fn result(ret: i64) -> Result<u64, Errno> {
     }
 }
 
-/// An ioctl whose argument is a number or an arbitrary address.
+/// Makes an ioctl whose argument is a number or an arbitrary address.
 pub fn ioctl(fd: RawFd, request: u32, arg: u64) -> Result<u64, Errno> {
     result(plain!(SYS_ioctl, fd, request, arg))
 }
 
-/// An ioctl whose argument is a structure.
+/// Makes an ioctl whose argument is a structure.
 pub fn ioctl_with<T>(fd: RawFd, request: u32, arg: &mut T) -> Result<u64, Errno> {
     ioctl(fd, request, std::ptr::from_mut(arg) as u64)
 }
@@ -119,8 +119,7 @@ pub fn open(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
 /// Takes over a descriptor that a call has just returned.
 pub fn own(fd: RawFd) -> OwnedFd {
     assert!(fd >= 0, "not a descriptor: {fd}");
-    // SAFETY: the callers pass a descriptor fresh from the kernel, which
-    // nobody else owns.
+    // SAFETY: the callers pass a descriptor fresh from the kernel, which nothing else owns.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -158,7 +157,7 @@ pub fn gettid() -> i32 {
     plain!(SYS_gettid) as i32
 }
 
-/// Yields the processor.
+/// Yields the CPU.
 pub fn yield_now() {
     std::thread::yield_now();
 }

@@ -12,7 +12,7 @@ const ROOT: &str = "/sys/kernel/tracing";
 /// One line of the log.
 #[derive(Debug)]
 pub struct Event {
-    /// The thread that it is about.
+    /// The thread that the event is about.
     pub tid: i32,
     /// `flexsc_invoke` and others.
     pub name: String,
@@ -32,7 +32,7 @@ impl Event {
     }
 }
 
-/// Logging, until it is dropped. The instance is this test's own.
+/// Logs events until this is dropped, in a trace instance of this test's own.
 pub struct Trace {
     dir: PathBuf,
 }
@@ -51,7 +51,7 @@ impl Trace {
     /// Logs these events of this process.
     pub fn start(events: &[&str]) -> Check<Trace> {
         let trace = Trace::new()?;
-        // A clock that gives one order of events for all processors.
+        // A clock that gives one order of events for all CPUs.
         trace.write("trace_clock", "counter")?;
         // Enough for all tests. The buffer consists of single pages, which the debug kernel
         // allocates slowly.
@@ -75,7 +75,7 @@ impl Trace {
         Ok(())
     }
 
-    /// Sets another size of the log from now on.
+    /// Sets the size of the log.
     pub fn set_size(&self, kib: u32) -> Check {
         self.write("buffer_size_kb", &kib.to_string())
     }
@@ -83,7 +83,7 @@ impl Trace {
     /// The events so far, in order.
     pub fn events(&self) -> Check<Vec<Event>> {
         let text = ok!("trace", fs::read_to_string(self.dir.join("trace")));
-        // Only the head of the log shows that new events have replaced old ones.
+        // Only the head of the log shows whether new events have replaced old ones.
         let counts = text
             .lines()
             .find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: "))
@@ -102,7 +102,7 @@ impl Trace {
 /// Does the work and returns how many traps the kernel has counted in this thread meanwhile,
 /// including the traps of the counting itself, whose number is always the same.
 /// raw_syscalls:sys_enter fires for each executed call in the thread that executes it, so calls
-/// executed by others do not count.
+/// executed by other threads do not count.
 pub fn traps(work: impl FnOnce() -> Check) -> Check<u64> {
     hits("raw_syscalls/sys_enter", work)
 }

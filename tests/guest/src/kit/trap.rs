@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::sys;
 use crate::check::Check;
 
-/// Faults that a process may have before it gives up.
+/// The most faults that a process may have before it gives up.
 const MOST: u32 = 20_000;
 
 static FAULTS: AtomicU32 = AtomicU32::new(0);
@@ -15,7 +15,7 @@ static FAULTS: AtomicU32 = AtomicU32::new(0);
 extern "C" fn patch(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo_t to a handler with SA_SIGINFO.
     let info = unsafe { &*info };
-    // SAFETY: for these signals the address is set.
+    // SAFETY: the kernel sets the address for these signals.
     let at = unsafe { info.si_addr() } as usize;
     let page = at & !4095;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -26,8 +26,8 @@ extern "C" fn patch(_signal: i32, info: *mut libc::siginfo_t, _context: *mut lib
     }
 }
 
-/// From now on a bad access finds zeros instead of ending the process. Other signals that programs
-/// send each other only interrupt.
+/// Makes a bad access find zeros instead of ending the process, from now on. The signals
+/// `harmless`, which programs send each other, only interrupt.
 pub fn patch_faults(harmless: &[i32]) -> Check {
     // SAFETY: sigaction is plain data, for which zeros are valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

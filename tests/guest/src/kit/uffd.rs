@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Slow memory: another thread resolves its faults at any time (userfaultfd). When dropped, it becomes
-//! plain memory, and threads that wait for it continue.
+//! Slow memory: another thread resolves its faults at any time (userfaultfd). When it is dropped,
+//! the memory becomes plain, and threads that wait for it continue.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -23,13 +23,13 @@ const PAGE: u64 = 4096;
 /// Memory whose missing pages are provided late.
 pub struct Slow {
     fd: OwnedFd,
-    /// Its address, for system calls only: a thread that accesses it waits.
+    /// The memory's address, for system calls only: a thread that accesses the memory waits.
     pub at: usize,
     pub len: usize,
 }
 
 impl Slow {
-    /// Fresh memory of `pages` pages. `None` if this process may not use userfaultfd.
+    /// Makes fresh memory of `pages` pages. `None` if this process may not use userfaultfd.
     pub fn new(pages: usize) -> Option<Slow> {
         let len = pages * PAGE as usize;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -38,7 +38,7 @@ impl Slow {
         Slow::over(at, len)
     }
 
-    /// One page that is missing until a thread provides it.
+    /// Makes one page that is missing until a thread provides it.
     pub fn page() -> Check<Slow> {
         match Slow::new(1) {
             Some(page) => Ok(page),
@@ -46,7 +46,7 @@ impl Slow {
         }
     }
 
-    /// Anonymous pages that are present.
+    /// Makes existing anonymous pages slow, which are present at first.
     pub fn over(at: usize, len: usize) -> Option<Slow> {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         let fd = match sys::open(c"/dev/userfaultfd", libc::O_RDWR, 0) {
@@ -61,7 +61,7 @@ impl Slow {
         good.then_some(Slow { fd, at, len })
     }
 
-    /// An address in it.
+    /// A random address in the memory.
     pub fn address(&self, random: &mut Random) -> u64 {
         self.at as u64 + random.below(self.len as u64)
     }
@@ -71,7 +71,7 @@ impl Slow {
         plain!(SYS_madvise, self.at, self.len, libc::MADV_DONTNEED);
     }
 
-    /// Returns true if, within the time, a thread waits for a page.
+    /// Returns true if a thread waits for a page, within the time limit.
     pub fn is_wanted(&self, limit: Duration) -> bool {
         readable(&self.fd, limit)
     }
