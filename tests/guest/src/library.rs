@@ -17,18 +17,18 @@ use crate::kit::limits::{NOBODY, drop_rights, many, need_root, poller_cpu, set_l
 use crate::kit::{patience, process, rounds, seccomp, sys, until};
 
 tests! { "library":
-    batch => "64 calls staged, one wait, 64 right results";
-    many_pages => "4,096 calls in flight, each slot's result where it belongs";
-    poll_only => "with a poller results come without any call of the device";
-    policies => "any, some with linger, all, none and their timeouts";
+    batch => "64 calls staged and one wait give 64 right results";
+    many_pages => "4,096 calls in flight: each slot has its own result";
+    poll_only => "with a poller, results come without any call to the device";
+    policies => "waits for any, some with linger, all and none keep their promises and timeouts";
     errors => "typed errors: nothing to wait for, page count, bad value, no device";
     busy => "unregister with calls in flight gives the pages back";
-    dropped_in_flight => "dropping pages and engine with calls in flight leaves nothing";
+    dropped_in_flight => "dropping pages and engine with calls in flight leaves nothing behind";
     fallback => "refused calls are made plainly and counted, if the program wants it";
-    refused => "without fallback a refused call shows its reason";
+    refused => "without the fallback, a refused call shows its reason";
     after_fork => "a forked child gets NotTheOwner and harms nobody";
     limits => "LockedMemory and NoThreads say what is missing";
-    threads => "threads with their own pages of one engine";
+    threads => "threads with pages of their own use one engine";
 }
 
 /// Posts a call whose buffers the test keeps.
@@ -292,7 +292,7 @@ fn fallback() -> Check {
             check_ret!("getppid", done.result, plain!(SYS_getppid));
             check_eq!("reason", done.reason, Reason::None);
         }
-        // The plain call meets the filter, as it should.
+        // The plain call is subject to the filter, as it should be.
         let mkdir = calls::mkdirat(libc::AT_FDCWD, c"/tmp/filtered".as_ptr(), 0o700);
         check_ret!(
             "mkdirat",
@@ -336,7 +336,7 @@ fn after_fork() -> Check {
         );
         check_eq!("stats", engine.stats().map(|_| ()), Err(Error::NotTheOwner));
         check_eq!("kick", pages.kick(), Err(Error::NotTheOwner));
-        // First nothing is mapped there, then memory of the child itself.
+        // First nothing is mapped in the pages' place, then memory of the child itself.
         no_pages(&mut pages)?;
         let (prot, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
@@ -346,7 +346,7 @@ fn after_fork() -> Check {
         let at = plain!(SYS_mmap, raw.base, raw.len, prot, fixed, -1, 0);
         check_ret!("mmap in the pages' place", at, raw.base as i64);
         no_pages(&mut pages)?;
-        // SAFETY: just mapped, and nobody else's.
+        // SAFETY: the memory was just mapped, and nothing else uses it.
         let bytes = unsafe { std::slice::from_raw_parts(raw.base.cast::<u8>(), raw.len) };
         check!(
             bytes.iter().all(|&byte| byte == 0),
@@ -354,7 +354,7 @@ fn after_fork() -> Check {
         );
         Ok(())
     })?;
-    // A child in a PID namespace whose first process it is, as this one may be.
+    // A child that is process 1 of its PID namespace, as this process may be.
     in_child(|| {
         let first = plain!(SYS_unshare, libc::CLONE_NEWPID);
         if first != 0 {
@@ -379,13 +379,16 @@ fn after_fork() -> Check {
 /// The state that a child finds after fork.
 fn no_pages(pages: &mut Pages) -> Check {
     check_eq!("wait", pages.wait(Wait::all()), Err(Error::NotTheOwner));
-    // SAFETY: it is not staged.
+    // SAFETY: the call is not staged.
     let slot = unsafe { pages.stage(calls::getpid()) };
     check_eq!("stage", slot, None);
     pages.ring();
     check_eq!("poll", pages.poll(), None);
     check_eq!("drain", pages.drain().count(), 0);
-    check!(!pages.has_result() && !pages.needs_kick(), "it has pages");
+    check!(
+        !pages.has_result() && !pages.needs_kick(),
+        "the child has pages"
+    );
     Ok(())
 }
 

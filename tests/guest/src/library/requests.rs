@@ -20,15 +20,15 @@ use crate::kit::limits::need_root;
 use crate::kit::{patience, rounds, seccomp, until};
 
 tests! { "library":
-    chain => "open, read and close as one chain, inline and by a syscall thread";
-    chain_fails => "a failed call cancels those behind it, and says so";
-    chain_closes => "a chain closes what it has opened, whatever fails in between";
-    chain_loop => "a loop ends with 0 or after LOOP_MAX rounds, with sums";
+    chain => "open, read and close work as one chain, inline and by a syscall thread";
+    chain_fails => "a failed call cancels the calls behind it, and their reasons say so";
+    chain_closes => "a chain closes the file that it has opened, whatever fails in between";
+    chain_loop => "a loop ends with a 0 or after LOOP_MAX rounds, and adds up results";
     chain_refused => "wrong chains are refused by crate and kernel alike";
-    cancel => "a blocked read ends with EINTR, one that had not begun with ECANCELED";
-    cancel_stale => "a canceller of pages that are gone reaches nobody else";
-    cancel_by_another => "another thread cancels what the owner waits for";
-    pools => "pools have parameters and counters, and execute what names them";
+    cancel => "a cancelled read ends with EINTR if it is blocked, with ECANCELED if not begun";
+    cancel_stale => "a canceller of pages that are gone reaches no other call";
+    cancel_by_another => "another thread cancels the call that the owner waits for";
+    pools => "pools have parameters and counters, and execute the calls that name them";
     orders => "every order gives the same results";
     both_waits => "flexsc_wait(2) and the ioctl do the same";
     filtered_wait => "if a filter refuses flexsc_wait(2), the ioctl is used";
@@ -214,13 +214,13 @@ fn chain_refused() -> Check {
     let engine = open()?;
     let mut pages = register(&engine, 1)?;
     let wrong = Chain::new().then(calls::close(-1).take(0, 1));
-    // SAFETY: it is refused.
+    // SAFETY: the chain is refused.
     let refused = unsafe { pages.stage_chain(&wrong) };
     check!(
         matches!(refused, Err(Error::BadChain(_))),
         "stage_chain: {refused:?}"
     );
-    // The kernel's own answer, to a program that does not use the check of the crate.
+    // The kernel's own answer, to a program without the crate's check.
     let done = one(&mut pages, calls::close(-1).take(0, 1))?;
     check_eq!(
         "a result from nowhere",
@@ -238,7 +238,7 @@ fn chain_refused() -> Check {
     Ok(())
 }
 
-/// Waits until so many calls wait for their files, with a thread or without one.
+/// Waits until `count` calls wait for their files, with or without a thread.
 fn blocked(engine: &Engine, count: u64) -> Check {
     until("blocked calls", || {
         engine
@@ -261,7 +261,7 @@ fn cancel() -> Check {
     let done = drain(&mut pages);
     check_ret!("read", done[0].result, -libc::EINTR);
     check_eq!("too late", pages.cancel(slot), Ok(false));
-    // The call is posted and not executed: without WAIT no thread executes it.
+    // The call is posted but not executed: without WAIT no thread executes it.
     let slot = stage(&mut pages, read);
     pages.ring();
     check_eq!("cancel", pages.cancel(slot), Ok(true));
@@ -415,7 +415,7 @@ fn both_waits() -> Check {
             check_eq!("wait", pages.wait(wait), Ok(128));
             check_eq!("results", drain(&mut pages).len(), 128);
             let empty = Err(Error::NothingToWaitFor);
-            check_eq!("any, of nothing", pages.wait(Wait::any()), empty);
+            check_eq!("any, with nothing posted", pages.wait(Wait::any()), empty);
         }
     }
     let waits = ok!("stats", engine.stats()).waits - before;
@@ -438,7 +438,7 @@ fn filtered_wait() -> Check {
                 let done = drain(&mut pages);
                 check_ret!("getppid", done[0].result, plain!(SYS_getppid));
             }
-            // A later waiter knows it.
+            // A later waiter knows that the filter refuses the call.
             let mut others = register(&engine, 1)?;
             stage(&mut others, calls::getppid());
             check_eq!("all", others.wait(Wait::all()), Ok(1));
@@ -455,7 +455,7 @@ fn eventfd() -> Check {
     let mut others = register(&engine, 1)?;
     let fd = plain!(SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) as i32;
     check!(fd >= 0, "eventfd: {fd}");
-    // SAFETY: just made.
+    // SAFETY: the descriptor was just made.
     let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
     ok!("set_eventfd", pages.set_eventfd(Some(fd.as_fd())));
     let (from, _to) = pipe()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `flexsc::Ring` on the real device: with the module, under a seccomp filter,
-//! traced, and short of threads it does the same.
+//! `flexsc::Ring` on the real device: it does the same with the module, under a seccomp filter,
+//! when traced and when short of threads.
 #![expect(unsafe_code, reason = "one test posts a raw call")]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -17,11 +17,11 @@ use crate::kit::uffd::Slow;
 use crate::kit::{memory, net, patience, process, rounds, seccomp, speed, sys, until};
 
 tests! { "library":
-    ring => "reads that block hold up no write; timeouts; next without a wait";
-    ring_drop => "dropping a ring with a read in flight ends it and leaves nothing";
-    ring_drop_bound => "a call that no CANCEL ends holds up a drop for two seconds, and keeps its memory";
-    ring_descriptor => "a ring's descriptor is readable while results are there";
-    ring_filtered => "under a filter a ring makes plain calls, which block nobody";
+    ring => "reads that block hold up no write; timeouts and next() without a wait work";
+    ring_drop => "dropping a ring with a read in flight ends the read and leaves nothing behind";
+    ring_drop_bound => "a call that no CANCEL ends holds up a drop for two seconds, not longer";
+    ring_descriptor => "a ring's descriptor is readable as long as there are results";
+    ring_filtered => "under a filter a ring makes plain calls, which do not block the caller";
     ring_no_ioctl => "under a filter that refuses the device's calls there is no engine";
     ring_closed => "a ring goes on with plain calls when a filter takes the device away";
     ring_traced => "a traced owner's ring makes plain calls, and posts again later";
@@ -56,7 +56,7 @@ fn submit_write(ring: &mut Ring, fd: &Fd, len: usize, token: u64) -> Check {
     Ok(())
 }
 
-/// First a timeout, then ten reads and, behind them, the write that they wait for. Returns the
+/// Ten reads, a wait that times out, and then the write that the reads wait for. Returns the
 /// reasons.
 fn pass_bytes(ring: &mut Ring) -> Check<Vec<Reason>> {
     pass_bytes_through(ring, pipe_of_ring()?)
@@ -192,7 +192,7 @@ fn ring_descriptor() -> Check {
     let fd = ok!("dup", ring.as_fd().try_clone_to_owned());
     check!(
         !readable(&fd, Duration::ZERO),
-        "readable, and nothing is there"
+        "readable, but there is no result"
     );
     write_all(&to, b"x")?;
     check!(readable(&fd, patience()), "not readable after the write");
@@ -200,7 +200,10 @@ fn ring_descriptor() -> Check {
     check!(readable(&fd, Duration::ZERO), "not readable after a wait");
     check!(ring.next().is_some(), "no result");
     check!(ring.next().is_none(), "two results");
-    check!(!readable(&fd, Duration::ZERO), "readable, and all is taken");
+    check!(
+        !readable(&fd, Duration::ZERO),
+        "readable, but all results are taken"
+    );
     Ok(())
 }
 
@@ -226,7 +229,7 @@ fn ring_filtered() -> Check {
             (ring.plain_calls(), ring.is_plain()),
             (11, true)
         );
-        // The calls of helper threads meet the filter that the owner has by then.
+        // The calls of helper threads are subject to the filter that the owner has by then.
         ok!("seccomp", seccomp::refuse(libc::SYS_write, false));
         let (_from, to) = pipe_of_ring()?;
         submit_write(&mut ring, &to, 1, 0)?;
@@ -275,7 +278,7 @@ fn ring_closed() -> Check {
         }
         submit_write(&mut ring, &to, 1, 1)?;
         check_eq!("any", ring.wait(Wait::any().timeout(patience())), Ok(1));
-        // Finds the result that is there already, though the first write will never end.
+        // Finds the result that is already there, though the first write will never end.
         check_eq!("any again", ring.wait(Wait::any()), Ok(1));
         check_eq!("token", ring.next().map(|done| done.token), Some(1));
         check!(ring.is_plain(), "not plain");
@@ -311,7 +314,7 @@ fn ring_starved() -> Check {
     ok!("set", engine.set(Param::MaxThreads, 2));
     let mut ring = ring_on(&engine)?;
     let (from, to) = socket_pair()?;
-    // With this mark each read holds a thread.
+    // With this low-water mark each read holds a thread.
     let mark = net::set(&from, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &2i32);
     check_ret!("SO_RCVLOWAT", mark, 0);
     let reasons = pass_bytes_through(&mut ring, (from.into(), to.into()))?;
