@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Entries that take away what their execution needs: the descriptor of a thread that has a table
-//! of files of its own, and with it the engine's last reference, the mapping, the registration.
+//! Entries that take away something that their own execution needs: the descriptor of a thread that
+//! has a table of files of its own, and with it the engine's last reference, the mapping, the
+//! registration.
 
 use std::os::fd::OwnedFd;
 use std::sync::Barrier;
@@ -17,16 +18,16 @@ use crate::kit::ring::{Call, Ring, linked};
 use crate::kit::{chances, patience, process, rounds, scm, sys, until};
 
 tests! { "borrowed":
-    closed_inside => "entries that close, replace or close a range with the last descriptor, in each WAIT";
-    closed_in_chain => "a chain that unmaps the pages and closes the last descriptor";
+    closed_inside => "entries close or replace the last descriptor, or close a range, in each WAIT";
+    closed_in_chain => "a chain unmaps the pages and closes the last descriptor";
     closed_and_blocked => "entries close the last descriptor, then one blocks its owner in WAIT";
     closed_and_opened => "entries close the last descriptor and open the device again";
     closed_by_thread => "KICK makes a thread that closes the last descriptor while KICK goes on";
-    closed_by_poller => "a poller executes entries that unmap the pages and close the last descriptor";
-    unshared_inside => "entries make the table of files their own, and then close the last descriptor";
+    closed_by_poller => "a poller executes entries that unmap pages and close the last descriptor";
+    unshared_inside => "entries unshare the table of files, and then close the last descriptor";
     received => "the last descriptor came over a socket, and an entry closes it";
     unregister_inside => "a posted UNREGISTER of the pages that it came from is EBUSY";
-    same_number => "two threads end a dead thread's pages while another registers: its own stay";
+    same_number => "two threads end a dead thread's pages while a third registers: its own stay";
 }
 
 /// How a thread waits.
@@ -61,8 +62,8 @@ fn alone(work: impl FnOnce(i32, Ring) -> Check + Send) -> Check {
 }
 
 /// Runs `work` on a thread that has the last descriptor and the last mapping of an engine, in a
-/// table of files that nobody shares: the engine's syscall threads have that of the process.
-/// Afterwards there may be `others` threads beside this one.
+/// table of files that no other thread shares: the engine's syscall threads have the process's
+/// table. Afterwards there may be `others` threads beside this one.
 fn alone_beside(others: usize, work: impl FnOnce(i32, Ring) -> Check + Send) -> Check {
     let base = process::refcnt();
     let engine = Engine::open()?;
@@ -92,7 +93,7 @@ fn alone_beside(others: usize, work: impl FnOnce(i32, Ring) -> Check + Send) -> 
     process::until_refcnt(base)
 }
 
-/// Calls that show in a file that they were executed.
+/// Calls that leave marks in a file when they are executed.
 fn marks(file: &OwnedFd, count: u64) -> Vec<Call> {
     (0..count)
         .map(|at| call!(SYS_pwrite64, file, c"x".as_ptr(), 1, at))
@@ -177,7 +178,7 @@ fn closed_and_opened() -> Check {
                 ring.leak();
                 check_eq!("WAIT", ret, Ok(all.len() as u64));
                 check_ret!("marks", marked(&file), 20);
-                // The number belongs to another engine now.
+                // The descriptor belongs to another engine now.
                 let pages = engine::query(fd).map(|stats| stats.pages);
                 check_eq!("pages of the new engine", pages, Ok(0));
                 Ok(())
@@ -246,7 +247,8 @@ fn closed_by_thread() -> Check {
         let turn = Barrier::new(2);
         let outcome = std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Check {
-                // The engine's threads are like the first one, which has this thread's table.
+                // The engine's threads share the table of the first one, which has this thread's
+                // table.
                 let prepared = unshare_files().and_then(|()| {
                     let given = ok!("REGISTER", engine::register(fd, 1));
                     Ring::map(fd, &given)
@@ -287,7 +289,7 @@ fn closed_by_poller() -> Check {
         let turn = Barrier::new(2);
         let outcome = std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Check {
-                // The poller is made by this thread, and so it has its table.
+                // This thread creates the poller, which therefore has this thread's table.
                 let prepared = unshare_files().and_then(|()| {
                     let poll = engine::set(fd, 0, Param::PollCpus, 1 << poller_cpu());
                     ok!("POLL_CPUS", poll);
@@ -300,12 +302,13 @@ fn closed_by_poller() -> Check {
                 turn.wait();
                 let mut ring = prepared?;
                 let (at, len) = ring.base();
-                // The engine ends with its last descriptor, and with it what comes behind.
+                // The engine ends with its last descriptor, and the entries behind the close end
+                // with the engine.
                 let mut all = vec![call!(SYS_munmap, at, len), call!(SYS_close, fd)];
                 all.extend([call!(SYS_getpid); 20]);
                 ring.post_all(&all);
                 if round % 2 == 1 {
-                    // The owner is in WAIT meanwhile, or finds that there is none any more.
+                    // The owner is in WAIT meanwhile, or finds that the engine is gone.
                     let ret = ring.wait(Policy::All);
                     check!(matches!(ret, Ok(_) | Err(Errno::EBADF)), "WAIT: {ret:?}");
                 }
@@ -326,17 +329,19 @@ fn closed_by_poller() -> Check {
     Ok(())
 }
 
-/// How entries that make the table of files private, and those that close the descriptor, are posted.
+/// How the entries that unshare the table of files, and those that close the descriptor, are
+/// posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Together {
     Row,
     Chain,
-    /// The second WAIT begins when nobody shares the table.
+    /// The second WAIT begins when no other thread shares the table.
     TwoWaits,
 }
 
-/// Entries by which the calling thread gets a table of files of its own and closes the engine, which
-/// the other thread has closed in its table meanwhile. Returns false if that one came too late.
+/// Entries with which the calling thread gets a table of files of its own and closes the engine,
+/// which the other thread has closed in its table meanwhile. Returns false if the other thread came
+/// too late.
 fn unshare_and_close(way: Way, how: Together) -> Check<bool> {
     let base = process::refcnt();
     let engine = Engine::open()?;
@@ -437,7 +442,7 @@ fn received() -> Check {
             drop(first);
             drop(engine);
             // Not at the same time: an owner that waits for the address space in an inline call
-            // hands the rest to threads, which refuse it.
+            // leaves the other entries to threads, which refuse them.
             turn.wait();
             thread.join().expect("no panic")
         })
@@ -469,7 +474,7 @@ fn unregister_inside() -> Check {
 fn same_number() -> Check {
     need_root()?;
     let engine = Engine::open()?;
-    // All other numbers are taken: the one that is freed is the next one given.
+    // All other numbers are taken: the next registration gets the number that is freed.
     for _ in 0..511 {
         ok!("REGISTER", engine.register(1));
     }

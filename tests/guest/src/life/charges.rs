@@ -19,19 +19,19 @@ use crate::kit::{chances, patience, process, rounds, speed, until};
 use crate::starving::set_pollers;
 
 tests! { "charges":
-    queue_holds_nothing => "pages that were ended leave a pool's queue: their memory is freed";
+    queue_holds_nothing => "registrations that end leave a pool's queue: their memory is freed";
     queue_is_not_full => "more registrations than a queue has places pass through it, none is lost";
     reopened_at_once => "at RLIMIT_MEMLOCK and max_user_pages a new engine follows the old at once";
     reopened_in_flight => "the same with calls in flight, which end a little later";
     limit_stands => "REGISTER fails at once at a limit if nothing is about to be freed";
     cgroup_pays => "all of a registration's memory is charged to the memory cgroup";
-    ended_while_polled => "a poller that is blocked in a call keeps no other registration's memory";
-    ended_before_block => "the same if another poller stays, and the registration ends before the call";
+    ended_while_polled => "a poller that blocks in a call keeps no other registration's memory";
+    ended_before_block => "the same if another poller stays, and the registration ends earlier";
     spliced_pages => "pages put into a pipe stay charged to the cgroup until they leave it";
     many_threads => "closing an engine ends 200 threads in calls";
 }
 
-/// A pool of one thread, which a read has blocked.
+/// An engine with one thread, which is blocked in a read.
 struct Blocked {
     engine: Engine,
     ring: crate::kit::ring::Ring,
@@ -131,7 +131,7 @@ fn ended_while_polled() -> Check {
             let (from, to) = pipe()?;
             let reads = BlockedReads::new(&from, 1);
             let slots = ring.post_all(&reads.calls());
-            // The poller sleeps in this call: another one polls, or none.
+            // The poller sleeps in the read: another thread polls, or none.
             ring.until_taken(&slots)?;
             engine.until_pool(0, "a blocked thread", |pool| pool.blocked == 1)?;
             let id = other.id;
@@ -181,7 +181,7 @@ fn ended_before_block() -> Check {
         let id = other.id;
         ok!("munmap", other.unmap());
         check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
-        // A poller shows its results when it blocks.
+        // A poller publishes its results when it blocks.
         good += u32::from(!ring.is_done(slots[0]));
         engine.until_pool(0, "a blocked thread", |pool| pool.blocked == 1)?;
         let mut now = base;
@@ -199,7 +199,7 @@ fn ended_before_block() -> Check {
     Ok(())
 }
 
-/// A limit that is kept if there is one page at a time.
+/// A limit that allows one page at a time.
 #[derive(Clone, Copy, Debug)]
 enum Limit {
     LockedMemory,
@@ -315,13 +315,13 @@ pub(super) fn kernel_memory(group: &Cgroup) -> Check<u64> {
 }
 
 /// All memory that is charged to a group, in bytes. Unlike the parts of the sum this is up to date,
-/// but for what is [`in_stock`].
+/// except for the memory that is [`in_stock`].
 fn all_memory(group: &Cgroup) -> Check<u64> {
     let text = group.read("memory.current");
     Ok(ok!("memory.current", text.trim().parse()))
 }
 
-/// Each processor may have charged this much in advance.
+/// How much all CPUs together may have charged in advance.
 fn in_stock() -> u64 {
     const PAGES: usize = 64;
 
@@ -348,7 +348,7 @@ fn cgroup_pays() -> Check {
             all + in_stock() >= all_before + 8 * LEN,
             "512 pages are not charged at once: {all_before} bytes before, {all} with them"
         );
-        // The sum is brought up to date every two seconds at the latest.
+        // The sum is updated at least every two seconds.
         let mut with = 0;
         until("512 pages charged", || {
             with = kernel_memory(&group).unwrap_or(0);
@@ -434,7 +434,7 @@ fn many_threads() -> Check {
         process::until_refcnt(base)?;
         reads.release(&to)?;
     }
-    // No process is left to read it.
+    // The next engine works as usual.
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     ring.post(call!(SYS_getpid));

@@ -18,14 +18,14 @@ tests! { "life":
     close_in_flight => "close of the descriptor with calls in flight: the mapping keeps the engine";
     unmap_in_flight => "munmap with calls in flight: the descriptor keeps the engine";
     both_in_flight => "munmap and close with calls in flight end them; the process lives on";
-    close_by_entry => "an entry that closes the engine's own descriptor";
-    unmap_by_entry => "an entry that unmaps the pages it came from";
-    both_by_entries => "entries that unmap the pages and close the descriptor";
+    close_by_entry => "an entry closes the engine's own descriptor";
+    unmap_by_entry => "an entry unmaps the pages it came from";
+    both_by_entries => "entries unmap the pages and close the descriptor";
     unmap_then_close => "munmap first, close later, and the other way round, again and again";
     duplicate_descriptor => "a duplicate of the descriptor keeps the engine alive";
-    passed_descriptor => "another process that was passed the descriptor can do nothing with it";
-    holder_survives => "another process holds the descriptor when its owner dies";
-    open_close_by_entries => "entries that open and close the device";
+    passed_descriptor => "a process to which the descriptor was passed can do nothing with it";
+    holder_survives => "another process still holds the descriptor when its owner dies";
+    open_close_by_entries => "entries open and close the device";
 }
 
 fn close_in_flight() -> Check {
@@ -110,7 +110,7 @@ fn both_in_flight() -> Check {
             }
             process::until_tasks(1)?;
             process::until_refcnt(base)?;
-            // No call reads any more: bytes that are written stay in the pipe.
+            // No call reads any more: the bytes written now stay in the pipe.
             reads.release(&to)?;
             let mut waiting = 0i32;
             let at = std::ptr::from_mut(&mut waiting);
@@ -129,7 +129,7 @@ fn close_by_entry() -> Check {
             let (engine, mut ring) = mode.start(1)?;
             let fd = engine.fd();
             let slot = ring.post(call!(SYS_close, fd));
-            // If the call was made already, there is no engine to call any more.
+            // If the call was already made, there is no engine left to call.
             match mode {
                 Mode::Inline | Mode::Async => drop(ring.wait(Policy::All)),
                 Mode::Kick | Mode::Poller => drop(ring.kick()),

@@ -27,7 +27,7 @@ tests! { "life":
     thread_after_thread => "many threads register, post, and end without tidying up";
     abort_in_flight => "abort with a core dump while calls are in flight";
     segfault_in_flight => "SIGSEGV while calls are in flight";
-    released_by_last_thread => "a syscall thread that exits last releases the engine beside other work of its exit";
+    released_by_last_thread => "the syscall thread that exits last releases the engine as it exits";
     fatal_signal_in_wait => "SIGTERM ends a process that sleeps in WAIT";
 }
 
@@ -121,7 +121,7 @@ fn exit_group_other_thread() -> Check {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     link.ready();
-                    // Let the owner fall asleep in WAIT, mostly.
+                    // Mostly lets the owner fall asleep in WAIT first.
                     std::thread::sleep(Duration::from_millis(5));
                     sys::exit_now(24);
                 });
@@ -146,7 +146,7 @@ fn owner_thread_ends() -> Check {
             let owner = scope.spawn(|| -> Check<u32> {
                 let mut ring = engine.ring(1)?;
                 ring.post_blocked(&reads.calls())?;
-                // Calls that have not begun when their owner ends are not made.
+                // Waits for all: calls that have not begun when their owner ends are not made.
                 engine.until_stats("20 blocked reads", |s| s.peak_blocked >= 20)?;
                 ring.post(call!(SYS_getpid));
                 Ok(ring.id)
@@ -267,8 +267,9 @@ fn released_by_last_thread() -> Check {
             let reads = BlockedReads::new(&from, 2);
             ring.post_blocked(&reads.calls())?;
             engine.until_stats("blocked reads", |stats| stats.peak_blocked >= 2)?;
-            // Descriptors are closed in order, and work of an exit begins with what came last: the
-            // socket is released before the engine, and leaves the file in its queue to be closed.
+            // Descriptors are closed in order, and the work of an exit begins with the file closed
+            // last: the socket is released before the engine, and leaves the file in its queue to
+            // be closed.
             let (a, b) = socket_pair()?;
             check!(
                 b.as_raw_fd() > engine.fd(),
@@ -277,7 +278,7 @@ fn released_by_last_thread() -> Check {
             send_fd(&a, memory_file()?.as_raw_fd())?;
             link.ready();
             link.wait_go()?;
-            // Nothing is closed before.
+            // Nothing is closed before the exit.
             sys::exit_now(3);
         })?;
         child.wait_ready()?;

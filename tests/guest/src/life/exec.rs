@@ -22,7 +22,7 @@ tests! { "life":
     exec_in_flight => "execve with calls in flight, in every mode: the new program has one thread";
     exec_other_thread => "execve by another thread while the owner waits";
     exec_fails => "a failing execve leaves the engine as it was";
-    exec_under_way => "no thread executes a call of an owner that is in execve";
+    exec_under_way => "no thread executes a call of an owner that is inside execve";
 }
 
 /// The command of this program that the tests here execute.
@@ -31,8 +31,8 @@ pub const COMMAND: &str = "after-exec";
 /// The command that does nothing.
 pub const STAY: &str = "stay-after-exec";
 
-/// The checks of the new program: it cannot use the old engine, and everything of the old program
-/// has gone.
+/// The checks of the new program: it cannot use the old engine, and nothing of the old program is
+/// left.
 pub fn after_exec(fd: i32) -> Check {
     process::until_tasks(1)?;
     check_eq!(
@@ -135,7 +135,7 @@ fn exec_fails() -> Check {
     busy.end()
 }
 
-/// A script whose interpreter cannot be opened as long as the lease exists.
+/// A script whose interpreter cannot be opened as long as there is a lease on it.
 struct Leased {
     dir: TempDir,
     lease: OwnedFd,
@@ -178,7 +178,7 @@ fn exec_under_way() -> Check {
         let done = &ring.ctrl(0).done;
         let seen = std::thread::scope(|scope| {
             let other = scope.spawn(|| -> Check<bool> {
-                // The number of the call that the owner sleeps in.
+                // Shows the number of the call in which the owner sleeps.
                 let path = format!("/proc/self/task/{owner}/syscall");
                 let call = || std::fs::read_to_string(&path).unwrap_or_default();
                 let asleep = || call().starts_with("59 ");

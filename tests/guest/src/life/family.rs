@@ -21,10 +21,10 @@ use crate::kit::{process, rounds, sys, until};
 tests! { "life":
     two_processes => "two processes at once, each with its own engine and results";
     two_engines => "two engines in one process do not disturb each other";
-    threads_with_own_pages => "8 threads, each with its own pages of one engine, in every mode";
-    threads_with_own_engines => "8 threads, each with its own engine";
-    fork_isolation => "a forked child has no pages: SIGSEGV";
-    fork_in_flight => "fork with calls in flight: the parent's calls go on, the child is free";
+    threads_with_own_pages => "8 threads, each with pages of its own in one engine, in every mode";
+    threads_with_own_engines => "8 threads, each with an engine of its own, work side by side";
+    fork_isolation => "a forked child has no pages: an access is SIGSEGV";
+    fork_in_flight => "fork with calls in flight: the parent's calls go on, the child has none";
     fork_many => "forking and ending again and again beside calls in flight";
     vfork_child => "a child that shares the address space is another process: EPERM";
     inherited_descriptor => "a child's inherited descriptor keeps nothing of its parent alive";
@@ -164,7 +164,7 @@ fn fork_in_flight() -> Check {
         let reads_in_child = &busy.reads;
         in_child(|| {
             process::until_tasks(1)?;
-            // The child's copy of the buffers stays as it was.
+            // The child's copy of the buffers does not change.
             let untouched = |word: &std::sync::atomic::AtomicU16| {
                 word.load(std::sync::atomic::Ordering::Relaxed) == u16::MAX
             };
@@ -229,7 +229,7 @@ fn inherited_descriptor() -> Check {
             Ok(())
         })?;
         heir.wait_ready()?;
-        // It lives longer than this process.
+        // The heir outlives this process.
         std::mem::forget(heir);
         link.ready();
         link.wait_go()

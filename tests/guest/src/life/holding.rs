@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The memory control group pays for what calls in flight hold.
+//! The memory cgroup is charged for the memory that calls in flight hold.
 
 use crate::check::{Check, skip};
 use crate::kit::abi::Policy;
@@ -10,7 +10,7 @@ use crate::kit::mode::Mode;
 use crate::kit::until;
 
 tests! { "charges":
-    cgroup_pays_for_calls => "stacks of syscall threads, and what parked calls hold, are charged to the memory cgroup";
+    cgroup_pays_for_calls => "thread stacks and parked calls are charged to the memory cgroup";
 }
 
 /// Memory of this kind that is charged to a group, in bytes.

@@ -11,8 +11,8 @@ use crate::kit::uffd::Slow;
 use crate::kit::{patience, process, rounds, sys, until};
 
 tests! { "life":
-    last_thread_exits => "the last thread ends by exit(2), not exit_group(2), calls in flight";
-    last_code => "of two threads that end by exit(2) the later one's code is the process's";
+    last_thread_exits => "the last thread ends by exit(2), not exit_group(2), with calls in flight";
+    last_code => "if two threads end by exit(2), the later one's code is the process's";
     last_thread_idle => "the same while the syscall threads have nothing to do";
     last_thread_fault => "the same while a call waits for a page, deaf to all signals but SIGKILL";
 }
@@ -48,7 +48,7 @@ fn main_has_ended() -> bool {
 }
 
 fn last_code() -> Check {
-    // First without an engine, then with one.
+    // First without an engine, then with one in each mode.
     for mode in [None].into_iter().chain(Mode::ALL.map(Some)) {
         let work = |link: &Link| {
             let mut busy = mode.map(Busy::start).transpose()?;
@@ -72,7 +72,7 @@ fn last_thread_idle() -> Check {
         let work = |link: &Link| {
             let (engine, mut ring) = mode.start(1)?;
             ring.run(call!(SYS_getpid).asynchronous())?;
-            // For ever, unless the threads are told to end.
+            // The threads stay for ever, unless they are told to end.
             engine.set(Param::RetireMs, 1 << 30)?;
             link.ready();
             sys::exit_thread(28);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Threads of a closed engine do not prevent those of the next one.
+//! Threads of a closed engine do not prevent the creation of threads of the next one.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::kit::rounds;
 tests! { "life":
     close_gives_threads_back => "RLIMIT_NPROC for one thread: close, open and REGISTER in a loop";
     close_in_cgroup => "pids.max for one thread: close, open and REGISTER in a loop";
-    full_at_once => "at a limit that others use up REGISTER fails at once";
+    full_at_once => "at a limit that other threads use up, REGISTER fails at once";
 }
 
 /// Opens, registers, blocks a thread in a call and closes, again and again, at a limit of one
@@ -74,7 +74,7 @@ fn full_at_once() -> Check {
         let registered = second.register(1).map(|r| r.id);
         check_eq!("REGISTER", registered, Err(Errno::EAGAIN));
         let took = begin.elapsed();
-        check!(took < Duration::from_secs(1), "it took {took:?}");
+        check!(took < Duration::from_secs(1), "REGISTER took {took:?}");
         Ok(())
     })
 }

@@ -14,16 +14,16 @@ use crate::kit::{limits, memory, rounds, sys};
 
 tests! { "life":
     few_processes => "RLIMIT_NPROC reached: progress with fewer threads, or EAGAIN, never a hang";
-    no_process => "REGISTER is EAGAIN when not one thread can be made, and works later";
+    no_process => "REGISTER is EAGAIN if not a single thread can be created, and works later";
     few_in_cgroup => "pids.max reached: progress with fewer threads, or EAGAIN, never a hang";
     none_in_cgroup => "REGISTER is EAGAIN in a full pids cgroup, and works later";
-    locked_memory => "RLIMIT_MEMLOCK: REGISTER is ENOMEM beyond it; what ends is given back";
+    locked_memory => "RLIMIT_MEMLOCK: REGISTER is ENOMEM beyond it; UNREGISTER and close give back";
     no_locked_memory => "RLIMIT_MEMLOCK 0: REGISTER is ENOMEM";
-    locked_memory_mapped => "RLIMIT_MEMLOCK: what UNREGISTER has left mapped counts until it is unmapped";
-    no_descriptors => "calls that need a descriptor give EMFILE, the engine goes on";
+    locked_memory_mapped => "RLIMIT_MEMLOCK: pages that UNREGISTER left mapped count until munmap";
+    no_descriptors => "calls that need a descriptor give EMFILE, and the engine goes on";
 }
 
-/// Drops all privileges, and sets limits that hold only without these.
+/// Sets limits, and drops all privileges, without which the limits hold.
 fn without_rights(set: &[(u32, u64)]) -> Check<Engine> {
     limits::need_root()?;
     for &(resource, value) in set {
@@ -49,7 +49,7 @@ fn check_or_starved(done: Done, want: i64) -> Check<bool> {
     }
 }
 
-/// 60 reads that block and other calls, with too few threads for all.
+/// Makes 60 reads that block and other calls, with too few threads for all.
 fn progress(engine: &Engine, at_least: usize) -> Check {
     let mut ring = engine.ring(2)?;
     let pid = i64::from(std::process::id());
@@ -58,7 +58,7 @@ fn progress(engine: &Engine, at_least: usize) -> Check {
         let reads = BlockedReads::new(&from, 60);
         let slots = ring.post_all(&reads.calls());
         check!(ring.wait(Policy::None).is_ok(), "WAIT failed");
-        // What cannot block is executed by the owner in any case.
+        // The owner executes calls that cannot block in any case.
         for done in ring.run_all(&[call!(SYS_getpid); 60])? {
             check_ret!("getpid", done.result, pid);
         }
@@ -76,7 +76,7 @@ fn progress(engine: &Engine, at_least: usize) -> Check {
             "{right} reads were made, expected {at_least} or more"
         );
     }
-    // With free threads everything works.
+    // Once threads are free again, everything works.
     for done in ring.run_all(&[call!(SYS_getpid).asynchronous(); 64])? {
         check_ret!("getpid", done.result, pid);
     }
@@ -180,7 +180,7 @@ fn locked_memory_mapped() -> Check {
     in_child(|| {
         let engine = without_rights(&[(libc::RLIMIT_MEMLOCK, 64 * 1024)])?;
         for _ in 0..rounds(20) {
-            // Seven syscall pages and a control block's each.
+            // Each mapping has seven syscall pages and one page of control blocks.
             let mut left = Vec::new();
             let last = loop {
                 match engine.leave_mapped(7) {
@@ -191,7 +191,7 @@ fn locked_memory_mapped() -> Check {
             check_eq!("error at the limit", last, Errno::ENOMEM);
             check_eq!("registrations within 64 KiB", left.len(), 2);
             check_eq!("pages", engine.stats()?.pages, 0);
-            // The mapping is moved, and then in two parts: the charge ends with the last one.
+            // The mapping is moved and then split: the charge ends with the last part.
             let (at, len) = left.remove(0);
             let (half, to) = (len / 2, memory::pages(len)?);
             let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;

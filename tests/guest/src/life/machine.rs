@@ -8,7 +8,7 @@ use crate::kit::mode::Mode;
 use crate::kit::{rounds, sys};
 
 tests! { "life":
-    cpu_unplug => "unplugging and replugging CPU 1 under load, in all modes";
+    cpu_unplug => "CPU 1 is unplugged and plugged in again under load, in all modes";
     owner_on_unplugged_cpu => "the owner's own CPU goes away while its calls are in flight";
 }
 
@@ -18,7 +18,7 @@ fn cpu_unplug() -> Check {
         let mut busy = Busy::start(mode)?;
         for round in 0..rounds(3) {
             busy.call()?;
-            // Not only with idle threads.
+            // Threads are busy meanwhile, not only idle.
             let slots = busy.ring.post_all(&[call!(SYS_getpid); 4]);
             cpu.set(round % 2 == 1)?;
             for done in busy.ring.finish(&slots)? {

@@ -76,7 +76,7 @@ impl Busy {
         Ok(())
     }
 
-    /// Releases the reads and checks what they got.
+    /// Releases the reads and checks their data.
     pub fn end(mut self) -> Check {
         self.reads.release(&self.to)?;
         for done in self.ring.finish(&self.slots)? {

@@ -10,14 +10,14 @@ use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::{process, until};
 
 tests! { "charges":
-    cgroup_pays_for_engines => "engines without pages are charged to the memory cgroup: tables and pools";
-    cgroup_pays_for_threads => "so are the threads that an engine makes, with their stacks";
+    cgroup_pays_for_engines => "engines' tables and pools are charged to the memory cgroup";
+    cgroup_pays_for_threads => "an engine's threads, with their stacks, are charged to it too";
 }
 
-/// Waits until the kernel memory of a group is at least that.
+/// Waits until the kernel memory of a group is at least `bytes`.
 fn until_kernel_memory(group: &Cgroup, what: &str, bytes: u64) -> Check {
     let mut now = 0;
-    // The sum is brought up to date every two seconds at the latest.
+    // The sum is updated at least every two seconds.
     until(what, || {
         now = kernel_memory(group).unwrap_or(0);
         now >= bytes
@@ -25,7 +25,7 @@ fn until_kernel_memory(group: &Cgroup, what: &str, bytes: u64) -> Check {
     .map_err(|failure| failure.within(format_args!("{now} bytes, expected {bytes}")))
 }
 
-/// The same with at most so much.
+/// Waits until the kernel memory of a group is at most `bytes`.
 fn until_given_back(group: &Cgroup, bytes: u64) -> Check {
     let mut now = 0;
     until("the charge given back", || {
@@ -35,14 +35,14 @@ fn until_given_back(group: &Cgroup, bytes: u64) -> Check {
     .map_err(|failure| failure.within(format_args!("{now} bytes, expected {bytes}")))
 }
 
-/// What an engine keeps in any case: tables of registrations and of pools.
+/// Memory that an engine keeps in any case: tables of registrations and of pools.
 const ENGINE: u64 = 8 << 10;
 
 fn cgroup_pays_for_engines() -> Check {
     let group = Cgroup::new(Some("memory"))?;
     in_child(|| {
         group.enter()?;
-        // The first one also makes what all share.
+        // The first engine also allocates the memory that all engines share.
         let first = Engine::open()?;
         let before = kernel_memory(&group)?;
         let mut engines = Vec::new();
@@ -68,7 +68,7 @@ fn cgroup_pays_for_threads() -> Check {
         group.enter()?;
         let engine = Engine::open()?;
         let mut ring = engine.ring(1)?;
-        // One thread exists, and the table of threads has its room.
+        // Afterwards one thread exists, and the table of threads has its memory.
         let (from, to) = pipe()?;
         let one = BlockedReads::new(&from, 1);
         let first = ring.post_blocked(&one.calls())?;
@@ -77,7 +77,7 @@ fn cgroup_pays_for_threads() -> Check {
         let before = kernel_memory(&group)?;
         let count = 50;
         let reads = BlockedReads::new(&from, count);
-        // With this flag each of them has a thread.
+        // With ASYNC each of the calls has a thread.
         let calls: Vec<_> = reads.calls().iter().map(|c| c.asynchronous()).collect();
         let slots = ring.post_blocked(&calls)?;
         engine.until_stats("50 blocked calls", |stats| {

@@ -15,16 +15,16 @@ use crate::kit::{process, rounds, sys};
 
 tests! { "life":
     user_pages => "max_user_pages counts over all engines and processes of a user, and exactly";
-    user_pages_freed => "whatever ends gives the user's pages back: UNREGISTER, close, exec, kill";
-    user_pages_mapped => "what UNREGISTER has left mapped counts for the user until it is unmapped";
-    user_pages_changed => "max_user_pages changed at run time, 0: no limit; REGISTER obeys at once";
-    engine_pages_changed => "max_pages changed at run time holds for engines that are open";
-    threads_changed => "max_threads changed at run time holds for engines that are open";
+    user_pages_freed => "the user's pages are given back by UNREGISTER, close, exec and kill";
+    user_pages_mapped => "pages that UNREGISTER left mapped count for the user until munmap";
+    user_pages_changed => "REGISTER obeys a change of max_user_pages at once; 0 means no limit";
+    engine_pages_changed => "a change of max_pages at run time holds for open engines";
+    threads_changed => "a change of max_threads at run time holds for open engines";
     most_registrations => "an engine has 512 registrations, and ENOSPC for one more";
     memory_lock_privileged => "CAP_IPC_LOCK exempts from RLIMIT_MEMLOCK, as for mlock";
 }
 
-/// A parameter of the module, set back when dropped.
+/// A parameter of the module, restored when this is dropped.
 pub struct Parameter {
     path: String,
     old: String,
@@ -107,7 +107,8 @@ fn user_pages() -> Check {
     in_child(|| {
         let engine = Engine::open()?;
         become_user(NOBODY)?;
-        // The opener is charged, not the one who registers: root still has all its own pages.
+        // The opener of the engine is charged, not the registering user: root still has all its own
+        // pages.
         ok!("REGISTER by root's engine", register(&engine, 64));
         Ok(())
     })?;
@@ -182,7 +183,7 @@ fn user_pages_mapped() -> Check {
             let (at, len) = ok!("mapping", one.leave_mapped(64));
             check_eq!("REGISTER", register(&two, 1), Err(Errno::ENOSPC));
             check_eq!("munmap", sys::munmap(at, len), Ok(0));
-            // Whatever ends the process or its program also ends the mapping.
+            // The end of the process or of its program also ends the mapping.
             ok!("mapping", two.leave_mapped(64));
             check_eq!("REGISTER", register(&one, 1), Err(Errno::ENOSPC));
             link.ready();
@@ -216,7 +217,7 @@ fn user_pages_changed() -> Check {
     );
     limit.set(11)?;
     ok!("REGISTER of one more", register(&engine, 1));
-    // Existing threads stay.
+    // Existing registrations stay.
     limit.set(1)?;
     check_eq!("REGISTER", register(&engine, 1), Err(Errno::ENOSPC));
     check_eq!("pages", engine.stats()?.pages, 11);
@@ -271,7 +272,7 @@ fn threads_changed() -> Check {
     check!(stats.threads <= 3, "threads: {stats:?}, starved {starved}");
     limit.set(64)?;
     let reads = BlockedReads::new(&from, 20);
-    // Bytes that were not read so far would be in the way.
+    // Reads the bytes that are left, which would satisfy the next reads too early.
     let mut rest = [0u8; 64];
     plain!(SYS_fcntl, &from, libc::F_SETFL, libc::O_NONBLOCK);
     plain!(SYS_read, &from, rest.as_mut_ptr(), rest.len());
@@ -285,7 +286,7 @@ fn threads_changed() -> Check {
 }
 
 fn most_registrations() -> Check {
-    // Of one page each: no other limit comes first.
+    // Registrations of one page each reach no other limit first.
     let _limits = [
         Parameter::get("max_pages")?,
         Parameter::get("max_user_pages")?,

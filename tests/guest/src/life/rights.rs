@@ -16,14 +16,14 @@ use crate::kit::{rounds, seccomp, sys};
 
 tests! { "rights":
     setuid_followed => "after setuid calls run with the new rights, in every mode";
-    setfsuid_followed => "after setfsuid file access is checked for the new user, and back again";
-    thread_credentials => "threads with different rights on one engine: each its own";
-    filter_followed => "a seccomp filter installed after REGISTER: the call does not get through";
-    filter_before => "a seccomp filter installed before the device was opened";
+    setfsuid_followed => "setfsuid decides for which user a file access is checked, both ways";
+    thread_credentials => "threads with different rights use one engine: each has its own rights";
+    filter_followed => "a seccomp filter installed after REGISTER refuses the call";
+    filter_before => "a seccomp filter installed before the device is opened refuses the call";
     filter_of_posted => "calls posted before a filter and executed after it are refused";
-    filter_of_thread => "a filter of one thread holds for its calls only";
+    filter_of_thread => "a filter of one thread holds for that thread's calls only";
     filter_all_threads => "a filter that a thread installs for all (TSYNC) holds for all";
-    filter_beside_blocked => "calls that blocked before the filter came end; no new ones start";
+    filter_beside_blocked => "calls that blocked before a filter came end; no new ones start";
     traced => "calls of a process whose system calls are traced are refused";
     own_files => "after unshare(CLONE_FILES) calls use the new table or are refused";
     own_directory => "after unshare(CLONE_FS) calls use the new directory or are refused";
@@ -215,7 +215,7 @@ fn filter_before() -> Check {
 fn filter_of_posted() -> Check {
     let dir = TempDir::new()?;
     let path = dir.join("filtered");
-    // A poller may take the calls before the filter comes.
+    // A poller may take the calls before the filter is installed.
     for mode in [Mode::Inline, Mode::Async, Mode::Kick] {
         in_child(|| {
             let (_engine, mut ring) = mode.start(1)?;

@@ -13,9 +13,9 @@ use crate::kit::mode::Mode;
 use crate::kit::{process, until};
 
 tests! { "life":
-    stop_and_continue => "SIGSTOP stops syscall threads too; after SIGCONT all calls end well";
+    stop_and_continue => "SIGSTOP stops syscall threads too; after SIGCONT all calls complete";
     stop_and_kill => "kill -9 of a stopped process with calls in flight";
-    freeze_and_thaw => "a frozen cgroup stands still; thawed, all calls end well";
+    freeze_and_thaw => "a frozen cgroup stands still; after the thaw all calls complete";
     freeze_and_kill => "kill -9 of a frozen process with calls in flight";
 }
 
