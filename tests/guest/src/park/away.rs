@@ -10,8 +10,8 @@ use crate::kit::ring::Ring;
 use crate::kit::{patience, sys, trace, until};
 
 tests! { "park":
-    owner_polls => "who looks at the result, polls the device or has an eventfd need not call WAIT";
-    ready_alone => "for a call that is ready while its owner is away a kworker does nothing else";
+    owner_polls => "a program that reads results, polls the device or has an eventfd need not WAIT";
+    ready_alone => "if a call becomes ready while its owner is away, a kworker does nothing else";
 }
 
 fn start() -> Check<(Engine, Ring)> {
@@ -60,6 +60,6 @@ fn ready_alone() -> Check {
     let all = trace::kworker_runs("flexsc_deferred_work", &mut receive)?;
     let ready = trace::kworker_runs("flexsc_deferred_ready", &mut receive)?;
     check!(ready != 0, "no kworker has offloaded anything");
-    check!(all < 5, "{all} runs of a kworker through everything");
+    check!(all < 5, "{all} runs of a kworker that looks at everything");
     Ok(())
 }

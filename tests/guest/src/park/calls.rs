@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which calls are parked, and what they return.
+//! Which calls are parked, and their results.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -16,24 +16,24 @@ use crate::kit::ring::{Call, Ring};
 use crate::kit::{limits, signals, sys, until};
 
 tests! { "park":
-    holds_no_thread => "a call that waits for a socket or a pipe holds no thread; the owner executes it";
+    holds_no_thread => "a call that waits for a socket or pipe holds no thread: the owner makes it";
     accepts => "an accept that waits for a connection holds no thread";
-    many => "a thousand calls wait, and one thread is there";
-    keeps_its_file => "a parked call stays with its file when the descriptor is closed or another file's";
-    thread_keeps_its_file => "so does one that a thread goes on with, because its owner is not in WAIT";
-    number_is_kept => "what the program writes into the entry of a parked call changes nothing";
-    all_of_two => "WAIT for both of two: the second one comes only when the first one was received";
-    again => "a call that is woken and finds nothing waits on";
+    many => "a thousand calls wait, and there is one thread";
+    keeps_its_file => "a parked call stays with its file when the descriptor is closed or reused";
+    thread_keeps_its_file => "so does one that a thread continues because no owner is in WAIT";
+    number_is_kept => "a program that writes into the entry of a parked call changes nothing";
+    all_of_two => "WAIT for both of two: the second message comes after the first is received";
+    again => "a call that is woken and finds nothing goes on waiting";
     non_blocking_later => "O_NONBLOCK comes too late for a parked call";
     signal_leaves_it => "a signal that ends WAIT leaves calls parked";
     with_a_low_mark => "a call with SO_RCVLOWAT or MSG_WAITALL is not parked";
-    fails_at_once => "a call that fails before it would wait does so at once, though it may be parked";
+    fails_at_once => "a call that fails before it would wait fails at once, even if parkable";
     errors_come => "the end of the peer, and of a listening socket, ends a parked call";
 }
 
 type Pair = (OwnedFd, OwnedFd);
 
-/// A kind of files, and how to make two of them: one to receive from, and its peer.
+/// A kind of file, and a function that makes two: one to receive from, and its peer.
 type Kind = (&'static str, fn() -> Check<Pair>);
 
 const PAIRS: &[Kind] = &[
@@ -49,7 +49,7 @@ fn start() -> Check<(Engine, Ring)> {
     Mode::Inline.start(1)
 }
 
-/// A vector of one part, and a message of it.
+/// A vector of one part, and a message that consists of it.
 type Message = Box<([u64; 2], [u64; 7])>;
 
 fn message(words: &Words) -> Message {
@@ -137,7 +137,7 @@ fn many() -> Check {
         for _ in some {
             send(&to, b"datagram")?;
         }
-        // Whichever of them are woken.
+        // Any of the calls may be woken.
         until("as many results", || {
             let _ = ring.wait(Policy::None);
             slots.iter().filter(|&&slot| ring.is_done(slot)).count() % 8 == 0
@@ -263,7 +263,8 @@ fn all_of_two() -> Check {
     check_no_thread(&engine, &before)
 }
 
-/// Two calls wait for the same bytes of a stream. One gets them and the other one waits again.
+/// Two calls wait for the same bytes of a stream. One call gets them, and the other one waits
+/// again.
 fn woken_in_vain(ring: &mut Ring, engine: &Engine, mode: i32) -> Check {
     let (from, to) = socket_pair()?;
     let words = Words::new(2);
@@ -273,7 +274,7 @@ fn woken_in_vain(ring: &mut Ring, engine: &Engine, mode: i32) -> Check {
     check_ret!("F_SETFL", plain!(SYS_fcntl, &from, libc::F_SETFL, mode), 0);
     let done = finish_asleep(engine, ring, &slots, || {
         send(&to, b"one")?;
-        // One of them waits again: before that, bytes would be there without a wake-up.
+        // One of the calls waits again. Before it does, bytes would be found without a wake-up.
         engine.until_stats("parked again", |s| s.parked - before.parked == 3)?;
         send(&to, b"two")
     })?;

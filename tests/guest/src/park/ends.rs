@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How parked calls end, and that nothing of them is left.
+//! How parked calls end, and that they leave nothing behind.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -22,12 +22,12 @@ tests! { "park":
     cancelled => "CANCEL ends a parked call with EINTR, and only that one";
     cancelled_when_ready => "after CANCEL of a call whose file is ready, WAIT sleeps as before";
     unregister_is_busy => "UNREGISTER of a registration with a parked call is EBUSY";
-    closed => "close and munmap of the engine give the files of parked calls back";
+    closed => "close and munmap of the engine give back the files of parked calls";
     unmapped => "munmap alone ends nothing";
-    owner_ends => "when its owner thread has ended, a parked call fails and leaves the data to others";
-    killed => "the files of a killed process are given back soon, of ten thousand calls";
+    owner_ends => "once its owner has ended, a parked call fails and leaves the data to others";
+    killed => "the files of a killed process's ten thousand parked calls are soon given back";
     exits => "the files of a process that exits are given back";
-    executes => "the files of a program that executes another one are given back, of as many calls";
+    executes => "the files of a program that executes another one are soon given back";
     holds_its_engine => "a process that is killed while a message holds its engine leaves nothing";
 }
 
@@ -92,7 +92,7 @@ fn cancelled() -> Check {
         for slot in [slots[0], slots[2]] {
             check_ret!("read", ring.reap(slot).result, 4);
         }
-        // Its slot is as good as any.
+        // The cancelled call's slot can be used like any other.
         check_ret!(
             "getpid",
             ring.result(call!(SYS_getpid))?,
@@ -186,11 +186,14 @@ fn owner_ends() -> Check {
     let before = engine.stats()?;
     process::until_tasks(2)?;
     send(&to, b"word")?;
-    // Nobody executes it any more, and its number is free for a CANCEL in vain.
+    // No thread executes the call any more, and a CANCEL of its slot finds nothing.
     until("the end of the call", || {
         crate::kit::engine::cancel(engine.fd(), id, slot) == Err(Errno::ENOENT)
     })?;
-    check!(engine.stats()?.posted >= before.posted, "fewer entries");
+    check!(
+        engine.stats()?.posted >= before.posted,
+        "the number of posted entries has decreased"
+    );
     let mut word = 0u64;
     let got = plain!(
         SYS_recvfrom,
@@ -277,7 +280,7 @@ fn executes() -> Check {
         exec::execute_command(exec::STAY, parked.0.fd())
     })?;
     child.go();
-    // The engine's descriptor is open in the new program, and it waits.
+    // The new program waits, and the engine's descriptor is open in it.
     check_soon(until_hung_up(&here)?)?;
     child.kill()?;
     process::until_refcnt(base)
@@ -291,7 +294,7 @@ fn holds_its_engine() -> Check {
         let words = Words::new(2);
         let calls = [words.receive(0, &there), words.receive(1, &one)];
         let slots = park(&engine, &mut ring, &calls)?;
-        // Its own descriptor is in the queue of a file that it holds.
+        // The engine's descriptor is in the queue of a file that the engine holds.
         scm::send_fd(&two, engine.fd())?;
         drop((there, one));
         std::mem::forget(slots);

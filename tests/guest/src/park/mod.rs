@@ -17,7 +17,7 @@ use crate::kit::abi::Policy;
 use crate::kit::engine::{Engine, Stats};
 use crate::kit::ring::{Call, Done, Ring};
 
-/// Room for what some calls receive, a word for each.
+/// Room for the data that some calls receive, a word for each.
 struct Words(Vec<Cell<u64>>);
 
 impl Words {
@@ -72,7 +72,7 @@ fn park(engine: &Engine, ring: &mut Ring, calls: &[Call]) -> Check<Vec<usize>> {
     Ok(slots)
 }
 
-/// Lets the owner wait for all results, and `event` happen when it sleeps.
+/// Lets the owner wait for all results, and calls `event` once the owner sleeps.
 fn finish_asleep(
     engine: &Engine,
     ring: &mut Ring,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that wake one waiter at a time: it is one, and what it does not use goes to the next.
+//! Files that wake one waiter at a time: parked calls are woken one by one, and pass on what they
+//! do not use.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -21,14 +22,14 @@ tests! { "park":
     one_accept => "a connection wakes one of the accepts that wait for it";
     one_datagram => "a datagram wakes one of the calls that wait for it";
     one_read => "bytes in a pipe wake one of the reads, which wakes the next if it leaves some";
-    leaves_others_some => "a parked read that leaves bytes in a pipe wakes a thread that waits for them";
-    stopped_leaves_it => "a connection that comes while a process with a parked accept is stopped or frozen is for others";
+    leaves_others_some => "a parked read that leaves bytes in a pipe wakes a thread that waits";
+    stopped_leaves_it => "a stopped or frozen process's parked accept leaves connections to others";
     cancelled_passes_on => "a call that was woken and cancelled wakes the next one";
 }
 
 const COUNT: usize = 8;
 
-/// Posts `COUNT` calls and lets one event after the other happen: each wakes one of them.
+/// Parks `COUNT` calls and makes one event after the other happen: each wakes one of the calls.
 fn one_each(
     engine: &Engine,
     ring: &mut Ring,
@@ -108,7 +109,7 @@ fn one_read() -> Check {
         || send(&to, b"ab"),
         |got| got == 2,
     )?;
-    // All at once: the writer wakes one.
+    // Bytes for all calls at once: the writer wakes one call.
     let slots = park(&engine, &mut ring, &calls)?;
     let before = engine.stats()?;
     send(&to, &[b'c'; 2 * COUNT])?;
@@ -124,7 +125,7 @@ fn one_read() -> Check {
     Ok(())
 }
 
-/// Waits until the thread whose number comes there sleeps.
+/// Waits until the thread whose ID appears in `tid` sleeps.
 fn until_asleep(tid: &AtomicI32) -> Check {
     until("a thread that sleeps in its call", || {
         let tid = tid.load(Ordering::Relaxed);
@@ -142,7 +143,7 @@ fn leaves_others_some() -> Check {
     let slots = park(&engine, &mut ring, &[words.read(0, &from, 1)])?;
     let tid = AtomicI32::new(0);
     std::thread::scope(|scope| {
-        // It waits behind the parked one.
+        // This read waits behind the parked one.
         let other = scope.spawn(|| {
             tid.store(sys::gettid(), Ordering::Relaxed);
             read_byte(&from)
@@ -171,7 +172,7 @@ fn others_accept(group: Option<&Cgroup>) -> Check {
         link.ready();
         let fd = ring.finish(&slots)?[0].result;
         check!(fd > 2, "the child's accept: {fd}");
-        // Whatever has woken it while it was stopped was not for it.
+        // No wake-up while the child was stopped was for its call, so the call has passed none on.
         check_eq!("passed on", engine.stats()?.passed_on, 0);
         Ok(())
     })?;
@@ -201,7 +202,7 @@ fn others_accept(group: Option<&Cgroup>) -> Check {
         Some(group) => group.write("cgroup.freeze", 0)?,
         None => child.signal(libc::SIGCONT),
     }
-    // It waits on, and the next one is for it.
+    // The parked accept still waits, and the next connection is for it.
     let client = net::socket(libc::AF_UNIX, libc::SOCK_STREAM)?;
     net::connect(&client, &listener)?;
     child.join()
@@ -235,7 +236,7 @@ fn cancelled_passes_on() -> Check {
         check_eq!("woken", engine.stats()?.woken - before.woken, 1);
         check_eq!("CANCEL", ring.cancel(slots[0]), Ok(0));
         until("the cancelled call", || ring.is_done(slots[0]))?;
-        check!(ring.reap(slots[0]).result < 0, "it was not cancelled");
+        check!(ring.reap(slots[0]).result < 0, "the call was not cancelled");
         let after = engine.stats()?;
         check_eq!("passed on", after.passed_on - before.passed_on, 1);
         check_eq!("woken", after.woken - before.woken, 2);

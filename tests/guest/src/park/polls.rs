@@ -16,13 +16,13 @@ use crate::kit::{patience, sys};
 tests! { "park":
     polls => "poll of a socket, a pipe, an eventfd or a timerfd holds no thread";
     polls_for_room => "poll for room waits until the peer has read";
-    polls_many => "poll of sixteen files holds no thread; of more, or of other files, it does";
-    poll_is_ready => "a poll with an event that is there, a negative or an unknown descriptor is as a plain one";
-    poll_times_out => "poll and ppoll end after their time and tell how much of it is left";
+    polls_many => "poll of sixteen files holds no thread; a poll of more, or of other files, does";
+    poll_is_ready => "a poll with a present event or an invalid descriptor is like a plain one";
+    poll_times_out => "poll and ppoll end after their time, and ppoll tells how much of it is left";
     poll_of_nobody => "a thread ends a poll whose owner is not in WAIT, by an event or by time";
-    poll_goes_by_number => "as in a plain poll each look goes by the number";
+    poll_goes_by_number => "as in a plain poll, each look goes by the descriptor's number";
     poll_is_cancelled => "CANCEL ends a parked poll with EINTR and without events";
-    poll_fails => "a poll of a bad array or with a bad time fails as a plain one";
+    poll_fails => "a poll with a bad array or a bad time fails like a plain one";
 }
 
 /// An array for poll(), whose words do not move.
@@ -58,7 +58,7 @@ impl Files {
         call!(SYS_ppoll, self.at(), self.0.len(), time, 0, 8)
     }
 
-    /// What the kernel has written last.
+    /// The events that the kernel has written last.
     fn events(&self) -> Vec<i16> {
         let read = |file: &libc::pollfd| {
             let at = std::ptr::from_ref(&file.revents);
@@ -141,7 +141,7 @@ fn polls() -> Check {
         finish_asleep(&engine, &mut ring, &slots, set)?[0].result,
         1
     );
-    // The end of the peer is an event that nobody asks for.
+    // The end of the peer is an event even if the poll does not ask for it.
     let (from, to) = socket_pair()?;
     let mut files = Files::of(&[&from], 0);
     let slots = park(&engine, &mut ring, &[files.poll(-1)])?;
@@ -241,7 +241,7 @@ fn poll_is_ready() -> Check {
     Ok(())
 }
 
-/// How long a result may take that comes after `least`.
+/// Checks that a result took at least `least`, and not forever.
 fn check_time(what: &str, begin: Instant, least: Duration) -> Check {
     let took = begin.elapsed();
     check!(took >= least && took < patience(), "{what}: {took:?}");
@@ -257,9 +257,9 @@ fn poll_times_out() -> Check {
     check_ret!("poll", ring.result(files.poll(30))?, 0);
     check_time("poll", begin, Duration::from_millis(30))?;
     check_eq!("events", files.events(), [0]);
-    // As a sleep, of no file.
+    // A poll of no file, as a sleep.
     let mut none = Files::new(&[]);
-    check_ret!("poll of nothing", ring.result(none.poll(5))?, 0);
+    check_ret!("poll of no file", ring.result(none.poll(5))?, 0);
     let mut time = [0i64, 20_000_000];
     let begin = Instant::now();
     check_ret!("ppoll", ring.result(files.ppoll(&raw mut time))?, 0);
@@ -274,7 +274,7 @@ fn poll_times_out() -> Check {
     check_no_thread(&engine, &before)
 }
 
-/// Lets a call end while its owner looks at memory only.
+/// Lets a call end while its owner only looks at memory.
 fn by_thread(engine: &Engine, ring: &mut Ring, slots: &[usize], before: &Stats) -> Check<i64> {
     ring.poll_until_done(slots)?;
     let after = engine.stats()?;
@@ -317,12 +317,15 @@ fn poll_goes_by_number() -> Check {
     let fd = from.as_raw_fd();
     let mut files = Files::of(&[&from], libc::POLLIN);
     let slots = park(&engine, &mut ring, &[files.poll(-1)])?;
-    // The file stays, and wakes the poll. Its number is nobody's.
+    // The file stays and wakes the poll, but its descriptor is closed.
     drop(from);
     send(&to, b"x")?;
     check_ret!("poll", ring.finish(&slots)?[0].result, 1);
     check_eq!("events", files.events(), [libc::POLLNVAL]);
-    check!(plain!(SYS_fcntl, fd, libc::F_GETFD) < 0, "it is open");
+    check!(
+        plain!(SYS_fcntl, fd, libc::F_GETFD) < 0,
+        "the descriptor is open"
+    );
     Ok(())
 }
 

@@ -15,12 +15,12 @@ use crate::kit::{patience, sys};
 
 tests! { "park":
     sleeps => "nanosleep, and clock_nanosleep on each clock, hold no thread and take their time";
-    sleeps_together => "sixty-four sleeps at once hold no thread, and end in the order of their times";
+    sleeps_together => "64 sleeps at once hold no thread, and each takes its time";
     sleep_of_nobody => "a sleep whose owner is not in WAIT ends in time";
-    sleep_is_cancelled => "CANCEL ends a sleep with EINTR, and tells the rest of a relative one";
-    sleep_fails => "a sleep with bad arguments fails as a plain one";
-    memory_comes_late => "an owner that waits for memory while it parks a call does not keep others waiting";
-    sleeps_in_namespace => "an absolute sleep is by the clocks of the time namespace";
+    sleep_is_cancelled => "CANCEL ends a sleep with EINTR; a relative one tells its remaining time";
+    sleep_fails => "a sleep with bad arguments fails like a plain one";
+    memory_comes_late => "an owner that waits for memory as it parks a call holds up no other call";
+    sleeps_in_namespace => "an absolute sleep follows the clocks of the time namespace";
 }
 
 const CLOCK_TAI: i32 = 11;
@@ -43,7 +43,7 @@ fn check_time(what: &str, begin: Instant, least: Duration) -> Check {
     Ok(())
 }
 
-/// What a clock will show after `wait`.
+/// The time that a clock will show after `wait`.
 fn shows_after(clock: i32, wait: Duration) -> [i64; 2] {
     let mut time = [0i64; 2];
     plain!(SYS_clock_gettime, clock, time.as_mut_ptr());
@@ -54,7 +54,7 @@ fn shows_after(clock: i32, wait: Duration) -> [i64; 2] {
     ]
 }
 
-/// The result of a call in which the owner sleeps, parked once.
+/// Returns the result of a call that sleeps, and that is parked once.
 fn sleep(engine: &Engine, ring: &mut Ring, call: Call) -> Check<i64> {
     let before = engine.stats()?.parked;
     let result = ring.result(call)?;
@@ -91,7 +91,7 @@ fn sleeps() -> Check {
     sleep_on_all(&engine, &mut ring)?;
     let nothing = [0i64, 0];
     check_ret!(
-        "nanosleep of nothing",
+        "nanosleep of no time",
         ring.result(call!(SYS_nanosleep, nothing.as_ptr(), 0))?,
         0
     );
@@ -112,9 +112,10 @@ fn sleeps_together() -> Check {
     let mut left: Vec<usize> = (0..naps.len()).collect();
     while !left.is_empty() {
         ok!("WAIT", ring.wait(crate::kit::abi::Policy::Any));
-        let (done, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|&at| ring.is_done(slots[at]));
-        check!(!done.is_empty(), "WAIT ANY returned and nothing has ended");
-        // In no order: threads may end some while the owner is about to end others.
+        let (done, rest): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|&at| ring.is_done(slots[at]));
+        check!(!done.is_empty(), "WAIT ANY returned, but no call has ended");
+        // These come in no order: threads may end some while the owner is about to end others.
         for at in done {
             check_ret!("nanosleep", ring.reap(slots[at]).result, 0);
             check_time("nanosleep", begin, Duration::from_millis(164 - at as u64))?;
@@ -218,7 +219,7 @@ fn sleep_fails() -> Check {
 fn memory_comes_late() -> Check {
     let (engine, mut ring) = start()?;
     let slow = Slow::page()?;
-    // No time at all, and no event of the first file, once the memory is there.
+    // A sleep of no time, and a poll without an event, once the memory is there.
     for call in [
         call!(SYS_nanosleep, slow.at, 0),
         call!(SYS_poll, slow.at, 1, 10),
@@ -255,7 +256,7 @@ fn sleeps_in_namespace() -> Check {
             }
             let lines = format!("monotonic {offset} 0\nboottime {offset} 0");
             ok!("offset", fs::write("/proc/self/timens_offsets", lines));
-            // The new time namespace is that of the children.
+            // Only children enter the new time namespace.
             spawn(|_| {
                 let (engine, mut ring) = start()?;
                 sleep_on_all(&engine, &mut ring)

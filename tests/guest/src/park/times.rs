@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Receiving calls that wait for a time, and reads of counters.
+//! Receiving calls that wait for a limited time, and reads of counters.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::kit::ring::Ring;
 use crate::kit::{patience, sys, until};
 
 tests! { "park":
-    receive_timeout => "with SO_RCVTIMEO a call that gets nothing ends after its time";
-    receive_in_time => "with SO_RCVTIMEO a call that gets something in time ends then";
-    one_time_for_all => "a call that is woken in vain does not begin its time anew";
-    thread_parks_again => "so does one that a thread has looked at, and the thread does not wait";
+    receive_timeout => "with SO_RCVTIMEO a call that receives nothing ends after its time";
+    receive_in_time => "with SO_RCVTIMEO a call that receives something in time ends at once";
+    one_time_for_all => "a call that is woken in vain does not restart its time";
+    thread_parks_again => "a call that a thread tries in vain is parked again, without the thread";
     counters => "a read of an eventfd or a timerfd holds no thread";
 }
 
@@ -71,7 +71,7 @@ fn receive_timeout() -> Check {
     check_eq!("parked", after.parked - before.parked, 8);
     check_eq!("timed out", after.timed_out - before.timed_out, 8);
     check_no_thread(&engine, &before)?;
-    // And while nobody is in WAIT.
+    // The same while no thread is in WAIT.
     let (from, _to) = &pairs[0];
     let words = Words::new(1);
     let begin = Instant::now();
@@ -118,7 +118,7 @@ fn one_time_for_all() -> Check {
     check_eq!("results", results, [-i64::from(libc::EAGAIN), 3]);
     let after = engine.stats()?;
     check_eq!("timed out", after.timed_out - before.timed_out, 1);
-    // A machine that stands still makes the first one late, too.
+    // A machine that stands still makes the first call late, too.
     if after.woken_in_vain != before.woken_in_vain && took < 12 * EVERY {
         check!(took >= 10 * EVERY, "{took:?}");
     }
