@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many threads of a pool run at once, seen by others than the module.
+//! How many threads of a pool run at once, as seen from outside the module.
 
 use std::time::Instant;
 
@@ -14,16 +14,16 @@ use crate::kit::{patience, rounds, sys};
 
 tests! { "pools":
     limit_by_trace => "the event log shows as many running threads as allowed, and no more";
-    limit_of_each => "two pools with one running thread each: two at once, never two of one";
+    limit_of_each => "two pools with one running thread each: two run at once, never two of one";
     limit_after_block => "threads that come back by the hundred finish, and go on one by one";
     limit_raised => "raising POOL_CONCURRENCY lets waiting registrations go on at once";
     limit_of_pollers => "a poller counts as running";
-    counters_add_up => "running, blocked, queued and idle are 0 or right when nothing is left to do";
+    counters_add_up => "running, blocked, queued and idle are right when nothing is left to do";
 }
 
 const EVENTS: [&str; 3] = ["flexsc_invoke", "flexsc_block", "flexsc_complete"];
 
-/// Calls that keep a processor busy without sleeping.
+/// Calls that keep a CPU busy without sleeping.
 fn busy(buffer: &mut [u8], pool: u8, count: usize) -> Vec<Call> {
     vec![call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0).in_pool(pool); count]
 }
@@ -33,7 +33,7 @@ fn rings(engine: &Engine, count: usize) -> Check<Vec<Ring>> {
     (0..count).map(|_| engine.ring(1)).collect()
 }
 
-/// Has all rings' calls executed at once, `calls(n)` in the n-th.
+/// Has the calls of all rings executed at once: `calls(n)` in the n-th.
 fn together(rings: &mut [Ring], mut calls: impl FnMut(usize) -> Vec<Call>) -> Check {
     let mut slots = Vec::new();
     for (n, ring) in rings.iter_mut().enumerate() {
@@ -63,7 +63,7 @@ fn limit_by_trace() -> Check {
             reads.release(&to)?;
             together(&mut rings, |n| {
                 let mut calls = busy(&mut buffer, 1, 30);
-                // Some that may block, or not.
+                // Some calls that may block, or not.
                 calls.push(reading[2 * n].in_pool(1));
                 calls.push(reading[2 * n + 1].in_pool(1));
                 calls
@@ -92,7 +92,7 @@ fn limit_of_each() -> Check {
     let mut rings = rings(&engine, 4)?;
     let end = Instant::now() + patience();
     let mut round = 0;
-    // On a host that has other work they may not meet at once.
+    // On a host with other work it may take a while until the two run at the same time.
     while round < rounds(5) || engine.stats()?.peak_running < 2 && Instant::now() < end {
         together(&mut rings, |n| {
             busy(&mut buffers[n % 2], 1 + n as u8 % 2, 40)
@@ -151,7 +151,7 @@ fn limit_raised() -> Check {
     let engine = Engine::open()?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
     // Calls that take their time without sleeping, in two registrations: one of these waits for the
-    // thread that executes the other. It does not step aside, as it would for a loop.
+    // thread that executes the other. The thread does not step aside, as it would in a loop.
     let mut rings = rings(&engine, 2)?;
     let mut bytes = vec![0u8; 1 << 20];
     let random = call!(SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0).in_pool(1);
@@ -165,7 +165,7 @@ fn limit_raised() -> Check {
     let seen = engine.until_pool(1, "two running threads", |s| s.peak_running == 2);
     for (ring, slots) in rings.iter_mut().zip(slots) {
         for &slot in &slots {
-            // Some of them have ended.
+            // Some of the calls have ended.
             let _ = ring.cancel(slot);
         }
         ring.poll_until_done(&slots)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Making pools, and their parameters.
+//! Creating pools, and their parameters.
 
 use nix::errno::Errno;
 
@@ -12,17 +12,17 @@ use crate::kit::limits::{self, need_root, need_two_cpus};
 use crate::kit::{cpu, debug, process, sys, until};
 
 tests! { "pools":
-    made_by_set => "SET of any POOL_* makes a pool; before that GET and QUERY_POOL are ENOENT";
+    made_by_set => "SET of any POOL_* makes a pool; before it GET and QUERY_POOL are ENOENT";
     sixteen => "16 pools, each executes its entries; there is no seventeenth";
     bad_values => "wrong pools, CPUs, nice values and sizes are EINVAL and make no pool";
-    query_sizes => "QUERY_POOL fills in what the caller knows, and says its own size";
+    query_sizes => "QUERY_POOL fills in the fields that the caller knows, and reports its own size";
     first_pool => "pool 0 is always there and has the opener's CPUs and nice value";
-    cpus => "threads of a pool run on its CPUs only, also after a change";
+    cpus => "threads of a pool run on its CPUs only, even after a change";
     cpus_of_opener => "POOL_CPUS 0 gives the CPUs of the opener again";
-    nice => "threads of a pool have its nice value, also after a change; others have not";
-    nice_needs_right => "a better nice value without the right is EACCES, a worse one is not";
+    nice => "threads of a pool have its nice value, even after a change; other threads have not";
+    nice_needs_right => "a better nice value without the right is EACCES; a worse one is allowed";
     nice_limit => "RLIMIT_NICE gives the right to a better nice value";
-    thread_limit => "MAX_THREADS counts the threads of all pools; SET is EAGAIN at it, then works";
+    thread_limit => "MAX_THREADS counts the threads of all pools; at it SET is EAGAIN, later works";
     process_limit => "RLIMIT_NPROC: SET of a new pool is EAGAIN, leaves no pool, works later";
     cgroup_limit => "pids.max: SET of a new pool is EAGAIN, leaves no pool, works later";
     cpuset => "POOL_CPUS outside of the cpuset is EINVAL; threads follow a cpuset that shrinks";
@@ -162,7 +162,7 @@ fn query_sizes() -> Check {
     check_eq!("QUERY_POOL with 16 bytes", ret, Ok(0));
     check_eq!("size", stats.size, full);
     check!(stats.cpus != 0, "no CPUs");
-    check_eq!("what the caller does not know", stats.nice, 77);
+    check_eq!("a field that the caller does not know", stats.nice, 77);
     stats.size = 7;
     let ret = sys::ioctl_with(engine.fd(), abi::IOC_QUERY_POOL, &mut stats);
     check_eq!("QUERY_POOL with 7 bytes", ret, Err(Errno::EINVAL));
@@ -203,7 +203,7 @@ fn until_allowed(engine: &Engine, mask: u64) -> Check {
     Ok(())
 }
 
-/// Checks that the threads of pool 1, which have moved by themselves, have run on these CPUs.
+/// Checks that the threads of pool 1 have moved and have run on these CPUs.
 fn check_ran(mask: u64) -> Check {
     for tid in threads_of(1)? {
         let last = cpu::last(tid).unwrap_or(0);
@@ -396,7 +396,7 @@ fn cpuset() -> Check {
             s.concurrency == 1
         })?;
         check_eq!(
-            "what was asked for",
+            "the CPUs asked for",
             engine.try_get_pool(1, Param::PoolCpus),
             Ok(0b11)
         );

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pools as people see them: in fdinfo, debugfs and the event log.
+//! Pools as seen in fdinfo, debugfs and the event log.
 
 use std::fs;
 
@@ -12,9 +12,9 @@ use crate::kit::trace::Trace;
 use crate::kit::{rounds, sys};
 
 tests! { "watch":
-    fdinfo => "fdinfo has a line for each pool, with what QUERY_POOL says";
+    fdinfo => "fdinfo has a line for each pool, with the values of QUERY_POOL";
     debug_file => "debugfs has one file for each engine, with its registrations and threads";
-    debug_file_of_many => "reading the file while threads come, block and go";
+    debug_file_of_many => "the file can be read while threads come, block and go";
     events => "posts, hand-offs, waits and kicks are in the event log, with the process";
     events_off => "events that are not enabled are not logged";
 }

@@ -14,16 +14,16 @@ use crate::kit::{chances, process, rounds, sys};
 
 tests! { "pools":
     by_threads => "entries of pool 1 are executed by its threads, in every mode, never inline";
-    mixed => "entries of five pools in one page, in every mode: each result right, each counted";
+    mixed => "entries of five pools in one page, in every mode: all results right, all counted";
     blocked_pool => "a pool all of whose threads are blocked does not hold up another one";
     accepting_server => "a server: accepts block in one pool, reads and writes go on in another";
     thousand_blocked => "1,000 reads blocked in one pool, others proceed in two pools and inline";
-    from_owner => "an owner that blocks inline leaves entries of other pools to these";
+    from_owner => "an owner that blocks inline leaves entries of other pools to those pools";
     from_poller => "a poller gives entries of other pools to their threads";
     kicked => "KICK sends each entry to its own pool";
-    starved => "at the limit of threads entries of a pool are EAGAIN, reason STARVED, in WAIT";
+    starved => "at the limit on threads entries of a pool are EAGAIN, reason STARVED, in WAIT";
     removed_with_engine => "all threads of all pools end with the engine, blocked ones too";
-    set_under_load => "changing CPUs, limits and nice values while calls are in flight";
+    set_under_load => "CPUs, limits and nice values change while calls are in flight";
 }
 
 /// An engine with pools 1 to `count`.
@@ -139,7 +139,7 @@ fn listener() -> Check<(OwnedFd, libc::sockaddr_un)> {
         sun_family: libc::AF_UNIX as u16,
         sun_path: [0; 108],
     };
-    // In the abstract name space.
+    // In the abstract namespace.
     for (byte, value) in address.sun_path[1..]
         .iter_mut()
         .zip(std::process::id().to_ne_bytes())
@@ -172,7 +172,7 @@ fn accepting_server() -> Check {
         check_ret!("connect", connect.result, 0);
         // Any of the accepts may have taken the connection.
         let got = loop {
-            // Count first: a result that comes in between is then found below, and not waited for.
+            // Count first: a result that comes in between is found below, and not waited for.
             let ready = (0..ring.capacity()).filter(|&s| ring.is_done(s)).count() as u32;
             if let Some(n) = accepts.iter().position(|&slot| ring.is_done(slot)) {
                 break accepts.remove(n);
@@ -245,7 +245,7 @@ fn from_owner() -> Check {
     let other = ok!("open", sys::open(&path, libc::O_RDWR, 0));
     for round in 1..=u64::from(rounds(10)) {
         check_ret!("flock", plain!(SYS_flock, &other, libc::LOCK_EX), 0);
-        // The call looks harmless, so the owner executes it, and blocks.
+        // The call looks harmless, so the owner executes it and blocks.
         let mut calls = vec![call!(SYS_flock, &file, libc::LOCK_EX)];
         calls.extend((1..100).map(|n| call!(SYS_getpid).in_pool(n as u8 % 3)));
         let before = [1, 2].map(|pool| engine.pool(pool).map_or(0, |s| s.executed));
@@ -341,7 +341,7 @@ fn starved() -> Check {
         }
     }
     check_eq!("reads by the only thread", right, 1);
-    // Pool 0 has its own.
+    // Pool 0 has a thread of its own.
     check_ret!(
         "getpid",
         ring.result(call!(SYS_getpid).asynchronous())?,

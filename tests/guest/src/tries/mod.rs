@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls on files that may wait: what is there already comes at once, as from a plain call.
+//! Calls on files that may wait: data that is already there comes at once, as from a plain call.
 
 pub mod ready;
 pub mod seen;
@@ -17,7 +17,7 @@ use crate::kit::sys;
 /// The bytes that are sent.
 const TEXT: &[u8; 8] = b"abcdefgh";
 
-// What a scene's memory holds, in words.
+// Offsets in a scene's memory, in words.
 const DATA: usize = 0;
 const DATA_LEN: usize = 32;
 const PARTS: usize = 32;
@@ -26,13 +26,13 @@ const NAME: usize = 48;
 const NAME_LEN: usize = 64;
 const WORDS: usize = 72;
 
-/// Files in some state, a call on the first one of them, and what the call points to.
+/// Files in some state, and the memory that a call on the first file points to.
 struct Scene {
     fds: Vec<OwnedFd>,
     words: Box<[u64; WORDS]>,
 }
 
-/// The calls of which one does the work of another one.
+/// The kinds of calls that do the same work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     /// `read` or `write`
@@ -117,7 +117,7 @@ impl Scene {
         }
     }
 
-    /// What a call has left in the memory, but for addresses: two scenes differ in these.
+    /// What a call has left in the memory, except for addresses, in which two scenes differ.
     fn left(&self) -> Vec<u64> {
         let family = self.words[NAME] & 0xFFFF;
         let message = [MESSAGE + 1, MESSAGE + 5, MESSAGE + 6, NAME_LEN];
@@ -197,7 +197,7 @@ const PAIRS: &[(&str, MakePair)] = &[
     ("packets in a pipe", || Ok(swapped(packet_pipe()?))),
 ];
 
-/// Which calls there are for a pair of this name.
+/// The calls that a pair of this name can be used with.
 fn ways(pair: &str) -> &'static [How] {
     if pair.contains("pipe") {
         &How::FILE

@@ -13,26 +13,26 @@ use crate::kit::ring::{Call, Ring, linked};
 use crate::kit::{patience, signals, sys};
 
 tests! { "tries":
-    taking => "read, readv, recvfrom, recvmsg of what is there: as plain calls, by the owner itself";
+    taking => "read, readv, recvfrom, recvmsg of present data: as plain calls, by the owner itself";
     giving => "write, writev, sendto, sendmsg that find room: as plain calls, by the owner itself";
     accepting => "accept and accept4 of a connection that is there: as plain calls";
     failing => "calls that fail at once fail as plain calls do, with the same signals";
-    odd => "calls that are not tried give what plain calls give";
-    in_a_chain => "a chain that receives and sends what it has received stays with its owner";
+    odd => "calls that are not tried give the results of plain calls";
+    in_a_chain => "a chain that receives and sends the data on stays with its owner";
 }
 
-/// Statistics that change if any thread but the owner has done anything.
+/// Statistics that change if any thread but the owner does anything.
 fn hops(engine: &Engine) -> Check<[u64; 3]> {
     let stats = engine.stats()?;
     Ok([stats.threads_created, stats.handoffs, stats.thread_done])
 }
 
-/// What calls on a scene do, made one after the other.
+/// The effect of calls on a scene, made one after the other.
 #[derive(Debug, PartialEq, Eq)]
 struct Effect {
     results: Vec<i64>,
     memory: Vec<u64>,
-    /// What has arrived at the other end.
+    /// The bytes that have arrived at the other end.
     arrived: Vec<u8>,
     signals: u32,
 }
@@ -75,7 +75,7 @@ fn gives(call: Call) -> bool {
     .contains(&call.nr.into())
 }
 
-/// What has been sent, in one piece.
+/// Returns the data that was sent, in one piece.
 fn drain(from: &OwnedFd) -> Check<Vec<u8>> {
     check!(readable(from, patience()), "nothing arrives");
     let mut bytes = vec![0u8; 4096];
@@ -84,7 +84,7 @@ fn drain(from: &OwnedFd) -> Check<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Compares posted calls with plain ones; `inline`: the owner executes them without help.
+/// Compares posted calls with plain ones. If `inline`, the owner must execute them without help.
 fn compare(
     what: &str,
     inline: bool,
@@ -100,7 +100,7 @@ fn compare(
         check!(got == want, "{got:?}, expected {want:?}");
         if inline && ring.mode == Mode::Inline {
             check_eq!(
-                "threads made, hand-offs, entries done by threads",
+                "threads created, hand-offs, entries done by threads",
                 hops(engine)?,
                 before
             );
@@ -144,7 +144,7 @@ const SOURCES: &[(&str, Make)] = &[
     }),
     ("netlink", || {
         let one = net::socket(libc::AF_NETLINK, libc::SOCK_RAW)?;
-        // A message of no meaning that wants an answer.
+        // A message without a meaning that asks for an answer.
         let request = [16u32, 1 | (5 << 16), 7, 0];
         let sent = plain!(SYS_sendto, &one, request.as_ptr(), 16, 0, 0, 0);
         check_ret!("sendto", sent, 16);
@@ -218,7 +218,7 @@ fn giving() -> Check {
             }
         }
     }
-    // To an address; both ends of a datagram socket are the same here.
+    // To an address. Either end of a datagram pair will do.
     compare(
         "sendto an address",
         true,
@@ -248,7 +248,7 @@ fn called(family: i32) -> Check<Scene> {
     Ok(Scene::new([listener, client]))
 }
 
-/// What is to be seen of a connection that was accepted, and the scene's memory.
+/// The visible properties of an accepted connection, and the scene's memory.
 fn accepted(scene: &Scene, fd: i64) -> Check<(Vec<u64>, i64, i64)> {
     let fd = own("accept", fd)?;
     let flags = plain!(SYS_fcntl, &fd, libc::F_GETFL);
@@ -286,7 +286,7 @@ fn accepting() -> Check {
     Ok(())
 }
 
-/// Files on which nothing is received or sent any more; each call is made twice.
+/// Files on which no data can be received or sent any more; each call is made twice.
 const BROKEN: &[(&str, Make)] = &[
     ("unix stream, reset", || {
         let (one, two) = unix_pair(libc::SOCK_STREAM)?;
@@ -337,7 +337,7 @@ fn failing() -> Check {
     net::loopback_up()?;
     for &(name, make) in BROKEN {
         for how in How::ALL {
-            // UDP has nothing to say after its error.
+            // UDP reports its error only once.
             let times = if name.starts_with("udp") { 1 } else { 2 };
             let what = format!("taking: {how:?}, {name}");
             compare(&what, true, make, |scene| {
@@ -392,7 +392,7 @@ fn odd() -> Check {
         compare("more than the low mark", false, low, |scene| {
             vec![scene.take(how, 16, 0)]
         })?;
-        // A bad address, before or after something was done.
+        // A bad address, found before or after something was done.
         compare("no memory", false, unix, |scene| {
             let mut calls = vec![scene.take(how, 16, 0), scene.give(how, 16, 0)];
             for call in &mut calls {
@@ -419,7 +419,7 @@ fn odd() -> Check {
     compare("accept that nobody listens for", false, unix, |scene| {
         vec![scene.accept(None), scene.accept(Some(1 << 30))]
     })?;
-    // Pages of a file: the pipe may have to wait for them, and says so.
+    // Pages of a file: the pipe may have to wait for them, and shows this.
     let spliced: Make = || {
         let (from, to) = pipe()?;
         let file = memory_file()?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What others see of a call that was tried is what they see of a plain one.
+//! A call that was tried looks the same to others as a plain one.
 
 use std::fs;
 
@@ -15,11 +15,11 @@ use crate::kit::sys;
 
 tests! { "tries":
     watched => "inotify reports the accesses that it reports of plain calls, and no others";
-    accounted => "/proc/self/io counts calls and bytes as those of plain calls, waiting or not";
-    filtered => "a call under a seccomp filter is tried if that allows it: else what is there stays there";
+    accounted => "/proc/self/io counts calls and bytes like those of plain calls, waiting or not";
+    filtered => "a filtered call is tried only if the filter allows it: else the data stays there";
 }
 
-/// What a watcher of the pipe's inode has been told, as a list of masks.
+/// The events that a watcher of the pipe's inode was told, as a list of masks.
 fn masks(watch: &std::os::fd::OwnedFd) -> Vec<u32> {
     let mut masks = Vec::new();
     let mut bytes = [0u32; 256];
@@ -34,7 +34,7 @@ fn masks(watch: &std::os::fd::OwnedFd) -> Vec<u32> {
     }
 }
 
-/// The calls whose traces are looked at: taking, giving, and taking nothing at the end.
+/// The calls whose traces are compared: one that takes and one that gives.
 fn calls(scene: &mut Scene, other: &mut Scene, how: How) -> [Call; 2] {
     [scene.take(how, 16, 0), other.give(how, 8, 0)]
 }
@@ -53,7 +53,7 @@ fn watched_by(how: How, mut run: impl FnMut(Call) -> Check<i64>) -> Check<Vec<u3
     for (call, want) in calls(&mut scene, &mut other, how).into_iter().zip([5, 8]) {
         check_ret!("read or write", run(call)?, want);
     }
-    // The end of the pipe, which some calls report and others do not.
+    // Reads at the end of the pipe, which some calls report and others do not.
     check_ret!("read", run(scene.take(how, 16, 0))?, 8);
     other.fds.clear();
     check_ret!("read at the end", run(scene.take(how, 16, 0))?, 0);
@@ -74,8 +74,7 @@ fn watched() -> Check {
     Ok(())
 }
 
-/// `rchar`, `wchar`, `syscr`, `syscw`, and the length of the text that says so, which is read by
-/// one call.
+/// `rchar`, `wchar`, `syscr`, `syscw`, and the length of the text with them, which one call reads.
 fn account() -> Check<([u64; 4], u64)> {
     let file = ok!(
         "/proc/self/io",
@@ -92,7 +91,7 @@ fn account() -> Check<([u64; 4], u64)> {
     Ok((counts, len as u64))
 }
 
-/// What calls add to the account.
+/// Returns the counts that `act` adds to the account.
 fn added(act: impl FnOnce() -> Check) -> Check<[u64; 4]> {
     let (before, len) = account()?;
     act()?;
@@ -125,7 +124,7 @@ fn accounted() -> Check {
             Ok(())
         })?;
         in_modes(1, |_, ring| {
-            // Threads are made, and their files read, outside of what is measured.
+            // Threads are created, and their files read, before the measurement.
             ring.result(call!(SYS_getppid))?;
             let [mut scene, mut other] = scenes()?;
             let calls = calls(&mut scene, &mut other, how);

@@ -14,7 +14,7 @@ use crate::kit::ring::{Call, Ring};
 use crate::kit::rounds;
 
 tests! { "tries":
-    send_everything => "sends of 1 byte to 1 MB through a slow stream return their size, and all bytes arrive in order";
+    send_everything => "sends of 1 byte to 1 MB return their size, and all bytes arrive in order";
     small_buffers => "the same with send buffers of the smallest size";
     buffers_that_change => "the same while SO_SNDBUF changes from large to small all the time";
 }
@@ -28,7 +28,8 @@ fn byte(at: usize) -> u8 {
     (at * 31 + at / 251) as u8
 }
 
-/// Reads everything in pieces that are now and then small; what arrived, up to the first mistake.
+/// Reads everything in pieces, now and then small ones. Returns how much arrived, up to the first
+/// mistake.
 fn reader(from: &OwnedFd) -> Result<usize, usize> {
     let mut piece = vec![0u8; 50_000];
     let mut total = 0;
@@ -48,8 +49,8 @@ fn reader(from: &OwnedFd) -> Result<usize, usize> {
     Ok(total)
 }
 
-/// Posts sends of all sizes, one after the other, and takes what arrives at the other end. When
-/// all are done, or one has failed, `at_end` is called and the sending end is closed.
+/// Posts sends of all sizes, one after the other, and takes the data that arrives at the other end.
+/// When all sends are done, or one has failed, calls `at_end` and closes the sending end.
 fn send_all(
     ring: &mut Ring,
     (to, from): (OwnedFd, OwnedFd),
@@ -139,7 +140,7 @@ fn buffers_that_change() -> Check {
                             let _ = option(&changed, libc::SO_SNDBUF, size);
                         }
                     }
-                    // The reader ends when nobody sends any more.
+                    // The reader ends when nothing is sent any more.
                     plain!(SYS_shutdown, &changed, libc::SHUT_WR);
                 });
                 let at_end = || stop.store(true, Ordering::Relaxed);

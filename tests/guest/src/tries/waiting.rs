@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that have to wait: they wait for as much, and for as long, as plain calls.
+//! Calls that have to wait: they wait for as much and for as long as plain calls.
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::kit::patience;
 use crate::kit::ring::{Call, Ring};
 
 tests! { "tries":
-    nothing_there => "calls on sockets, pipes and the like wait until there is something";
-    no_room => "calls that find no room wait until there is some";
+    nothing_there => "calls on sockets, pipes and the like wait until there is data";
+    no_room => "calls that find no room wait until there is room";
     nobody_calls => "accept waits for a connection";
-    not_enough => "SO_RCVLOWAT and MSG_WAITALL wait for all that they ask for";
+    not_enough => "calls with SO_RCVLOWAT or MSG_WAITALL wait for all that they ask for";
     for_a_time => "SO_RCVTIMEO and SO_SNDTIMEO end a call after their time, not before";
-    stays_with_its_file => "a call that waits stays with its file when the descriptor is another file's";
+    stays_with_its_file => "a call that waits stays with its file when the descriptor is reused";
 }
 
-/// The call waits while another one is made, until something is done about it.
+/// Checks that the call waits, beside another one, until `release` has been called.
 fn waits(
     ring: &mut Ring,
     call: Call,
@@ -75,7 +75,7 @@ fn nothing_there() -> Check {
             let mut scene = Scene::new([own("signalfd4", fd)?]);
             let call = scene.take(how, 128, 0);
             let send = || {
-                // To the process: any thread may take it.
+                // A signal to the process, which any thread may take.
                 plain!(SYS_kill, std::process::id(), libc::SIGUSR2);
                 Ok(())
             };
@@ -111,8 +111,8 @@ fn no_room() -> Check {
     net::loopback_up()?;
     in_modes(1, |_, ring| {
         for &(name, make) in PAIRS {
-            // A UDP socket over the loopback interface is never full, and a TCP socket not for long:
-            // see `send_everything`.
+            // A UDP socket over the loopback interface is never full, and a TCP socket not for
+            // long: see `send_everything`.
             if matches!(name, "udp" | "tcp") {
                 continue;
             }
@@ -171,7 +171,8 @@ fn not_enough() -> Check {
                 send(&two, 5)?;
                 let mut scene = Scene::new([one]);
                 let call = scene.take(how, 16, 0);
-                // TCP wakes a reader only if as much as the low mark has come since it sleeps.
+                // TCP wakes a reader only if as many bytes as the low-water mark have come since it
+                // fell asleep.
                 waits(ring, call, || send(&two, 8), |got| got == 13)?;
             }
             for how in [How::Socket, How::Message] {
@@ -226,14 +227,14 @@ fn stays_with_its_file() -> Check {
         let slots = ring.post_blocked(&[call])?;
         let fd = scene.fds[0].as_raw_fd();
         let kept = own("dup", plain!(SYS_dup, fd))?;
-        // A thread has looked the descriptor up once it sleeps.
+        // Once the thread sleeps, it has looked up the descriptor.
         engine.until_stats("the call is blocked", |s| s.peak_blocked > 0)?;
         check_ret!("dup2", plain!(SYS_dup2, &other, fd), fd);
         send(&there, 3)?;
         check!(!ring.is_done(slots[0]), "{}", ring.show(slots[0]));
         send(&two, 5)?;
         check_ret!("recvfrom", ring.finish(&slots)?[0].result, 5);
-        // What was sent to the other file is there still.
+        // The data sent to the other file is still there.
         let call = scene.take(How::Socket, 16, 0);
         check_ret!("recvfrom", ring.result(call)?, 3);
         drop(kept);
