@@ -8,7 +8,7 @@ use nix::errno::Errno;
 /// Why a test did not succeed.
 #[derive(Debug)]
 pub enum Failure {
-    /// A check failed: where, and with which values.
+    /// A check failed: its place and the values.
     Failed(String),
     /// The environment lacks something that the test needs (empty if a child has printed the
     /// reason).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The checks for absence that other tests use do find what must be absent.
+//! The checks with which other tests show that something is absent find it if it is there.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,7 +17,7 @@ use crate::supervise::supervise;
 
 tests! { "checks":
     process_left => "a process that a test leaves behind is found";
-    test_that_fails => "so is a test that fails, panics or is killed";
+    test_that_fails => "a test that fails, panics or is killed is reported";
     engine_in_use => "an engine in use shows in the reference count and in the module's memory";
     kernel_fault => "a fault that the kernel has reported is found";
     lost_events => "a log that has lost events is an error";
@@ -36,7 +36,7 @@ fn verdict(run: fn() -> Check) -> Check<String> {
     }
 }
 
-/// Leaves a process that does not end by itself.
+/// Leaves a process behind that does not end by itself.
 fn leaves_process() -> Check {
     let pid = plain!(SYS_fork);
     check!(pid >= 0, "fork: {}", crate::check::Ret(pid));
@@ -103,7 +103,7 @@ fn kernel_fault() -> Check {
         ok!("write", file.write_all_at(text.as_bytes(), 0));
         Ok(())
     };
-    // Bit 4096: a module that is not part of the kernel is loaded.
+    // 4096: a module that is not part of the kernel is loaded.
     write("4096\n")?;
     let watch = Watch::of(ok!("clone", file.try_clone()))?;
     check_eq!("before", watch.fault(), None);
@@ -119,7 +119,7 @@ fn kernel_fault() -> Check {
     }
     check!(
         Watch::of(file).is_err(),
-        "a word that is no number is taken"
+        "a word that is not a number is accepted"
     );
     Ok(())
 }

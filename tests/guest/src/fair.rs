@@ -16,12 +16,12 @@ use crate::kit::{patience, rounds, speed, sys, until};
 
 tests! { "fair":
     loop_on_poller => "a loop that a poller takes from the queue strands no entry of other pages";
-    order_of_queue => "an entry comes before the pages that another registration posted behind its first";
+    order_of_queue => "an entry comes before all but the first page of another registration";
     order_for_poller => "a poller looks at the doorbells after each page of the queue";
-    refilled => "a registration that is always filled again does not hold up another one's entries";
-    refilled_for_poller => "its entries in the queue do not hold up a poller's doorbells either";
-    pages_by_turns => "a page that is always filled again does not hold up the other pages";
-    loop_gives_way => "an endless loop lets others have the only running thread of its pool";
+    refilled => "a registration that is always refilled does not hold up another one's entries";
+    refilled_for_poller => "nor do such a registration's entries hold up a poller's doorbells";
+    pages_by_turns => "a page that is always refilled does not hold up the other pages";
+    loop_gives_way => "an endless loop lets other entries have the only running thread of its pool";
 }
 
 fn loop_on_poller() -> Check {
@@ -59,8 +59,8 @@ fn busy(buffer: &mut [u8], pool: u8) -> Vec<Call> {
 /// thread that refills them may be away from its CPU.
 const REFILLED: usize = 8;
 
-/// Keeps pages filled until it is told to stop, so that some always wait. `tell` makes other
-/// threads execute the posted entries.
+/// Keeps pages filled until `stop` is set, so that some always wait. `tell` makes other threads
+/// execute the posted entries.
 fn refill(engine: &Engine, pool: u8, stop: &AtomicBool, tell: fn(&Ring) -> Check) -> Check {
     let mut buffer = vec![0u8; 4000];
     let mut ring = engine.ring(REFILLED as u32)?;
@@ -168,8 +168,8 @@ fn order_of(
 /// The page that is being executed when the entry comes, and one that has waited longer.
 const BEFORE: u64 = 2;
 
-/// Calls `order` until it has given five answers. It gives none if the pages have ended before the
-/// entry was posted, because this thread was away from its CPU.
+/// Calls `order` until it has given five answers. `order` gives none if the pages have ended before
+/// the entry was posted, because this thread was away from its CPU.
 fn check_order(mut order: impl FnMut() -> Check<(u64, u64)>) -> Check {
     let mut seen = 0;
     let end = Instant::now() + patience();
@@ -202,7 +202,8 @@ fn order_for_poller() -> Check {
     let ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << poller_cpu())?;
     until("a poller that is awake", || !ring.needs_kick())?;
-    // WAIT offloads what the poller would otherwise find at the doorbells, as it finds the entry.
+    // WAIT offloads the entries that the poller would otherwise find at the doorbells, where it
+    // finds the other registration's entry.
     let offload = |ring: &Ring| {
         ok!("WAIT", ring.wait(Policy::None));
         Ok(())
@@ -220,7 +221,7 @@ fn refilled() -> Check {
     beside_refills(&engine, 1, Ring::kicked, rounds(10), || {
         let slot = ring.post(call!(SYS_getpid).in_pool(1));
         ring.kicked()?;
-        // Sleeps: the other two threads need the processors.
+        // Sleeps: the other two threads need the CPUs.
         until("getpid", || ring.is_done(slot))?;
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
         Ok(())
@@ -234,7 +235,7 @@ fn refilled_for_poller() -> Check {
     let mut ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << poller_cpu())?;
     until("a poller that is awake", || !ring.needs_kick())?;
-    // WAIT offloads what the poller would otherwise find at the doorbells.
+    // WAIT offloads the entries that the poller would otherwise find at the doorbells.
     let offload = |ring: &Ring| {
         ok!("WAIT", ring.wait(Policy::None));
         Ok(())
@@ -319,8 +320,8 @@ fn loop_gives_way() -> Check {
     for _ in 0..TIMES {
         sum += wait_for_loop()?;
     }
-    // A loop's turn is four milliseconds. Without that, other work on its CPU would end it after a
-    // hundred or so.
+    // A loop's turn is four milliseconds. Without this limit, only other work on its CPU would end
+    // the turn, after a hundred or so.
     let mean = sum / TIMES;
     println!("# {mean:?}");
     let most = if limits::slow_kernel() { 400 } else { 40 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall threads that run for long without sleeping do not hold up tracers and CPU timers.
+//! Syscall threads that run for a long time without sleeping do not hold up tracers and CPU timers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::kit::ring::Ring;
 use crate::kit::{patience, signals, speed, until};
 
 tests! { "lasting":
-    tracers_detach => "ftrace and kprobes attach and detach while a poller is awake and a loop runs";
+    tracers_detach => "ftrace and kprobes attach and detach beside an awake poller and a loop";
     profiled => "ITIMER_PROF of a process ticks while its poller polls an empty page";
     profiled_in_loop => "ITIMER_PROF of a process ticks while a loop runs";
 }
@@ -111,13 +111,13 @@ fn tracers_detach() -> Check {
     match result {
         Ok(Ok(())) => println!("# {took:?}"),
         Ok(Err(error)) => fail!("{error}"),
-        Err(_) => fail!("tracers not attached and detached within {took:?}"),
+        Err(_) => fail!("tracers were not attached and detached within {took:?}"),
     }
     check!(is_running, "the poller or the loop has ended meanwhile");
     Ok(())
 }
 
-/// Processor time that this process has used.
+/// CPU time that this process has used.
 fn used() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -128,8 +128,8 @@ fn used() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Profiles the process for a second of processor time, which syscall threads use; for longer on a
-/// slow machine, on which several ticks become one signal.
+/// Profiles the process for a second of CPU time, which syscall threads use; for longer on a slow
+/// machine, on which several ticks become one signal.
 fn profile() -> Check {
     signals::count_signal(libc::SIGPROF, libc::SA_RESTART)?;
     let tick = libc::timeval {
@@ -148,7 +148,7 @@ fn profile() -> Check {
         0
     );
     let enough = speed::scaled(Duration::from_secs(1));
-    let ran = until("a second of processor time", || used() - begin > enough);
+    let ran = until("a second of CPU time", || used() - begin > enough);
     let (count, used) = (signals::counted(), used() - begin);
     let off = libc::itimerval {
         it_interval: libc::timeval {

@@ -193,11 +193,12 @@ fn main() {
         ["describe", ref name @ ..] => println!("{}", named(name.first().copied()).about),
         ["run", ref name @ ..] => {
             let test = named(name.first().copied());
-            // A group of its own, so that the caller can end this process with all that it starts.
+            // A process group of its own, so that the caller can end this process with all that it
+            // starts.
             plain!(SYS_setsid);
             exit(supervise::run(test));
         }
-        // Not for people: the commands that the tests of execve execute.
+        // Not for users: the commands that the tests of execve execute.
         [life::exec::COMMAND, fd] => exit(kit::child::exit_code(match fd.parse() {
             Ok(fd) => life::exec::after_exec(fd),
             Err(_) => bad_usage("not a descriptor"),

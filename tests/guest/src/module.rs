@@ -17,11 +17,11 @@ use crate::kit::{process, rounds, sys, until};
 use crate::life::Busy;
 
 tests! { "module":
-    remove_busy => "rmmod fails (EWOULDBLOCK) while an engine is open or mapped or in use";
+    remove_busy => "rmmod fails (EWOULDBLOCK) while an engine is open, mapped or in use";
     remove_and_load => "rmmod of the unused module works, insmod brings it back";
-    remove_after_kill => "rmmod as soon as it is possible after kill -9 in flight";
-    off_switch => "parameter enable: 2 nobody, 1 only CAP_SYS_ADMIN, 0 everybody";
-    off_switch_values => "parameter enable: whatever is not 0, 1 or 2 is refused, and nothing changes";
+    remove_after_kill => "rmmod works as early as possible after kill -9 with calls in flight";
+    off_switch => "parameter enable: 2 lets nobody open, 1 only CAP_SYS_ADMIN, 0 everybody";
+    off_switch_values => "parameter enable: other values than 0, 1, 2 are refused, nothing changes";
     off_switch_while_open => "the off switch does not touch engines that are open";
     device_group => "device mode 0660: only root and the group may open";
 }
@@ -32,7 +32,7 @@ fn remove() -> Result<u64, Errno> {
     sys::result(plain!(SYS_delete_module, c"flexsc", libc::O_NONBLOCK))
 }
 
-/// The file and parameters to load the module again as it is loaded now.
+/// The file and parameters with which to load the module again as it is loaded now.
 pub struct Module {
     path: OsString,
     params: CString,
@@ -58,7 +58,7 @@ impl Module {
         Ok(Module { path, params })
     }
 
-    /// What finit_module(2) returns.
+    /// Loads the module, and returns the result of finit_module(2).
     fn try_load(&self) -> Check<i64> {
         let path = CString::new(self.path.as_encoded_bytes()).expect("no zero byte");
         let file = ok!(
@@ -152,14 +152,14 @@ fn remove_after_kill() -> Check {
             Err(Errno::EWOULDBLOCK)
         );
         child.kill()?;
-        // At the very moment at which the last thread leaves the module.
+        // Succeeds at the very moment when the last thread leaves the module.
         until("rmmod", || remove() == Ok(0))?;
         module.load()?;
     }
     Ok(())
 }
 
-/// The parameter `enable`, set back when dropped.
+/// The parameter `enable`, restored when this is dropped.
 struct Enable(String);
 
 impl Enable {
@@ -209,7 +209,7 @@ fn device_mode() -> Check<DeviceMode> {
     Ok(DeviceMode { path, old })
 }
 
-/// The device's mode and owner, set back when dropped.
+/// The device's mode and owner, restored when this is dropped.
 struct DeviceMode {
     path: &'static str,
     old: fs::Metadata,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! poll(), epoll and an eventfd tell that results are there.
+//! poll(), epoll and eventfds report that there are results.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::kit::ring::Ring;
 use crate::kit::{chances, patience, process, rounds, sys};
 
 tests! { "notify":
-    poll_levels => "the device is readable while results are there that were not reaped";
+    poll_levels => "the device is readable while there are results that were not reaped";
     poll_wakes => "poll sleeps until a result is there, in every mode";
-    poll_in_child => "poll by a forked child tells an error, never the parent's results";
-    epoll_edges => "epoll, edge-triggered: a new event for new results";
+    poll_in_child => "poll by a forked child reports an error, never the parent's results";
+    epoll_edges => "edge-triggered epoll reports a new event for new results";
     poll_in_entry => "an entry that polls its own engine is woken by another entry's result";
     eventfd_counts => "an eventfd is signalled for results, in every mode, until it is taken off";
     eventfd_bad => "SET EVENTFD with a bad descriptor is EBADF, with another file EINVAL";
     eventfd_outlives_descriptor => "closing the eventfd's descriptor does no harm";
-    never_lost => "results that come around the moment of falling asleep are never lost";
-    die_while_polled => "kill -9 while others sleep in poll and epoll on the device";
+    never_lost => "results that come as the program falls asleep are never lost";
+    die_while_polled => "kill -9 while other threads sleep in poll and epoll on the device";
 }
 
 /// The events of a descriptor.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The first program that waits for an engine's results is told of those that come at that moment.
+//! The first program that waits for an engine's results is told of results that come at that
+//! moment.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ tests! { "notify":
     first_poll => "the first poll of an engine learns of a result that comes at that moment";
 }
 
-/// Both threads leave this at nearly the same time.
+/// Lets two threads start each round at nearly the same time.
 struct Turn {
     round: AtomicU32,
     over: AtomicU32,
@@ -37,14 +38,14 @@ fn is_reached(word: &AtomicU32, round: u32) -> bool {
     }
 }
 
-/// Lets a random time pass without a system call: some instructions of the emulator's, and no pause
-/// instruction, after which the emulator looks for other work.
+/// Lets a random time pass without a system call: a few emulated instructions, but no pause
+/// instruction, after which the emulator would look for other work.
 fn pause(random: &mut Random) {
     let (begin, time) = (Instant::now(), Duration::from_nanos(random.below(20_000)));
     while begin.elapsed() < time {}
 }
 
-/// The program that polls. It has no pages: results of all registrations count.
+/// The program that polls. It has no pages, so results of all registrations count.
 fn poll_each(turn: &Turn, rounds: u32, mut random: Random) -> Check {
     ok!("sched_setaffinity", sys::pin(1));
     for round in 1..=rounds {
@@ -55,7 +56,7 @@ fn poll_each(turn: &Turn, rounds: u32, mut random: Random) -> Check {
         let begin = sys::monotonic_ns();
         let seen = events(turn.fd.load(Ordering::Relaxed), patience())?;
         let took = u128::from(sys::monotonic_ns() - begin);
-        // A poll that nobody has told looks once more when its time is over.
+        // A poll that was not woken looks once more when its time is over.
         check!(
             seen == libc::POLLIN && took < patience().as_nanos(),
             "round {round}: events {seen} after {} ms",
@@ -66,8 +67,8 @@ fn poll_each(turn: &Turn, rounds: u32, mut random: Random) -> Check {
     Ok(())
 }
 
-/// One engine, whose first result is published against its first poll: by the owner, or by a syscall
-/// thread.
+/// Opens an engine, whose first result is published at about the time of its first poll: by the
+/// owner, or by a syscall thread.
 fn publish(turn: &Turn, round: u32, random: &mut Random) -> Check {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;

@@ -16,10 +16,10 @@ use crate::kit::{patience, rounds, sys};
 use crate::notify::{events, new_eventfd, take_count};
 
 tests! { "notify":
-    poll_of_own => "poll tells a thread with pages of its own results, one without of all";
+    poll_of_own => "poll tells a thread of its own results, or of all if the thread has no pages";
     poll_of_returned => "poll() tells an owner, and nobody else, of a call that waits for it";
-    eventfd_of_own => "the eventfd of a registration is signalled for its results only, in every mode";
-    eventfd_of_own_bad => "EVENTFD with a wrong size, flag, registration or descriptor";
+    eventfd_of_own => "a registration's eventfd is signalled for its results only, in every mode";
+    eventfd_of_own_bad => "EVENTFD with a wrong size, flag, registration or descriptor is an error";
 }
 
 fn try_set(engine: &Engine, id: u32, fd: i32) -> Result<u64, Errno> {
@@ -82,14 +82,14 @@ fn poll_of_returned() -> Check {
         let (from, to) = pipe()?;
         let mut byte = 0u8;
         let read = call!(SYS_read, &from, std::ptr::from_mut(&mut byte), 1);
-        // A thread goes on with the chain, and cannot make its second call.
+        // A thread goes on with the chain, but cannot make its second call.
         let slots = ring.post_all(&[linked(read), call!(SYS_gettid)]);
         check_eq!("NONE", ring.wait(Policy::None), Ok(0));
         check_eq!("events while the read waits", now()?, 0);
         write_all(&to, b"x")?;
         let events = events(engine.fd(), patience())?;
         check_eq!("events for the owner", events, libc::POLLIN);
-        check!(!ring.is_done(slots[1]), "somebody else has made the call");
+        check!(!ring.is_done(slots[1]), "another thread has made the call");
         check_eq!("events for others", in_thread(now)?, 0);
         check_eq!("ANY", ring.wait(Policy::Any), Ok(2));
         check_ret!("read", ring.reap(slots[0]).result, 1);
@@ -118,7 +118,7 @@ fn eventfd_of_own() -> Check {
             check_eq!("events of the other's eventfd", seen, libc::POLLIN);
             take_count(&two);
         }
-        // Takes the late signal for the last results of the first one.
+        // Takes the late signal for the last results of the first registration.
         take_count(&one);
         check_eq!("EVENTFD of none", try_set(engine, ring.id, -1), Ok(0));
         ring.run_all(&[call!(SYS_getpid); 4])?;

@@ -14,18 +14,18 @@ use crate::kit::ring::{Call, Ring};
 use crate::kit::{chances, patience, process, rounds, speed, sys, trace, until};
 
 tests! { "poller":
-    no_device_call => "results appear without any call of the device";
-    without_traps => "a million calls, posted and reaped by the owner, take no trap";
-    many_batches => "hundreds of batches, never a lost or wrong result";
-    sleeps_and_wakes => "a poller idle for IDLE_NS sets NEED_WAKEUP and sleeps; KICK and WAIT wake it";
-    never_lost => "posts around the moment of falling asleep are never lost";
+    no_device_call => "results appear without any call to the device";
+    without_traps => "a million calls, posted and reaped by the owner, cause no trap";
+    many_batches => "hundreds of batches have no lost or wrong result";
+    sleeps_and_wakes => "a poller idle for IDLE_NS sets NEED_WAKEUP and sleeps until KICK or WAIT";
+    never_lost => "calls posted as the poller falls asleep are never lost";
     idle_zero => "with IDLE_NS 0 calls are done after a kick";
     blocked_call => "a call that blocks a poller does not stop the others";
     waiting_owner => "WAIT works while a poller is awake";
-    two_cpus => "two pollers, one of them on the owner's CPU";
-    several_registrations => "one poller serves several registrations, also new ones";
+    two_cpus => "two pollers execute calls, one of them on the owner's CPU";
+    several_registrations => "one poller serves several registrations, including new ones";
     stop => "POLL_CPUS 0 ends polling: the owner executes calls again, none is lost";
-    start_stop_under_load => "switching on and off while calls are in flight";
+    start_stop_under_load => "polling is switched on and off while calls are in flight";
     shared_cpu => "a poller yields to the program on the same CPU";
     ends_with_engine => "closing the engine ends its pollers";
 }
@@ -57,8 +57,8 @@ fn no_device_call() -> Check {
     Ok(())
 }
 
-/// Calls in a batch of [`post_and_reap`]. If other machines use the host's processors, each batch
-/// takes two of the host's time slices. A few large batches are soon over nevertheless.
+/// Calls in a batch of [`post_and_reap`]. If other machines use the host's CPUs, each batch takes
+/// two of the host's time slices. A few large batches soon end all the same.
 const LARGE: u32 = 512;
 
 /// Posts and reaps `batches` batches by memory accesses only.
@@ -147,7 +147,7 @@ fn never_lost() -> Check {
         }
         ring.poll_until_done(&[slot])?;
         check_ret!("getpid", ring.reap(slot).result, std::process::id());
-        // Come back at all possible moments of the poller's idle time.
+        // Posts again at all possible moments of the poller's idle time.
         let begin = Instant::now();
         while begin.elapsed().as_nanos() < u128::from(round % 100) * 400 {
             std::hint::spin_loop();
@@ -254,7 +254,7 @@ fn several_registrations() -> Check {
     Ok(())
 }
 
-/// Batches after the poller has given up.
+/// Batches after the poller has stopped.
 const BATCHES: u32 = 64;
 
 fn stop() -> Check {
@@ -274,8 +274,8 @@ fn stop() -> Check {
         check_ret!("result", done.result, want);
     }
     reads.check()?;
-    // The poller has given up. It looks once more at what was posted in the belief that it polls: after
-    // POLL_CPUS was set, and when it ended.
+    // The poller has stopped. It looks twice more for calls of owners that believed it to be
+    // polling: after POLL_CPUS was set, and when it ended.
     engine.until_stats("no poller", |stats| stats.polled_cpus == 0)?;
     let mut by_others = 0;
     for _ in 0..BATCHES {
@@ -287,7 +287,7 @@ fn stop() -> Check {
     }
     check!(
         by_others <= 2,
-        "{by_others} of {BATCHES} batches not executed by their owner alone"
+        "{by_others} of {BATCHES} batches were not executed by their owner alone"
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Threads that retire while owners post entries for them: others execute these, or the owners learn
-//! that nobody can.
+//! Threads that retire while owners post entries for them: other threads execute these, or the
+//! owners learn that no thread can.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,18 +15,18 @@ use crate::kit::limits::need_two_cpus;
 use crate::kit::{Random, chances};
 
 tests! { "starving":
-    retires_before_work => "entries that come while a thread retires are executed by the other one";
-    retires_at_limit => "the same if no thread can be made instead: each entry ends or is STARVED";
+    retires_before_work => "entries that come while a thread retires are executed by another one";
+    retires_at_limit => "the same if no thread can be created: each entry is done or STARVED";
 }
 
-/// What has become of entries.
+/// How entries have ended.
 #[derive(Default)]
 struct Ends {
     made: AtomicU32,
     starved: AtomicU32,
 }
 
-/// When the kernel's tick was, with which the timers of idle threads expire.
+/// The time of the kernel's last tick, at which the timers of idle threads expire.
 struct Tick {
     coarse: [i64; 2],
     at: Instant,
@@ -40,7 +40,7 @@ impl Tick {
         }
     }
 
-    /// Returns true if a tick has come since the last look.
+    /// Returns true if there was a tick since the last look.
     fn is_new(&mut self) -> bool {
         let mut now = [0i64; 2];
         let clock = libc::CLOCK_MONOTONIC_COARSE;
@@ -53,7 +53,7 @@ impl Tick {
     }
 }
 
-/// Looks for how long after the tick a thread retires, if one does so soon.
+/// Measures how long after the tick a thread retires, if one does so soon.
 fn see_retiring(engine: &Engine, tick: &mut Tick) -> Check<Option<Duration>> {
     let (begin, before) = (Instant::now(), engine.stats()?.threads_retired);
     while begin.elapsed() < Duration::from_millis(10) {
@@ -65,8 +65,8 @@ fn see_retiring(engine: &Engine, tick: &mut Tick) -> Check<Option<Duration>> {
     Ok(None)
 }
 
-/// Posts calls for threads again and again, and waits for each. Each owner calls this; when all have
-/// pages, `limit` is called.
+/// Posts calls for threads again and again, and waits for each. Each owner calls this; when all
+/// have pages, `limit` is called.
 fn post_in_loop(
     engine: &Engine,
     rounds: u32,
@@ -97,7 +97,7 @@ fn post_in_loop(
             check_eq!("reason", done.reason, REASON_STARVED);
             ends.starved.fetch_add(1, Ordering::Relaxed);
         }
-        // The next call comes when a thread retires, or a little before.
+        // The next call comes as a thread retires, or a little before.
         if round % 2 == 0 {
             after_tick = see_retiring(engine, &mut tick)?.unwrap_or(after_tick);
         } else {
@@ -109,20 +109,20 @@ fn post_in_loop(
     Ok(())
 }
 
-/// Owners post for one thread at a time, beside which there is a spare until the next tick or two. If
-/// there are two, one may help the other by chance; one alone depends on the pool.
+/// Owners post for one thread at a time, beside which there is a spare until the next tick or two.
+/// Of two owners, one may help the other by chance; one alone depends on the pool.
 fn while_retiring(owners: usize, limit: Option<&Cgroup>, retire_ms: u64) -> Check {
     let engine = Engine::open()?;
     engine.set(Param::RetireMs, retire_ms)?;
     engine.set_pool(0, Param::PoolConcurrency, 1)?;
     let (ends, all) = (Ends::default(), Barrier::new(owners));
-    // Nobody but the pool helps one owner alone.
+    // Only the pool helps an owner that is alone.
     let rounds = chances(if owners == 1 { 1000 } else { 200 });
     std::thread::scope(|scope| {
         let other = || post_in_loop(&engine, rounds, &ends, &all, || Ok(()));
         let others: Vec<_> = (1..owners).map(|_| scope.spawn(other)).collect();
         let ran = post_in_loop(&engine, rounds, &ends, &all, || match limit {
-            // Two syscall threads besides: one that retires keeps its place for a while.
+            // Two syscall threads besides: one that retires counts for a while.
             Some(group) => group.write("pids.max", owners + 2),
             None => Ok(()),
         });

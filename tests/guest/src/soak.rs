@@ -25,10 +25,10 @@ tests! { "soak":
     mixed => "processes, threads, pages, calls, policies, settings and endings at random";
 }
 
-/// How a process of the soak ends.
+/// How a process of the soak test ends.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
-    /// All calls end, everything is given back.
+    /// All calls end, and everything is given back.
     Well,
     /// The threads end with calls in flight. Mappings and descriptor are closed, the process stays.
     Leave,
@@ -221,7 +221,7 @@ impl Member {
         let slots: Vec<usize> = (0..self.posted.len())
             .filter(|&slot| self.posted[slot].is_some())
             .collect();
-        // Less than the time for which other processes wait for this one.
+        // Less than the time for which the other processes wait for this one.
         let end = Instant::now() + patience() / 2;
         while let Some(&slot) = slots.iter().find(|&&slot| !self.ring.is_done(slot)) {
             let got = self.ring.wait_for(Policy::All, 0, patience() / 10);

@@ -21,14 +21,14 @@ tests! { "specialise":
     sleeps_at_once => "with IDLE_NS 0 a poller sleeps after each round that finds nothing";
     stays_awake => "within IDLE_NS a poller does not sleep";
     outside_cpuset => "POLL_CPUS outside of the cpuset is EINVAL, within it the CPU is polled";
-    cpuset_shrinks => "a CPU that leaves the cpuset is not polled, and is polled again when it returns";
-    comes_back => "a CPU that was unplugged rejoins POLL_CPUS by itself";
-    comes_back_under_load => "unplugging and replugging the only polled CPU under load, no call lost";
-    one_of_two_goes => "one of two polled CPUs is unplugged, the other one is still polled";
-    back_while_away => "POLL_CPUS set to 0 while the CPU is unplugged: the CPU does not poll afterwards";
+    cpuset_shrinks => "a CPU that leaves the cpuset is not polled until it returns";
+    comes_back => "an unplugged CPU of POLL_CPUS is polled again by itself when it returns";
+    comes_back_under_load => "unplugging and replugging the only polled CPU loses no call";
+    one_of_two_goes => "if one of two polled CPUs is unplugged, the other one is still polled";
+    back_while_away => "POLL_CPUS set to 0 while its CPU is unplugged: it is not polled afterwards";
     extra_off => "without EXTRA_POLLERS no poller is ever recruited";
     recruited => "a backlog recruits a poller, which executes it and is released when idle";
-    never_the_last => "with one CPU for the program none is recruited";
+    never_the_last => "if the program has only one CPU, none is recruited";
     extra_ends => "EXTRA_POLLERS 0 gives recruited CPUs back";
 }
 
@@ -77,10 +77,10 @@ fn stays_awake() -> Check {
         sys::yield_now();
     }
     check_eq!("sleeps", engine.stats()?.poller_sleeps, 0);
-    // It wakes up for this, and sleeps then.
+    // The poller wakes up for this, and then sleeps.
     engine.set(Param::IdleNs, 0)?;
     until("a poller that sleeps", || ring.needs_kick())?;
-    check!(engine.stats()?.idle_polls > 64, "it has not polled");
+    check!(engine.stats()?.idle_polls > 64, "the poller has not polled");
     Ok(())
 }
 
@@ -139,10 +139,13 @@ fn comes_back() -> Check {
         check_getpid(&mut ring, 20)?;
         engine.until_stats("no poller", |s| s.polled_cpus == 0)?;
         check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 0b10);
-        check!(ring.needs_kick(), "nobody polls, and yet no NEED_WAKEUP");
+        check!(
+            ring.needs_kick(),
+            "no thread polls, and yet there is no NEED_WAKEUP"
+        );
         check_getpid(&mut ring, 20)?;
         cpu.set(true)?;
-        // Without any call.
+        // Without any call to the device.
         engine.until_stats("the poller again", |s| s.polled_cpus == 0b10)?;
         check_getpid(&mut ring, 64)?;
     }
@@ -211,7 +214,7 @@ fn back_while_away() -> Check {
     Ok(())
 }
 
-/// The owner of `ring` sleeps in WAIT while something is posted in `other` that nobody executes.
+/// The owner of `ring` sleeps in WAIT while `other` has posted entries that no thread executes.
 fn backlog(engine: &Engine, ring: &mut Ring, other: &mut Ring, looks: u32) -> Check<Vec<usize>> {
     let slots = other.post_all(&[call!(SYS_getpid); 20]);
     let nap = [0i64, 2_000_000];
@@ -237,7 +240,7 @@ fn extra_off() -> Check {
     check_eq!("pollers", stats.pollers, 0);
     check!(
         !slots.iter().any(|&slot| other.is_done(slot)),
-        "nobody was asked"
+        "an entry was executed, though the kernel was not told of it"
     );
     Ok(())
 }
@@ -259,7 +262,7 @@ fn recruited() -> Check {
             ring.reap(nap);
             waited && engine.stats().is_ok_and(|s| s.pollers_recruited >= round)
         })?;
-        // Posted without KICK or WAIT: it is the poller that executes them.
+        // Posted without KICK or WAIT: only the poller can execute them.
         other.poll_until_done(&slots)?;
         for slot in slots {
             check_ret!("getpid", other.reap(slot).result, std::process::id());

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Entries for which there is no thread: a program learns of their results in every way in which it can
-//! wait for results.
+//! Entries for which there is no thread: a program learns of their results whichever way it waits.
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -23,8 +22,8 @@ tests! { "starving":
     not_for_long => "an entry that waits only briefly for a thread is not STARVED";
     behind_loops => "entries behind an endless loop in the only thread are STARVED";
     other_poller => "a poller that blocks without a spare wakes one that sleeps";
-    poller_blocks => "poll reports entries posted for the last poller if it blocks";
-    failed_creation => "owners that wait for a thread whose creation fails get STARVED";
+    poller_blocks => "poll reports entries posted for the last poller if that blocks";
+    failed_creation => "entries of owners that wait for a thread whose creation fails are STARVED";
     kworker_pauses => "a poller that blocks again and again keeps no kworker busy";
     spare_sleeps => "with RETIRE_MS 0 the spare sleeps";
 }
@@ -37,7 +36,7 @@ fn check_starved(done: Done) -> Check {
     Ok(())
 }
 
-/// Each way to wait for a result, without asking for one.
+/// Each way to wait for a result that does not itself ask for a thread.
 const WAYS: [&str; 4] = ["poll", "eventfd", "done words", "WAIT NONE"];
 
 fn wait_by(way: &str, engine: &Engine, ring: &Ring, eventfd: i32) -> Check {
@@ -61,7 +60,7 @@ fn every_way() -> Check {
         let reads = BlockedReads::new(&from, 3);
         let mut calls: Vec<_> = reads.calls().iter().map(|c| c.asynchronous()).collect();
         let words = [0u16, 1];
-        // What would release them comes last.
+        // The write that would release the reads comes last.
         calls.push(call!(SYS_write, &to, words.as_ptr(), 4).asynchronous());
         let slots = ring.post_all(&calls);
         match way {
@@ -92,7 +91,7 @@ fn not_for_long() -> Check {
         tv_nsec: 5_000_000,
     };
     let at = std::ptr::from_ref(&time);
-    // Two at a time, each for less than the time that is granted.
+    // Two sleep at a time, each for less than the time that is granted.
     let slots = ring.post_all(&[call!(SYS_nanosleep, at, 0).asynchronous(); 40]);
     ring.kicked()?;
     ring.poll_until_done(&slots)?;
@@ -119,8 +118,8 @@ fn behind_loops() -> Check {
     ring.poll_until_done(&[endless])
 }
 
-/// POLL_CPUS, with no more threads than that takes: a thread that is about to be idle, or that has
-/// been made as a spare, may be in the way.
+/// Sets POLL_CPUS while MAX_THREADS is no larger than this takes: at first, a thread that is about
+/// to be idle, or that was created as a spare, may be in the way.
 pub fn set_pollers(engine: &Engine, cpus: u64) -> Check {
     until("threads for all pollers", || {
         engine.try_set(Param::PollCpus, cpus).is_ok()
@@ -180,12 +179,15 @@ fn poller_blocks() -> Check {
     ring.reap(slots[0]);
     check_eq!("poll", events(engine.fd(), patience())?, libc::POLLIN);
     check_starved(ring.reap(late))?;
-    check!(ring.needs_kick(), "nobody polls, and yet no NEED_WAKEUP");
+    check!(
+        ring.needs_kick(),
+        "no thread polls, and yet there is no NEED_WAKEUP"
+    );
     reads.release(&to)?;
     ring.poll_until_done(&slots[1..])
 }
 
-/// Posts calls for threads that nobody can make, and waits for their end.
+/// Posts calls for threads that cannot be created, and waits for their end.
 fn in_vain(engine: &Engine) -> Check {
     let mut ring = engine.ring(1)?;
     for _ in 0..chances(400) {
@@ -204,7 +206,7 @@ fn failed_creation() -> Check {
         let engine = Engine::open()?;
         let mut ring = engine.ring(1)?;
         let (from, to) = pipe()?;
-        // While one looks, the other must not end: a syscall thread could take its place.
+        // While one owner looks, the other must not end: a syscall thread could take its place.
         let both = std::sync::Barrier::new(2);
         let ran = std::thread::scope(|scope| {
             let (go, wait) = std::sync::mpsc::channel::<()>();
@@ -215,7 +217,7 @@ fn failed_creation() -> Check {
                 both.wait();
                 ran
             });
-            // From here on there is not one thread more.
+            // From here on no further thread can be created.
             group.write("pids.max", 4)?;
             let reads = BlockedReads::new(&from, 2);
             let calls: Vec<_> = reads.calls().iter().map(|c| c.asynchronous()).collect();
@@ -249,7 +251,7 @@ fn kworker_pauses() -> Check {
     let runs = trace::kworker_runs("flexsc_deferred_work", || {
         for _ in 0..rounds(10) {
             for done in ring.run_all(&calls)? {
-                // Unless the machine was away for a tenth of a second.
+                // Unless the machine stood still for a tenth of a second.
                 check!(
                     done.result == 0 || done.reason == REASON_STARVED,
                     "nanosleep: {done:?}"
@@ -261,7 +263,7 @@ fn kworker_pauses() -> Check {
     let took = begin.elapsed().as_millis() as u64;
     let blocked = engine.stats()?.handoffs - before;
     println!("# {runs} runs of a kworker, {blocked} hand-offs, {took} ms");
-    check!(runs != 0, "nobody looks after the programs");
+    check!(runs != 0, "no kworker looks after the programs");
     let most = 5 + took / 5;
     check!(runs <= most, "{runs} runs of a kworker in {took} ms");
     Ok(())

@@ -17,12 +17,12 @@ fn usual_limit() -> Duration {
     Duration::from_secs(seconds) * rounds(1)
 }
 
-/// Runs a test; the exit code of this program.
+/// Runs a test and returns the exit code of this program.
 pub fn run(test: &Test) -> i32 {
     exit_code(supervise(test))
 }
 
-/// Runs a test in a process of its own, and demands that it leaves nothing behind.
+/// Runs a test in a process of its own, and checks that it leaves nothing behind.
 pub fn supervise(test: &Test) -> Check {
     let base = process::refcnt();
     plain!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

@@ -17,13 +17,13 @@ use crate::kit::{debug, process, until};
 
 tests! { "tools":
     doctor_fine => "flexsc doctor tries every way and finds nothing wrong";
-    doctor_filtered => "flexsc doctor says which common calls a filter allows from pages, and kills for";
+    doctor_filtered => "doctor says which common calls a filter allows, and for which it kills";
     doctor_refused => "flexsc doctor fails if a filter makes the kernel refuse its posted calls";
     doctor_killed => "flexsc doctor reports a filter that kills the caller of flexsc_wait(2)";
     full => "flexsc doctor and stat say in one sentence that standard output is full";
     names => "header, fdinfo and flexsc stat have the same counters with the same values";
     events_of_calls => "flexsc_invoke and flexsc_complete fire once for each executed entry";
-    threads => "names of syscall threads say engine and pool, wchan where they sleep";
+    threads => "names of syscall threads tell engine and pool; wchan tells where they sleep";
 }
 
 const PROGRAM: &str = "/bin/flexsc";
@@ -36,7 +36,7 @@ fn program() -> Check<Command> {
     Ok(Command::new(PROGRAM))
 }
 
-/// The output of `flexsc doctor`, and whether it has succeeded, under a filter if there is one.
+/// Returns the output of `flexsc doctor` under a filter, if there is one, and whether it succeeded.
 fn doctor(filter: Option<Filter>) -> Check<(String, bool)> {
     let mut command = program()?;
     command.arg("doctor");
