@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# For people: the commands, each of which is a script that explains itself with
-# --help.  All of them install and build first what is missing.
+# The commands.  Each is a script that explains itself with --help, and that first
+# installs and builds what is missing.
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ help:
 	@echo '  make shell        a shell in a virtual machine with the module loaded'
 	@echo '  make kernel       build the kernel and the module: build/kernel-perf'
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
-	@echo '  make patches-boot each core patch: does the kernel build and boot with it and those before?'
+	@echo '  make patches-boot build and boot the kernel with core patches 1 to N, for each N'
 	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
 	@echo '  make soak         ten minutes of mixed calls, pages, pools, processes and their endings,'
 	@echo '                    then ten million calls compared with plain ones'
@@ -28,8 +28,8 @@ help:
 	@echo '  make install      libflexsc for C, its header and man pages: PREFIX=/usr/local DESTDIR='
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo
-	@echo 'Nothing needs to be done first.  The first run downloads packages and builds a'
-	@echo 'kernel: ten to sixteen minutes on two cores.  scripts/*.sh --help tells more.'
+	@echo 'No preparation is needed.  The first run downloads packages and builds a'
+	@echo 'kernel: ten to sixteen minutes on two cores.  See also scripts/*.sh --help.'
 
 setup:
 	@scripts/setup.sh

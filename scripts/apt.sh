@@ -13,7 +13,7 @@ as_root() {
 
 need_root() {
 	((EUID == 0)) || have sudo ||
-		die "installing packages needs root, and there is no sudo: run this as root, or install: $*"
+		die "installing packages needs root, and there is no sudo: run this as root, or install these yourself: $*"
 }
 
 apt_updated=

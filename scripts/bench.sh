@@ -22,7 +22,7 @@ Usage: scripts/bench.sh [--quick] [--name NAME] [--no-build] [--help]
 
 Measures plain system calls, syscall pages and io_uring in virtual machines:
 instructions on one CPU (twice), nanoseconds on two CPUs, pipelines, chains,
-orders, a load that rises and falls, calls that block, and the costs of programs
+orders, a load that rises and falls, calls that block, and the costs to programs
 that do not use FlexSC.  Writes results/NAME.csv and results/NAME.meta, and prints
 tables with ratios and the goals.  "flexsc-bench fill results/NAME.csv
 docs/benchmarks.md" puts the figures into the document.
@@ -74,7 +74,7 @@ if [[ -n $build ]]; then
 	stage programs build_programs
 fi
 
-# Measure the same kernels and programs to the end, whatever is built meanwhile.
+# Use the same kernels and programs to the end, even if others are built meanwhile.
 mkdir -p "$ROOT/build" "$ROOT/results"
 work=$(mktemp -d "$ROOT/build/bench-XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -99,7 +99,7 @@ suites() {
 }
 
 # machine CONFIG FILE KTEST-OPTION... -- COMMAND: runs COMMAND, which writes /tmp/figures.csv, in a
-# machine, and copies the figures to FILE. With the same COMMAND, all bytes of the machine are the same.
+# machine, and copies the figures to FILE. The same COMMAND always gives a machine with the same bytes.
 machine() {
 	local config=$1 file=$2 options=()
 	shift 2
@@ -189,5 +189,5 @@ say "$twice"
 say ''
 say "results/$name.csv, results/$name.meta; $((SECONDS / 60)) min $((SECONDS % 60)) s"
 if ! grep -q ' 0 differ .* 0 are in one file' <<<"$twice"; then
-	die 'some calls had other costs in the second run: see the list above.'
+	die 'the cost of some calls differs in the second run: see the list above.'
 fi

@@ -27,12 +27,12 @@ Builds Debian's $SOURCE_PACKAGE with the patches and the module of kernel/. Puts
 bzImage, vmlinux, config, System.map and, for perf, debug and kcsan, flexsc.ko
 into build/kernel-CONFIG.
 
-  -c CONFIG  perf (default): configured like Debian's cloud kernel, for figures
+  -c CONFIG  perf (default): configured like Debian's cloud kernel, for measurements
              debug: with KASAN, lockdep, kmemleak, fault injection
              kcsan: finds data races
              off: patched, but FlexSC is switched off
              nopatch: Debian's source without patches, configured like perf
-  --force    remove the results and the build directory: build from scratch
+  --force    remove the results and the build directory, and build from scratch
   --help     print this text
 
 The cache directory is $FLEXSC_CACHE. The environment
@@ -65,7 +65,7 @@ check_tools() {
 	[[ -n ${KERNEL_RUSTC:-} ]] || die "no Rust for the kernel was found: run scripts/setup.sh, or set KERNEL_RUSTC."
 	[[ -n ${BINDGEN:-} ]] || die "no bindgen was found: run scripts/setup.sh, or set BINDGEN."
 	version_ge "$(tool_version "$KERNEL_RUSTC" --version)" "$RUST_KERNEL_MIN" ||
-		die "$KERNEL_RUSTC is not a rustc of at least $RUST_KERNEL_MIN: run scripts/setup.sh, or set KERNEL_RUSTC."
+		die "$KERNEL_RUSTC is older than rustc $RUST_KERNEL_MIN: run scripts/setup.sh, or set KERNEL_RUSTC."
 }
 
 # Debian's version of the source, e.g. 6.12.117-1~deb12u1.
@@ -101,8 +101,8 @@ like_perf() {
 }
 more_kconfig=kernel/configs/Kconfig.perf
 
-# Prints the wanted lines of this configuration. Of two lines for one symbol the
-# later one counts.
+# Prints the wanted lines of this configuration. If a symbol has several lines,
+# the last one counts.
 wanted_config() {
 	local set=$config
 	! like_perf || set=perf
@@ -241,14 +241,14 @@ missing_symbols() {
 		"$1" "$2"
 }
 
-# write_if_changed FILE: writes its input to FILE. Leaves a FILE with this content
-# alone, because make looks at its time.
+# write_if_changed FILE: writes its input to FILE. Does not touch FILE if its content
+# is the same, because make looks at its time.
 write_if_changed() {
 	cat >"$1.new"
 	if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
 }
 
-# config: switches everything off but what the fragments ask for, and checks the result.
+# config: switches off everything that the fragments do not ask for, and checks the result.
 do_config() {
 	local want=$obj/.flexsc-wanted stamp=$obj/.flexsc-config new lost
 	mkdir -p "$obj"
@@ -280,7 +280,7 @@ compiled() {
 }
 
 # build_progress LOG SECONDS: prints the progress. The total is known only for a build from
-# scratch: from the last one, or else from a list in the clone.
+# scratch. It comes from the last such build, or else from scripts/objects.
 build_progress() {
 	local n total
 	n=$(compiled "$1")
@@ -298,7 +298,7 @@ do_build() {
 }
 
 # count_objects LOG: after a build from scratch, notes how many objects were compiled. Always notes
-# from how many the kernel was linked.
+# how many objects were linked into the kernel.
 count_objects() {
 	if ((fresh)); then
 		compiled "$1" >"$obj.objects"
@@ -352,7 +352,7 @@ kconfig=
 ! like_perf || kconfig=$obj/Kconfig.top
 mkdir -p "$FLEXSC_CACHE"/{src,tree,obj,out}
 
-# With another source version or tool chain, build from scratch.
+# If the source version or the tool chain has changed, build from scratch.
 stamp=$(printf '%s\n' "$version" "$tools" | sha256sum)
 if [[ -n $force || $(cat "$obj/.flexsc-stamp" 2>/dev/null) != "$stamp" ]]; then
 	rm -rf "$obj"

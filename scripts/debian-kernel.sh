@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Fetches a kernel that Debian has built, for tests of what our programs and our
-# module say where they do not belong.  See usage().
+# Fetches one of Debian's own kernels, to test what our programs and our module
+# report on a kernel without the patches.  See usage().
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -11,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$ROOT/scripts/apt.sh"
 STAGE_PREFIX=debian-
 
-# The series of the module, and the smallest of its kernels.
+# The kernel series that the module is for, in its smallest variant.
 PATTERN='^linux-image-6\.12\..*-cloud-amd64$'
 
 usage() {
@@ -20,10 +20,10 @@ Usage: scripts/debian-kernel.sh [--help]
 
 Downloads Debian's newest Linux 6.12 for cloud machines (35 MB), unpacks it into
 the cache directory, without installing it, and leaves build/kernel-debian with
-bzImage and config, for "scripts/ktest.sh --kernel build/kernel-debian".  One that
-is in the cache already is taken as it is.
+bzImage and config, for "scripts/ktest.sh --kernel build/kernel-debian".  A kernel
+that is already in the cache is used as it is.
 
-The cache directory is $FLEXSC_CACHE (FLEXSC_CACHE moves it).
+The cache directory is $FLEXSC_CACHE (set FLEXSC_CACHE to change it).
 END
 }
 
@@ -52,7 +52,7 @@ do_fetch() {
 	trap "rm -rf '$tmp'" EXIT
 	chmod 755 "$tmp"
 	cd "$tmp"
-	# What the machine knows of the archive may be old.
+	# The machine's package lists may be out of date.
 	apt-get -q download "$package" || {
 		apt_update
 		package=$(newest_known)
@@ -72,7 +72,7 @@ mkdir -p "$FLEXSC_CACHE/out" 2>/dev/null ||
 	die "cannot create the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
 out=$(newest_in_cache)
 if [[ -z $out ]]; then
-	have apt-get || die "apt-get is missing: Debian's kernel can be had on Debian only."
+	have apt-get || die "apt-get is missing: Debian's kernel can be fetched only on Debian."
 	stage fetch do_fetch
 	out=$(newest_in_cache)
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The main job on real input: copies part of the kernel source in a virtual
-# machine, once with every call through syscall pages, once with plain calls.
-# See usage() below; scripts/demo/guest.sh runs in the machine.
+# Does a real job: copies part of the kernel source in a virtual machine, once
+# with every call through syscall pages and once with plain calls. See usage() below; scripts/demo/guest.sh runs
+# in the machine.
 
 # shellcheck disable=SC2317  # "stage" calls some functions
 
@@ -22,7 +22,7 @@ Usage: scripts/demo.sh [--rounds N] [--keep] [--help]
 
 Copies the directories ${TREES// / and } of the kernel source in a virtual machine, with all
 system calls through syscall pages and then with plain calls. Compares the copies
-byte by byte and prints what both took. Installs and builds first what is missing.
+byte by byte and prints the cost of each. Installs and builds first what is missing.
 
   --rounds N  timed runs of each way (default 3)
   --keep      keep the figures in build/demo
@@ -52,7 +52,7 @@ done
 # Makes the disk image with the tree, once for each version of the kernel source.
 do_tree() {
 	local tarball=/usr/src/linux-source-6.12.tar.xz from name files bytes
-	# Not the lock of kernel builds, which may take long.
+	# A lock of its own: a kernel build may hold the other one for a long time.
 	take_lock demo.lock demo
 	PATH=$PATH:/usr/sbin:/sbin
 	have mke2fs || die "mke2fs (package e2fsprogs) is missing: run scripts/setup.sh."

@@ -78,7 +78,7 @@ find_cargo
 KERNEL_RUSTDOC=${KERNEL_RUSTDOC:-${KERNEL_RUSTC:+$(dirname "$KERNEL_RUSTC")/rustdoc}}
 export LLVM KERNEL_RUSTC KERNEL_RUSTDOC BINDGEN CARGO
 
-# RUSTFLAGS of programs for test machines.  They need no relocation, which on a debug kernel takes as
-# long as everything else at their start.
-# shellcheck disable=SC2034  # for those who source this file
+# RUSTFLAGS of programs for test machines.  They need no relocation, which takes half of a program's
+# start on a debug kernel.
+# shellcheck disable=SC2034  # for scripts that source this file
 STATIC='-C target-feature=+crt-static -C relocation-model=static'

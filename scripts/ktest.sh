@@ -31,7 +31,7 @@ usage() {
 	                    virtual machine
 	  --shell           start a shell in the machine instead of the tests
 	  --run 'COMMAND'   run COMMAND in the machine instead; pass on its output and exit code
-	  --gdb             let the machine wait for a debugger, and print how to attach it
+	  --gdb             make the machine wait for a debugger, and print how to attach it
 	  --keep            keep the work directory (logs, image) and print its name
 	  --smp N           processors (default 2)
 	  -m SIZE           memory (default 1G, with debug and kcsan 2G)
@@ -41,7 +41,7 @@ usage() {
 	  --boot-limit N    from the start to the first program (120)
 	  --limit N         each test (60)
 	  --total-limit N   everything (900)
-	What goes in and out:
+	Input and output:
 	  --add HOST:GUEST  put a file or directory into the machine (GUEST is absolute)
 	  --get GUEST:HOST  fetch a file or directory at the end
 	  --disk FILE       attach a raw disk image: /dev/vda in the machine, then /dev/vdb ...
@@ -125,7 +125,7 @@ if [[ -n $build && -z $bin ]]; then
 	[[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
 	STAGE_FOLLOW=programs_progress stage programs build_programs >&2
 fi
-# Only for our own tests it is known which of them may be skipped.
+# Only our own tests have a list of skips that are allowed.
 may_skip=''
 [[ -n $bin ]] || may_skip=1
 bin=${bin:-$PROGRAMS/flexsc-tests}
@@ -171,7 +171,7 @@ case $config in
 *debug* | *kcsan*) : "${mem:=2G}" "${boot_limit:=240}" "${test_limit:=180}" "${total_limit:=2400}" ;;
 *) : "${mem:=1G}" "${boot_limit:=120}" "${test_limit:=60}" "${total_limit:=900}" ;;
 esac
-# The kernel passes words of its command line that it does not know to init, as environment.
+# The kernel passes unknown words of its command line to init, as environment variables.
 [[ -z $icount ]] || smp=1 append+=' FLEXSC_TEST_CLOCK=instructions'
 
 mkdir -p "$FLEXSC_CACHE"

@@ -15,8 +15,9 @@ export ROOT FLEXSC_CACHE FLEXSC_LOGS PROGRAMS
 # A stage's own output goes to its log; sentences for the user go here.
 exec {FLEXSC_ERR}>&2
 
-# die SENTENCE: say it and stop.  Inside a stage the status 113 tells stage()
-# that the reason has been given, so that it does not repeat the log.
+# die SENTENCE: prints SENTENCE and exits. Inside a stage, the exit code 113
+# tells stage() that the reason has been printed, so that it does not print
+# the log again.
 die() {
 	printf '%s: %s\n' "$PROG" "$*" >&"$FLEXSC_ERR"
 	[[ -n ${IN_STAGE:-} ]] && exit 113
@@ -44,22 +45,23 @@ end_apart() {
 	kill -- "-$1" 2>/dev/null || true
 }
 
-# Long steps show their progress: on a terminal in a line that changes, elsewhere in a line every
-# thirty seconds.  If a script's output goes to a log, FLEXSC_PROGRESS names a file for the progress,
-# whose last line the caller shows.
+# Long steps show their progress: on a terminal in a line that is updated, elsewhere in a new line
+# every thirty seconds.  If a script's output goes to a log, FLEXSC_PROGRESS names a file for the
+# progress, whose last line the caller shows.
 PROGRESS_PAUSE=${FLEXSC_PROGRESS_PAUSE:-30}
 LINE_END=''
 [[ ! -t 1 ]] || PROGRESS_PAUSE=1 LINE_END=$'\e[K'
 [[ -z ${FLEXSC_PROGRESS:-} ]] || PROGRESS_PAUSE=2
 
-# nap SECONDS: sleeps without a child process.  If this shell were killed, the child would stay and
-# hold everything that the shell has open: a pipe that somebody reads to its end, or a lock.
+# nap SECONDS: sleeps without a child process.  If this shell were killed, a child would survive
+# and keep open everything that the shell has open: a pipe that somebody reads to its end, or a
+# lock.
 nap() {
 	[[ -n ${NAP_FD:-} ]] || exec {NAP_FD}<> <(:)
 	read -r -t "$1" -u "$NAP_FD" _ || true
 }
 
-# follow NAME FUNCTION...: shows what FUNCTION SECONDS prints, until it or its script is ended.
+# follow NAME FUNCTION...: shows the output of FUNCTION SECONDS until this process or the script ends.
 follow() {
 	local name=$1 start=$SECONDS text
 	shift
@@ -77,7 +79,7 @@ follow() {
 	done
 }
 
-# last_line LOG: prints as much of the last line as fits.
+# last_line LOG: prints as much of the last line of LOG as fits.
 last_line() {
 	tail -n 1 "$1" | tr -dc '[:print:]' | cut -c 1-60
 }
@@ -94,11 +96,11 @@ minutes_left() {
 	fi
 }
 
-# stage NAME COMMAND...: run COMMAND with its output in a log and print one
-# line with the seconds it took.  On failure: the log's path, its last lines,
-# exit 1.  COMMAND may be a shell function; variables it sets are lost.
-# STAGE_FOLLOW=FUNCTION before it: FUNCTION LOG SECONDS prints how far it is,
-# otherwise the last line of the log is shown.
+# stage NAME COMMAND...: runs COMMAND with its output in a log and prints one line
+# with the seconds that COMMAND took. If COMMAND fails, prints the log's path and
+# last lines and exits with 1. COMMAND may be a shell function; variables that it
+# sets are lost. With STAGE_FOLLOW=FUNCTION in front, FUNCTION LOG SECONDS prints
+# the progress; otherwise the last line of the log is shown.
 # Never call stage in a condition: the shell would then ignore "set -e".
 stage() {
 	local name=$1 log rc start=$SECONDS follower
@@ -145,7 +147,7 @@ show_failure() {
 	tail -n 20 "$2" | sed 's/^/  | /'
 }
 
-# A stage may leave one remark for its line by printing "note: ..." as the
+# A stage may add one remark to its line by printing "note: ..." as the
 # last line of its log.
 stage_note() {
 	local last
@@ -155,7 +157,7 @@ stage_note() {
 	return 0
 }
 
-# take_lock FILE WHAT: one WHAT at a time for one cache.
+# take_lock FILE WHAT: ensures that only one WHAT at a time uses the cache.
 take_lock() {
 	local file=$FLEXSC_CACHE/$1
 	mkdir -p "$FLEXSC_CACHE" 2>/dev/null ||
@@ -169,7 +171,7 @@ take_lock() {
 	fi
 }
 
-# need_space GIB: stop unless the cache's file system has that much room.
+# need_space GIB: exits unless the cache's file system has GIB gibibytes free.
 need_space() {
 	local dir=$FLEXSC_CACHE free
 	while [[ ! -d $dir ]]; do dir=$(dirname "$dir"); done
@@ -178,7 +180,7 @@ need_space() {
 		die "only $free GiB are free in $dir and $1 are needed: free some space, or set FLEXSC_CACHE to a directory on a bigger disk."
 }
 
-# version_ge A B: is the dotted version A at least B?
+# version_ge A B: succeeds if the dotted version A is at least B.
 version_ge() {
 	local i a b
 	IFS=. read -r -a a <<<"${1%%[!0-9.]*}"
@@ -190,7 +192,7 @@ version_ge() {
 	return 0
 }
 
-# tool_version COMMAND...: the first x.y.z that it prints.
+# tool_version COMMAND...: prints the first x.y.z in the output of COMMAND.
 tool_version() {
 	local out
 	out=$("$@" 2>/dev/null) || return 0

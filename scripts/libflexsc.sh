@@ -14,9 +14,9 @@ usage() {
 	cat <<END
 Usage: scripts/libflexsc.sh [--debug] PREFIX
 
-Builds libflexsc and installs it below PREFIX, an absolute path: lib/libflexsc.a,
+Builds libflexsc and installs it under PREFIX, an absolute path: lib/libflexsc.a,
 lib/libflexsc.so, lib/pkgconfig/flexsc.pc, include/flexsc.h, the man pages.
-If DESTDIR is set, it is put before PREFIX.
+If DESTDIR is set, it is prepended to PREFIX.
 
   --debug  without optimization
   --help   this text

@@ -20,13 +20,13 @@ usage() {
 Usage: scripts/patches.sh [--on|--off] [N]...
 
 Builds a small kernel from Debian's source with kernel/patches 1 to N, boots it
-and tests it: for each patch N, or for each N that is given. A compiler warning
+and tests it: for each patch N, or for each N on the command line. A compiler warning
 fails the build.
 
 The module needs all patches, so "make test-quick" can test only the whole
-series. At each step before, the tests are those that need no module: the kernel
+series. Each earlier step runs the tests that need no module: the kernel
 has exactly the symbols and options that it should have, flexsc-copy copies with
-plain calls, and random sequences of system calls, made twice, give the same.
+plain calls, and random sequences of system calls, made twice, give the same results.
 
   --on       only with CONFIG_SYSCALL_THREADS
   --off      only without it
@@ -77,7 +77,7 @@ do_tree() {
 	}
 	rm -rf "$overlay"
 	mkdir -p "$overlay"
-	# The files of all patches: after a step back, those of later patches are restored.
+	# Take the files of all patches: after a step back, the files of later patches must be restored.
 	sed -n 's|^--- a/||p; s|^+++ b/||p' "${patches[@]}" | sed 's/\t.*//' | LC_ALL=C sort -u >"$overlay.files"
 	while read -r file; do
 		if [[ -e $src/$file ]]; then
@@ -102,8 +102,9 @@ kmake() {
 		make -C "$tree" O="$obj" LLVM="$LLVM" KBUILD_KCONFIG="$obj/Kconfig.top" "$@"
 }
 
-# Only a driver selects CONFIG_SYSCALL_THREADS. Without one, the symbol SERIES does. It also selects
-# the support of the architecture, which patch 3 adds, so that the code of patches 1 and 2 is built.
+# Only a driver selects CONFIG_SYSCALL_THREADS. Without one, the symbol SERIES does. SERIES also
+# selects the architecture's support, which patch 3 adds, so that the code of patches 1 and 2 is
+# built.
 do_config() {
 	local kind=$1 want=$obj/.want has=off
 	{
@@ -128,7 +129,7 @@ do_build() {
 	cp "$obj/.config" "$obj/boot/config"
 }
 
-# The symbols that the patches up to now export.
+# Lists the symbols that the patches applied so far export.
 do_symbols() {
 	local file
 	while read -r file; do

@@ -25,7 +25,7 @@ Rust $RUST_PINNED for the kernel and bindgen $BINDGEN_PINNED.
   --check   only print what is missing; exit code 1 if anything is
   --help    print this text
 
-To use a rustc of your own for the kernel (at least $RUST_KERNEL_MIN, with
+To use your own rustc for the kernel (at least $RUST_KERNEL_MIN, with
 rust-src), set KERNEL_RUSTC to it. FLEXSC_CACHE changes the cache directory.
 END
 }
@@ -61,7 +61,7 @@ distro() {
 	return 0
 }
 
-# not_installed PACKAGE...: prints those that are not installed.
+# not_installed PACKAGE...: prints the packages that are not installed.
 not_installed() {
 	local p status
 	declare -A got=()
@@ -73,7 +73,7 @@ not_installed() {
 	done
 }
 
-# unknown_to_apt PACKAGE...: prints those that no package source has.
+# unknown_to_apt PACKAGE...: prints the packages that no package source has.
 unknown_to_apt() {
 	local p out
 	for p in "$@"; do
@@ -92,8 +92,8 @@ install_packages() {
 	echo "note: $# packages"
 }
 
-# rust_packages: prints the Debian packages with Rust 1.85. In bookworm they are
-# called -web, because the usual names belong to an older Rust.
+# rust_packages: prints the Debian packages with Rust 1.85. In bookworm their
+# names end in -web, because the usual names belong to an older Rust.
 rust_packages() {
 	if [[ $DEBIAN == 12 ]]; then
 		echo rustc-web libstd-rust-web-dev libstd-rust-web-1.85 rust-web-src rust-web-clippy rustfmt-web cargo-web
@@ -148,7 +148,7 @@ install_rust() {
 	for deb in "$tmp"/*.deb; do
 		dpkg-deb -x "$deb" "$tmp/root"
 	done
-	# The kernel needs only the library of the source.
+	# The kernel needs only the source of the library.
 	rm -rf "$tmp"/root/usr/src/rustc-*/{compiler,src,tests} "$tmp"/root/usr/share
 	write_wrappers "$tmp/root"
 	[[ $(tool_version "$tmp/root/bin/rustc" --version) == "$RUST_PINNED".* ]] ||
@@ -185,7 +185,7 @@ if [[ -n ${KERNEL_RUSTC:-} ]]; then
 	version_ge "$(tool_version "$KERNEL_RUSTC" --version)" "$RUST_KERNEL_MIN" ||
 		die "KERNEL_RUSTC ($KERNEL_RUSTC) is not a rustc of at least $RUST_KERNEL_MIN: set it to a newer rustc, or unset it to use Debian's $RUST_PINNED."
 	rust_for_kernel "$KERNEL_RUSTC" ||
-		die "KERNEL_RUSTC ($KERNEL_RUSTC) has no library source: install that with \"rustup component add rust-src\", or unset KERNEL_RUSTC to use Debian's $RUST_PINNED."
+		die "KERNEL_RUSTC ($KERNEL_RUSTC) has no library source: install it with \"rustup component add rust-src\", or unset KERNEL_RUSTC to use Debian's $RUST_PINNED."
 fi
 want_rust=
 [[ -n ${KERNEL_RUSTC:-} && -n ${CARGO:-} ]] || want_rust=1

@@ -20,17 +20,17 @@ Usage: scripts/soak.sh [-c CONFIG] [--minutes N] [--lives N] [-k FILTER] [--all]
 Runs guest tests again and again, each time in a new machine and with a multiple
 of their usual rounds (FLEXSC_TEST_ROUNDS): the matrix of endings (ends.*) and the
 mixed load (soak.*). Stops at the first failure, or when the time is up, and then
-prints how often each ending was run.
+prints how often each ending has run.
 
   -c CONFIG    kernel: perf (default), debug or kcsan
   --minutes N  stop after N minutes (default 10); the last run may take longer
-  --lives N    go on until each ending was run N times (default 200)
-  --fuzz       instead, run the fuzzer and each of its profiles once and for long,
+  --lives N    go on until each ending has run N times (default 200)
+  --fuzz       instead, do one long run of the fuzzer and of each of its profiles,
                by default under the debug kernel; fail unless the module has
                accepted all entries
   --entries N  number of entries for --fuzz (default 5000000)
-  --compare    instead, run the differential test once and for long: random calls,
-               made plainly and from pages, in every way
+  --compare    instead, do one long run of the differential test: random calls,
+               made as plain calls and from pages, in every way
   --calls N    number of calls from pages for --compare (default 10000000)
   --seed N     seed of the random numbers, as an earlier run has printed it
   -k FILTER    run only tests whose name contains FILTER or matches it as a glob
@@ -77,7 +77,7 @@ mkdir -p "$logs"
 # One run of the fuzzer, and one of each profile. The test reads the module's statistics, prints
 # them, and compares them with the wanted number of entries.
 if [[ -n $fuzz ]]; then
-	# Even a slow machine takes 1000 entries in a second.
+	# Even a slow machine executes 1000 entries in a second.
 	limit=$((300 + entries / 1000))
 	append="FLEXSC_TEST_ENTRIES=$entries FLEXSC_TEST_LIMIT=$limit"
 	[[ -z $seed ]] || append+=" FLEXSC_TEST_SEED=$seed"
@@ -140,7 +140,7 @@ if [[ -n $compare ]]; then
 fi
 
 # count_lives OUTPUT: collects lines "NAME NUMBER" in the file lives: how many processes each test
-# of the matrix has led to their end.
+# of the matrix has ended.
 count_lives() {
 	awk '/^# begin /{name=$3} /^# lives: /{print name, $3}' "$1" >>"$logs/lives"
 }
@@ -165,7 +165,7 @@ until enough; do
 	runs=$((runs + 1))
 	log=$logs/$runs.log
 	begun=$SECONDS
-	# The kernel passes words of its command line that it does not know to init, as environment.
+	# The kernel passes unknown words of its command line to init, as environment variables.
 	KTEST_WORK=$logs "$ROOT/scripts/ktest.sh" -c "$config" "${filter[@]}" --keep \
 		--append "FLEXSC_TEST_ROUNDS=$rounds" \
 		--limit $((60 + 60 * rounds)) --total-limit $((900 + 300 * rounds)) >"$log" 2>&1 || {
@@ -179,13 +179,13 @@ until enough; do
 	last=$(grep -E '^[0-9]+ passed, ' "$log" | tail -n 1)
 	printf 'run %d, rounds times %d: %s, %d s\n' $runs $rounds "$last" $took
 	total=$((total + ${last%% *}))
-	# The next run takes the rest of the time, or as long as this one if only lives are missing.
+	# The next run gets the rest of the time, or as much as this one if only lives are missing.
 	left=$((minutes * 60 - SECONDS))
 	next=$((left * rounds / (took > 0 ? took : 1)))
 	((left <= 0)) || rounds=$((next > 0 ? next : 1))
 done
 if [[ -s $logs/lives ]]; then
-	printf 'processes that have come to each ending:\n'
+	printf 'processes ended in each way:\n'
 	lives_by_name
 fi
 printf '%d passed, 0 failed in %d runs, %d min\n' $total $runs $((SECONDS / 60))

@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/test/count.sh
 source "$ROOT/scripts/test/count.sh"
 export CARGO_TERM_COLOR=never
-# Nothing is built twice in one run.
+# One run builds nothing twice, so incremental builds gain nothing.
 export CARGO_INCREMENTAL=0
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 
@@ -65,7 +65,7 @@ do_scripts() {
 		*.py:* | *:'#!'*python3*) python+=("$file") ;;
 		*:'#!'*sh* | *'shellcheck shell='*) shell+=("$file") ;;
 		Makefile:* | scripts/objects:* | tests/guest-init/skips:* | tests/documents/src/outside.txt:* | *.ere:*) ;;
-		*) die "$file is neither a shell script nor Python: make known to this test what it is." ;;
+		*) die "$file is neither a shell script nor Python: add it to the list in this test." ;;
 		esac
 	done < <(find Makefile .ci scripts tests -type f ! -name '*.rs' ! -name '*.toml')
 	for file in "${shell[@]}"; do
@@ -82,10 +82,10 @@ do_scripts() {
 
 do_fmt() {
 	local rc=0 seen all
-	echo 'these files are not as rustfmt writes them:'
+	echo 'files that rustfmt would change:'
 	"$CARGO" fmt --all --check -- -l || rc=1
 	rustfmt --check --edition 2021 -l kernel/flexsc_main.rs || rc=1
-	# It finds the files by the modules' names.
+	# rustfmt finds the files by the names of the modules.
 	seen=$(rustfmt --check --edition 2021 -v kernel/flexsc_main.rs | grep -c '^Formatting ') || true
 	all=$(find kernel -name '*.rs' | wc -l)
 	[[ $seen == "$all" ]] || die "rustfmt has looked at $seen of the $all Rust files of the kernel."
@@ -93,7 +93,7 @@ do_fmt() {
 }
 
 # once NAME COMMAND...: runs COMMAND unless it has passed before with the same crates and compiler.
-# For clippy and rustdoc, whose output depends on nothing else.  The key covers every file that the
+# This suits clippy and rustdoc, whose output depends on nothing else.  The key covers every file that the
 # crates can read.
 once() {
 	local name=$1 key stamp old
@@ -121,8 +121,8 @@ once() {
 	ls -t "$FLEXSC_CACHE/passed/$name"-* | tail -n +9 | while read -r old; do rm -f "$old"; done
 }
 
-# In the workspace other crates ask for features of the crate flexsc: look at it alone too, with none,
-# with each one, and with all.
+# In the workspace, other crates enable features of the crate flexsc. So check that crate alone, too:
+# without features, with each one, and with all.
 clippy_everything() {
 	local feature
 	cargo_host clippy --all-targets -- -D warnings
@@ -141,7 +141,7 @@ do_doc() {
 	once doc cargo_host doc --no-deps
 }
 
-# Compiles the examples as well, README's among them.
+# Compiles the examples as well, including those of README.
 do_unit() {
 	local table
 	table=$(find "$FLEXSC_CACHE/src" -path '*/arch/x86/entry/syscalls/syscall_64.tbl' | head -n 1)
@@ -169,8 +169,8 @@ do_guest() {
 # Tests that depend on the number of processors.  All tests run with two.
 several='poller. specialise. pools.limit blocking.one chains.loop cancel.running ends.cpu_unplug soak.'
 
-# One processor with a clock that counts instructions: only here can a test demand that everything
-# ends within 100 ms, because other work of the host does not count.
+# One processor whose clock counts instructions. Other work of the host does not count here, so a
+# test can demand that everything ends within 100 ms.
 do_one_processor() {
 	ktest -c perf --icount -k "$several cancel. ends."
 }
@@ -232,7 +232,7 @@ do_copy() {
 		--run 'sh /copy/run.sh'
 }
 
-# Looks at the address of each system call of unmodified programs under libflexsc_threads.so.
+# Checks from which address unmodified programs under libflexsc_threads.so make each system call.
 do_threads() {
 	local dir=$ROOT/build/cargo name lib
 	local -a add=()
@@ -249,7 +249,7 @@ do_threads() {
 		--add "$ROOT/scripts/test/guest-threads.sh:/threads/run.sh" --run 'sh /threads/run.sh'
 }
 
-# Runs on the kernel with FlexSC first: there the same check has to find every symbol.
+# Runs on the kernel with FlexSC first, on which the same check must find every symbol.
 do_off() {
 	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh exports
 	sed -n 's/^+EXPORT_SYMBOL_NS_GPL(\(syscall_[a-z0-9_]*\), SYSCALL_THREADS);/\1/p' \

@@ -30,7 +30,7 @@ seconds() {
 	cut -d ' ' -f 1 /proc/uptime
 }
 
-# step TEXT COMMAND...: one line when it is done; stops at the first failure.
+# step TEXT COMMAND...: runs COMMAND, then prints one line; exits if COMMAND fails.
 step() {
 	text=$1
 	shift
@@ -42,8 +42,8 @@ step() {
 	awk -v text="$text" -v a="$begun" -v b="$(seconds)" 'BEGIN { printf "  %-58s %5.1f s\n", text, b - a }'
 }
 
-# The counters, kept by the kernel itself: histogram triggers, which unlike a
-# trace buffer lose nothing ("Dropped" would say so).
+# The kernel itself counts, with histogram triggers.  Unlike a trace buffer these
+# lose nothing ("Dropped" would report losses).
 events="raw_syscalls/sys_enter flexsc/flexsc_invoke flexsc/flexsc_complete flexsc/flexsc_block"
 triggers() {
 	case $1 in
@@ -75,13 +75,13 @@ stop_counting() {
 			echo "!${trigger% \[active\]}" >> "$tracing/$event/trigger"
 		done < $base/triggers
 		if grep '^hist' "$tracing/$event/trigger"; then
-			echo "the counting of $event does not stop"
+			echo "the counters of $event cannot be removed"
 			return 1
 		fi
 	done
 }
 
-# copy NAME OPTION...: one copy in a process of its own, whose id is kept.
+# copy NAME OPTION...: makes one copy in a process of its own, and keeps the process id.
 copy() {
 	name=$1
 	shift
@@ -90,7 +90,7 @@ copy() {
 		$out/"$name".pid --report $out/"$name".report "$@" $source $target
 }
 
-# counted NAME OPTION...: a copy from cold caches, counted by the kernel.
+# counted NAME OPTION...: makes a copy with cold caches, counted by the kernel.
 counted() {
 	sync
 	echo 3 > /proc/sys/vm/drop_caches
@@ -101,7 +101,7 @@ counted() {
 	return $rc
 }
 
-# Twice, by programs that have nothing in common.
+# Compares twice, with programs that have nothing in common.
 verify() {
 	flexsc-copy --verify $source $target > $out/"$1".verified && diff -r $source $target
 }

@@ -6,10 +6,11 @@ report.py DIRECTORY   (reports, counts and times from scripts/demo/guest.sh)
 
 A trap is counted by the kernel, not by the program: raw_syscalls:sys_enter
 fires for each call that is executed, whether it came by a trap or from a
-syscall page; flexsc:flexsc_complete fires for each that came from a page.  The
+syscall page; flexsc:flexsc_complete fires for each call that came from a page.  The
 difference of the two, over all threads of the process, is the traps.  Refused
 entries would complete without having been executed, so there must be none.  Both
-counts and the program's own must agree call by call, else nothing is proved.
+counts must agree with the program's own for each call number, otherwise nothing
+is proved.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NUMBERS = {
     "utimensat": 280, "renameat2": 316, "statx": 332, "openat2": 437, "faccessat2": 439,
     "fchmodat2": 452,
 }
-# WAIT by either of them: flexsc_wait() if the kernel has it.
+# A WAIT is one of these calls: flexsc_wait() if the kernel has it, otherwise the ioctl.
 NR_IOCTL, NR_FLEXSC_WAIT = 16, 548
 BUCKET = re.compile(r"^\{ (.*) \} hitcount: +(\d+)")
 SECTION = re.compile(r"^# trigger info: (.*?)(?: \[active\])?$")
@@ -45,7 +46,7 @@ class Mismatch(Exception):
 
 
 def histograms(text: str) -> dict[str, list[tuple[dict[str, int], int]]]:
-    """The kernel's "hist" file: for each trigger its buckets."""
+    """Returns the buckets of each trigger in a "hist" file of the kernel."""
     found: dict[str, list] = {}
     buckets: list | None = None
     for line in text.splitlines():
@@ -117,7 +118,7 @@ def counted(where: Path, name: str) -> Counted:
 
 
 def check_tree(reports: list[dict[str, str]], names: list[str]) -> None:
-    """All runs copied the same tree, and it is large enough."""
+    """Checks that all runs copied the same tree, and that it is large enough."""
     first = reports[0]
     for name, report in zip(names, reports):
         if int(report["errors"]):
@@ -130,7 +131,7 @@ def check_tree(reports: list[dict[str, str]], names: list[str]) -> None:
 
 
 def check_flexsc(run: Counted) -> None:
-    """Every call of the program went through a page, and all three counts agree."""
+    """Checks that every call of the program went through a page, and that all three counts agree."""
     own = {NUMBERS[key[6:]]: int(value) for key, value in run.report.items()
            if key.startswith("calls_") and key[6:] in NUMBERS}
     own[NUMBERS["write"]] += run.figure("calls_progress")
@@ -138,7 +139,7 @@ def check_flexsc(run: Counted) -> None:
         if key.startswith("calls_") and key[6:] not in NUMBERS and key != "calls_progress":
             raise Mismatch(f"the program counts {key[6:]}, whose number is not known here")
     if sum(own.values()) != run.calls:
-        raise Mismatch(f"the program made {run.calls} calls, by its own list {sum(own.values())}")
+        raise Mismatch(f"the program made {run.calls} calls, but its list has {sum(own.values())}")
     if plain := run.figure("fallbacks"):
         raise Mismatch(f"{plain} calls were refused and made as plain calls")
     if refused := max(run.refused, run.figure("engine_refused")):
@@ -148,14 +149,14 @@ def check_flexsc(run: Counted) -> None:
         if asked != done:
             raise Mismatch(f"the program posted {asked} {name} calls, the kernel finished {done}")
         if run.entered[number] < done:
-            raise Mismatch(f"the kernel finished {done} {name} calls, it executed only "
+            raise Mismatch(f"the kernel finished {done} {name} calls, but executed only "
                            f"{run.entered[number]}")
     if run.finished.total() != run.calls or run.figure("engine_posted") != run.calls:
         raise Mismatch(f"the program made {run.calls} calls, the kernel finished "
                        f"{run.finished.total()}, the engine took {run.figure('engine_posted')}")
     inline, threads = run.figure("engine_inline_done"), run.figure("engine_thread_done")
     if inline + threads != run.calls:
-        raise Mismatch(f"{inline} calls by the waiter and {threads} by syscall threads are not "
+        raise Mismatch(f"{inline} calls by the waiter and {threads} by syscall threads do not add up to "
                        f"{run.calls}")
     waits, seen = run.figure("waits"), run.entered[NR_IOCTL] + run.entered[NR_FLEXSC_WAIT]
     if not waits <= seen <= waits + 16:
@@ -215,12 +216,12 @@ def table(plain: Counted, flexsc: Counted, t_plain: list[float], t_flexsc: list[
 
 
 def judge(where: Path) -> str:
-    """The table and the summary; raises Mismatch if something is not proved."""
+    """Returns the table and the summary; raises Mismatch if something is not proved."""
     flexsc, plain = counted(where, "flexsc"), counted(where, "plain")
     t_plain, r_plain, n_plain = times(where, "plain")
     t_flexsc, r_flexsc, n_flexsc = times(where, "flexsc")
     if len(t_plain) != len(t_flexsc):
-        raise Mismatch("not as many timed runs of the one as of the other")
+        raise Mismatch("the two ways have different numbers of timed runs")
     check_tree([flexsc.report, plain.report, *r_plain, *r_flexsc],
                ["flexsc", "plain", *n_plain, *n_flexsc])
     check_flexsc(flexsc)

@@ -21,7 +21,7 @@ HASH = re.compile(r"^(?:h[0-9a-f]{16}|[0-9a-f]{16})$")
 
 
 def readable(name: str) -> str:
-    """A mangled name of Rust, shortened to its last two words."""
+    """Shortens a mangled Rust name to its last two words."""
     if not name.startswith("_R"):
         return name
     words = []
@@ -82,7 +82,7 @@ def main() -> None:
     found = rounds(names)
     if not found:
         sys.exit(f"profile: there are no two traps among {len(names)} instructions: try a smaller batch.")
-    # The most frequent length: timer ticks make others longer.
+    # Take the most frequent length: timer ticks make some rounds longer.
     lengths = collections.Counter(map(len, found))
     length, times = lengths.most_common(1)[0]
     one = next(names for names in found if len(names) == length)

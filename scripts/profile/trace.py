@@ -35,7 +35,7 @@ class Monitor:
         return ""
 
     def type(self, line: str) -> str:
-        """Executes a command as people type it, and returns its complaints."""
+        """Executes a command of the human monitor, and returns its error message."""
         return self.execute("human-monitor-command", **{"command-line": line})
 
 

@@ -30,7 +30,7 @@ count_lines() {
 	tail -n 5 "$1" | sed -n -E 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' | tail -n 1
 }
 
-# The tests in live.rs need the module: on the host they are not counted.  A test
+# The tests in live.rs need the module, so they do not count on the host.  A test
 # that prints SKIPPED counts as skipped.
 count_cargo() {
 	awk '
@@ -59,8 +59,8 @@ explain() {
 	printf '    | log: %s\n' "$1"
 }
 
-# remember NAME TEXT: finish repeats the beginning of TEXT, because a reader of the last lines of a long
-# run has to see what failed.
+# remember NAME TEXT: keeps the beginning of TEXT for finish, so that the last lines of a long run say
+# what failed.
 remember() {
 	{
 		printf '    %s:\n' "$1"
@@ -83,8 +83,8 @@ how_far() {
 	printf '%-36s %5d s  %.60s' "$1" "$3" "$text"
 }
 
-# show_progress FUNCTION...: prints the output of FUNCTION until it is killed: each second in a line
-# that changes on a terminal, elsewhere a line every half minute.
+# show_progress FUNCTION...: prints the output of FUNCTION until it is killed: on a terminal each
+# second in a line that is updated, elsewhere a line every half minute.
 show_progress() {
 	local start=$SECONDS text
 	set +e
@@ -112,7 +112,7 @@ cpu_seconds() {
 	{ cat "$1" 2>/dev/null || true; } | awk -F "[ms ]+" '{ s += $1 * 60 + $2 + $3 * 60 + $4 } END { printf "%.0f", s }'
 }
 
-# part NAME COUNT COMMAND...
+# part NAME COUNT COMMAND...: runs COMMAND and counts its tests in the way COUNT.
 part() {
 	local name=$1 how=$2 log rc p f s start=$SECONDS follower
 	shift 2
@@ -222,7 +222,7 @@ part_if() {
 	remember "$2" '    | not run: a part that it needs has failed'
 }
 
-# skip NAME REASON
+# skip NAME REASON: counts the part NAME as skipped.
 skip() {
 	skipped=$((skipped + 1))
 	printf '%-36s %5d s  %s\n' "$1" 0 "skipped: $2"
@@ -233,7 +233,7 @@ sums() {
 	(($3 == 0)) || printf ', %d skipped' "$3"
 }
 
-# finish: what has failed, the last line, and the exit code.
+# finish: prints what has failed and the last line, and exits.
 finish() {
 	[[ ! -s $logs/failed ]] || { printf '\nfailed:\n'; head -n 40 "$logs/failed"; }
 	printf '\nlogs in %s, %d s, %d s of CPU time\n%s\n' "$logs" $((SECONDS - begun)) \

@@ -19,13 +19,13 @@ result() {
 	fi
 }
 
-# The document's process has the parent 88.
+# In the document, the parent of the process is 88.
 example_in_c() {
 	sed "s/^call 110: 88,/call 110: $$,/" /crate/example.out > wanted
 	[ -s wanted ] && /crate/example > printed && diff wanted printed
 }
 
-# A traced program does the same, by calls that the tracer sees.
+# Checks that a traced program does the same, with calls that the tracer sees.
 traced_hello() {
 	strace -f -o log /crate/hello > printed || return 1
 	cat printed
@@ -49,7 +49,7 @@ say() {
 	until_true grep -qx "$1" answers
 }
 
-# traced_server [OPTION]: a tracer comes to a running program and leaves it again, twice.
+# traced_server [OPTION]: attaches a tracer to a running program and detaches it, twice.
 traced_server() {
 	ok=1
 	rm -f lines
@@ -71,8 +71,8 @@ traced_server() {
 	wait "$server" || { echo "the server ended with status $?"; ok=; }
 	cat answers
 	[ "$ok" ] || return 1
-	# The tracer sees what is executed while it is there. Before and after that, the kernel executes
-	# what the server posts: of its 16 calls, at least the 4 writes of these times.
+	# The tracer sees the calls that are executed while it is attached. Before and after, the kernel
+	# executes what the server posts: of its 16 calls, at least the 4 writes made then.
 	grep 'write(1, "first.traced.2' log.first && grep 'write(1, "second.traced.2' log.second || return 1
 	! grep 'write(1, ".*\(before\|alone\)' log.first log.second || return 1
 	plain=$(sed -n 's/^plain calls: //p' answers)
@@ -89,10 +89,10 @@ echo
 echo 'running the example with strace'
 result traced_hello
 echo
-echo 'running a server, strace comes and goes'
+echo 'running a server while strace attaches and detaches'
 result traced_server
 echo
-echo 'running a server, strace -f comes and goes'
+echo 'running a server while strace -f attaches and detaches'
 result traced_server -f
 echo
 echo 'running the example in C'

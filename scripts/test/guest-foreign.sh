@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# A kernel of another origin refuses flexsc.ko with one clear line in its log and
+# A kernel that was not built here refuses flexsc.ko with one clear line in its log and
 # keeps working; our programs say what is missing.
 
 fail() {
@@ -30,7 +30,7 @@ if flexsc doctor > /tmp/said 2>&1; then
 	fail 'flexsc doctor finds nothing wrong'
 fi
 cat /tmp/said
-grep -q '^FAIL kernel .*without the FlexSC patches' /tmp/said || fail 'flexsc doctor does not say that it is the kernel'
+grep -q '^FAIL kernel .*without the FlexSC patches' /tmp/said || fail 'flexsc doctor does not blame the kernel'
 mkdir -p /tmp/tree
 echo text > /tmp/tree/file
 if flexsc-copy --flexsc /tmp/tree /tmp/copy > /tmp/said 2>&1; then
@@ -44,7 +44,7 @@ diff -r /tmp/tree /tmp/plain || fail 'the plain copy differs'
 # Processes, files and the list of modules still work.
 i=0
 while [ $i -lt 50 ]; do
-	cat /proc/modules > /tmp/modules || fail 'the machine does not go on'
+	cat /proc/modules > /tmp/modules || fail 'the machine does not keep working'
 	i=$((i + 1))
 done
 [ "$(wc -l < /tmp/modules)" = "$modules" ] || fail 'the list of modules has changed'

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# guest-off.sh: a kernel that has the patches and FlexSC switched off boots and
+# guest-off.sh: a kernel that has the patches, but FlexSC switched off, boots and
 # has no trace of it: none of /symbols, which the patches export, no option, no
-# device.  flexsc-copy still copies with plain calls and says why not otherwise.
+# device.  flexsc-copy still copies with plain calls and says why it cannot use pages.
 # guest-off.sh present: the same checks find all of these on a kernel with FlexSC.
 
 fail() {
@@ -11,7 +11,7 @@ fail() {
 	exit 1
 }
 
-# has SYMBOL: succeeds if the kernel itself has it.  The symbols of modules end with the module's name.
+# has SYMBOL: succeeds if the kernel itself has SYMBOL. The lines of a module's symbols end with its name.
 has() { grep -q " [A-Za-z] $1\$" /proc/kallsyms; }
 options() { zcat /proc/config.gz | grep '^CONFIG_\(FLEXSC\|SYSCALL_THREADS\)='; }
 

@@ -3,14 +3,14 @@
 #
 # guest-patches.sh on|off: tests a kernel with some of the patches, without the
 # module.  With "on" it has all of /symbols, which its patches export, and the
-# option SYSCALL_THREADS; with "off" none of them.  Plain calls work as ever.
+# option SYSCALL_THREADS; with "off" it has none of these.  Plain calls work as usual.
 
 fail() {
 	echo "FAILED patches: $*"
 	exit 1
 }
 
-# has SYMBOL: succeeds if the kernel has it.
+# has SYMBOL: succeeds if the kernel has SYMBOL.
 has() { grep -q " [A-Za-z] $1\$" /proc/kallsyms; }
 option() { zcat /proc/config.gz | grep -q '^CONFIG_SYSCALL_THREADS=y$'; }
 

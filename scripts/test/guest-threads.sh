@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Runs a program with threads under libflexsc_threads.so in the test machine, and looks with the
-# tracepoint raw_syscalls:sys_enter at the user address of each system call: after the first thread
-# all have to come from the library, except those that are made at their sites on purpose.
+# Runs a program with threads under libflexsc_threads.so in the test machine, and records the user
+# address of each system call with the tracepoint raw_syscalls:sys_enter. Once the first thread has
+# started, all calls must come from the library, except those that are left at their sites on
+# purpose.
 
 # shellcheck disable=SC2317  # functions that "result" calls
 
@@ -30,11 +31,11 @@ trace() {
 	return "$rc"
 }
 
-# missed: prints the numbers of calls that did not come from the library, and at last how many calls
+# missed: prints the numbers of calls that did not come from the library, and finally how many calls
 # there were.  After a line "sys_enter: NR 39 (...)" comes the task's stack, the call's address first.
 missed() {
 	awk -v log_line="$(grep 'the library is from' log)" '
-		# awk has no numbers of this size: addresses are compared as texts of one length.
+		# awk has no numbers of this size, so addresses are compared as strings of equal length.
 		function hex(text) {
 			sub(/^.*0x/, "", text)
 			while (length(text) < 16)

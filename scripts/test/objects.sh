@@ -18,12 +18,12 @@ linked=$(sed -n 's/^linked //p' "$counts")
 # Known only if the kernel was built from scratch.
 c=$(sed -n 's/^of these C //p' "$counts")
 if [[ -n $c ]]; then
-	# The module's, with the one that the build makes for it: flexsc.mod.o. They are as many as its
-	# source is split into, which says nothing of the kernel.
+	# Leave out the module's objects and flexsc.mod.o, which the build adds: their number depends
+	# only on how the module's source is split.
 	own=$(find "$ROOT/kernel" -name '*.c' | wc -l)
 	c=$((c - own - 1))
 fi
 [[ -n $linked ]] || die "$counts does not say how many objects are in the kernel."
 say "$config: ${c:-an unknown number of} C objects compiled besides the module's ($most_c at most), $linked linked ($most_linked at most)"
 ((${c:-0} <= most_c && linked <= most_linked)) ||
-	die "the kernel $config has too many objects: leave out what neither figures nor tests need (kernel/configs/$config.config)."
+	die "the kernel $config has too many objects: switch off what neither measurements nor tests need (kernel/configs/$config.config)."

@@ -34,7 +34,7 @@ while (($#)); do
 	--cmd) cp "$2" "$tree/ktest/cmd" ;;
 	--add)
 		from=${2%%:*} to=$tree/${2#*:}
-		[[ $2 == *:/* ]] || die "--add wants HOSTPATH:GUESTPATH with an absolute GUESTPATH, not '$2'."
+		[[ $2 == *:/* ]] || die "--add needs HOSTPATH:GUESTPATH with an absolute GUESTPATH, not '$2'."
 		[[ -r $from ]] || die "cannot read '$from', which is to go into the test machine."
 		mkdir -p "$(dirname "$to")"
 		if [[ -d $from ]]; then
@@ -48,7 +48,7 @@ while (($#)); do
 	esac
 	shift 2
 done
-# The same content gives the same image, and takes a machine the same time to unpack.
+# The same content gives the same image, which a machine unpacks in the same time.
 find "$tree" -exec touch -h -d @0 {} +
 (cd "$tree" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
 	cpio --null --quiet --reproducible -o -H newc --owner=0:0) >"$out" ||

@@ -133,11 +133,11 @@ def is_stale_breakpoint(console: str) -> bool:
 
     The kernel patches its own code (tracepoints and other static keys) behind
     breakpoints, which it removes when no processor can be at them any more.
-    QEMU before 8.1 may keep the translation of such a breakpoint for ever,
+    QEMU before 8.1 may keep the translation of such a breakpoint forever,
     because it does not lock the page between translating an instruction and
-    recording that.  The kernel does not know the breakpoint and stops.  Its
-    dump shows the code in memory: the byte before the instruction pointer is
-    no breakpoint (0xcc).  Only the first fault of a run can be such a stop.
+    recording the translation.  The kernel does not know the breakpoint and
+    stops.  Its dump shows the code in memory: the byte before the instruction
+    pointer is no breakpoint (0xcc).  Only the first fault of a run can be such a stop.
     """
     lines = [TIMESTAMP.sub("", line) for line in console.replace("\r", "").split("\n")]
     first = next((at for at, line in enumerate(lines) if SPLAT.search(line)), None)
@@ -148,7 +148,7 @@ def is_stale_breakpoint(console: str) -> bool:
 
 
 def judge_console(con: Console, verdict: Verdict) -> None:
-    """Records the faults, at most three per name, as the first says most."""
+    """Records the faults, at most three per name: the first ones say most."""
     verdict.races = con.races
     shown: dict[str, int] = {}
     for name, line in con.faults:
@@ -171,8 +171,8 @@ def judge(
     """Judges one run.
 
     `limit` names the test (or "boot", "vm") that hit a time limit, and says
-    which.  `need_exit` is off on a machine that is not ours to end: there the
-    exit code is the runner's and no end marker is written.  A skip that
+    which.  `need_exit` is off on a machine that we must not end: there the exit
+    code is the runner's and no end marker is written.  A skip that
     `may_skip` does not allow is a failure.
     """
     verdict = Verdict()

@@ -12,7 +12,7 @@ find_kunit() {
 			return
 		}
 	done
-	# A kernel that came without its source: take two files out of the archive.
+	# No source has been unpacked: take the two files out of the archive.
 	if [[ -r $tarball ]]; then
 		mkdir -p "$kept"
 		tar -xf "$tarball" -C "$kept" --strip-components=4 --wildcards \

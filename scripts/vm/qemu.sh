@@ -42,14 +42,15 @@ vm_accel() {
 	echo "$verdict"
 }
 
-# vm_qemu KERNEL ACCEL CPUS MEM WORK: sets the array QEMU.  Serial lines: see
-# tests/guest-init/init; ttyS1 is $VM_STDIO=1 the terminal, else a file.
+# vm_qemu KERNEL ACCEL CPUS MEM WORK: sets the array QEMU.  The serial lines
+# are described in tests/guest-init/init; ttyS1 is the terminal if VM_STDIO=1,
+# otherwise a file.
 vm_qemu() {
 	local kernel=$1 accel=$2 cpus=$3 mem=$4 work=$5 out=file:$5/out start=''
 	[[ -z ${VM_STDIO:-} ]] || out=mon:stdio
 	# A busy host delays the emulated timer, which the kernel would take for a broken one.  The
-	# kernel perf has no ACPI: it is told where the PM timer is, which it needs to measure the
-	# processor's clock.
+	# kernel perf has no ACPI: the command line says where the PM timer is, with which it
+	# measures the processor's clock.
 	[[ $accel == kvm ]] || start='no_timer_check tsc=nowatchdog pmtmr=0x608 '
 	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none
 		-nic none -no-reboot -smp "$cpus" -m "$mem"

@@ -46,7 +46,7 @@ class Tail:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process and its threads have used so far."""
+    """Returns the CPU time that a process and its threads have used so far."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -67,7 +67,7 @@ class Progress:
         self.since = 0.0
         self.reason = ""
         self.diag: list[str] = []
-        # The file in which our caller looks for progress.
+        # The file from which our caller reads the progress.
         self.told = os.environ.get("FLEXSC_PROGRESS")
         self.begun = time.monotonic()
         self.planned = self.results = 0
@@ -130,7 +130,7 @@ class Machine:
         self.panic_at = 0.0
         self.last_line = ""  # of the console
         self.limit: tuple[str, str] | None = None
-        self.slow = 1.0  # how many times as slow as the machine that the limits are for
+        self.slow = 1.0  # how many times slower than the machine that the limits are for
         self.boot_seconds = 0.0
         self.ended_by_us = False
         self.child: subprocess.Popen | None = None
@@ -230,8 +230,8 @@ def here(args: argparse.Namespace, command: list[str]) -> rules.Verdict:
 
 
 def host_slow() -> float:
-    """Returns how many times as slow as an idle host of 2.6 GHz this one is now.  This is for the
-    limit of the boot; once the machine is up, it measures itself."""
+    """Returns how many times slower this host is now than an idle one of 2.6 GHz.  Only the boot
+    limit uses this; once the machine is up, it measures itself."""
     begun = time.monotonic()
     for _ in range(3):
         sum(range(1_000_000))
