@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# run-tests.sh [-k FILTER] [-l]: runs the guest tests, prints KTAP.
+# run-tests.sh [-k FILTER] [-l]: runs the guest tests and prints KTAP.
 #
 # Plain sh, for busybox and for a full system.  /ktest/conf or the environment:
 #   KT_BIN          test program: `KT_BIN --list`, `KT_BIN run NAME`
@@ -10,7 +10,7 @@
 #   KT_MODULE       module to load first and to unload last (empty: none)
 #   KT_MODULE_ARGS  its parameters
 #   KT_KMEMLEAK     "must": the leak scan is part of the plan; "no": it is not
-#   KT_HERE         not empty: not our own machine, change nothing but the tests
+#   KT_HERE         not empty: the machine is not ours, so change nothing on it
 #
 # Before and after each test a marker goes to the kernel log.  A line between them
 # that looks like a kernel fault (splats.ere) fails the test.  Few programs are
@@ -23,7 +23,7 @@ if [ -z "$KT_HERE" ] && [ -r /ktest/conf ]; then
 fi
 export KT_HERE
 : "${KT_TEST_LIMIT:=30}"
-# How slow the machine is, in percent of the usual one; a test at its limit measures it again.
+# How slow the machine is, in percent of the usual one. It is measured again if a test reaches its limit.
 export FLEXSC_TEST_SPEED="$dir/speed.sh"
 [ -n "$FLEXSC_TEST_SLOW" ] || FLEXSC_TEST_SLOW=$(sh "$FLEXSC_TEST_SPEED")
 export FLEXSC_TEST_SLOW
@@ -128,8 +128,8 @@ run_kmemleak() {
 	return 1
 }
 
-# Prints a test's output as comments, at most 400 lines.  A few lines are printed
-# without starting programs for it.
+# Prints a test's output as comments, at most 400 lines.  A short output is
+# printed without starting a program.
 comment() {
 	lines=0
 	while [ $lines -lt 10 ] && { IFS= read -r line || [ -n "$line" ]; }; do
@@ -208,8 +208,8 @@ no) ;;
 *) [ -n "$KT_HERE" ] || [ ! -e /sys/kernel/debug/kmemleak ] || after="$after kmemleak" ;;
 esac
 
-# The scanner would run after a minute and then every ten minutes.  Such a scan takes as long as the
-# ones at the end, and finds no more.
+# By default the scanner runs after a minute and then every ten minutes. Such a scan takes as long
+# as those at the end, and finds no more.
 [ -n "$KT_HERE" ] || [ ! -e /sys/kernel/debug/kmemleak ] ||
 	echo scan=off > /sys/kernel/debug/kmemleak 2>/dev/null
 
@@ -223,7 +223,7 @@ if [ "$failed" = 0 ]; then
 	while read -r name <&3; do entry test "$name" 3<&-; done 3< "$tmp/list"
 	for name in $after; do entry "$name" "$name"; done
 else
-	echo '# the module does not load: no test was run'
+	echo '# the module cannot be loaded: no test was run'
 fi
 echo '# end of run'
 [ "$failed" = 0 ]

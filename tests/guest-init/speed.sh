@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # speed.sh: prints how slow this machine is, in percent: 100 for the machine that
-# the time limits are made for and for faster ones, at most 1000.
+# the time limits are made for and for faster machines, at most 1000.
 #
 # It does the same work on two processors at once, if there are two, because an
 # emulator shares the host's processors with other programs.

@@ -15,7 +15,7 @@ more=0 more_for=
 pause=3
 [ "$2" -gt 10 ] || pause=1
 
-# Processes that start and end all the time would disturb tests that count kernel objects.  If the
+# Processes that start and end repeatedly would disturb tests that count kernel objects.  If the
 # shell can, it waits with a timeout for input that never comes.
 nap() { sleep $pause; }
 # shellcheck disable=SC3045  # not every shell has -t, so it is tried first

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# A test program full of planted faults, in the shape of flexsc-tests.  The
+# A test program full of planted faults, with the interface of flexsc-tests. The
 # runner is our parent; its list of tests is $list.
 
-# shellcheck disable=SC2012  # one directory of the runner, its name is known
+# shellcheck disable=SC2012  # the runner has one directory, whose name is known
 list=$(ls -d /tmp/ktest.*/list 2>/dev/null | tail -n 1)
 
 case $1 in

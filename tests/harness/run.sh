@@ -3,9 +3,9 @@
 #
 # run.sh: tests the test harness itself.
 #
-# First the judge, on recorded texts; then planted faults in the real machine:
-# each must be reported by name and make ktest.sh fail.  Any kernel will do, the
-# module is not needed.  FLEXSC_TEST_KERNEL names a kernel directory.
+# First tests the judge on recorded texts, then plants faults in the real
+# machine: each must be reported by name and make ktest.sh fail. Any kernel will
+# do, without the module. FLEXSC_TEST_KERNEL names a kernel directory.
 
 set -euo pipefail
 export PROG=harness
@@ -25,9 +25,9 @@ trap 'rm -rf "$KTEST_WORK"' EXIT
 
 passed=0 failed=0 case='' output='' code=0 begun=0 bad=''
 
-# start NAME ARGUMENT...: one run of ktest.sh; its output and exit code are kept.  With slow=1
-# before it: on an emulated machine that stands still for four fifths of the time.  With stuck=N: with an
-# emulator whose first N machines do not start.
+# start NAME ARGUMENT...: runs ktest.sh once and keeps its output and exit code. With slow=1 in front,
+# the machine is emulated and stands still for four fifths of the time. With stuck=N, the emulator's
+# first N machines do not start.
 start() {
 	local accel=${slow:+tcg}${stuck:+tcg} with=''
 	[[ -z ${slow:-} ]] || with=$here/slow:
@@ -42,12 +42,12 @@ start() {
 	set -e
 }
 
-# Expectations about the run; the first that fails is told.
+# Expectations about the run; finish reports the first that fails.
 says() { grep -q -x -E -- "$1" <<<"$output" || bad=${bad:-"no line '$1' in its output"}; }
 errs() { grep -q -x -E -- "$1" "$KTEST_WORK/stderr" || bad=${bad:-"no line '$1' in its error output"}; }
 ends() { [[ $code == "$1" ]] || bad=${bad:-"exit code $code instead of $1"}; }
 
-# finish: the verdict on this case.
+# finish: prints the verdict on this case.
 finish() {
 	if [[ -z $bad ]]; then
 		passed=$((passed + 1))
@@ -63,7 +63,7 @@ finish() {
 . "$ROOT/scripts/vm/kunit.sh"
 FLEXSC_KUNIT=$(find_kunit)
 export FLEXSC_KUNIT
-# The judge, on recorded texts: each test prints "NAME ... ok" or another word.
+# Test the judge on recorded texts: each test prints "NAME ... ok" or another word.
 unit=$(python3 -B -m unittest discover -v -s "$here" -p 'test_*.py' 2>&1) || failed=1
 passed=$(grep -c ' \.\.\. ok$' <<<"$unit") || failed=1
 if ((failed)); then
@@ -72,7 +72,8 @@ if ((failed)); then
 fi
 printf '  judge: %s unit tests passed, %s failed\n' "$passed" "$failed"
 
-# parts NAME CODE LINE SCRIPT: SCRIPT, which uses scripts/test/count.sh, ends with CODE and this last line.
+# parts NAME CODE LINE SCRIPT: checks that SCRIPT, which uses scripts/test/count.sh, prints LINE and exits
+# with CODE.
 parts() {
 	case=$1 begun=$SECONDS bad=''
 	set +e
@@ -97,11 +98,11 @@ parts 'a part whose program failed' 1 '1 passed, 2 failed' \
 parts 'a part that needs another' 1 '0 passed, 2 failed' "part a one false; part_if \"\$part_result\" b one true"
 parts 'a lane that dies' 1 '1 passed, 1 failed' \
 	"f() { part b one true; kill -KILL \$BASHPID; }; lane l f; part a one true; join_lanes"
-parts 'what failed is said again at the end' 1 '    a b:' \
+parts 'what failed is repeated at the end' 1 '    a b:' \
 	"f() { echo FAILED c: why; false; }; part 'a b' one f"
 parts 'no part at all' 1 '0 passed, 0 failed' :
 
-# objects NAME CODE COUNTS: what scripts/test/objects.sh says of a kernel with these counts.
+# objects NAME CODE COUNTS: checks that scripts/test/objects.sh exits with CODE for a kernel with these counts.
 objects() {
 	case=$1 begun=$SECONDS bad=''
 	printf '%b' "$3" >"$KTEST_WORK/objects"
@@ -129,7 +130,7 @@ says '2 passed, 0 failed'
 ends 0
 finish
 
-# One machine for every fault that a test can survive, a panic at the end.
+# One machine for all faults that a test can survive, with a panic at the end.
 start 'failures, splats, a hang, a panic' --limit 2 \
 	-k 'good_one skipped failing hang crash warn oops_line panic never'
 says 'FAILED failing: exit code 1'
@@ -145,9 +146,9 @@ says '1 passed, 9 failed, 1 skipped'
 ends 1
 finish
 
-# On a machine that is not ours the runner itself looks at the kernel log.  The log of this one is judged
-# by the host too, so the command fails.
-start 'the runner looks at the kernel log' --run \
+# On a machine that is not ours, the runner itself reads the kernel log. The host judges the log of this
+# machine as well, so the command fails.
+start 'the runner reads the kernel log' --run \
 	'KT_HERE=1 KT_BIN=/ktest/tests KT_FILTER="good_one warn" KT_MODULE= sh /ktest/run-tests.sh'
 says 'ok 1 good_one'
 says '# reason: kernel log: WARNING: .*'
@@ -180,7 +181,7 @@ says 'FAILED stop_runner: the machine hangs: limit per test .*'
 ends 1
 finish
 
-# The limits are for a machine of the usual speed, so here they are longer; what hangs is still seen.
+# The limits assume a machine of the usual speed, so they are longer here; a hang is still detected.
 slow=1 start 'a slow machine' --limit 4 -k 'work hang'
 says '  ok +work +[0-9.]+ s +[0-9.]+ s of CPU time'
 says 'FAILED hang: limit of ([5-9]|[1-9][0-9]+) s hit'
@@ -221,7 +222,7 @@ says "done"
 ends 7
 finish
 
-start 'a command without end' --total-limit 8 --run 'echo on; sleep 1000'
+start 'a command that does not end' --total-limit 8 --run 'echo on; sleep 1000'
 says on
 errs 'FAILED vm: total limit of [0-9]+ s hit'
 ends 1

@@ -72,7 +72,7 @@ FAULTS = """\
 [    2.500000][   T77] WARNING: CPU: 1 PID: 77 at kernel/fork.c:1 f+0x1/0x2
 """
 
-# Lines that must not.
+# Lines that must not be seen as faults.
 HARMLESS = """\
 [    2.5] traps: prog[12] general protection fault ip:401000 sp:7ffe error:0 in prog
 [    2.5] prog[13]: segfault at 0 ip 0000000000401000 sp 00007ffe error 4 in prog
@@ -163,7 +163,7 @@ class Judge(unittest.TestCase):
             verdict = judge(ktap("a"), BOOT + mark("a", theirs + ours) + END)
             self.assertIn("BUG: KCSAN: data-race", self.failures(verdict)["a"])
             self.assertEqual(len(verdict.races), 1)
-        # What comes after one that is not ours still counts.
+        # A fault after a race that is not ours still counts.
         verdict = judge(ktap("a"), BOOT + mark("a", theirs + "[    2.5] WARNING: CPU: 1\n") + END)
         self.assertIn("WARNING", self.failures(verdict)["a"])
 
@@ -221,7 +221,7 @@ class Judge(unittest.TestCase):
                 "[ 9.1] RIP: 0010:syscall_exit_work+0x48/0x150\r\n"
                 "[ 9.1] Code: b8 90 0c 00 {} <a0> 00 00 00 89 f0\r\n")
         self.assertTrue(rules.is_stale_breakpoint(BOOT + oops.format("e9")))
-        # A breakpoint that is there, another fault, and none.
+        # A breakpoint that is in memory, another fault, and no fault.
         self.assertFalse(rules.is_stale_breakpoint(BOOT + oops.format("cc")))
         self.assertFalse(rules.is_stale_breakpoint(BOOT + oops.format("e9").replace("int3", "gp")))
         self.assertFalse(rules.is_stale_breakpoint(BOOT))

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Does what a text names exist?
+//! Checks that the things that a text names exist.
 
 use crate::repository::Repository;
 use crate::source::{Names, Source, words};
 use crate::text::{Quote, anchor, shell_words};
 
-/// The kind of a text: it says where names are looked for.
+/// The kind of a text, which decides where names are looked up.
 #[derive(Clone, Copy)]
 pub(crate) enum Text<'a> {
-    /// A document about all of the project.
+    /// A document about the whole project.
     Document,
-    /// A document about the kernel side, where names mean those of the module.
+    /// A document about the kernel side, in which names are those of the module.
     KernelDocument,
     /// A comment in this file, which may use these roots' names.
     Comment(&'a Source, &'a [&'a Names]),
@@ -35,7 +35,7 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 impl Repository {
-    /// What is wrong with a quote, one sentence for each name.
+    /// Returns what is wrong with a quote, one sentence for each name.
     pub(crate) fn check(&self, text: Text<'_>, dir: &str, quote: &Quote) -> Vec<String> {
         match quote {
             Quote::Line(line) => self.check_line(line),
@@ -129,7 +129,7 @@ impl Repository {
         }
         let full = full.join("/");
         if path.is_empty() {
-            // A heading of the same text: the caller does not say which text that is.
+            // A heading of the same text, but the caller does not say which text this is.
             return Vec::new();
         }
         if !self.paths.contains(&full) {
@@ -190,7 +190,7 @@ impl Repository {
         wrong
     }
 
-    /// The texts in which the options of a command are found.
+    /// The texts that define the options of a command.
     fn command(&self, word: &str) -> Option<Vec<&str>> {
         let sources = |dir: &str| -> Vec<&str> {
             let files = self.sources.iter();
@@ -258,7 +258,7 @@ impl Repository {
             .collect()
     }
 
-    /// What stands between back ticks.
+    /// Checks the text between back ticks.
     fn check_code(&self, text: Text<'_>, code: &str) -> Vec<String> {
         let code = code.trim();
         if code.contains(char::is_whitespace) {
@@ -352,7 +352,7 @@ impl Repository {
             .collect()
     }
 
-    /// Whether `name()` in a comment of the kernel is a function.
+    /// Returns true if `name()` in a comment of the kernel is a function.
     fn is_function(&self, text: Text<'_>, name: &str) -> bool {
         let Text::Comment(source, [names]) = text else {
             return true;
@@ -365,7 +365,7 @@ impl Repository {
     }
 
     fn is_name(&self, text: Text<'_>, name: &str) -> bool {
-        // Names with this prefix are looked at wherever they stand.
+        // Names with this prefix are checked wherever they stand.
         let is_prefixed = name.starts_with("FLEXSC_") || name.starts_with("flexsc_");
         if is_prefixed
             || self.is_outside(name)
@@ -383,7 +383,7 @@ impl Repository {
         }
         match text {
             Text::Comment(source, _) => source.words().any(|word| word == name),
-            // Words that are no names may be printed by a program.
+            // Words that are not names may be output of a program.
             Text::Document => !name.contains('_') && self.is_printed(name),
             // A guest test without its area.
             Text::KernelDocument => name.contains('_') && self.tests.declared.contains(name),
@@ -426,7 +426,8 @@ impl Repository {
     }
 }
 
-/// Whether a program knows an option: literally, or as a field from which its parser makes one.
+/// Returns true if a program knows an option: literally, or as a field from which its parser
+/// makes the option.
 fn has_option(texts: &[&str], option: &str) -> bool {
     let field = option.trim_start_matches('-').replace('-', "_");
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');

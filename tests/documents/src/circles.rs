@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Circles among files: which file names items of which other file.
+//! Finds circles among files that name each other's items.
 //!
-//! A file that implements a type of the file above it is a part of that file, so that it may name it.
+//! A file that implements a type of the file above it is a part of that file, so it may name that
+//! file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +60,7 @@ fn paths(code: &str) -> Vec<String> {
     }
     for word in code.split(|c: char| !is_name(c) && c != ':') {
         let begins = ["crate::", "super::", "self::"];
-        // What ends in a colon is the beginning of a tree.
+        // A path that ends in a colon begins a tree.
         if begins.iter().any(|begin| word.starts_with(begin)) && !word.ends_with(':') {
             found.push(word.to_owned());
         }
@@ -123,7 +124,7 @@ fn implemented(code: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// For each file the files that it names, but for those that it is a part of.
+/// Returns for each file the files that it names, except those of which it is a part.
 pub(crate) fn edges<'a>(files: &Files<'a>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let code: BTreeMap<&str, String> = files
         .iter()
@@ -144,7 +145,7 @@ pub(crate) fn edges<'a>(files: &Files<'a>) -> BTreeMap<&'a str, BTreeSet<&'a str
     files.keys().map(|here| (*here, named(here))).collect()
 }
 
-/// The sets of files that can be reached from each other, if they are more than one.
+/// Returns the sets of several files that can be reached from each other.
 pub(crate) fn circles<'a>(
     edges: &BTreeMap<&'a str, BTreeSet<&'a str>>,
 ) -> BTreeSet<BTreeSet<&'a str>> {
@@ -196,7 +197,7 @@ mod tests {
             ("a/y", "// use nothing\nfn f() { super::z::f() }\n"),
             ("a/z", "use crate::a::x::X;\n"),
         ];
-        // The file above them names none of them.
+        // The file above names none of the three.
         assert_eq!(found(&circle), [["a/x", "a/y", "a/z"]]);
         let mut open = circle;
         open[3].1 = "// use crate::a::x::X;\n";

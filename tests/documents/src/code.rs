@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Code in documents that is not Rust, or that repeats a file.
+//! Tests code in documents that is not Rust, or that repeats a file.
 
 use std::fs;
 use std::io::{self, Write};
@@ -70,7 +70,7 @@ fn compile(compiler: &str, code: &str) -> (bool, String) {
 #[test]
 fn the_example_in_c_compiles() {
     let Some(compiler) = compiler() else {
-        // Not by eprintln!, which the test harness swallows.
+        // Not with eprintln!, because the test harness captures its output.
         let _ = writeln!(
             io::stderr(),
             "SKIPPED: there is no C compiler for docs/abi.md."

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The documents, tested: their Rust code is compiled as the documentation tests of this crate,
-//! `code.rs` compiles their C code, and `names.rs` looks for what they name. `shape.rs` measures the
-//! module's sources.
+//! Tests the documents: their Rust code is compiled as the documentation tests of this crate,
+//! `code.rs` compiles their C code, and `names.rs` checks the names in them. `shape.rs` measures
+//! the module's sources.
 
 /// The code of README.md.
 #[cfg(doctest)]

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Documents, man pages and comments name only what exists: `Type::method`, files, guest tests,
-//! module parameters, ioctls and other constants, targets of make, options of scripts, symbols,
-//! functions, patches.
+//! Checks that documents, man pages and comments name only things that exist: `Type::method`,
+//! files, guest tests, module parameters, ioctls and other constants, targets of make, options
+//! of scripts, symbols, functions, patches.
 //!
-//! A name that others define has a line in `outside.txt`, with the place where it is defined.
+//! A name that is not defined in this repository has a line in `outside.txt`, which says where
+//! it is defined.
 
 mod check;
 mod patches;
@@ -32,11 +33,11 @@ const KERNEL_DOCUMENTS: &[&str] = &[
     "docs/security.md",
 ];
 
-/// History, which names what there was.
+/// History, which may name things that no longer exist.
 const HISTORY: &[&str] = &["CHANGELOG.md"];
 
 /// A table of another project's names, which `flexsc-policy-tests` compares with that project.
-const TASK_TABLE: &str = "### What a call reads of its caller";
+const TASK_TABLE: &str = "### What a call reads about its caller";
 
 /// Read once for all tests.
 fn repository() -> &'static Repository {
@@ -44,7 +45,7 @@ fn repository() -> &'static Repository {
     &REPOSITORY
 }
 
-/// All that is wrong in a text, with line numbers.
+/// Returns all that is wrong in a text, with line numbers.
 fn check_text(
     repository: &Repository,
     text: Text<'_>,
@@ -117,7 +118,7 @@ fn report(path: &str, wrong: BTreeSet<(usize, String)>, all: &mut Vec<String>) {
 fn assert_none(wrong: &[String]) {
     assert!(
         wrong.is_empty(),
-        "{} names that do not exist (tests/documents/src/outside.txt is for those of others):\n{}",
+        "{} names that do not exist (tests/documents/src/outside.txt is for names from elsewhere):\n{}",
         wrong.len(),
         wrong.join("\n")
     );
@@ -242,7 +243,7 @@ fn names_of_the_kernel_are_there() {
     let repository = repository();
     let kernels = kernels();
     if kernels.is_empty() {
-        // Not by eprintln!, which the test harness swallows.
+        // Not with eprintln!, because the test harness captures its output.
         let _ = writeln!(
             io::stderr(),
             "SKIPPED: tests/documents/src/outside.txt was not compared with the kernel's source, which \
@@ -288,7 +289,7 @@ fn names_of_others_are_used() {
         .collect();
     assert!(
         unused.is_empty(),
-        "nothing names these of outside.txt: {unused:?}"
+        "nothing uses these names in outside.txt: {unused:?}"
     );
 }
 
@@ -461,7 +462,7 @@ fn planted_names_in_comments_are_found() {
     ] {
         assert!(!check(wrong).is_empty(), "{wrong}");
     }
-    // What is quoted nowhere is no quote.
+    // A name that is quoted nowhere is not checked.
     assert!(source.comments.iter().all(|comment| {
         text::comment(&comment.text)
             .iter()

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! "patch 3" in a sentence: is that patch about what the sentence says?
+//! Checks that "patch 3" in a sentence names a patch about the sentence's subject.
 //!
 //! The sentence, or the row of a table, has to share a word with the patch's Subject, the name of
-//! its file or its message: one that hardly any other patch has there. So a number that is left
-//! behind when patches are renumbered is found.
+//! its file or its message: one that hardly any other patch has there. This finds numbers that
+//! were left behind when patches were renumbered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Patches that may share a word which tells one from the others.
+/// How many patches may share a word that distinguishes them from the others.
 const FEW: usize = 2;
-/// Letters that decide: blocks, blocked and blocking are one word.
+/// How many letters of a word count: blocks, blocked and blocking are one word.
 const STEM: usize = 5;
-/// Words that tell nothing.
+/// Words that distinguish nothing.
 const COMMON: &[&str] = &["that", "what", "with", "from", "this", "when"];
 
-/// The patches by their numbers, each with the words that tell it from the others.
+/// The patches by number, each with the words that distinguish it from the others.
 pub(crate) struct Patches(BTreeMap<usize, BTreeSet<String>>);
 
 /// The words of a text: names as they are, others by their first letters.
@@ -50,7 +50,7 @@ fn subject(message: &str) -> Option<(usize, String)> {
 }
 
 impl Patches {
-    /// Of messages by paths.
+    /// From messages by path.
     pub(crate) fn new(messages: &BTreeMap<String, String>) -> Self {
         let mut numbers = Vec::new();
         let (mut subjects, mut bodies) = (Vec::new(), Vec::new());
@@ -79,7 +79,7 @@ impl Patches {
         self.0.len()
     }
 
-    /// What is wrong with the numbers of patches in a text, with their lines.
+    /// Returns what is wrong with the patch numbers in a text, with their lines.
     pub(crate) fn check(&self, text: &str) -> Vec<(usize, String)> {
         let mut wrong = Vec::new();
         for (line, block) in blocks(text) {
@@ -122,7 +122,7 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The sentence around `at` in a block; a row of a table is one.
+/// The sentence around `at` in a block; a row of a table counts as one.
 fn sentence(block: &str, at: usize) -> &str {
     if block.starts_with('|') {
         return block;
@@ -137,8 +137,8 @@ fn sentence(block: &str, at: usize) -> &str {
     &block[begin.unwrap_or(0)..end.unwrap_or(block.len())]
 }
 
-/// The numbers after "patch" and "patches", and where each sentence has them. "patches 1 to 3" names
-/// none in particular.
+/// The numbers after "patch" and "patches", and their places in each sentence. "patches 1 to 3"
+/// names none in particular.
 fn numbers(block: &str) -> Vec<(usize, usize)> {
     let lower = block.to_ascii_lowercase();
     let mut found = Vec::new();
@@ -155,7 +155,7 @@ fn numbers(block: &str) -> Vec<(usize, usize)> {
             let Ok(number) = after[..end].parse() else {
                 break;
             };
-            // After a comma only "patches 1, 2" goes on.
+            // Only "patches 1, 2" continues after a comma.
             if !these.is_empty() && !is_plural {
                 break;
             }
@@ -241,7 +241,7 @@ mod tests {
                 "| the policy | patch 3 |",
                 (1, "patch 3 is about something else"),
             ),
-            // All three say that.
+            // All three patches say this.
             (
                 "What fget() takes (patch 3).",
                 (1, "patch 3 is about something else"),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is known of the repository.
+/// The contents of the repository.
 #[derive(Default)]
 pub(crate) struct Repository {
     root: PathBuf,
@@ -14,9 +14,9 @@ pub(crate) struct Repository {
     pub(crate) paths: BTreeSet<String>,
     /// The module, the UAPI header and the patches.
     pub(crate) kernel: Names,
-    /// What is under `user/`.
+    /// The names in `user/`.
     pub(crate) user: Names,
-    /// What is under `tests/`.
+    /// The names in `tests/`.
     pub(crate) tests: Names,
     /// Words of scripts, of configurations and of the Makefile.
     pub(crate) scripts: Names,
@@ -26,11 +26,11 @@ pub(crate) struct Repository {
     pub(crate) guest_tests: BTreeSet<String>,
     pub(crate) parameters: BTreeSet<String>,
     pub(crate) targets: BTreeSet<String>,
-    /// Names that others define.
+    /// Names that are defined elsewhere.
     pub(crate) outside: HashMap<String, String>,
     /// The messages of the patches, by path.
     pub(crate) messages: BTreeMap<String, String>,
-    /// Rust and C files with comments to check, and what the patches add to such, by path.
+    /// Rust and C files with comments to check, and what the patches add to such files, by path.
     pub(crate) sources: BTreeMap<String, Source>,
 }
 
@@ -212,7 +212,8 @@ impl Repository {
             .collect()
     }
 
-    /// Whether there is a file or directory of this name, which may lack leading directories.
+    /// Returns true if there is a file or directory with this name, which may lack leading
+    /// directories.
     pub(crate) fn has_path(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/').trim_start_matches("./");
         if let Some((before, after)) = path.split_once('*') {
@@ -229,7 +230,7 @@ impl Repository {
     }
 }
 
-/// The lines that a patch adds, each in its line; the other lines are empty.
+/// The lines that a patch adds, each at its place; the other lines are empty.
 fn added(patch: &str) -> String {
     let begin = patch.find("\ndiff ").unwrap_or(patch.len());
     let (message, diff) = patch.split_at(begin);
@@ -244,7 +245,8 @@ fn added(patch: &str) -> String {
     blank.chain(lines).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// What a patch leaves in the files that it changes, as far as it shows it, without comments.
+/// The code that a patch leaves in the files that it changes, as far as the patch shows the
+/// code, without comments.
 fn patched(patch: &str) -> String {
     let diff = patch.find("\ndiff ").map_or("", |at| &patch[at..]);
     let lines = diff.lines().filter_map(|line| {

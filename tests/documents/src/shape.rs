@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The shape of the module: short files and functions, small structs, imports that go down only, in
-//! the order of the table in `kernel/flexsc_main.rs`, and `unsafe` code under `kernel/sys` alone,
-//! but for promises about code elsewhere; no large circles.
+//! Checks the shape of the module: short files and functions, small structs, imports that only go
+//! down in the order of the table in `kernel/flexsc_main.rs`, `unsafe` code only under `kernel/sys`
+//! except for promises about code elsewhere, and no large circles.
 
 mod circles;
 
@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines of a file.
+/// Most lines of a file.
 const FILE: usize = 450;
-/// Lines of a function, from its name to its last brace.
+/// Most lines of a function, from its name to its last brace.
 const FUNCTION: usize = 50;
-/// Fields of a struct.
+/// Most fields of a struct.
 const FIELDS: usize = 12;
-/// Files of a circle, of which each names items of the next.
+/// Most files in a circle, in which each names items of the next.
 const CIRCLE: usize = 3;
 
-/// What may be larger: a file, a name, and the reason.
+/// Items that may be larger: a file, a name, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[(
     "kernel/policy.rs",
     "apply",
@@ -67,7 +67,7 @@ fn item<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
         return None;
     }
     let mut words = line.split_whitespace();
-    // In front of it: pub, pub(…), const, unsafe, extern "C".
+    // In front of the keyword: pub, pub(…), const, unsafe, extern "C".
     let before = ["pub", "const", "unsafe", "extern", "\"C\""];
     let is_before =
         |word: &&str| before.contains(word) || word.starts_with("pub(") || *word == "crate)";
@@ -77,8 +77,8 @@ fn item<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     (first == keyword).then(|| &name[..end.unwrap_or(name.len())])
 }
 
-/// The items that begin with `keyword`, each with its lines. As rustfmt writes them: the last line is
-/// a brace below the first letter of the first line.
+/// The items that begin with `keyword`, each with its lines. The code must be formatted by rustfmt:
+/// the last line is a brace below the first letter of the first line.
 fn items<'a>(text: &'a str, keyword: &str) -> Vec<(&'a str, Vec<&'a str>)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -185,7 +185,7 @@ fn files_functions_and_structs_are_small() {
     }
     assert!(
         functions > 500 && c > 80,
-        "only {functions} functions were seen, and {c} in C"
+        "found only {functions} functions, and {c} in C"
     );
     assert!(wrong.is_empty(), "too large:\n{}", wrong.join("\n"));
     for (path, name, _) in EXCEPTIONS {
@@ -195,7 +195,7 @@ fn files_functions_and_structs_are_small() {
         let large = [long_functions(text), large_structs(text)].concat();
         assert!(
             large.iter().any(|(large, _)| large == name),
-            "{path}: {name} needs no exception any more"
+            "{path}: {name} no longer needs an exception"
         );
     }
 }
@@ -235,8 +235,8 @@ fn what_is_large_is_found() {
     );
 }
 
-/// The rooms of the module, the highest first: the rows of the table that are not parts of others.
-fn rooms(main: &str) -> Vec<&str> {
+/// The layers of the module, the highest first: the rows of the table that are not parts of others.
+fn layers(main: &str) -> Vec<&str> {
     main.lines()
         .filter_map(|line| line.strip_prefix("//! | `")?.split_once('`'))
         .map(|(name, _)| name)
@@ -289,20 +289,20 @@ fn imports(text: &str) -> BTreeSet<String> {
 fn imports_go_down() {
     let sources = sources();
     let main = &sources["kernel/flexsc_main.rs"];
-    let rooms = rooms(main);
+    let layers = layers(main);
     let declared = items_of_main(main);
     assert_eq!(
-        rooms.iter().copied().collect::<BTreeSet<_>>(),
+        layers.iter().copied().collect::<BTreeSet<_>>(),
         declared,
-        "rooms and their modules"
+        "layers and their modules"
     );
-    let level = |name: &str| rooms.iter().position(|room| *room == name);
+    let level = |name: &str| layers.iter().position(|layer| *layer == name);
     let mut pairs = BTreeSet::new();
     let mut wrong = Vec::new();
     for (path, text) in sources.iter().filter(|(path, _)| path.ends_with(".rs")) {
         let name = path.trim_start_matches("kernel/").trim_end_matches(".rs");
-        let room = name.split('/').next().unwrap_or(name);
-        let Some(here) = level(room) else {
+        let layer = name.split('/').next().unwrap_or(name);
+        let Some(here) = level(layer) else {
             continue;
         };
         for import in imports(text) {
@@ -320,7 +320,7 @@ fn imports_go_down() {
     );
     assert!(
         (20..=50).contains(&pairs.len()),
-        "{} pairs of rooms",
+        "{} pairs of layers",
         pairs.len()
     );
 }
@@ -362,10 +362,10 @@ fn imports_are_seen() {
     assert_eq!(seen, ["defs", "pages", "quota", "sys", "wait"]);
     let main =
         "//! | file | what |\n//! | `device` | x |\n//! | `run::entry` | x |\n//! | `sys` | x |\n";
-    assert_eq!(rooms(main), ["device", "sys"]);
+    assert_eq!(layers(main), ["device", "sys"]);
 }
 
-/// The lines of a file without comments and the contents of strings.
+/// The lines of a file, without comments and without the contents of strings.
 fn code(text: &str) -> impl Iterator<Item = String> + '_ {
     text.lines().map(|line| {
         let line = line.split("//").next().unwrap_or(line);
@@ -380,14 +380,14 @@ fn code(text: &str) -> impl Iterator<Item = String> + '_ {
 /// A file outside of `kernel/sys` that promises to keep the rules of a trait there, and the trait.
 const PROMISES: &[(&str, &str)] = &[("kernel/run/handoff.rs", "Blocking")];
 
-/// Whether this line keeps one of the file's [`PROMISES`].
+/// Returns true if this line is one of the file's [`PROMISES`].
 fn is_promise(path: &str, line: &str) -> bool {
     PROMISES
         .iter()
         .any(|(file, name)| *file == path && line.starts_with(&format!("unsafe impl {name} for ")))
 }
 
-/// The words of code that only the border to C may use.
+/// The words in code that are allowed only at the border to C.
 fn border_words(path: &str, text: &str) -> Vec<&'static str> {
     let is_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
     let lines: Vec<String> = code(text).filter(|line| !is_promise(path, line)).collect();
@@ -403,7 +403,7 @@ fn border_words(path: &str, text: &str) -> Vec<&'static str> {
 }
 
 /// Functions that C calls, and unsafe traits and functions, whose comment does not say what the
-/// caller or the implementer has to promise; and the number of all of them.
+/// caller or the implementer must promise; and the number of all such functions and traits.
 fn without_promise(text: &str) -> (Vec<String>, usize) {
     let lines: Vec<&str> = text.lines().collect();
     let mut wrong = Vec::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Source files: their code without comments, their comments without code, and the names that the
-//! code declares.
+//! Splits source files into code without comments and comments without code, and finds the names
+//! that the code declares.
 
 use std::collections::{HashMap, HashSet};
 
@@ -91,7 +91,7 @@ impl Source {
         });
     }
 
-    /// The types and traits whose items the file has: `Self` is one of them.
+    /// The types and traits whose items are in the file: `Self` is one of these.
     pub(crate) fn implemented(&self) -> Vec<String> {
         let tokens = tokens(&self.bare);
         let mut found = Vec::new();
@@ -122,7 +122,7 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
 }
 
-/// Where the string or character literal that begins at `i` ends, if one does.
+/// Returns the end of the string or character literal that begins at `i`, if one does.
 fn string(chars: &[char], i: usize, language: Language) -> Option<usize> {
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
     let in_word = i > 0 && (at(i - 1).is_ascii_alphanumeric() || at(i - 1) == '_');
@@ -153,15 +153,15 @@ fn string(chars: &[char], i: usize, language: Language) -> Option<usize> {
 pub(crate) struct Names {
     /// Items, fields, variants; for C all words.
     pub(crate) declared: HashSet<String>,
-    /// What belongs to a type, a trait or a module.
+    /// Names that belong to a type, a trait or a module.
     pub(crate) members: HashMap<String, HashSet<String>>,
     /// All words of the code, those of string literals too.
     pub(crate) words: HashSet<String>,
-    /// What is defined or called as a function.
+    /// Names that are defined or called as functions.
     pub(crate) functions: HashSet<String>,
 }
 
-/// What a brace has opened.
+/// The kind of block that a brace has opened.
 #[derive(Clone, PartialEq)]
 enum Scope {
     Fields(String),
@@ -200,7 +200,7 @@ impl Names {
         members.insert(name.to_owned());
     }
 
-    /// Whether a type, a trait or a module has this item, field or variant.
+    /// Returns true if a type, a trait or a module has this item, field or variant.
     pub(crate) fn has_member(&self, owner: &str, name: &str) -> bool {
         let members = self.members.get(owner);
         members.is_some_and(|members| members.contains(name))
@@ -314,7 +314,7 @@ impl Names {
     }
 }
 
-/// The type that an `impl` is for, given what stands between `impl` and its brace.
+/// The type that an `impl` is for, given the tokens between `impl` and its brace.
 fn implementor(tokens: &[&str]) -> String {
     let mut depth = 0;
     let mut name = "";
@@ -331,7 +331,7 @@ fn implementor(tokens: &[&str]) -> String {
     name.to_owned()
 }
 
-/// Whether an item may follow this token; `impl` in the type of a parameter is none.
+/// Returns true if an item may follow this token; `impl` in the type of a parameter is not an item.
 fn is_item(before: &str) -> bool {
     matches!(before, "" | "{" | "}" | ";" | "]" | ")" | "unsafe")
 }

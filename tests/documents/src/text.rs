@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What documents, man pages and comments quote.
+//! Finds the quotes in documents, man pages and comments.
 
 /// Something that a text quotes.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,17 +10,17 @@ pub(crate) enum Quote {
     Command(String),
     /// The target of a link.
     Link(String),
-    /// A line of anything, quoted or not.
+    /// Any line, quoted or not.
     Line(String),
 }
 
 /// A quote, and the line of the text that it begins on, from 1.
 pub(crate) type Quoted = (usize, Quote);
 
-/// Blocks in these languages are compiled or are no commands.
+/// Blocks in these languages are compiled or are not commands.
 const NO_COMMANDS: &[&str] = &["rust", "c", "text", "rust,no_run", "no_run", "ignore"];
 
-/// What a Markdown text quotes. In a comment blocks are Rust, which is compiled.
+/// Returns the quotes in a Markdown text. Blocks in comments are Rust, which is compiled.
 pub(crate) fn markdown(text: &str, is_comment: bool) -> Vec<Quoted> {
     let mut found = Vec::new();
     // The sentences, with blocks blanked.
@@ -52,7 +52,7 @@ fn line_at(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// Quotes in back ticks, which may go on in the next line but not beyond a paragraph.
+/// Returns quotes in back ticks, which may span lines but not paragraphs.
 fn spans(prose: &str, found: &mut Vec<Quoted>) {
     let mut at = 0;
     while let Some(begin) = prose[at..].find('`').map(|i| at + i) {
@@ -85,7 +85,7 @@ fn links(prose: &str, found: &mut Vec<Quoted>) {
     }
 }
 
-/// What a comment of Rust or C code quotes: as Markdown, and in links without a target.
+/// Returns the quotes in a comment of Rust or C code: as Markdown, and in links without a target.
 pub(crate) fn comment(text: &str) -> Vec<Quoted> {
     let mut found = markdown(text, true);
     // [`Type::method`](target) names an item in its target.
@@ -126,7 +126,7 @@ fn fields(line: &str) -> Vec<&str> {
         let rest = &line[at + 1..];
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let name = &rest[..end.unwrap_or(rest.len())];
-        // In an address it stands behind a word.
+        // In an e-mail address, the `@` follows a word.
         if !name.is_empty() && !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric()) {
             found.push(name);
         }
@@ -134,7 +134,7 @@ fn fields(line: &str) -> Vec<&str> {
     found
 }
 
-/// What a man page quotes: words in bold or italics that are names, and options.
+/// Returns the quotes in a man page: words in bold or italics that are names, and options.
 pub(crate) fn man(text: &str) -> Vec<Quoted> {
     let mut found = Vec::new();
     for (line, content) in text.lines().enumerate() {

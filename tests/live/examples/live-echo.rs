@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads and writes in a loop through the thin layer, so that a tracer can come and go meanwhile:
-//! echoes lines from standard input to standard output and ends with the number of plain calls.
+//! Reads and writes in a loop through the thin layer, so that a tracer can attach and detach
+//! meanwhile: echoes lines from standard input to standard output and ends with the number of
+//! plain calls.
 
 use std::os::fd::AsRawFd;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The crate against the module, on a machine that has it; elsewhere these
-//! tests say so and pass.
+//! Tests the crate with the module, on a machine that has the module; elsewhere
+//! these tests say so and pass.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd;
@@ -30,7 +30,7 @@ mod allocations;
 use flexsc::ops::{Fsync, Read, Write};
 use flexsc::{CpuSet, Engine, Error, Fd, Param, Reason, Ring, Wait, abi, calls};
 
-/// An engine, or an end of the test.
+/// Returns an engine, or ends the test.
 macro_rules! engine {
     () => {
         match Engine::open() {
@@ -58,7 +58,7 @@ fn a_full_registration_in_one_wait() {
     assert_eq!((pages.in_flight(), pages.free()), (128, 0));
     assert_eq!(pages.poll(), None);
     assert_eq!(pages.wait(Wait::all()).unwrap(), 128);
-    // The results are there: no trap is needed to know it.
+    // The results are there: finding them needs no trap.
     let waits = engine.stats().unwrap().waits;
     assert_eq!(pages.wait(Wait::some(100).timeout(PATIENCE)).unwrap(), 128);
     assert_eq!(engine.stats().unwrap().waits, waits);
@@ -234,7 +234,7 @@ fn a_ring_owns_what_is_in_flight() {
     let mut text = [0; 5];
     near.read_exact(&mut text).unwrap();
     assert_eq!(&text, b"hello");
-    // Nobody ends the reads: the drop does, and closes what they own.
+    // Nothing else ends the reads: the drop ends them and closes the files that they own.
     let begin = Instant::now();
     drop(ring);
     drop(far);

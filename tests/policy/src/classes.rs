@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Classes of single calls. Numbers and flags come from the libc crate, so that the constants of
-//! the policy are checked against a second source.
+//! Tests the classes of single calls. Numbers and flags come from the libc crate, so that the
+//! constants of the policy are checked against a second source.
 
 use crate::policy::{
     classify,
@@ -22,10 +22,10 @@ fn class(nr: c_long, args: &[i64]) -> Class {
     classify(nr.try_into().expect("numbers are small"), &all)
 }
 
-/// What no small integer is: an argument that points somewhere.
+/// An argument that points somewhere; no small integer has this value.
 const PTR: i64 = 0x7fff_1234_5678;
 
-/// What the quick ways of executing an entry ask is what the general one would find.
+/// Checks that the shortcuts for executing an entry agree with the general way.
 #[test]
 fn quick_questions_agree() {
     let mut found = (0, 0);
@@ -110,7 +110,7 @@ fn calls_on_files_go_by_the_file() {
     ] {
         assert_eq!(class(nr, &[7, PTR]), ByFile(7, 7), "call {nr}");
     }
-    // The kernel, too, sees only 32 bits of a descriptor.
+    // The kernel sees only 32 bits of a descriptor, too.
     assert_eq!(class(SYS_read, &[-1]), ByFile(u32::MAX, u32::MAX));
     assert_eq!(class(SYS_read, &[7 + (1 << 32)]), ByFile(7, 7));
     assert_eq!(class(SYS_sendfile, &[7, 8]), ByFile(7, 8));
@@ -321,7 +321,7 @@ fn ioctl_goes_by_the_command() {
     ] {
         assert_eq!(ioctl(cmd), OwnThread, "ioctl {cmd:#x}");
     }
-    // Nobody knows how long these wait.
+    // The wait of these commands is unbounded.
     for cmd in [
         TCSBRK,
         TCSETSW,
@@ -339,7 +339,7 @@ fn ioctl_goes_by_the_command() {
     // WAIT, WAIT_FAST: an entry that waited for entries would wait for itself.
     assert_eq!(ioctl(0x4028_DA02), Refused(Thread));
     assert_eq!(ioctl(0xDA03), Refused(Thread));
-    // The others answer EBUSY. Another file's commands may have the same magic.
+    // The others fail with EBUSY. Another file's commands may have the same magic.
     assert_eq!(ioctl(0xDA04), OwnThread);
     assert_eq!(ioctl(0xC038_DA00), OwnThread);
     assert_eq!(ioctl(0xDA0B), Refused(Thread));

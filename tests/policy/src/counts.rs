@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Counts that a program can keep growing: the module is built with overflow checks, so that a
-//! count that passes its type's end is the end of the machine.
+//! Tests counts that a program can increase without end: the module is built with overflow
+//! checks, so a count that overflows would stop the machine.
 
 use std::sync::atomic::AtomicU32;
 

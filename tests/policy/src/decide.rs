@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Who executes an entry: every number, in every role, with every flag that matters.
+//! Tests which task executes an entry: every number, in every role, with every flag that matters.
 
 use crate::{
     defs::Role,
@@ -17,7 +17,7 @@ const ROLES: [Role; 3] = [OWNER, WORKER, POLLER];
 const STARTS: [Start; 3] = [Start::First, Start::Follows, Start::Again];
 const BOOLS: [bool; 2] = [false, true];
 
-// By number: the tests are about the decision, not about the table.
+// Named by number: the tests are about the decision, not about the table.
 const READ: u16 = 0;
 const POLL: u16 = 7;
 const RT_SIGPROCMASK: u16 = 14;
@@ -32,24 +32,24 @@ const OPENAT: u16 = 257;
 const PPOLL: u16 = 271;
 const NO_CALL: u16 = 1023;
 
-/// Facts as a test wants them. Looking one up that `decide` should not need is a failure.
+/// Facts as a test sets them. The test fails if `decide` looks up a fact that it does not need.
 #[derive(Clone, Copy)]
 struct World {
-    /// descriptors whose files may block, one bit each; none if files must not be looked at
+    /// descriptors whose files may block, one bit each; `None` if `decide` must not look at files
     blocking: Option<u64>,
-    /// whether the owner left the entry; none if that must not be asked
+    /// whether the owner left the entry; `None` if `decide` must not ask
     left_by_owner: Option<bool>,
-    /// whether calls on files are slow just now
+    /// whether calls on files are slow at present
     files_slow: bool,
 }
 
 impl Facts for World {
     fn may_block(&self, fd: u32) -> bool {
-        self.blocking.expect("files are not to be looked at") & (1 << fd) != 0
+        self.blocking.expect("no look at files") & (1 << fd) != 0
     }
 
     fn is_left_by_owner(&self) -> bool {
-        self.left_by_owner.expect("nobody is to ask for the owner")
+        self.left_by_owner.expect("no question about the owner")
     }
 
     fn are_files_slow(&self) -> bool {
@@ -204,10 +204,10 @@ fn what_a_program_sends_to_threads_goes_to_the_pool_that_it_names() {
             let decision = decide(&request, OWNER, start, &NOTHING);
             assert_eq!(decision, Decision::Offload(pool));
         }
-        // The first entry of a chain has decided for all of it.
+        // The first entry of a chain has decided for the whole chain.
         let here = Decision::Execute(Class::Inline);
         assert_eq!(decide(&request, OWNER, Start::Follows, &NOTHING), here);
-        // A worker keeps what has reached it, whatever pool the entry names by now.
+        // A worker keeps an entry that has reached it, even if the entry names another pool by now.
         for start in STARTS {
             assert_eq!(decide(&request, WORKER, start, &NOTHING), here);
         }
@@ -227,7 +227,7 @@ fn the_owner_never_executes_what_may_wait() {
     for start in STARTS {
         let decision = decide(&plain(SEMOP), OWNER, start, &NOTHING);
         assert_eq!(decision, Decision::Offload(0));
-        // These wait for files or a time only, which needs no thread.
+        // These wait only for files or a time, which needs no thread.
         for nr in [POLL, NANOSLEEP, CLOCK_NANOSLEEP, PPOLL] {
             let request = Request {
                 args: &[4, 5, 9, 0, 0, 0],
@@ -237,7 +237,7 @@ fn the_owner_never_executes_what_may_wait() {
             assert_eq!(decision, Decision::Try(Class::MayBlock), "{nr}");
         }
     }
-    // Of two files either may keep it waiting: descriptors 4 and 5.
+    // Either of the two files may keep the call waiting: descriptors 4 and 5.
     for (blocking, here) in [(0, true), (1 << 4, false), (1 << 5, false), (3 << 4, false)] {
         let world = World {
             blocking: Some(blocking),
@@ -251,7 +251,7 @@ fn the_owner_never_executes_what_may_wait() {
         let decision = decide(&plain(SENDFILE), OWNER, Start::First, &world);
         assert_eq!(decision, expected);
     }
-    // Threads are there for that, and do not look at files.
+    // Threads exist to wait, so they do not look at files.
     for role in [WORKER, POLLER] {
         let decision = decide(&plain(NANOSLEEP), role, Start::First, &NOTHING);
         assert_eq!(decision, Decision::Execute(Class::MayBlock));
@@ -295,7 +295,7 @@ fn file_calls_go_to_threads_while_they_are_slow() {
             let decision = decide(&plain(nr), OWNER, start, &slow);
             assert_eq!(decision, Decision::OffloadSlow, "{nr} {start:?}");
         }
-        // The call has begun before, and a thread waits for itself only.
+        // The call has begun before, and a thread delays only itself.
         let again = decide(&plain(nr), OWNER, Start::Again, &slow);
         assert!(matches!(again, Decision::Execute(_)), "{nr}: {again:?}");
         let thread = decide(&plain(nr), WORKER, Start::First, &slow);
@@ -329,7 +329,7 @@ fn an_own_thread_call_returns_to_the_owner_that_has_left_it_by_chance() {
         };
         let decision = decide(&plain(RT_SIGPROCMASK), role, Start::First, &world);
         assert_eq!(decision, expected);
-        // The program has sent it to threads itself.
+        // The program itself has sent the entry to threads.
         for (pool, is_async) in [(0, true), (5, false)] {
             let request = Request {
                 pool,
@@ -359,7 +359,7 @@ fn a_refused_call_returns_to_the_owner_if_it_may_execute_it() {
     for role in [WORKER, POLLER] {
         assert!(back(GETPID, Class::Inline, role, Why::Context, left));
         assert!(back(GETPID, Class::Inline, role, Why::Thread, left));
-        // The owner's files may be others: it decides itself.
+        // The owner may have other files, so it decides itself.
         assert!(back(READ, file, role, Why::Context, left));
         assert!(back(READ, file, role, Why::Thread, ready));
         assert!(!back(READ, file, role, Why::Thread, left));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the module's parts share, as far as the files under test use it.
+//! Definitions that the module's parts share, as far as the files under test use these.
 
 #[path = "../../../kernel/defs/bits.rs"]
 mod bits;

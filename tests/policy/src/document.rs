@@ -19,7 +19,7 @@ A program must not be able to tell from a result that another thread has execute
 executes an entry in WAIT, the result is right for every call that does not begin, end or replace a thread. A syscall
 thread shares the owner's address space, files, working directory, umask, signal handlers, process ids, limits,
 namespaces and semaphore undo list, and adopts its credentials and other
-[attributes](security.md#what-a-call-reads-of-its-caller) before each call.
+[attributes](security.md#what-a-call-reads-about-its-caller) before each call.
 If a file asks for the calling thread (signalfd, `/proc/thread-self`, a terminal, cgroups), it gets the owner. A syscall
 thread has its own thread id, signal mask, pending signals, priority, CPUs, memory policy and processor state.
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! docs/security.md says of each field of `struct task_struct`, `struct signal_struct` and `struct
-//! thread_info` what posted calls do with it: the tables are compared with the kernel's source.
+//! docs/security.md says for each field of `struct task_struct`, `struct signal_struct` and
+//! `struct thread_info` what posted calls do with the field. The tests compare its tables with the
+//! kernel's source.
 
 use crate::table::kernel_tables;
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 const DOCUMENT: &str = include_str!("../../../docs/security.md");
-const SECTION: &str = "\n### What a call reads of its caller\n";
+const SECTION: &str = "\n### What a call reads about its caller\n";
 
 /// A structure, and where it is declared and documented.
 struct Struct {
@@ -18,7 +19,7 @@ struct Struct {
     file: &'static str,
     /// How the head of its table begins.
     head: &'static str,
-    /// It has at least so many fields.
+    /// The least number of fields.
     least: usize,
 }
 
@@ -87,7 +88,7 @@ fn fields(text: &str, name: &str) -> Vec<String> {
     declarations.flat_map(declared).collect()
 }
 
-/// How many rows of the structure's table in the document name each field.
+/// Counts the rows of the structure's table in the document that name each field.
 fn documented(document: &str, of: &Struct) -> BTreeMap<String, usize> {
     let (_, section) = document.split_once(SECTION).expect("the section is there");
     let rows = section
@@ -130,7 +131,8 @@ fn every_row_is_whole() {
     }
 }
 
-/// Compares the table with the structure in a kernel's source. Returns false if it has no such file.
+/// Compares the table with the structure in a kernel's source. Returns false if the source has no
+/// such file.
 fn is_compared(root: &Path, of: &Struct) -> bool {
     let path = root.join(of.file);
     let Ok(text) = fs::read_to_string(&path) else {
@@ -142,7 +144,7 @@ fn is_compared(root: &Path, of: &Struct) -> bool {
     for field in &fields {
         assert!(
             documented.contains_key(field),
-            "docs/security.md says nothing of {field} of {} in {}",
+            "docs/security.md says nothing about {field} of {} in {}",
             of.name,
             path.display()
         );
@@ -167,7 +169,7 @@ fn every_field_has_a_row() {
             compared += usize::from(is_compared(root, of));
         }
         if compared == 0 {
-            // Not by eprintln!, which the test harness swallows.
+            // Not with eprintln!, because the test harness captures its output.
             let _ = writeln!(
                 io::stderr(),
                 "SKIPPED: docs/security.md was not compared with struct {}: there is no {} in the \

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The module's syscall policy and its decision who executes an entry, compiled for the host: their
-//! tests, and docs/syscalls.md, which the program prints: `cargo run -q -p flexsc-policy-tests > docs/syscalls.md`
+//! Compiles the module's syscall policy, and its decision about which task executes an entry, for
+//! the host: tests both, and prints docs/syscalls.md: `cargo run -q -p flexsc-policy-tests >
+//! docs/syscalls.md`
 
 #[macro_use]
 #[path = "../../../kernel/policy.rs"]
@@ -43,16 +44,16 @@ fn main() {
     print!("{}", document::document());
 }
 
-/// A row of the policy table as people see it.
+/// A row of the policy table as the document shows it.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     /// number of the call
     nr: u16,
     /// its name, as in the kernel's table
     name: &'static str,
-    /// how its class is found
+    /// how to find its class
     rule: Rule,
-    /// why; empty if it is plainly inline
+    /// why; empty if the call is simply inline
     why: &'static str,
 }
 

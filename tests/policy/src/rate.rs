@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The adaptive wait policy against loads whose best fixed setting is known.
+//! Tests the adaptive wait policy with loads whose best fixed setting is known.
 
 use crate::adaptive::{Rate, MOST, SLEEP_NS};
 
@@ -54,10 +54,11 @@ fn a_load_that_falls_is_followed_within_a_dozen_waits() {
     assert_eq!(again.results, MOST);
 }
 
-/// A model: `SLEEP_NS` for each wait, results at a fixed gap, cost and delay counted alike.
+/// A model: each wait costs `SLEEP_NS`, results come at a fixed gap, and cost and delay
+/// count alike.
 fn cost(gap_ns: u64, results: u32) -> u64 {
     let n = u64::from(results);
-    // Per result: its share of the sleep, and what it waits on average.
+    // Per result: its share of the sleep, and its average delay.
     SLEEP_NS / n + gap_ns * (n - 1) / 2
 }
 
@@ -68,8 +69,8 @@ fn never_worse_than_a_bad_fixed_number_and_close_to_the_best() {
         let fixed = || (1..=MOST).map(|n| cost(gap, n));
         let (best, worst) = (fixed().min().unwrap(), fixed().max().unwrap());
         assert!(chosen <= worst, "gap {gap}: {chosen} > {worst}");
-        // The best number is about the root of what is chosen: less delay, more sleeps. A bound on
-        // how far the choice may be from it.
+        // The best number is about the root of the chosen one: less delay, more sleeps. This
+        // bounds how far the choice may be from the best.
         assert!(
             chosen <= best * 5 / 2 + SLEEP_NS / 2,
             "gap {gap}: {chosen}, best {best}"

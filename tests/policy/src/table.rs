@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The table has a row for every call of the kernel, and the document is that of the table.
+//! Checks that the table has a row for every call of the kernel, and that the document
+//! agrees with the table.
 
 use crate::{
     classes,
@@ -45,7 +46,7 @@ fn read(path: &Path) -> String {
         .unwrap_or_else(|err| panic!("{} cannot be read: {err}", path.display()))
 }
 
-/// The line that our own patches add to the table.
+/// The line that our patches add to the table.
 fn own_line() -> String {
     let patches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernel/patches");
     let patch = read(&patches.join("0004-entry-flexsc-wait.patch"));
@@ -103,7 +104,7 @@ pub fn kernel_tables() -> Vec<PathBuf> {
 fn every_call_of_the_kernel_has_a_row() {
     let tables = kernel_tables();
     if tables.is_empty() {
-        // Not by eprintln!, which the test harness swallows.
+        // Not with eprintln!, because the test harness captures its output.
         let _ = writeln!(
             io::stderr(),
             "SKIPPED: the policy was not compared with the kernel's system calls: there is no \
@@ -184,7 +185,7 @@ fn numbers_without_a_row_are_unknown() {
     }
 }
 
-/// Each class that the document names for a call is given for some arguments, and no other.
+/// Checks that the classes that the document names for a call are those that some arguments give.
 #[test]
 fn the_document_names_exactly_the_classes_that_occur() {
     const WORDS: &[u64] = &[
@@ -256,7 +257,7 @@ fn the_document_is_up_to_date() {
     let committed = fs::read_to_string(path).unwrap_or_default();
     assert!(
         committed == document(),
-        "docs/syscalls.md is not that of the table: \
+        "docs/syscalls.md does not agree with the table: \
          cargo run -q -p flexsc-policy-tests > docs/syscalls.md"
     );
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! No wake-up of poll() or of an eventfd is lost: all interleavings, under the memory model, of a
-//! result that is published and of a task that begins to wait. What the publishing side does, and in
-//! which order, is read from `kernel/pages/notify.rs`, `kernel/sys/notify.rs` and `kernel/notify.c`.
+//! Checks that no wake-up of poll() or of an eventfd is lost, in all interleavings under the memory
+//! model of a result that is published and a task that begins to wait. The steps of the publishing
+//! side, and their order, are read from `kernel/pages/notify.rs`, `kernel/sys/notify.rs` and
+//! `kernel/notify.c`.
 
 use loom::sync::atomic::{fence, AtomicBool, Ordering};
 use loom::sync::Arc;
@@ -12,12 +13,12 @@ const PAGES: &str = include_str!("../../../kernel/pages/notify.rs");
 const SIGNAL: &str = include_str!("../../../kernel/sys/notify.rs");
 const NOTIFY: &str = include_str!("../../../kernel/notify.c");
 
-/// What the publishing side does after it has written the result.
+/// A step of the publishing side after it has written the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// A full barrier.
     Barrier,
-    /// It looks whether a task waits, by poll() or by an eventfd.
+    /// A check whether a task waits, by poll() or by an eventfd.
     Look,
 }
 
@@ -46,7 +47,7 @@ fn method<'a>(source: &'a str, name: &str) -> &'a str {
     rest.split_once("\n    }\n").expect("the body ends").0
 }
 
-/// The steps of a body up to `end`, in order: each access to the notifier counts as a look.
+/// Returns the steps of a body up to `end`, in order: each access to the notifier counts as a look.
 fn steps(body: &str, barrier: &str, look: &str, end: &str) -> Vec<Step> {
     let (known, _) = body.split_once(end).expect("it goes on");
     let mut found: Vec<(usize, Step)> = known
@@ -78,7 +79,7 @@ fn publishing() -> Vec<Step> {
     all
 }
 
-/// One result, and one that waits for it: who waits sees the result, or is seen at each look.
+/// Models one result and one waiter: the waiter sees the result, or each look sees the waiter.
 fn explore(steps: Vec<Step>) {
     loom::model(move || {
         let (result, waits) = (
@@ -92,13 +93,13 @@ fn explore(steps: Vec<Step>) {
             for step in steps {
                 match step {
                     Step::Barrier => fence(Ordering::SeqCst),
-                    // The weakest reading: all looks have to find it.
+                    // The weakest guarantee: all looks must find the waiter.
                     Step::Look => wakes &= looks_at.load(Ordering::Relaxed),
                 }
             }
             wakes
         });
-        // poll_wait() and set_eventfd: waiting is known before the results are looked at.
+        // poll_wait() and set_eventfd: the waiter is registered before it looks at the results.
         waits.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let sees = result.load(Ordering::Relaxed);
@@ -111,7 +112,7 @@ fn explore(steps: Vec<Step>) {
 fn order_of_the_source_loses_nothing() {
     let steps = publishing();
     let looks = steps.iter().filter(|step| **step == Step::Look).count();
-    // In Rust whether anybody has ever waited, in C whether anybody waits.
+    // Rust checks whether any task has ever waited, C whether one waits now.
     assert!(looks >= 3, "{steps:?}");
     explore(steps);
 }
