@@ -11,8 +11,8 @@ const HEAD: &str = "\
 
 # Which system calls go through a page
 
-The module's policy has a row for every system call of x86-64 in Linux 6.12. A row gives the call's class, for some
-calls depending on the arguments. The rows are in `kernel/policy/table.rs`, the rules for arguments in
+The module's policy has a row for every system call of x86-64 in Linux 6.12. A row gives the call's class, which for
+some calls depends on the arguments. The rows are in `kernel/policy/table.rs`, the rules for arguments in
 `kernel/policy.rs`, the commands of ioctl in `kernel/policy/ioctl.rs`.
 
 A program must not be able to tell from a result that another thread has executed its call. If the owner of a page
@@ -29,21 +29,22 @@ thread has its own thread id, signal mask, pending signals, priority, CPUs, memo
 |---|---|---|---|
 | inline | the result is the same on any thread, and the call waits for no event | executes it | executes it |
 | by file | as inline, but a file may keep the call waiting | executes it if no file of the call \
-can wait, or if the call need not wait now; else gives it to a syscall thread | executes it |
-| may block | the result is the same on any thread, and the call may wait for an unbounded time | gives it to a \
+can wait, or if the call need not wait now; otherwise passes it to a syscall thread | executes it |
+| may block | the result is the same on any thread, and the call may wait for an unbounded time | passes it to a \
 syscall thread, but poll, ppoll and the two sleeps wait [without one](scheduling.md#same-core-the-default) | executes \
 it |
-| own thread | only the owner gets the right result | executes it | does not: THREAD |
+| own thread | only the owner gets the right result | executes it | refuses it: THREAD |
 | refused (LIFE) | the call begins, ends or replaces a thread or process | refuses it | refuses it |
 | refused (THREAD) | the call acts on the calling thread and may wait, or on its registers | refuses it | \
 refuses it |
 
 *By file*: a file can keep a call waiting if it has a `poll` operation (pipe, socket, terminal, eventfd, FUSE) and
-O_NONBLOCK is not set. Regular files, directories and block devices of ordinary file systems have none: disks respond.
+O_NONBLOCK is not set. Regular files, directories and block devices of ordinary file systems have none, because disks
+always answer.
 
-The owner tries whether a read, readv, write, writev, accept, accept4, recvfrom, recvmsg, sendto or sendmsg
-can do without waiting. The result, the signals, and what LSMs, fsnotify and `/proc/PID/io` see are those of a plain call.
-The following calls go to a syscall thread without a try:
+The owner first tries whether a read, readv, write, writev, accept, accept4, recvfrom, recvmsg, sendto or sendmsg
+can complete without waiting. The result and the signals are those of a plain call, and LSMs, fsnotify and
+`/proc/PID/io` see the same. The following calls go to a syscall thread without a try:
 
 - Calls on files that do not support a try: named FIFOs, terminals, devices. Sockets, pipe(2), eventfd,
   timerfd, signalfd, userfaultfd, tun, tap and `/dev/random` do.
@@ -55,7 +56,7 @@ The following calls go to a syscall thread without a try:
 - Writes to an eventfd, reads of a file for which fanotify asks for permission, and calls of zero bytes.
 - All calls while audit or system call tracepoints watch the owner.
 
-*Syscall thread* stands for every execution outside of WAIT: after KICK, on a poller, of an entry with
+*Syscall thread* stands for every execution outside WAIT: after KICK, on a poller, of an entry with
 FLEXSC_ENTRY_ASYNC, and of the entries behind an inline call that has blocked. A syscall thread refuses an *own thread*
 entry. There is one exception: if the owner has claimed the entry in WAIT, without ASYNC or a pool, and it has reached a
 syscall thread by chance, the thread gives it back. The owner executes it in this WAIT or the next one, and poll()
@@ -69,10 +70,10 @@ and CONTEXT, see [the ABI](abi.md#results).
 call are then handed over, but WAIT itself returns only after the call, whatever its policy and timeout are. So the
 kernel refuses calls that act on the calling thread and may wait for long, with reason THREAD: a plain call delays
 only itself. Nothing bounds the sleep of a call on a path or a file on FUSE, autofs, NFS or a frozen file system.
-If one has slept for long, the next ones go to syscall threads ([scheduling](scheduling.md)); if not even the first may
-delay WAIT, set ASYNC.
+If such a call has slept for long, the next ones go to syscall threads ([scheduling](scheduling.md)). If not even the
+first may delay WAIT, set ASYNC.
 
-## What numbers and arguments do not tell
+## Special cases
 
 - **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a file under a lease
   for its holder. Opening is inline nevertheless, for speed. If such a file is possible and the program relies on
@@ -87,7 +88,7 @@ delay WAIT, set ASYNC.
   wait (`/dev/kmsg`) block the owner in WAIT, and the entries behind are handed over. Set FLEXSC_ENTRY_ASYNC for these.
 - **Files that ask for the caller.** `/proc/thread-self` is the owner, even on a syscall thread; so is a task number of 0
   written to `cgroup.threads`. A signalfd shows read, poll and epoll the signals of the process and those sent to the
-  owner's thread. Writes to `loginuid` and `attr/*` in the owner's directory of `/proc` set its credentials: a syscall
+  owner's thread. Writes to `loginuid` and `attr/*` in the owner's directory of `/proc` set its credentials, so a syscall
   thread refuses them with THREAD.
 - **Background jobs.** A background job that reads from its terminal gets SIGTTIN unless the owner blocks or ignores
   it. If the job has a handler without SA_RESTART, the call ends with EINTR. The same holds for writes and SIGTTOU. The
@@ -96,7 +97,7 @@ delay WAIT, set ASYNC.
   allocated (pkey_alloc(2)), syscall threads refuse all its calls with CONTEXT; the owner in WAIT executes inline calls.
   Rights set for unallocated keys are not noticed.
 - **Where memory comes from.** Memory policy and CPU set of the executing thread decide from which node a call's
-  pages come. No result shows it.
+  pages come. No result shows this.
 - **Observers.** Tracepoints, audit, perf and fanotify with FAN_REPORT_TID see the executing thread; so does a
   userfaultfd that reports threads. The process id is the owner's.
 - **More than one thread.** A process with an engine has syscall threads, so calls that require a single thread fail as
@@ -176,7 +177,7 @@ pub(crate) fn document() -> String {
     let last = ROWS.last().map_or(0, |row| row.nr);
     let _ = writeln!(
         out,
-        "\nNo call: {gaps}, and all above {last}, the numbers of x32 (512 to 547) among them."
+        "\nThese numbers have no call: {gaps}, and all above {last}, including those of x32 (512 to 547)."
     );
     out
 }
