@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is counted: instructions or nanoseconds, and how samples become one figure.
+//! Counts instructions or nanoseconds, and turns samples into one figure.
 
 use std::arch::asm;
 use std::arch::x86_64::_rdtsc;
@@ -89,7 +89,7 @@ pub fn median(samples: &mut [f64]) -> f64 {
     }
 }
 
-/// How much is measured.
+/// How much to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// The metric.
@@ -104,7 +104,7 @@ impl Effort {
     /// Nanoseconds after which fewer samples are sufficient, but no fewer than five.
     const PATIENCE: u64 = 1_500_000_000;
 
-    /// Returns the median cost of one call. `round` makes `calls` of them.
+    /// Returns the median cost of one call. `round` makes `calls` calls.
     ///
     /// # Errors
     ///

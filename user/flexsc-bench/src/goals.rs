@@ -10,7 +10,7 @@ pub struct Goal {
     pub what: String,
     /// Calls at a time.
     pub batch: usize,
-    /// What is compared.
+    /// The two things that are compared.
     pub against: String,
     /// The measured ratio, percentage or number.
     pub measured: String,
@@ -41,7 +41,7 @@ const INSTRUCTIONS: [(&str, usize, &str, f64); 6] = [
 /// A pipeline with this many calls in flight has this many times the throughput.
 const PIPELINE: (usize, f64) = (64, 1.5);
 
-/// A poller pays from this many calls at a time on; the paper has 32.
+/// The batch from which a poller must pay off; the paper has 32.
 const BREAK_EVEN: usize = 16;
 
 /// How many percent more plain calls may cost on a kernel with FlexSC.

@@ -90,7 +90,7 @@ pub fn sleeping_threads() -> io::Result<usize> {
 /// Memory of the whole machine, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// What a program could still allocate.
+    /// Memory that a program could still allocate.
     pub available: u64,
     /// The kernel's objects.
     pub slab: u64,
@@ -128,7 +128,7 @@ fn idle_and_all() -> io::Result<(u64, u64)> {
     Ok((idle, jiffies.iter().sum()))
 }
 
-/// Sleeps until the processors are idle; right after boot the kernel is busy for a while.
+/// Sleeps until the processors are idle, since the kernel is busy for a while after boot.
 /// Returns true if they have become idle.
 ///
 /// # Errors

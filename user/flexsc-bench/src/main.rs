@@ -87,7 +87,7 @@ struct Run {
     /// Only these numbers of calls at a time
     #[arg(long, value_delimiter = ',')]
     batches: Vec<usize>,
-    /// What to count
+    /// Metric to measure
     #[arg(long, default_value = "ns")]
     metric: Quantity,
     /// Number of samples, of which the median counts

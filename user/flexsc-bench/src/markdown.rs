@@ -4,7 +4,7 @@
 //!
 //! These figures exist:
 //!
-//! * `meta`: what the figures belong to
+//! * `meta`: the origin of the figures
 //! * `goals`: goals and whether they are reached
 //! * `batches SUITE OP METRIC CPUS BATCH,BATCH,… [BACKEND,…]`: a line for each
 //!   batch, a column for each backend, with ratios to the first
@@ -260,7 +260,7 @@ mod tests {
         let new = filled(text, &rows, "").unwrap();
         assert!(new.starts_with("before\n") && new.ends_with("<!-- end -->\nafter\n"));
         assert!(new.contains("| 1 | 1,000 | 1,500 (1.50) |") && !new.contains("old"));
-        // Filling it again changes nothing.
+        // Filling the document again changes nothing.
         assert_eq!(filled(&new, &rows, "").unwrap(), new);
     }
 

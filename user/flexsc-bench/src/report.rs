@@ -12,7 +12,7 @@ pub const HEADER: &str = "suite,op,backend,cpus,batch,metric,value,unit";
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The suite that measured it.
+    /// The suite that measured the figure.
     pub suite: String,
     /// The operation.
     pub op: String,

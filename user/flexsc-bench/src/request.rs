@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A system call, before a backend decides how to make it.
 
-/// The calls that are measured. Pointers are followed when the call is made.
+/// The calls that are measured. The kernel follows the pointers when the call is made.
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
-    /// Does almost nothing, so that it measures the overhead.
+    /// Does almost nothing, and so measures the overhead.
     Getppid,
     /// Reads at an arbitrary offset.
     Pread(i32, *mut u8, usize),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Asks for the sizes of all files of a directory, as many at a time as the queue has room for. */
+/* Prints the total size of the files in a directory, asking for as many at a time as the queue has room for. */
 
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -34,37 +34,37 @@ struct statx;
 // Fail if there is no engine.
 #define FLEXSC_QUEUE_ENGINE 2
 
-// A queue of calls. It belongs to the thread that has made it.
+// A queue of calls. It belongs to the thread that created it.
 struct flexsc_queue;
 
-// A call to be submitted. Fill it by flexsc_prep_read() and the like.
+// A call to be submitted. flexsc_prep_read() and similar functions fill it.
 struct flexsc_call {
   // The number of the system call, SYS_...
   int32_t nr;
   // FLEXSC_CALL_...
   uint32_t flags;
-  // The pool that executes it.
+  // The pool that executes the call.
   uint8_t pool;
-  // How many arguments are replaced by results: see flexsc_call_take().
+  // The number of arguments that results replace: see flexsc_call_take().
   uint8_t takes;
   // Which arguments.
   uint8_t take_arg[2];
-  // Whose results, counted backwards.
+  // The calls whose results are used, counted backwards.
   uint8_t take_back[2];
   uint8_t reserved[2];
   // The arguments, sign-extended.
   uint64_t args[6];
-  // Comes back with the result.
+  // Returned with the result.
   uint64_t user_data;
 };
 
 // The result of a call.
 struct flexsc_result {
-  // That of the call.
+  // The user data of the call.
   uint64_t user_data;
-  // What the call returned, -errno on failure.
+  // The return value of the call, -errno on failure.
   int64_t result;
-  // Why the kernel did not execute it as it was posted, if so: flexsc_strreason().
+  // Why the kernel did not execute the call as it was posted, or 0: see flexsc_strreason().
   uint32_t reason;
   uint32_t reserved;
 };
@@ -73,10 +73,10 @@ struct flexsc_result {
 extern "C" {
 #endif // __cplusplus
 
-// Sets what comes back with the result of the call.
+// Sets the number that is returned with the result of the call.
 void flexsc_call_set_data64(struct flexsc_call *call, uint64_t data);
 
-// As flexsc_call_set_data64(), a pointer.
+// Like flexsc_call_set_data64(), for a pointer.
 void flexsc_call_set_data(struct flexsc_call *call, void *data);
 
 // Adds FLEXSC_CALL_... flags.
@@ -90,7 +90,7 @@ void flexsc_call_set_pool(struct flexsc_call *call, uint8_t pool);
 // arguments are replaced already.
 int flexsc_call_take(struct flexsc_call *call, unsigned int arg, unsigned int back);
 
-// Prepares any system call: its number, SYS_..., and its arguments. The others are zero.
+// Prepares any system call: its number, SYS_..., and its arguments. Missing arguments are zero.
 void flexsc_prep_syscall(struct flexsc_call *call,
                          long nr,
                          const uint64_t *args,
@@ -309,66 +309,68 @@ int flexsc_pool_set_cpus(struct flexsc_queue *queue,
                          const cpu_set_t *cpus,
                          size_t size);
 
-// Sets how many threads of a pool may run at once; 0 for one on each of its CPUs. As
-// flexsc_pool_set_cpus().
+// Sets how many threads of a pool may run at once; 0 for one on each of its CPUs.
+// Otherwise like flexsc_pool_set_cpus().
 int flexsc_pool_set_concurrency(struct flexsc_queue *queue, uint8_t pool, uint64_t limit);
 
-// Sets the nice value of a pool's threads. As flexsc_pool_set_cpus().
+// Sets the nice value of a pool's threads. Otherwise like flexsc_pool_set_cpus().
 int flexsc_pool_set_nice(struct flexsc_queue *queue, uint8_t pool, int nice);
 
-// Makes a queue with room for this many calls, up to 4096. Stores it, and returns 0 or -errno.
-// Without an engine the queue makes plain calls, unless flags have FLEXSC_QUEUE_ENGINE.
+// Creates a queue with room for this many calls, up to 4096. Stores it, and returns 0 or
+// -errno. Without an engine the queue makes plain calls, unless flags contain
+// FLEXSC_QUEUE_ENGINE.
 int flexsc_queue_init(unsigned int calls, struct flexsc_queue **queue, uint32_t flags);
 
-// Ends a queue. Cancels the calls in flight and waits for them, two seconds at most. NULL is
-// no queue, and does nothing.
+// Ends a queue. Cancels the calls in flight and waits for them, two seconds at most. Does
+// nothing if the queue is NULL.
 void flexsc_queue_exit(struct flexsc_queue *queue);
 
 // Returns a descriptor that is readable while there are results, for poll(2).
 int flexsc_queue_fd(const struct flexsc_queue *queue);
 
-// Returns true if calls are made plainly: there is no engine, or it refuses them.
+// Returns true if the queue makes plain calls: there is no engine, or it refuses calls.
 bool flexsc_queue_is_plain(const struct flexsc_queue *queue);
 
-// Returns how many plain calls were made.
+// Returns the number of plain calls that were made.
 uint64_t flexsc_plain_calls(const struct flexsc_queue *queue);
 
-// Returns how many calls can be got now.
+// Returns the number of calls that flexsc_get_call() can return now.
 unsigned int flexsc_queue_space(const struct flexsc_queue *queue);
 
 // Returns a call to prepare, which is submitted with the next flexsc_submit() or wait; NULL if
 // there is no room. It is valid until then.
 struct flexsc_call *flexsc_get_call(struct flexsc_queue *queue);
 
-// Submits the calls that were got. Returns how many. With an engine this makes no trap.
+// Submits the calls that the program has got. Returns their number. With an engine this makes
+// no trap.
 int flexsc_submit(struct flexsc_queue *queue);
 
-// Submits the calls that were got, executes them, and waits until there are min results.
-// Returns how many results there are, or -errno.
+// Submits the calls that the program has got, executes them, and waits until there are min
+// results. Returns the number of results, or -errno.
 int flexsc_submit_and_wait(struct flexsc_queue *queue, unsigned int min);
 
-// As flexsc_submit_and_wait(), and returns -ETIME after this time.
+// Like flexsc_submit_and_wait(), but returns -ETIME after this time.
 int flexsc_submit_and_wait_timeout(struct flexsc_queue *queue,
                                    unsigned int min,
                                    const struct timespec *timeout);
 
-// Stores a pointer to the next result, and returns 0; -EAGAIN if there is none. The result stays
-// there until flexsc_seen().
+// Stores a pointer to the next result, and returns 0; -EAGAIN if there is none. The result is
+// not taken until flexsc_seen().
 int flexsc_peek(struct flexsc_queue *queue, struct flexsc_result **result);
 
-// Submits the calls that were got, waits for a result, and stores a pointer to it, as
+// Submits the calls that the program has got, waits for a result, and stores a pointer to it, as
 // flexsc_peek() does. Returns 0 or -errno.
 int flexsc_wait_result(struct flexsc_queue *queue, struct flexsc_result **result);
 
-// Takes the result that flexsc_peek() or flexsc_wait_result() has stored. Its memory and its
-// room are free then.
+// Takes the result that flexsc_peek() or flexsc_wait_result() has stored, and frees its
+// memory and its place in the queue.
 void flexsc_seen(struct flexsc_queue *queue, struct flexsc_result *result);
 
 // Returns the user data of a result as a pointer.
 void *flexsc_result_get_data(const struct flexsc_result *result);
 
-// Cancels all calls that were submitted with this user data; of a chain that of its first call
-// counts. Returns 1 if one was found unfinished, 0 if none, or -errno.
+// Cancels all calls that were submitted with this user data; for a chain, the user data of its
+// first call counts. Returns 1 if an unfinished call was found, 0 if none, or -errno.
 int flexsc_cancel(struct flexsc_queue *queue, uint64_t user_data);
 
 // Returns a sentence about a reason.

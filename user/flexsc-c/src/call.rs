@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls to be submitted, and how they become those of the crate.
+//! Calls to be submitted, and their conversion to the crate's calls.
 
 use std::ffi::{c_int, c_uint, c_void};
 
@@ -12,7 +12,7 @@ pub const FLEXSC_CALL_LINK: u32 = 2;
 /// In a chain: the call is made even if an earlier one has failed.
 pub const FLEXSC_CALL_ALWAYS: u32 = 4;
 
-/// A call to be submitted. Fill it by flexsc_prep_read() and the like.
+/// A call to be submitted. flexsc_prep_read() and similar functions fill it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct flexsc_call {
@@ -20,19 +20,19 @@ pub struct flexsc_call {
     pub nr: i32,
     /// FLEXSC_CALL_...
     pub flags: u32,
-    /// The pool that executes it.
+    /// The pool that executes the call.
     pub pool: u8,
-    /// How many arguments are replaced by results: see flexsc_call_take().
+    /// The number of arguments that results replace: see flexsc_call_take().
     pub takes: u8,
     /// Which arguments.
     pub take_arg: [u8; 2],
-    /// Whose results, counted backwards.
+    /// The calls whose results are used, counted backwards.
     pub take_back: [u8; 2],
     #[doc(hidden)]
     pub reserved: [u8; 2],
     /// The arguments, sign-extended.
     pub args: [u64; 6],
-    /// Comes back with the result.
+    /// Returned with the result.
     pub user_data: u64,
 }
 
@@ -55,7 +55,7 @@ impl flexsc_call {
         self.flags & FLEXSC_CALL_ALWAYS != 0
     }
 
-    /// Returns the call of the crate, or `None` if it is none.
+    /// Returns the crate's call, or `None` if the call is malformed.
     pub(crate) fn to_call(self) -> Option<Call> {
         const KNOWN: u32 = FLEXSC_CALL_ASYNC | FLEXSC_CALL_LINK | FLEXSC_CALL_ALWAYS;
         let is_valid = (0..=i32::from(u16::MAX)).contains(&self.nr)
@@ -83,14 +83,14 @@ fn is_take(arg: c_uint, back: c_uint) -> bool {
     arg < 6 && (1..=32).contains(&back)
 }
 
-/// Sets what comes back with the result of the call.
+/// Sets the number that is returned with the result of the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_call_set_data64(call: *mut flexsc_call, data: u64) {
     // SAFETY: the caller's promise.
     unsafe { (*call).user_data = data };
 }
 
-/// As flexsc_call_set_data64(), a pointer.
+/// Like flexsc_call_set_data64(), for a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_call_set_data(call: *mut flexsc_call, data: *mut c_void) {
     // SAFETY: the caller's promise.

@@ -38,8 +38,8 @@ pub unsafe extern "C" fn flexsc_pool_set_cpus(
     on_engine(queue, |engine| engine.set_pool_cpus(pool, &cpus))
 }
 
-/// Sets how many threads of a pool may run at once; 0 for one on each of its CPUs. As
-/// flexsc_pool_set_cpus().
+/// Sets how many threads of a pool may run at once; 0 for one on each of its CPUs.
+/// Otherwise like flexsc_pool_set_cpus().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_pool_set_concurrency(
     queue: *mut flexsc_queue,
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn flexsc_pool_set_concurrency(
     })
 }
 
-/// Sets the nice value of a pool's threads. As flexsc_pool_set_cpus().
+/// Sets the nice value of a pool's threads. Otherwise like flexsc_pool_set_cpus().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_pool_set_nice(
     queue: *mut flexsc_queue,

@@ -61,7 +61,7 @@ fn with<const N: usize>(given: [u64; N]) -> [u64; 6] {
     args
 }
 
-/// Prepares any system call: its number, SYS_..., and its arguments. The others are zero.
+/// Prepares any system call: its number, SYS_..., and its arguments. Missing arguments are zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_prep_syscall(
     call: *mut flexsc_call,

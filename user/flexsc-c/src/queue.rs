@@ -21,11 +21,11 @@ pub const FLEXSC_QUEUE_ENGINE: u32 = 2;
 /// Calls in one syscall page.
 const PER_PAGE: usize = 64;
 
-/// A queue of calls. It belongs to the thread that has made it.
+/// A queue of calls. It belongs to the thread that created it.
 pub struct flexsc_queue {
     ring: Ring,
     engine: Option<Engine>,
-    /// Calls that the program has got and not submitted, then as many free ones.
+    /// Calls that the program has got but not submitted, then free ones.
     calls: Box<[flexsc_call]>,
     got: usize,
     results: VecDeque<flexsc_result>,
@@ -37,11 +37,11 @@ pub struct flexsc_queue {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flexsc_result {
-    /// That of the call.
+    /// The user data of the call.
     pub user_data: u64,
-    /// What the call returned, -errno on failure.
+    /// The return value of the call, -errno on failure.
     pub result: i64,
-    /// Why the kernel did not execute it as it was posted, if so: flexsc_strreason().
+    /// Why the kernel did not execute the call as it was posted, or 0: see flexsc_strreason().
     pub reason: u32,
     #[doc(hidden)]
     pub reserved: u32,
@@ -124,7 +124,7 @@ impl flexsc_queue {
     /// Submits a call. Returns false if there is no room.
     fn submit_one(&mut self, call: flexsc_call) -> bool {
         let data = call.user_data;
-        // A call on its own takes no result.
+        // A single call takes no result.
         let Some(made) = call.to_call().filter(|_| call.takes == 0) else {
             self.refuse(data);
             return true;
@@ -166,7 +166,7 @@ impl flexsc_queue {
         });
     }
 
-    /// Moves the results that are there to `results`.
+    /// Moves the available results to `results`.
     fn absorb(&mut self) {
         while let Some(done) = self.ring.next() {
             self.add(done);
@@ -226,8 +226,9 @@ impl flexsc_queue {
     }
 }
 
-/// Makes a queue with room for this many calls, up to 4096. Stores it, and returns 0 or -errno.
-/// Without an engine the queue makes plain calls, unless flags have FLEXSC_QUEUE_ENGINE.
+/// Creates a queue with room for this many calls, up to 4096. Stores it, and returns 0 or
+/// -errno. Without an engine the queue makes plain calls, unless flags contain
+/// FLEXSC_QUEUE_ENGINE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_queue_init(
     calls: c_uint,
@@ -247,12 +248,12 @@ pub unsafe extern "C" fn flexsc_queue_init(
     }
 }
 
-/// Ends a queue. Cancels the calls in flight and waits for them, two seconds at most. NULL is
-/// no queue, and does nothing.
+/// Ends a queue. Cancels the calls in flight and waits for them, two seconds at most. Does
+/// nothing if the queue is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_queue_exit(queue: *mut flexsc_queue) {
     if !queue.is_null() {
-        // SAFETY: the caller's promise: it is a queue, and not used again.
+        // SAFETY: the caller's promise: this is a queue, and it is not used again.
         drop(unsafe { Box::from_raw(queue) });
     }
 }
@@ -264,21 +265,21 @@ pub unsafe extern "C" fn flexsc_queue_fd(queue: *const flexsc_queue) -> c_int {
     unsafe { &*queue }.ring.as_fd().as_raw_fd()
 }
 
-/// Returns true if calls are made plainly: there is no engine, or it refuses them.
+/// Returns true if the queue makes plain calls: there is no engine, or it refuses calls.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_queue_is_plain(queue: *const flexsc_queue) -> bool {
     // SAFETY: the caller's promise.
     unsafe { &*queue }.ring.is_plain()
 }
 
-/// Returns how many plain calls were made.
+/// Returns the number of plain calls that were made.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_plain_calls(queue: *const flexsc_queue) -> u64 {
     // SAFETY: the caller's promise.
     unsafe { &*queue }.ring.plain_calls()
 }
 
-/// Returns how many calls can be got now.
+/// Returns the number of calls that flexsc_get_call() can return now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_queue_space(queue: *const flexsc_queue) -> c_uint {
     // SAFETY: the caller's promise.
@@ -301,7 +302,8 @@ pub unsafe extern "C" fn flexsc_get_call(queue: *mut flexsc_queue) -> *mut flexs
     call
 }
 
-/// Submits the calls that were got. Returns how many. With an engine this makes no trap.
+/// Submits the calls that the program has got. Returns their number. With an engine this makes
+/// no trap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_submit(queue: *mut flexsc_queue) -> c_int {
     // SAFETY: the caller's promise.
@@ -311,8 +313,8 @@ pub unsafe extern "C" fn flexsc_submit(queue: *mut flexsc_queue) -> c_int {
     submitted
 }
 
-/// Submits the calls that were got, executes them, and waits until there are min results.
-/// Returns how many results there are, or -errno.
+/// Submits the calls that the program has got, executes them, and waits until there are min
+/// results. Returns the number of results, or -errno.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_submit_and_wait(queue: *mut flexsc_queue, min: c_uint) -> c_int {
     // SAFETY: the caller's promise.
@@ -321,7 +323,7 @@ pub unsafe extern "C" fn flexsc_submit_and_wait(queue: *mut flexsc_queue, min: c
     queue.wait(min, None)
 }
 
-/// As flexsc_submit_and_wait(), and returns -ETIME after this time.
+/// Like flexsc_submit_and_wait(), but returns -ETIME after this time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_submit_and_wait_timeout(
     queue: *mut flexsc_queue,
@@ -348,8 +350,8 @@ fn duration(time: &timespec) -> Result<Duration, ()> {
     Ok(Duration::new(seconds, nanos))
 }
 
-/// Stores a pointer to the next result, and returns 0; -EAGAIN if there is none. The result stays
-/// there until flexsc_seen().
+/// Stores a pointer to the next result, and returns 0; -EAGAIN if there is none. The result is
+/// not taken until flexsc_seen().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_peek(
     queue: *mut flexsc_queue,
@@ -369,7 +371,7 @@ pub unsafe extern "C" fn flexsc_peek(
     code
 }
 
-/// Submits the calls that were got, waits for a result, and stores a pointer to it, as
+/// Submits the calls that the program has got, waits for a result, and stores a pointer to it, as
 /// flexsc_peek() does. Returns 0 or -errno.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_wait_result(
@@ -391,8 +393,8 @@ pub unsafe extern "C" fn flexsc_wait_result(
     unsafe { flexsc_peek(queue, result) }
 }
 
-/// Takes the result that flexsc_peek() or flexsc_wait_result() has stored. Its memory and its
-/// room are free then.
+/// Takes the result that flexsc_peek() or flexsc_wait_result() has stored, and frees its
+/// memory and its place in the queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_seen(queue: *mut flexsc_queue, result: *mut flexsc_result) {
     // SAFETY: the caller's promise.
@@ -414,8 +416,8 @@ pub unsafe extern "C" fn flexsc_result_get_data(result: *const flexsc_result) ->
     ptr::with_exposed_provenance_mut(data as usize)
 }
 
-/// Cancels all calls that were submitted with this user data; of a chain that of its first call
-/// counts. Returns 1 if one was found unfinished, 0 if none, or -errno.
+/// Cancels all calls that were submitted with this user data; for a chain, the user data of its
+/// first call counts. Returns 1 if an unfinished call was found, 0 if none, or -errno.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flexsc_cancel(queue: *mut flexsc_queue, user_data: u64) -> c_int {
     // SAFETY: the caller's promise.
@@ -441,9 +443,9 @@ pub extern "C" fn flexsc_strreason(reason: u32) -> *const c_char {
         }
         Ok(Reason::Starved) => c"no syscall thread could be created",
         Ok(Reason::Chain) => c"an earlier call of its chain failed",
-        Ok(Reason::Cancelled) => c"it was cancelled before it started",
+        Ok(Reason::Cancelled) => c"the call was cancelled before it started",
         Ok(Reason::Bound) => c"executed; the loop ended because it reached its maximum",
-        _ => c"unknown to this library",
+        _ => c"this library does not know the reason",
     };
     text.as_ptr()
 }

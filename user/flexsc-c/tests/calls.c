@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * Tests of libflexsc. With the argument "engine" calls must be executed by an engine, otherwise
- * the same must come out of plain calls.
+ * Tests of libflexsc. With the argument "engine", an engine must execute the calls; otherwise
+ * plain calls must give the same results.
  */
 
 #define _GNU_SOURCE
@@ -46,7 +46,7 @@ static struct flexsc_call *get(struct flexsc_queue *queue, uint64_t data)
 	return call;
 }
 
-/* Takes the next result, whose data must be this. */
+/* Takes the next result, which must have this data. */
 static int64_t result_of(struct flexsc_queue *queue, uint64_t data)
 {
 	struct flexsc_result *result;
@@ -78,7 +78,7 @@ static void set_up(void)
 	CHECK(flexsc_strreason(~0u));
 }
 
-/* A full queue, whose results come in any order, each once. */
+/* A full queue: each result comes once, in any order. */
 static void batch(void)
 {
 	struct flexsc_queue *queue = queue_of(64);
@@ -162,7 +162,7 @@ static void chains(void)
 		CHECK(i ? opened == -ENOENT && done == -ECANCELED : opened >= 0 && done > 0);
 		CHECK(result_of(queue, 12) == (i ? -ECANCELED : 0));
 	}
-	/* Malformed ones. */
+	/* Malformed chains. */
 	call = get(queue, 20);
 	CHECK(flexsc_call_take(call, 6, 1) == -EINVAL && flexsc_call_take(call, 0, 33) == -EINVAL);
 	CHECK(result_of(queue, 20) == -EINVAL);
@@ -179,7 +179,7 @@ static void chains(void)
 	flexsc_queue_exit(queue);
 }
 
-/* Calls that wait: time-outs, what others make ready, and cancellation. */
+/* Calls that wait: time-outs, files that others make ready, and cancellation. */
 static void waiting(void)
 {
 	const struct timespec moment = { .tv_nsec = 2000000 };
@@ -208,7 +208,7 @@ static void waiting(void)
 	CHECK(end == -EINTR || end == -ECANCELED);
 	fd = flexsc_queue_fd(queue);
 	CHECK(fcntl(fd, F_GETFD) >= 0);
-	/* Exit cancels what is in flight. */
+	/* Exit cancels the calls in flight. */
 	flexsc_prep_read(get(queue, 5), pair[0], second, sizeof(second));
 	CHECK(flexsc_submit_and_wait(queue, 0) == 0);
 	flexsc_queue_exit(queue);

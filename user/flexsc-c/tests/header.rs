@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The shipped header is what cbindgen makes of the source, and the symbol versions name its
-//! functions.
+//! Checks that the shipped header is the one that cbindgen generates from the source, and
+//! that the symbol versions name its functions.
 //!
 //! After a change, run `FLEXSC_BLESS=1 cargo test -p flexsc-c --test header`.
 

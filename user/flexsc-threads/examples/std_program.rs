@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A program that uses threads as Rust programs do. The tests compare what it prints with and
+//! A program that uses threads as Rust programs do. The tests compare its output with and
 //! without the library.
 
 use std::cell::RefCell;

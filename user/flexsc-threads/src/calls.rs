@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What becomes of each call: one row a call of x86-64.
+//! Says how each call is made: one row for each call of x86-64.
 //!
-//! The classes say where a call belongs. While every thread of the program is a thread of the
-//! kernel, only [`Class::Reissue`] makes a difference: all other calls are made plainly.
+//! The classes say to which thread a call belongs. As long as every thread of the program is
+//! a kernel thread, only [`Class::Reissue`] makes a difference: all other calls are made
+//! plainly.
 
-/// Where a call is made.
+/// The way to make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Class {
-    /// No call has this number: it is made plainly, and counted.
+    /// No call has this number: the call is made plainly, and counted.
     Unknown,
-    /// Belongs to the thread itself: the library answers it for a user-level thread.
+    /// Belongs to the thread itself: the library makes the call for a user-level thread.
     Emulate,
-    /// Any thread of the kernel gives the same answer: it can be an entry of a syscall page.
+    /// Any kernel thread gives the same answer, so the call can be an entry of a syscall page.
     Post,
-    /// Concerns the whole process, or ends it: made where it is.
+    /// Concerns the whole process, or ends it: made in place.
     Plain,
-    /// Changes or shows what belongs to one thread of the kernel: its user-level thread stays on
-    /// that one.
+    /// Changes or shows the state of one kernel thread: the user-level thread stays on that
+    /// kernel thread.
     Bound,
-    /// Every thread of the kernel has to make it.
+    /// Every kernel thread must make the call.
     Broadcast,
-    /// Returns to other registers or on another stack: the stub makes it, with the program's own
-    /// stack pointer.
+    /// Returns to other registers or on another stack: the stub makes the call, with the
+    /// program's own stack pointer.
     Reissue,
 }
 
@@ -31,7 +32,7 @@ pub(crate) const CLONE: u64 = 56;
 pub(crate) const EXIT_GROUP: u64 = 231;
 pub(crate) const CLONE3: u64 = 435;
 
-/// One more than the greatest number of a row.
+/// One more than the highest number of a row.
 const LEN: usize = 549;
 
 macro_rules! table {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the patcher needs of an ELF file: segments, and where functions begin.
+//! The parts of an ELF file that the patcher needs: segments, and the beginnings of functions.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Where the program headers are: the words of the header of a 64-bit file.
+/// The place of the program headers: words of the header of a 64-bit file.
 const PHOFF: usize = 32;
 const PHNUM: usize = 56;
 const PHDR_LEN: usize = 56;
@@ -45,14 +45,14 @@ impl Segment {
     }
 }
 
-/// The program headers of a file, with addresses relative to where it is loaded.
+/// The program headers of a file, with addresses relative to its load address.
 #[derive(Default)]
 pub(crate) struct Headers {
     pub(crate) segments: Vec<Segment>,
     /// `.eh_frame_hdr`
     pub(crate) bounds: Option<Range<u64>>,
     pub(crate) dynamic: Option<Range<u64>>,
-    /// Where the headers themselves are.
+    /// The segment of the headers themselves.
     pub(crate) own: Option<u64>,
 }
 
@@ -99,18 +99,18 @@ impl Headers {
     }
 }
 
-/// Where functions begin: the sorted table of `.eh_frame_hdr`.
+/// The beginnings of functions: the sorted table of `.eh_frame_hdr`.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds<'a> {
     /// Pairs of 32-bit offsets: a function's beginning and its description.
     table: &'a [u8],
-    /// What the offsets are relative to.
+    /// The address to which the offsets are relative.
     base: u64,
 }
 
 impl<'a> Bounds<'a> {
-    /// Reads a section that is loaded at `address`. Returns None if it has another format than the
-    /// one that linkers write.
+    /// Reads a section that is loaded at `address`. Returns None if its format is not the one that
+    /// linkers write.
     pub(crate) fn new(section: &'a [u8], address: u64) -> Option<Self> {
         /// Version 1; pointer: relative, 4 bytes; count: 4 bytes; table: relative to the section.
         const FORMAT: &[u8] = &[1, 0x1b, 0x03, 0x3b];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The instructions of a function, and where it jumps to.
+//! The instructions of a function, and its jump targets.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -18,12 +18,12 @@ pub(crate) struct Flow {
     pub(crate) instructions: Vec<Instruction>,
     /// Addresses that its jumps lead to, in any order.
     pub(crate) targets: Vec<u64>,
-    /// Where decoding stopped, if it stopped early.
+    /// The address at which decoding stopped early, if it did.
     pub(crate) stopped: Option<u64>,
 }
 
 impl Flow {
-    /// Decodes `range` of an object's code, in place of what was here before.
+    /// Decodes `range` of an object's code, and replaces the previous contents.
     fn decode(&mut self, object: &Object<'_>, range: Range<u64>) {
         self.instructions.clear();
         self.targets.clear();
@@ -58,7 +58,8 @@ impl Flow {
     }
 
     /// Adds the targets in this function of a table of offsets that a switch jumps through, as
-    /// compilers write it. Nothing says how long a table is: what follows it is read as well.
+    /// compilers write it. Nothing says how long a table is, so the bytes behind it are read
+    /// as well.
     fn add_table(&mut self, object: &Object<'_>, range: &Range<u64>, table: u64) {
         let Some(bytes) = object.constants(table) else {
             return;
@@ -85,7 +86,8 @@ impl Flow {
     }
 }
 
-/// The functions that were decoded last: sites are planned in order, so that most are used again.
+/// The functions that were decoded last: sites are planned in order, so most functions are used
+/// again.
 #[derive(Default)]
 pub(crate) struct Flows {
     slots: [(Option<usize>, Flow); 4],

@@ -2,7 +2,7 @@
 //! Decides about one call of the program.
 //!
 //! Runs on the program's stack with the program's thread pointer, at any moment: see the crate's
-//! rules. The usual way through it is short, because every call takes it.
+//! rules. The usual path is short, because every call takes it.
 
 use crate::calls::{self, CLONE, CLONE3, Class, EXIT_GROUP, MMAP};
 use crate::process;
@@ -10,15 +10,15 @@ use crate::stub;
 use crate::sys::entry::Frame;
 use crate::sys::raw;
 
-/// What the entry does with a call. The entry compares the numbers.
+/// The entry's next step for a call. The entry compares the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Verdict {
-    /// The handler has made it; the frame has the result.
+    /// The handler has made the call; the frame has the result.
     Done = 0,
-    /// The entry makes it.
+    /// The entry makes the call.
     Plain = 1,
-    /// The stub makes it, with all registers as they were.
+    /// The stub makes the call, with all registers unchanged.
     Reissue = 2,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn handle(frame: &mut Frame) -> Verdict {
     }
 }
 
-// What is rare is out of line: otherwise its registers would be saved for every call.
+// Rare cases are out of line: otherwise their registers would be saved for every call.
 
 /// Returns true if the call makes a thread that shares the program's memory and runs beside it.
 #[inline(never)]

@@ -4,7 +4,7 @@
 //! The dynamic linker loads the library in front of the program (`flexsc run PROGRAM`, or
 //! LD_PRELOAD). At the program's first thread the library rewrites the `syscall` instructions of the
 //! C library, the dynamic linker and all other shared objects into jumps to stubs. Every stub calls
-//! the handler, which decides what becomes of the call. `docs/threads.md` says what works.
+//! the handler, which decides how the call is made. `docs/threads.md` says what works.
 //!
 //! | file | what |
 //! |---|---|
@@ -13,13 +13,13 @@
 //! | `calls` | a row for each call |
 //! | `patch` | puts a plan into effect |
 //! | `object` | objects, from memory or from their files |
-//! | `plan` | what becomes of each `syscall` instruction of an object |
+//! | `plan` | the plan for each `syscall` instruction of an object |
 //! | `stub` | the code of a stub |
 //! | `window` | the instructions that a jump to a stub replaces |
 //! | `flow` | instructions and jump targets of a function |
 //! | `scan` | quick searches in machine code |
 //! | `elf` | headers and function bounds of an object |
-//! | `log` | what FLEXSC_THREADS_LOG asks for |
+//! | `log` | the log that FLEXSC_THREADS_LOG asks for |
 //! | `sys` | everything unsafe |
 //!
 //! The handler runs in the middle of the program's own calls, on the program's stack and with its

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The log that FLEXSC_THREADS_LOG asks for: a line for each thing that was patched, or not, and why.
+//! The log that FLEXSC_THREADS_LOG asks for: a line for each object and site that was patched, or
+//! was not patched and why.
 
 use core::ffi::CStr;
 use core::fmt::{self, Write};
 
 use crate::sys::raw;
 
-/// A line that is being written; what does not fit is cut.
+/// A line that is being written; text that does not fit is cut off.
 pub(crate) struct Line {
     bytes: [u8; 512],
     len: usize,
@@ -36,7 +37,7 @@ impl Write for Line {
     }
 }
 
-/// Where the log goes.
+/// The destination of the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Log {
     Off,

@@ -13,14 +13,14 @@ use crate::sys::image::Loaded;
 /// The bytes of a segment.
 pub(crate) type Bytes<'f, 'a> = &'f dyn Fn(&Segment) -> Option<&'a [u8]>;
 
-/// What the decoder keeps.
+/// Memory for the decoder's tables.
 pub(crate) const DECODER_MEMORY: usize = 1 << 20;
 /// A list of objects: about a kilobyte each.
 pub(crate) const LIST_MEMORY: usize = 16 << 20;
 /// A plan of a small object.
 const PLAN_MEMORY: usize = 64 << 20;
 
-/// Memory for a plan of a segment. What is not used costs nothing.
+/// Memory for a plan of a segment. Unused memory costs nothing.
 pub(crate) fn memory(segment: &Segment) -> usize {
     PLAN_MEMORY + segment.len as usize
 }

@@ -10,7 +10,7 @@ use crate::sys::entry::{self, Page, STUB_PAGES, STUBS_OF_PAGE};
 use crate::sys::raw::Errno;
 use crate::sys::text::Writable;
 
-/// What has become of the sites of an object.
+/// The numbers of patched and plain sites of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Patched {
     pub(crate) sites: usize,
@@ -58,8 +58,8 @@ impl Stubs {
         }
     }
 
-    /// Patches the sites of an object. `plain` hears of each site, relative to `base`, that stays as
-    /// it is.
+    /// Patches the sites of an object. Calls `plain` for each site, relative to `base`, that stays
+    /// as it is.
     pub(crate) fn patch(
         &mut self,
         object: Object<'_>,
@@ -117,7 +117,8 @@ impl Stubs {
         Ok(patched)
     }
 
-    /// Pages for the stubs of an object: those of code that was here before and is gone, or new ones.
+    /// Pages for the stubs of an object: pages of code that was at this address and is gone, or new
+    /// ones.
     fn find(&mut self, object: &Object<'_>, pages: usize, which: Which) -> Option<usize> {
         let owner = |pages| Owner {
             code: object.address,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What becomes of each `syscall` instruction of an object.
+//! Plans the replacement of each `syscall` instruction of an object.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -15,9 +15,9 @@ use crate::window::{REACH, Window};
 /// The farthest that a jump with an 8-bit displacement reaches.
 const SHORT: u64 = 128;
 
-/// An object's code and what is known about it. All addresses are those in the process.
+/// An object's code and its known properties. All addresses are those in the process.
 pub(crate) struct Object<'a> {
-    /// Where the executable segment is.
+    /// The address of the executable segment.
     pub(crate) address: u64,
     pub(crate) code: &'a [u8],
     pub(crate) bounds: Option<Bounds<'a>>,
@@ -79,26 +79,26 @@ pub(crate) struct Site {
     pub(crate) fate: Result<Window, Reason>,
 }
 
-/// Which sites a plan is for.
+/// The sites that a plan covers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Those of `clone` and `clone3`.
+    /// The sites of `clone` and `clone3`.
     Clones,
-    /// All of them.
+    /// All sites.
     All,
-    /// All of them, in code that has been mapped just now.
+    /// All sites, in code that has just been mapped.
     New,
 }
 
-/// Plans the sites of an object, in order. `is_ours` says whether an address is in a stub: sites
-/// that have one already are left out.
+/// Plans the sites of an object, in order. `is_ours` returns true if an address is in a stub:
+/// sites that already have one are left out.
 pub(crate) fn plan(object: &Object<'_>, which: Which, is_ours: impl Fn(u64) -> bool) -> Vec<Site> {
     let mut found = scan::syscalls(object.code);
     if which == Which::Clones {
         found.retain(|at| is_clone(object.code, *at));
     }
-    // A window of one instruction needs no look at jumps from other functions, and those of clones
-    // are such windows.
+    // A window of one instruction needs no check of jumps from other functions, and the windows of
+    // clones are such.
     let far = if which == Which::Clones || found.is_empty() {
         Vec::new()
     } else {
@@ -134,7 +134,7 @@ struct Planner<'a> {
     far: Vec<usize>,
     /// Addresses that jumps of this function and of its neighbours lead to.
     near: Vec<u64>,
-    /// Where the last window ends.
+    /// The end of the last window.
     free: u64,
 }
 
@@ -156,7 +156,7 @@ impl Planner<'_> {
             return plain(Reason::NoBounds);
         };
         self.near.clear();
-        // A short jump of the function before or of the next one may lead here.
+        // A short jump of the previous or the next function may lead here.
         if address - range.start < SHORT + REACH as u64 && index > 0 {
             self.add_near(index - 1);
         }
@@ -202,7 +202,7 @@ impl Planner<'_> {
     }
 }
 
-/// Returns true if a jump to a stub stands before the instruction at `index`.
+/// Returns true if there is a jump to a stub before the instruction at `index`.
 fn has_stub(flow: &Flow, index: usize, is_ours: &impl Fn(u64) -> bool) -> bool {
     let before = index.checked_sub(1).map(|at| &flow.instructions[at]);
     before.is_some_and(|before| is_direct(before) && is_ours(before.near_branch_target()))

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The phases of a process: loaded, patched, or left alone.
 //!
-//! While a program has one thread, only the two sites that make threads have stubs. The first thread
-//! is the signal to patch everything: until then nothing else can be executing the code that is
-//! replaced.
+//! While a program has one thread, only the two sites that create threads have stubs. The creation
+//! of the first thread is the signal to patch everything: until then no other thread can be
+//! executing the code that is replaced.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -25,16 +25,16 @@ use crate::sys::once::Once;
 use crate::sys::raw::{self, Errno, MappedFile};
 use crate::sys::{arena, entry};
 
-/// Nothing is patched, or only what makes threads.
+/// Nothing is patched, or only the sites that create threads.
 const ONE_THREAD: u8 = 0;
-/// Everything is patched, and so are objects that come later.
+/// Everything is patched, including objects that are loaded later.
 const PATCHED: u8 = 1;
 /// The program runs as if the library were absent.
 const LEFT_ALONE: u8 = 2;
 
 static PHASE: AtomicU8 = AtomicU8::new(LEFT_ALONE);
 
-/// Calls by class; all but the unknown ones only if there is a log.
+/// Counts of calls by class. Known calls are counted only if there is a log.
 static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 
@@ -57,7 +57,7 @@ static PROCESS: Lock<Process> = Lock::new(Process {
     stubs: Stubs::new(),
 });
 
-/// Begins: the program's own code has not run yet.
+/// Starts the library. The program's own code has not run yet.
 pub(crate) fn start(program: Program, target: &'static CStr, switch: &'static CStr) {
     LOG.set(Log::new(target));
     IS_COUNTING.store(log().is_on(), Relaxed);
@@ -74,7 +74,7 @@ pub(crate) fn has_one_thread() -> bool {
     PHASE.load(SeqCst) == ONE_THREAD
 }
 
-/// The program is about to make a thread.
+/// The program is about to create a thread.
 #[inline(never)]
 pub(crate) fn make_thread() {
     PROCESS.with(|process| {
@@ -156,7 +156,7 @@ fn log_counts() {
 }
 
 impl Process {
-    /// Gives stubs to the sites of the C library that make threads.
+    /// Gives stubs to the sites of the C library that create threads.
     fn hook(&mut self, switch: &CStr) -> Result<(), Reason> {
         if switch == c"off" {
             return Err(Reason::SwitchedOff);
@@ -228,7 +228,7 @@ impl Process {
         Ok(all)
     }
 
-    /// Patches an object of which a segment has been mapped just now. Nothing executes it yet.
+    /// Patches an object of which a segment has just been mapped. Nothing executes it yet.
     fn patch_mapped(&mut self, fd: i32, offset: u64, range: Range<u64>) {
         const PAGE: u64 = 4096;
         let Ok(file) = MappedFile::new(fd) else {

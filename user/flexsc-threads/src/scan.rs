@@ -10,14 +10,14 @@ use crate::sys::vector::{far_jumps, pairs};
 /// The bytes of the `syscall` instruction.
 pub(crate) const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
-/// The offsets at which the bytes of a `syscall` instruction stand, in order.
+/// The offsets of the bytes of a `syscall` instruction, in order.
 pub(crate) fn syscalls(code: &[u8]) -> Vec<usize> {
     let mut found = Vec::new();
     pairs(code, SYSCALL, |at| found.push(at));
     found
 }
 
-/// The surroundings of sites, a bit for each byte of the code.
+/// The surroundings of sites, one bit for each byte of the code.
 pub(crate) struct Zones {
     bits: Vec<u64>,
 }
@@ -43,10 +43,12 @@ impl Zones {
     }
 }
 
-/// The offsets within `zones` that something in `code` may jump to with a 32-bit displacement.
+/// The offsets within `zones` to which an instruction in `code` may jump with a 32-bit
+/// displacement.
 ///
-/// Every byte counts as the last one of an opcode, so that no jump is missed, from whichever function
-/// it comes. Bytes that only look like a jump rarely hit a zone: those are some kilobytes of 4 GB.
+/// Every byte counts as the last one of an opcode, so that no jump is missed, whatever function
+/// contains it. Bytes that only look like a jump rarely hit a zone: the zones are a few kilobytes
+/// out of 4 GB.
 pub(crate) fn far_targets(code: &[u8], zones: &Zones) -> Vec<usize> {
     let mut targets = Vec::new();
     far_jumps(code, |opcode| {

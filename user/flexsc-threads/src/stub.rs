@@ -23,15 +23,15 @@ use crate::window::{JUMP, Window};
 
 /// The length of a stub.
 pub(crate) const LEN: usize = 128;
-/// Where the stub leaves the red zone.
+/// Offset at which the stub has left the red zone.
 pub(crate) const ENTER: usize = 40;
-/// Where the stack pointer is that of the site again.
+/// Offset at which the stack pointer is that of the site again.
 pub(crate) const LEAVE: usize = 58;
-/// Where the address behind the site's `syscall` stands.
+/// Offset of the address behind the site's `syscall`.
 pub(crate) const RESUME: usize = 112;
-/// Where the flags stand.
+/// Offset of the flags.
 pub(crate) const FLAGS: usize = 120;
-/// A flag: calls of this site are made at the site if they are to be made plainly.
+/// A flag: plain calls of this site are made at the site.
 pub(crate) const AT_SITE: u8 = 1;
 
 const LOWER: &[u8] = &[0x48, 0x8d, 0x64, 0x24, 0x80];
@@ -46,7 +46,7 @@ const INT3: u8 = 0xcc;
 struct Code {
     bytes: [u8; LEN],
     len: usize,
-    /// Where it will be.
+    /// The address at which it will be.
     address: u64,
 }
 
@@ -82,7 +82,7 @@ impl Code {
     }
 }
 
-/// The displacement of an instruction that `next` follows.
+/// The displacement of an instruction that ends at `next`.
 fn displacement(next: u64, target: u64) -> Result<[u8; 4], Reason> {
     let distance = target.wrapping_sub(next) as i64;
     let distance = i32::try_from(distance).map_err(|_| Reason::TooFar)?;
@@ -129,7 +129,7 @@ pub(crate) fn stub(
     Ok((code.bytes, start))
 }
 
-/// The bytes that replace a window: a jump to `start`, and traps, which nothing reaches.
+/// The bytes that replace a window: a jump to `start`, and traps that are never reached.
 pub(crate) fn jump(window: &Window, start: u64) -> Result<([u8; 2 * 24], usize), Reason> {
     let mut bytes = [INT3; 48];
     let len = (window.end() - window.start()) as usize;

@@ -17,7 +17,7 @@ use crate::stub;
 use crate::sys::vector::{far_jumps, pairs};
 use crate::window::{JUMP, Window};
 
-/// Where planted code is, and where its stubs are.
+/// The addresses of planted code and of its stubs.
 const CODE: u64 = 0x7000_0000_0000;
 const STUBS: u64 = CODE + 0x1000_0000;
 const ENTRY: u64 = STUBS - 0x4000;
@@ -72,7 +72,7 @@ fn a_window_contains_the_syscall_if_there_is_no_room_in_front() {
     // call; mov eax, edx; syscall; ret: three bytes too few.
     let code = [0xe8, 0, 0, 0, 0, 0x89, 0xd0, 0x0f, 5, 0xc3];
     assert_eq!(window(&code), Err(Reason::NoWindow));
-    // sub rsp, 8; syscall; ret: what changes the stack pointer stays.
+    // sub rsp, 8; syscall; ret: an instruction that changes the stack pointer stays.
     let code = [0x48, 0x83, 0xec, 8, 0x0f, 5, 0xc3];
     assert_eq!(window(&code), Err(Reason::NoWindow));
 }
@@ -101,7 +101,7 @@ fn bytes_within_an_instruction_are_no_site() {
         constants: Vec::new(),
     };
     assert!(plan(&object, Which::All, |_| false).is_empty());
-    // Without bounds nobody knows.
+    // Without bounds the jumps are unknown.
     object.bounds = None;
     let sites = plan(&object, Which::All, |_| false);
     assert_eq!(sites[0].fate.clone().err(), Some(Reason::NoBounds));
@@ -126,7 +126,7 @@ fn a_stub_enters_and_returns() {
             .filter(|instruction| is_direct(instruction))
             .map(Instruction::near_branch_target)
             .collect();
-        // The entry; the site's syscall; behind it.
+        // The targets: the entry; the site's syscall; the address behind it.
         assert_eq!(targets, [ENTRY, CODE + 5, CODE + 7]);
         let (jump, len) = stub::jump(window, start).expect("near enough");
         let jump = decode(&jump[..len], CODE);

@@ -4,12 +4,13 @@
 //! Two shapes, in this order:
 //!
 //! 1. The window ends where the `syscall` begins: most sites load a constant into eax, which takes
-//!    the five bytes of a jump. The `syscall` stays where it is, so that a call that must be made on
-//!    the program's own stack is made there, at its own address.
-//! 2. The window contains the `syscall`, and more on either side. The stub has a copy of all of it.
+//!    the five bytes of a jump. The `syscall` stays where it is, so that a call that must be made
+//!    on the program's own stack is made at its own address.
+//! 2. The window contains the `syscall`, and instructions on either side. The stub has a copy of
+//!    the whole window.
 //!
-//! Nothing may jump into a window except to its beginning, and only instructions that do the same
-//! elsewhere are moved.
+//! No jump may lead into a window except to its beginning, and only instructions that work the
+//! same at another address are moved.
 
 use alloc::vec::Vec;
 
@@ -17,11 +18,11 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// The length of a jump with a 32-bit displacement.
 pub(crate) const JUMP: usize = 5;
-/// How far a window can reach from its `syscall`: short instructions up to the length of a jump, and
-/// one of the greatest length.
+/// How far a window can reach from its `syscall`: short instructions up to the length of a jump,
+/// plus one of maximum length.
 pub(crate) const REACH: usize = 24;
 
-/// What a jump to a stub replaces.
+/// The instructions that a jump to a stub replaces.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// Address of the `syscall` instruction.
@@ -30,7 +31,7 @@ pub(crate) struct Window {
     pub(crate) before: Vec<Instruction>,
     /// Instructions behind it; empty if the `syscall` stays in place.
     pub(crate) after: Vec<Instruction>,
-    /// The `syscall` is behind the window, not in it.
+    /// True if the `syscall` is behind the window, not in it.
     pub(crate) is_in_place: bool,
 }
 
@@ -55,8 +56,8 @@ impl Window {
 
     /// The window of the instruction at `index`; None if there is none.
     ///
-    /// `free` is where the window of the site before ends, `is_target` says whether something jumps
-    /// to an address.
+    /// `free` is the end of the previous site's window; `is_target` returns true if a jump leads to
+    /// an address.
     pub(crate) fn choose(
         code: &[Instruction],
         index: usize,
@@ -64,7 +65,7 @@ impl Window {
         is_target: impl Fn(u64) -> bool,
     ) -> Option<Self> {
         let site = code[index].ip();
-        // How many instructions in front can be in a window: those behind the last target.
+        // How many preceding instructions can be in a window: those behind the last target.
         let mut before = 0;
         let mut starts = Vec::new();
         let mut is_reached = is_target(site);
@@ -105,8 +106,8 @@ impl Window {
     }
 }
 
-/// Returns true if an instruction does the same at another address: it neither jumps nor uses the
-/// stack pointer other than as an address.
+/// Returns true if an instruction works the same at another address: it neither jumps nor uses
+/// the stack pointer except as an address.
 fn is_movable(instruction: &Instruction) -> bool {
     use Mnemonic::{
         Adc, Add, And, Bswap, Bt, Cdqe, Cmova, Cmovae, Cmovb, Cmovbe, Cmove, Cmovg, Cmovge, Cmovl,

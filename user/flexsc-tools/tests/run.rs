@@ -61,7 +61,7 @@ fn with_log(name: &str, program: &[&str]) -> (Output, String) {
     (output, text)
 }
 
-/// Not by eprintln!, which the test harness swallows.
+/// Does not use eprintln!, because the test harness captures its output.
 fn skipped(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
@@ -113,7 +113,7 @@ fn a_static_program_runs_as_it_is() {
         log.contains("runs as it is: it is linked statically"),
         "{log}"
     );
-    // As the interpreter of a script too.
+    // Also as the interpreter of a script.
     let script = dir().join("static-script");
     fs::write(&script, format!("#! {}\n", program.display())).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();

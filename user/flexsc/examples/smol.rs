@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Operations in tasks of smol (its parts async-executor and async-io), whose reactor waits for
-//! the descriptor of ours.
+//! Runs operations in tasks of smol (its parts async-executor and async-io), whose reactor
+//! waits for the descriptor of ours.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,7 +12,7 @@ use flexsc::Fd;
 use flexsc::futures::Reactor;
 use flexsc::ops::{OFlag, OpenAt, Read};
 
-/// Turns the reactor for ever. A task of the thread that the reactor belongs to.
+/// Turns the reactor forever, as a task of the thread that owns the reactor.
 pub async fn drive(reactor: Reactor) -> io::Error {
     // Any thread of the program may poll for smol.
     if let Err(error) = reactor.share_descriptor() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Operations in tasks of tokio, whose runtime waits for the reactor's descriptor.
+//! Runs operations in tasks of tokio, whose runtime waits for the reactor's descriptor.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,7 +12,7 @@ use flexsc::ops::{OFlag, OpenAt, Read};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Turns the reactor for ever. A task of the thread that the reactor belongs to.
+/// Turns the reactor forever, as a task of the thread that owns the reactor.
 pub async fn drive(reactor: Reactor) -> io::Error {
     // SAFETY: the reactor keeps its descriptor open as long as it exists, and the value owns a
     // clone.
@@ -26,7 +26,7 @@ pub async fn drive(reactor: Reactor) -> io::Error {
             return Poll::Ready(error.into());
         }
         match ready!(fd.poll_read_ready(cx)) {
-            // Cleared before the next turn takes the results: later ones show again.
+            // Cleared before the next turn takes the results, so that later results show again.
             Ok(mut guard) => guard.clear_ready(),
             Err(error) => return Poll::Ready(error),
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Adds up what a directory tree uses on its disk, as `du -s -B1` does. Hundreds of calls
-//! are in flight, and a batch of them costs one trap.
+//! Adds up the disk space of a directory tree, as `du -s -B1` does. Hundreds of calls are
+//! in flight, and a batch of them costs one trap.
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use flexsc::ops::{AtFlags, Dirents, Getdents64, OFlag, OpenAt, Statx};
 use flexsc::{Done, Error, Fd, Ring, Wait};
 
-/// What is to be done. Each names a directory.
+/// A task. Each names a directory.
 enum Task {
     /// Ask about this name in the directory.
     Stat(Fd, CString),
@@ -18,7 +18,7 @@ enum Task {
     List(Fd),
 }
 
-/// A walk and what it has found.
+/// A walk and its findings.
 #[derive(Default)]
 pub struct Walk {
     /// A stack, so that directories are finished before others are opened.
@@ -26,9 +26,9 @@ pub struct Walk {
     /// The directory of each operation in flight, by its token.
     in_flight: Vec<Option<Fd>>,
     tokens: Vec<u64>,
-    /// Files with several names that were seen.
+    /// Files with several names that the walk has seen.
     seen: HashSet<(u32, u32, u64)>,
-    /// What the files use on their disk.
+    /// Disk space of the files.
     pub bytes: u64,
     /// The number of files and directories.
     pub files: u64,

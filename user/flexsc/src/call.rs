@@ -13,8 +13,8 @@ use crate::sys::plain;
 
 /// A system call: its number, its arguments, and how to execute it.
 ///
-/// A plain value. Nothing happens until it is posted. [`calls`](crate::calls) builds the
-/// common ones.
+/// A plain value. Nothing happens until it is posted. [`calls`](crate::calls) builds
+/// common calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a call does nothing until it is posted"]
 pub struct Call {
@@ -122,7 +122,7 @@ impl Call {
 
     /// Replaces all flags. The kernel rejects unknown flags with EINVAL. For chains use
     /// [`Chain`](crate::Chain): if the kernel refuses calls that were linked by hand, the
-    /// crate makes no plain calls in their place.
+    /// crate does not replace them by plain calls.
     #[inline]
     pub const fn raw_flags(mut self, flags: u8) -> Call {
         self.request.flags = flags;
@@ -152,7 +152,7 @@ impl Call {
         self.request.flags & abi::FLEXSC_ENTRY_LOOP as u8 != 0
     }
 
-    /// Returns the arguments to replace, and from where: `(arg, back)`.
+    /// Returns the arguments to replace, and the positions of the results: `(arg, back)`.
     pub(crate) fn taken(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let taken = |take: u8| {
             let arg = usize::from(take & 7).checked_sub(1)?;
@@ -204,7 +204,7 @@ impl Call {
 
 /// The index of a call's entry in the syscall pages of a registration.
 ///
-/// It is free for another call as soon as its completion is taken.
+/// The slot is free for another call as soon as the completion of this one is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u16);
 
@@ -250,11 +250,11 @@ impl Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It was executed.
+    /// The call was executed.
     None,
-    /// It begins, ends or replaces a thread or process.
+    /// The call begins, ends or replaces a thread or process.
     Life,
-    /// It acts on the calling thread's own state.
+    /// The call acts on the calling thread's own state.
     Thread,
     /// seccomp, ptrace or syscall user dispatch controls the owner's calls.
     Guarded,
@@ -267,9 +267,9 @@ pub enum Reason {
     Starved,
     /// An earlier call of its chain failed (ECANCELED).
     Chain,
-    /// It was cancelled before it started (ECANCELED).
+    /// The call was cancelled before it started (ECANCELED).
     Cancelled,
-    /// It was executed, and its loop ended because it reached
+    /// The call was executed, and its loop ended after
     /// [`Param::LoopMax`](crate::Param::LoopMax) rounds.
     Bound,
     /// A reason that this version of the crate does not know.
@@ -322,7 +322,7 @@ impl fmt::Display for Reason {
             Reason::Entry => "the entry has an unknown flag or pool, or its chain is malformed",
             Reason::Starved => "no syscall thread could be created",
             Reason::Chain => "an earlier call of its chain failed",
-            Reason::Cancelled => "it was cancelled before it started",
+            Reason::Cancelled => "the call was cancelled before it started",
             Reason::Bound => {
                 "executed; the loop ended because it reached its maximum number of rounds"
             }
@@ -389,7 +389,7 @@ mod tests {
             done(-i64::from(libc::ENOENT)).io().unwrap_err().kind(),
             io::ErrorKind::NotFound
         );
-        // A high address from mmap() is no error.
+        // A high address from mmap() is not an error.
         assert!(done(-4096).io().is_ok());
     }
 

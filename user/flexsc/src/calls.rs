@@ -32,7 +32,7 @@ impl Arg for usize {
 }
 
 // The kernel turns the number back into a pointer. Without exposed provenance the compiler
-// may assume that nobody accesses the memory.
+// may assume that no code accesses the memory.
 impl<T> Arg for *const T {
     fn arg(self) -> u64 {
         self.expose_provenance() as u64

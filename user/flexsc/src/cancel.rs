@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A registration of an engine, and how its posted calls are cancelled.
+//! A registration of an engine, and the cancellation of its posted calls.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +18,9 @@ pub(crate) struct Registration {
     pub(crate) engine: Arc<Shared>,
     pub(crate) id: u32,
     /// True while `id` is the number of these pages. After UNREGISTER the kernel may give
-    /// the number to another registration, and nobody may cancel by it. The lock is held
-    /// while the number is used, so that its meaning cannot change in between.
+    /// the number to another registration, so it must no longer be used to cancel calls.
+    /// The lock is held while the number is used, so that its meaning cannot change in
+    /// between.
     live: Mutex<bool>,
 }
 

@@ -19,7 +19,8 @@ const ECANCELED: i64 = -(libc::ECANCELED as i64);
 /// Calls that are executed in sequence. Each starts when the previous one has succeeded,
 /// that is, has not returned `-errno`. If one fails, the following ones get ECANCELED and
 /// [`Reason::Chain`](crate::Reason::Chain), except for a close(2): it is made if and only
-/// if there is a descriptor to close, so that none leaks ([`Chain::then_always`]).
+/// if there is a descriptor to close, so that no descriptor leaks
+/// ([`Chain::then_always`]).
 ///
 /// ```
 /// use flexsc::{Chain, calls};
@@ -49,7 +50,7 @@ impl Chain {
         Chain { calls: Vec::new() }
     }
 
-    /// Appends a call. A close(2) is added as by [`Chain::then_always`].
+    /// Appends a call. Adds a close(2) as [`Chain::then_always`] does.
     pub fn then(self, call: Call) -> Chain {
         if i64::from(call.nr()) == libc::SYS_close {
             return self.then_always(call);
@@ -105,7 +106,7 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// [`Error::BadChain`] says what is wrong.
+    /// [`Error::BadChain`], with the reason.
     pub fn check(&self) -> Result<(), Error> {
         if !(1..=ENTRIES as usize).contains(&self.len()) {
             return Err(Error::BadChain("it must have 1 to 64 calls"));
@@ -152,8 +153,8 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// Like [`Chain::check`]; also if the length of `results` differs from that of the
-    /// chain.
+    /// Those of [`Chain::check`]; also [`Error::BadChain`] if `results` and the chain
+    /// differ in length.
     ///
     /// # Safety
     ///

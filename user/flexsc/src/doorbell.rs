@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The program's half of the doorbell protocol of one syscall page.
 //!
-//! It uses only `core` and knows neither the mapping nor the kernel. Unit tests and
+//! This file uses only `core` and knows neither the mapping nor the kernel. Unit tests and
 //! property tests run this source, and the loom model in `page_queue/model.rs` runs it
 //! together with the page queue that drives it.
 //!
 //! There are four words with one bit for each entry. Each word has one writer, which
 //! *toggles* bits: the program writes `posted` and `reaped`, the kernel `taken` and `done`.
-//! These are the pairs, and the only orderings that matter:
+//! These pairs are the only orderings that matter:
 //!
 //! * entry written → `posted` stored with release → loaded with acquire by the
 //!   kernel → entry read ([`Poster::ring`]);
@@ -34,19 +34,19 @@ pub const fn free(posted: u64, reaped: u64) -> u64 {
     !in_flight(posted, reaped)
 }
 
-/// Entries that were posted and not reaped.
+/// Entries that were posted but not reaped.
 #[must_use]
 pub const fn in_flight(posted: u64, reaped: u64) -> u64 {
     posted ^ reaped
 }
 
-/// Entries that were posted and not accepted.
+/// Entries that were posted but not accepted.
 #[must_use]
 pub const fn pending(posted: u64, taken: u64) -> u64 {
     posted ^ taken
 }
 
-/// Entries that have a result that was not reaped.
+/// Entries with a result that was not reaped.
 #[must_use]
 pub const fn finished(done: u64, reaped: u64) -> u64 {
     done ^ reaped
@@ -116,8 +116,8 @@ pub struct Poster {
 }
 
 impl Poster {
-    /// For a page whose words are all `word` (zero in a fresh page). The first round starts
-    /// with a [`refill`](Self::refill).
+    /// Makes the half for a page whose words are all `word` (zero in a fresh page). The
+    /// first round starts with a [`refill`](Self::refill).
     #[must_use]
     pub const fn new(word: u64) -> Self {
         Poster {
@@ -198,7 +198,7 @@ impl Poster {
         self.last_posted
     }
 
-    /// Entries that are staged and not posted.
+    /// Entries that are staged but not posted.
     #[inline]
     #[must_use]
     pub const fn staged(&self) -> u64 {
@@ -213,13 +213,13 @@ impl Poster {
 /// `base ^ ready` is `reaped`: toggled for each result that was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reaper {
-    /// Finished entries that the last look has seen and that were not reaped since.
+    /// Finished entries that the last look has found and that were not reaped since.
     ready: u64,
     base: u64,
 }
 
 impl Reaper {
-    /// For a page whose words are all `word` (zero in a fresh page).
+    /// Makes the half for a page whose words are all `word` (zero in a fresh page).
     #[must_use]
     pub const fn new(word: u64) -> Self {
         Reaper {
@@ -255,9 +255,9 @@ impl Reaper {
         ready
     }
 
-    /// Reaps the next result that the last look has seen. The entry must be read before the
-    /// next [`Poster::refill`]. The kernel learns of it when `reaped` is stored. Since the
-    /// kernel's CPUs read that line, one store for many results is best.
+    /// Reaps the next result that the last look has found. The entry must be read before
+    /// the next [`Poster::refill`]. The kernel learns of the reaping when `reaped` is
+    /// stored. Since the kernel's CPUs read that line, one store for many results is best.
     #[inline]
     pub const fn reap(&mut self) -> Option<u32> {
         let ready = self.ready;

@@ -47,7 +47,7 @@ impl Shared {
     }
 
     /// Translates an errno that any call of the device can return. The module refuses every
-    /// caller but the owner; a filter refuses the owner, too.
+    /// caller except the owner; a filter refuses even the owner.
     pub(crate) fn error(&self, doing: &'static str, errno: Errno) -> Error {
         match errno {
             Errno::EPERM | Errno::EACCES | Errno::ENOSYS if self.in_same_process() => {
@@ -163,7 +163,7 @@ impl Engine {
         match Region::map(self.as_fd(), &made) {
             Ok(region) => Ok(Pages::new(Arc::clone(&self.shared), made.id, region)),
             Err(errno) => {
-                // Nothing was posted, so this succeeds. The error to report is that of
+                // No call was posted, so this succeeds. The error to report is that of
                 // mmap(2).
                 let _ = device::unregister(self.as_fd(), made.id);
                 Err(match errno {
@@ -252,7 +252,7 @@ impl Engine {
         self.cpus(0, abi::FLEXSC_PARAM_POLL_CPUS, "read the CPUs to poll")
     }
 
-    /// Reads the CPUs that have a poller now, awake or asleep, recruited ones too.
+    /// Reads the CPUs that have a poller now, awake or asleep, including recruited pollers.
     ///
     /// # Errors
     ///

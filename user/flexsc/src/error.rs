@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Errors of the device's calls: what is wrong, and what to do about it.
+//! Errors of the device's calls: the cause, and what to do about it.
 //!
 //! They do not include the errno of a posted call, which is in
 //! [`Completion::result`](crate::Completion).

@@ -7,8 +7,8 @@ use crate::call::{Call, Reason};
 
 /// Returns true if a plain call by the owner can do what the kernel refused to do.
 ///
-/// False for [`Reason::Life`]: a library must not fork or exit on behalf of its program.
-/// False for a malformed entry, too.
+/// Returns false for [`Reason::Life`], because a library must not fork or exit on behalf
+/// of its program, and for a malformed entry.
 pub(crate) fn applies(result: i64, reason: Reason) -> bool {
     let not_executed = match reason {
         Reason::Thread | Reason::Guarded | Reason::Context => -i64::from(libc::EOPNOTSUPP),
@@ -25,7 +25,7 @@ pub(crate) fn applies(result: i64, reason: Reason) -> bool {
 /// As for the call itself.
 pub(crate) unsafe fn make(call: &Call) -> i64 {
     if i64::from(call.nr()) == libc::SYS_rt_sigreturn {
-        // It needs a signal frame, which only the C library can provide.
+        // This call needs a signal frame, which only the C library can provide.
         return -i64::from(libc::EOPNOTSUPP);
     }
     // SAFETY: the caller's promise.

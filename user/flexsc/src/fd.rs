@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// operation on it has finished, even if the [`Ring`](crate::Ring) is forgotten.
 ///
 /// It is made from an [`OwnedFd`], a `File`, a socket, an `Arc` of one of these, or from a
-/// descriptor that is borrowed for ever (such as standard input). [`Fd::duplicate`] makes
-/// one from anything else. Cloning it is cheap and opens nothing.
+/// descriptor that is borrowed forever (such as standard input). [`Fd::duplicate`] makes
+/// one from anything else. Cloning is cheap and opens nothing.
 ///
 /// ```
 /// use std::fs::File;
@@ -61,14 +61,14 @@ impl Fd {
         nix::fcntl::AT_FDCWD.into()
     }
 
-    /// The number of [`Fd::opened`], which is no descriptor.
+    /// The number of [`Fd::opened`], which is not a descriptor.
     pub(crate) const OPENED: RawFd = -1;
 
-    /// The file that a [`WithFile`](crate::ops::WithFile) opens, for its operations. For any
-    /// other operation it is no file (EBADF).
+    /// The file that a [`WithFile`](crate::ops::WithFile) opens, for its operations. Any
+    /// other operation fails with EBADF.
     #[must_use]
     pub fn opened() -> Fd {
-        // INVARIANT: it is never open.
+        // INVARIANT: this number is never open.
         Fd {
             raw: Fd::OPENED,
             keeper: None,
@@ -79,8 +79,8 @@ impl Fd {
     ///
     /// # Errors
     ///
-    /// The value itself, if something else shares the descriptor, such as an operation in
-    /// flight, or if it is only borrowed.
+    /// The value itself, if another value shares the descriptor, such as an operation in
+    /// flight, or if the descriptor is only borrowed.
     pub fn into_owned(self) -> Result<OwnedFd, Fd> {
         let Fd { raw, keeper } = self;
         let Some(keeper) = keeper else {
@@ -93,8 +93,8 @@ impl Fd {
     }
 }
 
-/// Implements `From` for a type whose descriptor nobody can close while a reference to the
-/// value exists.
+/// Implements `From` for a type whose descriptor stays open while a reference to the value
+/// exists.
 macro_rules! keepers {
     ($($type:ty),* $(,)?) => {
         $(
@@ -113,7 +113,7 @@ macro_rules! keepers {
             }
         )*
 
-        /// Returns the descriptor of a keeper that nobody shares.
+        /// Returns the descriptor of a keeper that is not shared.
         fn take_owned(keeper: Keeper) -> Result<OwnedFd, Keeper> {
             $(
                 let keeper = match keeper.downcast::<$type>() {
@@ -145,7 +145,7 @@ keepers!(
 
 impl From<BorrowedFd<'static>> for Fd {
     fn from(fd: BorrowedFd<'static>) -> Fd {
-        // INVARIANT: it stays open for ever.
+        // INVARIANT: it stays open forever.
         Fd {
             raw: fd.as_raw_fd(),
             keeper: None,

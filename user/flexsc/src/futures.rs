@@ -9,10 +9,10 @@
 //!   then executes everything that they have submitted with one wait, so a busy program
 //!   makes large batches by itself.
 //! * Under another executor (tokio, smol, …) one task polls [`Reactor::poll_turn`] and waits
-//!   for the reactor's descriptor. The examples `tokio` and `smol` show it.
+//!   for the reactor's descriptor. The examples `tokio` and `smol` show how.
 //!
-//! With the features `futures-io` and `tokio` there is a `Stream`, which has their traits for
-//! code that reads and writes through them.
+//! The features `futures-io` and `tokio` add a `Stream`, for code that reads and writes
+//! through the traits of these crates.
 //!
 //! Without an engine the same futures make plain calls, as a ring does.
 //!

@@ -8,7 +8,7 @@
 //! * [`Pages`] are the syscall pages of one thread: [`post`](Pages::post) calls,
 //!   [`poll`](Pages::poll) for results without a trap, and [`wait`](Pages::wait) when there
 //!   is nothing left to do;
-//! * [`Call`] and [`calls`] build what is posted, a [`Chain`] links calls that need each
+//! * [`Call`] and [`calls`] build calls to post, a [`Chain`] links calls that need each
 //!   other's results, and [`Wait`] says how to wait.
 //!
 //! ```no_run
@@ -17,15 +17,14 @@
 //!
 //! [`Ring`] is the safe layer on top. It executes typed operations ([`ops`]), which own their
 //! buffers, paths and descriptors until they have finished, and makes plain calls if there
-//! is no engine. [`futures`] makes futures of the operations, for any executor, and has a small
-//! executor of its own.
+//! is no engine. [`futures`] turns the operations into futures, for any executor, and has a
+//! small executor of its own.
 //!
-//! Tracing and debugging: strace and gdb see only the waits of a program, since posted
-//! calls make no trap. While a thread is traced, the kernel refuses the calls that it
-//! posts, so that no call escapes the tracer. Both layers then make the plain call, which
-//! the tracer sees, and count it ([`Pages::fallbacks`], [`Ring::plain_calls`]). The same
-//! holds under a seccomp filter. [`Pages::set_fallback`] turns this off and shows the raw
-//! refusal.
+//! Tracing and debugging: posted calls make no trap, so strace and gdb would not see them.
+//! While a thread is traced, the kernel refuses the calls that it posts, so that no call
+//! escapes the tracer. Both layers then make the plain call, which the tracer sees, and count
+//! it ([`Pages::fallbacks`], [`Ring::plain_calls`]). The same holds under a seccomp filter.
+//! [`Pages::set_fallback`] turns this off and shows the raw refusal.
 //!
 //! The thin layer does not schedule, start threads or print, and does not allocate when it
 //! posts or polls. Posting is `unsafe` because the kernel follows the call's pointers

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Syscall pages as the page queue sees them, whichever memory they are in.
+//! Syscall pages as the page queue sees them, in any kind of memory.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -40,7 +40,7 @@ pub(crate) struct Ctrl<'a, W = AtomicU64, F = AtomicU32> {
     pub(crate) flags: &'a F,
 }
 
-/// What the program writes into an entry.
+/// The part of an entry that the program writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) nr: u16,
@@ -52,7 +52,7 @@ pub(crate) struct Request {
     pub(crate) args: [u64; 6],
 }
 
-/// What the kernel wrote into an entry.
+/// The part of an entry that the kernel has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) result: i64,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Operations of the safe layer: system calls that own what they need.
+//! Operations of the safe layer: system calls that own their buffers, paths and descriptors.
 //!
 //! An operation owns or shares its descriptors ([`Fd`](crate::Fd)), and owns its paths and
-//! its buffers ([`IoBuf`], [`IoBufMut`], or a part of one: [`Slice`]). `new` takes what the call requires, and setters the
-//! rest. [`Done::output`](crate::Done::output) gives back the result, typed, together with
-//! what the operation took: `(io::Result<T>, buffer)`. The errors are those of the call,
-//! which its man page lists, and ECANCELED if it was cancelled before it started. Lengths
-//! and offsets are in bytes.
+//! its buffers ([`IoBuf`], [`IoBufMut`], or a part of one: [`Slice`]). `new` takes the required
+//! arguments, and setters the optional ones. [`Done::output`](crate::Done::output) returns the
+//! typed result together with the values that the operation took: `(io::Result<T>, buffer)`. The
+//! errors are those of the call, which its man page lists, and ECANCELED if the operation was
+//! cancelled before it started. Lengths and offsets are in bytes.
 //!
 //! ```
 //! use std::os::fd::OwnedFd;
@@ -37,7 +37,7 @@
 //! | Operation | Gives back | Call |
 //! |---|---|---|
 //! | [`OpenAt`], [`OpenAt2`] | `OwnedFd`, path | openat(2), openat2(2) |
-//! | [`OpenAt::then`] | path, what the others give back | openat(2), …, close(2) |
+//! | [`OpenAt::then`] | path, the outputs of the others | openat(2), …, close(2) |
 //! | [`Close`] | | close(2) |
 //! | [`Read`], [`ReadVectored`] | bytes, buffer(s) | read(2), pread(2), readv(2), preadv(2) |
 //! | [`Write`], [`WriteVectored`] | bytes, buffer(s) | write(2), pwrite(2), writev(2), pwritev(2), pwritev2(2) |
@@ -67,16 +67,16 @@
 //! # Order
 //!
 //! Operations in flight have no order: a [`Fsync`] that is submitted after a [`Write`] may
-//! be executed first. Wait for the write before, or use [`Write::synced`] or
+//! be executed first. Wait for the write first, or use [`Write::synced`] or
 //! [`OpenAt::then`].
 //!
-//! # What is lost when nobody takes it
+//! # Descriptors that are not taken
 //!
-//! The descriptor that an operation has opened is closed if nobody takes it: when its
-//! [`Done`](crate::Done) is dropped, when the ring is, and when the call finishes after
-//! that. One exception: if the kernel itself executes a call that cannot be cancelled within the
-//! two seconds that the drop of a ring waits, and the call opens a descriptor later, it
-//! stays open.
+//! If the program does not take the descriptor that an operation has opened, it is closed: when
+//! the [`Done`](crate::Done) is dropped, when the ring is dropped, or when the call finishes
+//! after that. There is one exception: if the kernel itself executes a call that cannot be
+//! cancelled within the two seconds that the drop of a ring waits, and the call opens a
+//! descriptor later, that descriptor stays open.
 
 pub use nix::fcntl::{AtFlags, FallocateFlags, OFlag, ResolveFlag};
 pub use nix::sys::stat::Mode;
@@ -123,7 +123,7 @@ mod xattr;
 
 /// An operation that can be submitted to a [`Ring`](crate::Ring).
 pub trait Operation: private::Sealed {
-    /// What comes back: the result, and what the operation took.
+    /// The output: the result, and the values that the operation took.
     type Output;
 
     /// Makes the output from the operation, which has ended.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pages of one registration as one queue: where the next call goes, and where the next
-//! result comes from. Knows the memory, not the device.
+//! The pages of one registration as one queue: finds the entry for the next call and the
+//! next result. Knows the memory, not the device.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -29,13 +29,13 @@ pub(crate) struct PageQueue<M = Region> {
     /// The reap page.
     reap: Current<Reaper>,
     region: M,
-    /// Pages with an entry that was posted and not reaped. May include others.
+    /// Pages with an entry that was posted but not reaped. May include others.
     active: PageSet,
     /// Pages other than the fill page that have a staged entry.
     touched: PageSet,
-    /// `reaped` of the reap page as stored last.
+    /// The last stored `reaped` of the reap page.
     last_reaped: u64,
-    /// As many as there can be pages, so that no index is out of bounds.
+    /// As many as there can be pages, so that every index is within bounds.
     rest: Box<[Halves; MAX]>,
 }
 
@@ -249,14 +249,14 @@ impl<M: Memory> PageQueue<M> {
         self.poll_seen()
     }
 
-    /// Takes the next result that the last look has seen.
+    /// Takes the next result that the last look has found.
     #[inline(always)]
     pub(crate) fn poll_seen(&mut self) -> Option<(Slot, Answer)> {
         let bit = self.reap.half.reap()?;
         Some((Slot::new(self.reap.base, bit), self.region.take(bit)))
     }
 
-    /// Looks for results on the reap page. Returns the other pages that may have some.
+    /// Looks for results on the reap page. Returns the other pages that may have results.
     #[inline(always)]
     pub(crate) fn look_here(&mut self) -> PageSet {
         let last_posted = if self.reap.page == self.fill.page {
@@ -276,9 +276,9 @@ impl<M: Memory> PageQueue<M> {
         self.poster(self.reap.page).last_posted()
     }
 
-    /// Looks for more results when all that were seen are taken. Visits the pages of the
-    /// set, starting after the reap page so that none starves, and removes those that it
-    /// has visited. Returns true if it has found results.
+    /// Looks for more results when all known ones are taken. Visits the pages of the
+    /// set, starting after the reap page so that none starves, and removes the visited
+    /// pages from the set. Returns true if it has found results.
     #[cold]
     #[inline(never)]
     pub(crate) fn look_on(&mut self, set: &mut PageSet) -> bool {
@@ -358,13 +358,13 @@ impl PageQueue {
         self.region.status(slot.index())
     }
 
-    /// Returns the answer in this entry if it has one that was not taken.
+    /// Returns the answer in this entry, if there is one that was not taken.
     pub(crate) fn peek(&self, slot: Slot) -> Option<Answer> {
         let there = self.results(slot.page()) & (1 << slot.entry()) != 0;
         there.then(|| self.region.answer(slot.index()))
     }
 
-    /// Returns the call in this entry, unless somebody has changed it.
+    /// Returns the call in this entry, unless the entry was changed.
     pub(crate) fn call(&self, slot: Slot) -> Call {
         Call::from_request(self.region.request(slot.index()))
     }

@@ -48,11 +48,11 @@ pub struct Pages {
     registration: Arc<Registration>,
     /// The engine's descriptor, kept here because every wait uses it.
     fd: RawFd,
-    /// flexsc_wait(2) works here, as far as is known.
+    /// False once flexsc_wait(2) is known not to work.
     by_call: bool,
     fallback: bool,
     fallbacks: u64,
-    /// Results of links that were made as plain calls, until they are taken.
+    /// Results of links that were executed as plain calls, until they are taken.
     made: Vec<(Slot, i64)>,
     /// Neither `Send` nor `Sync`: the pages belong to one thread.
     _owner: PhantomData<*mut ()>,
@@ -111,7 +111,7 @@ impl Pages {
         self.queue.capacity()
     }
 
-    /// Returns how many calls are staged or posted and their results not taken.
+    /// Returns how many calls are staged, or posted without their results being taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.queue.in_flight()
@@ -124,15 +124,15 @@ impl Pages {
     }
 
     /// Sets whether the crate makes a plain call in place of a posted one that the kernel
-    /// refused. The thread that takes the result makes it at that moment, so
+    /// refused. The thread that takes the result then makes the plain call, so
     /// [`poll`](Self::poll) can block like the plain call. On by default. If off, the
-    /// completion has the kernel's own EOPNOTSUPP or EAGAIN. In both cases it has the
-    /// reason.
+    /// completion has the kernel's own EOPNOTSUPP or EAGAIN. In both cases the completion
+    /// has the reason.
     ///
     /// If the kernel refused the first call of a chain, the whole chain is made as plain
-    /// calls when the first result is taken. Links that were refused later are not, and
-    /// neither are loops (use [`Chain::make`]). The crate never makes calls that begin, end
-    /// or replace a thread or process.
+    /// calls when the first result is taken. Links that were refused later are not made,
+    /// and neither are loops (use [`Chain::make`]). The crate never makes calls that begin,
+    /// end or replace a thread or process.
     pub fn set_fallback(&mut self, on: bool) {
         self.fallback = on;
     }
@@ -150,8 +150,8 @@ impl Pages {
     ///
     /// The memory that the call's arguments point to must stay valid and must not be used
     /// otherwise, from the next ring, kick or wait until the completion of the call is
-    /// taken; for ever if it never is. The call itself must be as valid as a plain one at
-    /// every moment in between.
+    /// taken, or forever if it never is. The call itself must be as valid as a plain one
+    /// at every moment in between.
     #[inline(always)]
     #[must_use = "the slot tells whether the call was staged, and which result is its"]
     pub unsafe fn stage(&mut self, call: Call) -> Option<Slot> {
@@ -189,7 +189,7 @@ impl Pages {
         }
     }
 
-    /// [`stage`](Self::stage) and [`ring`](Self::ring) in one.
+    /// Does [`stage`](Self::stage) and [`ring`](Self::ring) in one call.
     ///
     /// # Safety
     ///
@@ -219,7 +219,7 @@ impl Pages {
 
     /// Iterates over the available results and looks once at each page. This is cheaper
     /// than calling [`poll`](Self::poll) until it returns `None`. Results that are not
-    /// taken stay.
+    /// taken are kept.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
         let rest = if self.in_same_process() {
@@ -249,7 +249,7 @@ impl Pages {
         self.in_same_process() && self.queue.has_result()
     }
 
-    /// Ends a posted call like a signal would: with EINTR or a partial result; with
+    /// Ends a posted call as a signal would: with EINTR or a partial result; with
     /// ECANCELED and [`Reason::Cancelled`] if it has not started; with its own result if
     /// the cancellation comes too late. The completion arrives as usual. Returns true if
     /// the call was found unfinished.
@@ -394,15 +394,15 @@ impl Iterator for Drain<'_> {
 impl Drop for Pages {
     fn drop(&mut self) {
         if self.in_same_process() {
-            // With calls in flight the kernel keeps the registration until
-            // the engine ends; there is nobody to tell.
+            // With calls in flight, the kernel keeps the registration until the
+            // engine ends. A drop cannot report that.
             let _ = self.registration.unregister();
         }
     }
 }
 
-/// The engine's descriptor. It polls readable while there are results of the thread that
-/// polls. [`Pages::set_eventfd`] sets a descriptor for these pages alone.
+/// The engine's descriptor. It is readable while there are results of the polling
+/// thread. [`Pages::set_eventfd`] sets a descriptor for these pages alone.
 impl AsFd for Pages {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.engine().fd.as_fd()

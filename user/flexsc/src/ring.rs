@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The safe layer. It owns buffers and descriptors until their operation has finished, and
-//! makes plain calls for what the kernel cannot or will not execute.
+//! makes plain calls of those that the kernel cannot or will not execute.
 
 #![expect(unsafe_code, reason = "posts calls on memory that it owns")]
 
@@ -54,7 +54,7 @@ mod waiting;
 /// Without an engine ([`Error::is_absent`]), and for each operation that the kernel refuses
 /// (the thread is traced or has a seccomp filter, no syscall thread can be created, …), the
 /// ring makes the plain call instead, and counts it ([`plain_calls`](Self::plain_calls)).
-/// It behaves like an engine: no operation holds up another, timeouts are kept, and
+/// The ring then behaves like an engine: no operation holds up another, timeouts are kept, and
 /// [`cancel`](Self::cancel) works. For this the ring starts threads, never more than
 /// operations in flight, which end when their calls have finished. They make an operation
 /// that does not block more expensive than its plain call.
@@ -67,8 +67,8 @@ mod waiting;
 /// [`Error::NotTheOwner`].
 pub struct Ring {
     pages: Option<Pages>,
-    /// Why the device cannot be used any more, if a filter forbids it. Operations in pages
-    /// stay there, and new ones are made as plain calls.
+    /// Why the device can no longer be used, if a filter forbids it. Operations in pages
+    /// stay there, and new ones become plain calls.
     closed: Option<Error>,
     helpers: Helpers,
     /// The operations in flight.
@@ -80,10 +80,10 @@ pub struct Ring {
     submitted: VecDeque<u32>,
     /// Number of calls in pages.
     posted: usize,
-    /// How many more calls the unfinished operations make than there are operations.
+    /// The number of calls of the unfinished operations minus the number of these operations.
     linked: usize,
     ready: VecDeque<Done>,
-    /// The kernel refused the last operation that it answered.
+    /// True if the kernel refused the last operation that it answered.
     refusing: bool,
     descriptor: Descriptor,
     _owner: PhantomData<*mut ()>,
@@ -93,9 +93,9 @@ pub struct Ring {
 struct Descriptor {
     /// Readable when the engine or the helpers have results; `None` without an engine.
     either: Option<OwnedFd>,
-    /// The engine signals the helpers' eventfd.
+    /// True if the engine signals the helpers' eventfd.
     shared: Cell<bool>,
-    /// The program has asked for the descriptor.
+    /// True if the program has asked for the descriptor.
     watched: Cell<bool>,
 }
 
@@ -106,15 +106,15 @@ struct Flight {
     kept: Kept,
     prepared: Prepared,
     at: At,
-    /// It was cancelled when the ring was dropped.
+    /// True if it was cancelled when the ring was dropped.
     cancelled: bool,
-    /// Why the kernel refused it, if it did.
+    /// Why the kernel refused the operation, if it did.
     reason: Reason,
     /// The results of a chain, as far as they are known.
     results: Vec<Option<(i64, Reason)>>,
 }
 
-/// Who executes a flight.
+/// The executor of a flight.
 #[derive(Clone, Copy)]
 enum At {
     Submitted,
@@ -225,7 +225,7 @@ impl Ring {
         if let Some(pages) = &mut pages {
             pages.set_fallback(true);
             if self.descriptor.shared.get() {
-                // A filter may forbid it, which harms nobody.
+                // A filter may forbid it, which does no harm.
                 let _ = pages.set_eventfd(None);
             }
         }
@@ -246,18 +246,18 @@ impl Ring {
         self.helpers.made()
     }
 
-    /// Returns how many operations were submitted and their results not taken.
+    /// Returns how many operations were submitted without their results being taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.unfinished() + self.ready.len()
     }
 
-    /// Returns how many of them have no known result yet.
+    /// Returns how many operations have no known result yet.
     fn unfinished(&self) -> usize {
         self.flights.len() - self.free.len()
     }
 
-    /// Returns how many more can be submitted; none in a forked child. An operation that
+    /// Returns how many more operations can be submitted; 0 in a forked child. An operation that
     /// makes several calls ([`WithFile`](crate::ops::WithFile)) counts as that many.
     #[must_use]
     pub fn free(&self) -> usize {
@@ -279,7 +279,7 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// The operation itself, if there is no room for it, as in a forked child.
+    /// The operation itself, if there is no room, as in a forked child.
     pub fn submit<O: Operation>(&mut self, operation: O, token: u64) -> Result<(), O> {
         self.start(operation, token).map(drop)
     }
@@ -365,7 +365,7 @@ impl Ring {
         true
     }
 
-    /// Has a helper make the plain call, or this thread if `own`.
+    /// Makes a helper, or this thread if `own`, make the plain call.
     fn push(&mut self, index: u32, own: bool) {
         let flight = self.flights[index as usize].as_mut();
         let flight = flight.expect("it is in flight");
@@ -397,12 +397,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Takes a result that was seen already.
+    /// Takes a result that is already known.
     pub(crate) fn take_ready(&mut self) -> Option<Done> {
         self.ready.pop_front()
     }
 
-    /// Ends an operation like a signal would: with EINTR or a partial result; with
+    /// Ends an operation as a signal would: with EINTR or a partial result; with
     /// ECANCELED and [`Reason::Cancelled`] if it has not started; with its own result if
     /// the cancellation comes too late. The result arrives as usual. If several operations
     /// have this token, all of them are cancelled. Returns true if one was found
@@ -467,7 +467,7 @@ impl Ring {
     }
 }
 
-/// Polls readable while there are results, for poll(2), epoll(7) and event loops. Take them
+/// Readable while there are results, for poll(2), epoll(7) and event loops. Take the results
 /// with [`Ring::next`] until it returns `None`. The thread that polls must be the ring's own or
 /// one that has no syscall pages, unless the ring [shares](Ring::share_descriptor) its
 /// descriptor.

@@ -71,7 +71,7 @@ stats! {
     chains,
     /// Rounds of loops, not counting the first round of each loop.
     loop_rounds,
-    /// Current pollers, awake or asleep; recruited ones too.
+    /// Current pollers, awake or asleep, including recruited ones.
     pollers,
     /// Number of times a poller was recruited for a backlog.
     pollers_recruited,
@@ -83,11 +83,11 @@ stats! {
     parked,
     /// Number of times a file has woken a parked call.
     woken,
-    /// How many of these were spurious: the call had to wait again.
+    /// How many of these wake-ups were spurious, so that the call had to wait again.
     woken_in_vain,
     /// Exclusive wake-ups that parked calls passed on to other waiters.
     passed_on,
-    /// Times that the time of a parked call was over.
+    /// Number of times the time of a parked call expired.
     timed_out,
 }
 
@@ -95,8 +95,8 @@ stats! {
     /// Counters of a pool, and its current sizes.
     PoolStats: flexsc_pool_stats;
 
-    /// Number of CPUs that its threads run on. [`Engine::pool_cpus`](crate::Engine::pool_cpus) says
-    /// which.
+    /// Number of CPUs that its threads run on. [`Engine::pool_cpus`](crate::Engine::pool_cpus)
+    /// returns the set.
     cpus,
     /// Its concurrency limit.
     concurrency,

@@ -140,7 +140,7 @@ impl Wait {
         self
     }
 
-    /// When the linger time ends if the first result came at `first`.
+    /// The end of the linger time if the first result came at `first`.
     pub(crate) fn linger_end(&self, first: Instant) -> Option<Instant> {
         (!self.linger.is_zero())
             .then(|| first.checked_add(self.linger))
@@ -178,8 +178,8 @@ impl Wait {
         self.timeout.is_none() && self.linger.is_zero()
     }
 
-    /// The argument of WAIT_FAST, for waits without times. There are never as many results as
-    /// `min` has room for.
+    /// The argument of WAIT_FAST, for waits without times. `min` has room for more results
+    /// than there can be.
     #[inline(always)]
     pub(crate) const fn fast(&self, id: u32) -> u64 {
         ((self.min as u64) << 40) | ((self.policy as u64) << 32) | (id as u64)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! After a warm-up neither a ring nor an executor allocates for a call. With plain calls they
-//! start threads, so this needs an engine.
+//! Checks that after a warm-up neither a ring nor an executor allocates for a call. With
+//! plain calls they start threads, so this test needs an engine.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Says whether there is an engine.
+/// Returns true if there is an engine, and reports it if not.
 fn engine() -> bool {
     let there = Engine::open().is_ok();
     if !there {
@@ -49,7 +49,7 @@ fn engine() -> bool {
     there
 }
 
-/// How many allocations this makes in this thread.
+/// Returns how many allocations this function makes in this thread.
 fn allocations(act: impl FnOnce()) -> u64 {
     let before = COUNT.get();
     act();
@@ -111,7 +111,7 @@ fn a_ring_allocates_nothing_for_a_call() {
     assert_eq!(count, 0);
 }
 
-/// Sends back what comes.
+/// Sends back all received bytes.
 async fn echo(executor: Executor, fd: Fd) {
     let mut buf = Vec::with_capacity(16);
     loop {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The shipped bindings are what bindgen makes of the C header. Outside the repository
-//! there is no header and nothing to compare.
+//! Checks that the shipped bindings are bindgen's output for the C header. Outside the
+//! repository there is no header and nothing to compare.
 //!
 //! After a change of the header, run `FLEXSC_BLESS=1 cargo test -p flexsc --test bindings`,
 //! then `cargo fmt`.
@@ -59,7 +59,7 @@ fn words(text: &str) -> String {
         .fold(dense, |text, end| text.replace(&format!(",{end}"), end))
 }
 
-/// Sets the newest of Debian's llvm directories as that of libclang, unless one is set. On
+/// Sets the newest of Debian's llvm directories as libclang's, unless one is set. On
 /// other systems bindgen finds it.
 fn find_libclang() {
     if env::var_os("LIBCLANG_PATH").is_some() {

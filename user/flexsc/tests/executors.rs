@@ -30,7 +30,7 @@ async fn talk(reactor: Reactor, fd: Fd, first: bool) {
         }
         let (count, buf) = reactor.submit(Recv::new(&fd, Vec::with_capacity(8))).await;
         assert_eq!((count.unwrap(), buf.len()), (4, 4));
-        // What is ready at once, and what takes time.
+        // An operation that is ready at once, and one that takes time.
         reactor.submit(Fstat::new(Fd::cwd())).await.unwrap_err();
         if round % 10 == 0 {
             let moment = Duration::from_micros(100);
@@ -103,7 +103,7 @@ fn a_timeout_of_tokio_cancels_an_operation() {
 #[test]
 fn two_threads_with_tasks_of_smol_talk() {
     let (near, far) = pair();
-    // Each has pages of its own, and either may poll for the other.
+    // Each thread has pages of its own, and each may poll for the other.
     let threads = [(near, true), (far, false)]
         .map(|(fd, first)| thread::spawn(move || on_smol(|reactor| talk(reactor, fd, first))));
     for thread in threads {

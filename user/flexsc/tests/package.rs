@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The package of the crate builds in an empty directory, without the rest of the
-//! repository and without libclang.
+//! Checks that the package of the crate builds in an empty directory, without the
+//! rest of the repository and without libclang.
 
 use std::env;
 use std::fs;
@@ -62,7 +62,7 @@ fn the_package_builds_in_an_empty_directory() {
         .arg(&target));
     let tree = run(cargo(&unpacked).args(["tree", "--edges", "normal,build", "--prefix", "none"]));
     assert!(!tree.contains("bindgen"), "{tree}");
-    // The same look finds what is there, and bindgen among the tests' dependencies.
+    // The same search finds existing dependencies, and bindgen among those of the tests.
     assert!(tree.contains("libc"), "{tree}");
     let tree = run(cargo(crate_dir).args(["tree", "--edges", "dev", "--prefix", "none"]));
     assert!(tree.contains("bindgen"), "{tree}");

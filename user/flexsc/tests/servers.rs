@@ -43,7 +43,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// What comes back for this, up to the end.
+/// Returns the answer to this, up to the end.
 fn answer(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     stream.write_all(request).unwrap();

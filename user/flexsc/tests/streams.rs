@@ -57,7 +57,7 @@ fn read_of_tokio(
 
 echo!(echo_of_tokio, tokio::io, read_of_tokio, poll_shutdown);
 
-/// What the peer gets back for this.
+/// Returns the bytes that the peer gets back for this.
 fn echoed<F: Future<Output = io::Result<usize>> + 'static>(
     sent: &[u8],
     capacity: usize,

@@ -9,7 +9,7 @@ use flexsc::{Call, CpuSet, Engine, Pages, Wait};
 use super::Backend;
 use crate::request::{Raw, Request};
 
-/// Who executes what is posted.
+/// The executor of the posted calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The waiting thread.
@@ -38,7 +38,7 @@ pub fn failed(error: flexsc::Error) -> io::Error {
 /// Entries of a syscall page.
 const ENTRIES: usize = flexsc::abi::FLEXSC_PAGE_ENTRIES as usize;
 
-/// Makes a call with as many arguments as it has.
+/// Makes a call with only the arguments that it has.
 #[inline(always)]
 pub fn call_of(request: Request) -> Call {
     let Raw { nr, args, used } = request.raw();

@@ -16,8 +16,8 @@ pub trait Backend {
     ///
     /// # Safety
     ///
-    /// The pointers of the requests must be valid, and not used otherwise until this
-    /// returns.
+    /// The pointers of the requests must be valid, and not be used otherwise, until this
+    /// function returns.
     ///
     /// # Errors
     ///

@@ -27,13 +27,13 @@ pub const SUITE: Suite = Suite {
 
 const PIPES: usize = 32;
 
-/// Number of times the load rises and falls, and slow and fast writes each time.
+/// How many times the load rises and falls, and the number of slow and fast writes each time.
 const CYCLES: usize = 4;
 const SLOW: usize = 60;
 const FAST: usize = 3000;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How often the policies take turns, because it varies which thread wakes which on which
+/// How often the policies take turns: results vary with which thread wakes which on which
 /// CPU.
 const TURNS: usize = 5;
 
@@ -79,7 +79,7 @@ fn run(_: &Options, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// A write: when it happened, and whether the load was low.
+/// A write: its time, and whether the load was low.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Stamp {
@@ -140,12 +140,12 @@ impl Readers {
         let buffer = self.stamps.as_mut_ptr().wrapping_add(pipe).cast();
         let read = call_of(Request::Read(self.ends[pipe].as_raw_fd(), buffer, STAMP));
         // SAFETY: the pipes and their stamps outlive all results, since `finish` takes the
-        // last ones. Nobody uses the stamp before the read has finished.
+        // last ones. No code uses the stamp before the read has finished.
         let slot = unsafe { self.backend.pages().stage(read) };
         self.pipe_of[slot.map_or(0, |slot| slot.index())] = pipe;
     }
 
-    /// Waits, takes the results, and passes their stamps on. Returns how many there were.
+    /// Waits, takes the results, and passes their stamps on. Returns the number of results.
     fn round(&mut self, wait: Wait, mut take: impl FnMut(Stamp, u64)) -> io::Result<usize> {
         match self.backend.pages().wait(wait) {
             Ok(_) | Err(flexsc::Error::Interrupted) => {}
@@ -158,14 +158,14 @@ impl Readers {
             if done.result != STAMP as i64 {
                 return Err(io::Error::other(format!("a read returned {}", done.result)));
             }
-            // SAFETY: the read has finished, and nobody writes to the stamp.
+            // SAFETY: the read has finished, so nothing writes to the stamp.
             take(unsafe { base.wrapping_add(pipe).read_volatile() }, now);
             self.again.push(pipe);
         }
         Ok(self.again.len())
     }
 
-    /// Stages the reads that have finished once more.
+    /// Stages again the reads that have finished.
     fn stage_again(&mut self) {
         for at in 0..self.again.len() {
             self.stage(self.again[at]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Measuring in a separate process, free of what another measurement has left behind. For
-//! example, io_uring's workers share the file table and thus make each lookup more expensive.
+//! Measures in a separate process, free of leftovers from other measurements. For example,
+//! io_uring's workers share the file table and thus make each lookup more expensive.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use nix::unistd::{ForkResult, fork, pipe};
 ///
 /// # Errors
 ///
-/// Those of `measure` as text, those of creating the child, and its sudden end.
+/// Those of `measure` as text, a failure to create the child, and the child's sudden end.
 pub fn apart(measure: impl FnOnce() -> io::Result<f64>) -> io::Result<f64> {
     let (from, to) = pipe()?;
     // SAFETY: this program has one thread when it measures; the child ends below.

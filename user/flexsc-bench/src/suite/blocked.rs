@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls that block: N readers of N empty pipes, as threads, in io_uring and in syscall
-//! pages. Measures what they cost while they wait, and releasing them all.
+//! pages. Measures their cost while they wait, and the release of all of them.
 //!
-//! Each measurement runs in a separate process, so that none profits from what another has
-//! left behind.
+//! Each measurement runs in a separate process, so that none is affected by the leftovers
+//! of another.
 
 use std::env;
 use std::io;
@@ -34,7 +34,7 @@ pub const SUITE: Suite = Suite {
 
 const COUNTS: [usize; 4] = [1, 10, 100, 1000];
 
-/// Stack of a reading thread: small, as in programs that have thousands.
+/// Stack of a reading thread: small, as in programs with thousands of threads.
 const STACK: usize = 64 << 10;
 
 /// The backends that can be compared.
@@ -63,7 +63,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
 
 /// Started readers.
 trait Readers {
-    /// Returns how many of them are blocked.
+    /// Returns how many readers are blocked.
     fn blocked(&self) -> io::Result<usize>;
 
     /// Takes all results after the pipes were written to.
@@ -99,7 +99,7 @@ impl Pipes {
     }
 }
 
-/// Waits until all of them are blocked. A quiet machine alone does not prove it.
+/// Waits until all readers are blocked. A quiet machine alone does not prove this.
 fn wait_blocked(readers: &dyn Readers, count: usize) -> io::Result<()> {
     for _ in 0..1500 {
         if readers.blocked()? >= count {

@@ -37,7 +37,7 @@ const BYTES: usize = 64;
 /// fewer samples.
 const TURNS: usize = 5;
 
-/// What is measured in turns: an operation, its backend and its batch.
+/// A measurement that takes turns: an operation, its backend and its batch.
 type Way = (&'static str, Kind, usize);
 
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
@@ -179,7 +179,7 @@ impl Bench<'_> {
         })
     }
 
-    /// Calls that all return the same.
+    /// Calls that all return the same value.
     fn simple(
         &self,
         backend: &mut impl Backend,

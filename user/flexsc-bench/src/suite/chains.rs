@@ -28,7 +28,7 @@ pub const SUITE: Suite = Suite {
 /// Number of chains at a time: chains of three calls each, all on one page.
 const BATCHES: [usize; 5] = [1, 2, 4, 8, 16];
 
-/// Bytes that one read reads, and reads until the file ends.
+/// Bytes that one read reads, and the number of reads until the file ends.
 const BYTES: usize = 64;
 const READS: usize = 32;
 
@@ -160,7 +160,7 @@ unsafe fn in_rounds(
     if good { Ok(()) } else { Err(wrong("a call")) }
 }
 
-/// Posts chains, waits for them and takes all results. Returns how many there were.
+/// Posts chains, waits for them and takes all results. Returns the number of results.
 ///
 /// # Safety
 ///

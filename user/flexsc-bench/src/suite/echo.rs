@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An echo server with N connections, in the ways in which servers are written: a thread for each
-//! connection, epoll, io_uring, syscall pages. Measures what the *server* costs: the time that
-//! its threads run, context switches, traps; and the time that a request takes the client.
+//! An echo server with N connections, written in the usual ways: a thread for each connection,
+//! epoll, io_uring, syscall pages. Measures the cost of the *server*: the run time of its
+//! threads, context switches, traps; and the time of a request as seen by the client.
 //!
 //! The client sends a byte on every connection and then reads every answer. Client and server are
 //! processes of their own. Each measurement begins with new ones.
@@ -35,7 +35,7 @@ pub const SUITE: Suite = Suite {
 
 const CONNECTIONS: [usize; 4] = [1, 8, 64, 512];
 
-/// Requests that are measured, at least; and a quarter of it before, to warm up.
+/// Minimum number of measured requests. A quarter as many come first, to warm up.
 const REQUESTS: usize = 4096;
 
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
@@ -120,7 +120,8 @@ fn round(clients: &mut [Client], number: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// What the threads of a process have used, its syscall threads and workers of io_uring included.
+/// The resources that the threads of a process have used, including its syscall threads and
+/// io_uring's workers.
 #[derive(Clone, Copy, Default)]
 struct Used {
     /// Time on a processor: nanoseconds, or instructions if the clock counts these.
@@ -150,7 +151,7 @@ impl Used {
     }
 }
 
-/// What the client has measured.
+/// The client's measurement.
 struct Measured {
     used: Used,
     took: u64,

@@ -41,7 +41,7 @@ impl Options {
         self.ops.is_empty() || self.ops.iter().any(|wanted| wanted == op)
     }
 
-    /// Returns the requested batches, or these.
+    /// Returns the requested batches, or `all` if none is requested.
     #[must_use]
     pub fn batches_or<'a>(&'a self, all: &'a [usize]) -> &'a [usize] {
         if self.batches.is_empty() {
@@ -88,9 +88,9 @@ fn skip(what: &str, why: &dyn std::fmt::Display) {
     eprintln!("# without {what}: {why}");
 }
 
-/// Measures all of these in turns, this many times, so that a temporary disturbance of the
-/// machine affects all of them. If one fails, the reason is printed, and all of the same
-/// name are left out from then on.
+/// Makes all these measurements in turns, this many times, so that a temporary disturbance
+/// of the machine affects all of them. If one fails, prints the reason and leaves out all
+/// of the same name from then on.
 fn by_turns<W: Copy, R>(
     turns: usize,
     ways: &[W],
@@ -116,7 +116,7 @@ fn by_turns<W: Copy, R>(
     results
 }
 
-/// What the figures belong to.
+/// The subject of the figures.
 struct Of {
     op: &'static str,
     backend: &'static str,
@@ -169,7 +169,7 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The file may already be gone.
         let _ = fs::remove_file(&self.0);
     }
 }

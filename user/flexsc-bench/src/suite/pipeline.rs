@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Throughput with a constant number of calls in flight: as many calls are posted as
-//! results arrive. This is what a poller is for.
+//! results arrive. Pollers are made for this load.
 //!
 //! Two processors work together here, so a figure depends on their distance from each
 //! other, which changes during a run if the host shares them. Therefore the backends are
@@ -45,7 +45,7 @@ const PART: usize = 4;
 /// Number of unsuccessful polls after which the program checks whether the poller sleeps.
 const PATIENCE: u32 = 64;
 
-/// What is measured in turns.
+/// A measurement that takes turns.
 #[derive(Clone, Copy)]
 enum Way {
     /// Calls of this backend, with this many in flight.
@@ -138,7 +138,7 @@ fn with_poller(
     [here, other]: [usize; 2],
 ) -> io::Result<f64> {
     let mut backend = Flexsc::new(batch, By::Poller(other))?;
-    // Only now: the engine's threads run on the CPUs of the thread that opens it.
+    // Bound only now: the engine's threads run on the CPUs of the thread that opens it.
     machine::bind(&[here])?;
     // SAFETY: getppid() touches no memory.
     unsafe { backend.post(batch, |_| Request::Getppid) }?;

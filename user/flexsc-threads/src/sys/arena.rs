@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory for the patcher, apart from the program's heap: areas that are given back as a whole.
+//! Memory for the patcher, separate from the program's heap: areas that are freed as a whole.
 //!
 //! Only the owner of the process's lock allocates.
 
@@ -9,7 +9,8 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::sys::raw::{self, Errno};
 
-/// An area from which memory is taken in order. Freed memory is used again only if it was the last.
+/// An area from which memory is taken in order. Freed memory is reused only if it was allocated
+/// last.
 pub(crate) struct Bump {
     next: AtomicUsize,
     end: AtomicUsize,
@@ -45,7 +46,7 @@ unsafe impl GlobalAlloc for Bump {
 
 /// Runs `work` with an area of `len` bytes, which is unmapped afterwards.
 ///
-/// The result must own no memory: `Copy` ensures it.
+/// The result must own no memory: `Copy` ensures this.
 pub(crate) fn with_area<R: Copy>(len: usize, work: impl FnOnce() -> R) -> Result<R, Errno> {
     let at = raw::map_memory(len)?;
     let old = (AREA.next.load(Relaxed), AREA.end.load(Relaxed));
@@ -58,7 +59,7 @@ pub(crate) fn with_area<R: Copy>(len: usize, work: impl FnOnce() -> R) -> Result
     Ok(result)
 }
 
-/// Replaces the present area by one of `len` bytes that stays.
+/// Replaces the current area by a permanent one of `len` bytes.
 pub(crate) fn keep_area(len: usize) -> Result<(), Errno> {
     let at = raw::map_memory(len)?;
     AREA.next.store(at, Relaxed);

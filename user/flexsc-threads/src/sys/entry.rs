@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way from a stub to the handler, and the place of the stubs.
+//! The path from a stub to the handler, and the memory of the stubs.
 //!
 //! The entry keeps all registers except those that a system call changes (rax, rcx, r11) and the flags,
 //! which no compiler keeps across assembly code. It saves xmm0 to xmm15 because the handler is compiled code. Instructions that are not
@@ -19,7 +19,7 @@ use crate::sys::raw::{self, Errno, PROT_EXEC, PROT_READ};
 /// A call on its way: the program's registers.
 #[repr(C, align(16))]
 pub(crate) struct Frame {
-    /// The number; in the end the result.
+    /// The number; finally the result.
     pub(crate) rax: u64,
     pub(crate) args: [u64; 6],
     /// The address behind the stub's call of the entry.
@@ -31,7 +31,7 @@ impl Frame {
     /// The flags of the site's stub.
     pub(crate) fn site_flags(&self) -> u8 {
         let at = (self.stub & !(stub::LEN as u64 - 1)) as usize + stub::FLAGS;
-        // SAFETY: The entry is called by stubs only, and every stub has its flags there.
+        // SAFETY: Only stubs call the entry, and every stub has its flags at this address.
         unsafe { (at as *const u8).read() }
     }
 }
@@ -143,11 +143,11 @@ unsafe extern "C" {
     fn flexsc_threads_entry();
     fn flexsc_threads_call();
     fn flexsc_threads_stubs();
-    /// The library's first byte, by the linker.
+    /// The library's first byte, defined by the linker.
     fn __ehdr_start();
 }
 
-/// The handler as the entry calls it.
+/// The handler, in the form that the entry calls.
 ///
 /// # Safety
 ///
@@ -173,12 +173,12 @@ pub(crate) fn stubs() -> u64 {
     flexsc_threads_stubs as usize as u64
 }
 
-/// Where the stubs end.
+/// The end of the stubs.
 pub(crate) fn stubs_end() -> u64 {
     stubs() + (STUB_PAGES * STUBS_OF_PAGE * stub::LEN) as u64
 }
 
-/// Where the library begins. Nothing that is executed comes behind its stubs.
+/// The beginning of the library. There is no code behind its stubs.
 pub(crate) fn library() -> u64 {
     __ehdr_start as usize as u64
 }
@@ -199,7 +199,7 @@ impl Page {
     pub(crate) fn new(index: usize, count: usize) -> Result<Self, Errno> {
         assert!(index + count <= STUB_PAGES, "no such pages of stubs");
         let page = Page { index, count };
-        // Memory that is writable already is left alone: it is the common case.
+        // Memory that is already writable is left alone: this is the common case.
         page.protect(PROT_READ | raw::PROT_WRITE)?;
         Ok(page)
     }
@@ -219,7 +219,7 @@ impl Page {
 
     pub(crate) fn write(&mut self, stub: usize, code: &[u8; stub::LEN]) {
         let at = self.address(stub) as *mut [u8; stub::LEN];
-        // SAFETY: The stub is on these pages, which are writable and used by nobody else.
+        // SAFETY: The stub is on these pages, which are writable and not used by anything else.
         unsafe { at.write(*code) };
     }
 

@@ -8,18 +8,18 @@ use core::slice;
 
 use crate::elf::{Headers, Segment};
 
-/// What the kernel has told the program about itself.
+/// The kernel's information about the program.
 #[derive(Clone, Copy)]
 pub(crate) struct Program {
-    /// Where its program headers are, and how many.
+    /// Address and number of its program headers.
     pub(crate) headers: (u64, usize),
-    /// Where the kernel's own object is; 0 if there is none.
+    /// Address of the kernel's own object; 0 if there is none.
     pub(crate) vdso: u64,
 }
 
 /// A loaded object.
 pub(crate) struct Loaded {
-    /// What is to be added to the addresses in its file.
+    /// The difference to the addresses in its file.
     pub(crate) base: u64,
     /// Empty for the program itself.
     pub(crate) name: &'static CStr,
@@ -60,7 +60,7 @@ pub(crate) fn loaded(program: &Program) -> Option<Vec<Loaded>> {
     let mut own = Some(own);
     let mut all = Vec::new();
     loop {
-        // SAFETY: The dynamic linker's structures stay, and it is not changing them now.
+        // SAFETY: The dynamic linker keeps its structures, and is not changing them now.
         let Debug {
             version,
             objects,
@@ -120,12 +120,12 @@ fn name(map: &LinkMap) -> &'static CStr {
     if map.name.is_null() {
         return c"";
     }
-    // SAFETY: The dynamic linker's names end with a zero. One that goes away with its object is
-    // used only while no object is unloaded.
+    // SAFETY: The dynamic linker's names end with a zero. A name that is freed with its object
+    // is used only while no object is unloaded.
     unsafe { CStr::from_ptr(map.name) }
 }
 
-/// The bytes of a segment that nobody writes to.
+/// The bytes of a segment that is not written to.
 pub(crate) fn segment(base: u64, segment: &Segment) -> &'static [u8] {
     // SAFETY: The segment is mapped. Plans are finished, and hold no reference to the code, before
     // the code is changed.

@@ -9,7 +9,7 @@ use core::sync::atomic::{
 
 use crate::sys::raw;
 
-/// A value that one thread at a time uses, with its signals blocked.
+/// A value that is used by one thread at a time, whose signals are blocked.
 pub(crate) struct Lock<T> {
     /// The process whose thread holds the lock; 0: it is free.
     holder: AtomicU32,
@@ -33,8 +33,8 @@ impl<T> Lock<T> {
             let me = raw::getpid();
             loop {
                 let holder = self.holder.load(Relaxed);
-                // If another process holds it, a thread of our parent did when it forked. That
-                // thread does not exist here.
+                // If another process holds the lock, a thread of our parent held it during the
+                // fork. That thread does not exist here.
                 let is_free = holder == 0 || holder != me;
                 if is_free
                     && self

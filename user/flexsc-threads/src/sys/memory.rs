@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The functions that the compiler calls for copies and comparisons, and the panic handler.
 //!
-//! The C library's own use AVX registers, which the entry does not save, and the dynamic linker would
-//! have to bind them first. The symbols are hidden: the program never sees them.
+//! The C library's versions use AVX registers, which the entry does not save, and the dynamic
+//! linker would have to bind them first. The symbols are hidden: the program never sees them.
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -65,7 +65,7 @@ core::arch::global_asm!(
     "inc rax",
     "jmp 5b",
     "6: ret",
-    // Precompiled parts of the language name it; nothing unwinds through them.
+    // Precompiled parts of the language refer to this symbol; nothing unwinds through them.
     "hidden rust_eh_personality",
     "ud2",
     ".purgem hidden",
@@ -75,7 +75,7 @@ core::arch::global_asm!(
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let mut line = Line::new();
-    // A line that is too long is cut.
+    // A line that is too long is cut off.
     let _ = writeln!(line, "libflexsc_threads.so: internal error: {info}");
     raw::write(2, line.bytes());
     raw::abort()

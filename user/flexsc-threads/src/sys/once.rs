@@ -13,7 +13,7 @@ pub(crate) struct Once<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: The value is written before `is_set`, once, and read afterwards only.
+// SAFETY: The value is written once, before `is_set`, and read only afterwards.
 unsafe impl<T: Copy + Sync> Sync for Once<T> {}
 
 impl<T: Copy> Once<T> {
@@ -25,7 +25,8 @@ impl<T: Copy> Once<T> {
         }
     }
 
-    /// Sets the value. The first call counts, and must not run beside another one.
+    /// Sets the value. Only the first call has an effect, and must not run concurrently with
+    /// another.
     pub(crate) fn set(&self, value: T) {
         if !self.is_set.load(Acquire) {
             // SAFETY: Nothing reads the value before `is_set`.

@@ -45,10 +45,10 @@ pub(crate) struct Errno(pub(crate) i32);
 ///
 /// # Safety
 ///
-/// What the call does to memory must be sound.
+/// The call's effect on memory must be sound.
 unsafe fn call(nr: usize, args: [usize; 6]) -> Result<usize, Errno> {
     let result: isize;
-    // SAFETY: The kernel changes rax, rcx and r11; the caller answers for the memory.
+    // SAFETY: The kernel changes rax, rcx and r11; the caller is responsible for the memory.
     unsafe {
         asm!(
             "syscall",
@@ -71,9 +71,9 @@ unsafe fn call(nr: usize, args: [usize; 6]) -> Result<usize, Errno> {
     }
 }
 
-/// Makes the program's own call and returns what it returns: a result or `-errno`.
+/// Makes the program's own call and returns its result, `-errno` on failure.
 pub(crate) fn call_of_program(nr: u64, args: [u64; 6]) -> u64 {
-    // SAFETY: The program has asked for this call: it answers for what happens to its memory.
+    // SAFETY: The program has asked for this call, so it is responsible for its memory.
     match unsafe { call(nr as usize, args.map(|arg| arg as usize)) } {
         Ok(result) => result as u64,
         Err(Errno(errno)) => i64::from(-errno) as u64,
@@ -109,7 +109,7 @@ pub(crate) fn close(fd: i32) {
     let _ = unsafe { call(nr::CLOSE, [fd as usize, 0, 0, 0, 0, 0]) };
 }
 
-/// The name of the file that `fd` refers to, as far as it fits into `buffer`.
+/// The name of the file that `fd` refers to, or as much of it as fits into `buffer`.
 pub(crate) fn name_of(fd: i32, buffer: &mut [u8]) -> &str {
     let mut path = Line::new();
     let _ = write!(path, "/proc/self/fd/{fd}\0");
@@ -136,7 +136,7 @@ pub(crate) fn yield_cpu() {
     let _ = unsafe { call(nr::SCHED_YIELD, [0; 6]) };
 }
 
-/// Ends the process by SIGABRT, whatever its handlers.
+/// Ends the process by SIGABRT, whatever handlers it has.
 pub(crate) fn abort() -> ! {
     const SIGABRT: usize = 6;
     let default = [0_u64; 4];
@@ -207,8 +207,8 @@ impl MappedFile {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: The mapping lives as long as `self`. The dynamic linker maps the same file at this
-        // moment, so that who truncates the file breaks the program anyway.
+        // SAFETY: The mapping lives as long as `self`. The dynamic linker maps the same file at
+        // this moment, so truncating the file breaks the program anyway.
         unsafe { core::slice::from_raw_parts(self.at as *const u8, self.len) }
     }
 }
@@ -229,7 +229,7 @@ pub(super) fn unmap(at: usize, len: usize) {
 ///
 /// # Safety
 ///
-/// Nothing may rely on a permission that goes away.
+/// Nothing may rely on a permission that is removed.
 pub(super) unsafe fn protect(at: usize, len: usize, prot: usize) -> Result<(), Errno> {
     let start = at & !(PAGE - 1);
     let end = (at + len).next_multiple_of(PAGE);
@@ -245,7 +245,7 @@ pub(crate) fn has_shadow_stack() -> bool {
     unsafe { call(nr::ARCH_PRCTL, args) }.is_ok() && features & 1 != 0
 }
 
-/// Reads a word of the program's memory; None if there is none or the kernel does not let us.
+/// Reads a word of the program's memory; None if the address is not mapped or the kernel refuses.
 pub(crate) fn peek(address: u64) -> Option<u64> {
     let mut word = 0_u64;
     let local = [&raw mut word as usize, 8];

@@ -13,7 +13,7 @@ static START: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_
 
 /// # Safety
 ///
-/// `environment` is that of the process's initial stack, which the auxiliary vector follows.
+/// `environment` is the one on the process's initial stack, followed by the auxiliary vector.
 unsafe extern "C" fn start(
     _count: c_int,
     _arguments: *const *const c_char,
@@ -40,7 +40,7 @@ unsafe extern "C" fn start(
     process::start(program, log.unwrap_or(c""), switch.unwrap_or(c""));
 }
 
-/// What follows `name` if a text begins with it.
+/// The rest of a text that begins with `name`.
 fn value(text: &'static CStr, name: &[u8]) -> Option<&'static CStr> {
     let rest = text.to_bytes_with_nul().strip_prefix(name)?;
     CStr::from_bytes_with_nul(rest).ok()
@@ -50,7 +50,7 @@ fn value(text: &'static CStr, name: &[u8]) -> Option<&'static CStr> {
 ///
 /// # Safety
 ///
-/// `vector` is one: pairs of words, up to one whose first word is 0.
+/// `vector` is an auxiliary vector: pairs of words, up to a pair whose first word is 0.
 unsafe fn program(vector: *const [u64; 2]) -> Program {
     const AT_PHDR: u64 = 3;
     const AT_PHNUM: u64 = 5;

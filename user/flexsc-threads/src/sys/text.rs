@@ -12,11 +12,11 @@ pub(crate) struct Writable {
 }
 
 impl Writable {
-    /// Makes an executable segment writable. The code stays executable meanwhile, for signal handlers
-    /// and other threads, and where the system forbids that, nothing has happened yet.
+    /// Makes an executable segment writable. The code stays executable meanwhile, for signal
+    /// handlers and other threads. If the system forbids this, nothing has changed yet.
     pub(crate) fn new(address: u64, len: usize) -> Result<Self, Errno> {
         let address = address as usize;
-        // SAFETY: No permission goes away.
+        // SAFETY: No permission is removed.
         unsafe { raw::protect(address, len, PROT_READ | PROT_WRITE | PROT_EXEC) }?;
         Ok(Writable { address, len })
     }
@@ -33,7 +33,7 @@ impl Writable {
 
 impl Drop for Writable {
     fn drop(&mut self) {
-        // On failure the code stays writable, and works.
+        // On failure the code stays writable, and still works.
         // SAFETY: Only `write` relies on the permission to write.
         let _ = unsafe { raw::protect(self.address, self.len, PROT_READ | PROT_EXEC) };
     }

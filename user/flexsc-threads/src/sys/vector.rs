@@ -8,7 +8,7 @@ use core::arch::x86_64::{
 
 const STEP: usize = 16;
 
-/// Calls `found` with each offset at which `pair` stands in `bytes`.
+/// Calls `found` with each offset of `pair` in `bytes`.
 pub(crate) fn pairs(bytes: &[u8], pair: [u8; 2], mut found: impl FnMut(usize)) {
     let (first, second) = (splat(pair[0]), splat(pair[1]));
     let rest = steps(
@@ -45,8 +45,8 @@ pub(crate) fn far_jumps(bytes: &[u8], mut found: impl FnMut(usize)) {
     }
 }
 
-/// Calls `found` with each offset for which `matches` sets a bit, given the bytes there and the bytes
-/// behind them. Returns the first offset that it has not looked at.
+/// Calls `found` with each offset for which `matches` sets a bit, given the bytes at the offset and
+/// the bytes behind them. Returns the first offset that was not examined.
 fn steps(
     bytes: &[u8],
     matches: impl Fn(__m128i, __m128i) -> __m128i,

@@ -58,7 +58,7 @@ static void async_read(void)
 	char byte;
 
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
-	/* By syscall(), which is no cancellation point: only the signal's handler can cancel it. */
+	/* Uses syscall(), which is not a cancellation point: only the signal's handler can cancel it. */
 	syscall(SYS_read, ends[0], &byte, 1);
 }
 

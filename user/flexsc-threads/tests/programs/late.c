@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Objects that are loaded when there are threads already, with sites of all shapes. */
+/* Objects that are loaded when there are already threads, with sites of all shapes. */
 #include "check.h"
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@ static void use(const char *path)
 	CHECK(dlclose(object) == 0);
 }
 
-/* Code that is no object's is left as it is: a shared mapping is the file, an anonymous one is empty. */
+/* Code that belongs to no object stays as it is: a shared mapping is the file, an anonymous one is empty. */
 static void keep_out(const char *path)
 {
 	int fd = open(path, O_RDWR);
@@ -56,7 +56,7 @@ int main(int argc, char **argv)
 	CHECK(argc == 2);
 	CHECK(pthread_create(&thread, NULL, idle, NULL) == 0);
 	CHECK(pthread_join(thread, NULL) == 0);
-	/* More often than there are pages of stubs. */
+	/* Repeats more often than there are pages of stubs. */
 	for (int i = 0; i < 300; i++)
 		use(argv[1]);
 	keep_out(argv[1]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Has a `syscall` instruction of its own, which stays plain: the program is far from the stubs. */
+/* Has a `syscall` instruction of its own, which stays plain because the program is too far from the stubs. */
 #include "check.h"
 
 static void *idle(void *arg)

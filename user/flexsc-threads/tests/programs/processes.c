@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	/* Without threads first: nothing is patched but the sites of clones. */
+	/* First without threads: only the sites of clones are patched. */
 	run();
 	CHECK(pthread_atfork(prepare, release, release) == 0);
 	for (int i = 0; i < 2; i++)

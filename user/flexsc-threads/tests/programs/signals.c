@@ -43,7 +43,7 @@ static void tick(union sigval value)
 	__atomic_add_fetch(&timers, value.sival_int, __ATOMIC_SEQ_CST);
 }
 
-/* Reads a byte from the pipe, and says what came of it. */
+/* Reads a byte from the pipe, and prints the outcome. */
 static void *reader(void *arg)
 {
 	stack_t stack = { .ss_sp = alternate, .ss_size = sizeof(alternate) };

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * An object with `syscall` instructions in all surroundings. Each function makes getppid (number 110),
- * fills the other registers before and compares them afterwards; it returns 0 if one has changed.
+ * An object with `syscall` instructions in all surroundings. Each function makes getppid (number
+ * 110), fills the other registers before and compares them afterwards; it returns 0 if a register
+ * has changed.
  */
 #include <string.h>
 #include <unistd.h>
 
-/* Registers, vector registers, red zone: filled before BODY and compared behind. */
+/* Registers, vector registers, red zone: filled before BODY and compared after it. */
 #define SITE(name, body)                                                       \
 	long name(void);                                                       \
 	asm(".text\n.p2align 4\n.globl " #name "\n.hidden " #name "\n.type " #name \
@@ -52,7 +53,7 @@ SITE(loop, "mov $2, %r12d\n1: mov $110, %eax\nsyscall\ndec %r12d\njnz 1b\nmov %r
 /* Directly behind a call of a function. */
 SITE(behind, "sub $136, %rsp\ncall flexsc_nothing\nmov $110, %eax\nsyscall\nadd $136, %rsp");
 asm(".text\n.hidden flexsc_nothing\nflexsc_nothing: .cfi_startproc\nret\n.cfi_endproc\n");
-/* The flags are compared behind. */
+/* The flags are compared afterwards. */
 SITE(flags, "mov $110, %eax\nsyscall\ntest %rax, %rax\njns 2f\nxor %edi, %edi\n2:");
 /* Nothing can be replaced: the jumps lead to everything. */
 SITE(crowded, "mov $110, %eax\njmp 1f\n.p2align 4\n3: jmp 2f\n1: syscall\njmp 2f\n.p2align 4\n2:");

@@ -43,7 +43,7 @@ static void *work(void *arg)
 		if (i % 100 == 0)
 			sched_yield();
 	}
-	/* A failing call sets this thread's errno only. */
+	/* A failing call sets only this thread's errno. */
 	errno = 0;
 	if (number % 2 && close(-1) == -1 && errno == EBADF)
 		__atomic_add_fetch(&errnos, 1, __ATOMIC_SEQ_CST);

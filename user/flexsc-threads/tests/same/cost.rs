@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the library costs: instructions of a caught call, time at the start.
+//! Measures the cost of the library: instructions of a caught call, time at the start.
 
 use std::mem;
 use std::process::Command;
@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 use crate::kit::{command, compile, library};
 use crate::sites::traced;
 
-/// Instructions that a caught call may take more than a plain one.
+/// How many more instructions than a plain call a caught call may take.
 const LIMIT: u64 = 100;
-/// CPU time that the start of a program with threads may take more.
+/// How much more CPU time the start of a program with threads may take.
 const START: Duration = Duration::from_millis(5);
 
 /// Steps through a program and returns the instructions between its breakpoints.
@@ -55,7 +55,7 @@ fn instructions(mut command: Command) -> Vec<u64> {
     }
 }
 
-/// Five calls, the way to the second round, and the same calls again.
+/// Five calls, the code up to the second round, and the same calls again.
 const CALLS: &[&str] = &["getppid", "write", "read", "futex", "no call"];
 
 /// The instructions of each call, natively and under the library.
@@ -116,7 +116,7 @@ fn the_start_costs_less_than_5_ms() {
     let Some(program) = compile("cost.c", &["-DSTART_ONLY"]) else {
         return;
     };
-    // The shortest of many: what else the machine does only makes runs longer.
+    // The shortest of many: other work of the machine only makes runs longer.
     let shortest =
         |run: &dyn Fn() -> Duration| (0..40).map(|_| run()).min().expect("there are some");
     let native = shortest(&|| cpu_time(command(&program, &[])));

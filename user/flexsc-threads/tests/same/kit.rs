@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// A directory for what the tests make.
+/// A directory for the files that the tests make.
 fn dir() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -72,7 +72,8 @@ pub fn compile(source: &str, args: &[&str]) -> Option<PathBuf> {
     Some(program)
 }
 
-/// Says what is not tested, and why; not by eprintln!, which the test harness swallows.
+/// Says what is not tested, and why; not with eprintln!, because the test harness
+/// captures its output.
 pub fn skipped(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
@@ -152,7 +153,7 @@ pub fn same<P: AsRef<OsStr>>(program: P, args: &[&str]) -> Log {
     log
 }
 
-/// The programs that are made by the tests may not fail at all.
+/// Programs that the tests themselves build must not fail at all.
 #[track_caller]
 pub fn same_and_good<P: AsRef<OsStr>>(program: P, args: &[&str]) -> Log {
     let native = command(&program, args).output().expect("it runs");

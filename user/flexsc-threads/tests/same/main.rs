@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs programs natively and under the library, and compares what they print; looks for calls that
-//! the library has not caught; counts what it costs.
+//! Runs programs natively and under the library, and compares their output; looks for calls that
+//! the library has not caught; counts its cost.
 
 mod cost;
 mod kit;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The same output as natively.
+//! Checks that programs have the same output as natively.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::kit::{Log, command, compile, library, same, same_and_good, skipped, under};
 
-/// The log says that all of libc and of the dynamic linker has stubs, and that calls went through.
+/// Checks that by the log, all of libc and of the dynamic linker has stubs, and calls went through.
 #[track_caller]
 fn check_patched(log: &Log) {
     for object in ["/libc.so.6", "/ld-linux-x86-64.so.2"] {
@@ -75,7 +75,8 @@ fn late_objects() {
     let log = same_and_good(program, &[object]);
     check_patched(&log);
     let text = log.text();
-    // Each time it is loaded, for which the stubs suffice; one of its sites cannot be patched.
+    // One line for each time the object is loaded, for which the stubs suffice; one of its
+    // sites cannot be patched.
     let lines = text.lines().filter(|line| line.contains(object));
     let (plain, sum): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.contains("plain: "));
     assert_eq!(plain.len(), 300, "{text}");
@@ -176,7 +177,7 @@ fn java() {
     }
 }
 
-/// A program without threads has stubs only where threads are made.
+/// A program without threads has stubs only at the sites that create threads.
 #[test]
 fn one_thread() {
     let log = same_and_good(
@@ -203,8 +204,8 @@ fn switched_off() {
     assert!(log.line("runs as it is").contains("FLEXSC_THREADS=off"));
 }
 
-/// Under a filter that forbids to make memory executable, as of systemd's MemoryDenyWriteExecute, the
-/// program runs as it is.
+/// Under a filter that forbids making memory executable, such as systemd's MemoryDenyWriteExecute,
+/// the program runs as it is.
 #[test]
 fn forbidden() {
     const PR_SET_MDWE: &str = "65";
@@ -232,7 +233,7 @@ fn forbidden() {
     assert!(line.contains("forbids to change code"), "{line}");
 }
 
-/// The library needs no other one, and nothing that others could define.
+/// The library needs no other library, and no symbol that others could define.
 #[test]
 fn the_library_stands_alone() {
     let Some(readelf) = installed("readelf") else {

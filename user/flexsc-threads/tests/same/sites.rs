@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where calls are made: a tracer sees the address of each. After the first thread has been made, all
-//! of them have to come from the library.
+//! Checks the addresses at which calls are made, with a tracer. Once the first thread has been
+//! created, all calls must come from the library.
 
 use std::collections::HashSet;
 use std::ffi::c_long;
@@ -29,7 +29,7 @@ pub fn traced(command: &mut Command) -> Pid {
     pid
 }
 
-/// Calls that the program itself makes at the site, whatever the handler says.
+/// Calls that are always made at the program's own site, whatever the handler says.
 const REISSUED: &[c_long] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_clone,
@@ -37,10 +37,10 @@ const REISSUED: &[c_long] = &[
     libc::SYS_vfork,
     libc::SYS_clone3,
 ];
-/// Those of them whose sites have stubs before there are threads.
+/// The calls among these whose sites have stubs before there are threads.
 const HOOKED: &[c_long] = &[libc::SYS_clone, libc::SYS_clone3];
 
-/// What a tracer has seen of a program.
+/// A tracer's observations of a program.
 #[derive(Default)]
 struct Seen {
     /// Calls since the first thread.
@@ -51,7 +51,8 @@ struct Seen {
     pid: i32,
 }
 
-/// Where calls may come from, as soon as there is a thread: the library and the kernel's own object.
+/// The addresses from which calls may come once there is a thread: the library and the kernel's own
+/// object.
 fn sources(pid: Pid, log: &Log) -> Vec<Range<u64>> {
     let parse = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
     let line = log.line("the library is from ");
@@ -118,8 +119,8 @@ fn watch(mut command: Command, log: &Log) -> Seen {
 /// The stop before or behind a call.
 const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 
-/// Waits for a tracee of this thread: other tests have children too. Not by nix, which knows no
-/// real-time signals.
+/// Waits for a tracee of this thread: other tests have children too. Does not use nix, which
+/// does not know real-time signals.
 fn wait() -> (Pid, i32) {
     let mut status = 0;
     // SAFETY: The pointer is valid.

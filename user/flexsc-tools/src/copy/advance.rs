@@ -333,8 +333,8 @@ impl<B: Backend> Copier<'_, B> {
         self.go_on(id, Step::OpenTarget);
     }
 
-    /// Returns true if an attribute of the copy changes after it is made. Then nobody else
-    /// may use the copy before its permissions are set at the end.
+    /// Returns true if an attribute of the copy changes after it is made. Then no other
+    /// user may use the copy before its permissions are set at the end.
     pub(crate) fn must_set_mode(&self, id: usize) -> bool {
         let job = &self.jobs[id];
         let node = self.nodes.get(job.node);
@@ -361,7 +361,7 @@ impl<B: Backend> Copier<'_, B> {
         let there = Meta::from(&self.arena.statx(id));
         let Job { what, meta, .. } = self.jobs[id];
         if what == What::HardLink && self.links.first(meta.id).is_some_and(|f| f.id == there.id) {
-            // This name is linked already.
+            // This name is already linked.
             return self.last(id);
         }
         if there.id == meta.id {

@@ -121,7 +121,7 @@ impl Arena {
         unsafe { self.base.add(job * self.stride + offset) }.as_ptr()
     }
 
-    /// Returns where statx writes.
+    /// Returns a pointer to the memory that statx writes.
     pub fn statx_ptr(&self, job: usize) -> *mut libc::statx {
         self.at(job, STATX).cast()
     }
@@ -225,9 +225,9 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         if self.lent.contains(&true) {
-            return; // The kernel may still write to it: leave it.
+            return; // The kernel may still write to this memory: leak it.
         }
-        // SAFETY: allocated with this layout, and nobody uses it any more.
+        // SAFETY: allocated with this layout, and no longer used.
         unsafe { alloc::dealloc(self.base.as_ptr(), self.layout) };
     }
 }

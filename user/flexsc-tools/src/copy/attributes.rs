@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Extended attributes, access control lists among them.
+//! Extended attributes, including access control lists.
 //!
 //! Regular files and directories are open, and their calls take the descriptor. Symbolic
 //! links, FIFOs, sockets and devices are never opened; their calls take a path in
@@ -92,7 +92,7 @@ impl<B: Backend> Copier<'_, B> {
         self.attr_step(id, Step::SetAttr);
     }
 
-    /// Goes on with the next attribute of the list.
+    /// Continues with the next attribute of the list.
     fn next_attr(&mut self, id: usize) {
         let Content { from, to, .. } = self.jobs[id].content;
         if from < to {

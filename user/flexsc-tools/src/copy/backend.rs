@@ -25,7 +25,7 @@ pub trait Backend {
     /// Takes a result if there is one: the token and the call's result.
     fn ready(&mut self) -> Option<(u32, i64)>;
 
-    /// Waits for results. May return `Ok` without any.
+    /// Waits for results. May return `Ok` without a result.
     fn wait(&mut self) -> Result<(), Error>;
 
     /// Returns how many calls are in flight.

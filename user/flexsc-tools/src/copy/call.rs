@@ -15,7 +15,7 @@ use crate::node::Node;
 const ACL: &CStr = c"system.posix_acl_access";
 const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
 
-/// Permissions of an incomplete copy: nobody else may use it.
+/// Permissions of an incomplete copy: no other user may use it.
 const PRIVATE: libc::mode_t = 0o600;
 const PRIVATE_DIR: libc::mode_t = 0o700;
 

@@ -113,7 +113,7 @@ pub(crate) struct Dirs {
     open_max: usize,
 }
 
-/// The two given directories, and who copies.
+/// The two given directories, and the user who copies.
 #[derive(Debug)]
 pub(crate) struct Given<'a> {
     /// Neither may be found inside the other.
@@ -125,10 +125,10 @@ pub(crate) struct Given<'a> {
     pub(crate) ours: Ourselves,
 }
 
-/// What is known about extended attributes.
+/// Known facts about extended attributes.
 #[derive(Debug, Default)]
 pub(crate) struct Attrs {
-    /// A device whose files have none.
+    /// A device whose files have no attributes.
     pub(crate) none_on: Option<(u32, u32)>,
     /// /proc is not mounted, and the user was told.
     pub(crate) without_proc: bool,
@@ -453,7 +453,7 @@ impl<'a, B: Backend> Copier<'a, B> {
             let dir = self.nodes.get(job.node).target;
             let name = self.arena.name_ptr(id, job.made_name());
             let call = calls::unlinkat(dir, name, job.remove_flags());
-            // SAFETY: the name belongs to the job, and nobody writes to it.
+            // SAFETY: the name belongs to the job, and nothing writes to it.
             let result = unsafe { call.make() };
             let path = self.shown_job(id, true);
             if result < 0 {

@@ -16,7 +16,7 @@ pub enum Step {
     OpenSource,
     /// statx of the open source.
     StatSource,
-    /// flistxattr, only to find out whether there are any.
+    /// flistxattr, only to find out whether there are attributes.
     ProbeAttrs,
     /// openat of a new file.
     OpenTarget,
@@ -119,7 +119,7 @@ impl Step {
         }
     }
 
-    /// Returns what cannot be done, for messages, and true if it concerns the copy.
+    /// Returns the failed action for messages, and true if it concerns the copy.
     pub fn what(self) -> (&'static str, bool) {
         match self {
             Step::Stat | Step::StatSource | Step::StatDir => ("examine", false),
@@ -153,7 +153,7 @@ impl Step {
     }
 }
 
-/// What a job copies.
+/// The kind of object that a job copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// Not known before statx.
@@ -195,14 +195,14 @@ pub struct Job {
 /// The content that is being copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
-    /// Where the next read starts, and where reading ends.
+    /// The offsets at which the next read starts and at which reading ends.
     pub offset: u64,
     pub end: u64,
-    /// The bytes of the buffer that were read and not written. For a directory: the entries
+    /// The bytes of the buffer that were read but not written. For a directory: the entries
     /// that were not started. For attributes: the remaining names.
     pub from: usize,
     pub to: usize,
-    /// For a large file: where the next part starts. For a sparse file: its final size.
+    /// For a large file: the offset of the next part. For a sparse file: its final size.
     pub next: u64,
     /// For a large file: how many other jobs copy parts of it.
     pub helpers: usize,

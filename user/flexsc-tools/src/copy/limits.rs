@@ -41,7 +41,7 @@ fn needed(wanted: usize) -> u64 {
 }
 
 /// Raises the limit on descriptors as far as needed and possible, and grows the descriptor
-/// table at once while nobody shares it. Later, with syscall threads, each growth would
+/// table at once while it is not shared. Later, with syscall threads, each growth would
 /// wait for all of them.
 pub fn reserve(wanted: usize) -> Limits {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));

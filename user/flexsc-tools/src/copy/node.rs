@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The open directories of source and copy. Everything else is reached from them by a
-//! single name, so that nobody can interpose a symbolic link.
+//! single name, so that no other user can interpose a symbolic link.
 
 use crate::meta::Meta;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The two directories of the command line. Before creating or changing anything, this code
-//! checks what they are and whether one is inside the other.
+//! checks their types and whether one is inside the other.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,7 +58,7 @@ impl Roots {
                 "cannot copy {a} into itself: {b} is inside it; choose a target outside"
             ));
         }
-        // All checks have passed. From here on things change.
+        // All checks have passed. From here on, files are changed.
         let (to, target_meta) = match (to, place) {
             (Some(there), _) => there,
             (None, Some((parent, name))) => make(&parent, name, target)?,

@@ -91,7 +91,7 @@ impl Backend for Shuffled {
     }
 }
 
-/// Executes everything that is posted in one wait, like a batch on the same core.
+/// Executes all posted calls in one wait, like a batch on the same core.
 #[derive(Default)]
 struct Batch {
     posted: Vec<(u32, Call)>,
@@ -138,7 +138,7 @@ impl Backend for Batch {
     }
 }
 
-/// Runs something else after each wait.
+/// Runs a function after each wait.
 struct Beside<F> {
     batch: Batch,
     then: F,
@@ -381,8 +381,8 @@ fn a_link_that_takes_the_place_of_a_directory_is_not_followed() {
     assert_eq!(verdict.differences, Vec::<String>::new());
 }
 
-/// Checks that all files of the copy are like those of the source. Returns how many there
-/// are.
+/// Checks that all files of the copy are equal to those of the source. Returns their
+/// number.
 fn assert_complete(source: &Path, target: &Path) -> usize {
     let mut files = 0;
     for entry in fs::read_dir(target).unwrap().flatten() {

@@ -26,8 +26,8 @@ pub struct Verdict {
     pub bytes: u64,
     /// One sentence each. Files that cannot be compared count as different.
     pub differences: Vec<String>,
-    /// Files with several names: their identity on the other side, and the path where that
-    /// was first seen.
+    /// Files with several names: their identity on the other side, and the path at which
+    /// it was first seen.
     pairs: HashMap<Id, (Id, String)>,
     back: HashMap<Id, Id>,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which common calls the program's seccomp filter allows from pages. Each is posted with arguments
-//! with which it does nothing, in a child process, because a filter may kill for it.
+//! Finds the common calls that the program's seccomp filter allows from pages. Each is posted with
+//! arguments that give it no effect, in a child process, because a filter may kill the caller.
 
 #![expect(unsafe_code, reason = "posts calls, forks")]
 
@@ -30,7 +30,7 @@ common! {
     SYS_setsockopt, SYS_poll, SYS_epoll_ctl, SYS_epoll_wait, SYS_futex, SYS_getpid, SYS_getrandom,
 }
 
-/// What the filter says of a call.
+/// The filter's answer about a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Allowed,
@@ -38,7 +38,7 @@ enum Answer {
     Kills,
 }
 
-/// Says whether the program has a filter, and which common calls that allows.
+/// Reports whether the program has a filter, and which common calls it allows.
 pub fn ask(report: &mut Report<'_>) {
     // SAFETY: takes a number, no memory.
     match unsafe { libc::prctl(libc::PR_GET_SECCOMP) } {
@@ -91,7 +91,7 @@ fn say(report: &mut Report<'_>, answers: &[Answer]) {
     }
 }
 
-/// The answers about all calls. After each child that is killed another one goes on.
+/// Returns the answers about all calls. After each child that is killed, another one continues.
 fn answers() -> io::Result<Vec<Answer>> {
     let mut answers = Vec::new();
     while answers.len() < COMMON.len() {
@@ -115,7 +115,7 @@ fn answers() -> io::Result<Vec<Answer>> {
 
 struct Said {
     bytes: Vec<u8>,
-    /// That has ended the child, or 0.
+    /// The signal that has ended the child, or 0.
     signal: i32,
 }
 

@@ -21,7 +21,8 @@ const LIBRARY: &str = "libflexsc_threads.so";
 const LIBRARY_VARIABLE: &str = "FLEXSC_THREADS_LIBRARY";
 /// Asks the library for a log.
 const LOG_VARIABLE: &str = "FLEXSC_THREADS_LOG";
-/// Where the library can be, from the directory of this program: installed, or as cargo leaves it.
+/// The possible places of the library, relative to the directory of this program: installed, or
+/// built by cargo.
 const PLACES: &[&str] = &[".", "../lib", "../lib/flexsc", "../threads"];
 
 /// Replaces this process by the program. Returns only if that fails.
@@ -55,7 +56,7 @@ pub(crate) fn run(program: &OsStr, args: &[OsString], log: Option<&OsStr>) -> Ex
     )
 }
 
-/// The log of the option; the program may change its directory.
+/// The absolute path of the option's log, because the program may change its directory.
 fn absolute_log(log: &OsStr) -> OsString {
     if log == "stderr" {
         return log.to_owned();
@@ -86,7 +87,7 @@ fn library() -> Result<PathBuf, String> {
     })
 }
 
-/// The value of LD_PRELOAD: the library, then what the user has there.
+/// The value of LD_PRELOAD: the library, then the user's own value.
 fn preload(library: PathBuf) -> Result<OsString, String> {
     let library = library.into_os_string().into_vec();
     // The dynamic linker has no way to quote them.
@@ -126,7 +127,7 @@ fn reason_against(path: &Path) -> Option<&'static str> {
         let mut words = line.split(u8::is_ascii_whitespace);
         let interpreter = words.find(|word| !word.is_empty())?;
         let interpreter = Path::new(OsStr::from_bytes(interpreter));
-        // An interpreter that is a script itself is one too many for this.
+        // An interpreter that is itself a script is not supported.
         return (interpreter != path)
             .then(|| reason_against(interpreter))
             .flatten();
@@ -140,7 +141,7 @@ fn reason_against(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Returns true if the kernel tells the program's dynamic linker to trust nobody.
+/// Returns true if the kernel puts the program's dynamic linker into secure mode.
 fn gets_rights(metadata: &Metadata, path: &Path) -> bool {
     const SET_UID: u32 = 0o4000;
     const SET_GID: u32 = 0o2010;
@@ -152,7 +153,8 @@ fn gets_rights(metadata: &Metadata, path: &Path) -> bool {
     other_user || other_group || has_capabilities && !geteuid().is_root()
 }
 
-/// Returns true if an ELF file names a dynamic linker of 64-bit programs; None if it is none.
+/// Returns true if an ELF file names a dynamic linker of 64-bit programs; None if the file is
+/// not ELF.
 fn has_dynamic_linker(start: &[u8]) -> Option<bool> {
     const PT_INTERP: u32 = 3;
     let word = |at: usize| Some(u32::from_le_bytes(start.get(at..at + 4)?.try_into().ok()?));
@@ -173,7 +175,7 @@ fn say_why(log: &OsStr, reason: &str) {
         "flexsc-threads[{}]: the program runs as it is: {reason}\n",
         process::id()
     );
-    // Best effort, as the library's.
+    // Best effort, like the library's log.
     let _ = if log == "stderr" {
         io::stderr().write_all(line.as_bytes())
     } else {

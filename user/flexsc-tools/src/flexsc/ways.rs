@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tries each way in which a program interacts with the kernel about posted calls. Each is
-//! tried in a child process, because a seccomp filter may kill it, or refuse what others
-//! may do.
+//! tried in a child process, because a seccomp filter may kill the child, or refuse one
+//! way and allow another.
 
 #![expect(unsafe_code, reason = "posts calls, forks")]
 
@@ -18,7 +18,7 @@ use crate::report::{Finding, Report};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A way: the name of its line, what a filter must allow, and how to try it.
+/// A way: the name of its line, the calls that a filter must allow, and the function that tries it.
 struct Way {
     name: &'static str,
     needs: &'static str,
@@ -101,7 +101,7 @@ fn try_one(report: &mut Report<'_>, way: &Way) {
         return report.bad(way.name, format_args!("fork: {why}"));
     }
     if child == 0 {
-        // Twice as long as the child waits for anything.
+        // Twice the longest wait of the child.
         // SAFETY: takes a number.
         unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
         report.worst = Finding::Good;
@@ -289,7 +289,7 @@ fn by_eventfd() -> Result<String, Bad> {
     if event < 0 {
         return Err(io::Error::last_os_error().into());
     }
-    // SAFETY: just made, and nobody else's.
+    // SAFETY: just made, and owned by nothing else.
     let event = unsafe { OwnedFd::from_raw_fd(event) };
     pages.set_eventfd(Some(event.as_fd()))?;
     post(&mut pages, calls::getpid().asynchronous());

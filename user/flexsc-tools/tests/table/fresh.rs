@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Trees that are copied to a new target, and once more over it.
+//! Trees that are copied to a new target, and then again over that target.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -111,7 +111,7 @@ fn old_times() {
         set_time(&root.join("dir"), 86_400, 5);
         set_time(root, 86_401, 6);
     });
-    // The access time too, which reading the copy would change.
+    // Also the access time, which reading the copy would change.
     fs::remove_dir_all(&case.b).unwrap();
     set_time(&case.a.join("dir/file"), 981_173_106, 7);
     case.copy(&["a", "b"]).is_good();

@@ -73,7 +73,7 @@ fn the_target_in_the_source_by_a_mount() {
     let mount = |args: &[&str]| case.command(Path::new(args[0]), &args[1..]).status();
     let mounted = mount(&["mount", "--bind", "a/sub", "elsewhere"]).unwrap();
     assert!(mounted.success());
-    // The parents do not show it, so the copier finds its target while it copies.
+    // The parents do not reveal the target, so the copier finds it while it copies.
     let said = case.copy(&["a", "elsewhere/new"]);
     let copy = Tree::of(&case.a.join("sub/new"));
     let unmounted = mount(&["umount", "elsewhere"]).unwrap();

@@ -152,7 +152,7 @@ impl Tree {
 }
 
 fn open(path: &Path) -> OwnedFd {
-    // Do not change access times; only the owner may ask for that.
+    // Do not change access times; only the owner may ask for this.
     let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NOFOLLOW;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
         .or_else(|_| rustix::fs::openat(CWD, path, OFlags::RDONLY, Mode::empty()))

@@ -171,7 +171,8 @@ fn wrong_arguments() {
     assert!(said.out.contains("Usage: "), "{said:#?}");
 }
 
-/// Keeps this thread, and what it starts, on one CPU: neither gets far while the other does not run.
+/// Keeps this thread, and the processes that it starts, on one CPU, so that neither gets far while
+/// the other does not run.
 fn share_a_cpu() {
     let me = Pid::from_raw(0);
     let allowed = sched_getaffinity(me).unwrap();
@@ -196,8 +197,8 @@ fn interrupted() {
     let all = Tree::of(&case.a).files().count();
     // The copy may be complete before the signal arrives, but not every time.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // A shell starts what runs in the background with SIGINT ignored, and so does nohup with
-        // SIGHUP. The program inherits that and rightly leaves it so.
+        // A shell starts background jobs with SIGINT ignored, and nohup does so with SIGHUP. The
+        // program inherits this and rightly does not change it.
         // SAFETY: The default action; no handler is replaced.
         unsafe { set_action(signal, SigHandler::SigDfl) }.unwrap();
         let interrupted = (0..20).any(|_| {

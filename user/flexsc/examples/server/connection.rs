@@ -20,12 +20,12 @@ use flexsc::ops::{Fstat, IoBuf, OFlag, OpenAt, Read, Recv, Send};
 /// Bytes of one receive or read.
 const CHUNK: usize = 16 << 10;
 
-/// What a handler does with its connection and with files.
+/// The operations of a handler on its connection and on files.
 pub trait Connection {
     /// An open file.
     type File;
 
-    /// Appends what has come. Returns the number of bytes, 0 at the end.
+    /// Appends the received bytes. Returns their number, 0 at the end.
     async fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<usize>;
 
     /// Sends everything, and empties the buffer.
@@ -34,11 +34,11 @@ pub trait Connection {
     /// Opens a regular file. Returns its length in bytes as well.
     async fn open(&mut self, path: &Path) -> io::Result<(Self::File, u64)>;
 
-    /// Appends bytes of a file, from this offset on. Returns how many, 0 at the end.
+    /// Appends bytes of a file, from this offset on. Returns their number, 0 at the end.
     async fn read(&mut self, file: &Self::File, at: u64, to: &mut Vec<u8>) -> io::Result<usize>;
 }
 
-/// What is to be opened is no regular file.
+/// The error if the path names no regular file.
 fn no_file() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
@@ -107,7 +107,7 @@ impl Posted {
         }
     }
 
-    /// Appends the content of the chunk, which comes back from an operation.
+    /// Appends the content of the chunk that an operation has returned.
     fn append(
         &mut self,
         count: io::Result<usize>,

@@ -71,7 +71,7 @@ fn parse(input: &[u8], root: &Path) -> Result<Option<(Request, usize)>, httparse
         headers.any(|header| header.name.eq_ignore_ascii_case(name) && header.value != b"0")
     };
     if body("content-length") || body("transfer-encoding") {
-        // Its body would be taken for the next request.
+        // The body would be mistaken for the next request.
         return Ok(Some((refusal("413 Content Too Large"), len)));
     }
     let keep = match request.version {
@@ -93,7 +93,7 @@ fn resolve(root: &Path, target: &str) -> Option<PathBuf> {
     let target = target.split(['?', '#']).next()?;
     let path = decode(target.strip_prefix('/')?)?;
     let path = Path::new(&path);
-    // Neither out of the root nor to another one.
+    // The path must not lead out of the root.
     let is_below = path
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
@@ -161,7 +161,7 @@ async fn answer<C: Connection>(
     while at < len && !request.head {
         let count = peer.read(&file, at, output).await?;
         if count == 0 {
-            // It became shorter, and the peer has to notice.
+            // The file became shorter, and the peer must notice.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         at += count as u64;

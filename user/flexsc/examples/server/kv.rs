@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A key-value store that speaks memcached's text protocol, as far as load generators use it.
-//! Values that have expired stay in memory until somebody asks for them.
+//! Expired values stay in memory until a client asks for them.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ const MOST_VALUE: usize = 1 << 20;
 const MOST_LINE: usize = 8 << 10;
 const MOST_KEY: usize = 250;
 
-/// Longer times are dates, which this store takes for never.
+/// Longer times are dates, which this store treats as never.
 const MONTH: i64 = 60 * 60 * 24 * 30;
 
 /// The values, for all connections.
@@ -47,7 +47,7 @@ pub async fn serve(mut peer: impl Connection, store: Store) -> io::Result<()> {
     let (mut input, mut output) = (Vec::new(), Vec::new());
     loop {
         let mut at = 0;
-        // All requests that are there get one answer.
+        // All requests that have arrived get one answer.
         let quit = loop {
             match store.step(&input[at..], &mut output)? {
                 Step::Done(len) => at += len,
@@ -94,7 +94,7 @@ impl Store {
             b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" => {
                 let len: Option<usize> = number(words.get(4));
                 let Some(len) = len.filter(|&len| len <= MOST_VALUE) else {
-                    // Where the value ends is not known.
+                    // The end of the value is unknown.
                     output.extend_from_slice(b"SERVER_ERROR object too large for cache\r\n");
                     return Ok(Step::Quit);
                 };
@@ -240,7 +240,7 @@ impl Store {
     }
 }
 
-/// When a value expires that lives for this many seconds.
+/// The time at which a value with this lifetime in seconds expires.
 fn until(seconds: i64) -> Option<Instant> {
     match seconds {
         0 => None,

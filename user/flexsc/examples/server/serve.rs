@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The same handlers, each connection with a thread of its own or all in one thread.
+//! Runs the same handlers with a thread for each connection, or all in one thread.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -17,7 +17,7 @@ use flexsc::ops::Accept4;
 use super::connection::{Blocking, Connection, Posted, run};
 use super::{echo, http, kv};
 
-/// What a server does with its connections.
+/// The service that a server provides on its connections.
 #[derive(Clone)]
 pub enum Service {
     Echo,
@@ -52,7 +52,7 @@ pub fn with_threads(listener: &TcpListener, service: &Service) -> io::Result<()>
 /// Syscall pages: a connection that waits for its peer has a call in flight.
 const PAGES: u32 = 32;
 
-/// Connections at once: as many calls in flight are left for the work.
+/// Connections at once: this leaves as many calls in flight for the work.
 const MOST: usize = PAGES as usize * 32;
 
 /// Serves all connections in this thread.

@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Both halves of one page, combined like in the page queue.
+/// Both halves of one page, combined as in the page queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Producer {
-    /// Tracks what is staged and posted.
+    /// Tracks staged and posted entries.
     pub poster: Poster,
-    /// Tracks what is finished and reaped.
+    /// Tracks finished and reaped entries.
     pub reaper: Reaper,
 }
 
@@ -69,7 +69,7 @@ impl Producer {
     }
 }
 
-/// The state of an entry, which says who may touch it.
+/// The state of an entry, which says which side may touch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
@@ -87,9 +87,9 @@ enum Step {
     /// This many adjacent entries.
     Run(u32),
     Ring,
-    /// The kernel accepts those of these that are posted.
+    /// The kernel accepts the posted ones of these entries.
     Take(u64),
-    /// The kernel finishes those of these that it has accepted.
+    /// The kernel finishes the accepted ones of these entries.
     Finish(u64),
     Look,
     Reap(u8),
@@ -205,7 +205,7 @@ impl Page {
         }
     }
 
-    /// Checks what must hold between any two steps.
+    /// Checks the conditions that must hold between any two steps.
     fn check(&self) {
         let (posted, reaped) = (self.posted.load(Relaxed), self.reaped.load(Relaxed));
         let there = self.set(&[State::Done, State::Seen]);

@@ -43,8 +43,8 @@ const MOST_POLLS: usize = 1024;
 /// # }
 /// ```
 ///
-/// Wakers may be used in any thread: an executor that sleeps then wakes up. For this it keeps
-/// one operation in flight.
+/// Wakers may be used in any thread, even while the executor sleeps. To be woken, it keeps one
+/// operation in flight.
 ///
 /// A panic of a task ends [`block_on`](Self::block_on).
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub(super) struct Core {
     reactor: Reactor,
     remote: Arc<Remote>,
     tasks: RefCell<Tasks>,
-    /// What a wait waits for if no task is ready.
+    /// The wait policy if no task is ready.
     policy: Cell<Wait>,
     bell: RefCell<Bell>,
     running: Cell<bool>,
@@ -74,7 +74,7 @@ struct Tasks {
 
 struct Spawned {
     entry: Arc<Entry>,
-    /// `None` while it runs.
+    /// `None` while the task runs.
     run: Option<Run>,
 }
 
@@ -124,7 +124,7 @@ impl Executor {
         &self.core.reactor
     }
 
-    /// Sets what the executor waits for if no task is ready; [`Wait::any`] if not set. With
+    /// Sets the wait policy if no task is ready; [`Wait::any`] if not set. With
     /// [`Wait::adaptive`] or [`Wait::some`] and a linger time, more tasks become ready at
     /// once.
     ///
@@ -168,7 +168,7 @@ impl Executor {
     ///
     /// # Panics
     ///
-    /// Panics if the thread is in `block_on` of this executor already.
+    /// Panics if the thread is already in `block_on` of this executor.
     pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, Error> {
         let core = &*self.core;
         assert!(!core.running.replace(true), "the executor runs already");
@@ -203,7 +203,7 @@ impl Executor {
     }
 }
 
-/// Tells the waiting ones, even if the task is dropped.
+/// Notifies the waiting tasks, even if the task is dropped.
 struct Finish<T>(Rc<Output<T>>);
 
 impl<T> Drop for Finish<T> {
@@ -258,7 +258,7 @@ impl Core {
         let waker = Waker::from(Arc::clone(entry));
         let polled = run.as_mut().poll(&mut Context::from_waker(&waker));
         let mut tasks = self.tasks.borrow_mut();
-        // It may have cancelled itself.
+        // The task may have cancelled itself.
         match tasks.get(entry) {
             Some(task) if polled.is_pending() => task.run = Some(run),
             Some(_) => {
@@ -279,7 +279,7 @@ impl Core {
         drop(task);
     }
 
-    /// Executes what was submitted, and sleeps if no task is ready.
+    /// Executes the submitted operations, and sleeps if no task is ready.
     fn turn(&self) -> Result<(), Error> {
         self.bell.borrow_mut().listen(&self.reactor);
         let wait = if self.remote.sleep() {

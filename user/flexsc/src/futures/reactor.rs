@@ -35,7 +35,7 @@ pub(super) struct Inner {
     /// Futures that wait for room, in ascending order of their tickets.
     queue: VecDeque<(Ticket, Waker)>,
     next_ticket: Ticket,
-    /// How much room only [`Inner::start_urgent`] may use.
+    /// Room that only [`Inner::start_urgent`] may use.
     spare: usize,
     /// The flight of the urgent operation, which needs no spare room while it is in flight.
     urgent: Option<u32>,
@@ -59,7 +59,7 @@ enum State {
     Dropped,
 }
 
-/// Where the operation of a future is.
+/// The place of a future's operation.
 pub(super) enum Place<O> {
     /// In the future, which may have a place in the queue for room.
     Held(O, Option<Ticket>),
@@ -96,14 +96,14 @@ impl Reactor {
         Ok(Reactor::new(Ring::open(pages)?))
     }
 
-    /// Returns a future that submits the operation when it is polled first and there is room,
-    /// and whose output is that of the operation.
+    /// Returns a future with the output of the operation. It submits the operation when it is
+    /// first polled and there is room.
     pub fn submit<O: Operation>(&self, operation: O) -> Submitted<O> {
         Submitted::new(self.clone(), operation)
     }
 
     /// Starts the submitted operations, waits as [`Ring::wait`] does, and wakes the tasks of
-    /// the operations that have ended. Returns how many these are.
+    /// the operations that have ended. Returns the number of these operations.
     ///
     /// # Errors
     ///
@@ -120,13 +120,14 @@ impl Reactor {
     }
 
     /// Starts the submitted operations, lets the kernel execute them, wakes the tasks of the
-    /// operations that have ended, and returns how many these are. Never blocks. The task of
-    /// `cx` is woken when something is submitted later; it must also be woken when the
-    /// reactor's descriptor ([`AsFd`]) becomes readable, and then turn the reactor again.
+    /// operations that have ended, and returns the number of these operations. Never blocks.
+    /// The task of `cx` is woken when something is submitted later; it must also be woken
+    /// when the reactor's descriptor ([`AsFd`]) becomes readable, and then turn the reactor
+    /// again.
     ///
     /// # Errors
     ///
-    /// Those of [`Ring::wait`], except that a signal is none.
+    /// Those of [`Ring::wait`], except that a signal is not an error.
     pub fn poll_turn(&self, cx: &mut Context<'_>) -> Result<usize, Error> {
         // Before the turn: a task that `deliver` runs at once may submit.
         let old = self.inner().driver.replace(cx.waker().clone());
@@ -147,7 +148,7 @@ impl Reactor {
         self.inner().ring.share_descriptor()
     }
 
-    /// Returns how many operations are in flight, those of dropped futures included.
+    /// Returns how many operations are in flight, including those of dropped futures.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.inner().ring.in_flight()
@@ -261,8 +262,8 @@ impl Inner {
         Ok(key)
     }
 
-    /// Puts a future into the queue for room, in its old place if it has a ticket. The waker
-    /// that comes back must be dropped by the caller.
+    /// Puts a future into the queue for room, in its old place if it has a ticket. The
+    /// caller must drop the waker that comes back.
     pub(super) fn queue(
         &mut self,
         ticket: Option<Ticket>,
@@ -287,8 +288,8 @@ impl Inner {
         Some(self.queue.remove(at.ok()?)?.1)
     }
 
-    /// Returns the result of an operation, or notes whom it wakes. The waker that comes back
-    /// must be dropped by the caller.
+    /// Returns the result of an operation, or notes the waker of its task. The caller must
+    /// drop the waker that comes back.
     pub(super) fn poll(&mut self, key: u32, waker: &Waker) -> Result<Done, Option<Waker>> {
         match &mut self.flights[key as usize] {
             State::InFlight { waker: old, .. } => {
@@ -310,7 +311,7 @@ impl Inner {
     pub(super) fn abandon(&mut self, key: u32) -> (Option<Waker>, Option<Done>) {
         match mem::replace(&mut self.flights[key as usize], State::Dropped) {
             State::InFlight { index, waker } => {
-                // If it cannot be cancelled, it ends by itself, or with the ring.
+                // An operation that cannot be cancelled ends by itself, or with the ring.
                 let _ = self.ring.cancel_at(index);
                 (Some(waker), None)
             }
@@ -325,7 +326,7 @@ impl Inner {
         }
     }
 
-    /// Notes a result. Returns whom it wakes, or the result if nobody wants it.
+    /// Notes a result. Returns the waker of its task, or the result if its future is gone.
     fn end(&mut self, done: Done) -> (Option<Waker>, Option<Done>) {
         let key = done.token as usize;
         if self.urgent == Some(key as u32) {
@@ -344,7 +345,7 @@ impl Inner {
                 self.free.push(key as u32);
                 (None, Some(done))
             }
-            // It was submitted before the ring became a reactor's.
+            // The operation was submitted before the ring became a reactor's.
             _ => (None, Some(done)),
         }
     }
@@ -355,7 +356,7 @@ impl Inner {
 impl AsFd for Reactor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         let fd = self.as_raw_fd();
-        // SAFETY: the ring keeps its descriptors as long as it exists, and nobody takes it out
+        // SAFETY: the ring keeps its descriptors as long as it exists, and is never taken out
         // of the reactor.
         unsafe { BorrowedFd::borrow_raw(fd) }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tasks that are ready to run, and how other threads wake an executor that sleeps.
+//! Tasks that are ready to run, and the way for other threads to wake a sleeping executor.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ struct State {
 pub(super) struct Entry {
     /// Its index, or [`Entry::ROOT`].
     pub(super) key: usize,
-    /// It is in `ready`.
+    /// True if the task is in `ready`.
     queued: AtomicBool,
     remote: Arc<Remote>,
 }

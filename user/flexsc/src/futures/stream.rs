@@ -22,13 +22,13 @@ mod tokio;
 /// A socket or a pipe with the traits for reading and writing of futures-io (with the feature
 /// `futures-io`) and of tokio (with the feature `tokio`).
 ///
-/// These traits lend a buffer for a moment, and the kernel needs one until the operation has
-/// finished. So the stream has buffers of its own and copies the bytes. Operations
+/// These traits lend a buffer only for a moment, but the kernel needs one until the operation
+/// has finished. So the stream has buffers of its own and copies the bytes. Operations
 /// ([`Read`], [`Write`]) need no copy.
 ///
-/// A write starts at once and says how many bytes the stream has taken; its error comes with
-/// the next write, flush or close. Flush before you drop the stream: what is not written then
-/// is lost. Bytes that were read and not taken are lost, too.
+/// A write starts at once and returns how many bytes the stream has taken; its error comes
+/// with the next write, flush or close. Flush before you drop the stream: bytes that are not
+/// written by then are lost. Bytes that were read but not taken are lost, too.
 ///
 /// Closing flushes, and shuts a socket down for writing.
 pub struct Stream {
@@ -49,13 +49,13 @@ enum Reading {
 #[derive(Default)]
 struct Writing {
     in_flight: Option<Submitted<Write<Slice<Vec<u8>>>>>,
-    /// What is written after that.
+    /// The bytes to write next.
     next: Vec<u8>,
     /// An empty buffer, kept for its memory.
     spare: Vec<u8>,
 }
 
-/// Bytes in each of the buffers, if not told otherwise.
+/// The default size of each buffer, in bytes.
 const CAPACITY: usize = 8 << 10;
 
 impl Stream {
@@ -82,7 +82,7 @@ impl Stream {
         &self.fd
     }
 
-    /// Returns bytes that were read and not taken; none at the end of the stream.
+    /// Returns bytes that were read but not taken; none at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         loop {
             match &mut self.reading {
@@ -129,7 +129,7 @@ impl Stream {
         }
         let count = room.min(bytes.len());
         self.writing.next.extend_from_slice(&bytes[..count]);
-        // Starts it, or sees that another write is in flight.
+        // Starts the write, or finds another write in flight.
         match self.poll_written(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(count)),

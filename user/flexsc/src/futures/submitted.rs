@@ -19,15 +19,15 @@ use crate::ops::private::End;
 
 /// The future of an operation: see [`Reactor::submit`].
 ///
-/// Dropping it cancels the operation. What the operation took goes to the ring, which drops
-/// it when the kernel has finished.
+/// Dropping the future cancels the operation. The values that the operation took go to the
+/// ring, which drops them when the kernel has finished.
 #[must_use = "an operation does nothing until its future is polled"]
 pub struct Submitted<O: Operation> {
     reactor: Reactor,
     place: Place<O>,
 }
 
-// Nothing in it is pinned.
+// No field is pinned.
 impl<O: Operation> Unpin for Submitted<O> {}
 
 impl<O: Operation> Submitted<O> {
@@ -38,7 +38,7 @@ impl<O: Operation> Submitted<O> {
         }
     }
 
-    /// Starts the operation, or waits for room for it.
+    /// Starts the operation, or waits until there is room.
     fn start(&mut self, operation: O, ticket: Option<u64>, waker: &Waker) {
         let mut inner = self.reactor.inner();
         match inner.start(operation, waker) {
@@ -97,7 +97,7 @@ impl<O: Operation> Drop for Submitted<O> {
             Place::Held(operation, Some(ticket)) => {
                 let left = self.reactor.inner().leave_queue(ticket);
                 if left.is_none() {
-                    // It was woken, and another one can have its room.
+                    // This future was woken, and another one can have its room.
                     self.reactor.offer_room();
                 }
                 drop((left, operation));
@@ -105,7 +105,7 @@ impl<O: Operation> Drop for Submitted<O> {
             Place::InFlight(key) => {
                 let unwanted = self.reactor.inner().abandon(key);
                 drop(unwanted);
-                // It may have a result already, which has to make room.
+                // The operation may already have a result, which must be dropped to make room.
                 self.reactor.wake_driver();
             }
             Place::Held(_, None) | Place::Taken => {}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A spawned task, for those who wait for its output.
+//! A spawned task, as seen by a task that waits for its output.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,8 +13,8 @@ use super::executor::Core;
 use super::remote::Entry;
 
 /// A task of an [`Executor`](super::Executor): the future of its output, which is `None` if
-/// the task was cancelled, or dropped by the executor. Dropping this value lets the task go
-/// on.
+/// the task was cancelled, or dropped by the executor. If this value is dropped, the task
+/// continues.
 pub struct Task<T> {
     pub(super) output: Rc<Output<T>>,
     pub(super) core: Weak<Core>,

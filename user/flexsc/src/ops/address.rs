@@ -40,7 +40,7 @@ impl SockAddr {
         self.bytes.as_ptr().cast()
     }
 
-    /// Where the kernel writes an address and its length.
+    /// Returns pointers at which the kernel writes an address and its length.
     pub(super) fn as_mut_ptrs(&mut self) -> (*mut libc::sockaddr, *mut socklen_t) {
         // Two borrows one after the other would invalidate the first pointer.
         let SockAddr { bytes, len } = self;
@@ -153,8 +153,8 @@ impl TryFrom<&net::SocketAddr> for SockAddr {
 
     /// # Errors
     ///
-    /// Fails if the name is longer than the kernel's 108 bytes, which the standard library's
-    /// addresses never are.
+    /// Fails if the name is longer than the kernel's limit of 108 bytes, which the standard
+    /// library's addresses never exceed.
     fn try_from(address: &net::SocketAddr) -> io::Result<SockAddr> {
         let at = offset_of!(sockaddr_un, sun_path);
         let name = match (address.as_pathname(), address.as_abstract_name()) {

@@ -70,14 +70,14 @@ pub struct Dirent<'a> {
     pub name: &'a CStr,
 }
 
-/// The entries in what [`Getdents64`] has read.
+/// The entries in the bytes that [`Getdents64`] has read.
 #[derive(Clone, Debug)]
 pub struct Dirents<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Dirents<'a> {
-    /// Iterates over the entries, `.` and `..` among them. Ends where the bytes are no
+    /// Iterates over the entries, including `.` and `..`. Ends at bytes that are not an
     /// entry.
     ///
     /// ```

@@ -177,7 +177,7 @@ impl Sealed for EventfdWrite {
         let counter = &raw const *self.counter;
         let call = calls::write(self.fd.as_raw_fd(), counter.cast(), size_of::<u64>());
         if *self.counter == u64::MAX {
-            // An error at once, however large the sum would be.
+            // The call fails at once, whatever the sum would be.
             return Prepared::new(call);
         }
         Prepared::when(call, &self.fd, Readiness::Writable)

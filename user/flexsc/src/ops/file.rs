@@ -177,8 +177,8 @@ impl Fsync {
         }
     }
 
-    /// Flushes only what is needed to read the data again, as fdatasync(2): not times, for
-    /// example.
+    /// Flushes only the metadata that is needed to read the data again, as fdatasync(2):
+    /// not times, for example.
     pub fn data(mut self) -> Self {
         self.data = true;
         self

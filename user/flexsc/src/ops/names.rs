@@ -56,7 +56,7 @@ pub struct UnlinkAt {
 }
 
 impl UnlinkAt {
-    /// Removes this path, relative to the directory. It is not a directory itself.
+    /// Removes this path, relative to the directory. It must not be a directory itself.
     pub fn new(dir: impl Into<Fd>, path: impl Into<CString>) -> Self {
         UnlinkAt {
             dir: dir.into(),

@@ -89,7 +89,7 @@ impl OpenAt2 {
     }
 
     /// The permissions of a file that is created, none if not set. The call fails with EINVAL
-    /// if there are some and `flags` create no file.
+    /// if permissions are set but `flags` create no file.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -127,8 +127,8 @@ impl Operation for OpenAt2 {
 /// Closes a descriptor
 /// ([close(2)](https://man7.org/linux/man-pages/man2/close.2.html)).
 ///
-/// The descriptor is closed whatever the result. An error says that something that was
-/// written before is lost. If the operation is cancelled before it starts, dropping its
+/// The descriptor is closed whatever the result is. An error means that earlier writes
+/// are lost. If the operation is cancelled before it starts, dropping its
 /// [`Done`](crate::Done) closes the descriptor.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
@@ -139,7 +139,7 @@ pub struct Close {
 #[derive(Debug)]
 enum State {
     Owned(OwnedFd),
-    /// The call closes it, and nobody else may.
+    /// The call closes it, and no other code may.
     Given(ManuallyDrop<OwnedFd>),
     Closed,
 }

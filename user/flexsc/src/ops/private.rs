@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a ring knows of an operation: how it becomes calls, and how it ends.
+//! The ring's view of an operation: how it becomes calls, and how it ends.
 
 #![expect(unsafe_code, reason = "a promise about the kernel's results")]
 
@@ -18,7 +18,7 @@ pub trait Sealed: Sized + Send + 'static {
     /// moves: the content of its buffers and boxes, not its fields.
     fn prepare(&mut self) -> Prepared;
 
-    /// Adapts the operation to the result of its calls, which have ended.
+    /// Adapts the operation to the results of its calls, which have ended.
     fn settle(&mut self, _end: &End) {}
 
     /// Takes its buffer out if this is a `Vec<u8>`.
@@ -45,7 +45,7 @@ pub(crate) enum Calls {
 /// The timeout of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
-    /// From the start of the call on.
+    /// Counted from the start of the call.
     For(Duration),
     Until(Instant),
 }
@@ -54,8 +54,8 @@ pub(crate) enum Limit {
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) calls: Calls,
-    /// Made in place of a plain call that would wait, once the file is ready or the time has
-    /// come.
+    /// The call that is made in place of a plain call that would wait, once the file is
+    /// ready or the time has come.
     pub(crate) plain: Option<Call>,
     /// The file that a plain call waits for; negative if there is none.
     pub(crate) fd: RawFd,
@@ -88,7 +88,7 @@ impl Prepared {
         }
     }
 
-    /// Its result is a descriptor, which belongs to the program.
+    /// A call whose result is a descriptor, which belongs to the program.
     pub(crate) fn opens(self) -> Self {
         Prepared {
             opens: true,
@@ -132,9 +132,9 @@ impl Prepared {
 pub struct End {
     /// `-errno` on failure.
     result: i64,
-    /// The call was made. If not, `result` says why.
+    /// True if the call was made. If not, `result` says why.
     made: bool,
-    /// The descriptor that it has opened.
+    /// The descriptor that the call has opened.
     fd: Option<OwnedFd>,
     /// The results of a chain, each with whether its call was made.
     results: Vec<(i64, bool)>,

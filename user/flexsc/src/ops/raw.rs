@@ -14,7 +14,7 @@ use crate::{Call, Chain, Error};
 
 /// Any system call, by its number and its arguments
 /// ([syscall(2)](https://man7.org/linux/man-pages/man2/syscall.2.html)), with a value that
-/// lives as long as it. Gives back what the call returned, and the value.
+/// lives as long as the call. Gives back the return value of the call, and the value.
 ///
 /// ```
 /// use std::fs::File;
@@ -41,16 +41,16 @@ pub struct Raw<T> {
 }
 
 impl<T: Send + 'static> Raw<T> {
-    /// Makes this call and keeps a value until it has finished, or for ever if nobody learns
-    /// that it has.
+    /// Makes this call and keeps a value until the call has finished, or forever if its result is
+    /// never taken.
     ///
     /// # Safety
     ///
-    /// The call must be valid in any thread of the process until its result is taken, and if
-    /// it never is, for ever. This holds for the memory that its arguments point to, which
-    /// must not be used otherwise. Memory that belongs to `keep` is valid, if it stays at the
-    /// same address when `keep` moves and is not that of a `Box` that moved since the
-    /// pointer was made. The call must not be part of a chain.
+    /// The call must be valid in any thread of the process until its result is taken, or forever
+    /// if it never is. The same holds for the memory that its arguments point to, which must not
+    /// be used otherwise. Memory that belongs to `keep` is valid if it stays at the same address
+    /// when `keep` moves, and is not that of a `Box` that moved since the pointer was made. The
+    /// call must not be part of a chain.
     pub unsafe fn new(call: Call, keep: T) -> Self {
         Raw { call, keep }
     }
@@ -67,7 +67,8 @@ impl<T: Send + 'static> Sealed for Raw<T> {
     }
 }
 
-/// Returns what a plain call waits for, so that it can be cancelled meanwhile.
+/// Returns the file or time that a plain call waits for, so that the call can be cancelled
+/// meanwhile.
 fn waits_for(call: &Call) -> (RawFd, Readiness) {
     let args = call.args();
     let flags = |nth: usize, needed| transfer::readiness(args[nth] as libc::c_int, needed);
@@ -93,9 +94,9 @@ impl<T: Send + 'static> Operation for Raw<T> {
     }
 }
 
-/// A [`Chain`] of any system calls, with a value that lives as long as it. Gives back the
-/// result of each call and whether it was made, and the value. A call that was not made has
-/// ECANCELED.
+/// A [`Chain`] of any system calls, with a value that lives as long as the chain. Gives
+/// back the result of each call and whether it was made, and the value. A call that was not
+/// made has ECANCELED.
 ///
 /// ```
 /// use flexsc::ops::RawChain;

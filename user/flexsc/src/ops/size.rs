@@ -53,7 +53,7 @@ impl Fallocate {
         }
     }
 
-    /// Does something else with the range, such as freeing its blocks.
+    /// Flags that change the operation, for example to free the blocks of the range.
     pub fn flags(mut self, flags: FallocateFlags) -> Self {
         self.flags = flags;
         self

@@ -34,7 +34,7 @@ impl<T> Clone for SockOpt<T> {
 impl<T> Copy for SockOpt<T> {}
 
 impl<T: SockOptValue> SockOpt<T> {
-    /// Names an option by its numbers, such as `libc::SOL_SOCKET` and `libc::SO_REUSEADDR`.
+    /// Makes an option from its numbers, such as `libc::SOL_SOCKET` and `libc::SO_REUSEADDR`.
     ///
     /// # Safety
     ///
@@ -105,9 +105,9 @@ options! {
         IP_TTL = IPPROTO_IP, IP_TTL;
     }
     Option<Duration> {
-        /// SO_RCVTIMEO: how long a call waits to receive; `None` is for ever.
+        /// SO_RCVTIMEO: how long a call waits to receive; `None` means forever.
         RECV_TIMEOUT = SOL_SOCKET, SO_RCVTIMEO;
-        /// SO_SNDTIMEO: how long a call waits to send; `None` is for ever.
+        /// SO_SNDTIMEO: how long a call waits to send; `None` means forever.
         SEND_TIMEOUT = SOL_SOCKET, SO_SNDTIMEO;
     }
     Linger {
@@ -129,7 +129,7 @@ impl<T: value::Value> SockOptValue for T {}
 mod value {
     use super::{Duration, Linger, ROOM, c_int};
 
-    /// How a value is given to the kernel.
+    /// The form in which the kernel reads a value.
     pub trait Value: Copy + Send + 'static {
         fn encode(self) -> ([u8; ROOM], usize);
         fn decode(bytes: [u8; ROOM]) -> Self;
@@ -171,7 +171,7 @@ mod value {
 
     impl Value for Option<Duration> {
         fn encode(self) -> ([u8; ROOM], usize) {
-            // A time of zero means for ever, so a shorter one than a microsecond is one.
+            // A time of zero means forever, so a time below a microsecond becomes one microsecond.
             let time = self.map(|time| time.max(Duration::from_micros(1)));
             let time = time.unwrap_or_default();
             let seconds = time.as_secs().min(i64::MAX as u64) as i64;
@@ -234,7 +234,7 @@ pub struct SetSockOpt {
 }
 
 impl SetSockOpt {
-    /// Gives the option of this socket this value.
+    /// Sets this option of this socket to this value.
     pub fn new<T: SockOptValue>(fd: impl Into<Fd>, option: SockOpt<T>, value: T) -> Self {
         let (bytes, len) = value.encode();
         SetSockOpt {
@@ -341,7 +341,7 @@ mod tests {
         comes_back(Some(Duration::from_micros(3_000_001)));
         comes_back(Linger(None));
         comes_back(Linger(Some(u16::MAX)));
-        // Not for ever.
+        // Not forever.
         let (bytes, _) = Some(Duration::ZERO).encode();
         let least = Option::<Duration>::decode(bytes);
         assert_eq!(least, Some(Duration::from_micros(1)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel knows about a file.
+//! Attributes of files.
 
 use std::ffi::CString;
 use std::io;

@@ -21,7 +21,7 @@ fn time(time: Duration) -> timespec {
     }
 }
 
-/// Converts to milliseconds for poll(2), rounded up; -1 is for ever.
+/// Converts to milliseconds for poll(2), rounded up; -1 means forever.
 pub(super) fn millis(time: Option<Duration>) -> c_int {
     let Some(time) = time else {
         return -1;
@@ -66,7 +66,7 @@ impl Sleep {
         }
     }
 
-    /// When it ends; `None` if that is too far away.
+    /// The end of the sleep; `None` if it is too far away.
     fn limit(&self) -> Option<Limit> {
         if self.flags == 0 {
             return Some(Limit::For(self.time));
@@ -106,7 +106,7 @@ impl Operation for Sleep {
 
 /// Waits until a file is ready
 /// ([poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html)). Gives back the events that
-/// are there, 0 after the timeout.
+/// have occurred, 0 after the timeout.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
 pub struct Poll {
@@ -117,8 +117,8 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Waits until this file has one of these events (`libc::POLLIN`, …), an error, or no
-    /// peer any more.
+    /// Waits until this file has one of these events (`libc::POLLIN`, …) or an error, or
+    /// until its peer is gone.
     pub fn new(fd: impl Into<Fd>, events: c_short) -> Self {
         Poll {
             fd: fd.into(),

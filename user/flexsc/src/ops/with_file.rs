@@ -15,9 +15,10 @@ use crate::{Call, Fd, calls};
 /// Opens a file, executes other operations on it in their order, and closes it. The
 /// program never sees the descriptor. [`OpenAt::then`] makes this operation.
 ///
-/// It is one operation and a [`Chain`] of calls, which the kernel executes one after the
-/// other without the program. An operation starts when the one before it has succeeded;
-/// otherwise it fails with ECANCELED. The file is closed in any case, if it was opened.
+/// This operation is a [`Chain`] of calls, which the kernel executes one after the other
+/// without returning to the program. An operation starts when the one before it has
+/// succeeded; otherwise it fails with ECANCELED. The file is closed in any case, if it
+/// was opened.
 ///
 /// Gives back whether the file was opened and closed without error, the path, and the
 /// outputs of the other operations.
@@ -39,9 +40,8 @@ use crate::{Call, Fd, calls};
 /// # }
 /// ```
 ///
-/// A [`Ring`](crate::Ring) needs as much room for it as for that many operations, and if
-/// possible in one page: if no page has so many adjacent free entries, the ring makes plain
-/// calls.
+/// It takes as much room in a [`Ring`](crate::Ring) as it has calls, all in one page: if no
+/// page has so many adjacent free entries, the ring makes plain calls.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
 pub struct WithFile<O> {
@@ -51,7 +51,7 @@ pub struct WithFile<O> {
 
 impl OpenAt {
     /// Executes this operation, or a tuple of two to four operations, on the file, and
-    /// closes it. They name the file by [`Fd::opened`].
+    /// closes it. The operations name the file by [`Fd::opened`].
     pub fn then<O: OnFile>(self, then: O) -> WithFile<O> {
         WithFile { open: self, then }
     }
@@ -79,9 +79,9 @@ impl FirstArgument for Statx {}
 mod part {
     use super::{Call, End};
 
-    /// What follows the open.
+    /// The calls after the open.
     pub trait Part: Send + 'static {
-        /// What comes back.
+        /// The outputs.
         type Outputs;
 
         /// The number of calls.

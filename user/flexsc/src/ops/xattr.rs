@@ -16,7 +16,7 @@ use crate::{Fd, calls};
 /// Reads an extended attribute of a file
 /// ([fgetxattr(2)](https://man7.org/linux/man-pages/man2/getxattr.2.html)). Gives back the
 /// length of the value, the name and the buffer. With an empty buffer without capacity, the
-/// length is how much room the value needs.
+/// length is the room that the value needs.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
 pub struct GetXattr<B = Vec<u8>> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! All interleavings of program and kernel on one page, under the memory model. The
-//! program's half is the [`PageQueue`] that ships; the kernel's half is what
+//! program's half is the [`PageQueue`] that ships; the kernel's half does what
 //! `linux/flexsc.h` promises. Loom runs its threads one at a time on a single thread, so
 //! `Rc` is sufficient.
 
@@ -53,7 +53,7 @@ impl Flags for NoFence {
     fn fence(&self, _: Ordering) {}
 }
 
-/// What only the kernel does with the flags.
+/// The operations on the flags that only the kernel uses.
 trait KernelFlags: Flags + 'static {
     fn new() -> Self;
     fn set(&self, value: u32);
@@ -79,8 +79,8 @@ impl KernelFlags for NoFence {
     }
 }
 
-/// Explores all interleavings with a bounded number of preemptions. More find nothing new
-/// and take minutes.
+/// Explores all interleavings with a bounded number of preemptions. A higher bound finds
+/// nothing new and takes minutes.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
@@ -189,7 +189,7 @@ impl Kernel {
         }
     }
 
-    /// Takes and executes what is posted. Returns how many entries it executed.
+    /// Takes and executes the posted entries. Returns their number.
     fn drain<F>(&mut self, shared: &Shared<F>) -> u32 {
         // ORDERING: acquire, pairs with the program's release.
         let posted = shared.posted.0.load(Ordering::Acquire);
@@ -197,9 +197,9 @@ impl Kernel {
         self.taken ^= pending;
         shared.taken.0.store(self.taken, Ordering::Relaxed);
         for nth in (0..USED).filter(|nth| pending & (1 << (FIRST as usize + nth)) != 0) {
-            // SAFETY: loom checks that nobody writes it.
+            // SAFETY: loom checks that the program does not write it.
             let arg = shared.arg[nth].with(|arg| unsafe { *arg });
-            // SAFETY: loom checks that nobody else touches it.
+            // SAFETY: loom checks that the program does not touch it.
             shared.result[nth].with_mut(|result| unsafe { *result = arg + 1 });
             self.done ^= 1 << (FIRST as usize + nth);
             // ORDERING: release, pairs with the program's acquire.
@@ -235,7 +235,7 @@ fn sleeping_kernel<F: KernelFlags>(shared: &Shared<F>, count: u32) {
     while left > 0 {
         left -= kernel.drain(shared);
         if left > 0 && kernel.may_sleep(shared) {
-            // Loom fails the test if nobody ever kicks.
+            // Loom fails the test if the program never kicks.
             shared.kick.wait();
         }
         shared.flags.set(0);

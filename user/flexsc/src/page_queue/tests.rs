@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-/// Simulates the kernel: accepts what is posted and finishes `which` of it.
+/// Simulates the kernel: accepts the posted entries and finishes `which` of them.
 fn execute(queue: &PageQueue, page: usize, which: u64) {
     let ctrl = queue.region.ctrl(page);
     ctrl.taken
@@ -140,7 +140,7 @@ proptest! {
                     queue.ring();
                     for (page, (posted, reaped)) in before.into_iter().enumerate() {
                         let now = queue.region.ctrl(page).posted.load(Ordering::Relaxed);
-                        // The kernel was told that what is posted now was free.
+                        // The kernel was told that the entries that are posted now were free.
                         prop_assert_eq!((now ^ posted) & !doorbell::free(posted, reaped), 0);
                     }
                 },

@@ -16,7 +16,7 @@ impl Pages {
     pub(super) fn refused(&mut self, slot: Slot, mut result: i64, reason: u8) -> Completion {
         let reason = Reason::from_raw(reason);
         if let Some(at) = self.made.iter().position(|&(made, _)| made == slot) {
-            // A link of a chain that was made when the chain's first result was taken.
+            // A link of a chain whose calls were made when the chain's first result was taken.
             result = self.made.swap_remove(at).1;
         } else if self.fallback && fallback::applies(result, reason) {
             let call = self.queue.call(slot);
@@ -36,10 +36,10 @@ impl Pages {
         }
     }
 
-    /// Makes the chain that begins in this slot, of which nothing was executed, as plain
-    /// calls. Returns the result of its first call and keeps the others until they are
+    /// Makes plain calls of the chain that begins in this slot, none of which was
+    /// executed. Returns the result of the first call and keeps the others until they are
     /// taken. Returns `None` if this is impossible: the calls depend on earlier ones, one
-    /// of them was executed, or there is a loop, which may have run some rounds already.
+    /// of them was executed, or there is a loop, which may already have run some rounds.
     fn make_chain(&mut self, first: Slot) -> Option<i64> {
         let chain = self.chain_from(first)?;
         let mut results = vec![0; chain.len()];

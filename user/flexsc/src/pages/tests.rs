@@ -16,7 +16,7 @@ fn pages() -> Pages {
 }
 
 fn stage(pages: &mut Pages, call: Call) -> Slot {
-    // SAFETY: nobody executes it but the fallback, which the tests are about.
+    // SAFETY: only the fallback executes it, which the tests are about.
     unsafe { pages.stage(call) }.unwrap()
 }
 
@@ -53,7 +53,7 @@ fn a_child_has_no_pages() {
     let before = words(&pages);
     let harmless = in_child_of(0, || {
         pages.ring();
-        // SAFETY: nobody executes it.
+        // SAFETY: no kernel executes it.
         let posted = unsafe { pages.post(calls::getppid()) };
         let chain = Chain::new().then(calls::getppid());
         // SAFETY: as above.

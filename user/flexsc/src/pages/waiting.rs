@@ -44,7 +44,7 @@ impl Pages {
     }
 
     /// Waits when nothing was staged. Needs a trap only if the available results are not
-    /// enough or something is left to execute.
+    /// enough or a call is left to execute.
     #[cold]
     #[inline(never)]
     fn wait_idle(&mut self, wait: wait::Parts) -> Result<usize, Error> {

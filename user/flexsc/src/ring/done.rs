@@ -10,20 +10,20 @@ use crate::sys::kept::Kept;
 
 /// A finished operation.
 ///
-/// [`Done::output`] gives back its typed result together with what the operation took.
+/// [`Done::output`] returns the typed result together with the values that the operation took.
 /// `result` and `buf` are enough for operations that move bytes to or from a `Vec<u8>`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Done {
-    /// The token that it was submitted with.
+    /// The token of the submission.
     pub token: u64,
-    /// The number that the call returned, such as the number of bytes that were read or
-    /// written; 0 if it opened a descriptor.
+    /// The return value of the call, such as the number of bytes that were read or written; 0
+    /// if the call opened a descriptor.
     pub result: io::Result<usize>,
-    /// Why the kernel refused it, if it did and the plain call was made instead;
-    /// [`Reason::Cancelled`] if it was cancelled before it started.
+    /// Why the kernel refused the operation, if it did and the plain call was made instead;
+    /// [`Reason::Cancelled`] if the operation was cancelled before it started.
     pub reason: Reason,
-    /// Its buffer, if this is a `Vec<u8>`; otherwise empty.
+    /// The operation's buffer, if this is a `Vec<u8>`; otherwise empty.
     pub buf: Vec<u8>,
     pub(super) kept: Kept,
     pub(super) end: End,
@@ -36,7 +36,7 @@ impl Done {
         self.kept.is::<O>()
     }
 
-    /// Returns the result, and what the operation took.
+    /// Returns the result, and the values that the operation took.
     ///
     /// ```
     /// use flexsc::ops::{OFlag, OpenAt};

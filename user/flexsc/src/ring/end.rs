@@ -49,7 +49,7 @@ impl Ring {
 /// operations that were not started are dropped. If a call does not end in this time (a
 /// disk may take long), its buffer and its descriptor are leaked.
 ///
-/// To lose nothing, take all results first.
+/// To avoid losses, take all results first.
 impl Drop for Ring {
     fn drop(&mut self) {
         if !self.in_same_process() {

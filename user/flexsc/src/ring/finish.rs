@@ -29,7 +29,7 @@ impl Ring {
         self.ready.len() > before
     }
 
-    /// Notes what the kernel has answered to a posted call.
+    /// Notes the kernel's answer to a posted call.
     fn answered(&mut self, done: Completion) {
         let index = self.by_slot[done.slot.index()];
         let flight = self.flights[index as usize].as_mut();
@@ -39,7 +39,7 @@ impl Ring {
             if let Some(nth) = slots.position(done.slot) {
                 flight.results[nth] = Some(first);
             }
-            // None of them may be executed any more when the chain is made plainly.
+            // The kernel must execute none of its calls any more when the chain is made plainly.
             if flight.results.contains(&None) {
                 return;
             }

@@ -20,12 +20,12 @@ pub(super) struct Job {
     /// The flight that gets the result.
     pub(super) flight: u32,
     calls: Calls,
-    /// The file that they wait for.
+    /// The file that the calls wait for.
     fd: RawFd,
     readiness: Readiness,
-    /// When they do not wait any longer.
+    /// When the calls stop waiting.
     pub(super) until: Option<Instant>,
-    /// The result is a descriptor.
+    /// True if the result is a descriptor.
     opens: bool,
 }
 
@@ -57,15 +57,15 @@ impl Job {
         self.until.is_some_and(|until| until <= Instant::now())
     }
 
-    /// Makes the calls. Returns `None` if the call has found no event before its time, since
-    /// another thread was faster: it must wait again.
+    /// Makes the calls. Returns `None` if the call has found no event before its time,
+    /// because another thread was faster. The call must then wait again.
     pub(super) fn attempt(&self) -> Option<Answer> {
         let last = self.is_late() || !matches!(self.readiness, Readiness::Events(_));
         let answer = self.make();
         (last || answer.result != 0).then_some(answer)
     }
 
-    /// What to poll before the calls are made.
+    /// The file to poll before the calls are made.
     pub(super) fn wanted(&self) -> libc::pollfd {
         poll::wanted(self.fd, self.readiness)
     }
@@ -102,9 +102,9 @@ impl Job {
 /// The answer of calls that were made or cancelled.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The result, of a chain that of its first call.
+    /// The result; for a chain, that of its first call.
     pub(super) result: i64,
-    /// Why nothing was made, if so.
+    /// Why no call was made, if none was.
     pub(super) reason: Reason,
     /// The descriptor that was opened.
     pub(super) fd: Option<OwnedFd>,
@@ -122,7 +122,7 @@ impl Answer {
         }
     }
 
-    /// Nothing was started.
+    /// No call was started.
     pub(super) fn cancelled() -> Self {
         Answer::new(ECANCELED, Reason::Cancelled)
     }

@@ -6,7 +6,7 @@
 //! first helper, each helper starts the next one before it enters a call that may block,
 //! and all end with the burst. So there are never more helpers than calls in flight, and
 //! each has the credentials, filters, files and namespaces that the owner had when it
-//! started the burst. Idle threads that stay would keep old ones.
+//! started the burst. Idle threads would keep old ones.
 //!
 //! Before a call that may block, a helper polls the file; this is where the call can be
 //! cancelled. If no helper can be started, the owner makes the calls itself while it waits,
@@ -60,9 +60,9 @@ struct State {
     running: Vec<Running>,
     /// Each with its flight.
     answers: Vec<(u32, Answer)>,
-    /// Bursts whose new helper has not started to work yet.
+    /// Bursts whose new helper has not yet started to work.
     starting: Vec<u64>,
-    /// A helper could not be started, so the owner makes the queued calls.
+    /// True if a helper could not be started, so that the owner makes the queued calls.
     short: bool,
 }
 
@@ -75,7 +75,7 @@ struct Running {
     eventfd: Option<Arc<EventFd>>,
 }
 
-/// Most helpers use a few hundred bytes of their stack.
+/// The stack of a helper: most use a few hundred bytes.
 const STACK: usize = 64 << 10;
 
 /// How often a helper checks for cancellation if it has no eventfd.
@@ -103,8 +103,8 @@ impl Helpers {
         })
     }
 
-    /// Returns false in a forked child, where no helper works and a lock may be held for
-    /// ever.
+    /// Returns false in a forked child, in which no helper works and a lock may be held
+    /// forever.
     pub(super) fn in_same_process(&self) -> bool {
         match &self.guard {
             Some(guard) => guard.in_same_process(),
@@ -226,8 +226,8 @@ impl Helpers {
         answers
     }
 
-    /// Returns what to poll while there are no answers: first the eventfd, then the files
-    /// of the owner's calls.
+    /// Returns the files to poll while there are no answers: first the eventfd, then
+    /// those of the owner's calls.
     pub(super) fn wanted(&self) -> Vec<libc::pollfd> {
         let eventfd = poll::wanted(self.eventfd().as_raw_fd(), Readiness::Readable);
         let mut wanted = vec![eventfd];
@@ -240,7 +240,7 @@ impl Helpers {
         wanted
     }
 
-    /// Returns when one of the owner's calls does not wait any longer for its file.
+    /// Returns the time at which the first of the owner's calls stops waiting for its file.
     pub(super) fn until(&self) -> Option<Instant> {
         let state = self.shared.lock();
         let queued = state.queue.iter().filter(|_| state.short);
@@ -331,7 +331,7 @@ fn help(shared: &Arc<Shared>, burst: u64) {
             cancelled: false,
             eventfd: None,
         });
-        // If this call blocks, another helper must make the rest.
+        // If this call blocks, another helper must make the remaining calls.
         let next = state.queue.iter().any(of_burst) && !state.starting.contains(&burst);
         if next {
             state.starting.push(burst);

@@ -225,7 +225,7 @@ fn what_does_not_block_by_itself_does_not() {
     }
 }
 
-/// A terminal: what its user types goes to the first, programs have the second.
+/// A terminal: its user types into the first file, programs use the second.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut user, mut program) = (0, 0);
     let none = std::ptr::null_mut();
@@ -241,7 +241,7 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     };
     assert_eq!(made, 0);
     let own = |fd| {
-        // SAFETY: just made, and nobody else's.
+        // SAFETY: just made, and owned by nothing else.
         unsafe { OwnedFd::from_raw_fd(fd) }
     };
     (own(user), own(program))
@@ -435,7 +435,7 @@ fn played() -> Ring {
     Ring::new(engine.register_nowhere(1)).unwrap()
 }
 
-/// Simulates the kernel: answers everything that is posted.
+/// Simulates the kernel: answers all posted calls.
 fn answer(ring: &Ring, result: i32, reason: u32) {
     let region = ring.pages.as_ref().unwrap().region();
     for flight in ring.flights.iter().flatten() {

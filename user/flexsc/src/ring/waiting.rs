@@ -27,11 +27,11 @@ struct WaitState {
     wait: Wait,
     /// The deadline.
     end: Option<Instant>,
-    /// When the linger time ends.
+    /// The end of the linger time.
     linger: Option<Instant>,
-    /// The engine's descriptor was readable because of other threads' results.
+    /// True if the engine's descriptor was readable because of other threads' results.
     foreign_results: bool,
-    /// The last poll found nothing.
+    /// True if the last poll found nothing.
     idle: bool,
 }
 
@@ -99,8 +99,8 @@ impl Ring {
     }
 
     /// Returns the result of the wait if it is over. A wait always lets the kernel execute
-    /// what is posted, so it is not over before it has `entered` the kernel, unless the kernel
-    /// is closed to it.
+    /// posted calls, so it is not over before it has `entered` the kernel, unless a filter
+    /// forbids that.
     fn outcome(&self, state: &mut WaitState, entered: bool) -> Option<Result<usize, Error>> {
         let (there, left) = (self.ready.len(), self.unfinished());
         let now = Instant::now();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ABI: what bindgen made of `linux/flexsc.h`, pinned field by field.
+//! The ABI: bindgen's output for `linux/flexsc.h`, pinned field by field.
 
 mod bindings;
 

@@ -17,8 +17,8 @@ use crate::ops::private::End;
 /// # Safety
 ///
 /// Until the value is used or dropped, the memory stays valid and at the same address, even
-/// if the value moves, and nobody writes to it. [`IoBuf::as_ptr`] and [`IoBuf::len`] describe
-/// this memory, and may be called from any thread.
+/// if the value moves, and nothing writes to it. [`IoBuf::as_ptr`] and [`IoBuf::len`]
+/// describe this memory, and may be called from any thread.
 pub unsafe trait IoBuf: Send + 'static {
     /// The address of the first byte.
     fn as_ptr(&self) -> *const u8;
@@ -46,14 +46,14 @@ pub unsafe trait IoBuf: Send + 'static {
 /// # Safety
 ///
 /// Until the value is used or dropped, the memory stays valid and at the same address, even
-/// if the value moves, and nobody else accesses it. [`IoBufMut::as_mut_ptr`] and
+/// if the value moves, and nothing else accesses it. [`IoBufMut::as_mut_ptr`] and
 /// [`IoBufMut::room`] describe this memory.
 pub unsafe trait IoBufMut: IoBuf {
     /// The address of the first byte.
     fn as_mut_ptr(&mut self) -> *mut u8;
     /// Returns how many bytes may be written.
     fn room(&self) -> usize;
-    /// Learns how many bytes were written.
+    /// Tells the buffer how many bytes were written.
     ///
     /// # Safety
     ///
@@ -146,7 +146,7 @@ unsafe impl<const N: usize> IoBufMut for Box<[u8; N]> {
     unsafe fn set_filled(&mut self, _count: usize) {}
 }
 
-// SAFETY: while this `Arc` exists, nobody can get a mutable reference to its content.
+// SAFETY: while this `Arc` exists, there can be no mutable reference to its content.
 unsafe impl IoBuf for Arc<[u8]> {
     fn as_ptr(&self) -> *const u8 {
         (**self).as_ptr()
@@ -157,7 +157,7 @@ unsafe impl IoBuf for Arc<[u8]> {
     }
 }
 
-// SAFETY: it stays for ever, and nobody may write to it.
+// SAFETY: it stays forever, and nothing may write to it.
 unsafe impl IoBuf for &'static [u8] {
     fn as_ptr(&self) -> *const u8 {
         (**self).as_ptr()
@@ -309,7 +309,7 @@ unsafe impl Plain for libc::epoll_event {}
 mod tests {
     use super::*;
 
-    /// The end of a call that has returned this.
+    /// The end of a call with this return value.
     fn end(result: i64) -> End {
         // SAFETY: the buffers of these tests were written to.
         unsafe { End::new(result, true) }

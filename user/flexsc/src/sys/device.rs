@@ -15,7 +15,7 @@ use super::abi::{
     flexsc_param, flexsc_pool_stats, flexsc_register, flexsc_stats, flexsc_wait,
 };
 
-/// Bytes of the set of all CPUs that any kernel has.
+/// Bytes of the largest set of CPUs of any kernel.
 const LONGEST_CPU_SET: usize = 1024;
 
 const MAGIC: u8 = FLEXSC_IOC_MAGIC as u8;
@@ -31,7 +31,7 @@ nix::ioctl_write_ptr!(ioc_cancel, MAGIC, 8, flexsc_cancel);
 nix::ioctl_readwrite!(ioc_query_pool, MAGIC, 9, flexsc_pool_stats);
 nix::ioctl_write_ptr!(ioc_eventfd, MAGIC, 10, flexsc_eventfd);
 
-/// `sizeof` as the ABI's `size` fields want it.
+/// `sizeof` in the type of the ABI's `size` fields.
 const fn size<T>() -> u32 {
     size_of::<T>() as u32
 }
@@ -58,8 +58,8 @@ pub(crate) fn unregister(fd: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
 /// WAIT.
 pub(crate) fn wait(fd: BorrowedFd<'_>, mut arg: flexsc_wait) -> Result<usize, Errno> {
     arg.size = size::<flexsc_wait>();
-    // SAFETY: the kernel reads `size` bytes of `arg`. It executes entries for which their
-    // poster has made a promise.
+    // SAFETY: the kernel reads `size` bytes of `arg`. It executes only entries whose
+    // poster has promised that they are valid.
     let there = unsafe { ioc_wait(fd.as_raw_fd(), &arg) }?;
     Ok(there as usize)
 }

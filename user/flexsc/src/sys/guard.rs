@@ -41,8 +41,8 @@ impl ForkGuard {
     /// The errors of mmap(2) and madvise(2): ENOMEM, or that of a seccomp filter.
     pub(crate) fn new() -> Result<Self, Errno> {
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address that the kernel chooses takes
-        // nothing away from anybody.
+        // SAFETY: a new mapping at an address that the kernel chooses replaces
+        // no other mapping.
         let base = unsafe { mman::mmap_anonymous(None, LEN, prot, MapFlags::MAP_PRIVATE) }?;
         // The value unmaps it if one of the next steps fails.
         let guard = ForkGuard { word: base.cast() };
@@ -69,8 +69,8 @@ impl ForkGuard {
 
 impl Drop for ForkGuard {
     fn drop(&mut self) {
-        // SAFETY: by the invariant it is mapped, in a child as well, and nobody
-        // borrows it any more.
+        // SAFETY: by the invariant it is mapped, in a child as well, and no
+        // longer borrowed.
         let unmapped = unsafe { mman::munmap(self.word.cast(), LEN.get()) };
         debug_assert_eq!(unmapped, Ok(()));
     }

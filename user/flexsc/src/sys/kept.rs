@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An operation of any type in a place of its own, while the kernel uses its memory.
+//! Keeps an operation of any type while the kernel uses its memory.
 
 #![expect(unsafe_code, reason = "a value without its type")]
 
@@ -17,7 +17,7 @@ type Place = MaybeUninit<[usize; WORDS]>;
 /// An operation. Small ones need no allocation.
 ///
 /// A call in flight points to memory of the operation's fields, such as the content of a
-/// `Box`. The compiler may assume that nobody accesses the content of a `Box` while the
+/// `Box`. The compiler may assume that nothing accesses the content of a `Box` while the
 /// `Box` is moved. It assumes nothing about a `MaybeUninit`, so the value may be moved while
 /// the call is in flight.
 ///
@@ -30,7 +30,7 @@ pub(crate) struct Kept {
     table: &'static Table,
 }
 
-/// What can be done with a value whose type is forgotten.
+/// The operations on a value whose type is erased.
 struct Table {
     type_id: fn() -> TypeId,
     name: fn() -> &'static str,
@@ -94,7 +94,7 @@ impl<T: Sealed> Of<T> {
 
     /// # Safety
     ///
-    /// As for [`Of::get`]. Nobody uses the place again.
+    /// As for [`Of::get`], and the place is not used again.
     unsafe fn take(place: &mut Place) -> T {
         if Self::INLINE {
             // SAFETY: the caller's promise.
@@ -102,7 +102,7 @@ impl<T: Sealed> Of<T> {
         }
         // SAFETY: the caller's promise; it holds a pointer.
         let value = unsafe { place.as_mut_ptr().cast::<*mut T>().read() };
-        // SAFETY: it was a `Box`, and is one again only here.
+        // SAFETY: it was a `Box`, and becomes one again only here.
         *unsafe { Box::from_raw(value) }
     }
 }
@@ -120,8 +120,8 @@ impl Kept {
         }
     }
 
-    /// Makes the calls of the operation, which point to its memory. Nobody may use this
-    /// memory until the calls have finished.
+    /// Makes the calls of the operation, which point to its memory. This memory must
+    /// not be used until the calls have finished.
     pub(crate) fn prepare(&mut self) -> Prepared {
         // SAFETY: by the invariant the table belongs to the value.
         unsafe { (self.table.prepare)(&mut self.place) }
@@ -155,7 +155,7 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // SAFETY: by the invariant the table belongs to the value, which nobody uses again.
+        // SAFETY: by the invariant the table belongs to the value, which is not used again.
         unsafe { (self.table.drop)(&mut self.place) };
     }
 }
@@ -204,7 +204,7 @@ mod tests {
         // The value moves while something else writes to its memory.
         let mut moved = vec![kept];
         let to = std::ptr::with_exposed_provenance_mut::<u64>(address);
-        // SAFETY: the address is that of the content, which nobody else uses now.
+        // SAFETY: the address is that of the content, which nothing else uses now.
         unsafe { to.write(2) };
         kept = moved.remove(0);
         assert!(kept.is::<Boxed<N>>() && !kept.is::<Boxed<99>>());
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_no_descriptor_is_none() {
-        // SAFETY: it is not one.
+        // SAFETY: the number is not a descriptor.
         assert!(unsafe { plain::own(-9) }.is_none());
     }
 }

@@ -36,8 +36,8 @@ impl Map {
         offset: i64,
     ) -> Result<Self, Errno> {
         let guard = ForkGuard::new()?;
-        // SAFETY: a new mapping at an address that the kernel chooses takes
-        // nothing away from anybody.
+        // SAFETY: a new mapping at an address that the kernel chooses replaces
+        // no other mapping.
         let base = unsafe { mman::mmap(None, len, READ_WRITE, MapFlags::MAP_SHARED, fd, offset) }?;
         Ok(Map { base, len, guard })
     }

@@ -28,7 +28,7 @@ pub(crate) unsafe fn call(nr: u16, args: [u64; 6]) -> i64 {
 ///
 /// # Safety
 ///
-/// The result is of a call that makes a descriptor, and nobody else owns it.
+/// The result is that of a call that makes a descriptor, and nothing else owns the descriptor.
 pub(crate) unsafe fn own(result: i64) -> Option<OwnedFd> {
     let fd = i32::try_from(result).ok().filter(|&fd| fd >= 0)?;
     // SAFETY: the caller's promise.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the fallback needs to wait without blocking: poll(2), eventfds, and threads that
-//! receive no signals.
+//! Tools of the fallback for waiting without blocking: poll(2), eventfds, and threads
+//! that receive no signals.
 
 #![expect(unsafe_code, reason = "system calls")]
 
@@ -18,11 +18,11 @@ pub enum Readiness {
     Readable,
     /// The file can be written to.
     Writable,
-    /// None, because the call does not wait for others.
+    /// No event, because the call does not wait for others.
     Always,
     /// The file has one of these events of poll(2), whatever its flags.
     Events(libc::c_short),
-    /// None happens: the call waits for its time.
+    /// No event ever occurs: the call waits for its time.
     Never,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn wanted(fd: RawFd, readiness: Readiness) -> libc::pollfd {
     }
 }
 
-/// ppoll(2). Returns how many are ready. Waits for ever without a timeout.
+/// ppoll(2). Returns how many are ready. Waits forever without a timeout.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<usize, Errno> {
     let time = timeout.map(|time| libc::timespec {
         tv_sec: time.as_secs().min(i64::MAX as u64) as libc::time_t,
@@ -55,7 +55,8 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Resul
 }
 
 /// Returns true if the call would not wait for others, or only for a time of its own: the
-/// descriptor is non-blocking, a socket with a timeout, or a terminal that does not wait.
+/// descriptor is non-blocking, or is a socket with a timeout or a terminal that does not
+/// wait.
 pub(crate) fn is_ready(fd: RawFd, readiness: Readiness) -> bool {
     match readiness {
         Readiness::Always => return true,
@@ -95,8 +96,8 @@ fn has_own_time(fd: RawFd, readiness: Readiness) -> bool {
     readiness == Readiness::Readable && is_polled_terminal(fd)
 }
 
-/// Returns true for a terminal that is not read by lines, and from which even no byte at all
-/// is enough: VMIN is 0.
+/// Returns true for a terminal that is not read by lines and whose reads need not return any
+/// byte: VMIN is 0.
 fn is_polled_terminal(fd: RawFd) -> bool {
     // SAFETY: a termios is plain memory.
     let mut settings: libc::termios = unsafe { std::mem::zeroed() };
@@ -117,7 +118,7 @@ impl EventFd {
         // SAFETY: takes numbers, no memory.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         let fd = Errno::result(fd)?;
-        // SAFETY: just made, and nobody else's.
+        // SAFETY: just made, and owned by nothing else.
         Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -145,7 +146,7 @@ pub(crate) fn either(fds: [BorrowedFd<'_>; 2]) -> Result<OwnedFd, Errno> {
     // SAFETY: takes a number, no memory.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     let epoll = Errno::result(epoll)?;
-    // SAFETY: just made, and nobody else's.
+    // SAFETY: just made, and owned by nothing else.
     let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
     for fd in fds {
         let mut event = libc::epoll_event {

@@ -3,7 +3,7 @@
 //!
 //! The kernel and other threads may change any word at any time, so every access is atomic
 //! and every value is read once. The orderings are those of [`doorbell`](crate::doorbell).
-//! Entries are accessed relaxed.
+//! Accesses to entries are relaxed.
 
 #![expect(unsafe_code, reason = "shared memory")]
 
@@ -169,7 +169,7 @@ impl Region {
         self.entry(self.window(index / PER_PAGE), index as u32)
     }
 
-    /// Returns what the program has written, unless somebody has changed it.
+    /// Returns the call that the program has written, unless the entry was changed.
     pub(crate) fn request(&self, index: usize) -> Request {
         let entry = self.at(index);
         let head = self.word(entry, 0).load(Ordering::Relaxed).to_ne_bytes();

@@ -51,7 +51,7 @@ impl<B: IoBuf> Slice<B> {
     /// Returns the bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: a buffer has this many bytes at this address, and nobody writes to them.
+        // SAFETY: a buffer has this many bytes at this address, and nothing writes to them.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 }

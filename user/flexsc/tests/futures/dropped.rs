@@ -18,7 +18,7 @@ fn the_buffer_lives_until_the_kernel_has_finished() {
     let (read, alive) = blocked_read(&reactor, &near);
     reactor.wait(Wait::none()).unwrap();
     drop(read);
-    // Nobody has taken the result, so the kernel may still write.
+    // The result was not taken, so the kernel may still write.
     assert!(alive.load(Ordering::Relaxed));
     assert_eq!(reactor.in_flight(), 1);
     reactor.wait(Wait::all().timeout(PATIENCE)).unwrap();
@@ -66,7 +66,7 @@ fn a_connection_that_nobody_takes_is_closed() {
     let peer = UnixStream::connect(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     reactor.wait(Wait::any().timeout(PATIENCE)).unwrap();
-    // The connection is accepted, and nobody has seen it.
+    // The connection is accepted, and the program has not seen it.
     drop(accept);
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     let end = std::io::Read::read(&mut &peer, &mut [0; 8]).unwrap();
@@ -85,7 +85,7 @@ fn whoever_waits_for_room_gets_that_of_a_dropped_one() {
         assert!(poll(stat).is_pending());
         assert!(format!("{stat:?}").contains("waits for room"));
     }
-    // One goes while it waits, another one when it is its turn.
+    // One is dropped while it waits, another when it is its turn.
     drop(first);
     drop(blocked);
     reactor.wait(Wait::any().timeout(PATIENCE)).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Operations as futures. On a machine with the module the kernel executes them, elsewhere the
-//! ring makes plain calls: the same must come out.
+//! ring makes plain calls; the results must be the same.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -96,7 +96,7 @@ impl Drop for Watched {
     }
 }
 
-// SAFETY: the memory is that of a `Box`, which nobody else uses.
+// SAFETY: the memory is that of a `Box`, which nothing else uses.
 unsafe impl IoBuf for Watched {
     fn as_ptr(&self) -> *const u8 {
         self.content.as_ptr()

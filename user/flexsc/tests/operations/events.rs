@@ -16,7 +16,7 @@ const FOR_EVER: Duration = Duration::from_secs(1 << 40);
 
 fn own(fd: i32) -> Fd {
     assert!(fd >= 0);
-    // SAFETY: just made, and nobody else's.
+    // SAFETY: just made, and owned by nothing else.
     unsafe { OwnedFd::from_raw_fd(fd) }.into()
 }
 
@@ -76,7 +76,7 @@ fn sleeps_are_cancelled() {
 fn a_poll_waits_for_its_events_or_its_time() {
     let mut ring = ring();
     let (near, far) = UnixStream::pair().unwrap();
-    // That the file is non-blocking means nothing to a poll.
+    // It does not matter to a poll that the file is non-blocking.
     far.set_nonblocking(true).unwrap();
     let (near, far) = (Fd::from(near), Fd::from(far));
     let begin = Instant::now();

@@ -167,7 +167,7 @@ fn a_descriptor_that_nobody_takes_is_closed() {
     );
     drop(finished);
     assert_eq!(opened(&path), 0);
-    // Nobody takes the results.
+    // The results are not taken.
     for token in 0..10 {
         ring.submit(open(), token).unwrap();
     }
@@ -220,7 +220,7 @@ fn a_close_does_not_close_what_has_the_number_by_then() {
     let same = unsafe { libc::fcntl(2, libc::F_DUPFD_CLOEXEC, raw) };
     drop(closed);
     assert!(fs::exists(format!("/proc/self/fd/{same}")).unwrap());
-    // SAFETY: just made, and nobody else's.
+    // SAFETY: just made, and owned by nothing else.
     drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(same) });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Operations of the safe layer. On a machine with the module the kernel executes them from
-//! syscall pages, elsewhere the ring makes plain calls: the same must come out.
+//! syscall pages, elsewhere the ring makes plain calls; the results must be the same.
 
 use std::ffi::CString;
 use std::fmt::Debug;
@@ -40,7 +40,7 @@ fn done<O: Operation + Debug>(ring: &mut Ring, operation: O) -> Done {
     let done = ring.next().unwrap();
     assert_eq!((done.token, done.reason), (77, Reason::None));
     assert!(done.is::<O>() && !done.is::<Wrong>());
-    // With an engine nothing is made plainly.
+    // With an engine, no call is made plainly.
     assert_eq!(ring.plain_calls() > before, ring.is_plain());
     done
 }
@@ -67,7 +67,7 @@ fn assert_cancelled<T: Debug>(result: io::Result<T>) {
     assert!(both.contains(&errno), "{errno:?}");
 }
 
-/// A directory that is removed with the value.
+/// A directory that is removed when the value is dropped.
 struct TempDir(PathBuf);
 
 impl TempDir {

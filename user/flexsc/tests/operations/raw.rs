@@ -37,7 +37,7 @@ fn any_chain_gives_back_all_results() {
         results.iter().map(|(_, made)| *made).collect::<Vec<_>>(),
         [true, true, false]
     );
-    // SAFETY: it was opened above, and nobody else has it.
+    // SAFETY: it was opened above, and is owned by nothing else.
     let opened = unsafe { OwnedFd::from_raw_fd(opened as i32) };
     assert!(std::fs::exists(format!("/proc/self/fd/{}", opened.as_raw_fd())).unwrap());
     let late = Chain::new().then(calls::close(-1).take(0, 1));

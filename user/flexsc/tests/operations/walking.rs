@@ -11,7 +11,7 @@ use super::{TempDir, c_path, ring};
 #[path = "../../examples/walk.rs"]
 mod walk;
 
-/// Returns the number of files and what they use, without names that are links.
+/// Returns the number of files and their disk space, without names that are links.
 fn count(path: &Path) -> (u64, u64) {
     let metadata = fs::symlink_metadata(path).unwrap();
     let mut sum = (1, metadata.blocks() * 512);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The servers. Each echoes what arrives until all connections are closed, and counts its traps.
+//! The servers. Each echoes all bytes until all connections are closed, and counts its traps.
 
 use std::fs::File;
 use std::hint;
@@ -64,7 +64,7 @@ impl Way {
 /// Bytes that a request may have.
 const ROOM: usize = 64;
 
-/// Stack of a thread: small, as in servers that have many.
+/// Stack of a thread: small, as in servers with many threads.
 const STACK: usize = 64 << 10;
 
 /// Traps and requests of a server.
@@ -74,7 +74,7 @@ struct Counted {
     served: u64,
 }
 
-/// Serves all connections and tells how many traps and requests there were. Returns the exit status.
+/// Serves all connections and reports the numbers of traps and requests. Returns the exit status.
 pub fn serve(way: Way, connections: Vec<OwnedFd>, mut tell: File) -> i32 {
     let counted = match way {
         Way::Threads => threads(&connections),
@@ -120,7 +120,7 @@ fn receive(fd: RawFd, bytes: &mut [u8], flags: i32) -> io::Result<usize> {
     Ok(Errno::result(got)? as usize)
 }
 
-/// Sends all bytes, which the buffer of a socket always has room for.
+/// Sends all bytes, for which a socket's buffer always has room.
 fn send(fd: RawFd, bytes: &[u8]) -> io::Result<()> {
     // SAFETY: the bytes are valid for the whole call.
     let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
@@ -203,14 +203,14 @@ impl Buffers {
         }
     }
 
-    /// The address of one of them. Nothing else refers to it while a call uses it.
+    /// The address of one buffer. Nothing else refers to the buffer while a call uses it.
     fn at(&mut self, index: usize) -> *mut u8 {
         self.bytes[index].as_mut_ptr()
     }
 }
 
 fn uring(connections: &[OwnedFd]) -> io::Result<Counted> {
-    /// What an entry is: a send has this bit besides the connection's index.
+    /// The kind of an entry: a send has this bit besides the connection's index.
     const SEND: u64 = 1 << 32;
     let mut ring = IoUring::builder()
         .setup_single_issuer()
@@ -261,7 +261,7 @@ fn uring(connections: &[OwnedFd]) -> io::Result<Counted> {
     Ok(counted)
 }
 
-/// What an entry of the pages is.
+/// The kind of an entry of the pages.
 #[derive(Clone, Copy)]
 enum Entry {
     None,
@@ -270,10 +270,10 @@ enum Entry {
     Send(usize),
 }
 
-/// The connections, and what was posted for them.
+/// The connections, and the calls that were posted for them.
 struct Served<'a> {
     connections: &'a [OwnedFd],
-    /// A buffer for what arrives and one for what is sent: the next recv runs beside the send.
+    /// A buffer for received bytes and one for bytes to send: the next recv runs beside the send.
     receive: Buffers,
     send: Buffers,
     entries: Vec<Entry>,
@@ -283,7 +283,7 @@ struct Served<'a> {
 
 impl Served<'_> {
     fn post(&mut self, pages: &mut Pages, call: Call, entry: Entry) -> io::Result<()> {
-        // SAFETY: the buffers live until all results are there, and each call has its own.
+        // SAFETY: the buffers live until all results are available, and each call has its own.
         let slot = unsafe { pages.stage(call) };
         let slot = slot.ok_or_else(|| io::Error::other("no entry is free"))?;
         self.entries[slot.index()] = entry;
@@ -365,7 +365,7 @@ fn flexsc(connections: &[OwnedFd], poller: bool) -> io::Result<Counted> {
             served.counted.traps += 1;
             pages.wait(Wait::any()).map_err(failed)?;
         }
-        // Before anything is posted: an entry is free as soon as its result is taken.
+        // Done before any call is posted: an entry is free as soon as its result is taken.
         let entries = &served.entries;
         done.extend(
             pages

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What becomes of descriptors and chains, whoever executes them.
+//! What becomes of descriptors and chains, whether the kernel or a helper executes them.
 
 use std::ffi::CString;
 use std::fs;
@@ -12,7 +12,7 @@ use super::*;
 use crate::calls;
 use crate::ops::{Close, OFlag, OpenAt, Poll, Raw, Sleep, WithFile};
 
-/// A file of its own, which is removed with the value.
+/// A new file, which is removed when the value is dropped.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -84,7 +84,7 @@ fn a_descriptor_of_the_kernel_belongs_to_its_result() {
     assert_eq!((done.result.as_ref().ok(), file.opened()), (Some(&0), 1));
     drop(done.output::<OpenAt>().0.unwrap());
     assert_eq!(file.opened(), 0);
-    // Nobody takes it.
+    // The program does not take it.
     submit(&mut ring, file.open(), 1);
     ring.ring();
     answer_each(&ring, &[(file.number(), 0)]);
@@ -116,7 +116,7 @@ fn a_descriptor_that_is_opened_after_its_ring_is_closed() {
         assert!(Instant::now() < end, "the helper does not end");
         std::thread::yield_now();
     }
-    // The helper has opened it, and then nobody had it.
+    // The helper has opened it, and the program did not take it.
     assert_eq!(file.opened(), 1);
     drop(writer);
 }
@@ -153,7 +153,7 @@ fn a_call_that_no_cancel_ends_keeps_its_memory() {
     drop(ring);
     assert!(!freed.load(Ordering::Relaxed));
     assert_eq!(file.opened(), 1);
-    // What the kernel would do late.
+    // The kernel would do this late.
     // SAFETY: the buffer was not freed.
     assert_eq!(unsafe { libc::read(fd, at.cast(), 4) }, 4);
     // SAFETY: as above.
@@ -228,7 +228,7 @@ fn a_refused_close_is_made_once() {
     let done = next_without_wait(&mut ring);
     assert_eq!((file.opened(), ring.plain_calls()), (0, 1));
     done.output::<Close>().unwrap();
-    // The kernel says that it has closed it: then nobody else does.
+    // The kernel says that it has closed the descriptor, so the crate does not.
     let other = OwnedFd::from(File::open(&file.0).unwrap());
     submit(&mut ring, Close::new(other), 1);
     ring.ring();
