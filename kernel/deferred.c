@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Work that the scheduler's hook must not do itself, because it loops over
- * registrations. irq_work starts a kworker that does it.
+ * Work that the scheduler's hook must not do itself, because the work loops
+ * over registrations. irq_work starts a kworker for it.
  *
  * Programs determine how often tasks ask for a run: a poller may block in each
  * call. So there is a pause between two runs, in which a request costs next to
- * nothing. Parked calls that are ready do not wait for it: they have work of
- * their own, which does nothing else.
+ * nothing. Parked calls that are ready do not wait for the pause: they have
+ * work of their own, which does nothing else.
  */
 #include <linux/irq_work.h>
 #include <linux/jiffies.h>
@@ -22,9 +22,9 @@ struct flexsc_deferred {
 	struct irq_work irq;
 	struct delayed_work work;
 	struct work_struct ready_work;
-	/* A run will begin; no task needs to ask for it any more. */
+	/* A run will begin; no task needs to request it. */
 	unsigned int is_asked;
-	/* The same of @ready_work. */
+	/* The same for @ready_work. */
 	unsigned int is_urgent;
 	/* When the last run began. */
 	unsigned long last;
@@ -42,8 +42,8 @@ static void flexsc_deferred_work(struct work_struct *work)
 
 	WRITE_ONCE(d->last, jiffies);
 	/*
-	 * Pairs with the barrier of the trigger: either that asks for another
-	 * run, or this one sees what has happened before.
+	 * Pairs with the barrier of the trigger: either the trigger requests
+	 * another run, or this run sees what happened before.
 	 */
 	smp_store_mb(d->is_asked, 0);
 	again_ms = d->run(d->data);
@@ -114,14 +114,14 @@ void flexsc_deferred_trigger(struct flexsc_deferred *d)
 		irq_work_queue(&d->irq);
 }
 
-/* For parked calls that are ready: without the pause. */
+/* For parked calls that are ready: runs without the pause. */
 void flexsc_deferred_trigger_now(struct flexsc_deferred *d)
 {
 	if (!xchg(&d->is_urgent, 1))
 		irq_work_queue(&d->irq);
 }
 
-/* After this call neither of the two runs, in spite of any trigger. Returns the data. */
+/* After this call neither function runs, whatever is triggered. Returns the data. */
 void *flexsc_deferred_stop(struct flexsc_deferred *d)
 {
 	void *data = d->data;
@@ -132,7 +132,7 @@ void *flexsc_deferred_stop(struct flexsc_deferred *d)
 	return data;
 }
 
-/* @d was stopped or never started; no trigger comes any more. */
+/* @d was stopped or never started, and is no longer triggered. */
 void flexsc_deferred_free(struct flexsc_deferred *d)
 {
 	irq_work_sync(&d->irq);

@@ -29,11 +29,11 @@ pub(crate) struct Request<'a> {
 /// How the execution of an entry begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// By itself, or as the first of its chain.
+    /// Alone, or as the first of its chain.
     First,
     /// In a chain, behind other entries.
     Follows,
-    /// Once more, after a signal has interrupted its call.
+    /// Again, after a signal has interrupted its call.
     Again,
 }
 
@@ -87,7 +87,7 @@ pub(crate) enum Why {
     /// The owner's filters of seccomp do not allow the call, or ptrace or user dispatch decide about
     /// the owner's calls.
     Guarded,
-    /// A syscall thread does not share what the owner's call would use.
+    /// A syscall thread does not share the tables or groups that the owner's call would use.
     Context,
     /// The owner is exiting.
     Exiting,
@@ -225,7 +225,7 @@ pub(crate) fn returns_to_owner(
     facts: &impl Facts,
 ) -> bool {
     let by_owner = match why {
-        // An owner with tables of its own sees other files: it decides itself.
+        // An owner with tables of its own sees other files, so it decides itself.
         Why::Context => matches!(class, Class::Inline | Class::ByFile(..)),
         Why::Thread => runs_inline(class, facts),
         _ => false,

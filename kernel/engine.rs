@@ -289,7 +289,7 @@ impl Engine {
 
     /// Called by KICK, and by the owner of `sleeper` before it sleeps in WAIT. Notes whether
     /// entries wait that no task executes. If that lasts and EXTRA_POLLERS allows it, recruits a
-    /// CPU: preferably the one that becomes idle now.
+    /// CPU, preferably the one that becomes idle now.
     pub(crate) fn look_for_backlog(&self, sleeper: Option<&Pages>) {
         let first = self.pools.first();
         if first.extra_pollers() == 0 {
@@ -312,8 +312,8 @@ impl Engine {
         self.pools.first().recruit(usable, process::this_cpu());
     }
 
-    /// No poller is awake any more: programs must call KICK. Syscall threads execute what programs
-    /// posted in the belief that a poller was awake.
+    /// No poller is awake any more: programs must call KICK. Syscall threads execute entries that
+    /// programs posted in the belief that a poller was awake.
     pub(crate) fn poll_no_more(&self) {
         self.forget_known();
         self.for_each(|pages| {
@@ -339,9 +339,9 @@ impl Engine {
     /// The process ends or executes another program. Its files must not be kept, least of
     /// all a socket in whose queue the engine's own descriptor is.
     ///
-    /// Called by each syscall thread that ends for that; the first one does it. One is there: the
-    /// last thread of an engine does not retire, and a thread that is not like the others leaves
-    /// only if there are others. No registration comes later.
+    /// Called by each syscall thread that ends for this reason; the first one does the work.
+    /// There is one: the last thread of an engine does not retire, and a thread that is not like
+    /// the others leaves only if there are others. No registration is added later.
     pub(crate) fn end_parked(&self) {
         let done = self
             .table

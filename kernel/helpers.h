@@ -94,7 +94,7 @@ void flexsc_deferred_trigger_now(struct flexsc_deferred *d);
 void *flexsc_deferred_stop(struct flexsc_deferred *d);
 void flexsc_deferred_free(struct flexsc_deferred *d);
 
-/* What the owner does about files that become ready; copied in sys/park.rs. */
+/* The owner's reaction to files that become ready; copied in sys/park.rs. */
 enum flexsc_attention {
 	FLEXSC_AWAY,	/* nothing: a thread executes the call */
 	FLEXSC_LOOKS,	/* it checks before it sleeps or leaves */
@@ -110,7 +110,7 @@ enum flexsc_park {
 enum flexsc_park_count {
 	FLEXSC_PARK_PARKED,
 	FLEXSC_PARK_WOKEN,
-	FLEXSC_PARK_VAIN,	/* woken, but not ready after all */
+	FLEXSC_PARK_VAIN,	/* spurious wake-ups: the file was not ready */
 	FLEXSC_PARK_PASSED,	/* wake-ups passed on to others */
 	FLEXSC_PARK_TIMED_OUT,
 	FLEXSC_PARK_COUNTS,

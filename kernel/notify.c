@@ -13,7 +13,7 @@
 #include "helpers.h"
 
 struct flexsc_notifier {
-	/* A task has waited or set an eventfd. First field: Rust reads it. */
+	/* True once a task has waited or set an eventfd. First field: Rust reads it. */
 	unsigned int watched;
 	struct irq_work work;
 	wait_queue_head_t waiters;

@@ -60,26 +60,26 @@ struct Words {
     held_refused: AtomicU64,
     /// Entries in between that the owner claimed in WAIT and left to other tasks.
     owners: AtomicU64,
-    /// Entries in between that were given back to the owner.
+    /// Entries in between that were returned to the owner.
     returned: AtomicU64,
     /// Entries in between whose calls wait for files, see `park.rs`.
     parked: AtomicU64,
     /// Entries in between whose calls are kept with their files.
     kept: AtomicU64,
-    /// All entries in `cancelled`, `held` or `owners`, and more.
+    /// Entries in `cancelled`, `held` or `owners`; may have further bits set.
     special: AtomicU64,
     /// The index at which a batch begins: behind the last entry that was claimed.
     start: AtomicU32,
 }
 
 impl Words {
-    /// Returns the entries that were accepted and are not finished.
+    /// Returns the entries that were accepted but are not finished.
     fn busy(&self) -> u64 {
         // ORDERING: None needed: a caller that must not miss a change holds the lock.
         self.taken.load(Ordering::Relaxed) ^ self.done.load(Ordering::Relaxed)
     }
 
-    /// Returns the entries that were posted and not accepted.
+    /// Returns the entries that were posted but not accepted.
     #[inline(always)]
     fn pending(&self, bell: &Doorbell<'_>) -> u64 {
         // ORDERING: None needed: `claim` looks again under the lock.
@@ -104,7 +104,7 @@ struct Inner {
     calls: Calls,
     /// How many more results the sleeping owner waits for; 0 if it is not sleeping.
     missing: u32,
-    /// The owner must wake up although results are missing.
+    /// True if the owner must wake up although results are missing.
     nudged: bool,
     posted: u64,
     cancels: u64,
@@ -169,7 +169,7 @@ pub(crate) struct Pages {
     flags: Flags,
     /// See `charge.rs`.
     mapped: AtomicU32,
-    /// The last field, so that the charge is given back after the memory was freed.
+    /// The last field, so that the memory is freed before it is uncharged.
     charge: Charge,
 }
 
@@ -309,7 +309,7 @@ impl Pages {
             words.taken.store(old ^ bits, Ordering::Relaxed);
             bell.set_taken(old ^ bits);
             inner.count_posted(bits);
-            // Behind the last of them, counted from the end of the previous batch.
+            // Behind the last of these entries, counted from the end of the previous batch.
             let start = words.start.load(Ordering::Relaxed);
             let last = u64::BITS - bits.rotate_right(start).leading_zeros();
             words
@@ -332,8 +332,8 @@ impl Pages {
         self.claim_words(&mut self.inner.lock(), words, &bell)
     }
 
-    /// As [`Self::claim`], for the first page from `first` on with any. Returns the page and its
-    /// entries.
+    /// As [`Self::claim`], for the first page from `first` on that has posted entries. Returns
+    /// the page and the entries.
     #[inline(always)]
     pub(crate) fn claim_from(&self, first: u32) -> Option<(u32, u64)> {
         (first..self.len()).find_map(|page| match self.claim(page) {
@@ -385,7 +385,7 @@ impl Pages {
         if inner.missing != 0 {
             inner.missing = inner.missing.saturating_sub(n);
             if inner.missing == 0 {
-                // Under the lock, so that the owner is sleeping for results and for nothing else.
+                // Under the lock, so that the owner can be sleeping only for results.
                 self.owner.wake();
             }
         }
@@ -393,7 +393,7 @@ impl Pages {
         self.notify();
     }
 
-    /// Forgets all that was noted about these entries while they were in flight.
+    /// Clears all notes about these entries from the time when they were in flight.
     #[cold]
     fn forget(&self, words: &Words, page: u32, bits: u64) {
         self.forget_cancelled(words, page, bits);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Calls that wait without a thread: entries in the wait queues of files, and a
- * timer, stand for the call. The kinds of calls are in park/.
+ * Calls that wait without a thread. Entries in the wait queues of files, and a
+ * timer, represent the call. The kinds of calls are in park/.
  *
  * The files are sockets, pipes, eventfds and timerfds. Their wait queues last as
  * long as the file, to which each call holds a reference, so none of them sends
@@ -22,7 +22,7 @@
  */
 #define FLEXSC_GRACE_NS	(250 * NSEC_PER_USEC)
 
-/* State of one registration: whom to notify of ready files, and which entries. */
+/* State of one registration: the task to notify of ready files, and the ready entries. */
 struct flexsc_parker {
 	struct task_struct *owner;
 	struct flexsc_deferred *later;
@@ -91,14 +91,15 @@ u64 flexsc_parker_ready(const struct flexsc_parker *parker)
 }
 
 /*
- * Take those of @parked that are ready. Others keep their bits, but not that of
- * the page: nobody finds them before flexsc_parker_parked(). They are being
- * parked now, or CANCEL has just taken them.
+ * Take the ready entries of @parked. Other entries keep their ready bits, but
+ * the page's bit is cleared, so they are not found before
+ * flexsc_parker_parked(): they are being parked now, or CANCEL has just taken
+ * them.
  */
 u64 flexsc_parker_take(struct flexsc_parker *parker, unsigned int page,
 		       u64 parked)
 {
-	/* In this order: an entry's bit set later sets its page's bit too. */
+	/* In this order: setting an entry's bit later sets the page's bit again. */
 	atomic64_fetch_andnot(BIT_ULL(page), &parker->pages);
 	return atomic64_fetch_andnot(parked, &parker->ready[page]) & parked;
 }
@@ -122,12 +123,12 @@ static void flexsc_parker_away(struct flexsc_parker *parker, bool others)
 			      HRTIMER_MODE_REL);
 }
 
-/* An entry of @page is ready. @others: another waiter could have had its wake-up. */
+/* An entry of @page is ready. @others: another waiter could have been woken instead. */
 static void flexsc_parker_tell(struct flexsc_parker *parker, unsigned int page,
 			       bool others)
 {
 	atomic64_or(BIT_ULL(page), &parker->pages);
-	/* Pairs with flexsc_parker_attend(): it sees the bits, or we its store. */
+	/* Pairs with flexsc_parker_attend(): it sees the bits, or we see its store. */
 	smp_mb();
 	switch (READ_ONCE(parker->attention)) {
 	case FLEXSC_AWAY:
@@ -141,9 +142,9 @@ static void flexsc_parker_tell(struct flexsc_parker *parker, unsigned int page,
 }
 
 /*
- * The owner can not go on with a call now, for as long as somebody else likes:
- * it is stopped, traced, frozen or about to be. A plain call is not in the queue
- * then.
+ * Returns true if it may take the owner an unbounded time to continue a call,
+ * because it is stopped, traced or frozen, or about to be. A plain call would
+ * not be in the queue then.
  */
 static bool flexsc_is_held_up(struct task_struct *owner)
 {
@@ -154,7 +155,7 @@ static bool flexsc_is_held_up(struct task_struct *owner)
 	       READ_ONCE(owner->__state) & TASK_FROZEN;
 }
 
-/* The caller has changed the state, and so it is the only one for this wait. */
+/* The caller has changed the state, so it is the only waker of this wait. */
 static void flexsc_parked_tell(struct flexsc_parked *p, bool others)
 {
 	struct flexsc_parker *parker = p->parker;
@@ -164,15 +165,15 @@ static void flexsc_parked_tell(struct flexsc_parked *p, bool others)
 	flexsc_parker_tell(parker, p->page, others);
 }
 
-/* Take the wake-up, unless the call has had one or does not wait. */
+/* Take the wake-up, unless the call was already woken or does not wait. */
 static bool flexsc_parked_woken(struct flexsc_parked *p)
 {
 	return atomic_cmpxchg(&p->state, FLEXSC_WAITS, FLEXSC_WOKEN) == FLEXSC_WAITS;
 }
 
 /*
- * Called by whoever wakes the queue, with its lock held, maybe in an interrupt.
- * The lock keeps the call and so its parker: flexsc_park_unhook() takes it.
+ * Called by the task or interrupt that wakes the queue, with its lock held. The
+ * lock keeps the call, and so its parker: flexsc_park_unhook() takes it.
  */
 static int flexsc_park_wake(struct wait_queue_entry *entry, unsigned int mode,
 			    int sync, void *key)
@@ -190,7 +191,7 @@ static int flexsc_park_wake(struct wait_queue_entry *entry, unsigned int mode,
 		return 0;
 	atomic64_inc(&p->parker->counts[FLEXSC_PARK_WOKEN]);
 	list_del_init(&entry->entry);
-	/* What is for one waiter is also for the next, if this one is held up. */
+	/* If this waiter is held up, an exclusive wake-up also goes to the next. */
 	takes = entry->flags & WQ_FLAG_EXCLUSIVE &&
 		!flexsc_is_held_up(p->parker->owner);
 	if (takes)
@@ -216,8 +217,8 @@ static enum hrtimer_restart flexsc_park_timer(struct hrtimer *timer)
 }
 
 /*
- * The wait for @p, which was just made, ends after this time or at it. It stays
- * the same however often the call waits anew.
+ * The wait of @p, which was just created, ends after this time or at it. The
+ * end does not change if the call waits again.
  */
 void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time,
 			  bool is_absolute)
@@ -230,7 +231,7 @@ void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time
 	p->timed = true;
 }
 
-/* How long the call may still wait; not above zero if its time is over. */
+/* Returns how long the call may still wait; zero or less if its time has expired. */
 ktime_t flexsc_park_left(const struct flexsc_parked *p)
 {
 	return ktime_sub(hrtimer_get_softexpires(&p->timer),
@@ -255,7 +256,7 @@ struct flexsc_parked *flexsc_parked_alloc(struct flexsc_parker *parker,
 	return p;
 }
 
-/* Wait for events of a file. Returns false if there is no entry left for that. */
+/* Wait for events of a file. Returns false if no wait-queue entry is left. */
 bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
 		       __poll_t events, bool exclusive)
 {
@@ -289,8 +290,8 @@ static bool flexsc_is_on_file(unsigned int nr)
 }
 
 /*
- * Prepare to park a call, for its owner. Returns NULL if the call can not be
- * parked, or if there is no memory.
+ * Prepare to park a call, for its owner. Returns NULL if the call cannot be
+ * parked, or if memory is short.
  */
 struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 					unsigned int page, unsigned int index,
@@ -300,8 +301,8 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 	struct flexsc_parked *p;
 
 	/*
-	 * Audit and tracepoints must see the call begin. Filters of seccomp are
-	 * asked by a try on a file, not by the other kinds.
+	 * Audit and tracepoints must see the beginning of the call. A try on a
+	 * file asks the seccomp filters; the other kinds do not.
 	 */
 	if (work & ~SYSCALL_WORK_SECCOMP)
 		return NULL;
@@ -332,8 +333,8 @@ const struct flexsc_parked_call *flexsc_parked_call(const struct flexsc_parked *
 }
 
 /*
- * After this call nothing wakes the call, nor will it, and the entry is not
- * ready: whoever looks at the bits would find it again and again.
+ * After this function nothing wakes the call any more, and the entry is not
+ * ready: otherwise a task that checks the bits would find it again and again.
  */
 void flexsc_park_unhook(struct flexsc_parked *p)
 {
@@ -341,7 +342,7 @@ void flexsc_park_unhook(struct flexsc_parked *p)
 	unsigned long flags;
 
 	for (wait = p->wait; wait < p->wait + p->waits; wait++) {
-		/* Even if off the queue: the wake function may not have returned yet. */
+		/* Even if it is off the queue: the wake function may still be running. */
 		spin_lock_irqsave(&wait->head->lock, flags);
 		list_del_init(&wait->entry.entry);
 		spin_unlock_irqrestore(&wait->head->lock, flags);
@@ -356,8 +357,8 @@ void flexsc_park_unhook(struct flexsc_parked *p)
 }
 
 /*
- * Wait from now on. Whether the call has to wait at all is for the caller to find
- * out afterwards, if this does not say that it need not.
+ * Wait from now on. Unless the return value says that the call need not wait, the
+ * caller must check afterwards whether it must.
  */
 enum flexsc_park flexsc_park_arm(struct flexsc_parked *p)
 {
@@ -375,24 +376,23 @@ enum flexsc_park flexsc_park_arm(struct flexsc_parked *p)
 }
 
 /*
- * The call is parked from now on. What has woken it before that was found by
- * nobody.
+ * The call is parked from now on. No task has found earlier wake-ups of the call.
  */
 void flexsc_parker_parked(struct flexsc_parker *parker, unsigned int page,
 			  unsigned int index)
 {
 	atomic64_inc(&parker->counts[FLEXSC_PARK_PARKED]);
-	/* Pairs with flexsc_parker_take(): that finds it parked, or we see the bit. */
+	/* Pairs with flexsc_parker_take(): it finds the entry parked, or we see the bit. */
 	smp_mb();
 	if (atomic64_read(&parker->ready[page]) & BIT_ULL(index))
 		flexsc_parker_tell(parker, page, false);
 }
 
-/* The file was not ready. Returns how often this has happened to @p. */
+/* A wake-up of @p was spurious. Returns how many were. */
 unsigned int flexsc_parked_in_vain(struct flexsc_parked *p)
 {
 	atomic64_inc(&p->parker->counts[FLEXSC_PARK_VAIN]);
-	/* Whatever the wake-up was about is gone. */
+	/* The event of the wake-up is gone. */
 	p->owed = false;
 	return ++p->vain;
 }
@@ -409,7 +409,7 @@ static bool flexsc_park_is_unused(struct flexsc_parked *p)
 
 	if (p->result < 0)
 		return true;
-	/* As pipe_read() does after a sleep: writers wake only one reader. */
+	/* Like pipe_read() after a sleep, because writers wake only one reader. */
 	return S_ISFIFO(file_inode(p->file)->i_mode) &&
 	       !pipe_empty(READ_ONCE(pipe->head), READ_ONCE(pipe->tail));
 }
@@ -425,7 +425,7 @@ void flexsc_parked_free(struct flexsc_parked *p)
 	if (p->file)
 		fput(p->file);
 	kfree(p);
-	/* A syscall thread may sleep for long: close the file now. */
+	/* A syscall thread may sleep for a long time, so close the file now. */
 	syscall_thread_user_work();
 }
 

@@ -33,8 +33,8 @@ pub(crate) enum Class {
     /// Any thread gives the same answer, but the call may wait without a bound: a syscall thread
     /// executes it.
     MayBlock,
-    /// Only the owner itself, executing inline, gives the right answer. A syscall thread that meets
-    /// the call gives it back to the owner or refuses it with [`Reason::Thread`].
+    /// Only the owner itself, executing inline, gives the right answer. A syscall thread that gets
+    /// the call returns it to the owner or refuses it with [`Reason::Thread`].
     OwnThread,
     /// No thread can execute the call from a page.
     Refused(Reason),
@@ -313,7 +313,7 @@ fn inline_if(inline: bool) -> Class {
     }
 }
 
-/// Classifies a call that waits, and that sets the caller's signal mask meanwhile if `mask` is set.
+/// Classifies a call that waits and, if `mask` is set, sets the caller's signal mask meanwhile.
 /// `at_once` is true if the call returns without waiting.
 ///
 /// The mask belongs to the thread that takes the signals. So a syscall thread must not set it, and

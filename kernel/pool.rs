@@ -219,7 +219,7 @@ impl Pool {
 
     /// Takes the entries of one page of `pages`, which the caller has dequeued, to execute them.
     /// If other pages have entries, the registration goes to the end of the queue, so that a
-    /// registration that is refilled all the time does not hold up the others.
+    /// registration that is constantly refilled does not hold up the others.
     pub(crate) fn take(&self, pages: ArcBorrow<'_, Pages>) -> Option<(u32, u64)> {
         let mut inner = self.lock();
         let (page, bits, more) = pages.take_offloaded(self.number)?;

@@ -34,7 +34,7 @@ enum Holder {
 #[derive(Clone, Copy, Default)]
 struct Held {
     pages: u64,
-    /// Of these, pages of registrations that are neither registered nor mapped any more.
+    /// How many of these belong to registrations that are neither registered nor mapped any more.
     ending: u64,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Account {
     pages: AtomicU64,
 }
 
-/// A charge for some syscall pages and for the memory that they need. Given back when dropped.
+/// A charge for some syscall pages and for the memory that they need. Dropping it uncharges both.
 pub(crate) struct Charge {
     account: Arc<Account>,
     pages: u32,

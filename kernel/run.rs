@@ -92,8 +92,8 @@ pub(crate) fn execute_posted_inline(
     execute_posted_in::<true>(engine, pages, owner)
 }
 
-/// `IN_LINE` makes two functions of this one, each with a closure that is in line: 45 instructions of
-/// each WAIT, 3.6 % of a batch of one getppid, 1.6 % of one of 8.
+/// `IN_LINE` makes two functions of this one, each with an inlined closure. This saves 45
+/// instructions of each WAIT: 3.6 % of a batch of one getppid, 1.6 % of a batch of 8.
 #[inline(always)]
 fn execute_posted_in<const IN_LINE: bool>(
     engine: &Engine,
@@ -245,12 +245,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// As the owner, executes the entries that syscall threads gave back.
+    /// As the owner, executes the entries that syscall threads have returned.
     #[cold]
     fn execute_returned(&self, frame: &Frame) -> End {
-        // The thread that gave an entry back has shown that only the owner can execute it.
+        // The thread that returned an entry has shown that only the owner can execute it.
         self.files_slow.set(false);
-        // Once for each page: entries that come back later wait for the next look.
+        // Once for each page: entries that are returned later wait for the next check.
         for _ in 0..self.pages.len() {
             let Some((page, bits)) = self.pages.take_returned() else {
                 break;

@@ -60,7 +60,7 @@ void flexsc_trace_ready(unsigned int nr, unsigned int index,
 
 /*
  * How many of the tracepoints that fire once for each batch or call are in
- * use. Rust has no static keys, and one word serves as well as four of them.
+ * use. Rust has no static keys, and one word serves as well as four keys.
  * The kernel changes tracepoints one at a time.
  */
 int flexsc_tracers;

@@ -114,7 +114,7 @@ TRACE_EVENT(flexsc_handoff,
 		  __entry->tgid)
 );
 
-/* The current task, an owner, sleeps in WAIT until more results are there. */
+/* The current task, an owner, sleeps in WAIT until more results are ready. */
 TRACE_EVENT(flexsc_wait,
 	TP_PROTO(unsigned int id, unsigned int missing),
 	TP_ARGS(id, missing),

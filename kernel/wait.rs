@@ -125,7 +125,7 @@ pub(crate) fn wait(
     answer
 }
 
-/// As [`wait`], for a policy without times; in the common case nothing of it is kept in memory.
+/// As [`wait`], for a policy without times, which in the common case stays in registers.
 #[inline(always)]
 pub(crate) fn wait_untimed(
     engine: ArcBorrow<'_, Engine>,
@@ -166,7 +166,7 @@ fn leave(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, current: Cu
 
 #[inline(never)]
 fn leave_parked(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, current: Current) {
-    // Executed here, so that no thread has to execute the calls that are ready already.
+    // Executed here, so that no thread needs to execute the calls that are already ready.
     if pages.has_ready() && !process::signal_pending() {
         run::execute_posted(&engine, pages, current);
     }
@@ -264,8 +264,8 @@ fn wait_long(
     }
 }
 
-/// Returns the answer of WAIT if it depends on no time, `None` if WAIT goes on. `lingers` is true
-/// once the time of `linger` has begun.
+/// Returns the result of WAIT if it depends on no time, `None` if WAIT continues. `lingers` is
+/// true once the time of `linger` has begun.
 fn answer(policy: &Policy, count: Count, signal: bool, lingers: bool) -> Option<Result<u32>> {
     if policy.missing(count) == 0 {
         return Some(Ok(count.ready));
@@ -291,7 +291,7 @@ fn answer(policy: &Policy, count: Count, signal: bool, lingers: bool) -> Option<
     }
 }
 
-/// Sleeps until there are enough results or the owner has something else to do.
+/// Sleeps until there are enough results or the owner has other work.
 fn sleep(engine: ArcBorrow<'_, Engine>, pages: &Pages, policy: &Policy, linger_until: Option<u64>) {
     if !spawn_or_fail_starved(engine, pages) {
         return;

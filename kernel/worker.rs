@@ -26,18 +26,18 @@ pub(crate) struct Worker {
     engine: Arc<Engine>,
     pool: u8,
     slot: u32,
-    /// The thread for which it was made.
+    /// The task for which the thread was created.
     maker: Thread,
 }
 
 /// What a syscall thread keeps from one step to the next.
 struct Life {
     thread: SyscallThread,
-    /// The thread that it has last served. It follows this one's credentials and nice value.
+    /// The owner that the thread served last, whose credentials and nice value it follows.
     served: Thread,
-    /// The generation of the settings that it follows.
+    /// The generation of the settings that the thread follows.
     applied: u32,
-    /// The CPU, as a bit, that it failed to poll the last time.
+    /// The CPU, as a bit, that the thread failed to poll the last time.
     avoid: u64,
 }
 
@@ -130,7 +130,7 @@ impl Worker {
     }
 
     /// Serves the owner of `pages` from now on, with its credentials and nice value. To be called
-    /// before the thread does anything for this owner, such as making a spare.
+    /// before the thread does anything for this owner, such as creating a spare.
     fn adopt(&self, life: &mut Life, pages: &Pages) {
         let owner = pages.owner();
         if !life.served.is(owner) {
@@ -152,7 +152,8 @@ impl Worker {
         life.thread.is_behind(&life.served, self.follows_nice())
     }
 
-    /// Takes over what has changed while nobody was served. Returns false if nothing has.
+    /// Takes over changes that were made while no owner was served. Returns false if there are
+    /// none.
     fn keep_up(&self, life: &Life) -> bool {
         let behind = self.is_behind(life);
         if behind {
@@ -187,7 +188,7 @@ impl Worker {
         let Some(taken) = self.take(pages) else {
             return true;
         };
-        // A thread that was interrupted while it made a spare is not interrupted again.
+        // A thread that was interrupted while it created a spare is not interrupted again.
         if self.pool().is_stopping() {
             return false;
         }

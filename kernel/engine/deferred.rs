@@ -15,8 +15,8 @@ use crate::{
 /// a disk have ended by then. An owner in WAIT does not wait that long before it fails its entries.
 const GRACE_MS: u32 = 100;
 
-/// How long until the work checks again what has not ended: starved pools, and entries
-/// that wait for an owner, which may exit instead.
+/// How long until the work checks again for starved pools, and for entries that wait for an owner,
+/// which may exit instead.
 const LOOK_AGAIN_MS: u32 = GRACE_MS;
 
 const NS_PER_MS: u64 = 1_000_000;

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{defs::OrderKind, sys::params};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-// ORDERING: Each value stands for itself.
+// ORDERING: None needed: the values are independent.
 const RELAXED: Ordering = Ordering::Relaxed;
 
 /// Default of IDLE_NS, in nanoseconds.

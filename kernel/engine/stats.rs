@@ -107,7 +107,8 @@ impl Engine {
     }
 }
 
-/// Gives each counter with its name to `$put`: all fields of the struct, or it does not compile.
+/// Passes each counter with its name to `$put`. Does not compile unless all fields of the struct
+/// are listed.
 macro_rules! each_field {
     ($of:ident, $stats:expr, except $($other:ident)*, $put:expr, $prefix:literal $($field:ident)*) => {
         let uapi::$of { $($other: _,)* $($field),* } = $stats;

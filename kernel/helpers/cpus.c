@@ -61,7 +61,7 @@ static void flexsc_narrow_cpus(struct cpumask *few, const struct cpumask *mask)
 		raw_spin_lock_irq(&t->pi_lock);
 		cpumask_or(few, few, &t->cpus_mask);
 		raw_spin_unlock_irq(&t->pi_lock);
-		/* The usual exit, at the first thread. */
+		/* The usual exit, taken at the first thread. */
 		if (cpumask_subset(mask, few))
 			break;
 	}
@@ -73,9 +73,9 @@ static void flexsc_narrow_cpus(struct cpumask *few, const struct cpumask *mask)
 }
 
 /*
- * Let the current syscall thread run on @bits or, if they are 0, on the CPUs of
+ * Let the current syscall thread run on @bits or, if @bits is 0, on the CPUs of
  * @mask that the program itself may still use, within its cpuset. If no CPU is
- * left, the thread stays where it is.
+ * left, the affinity does not change.
  */
 void flexsc_run_on_cpus(struct cpumask *mask, u64 bits)
 {
@@ -96,13 +96,13 @@ unsigned int flexsc_this_cpu(void)
 	return raw_smp_processor_id();
 }
 
-/* How many of the CPUs that the current task may use are online. */
+/* Returns how many of the CPUs that the current task may use are online. */
 unsigned int flexsc_usable_cpus(void)
 {
 	return cpumask_weight_and(&syscall_caller()->cpus_mask, cpu_online_mask);
 }
 
-/* The CPUs from 0 to 63 that are active and in the current task's cpuset. */
+/* Returns the CPUs from 0 to 63 that are active and in the current task's cpuset. */
 u64 flexsc_allowed_cpus(void)
 {
 	cpumask_var_t mask;
@@ -138,7 +138,7 @@ void flexsc_follow_nice(struct task_struct *owner)
 		set_user_nice(current, nice);
 }
 
-/* Whom the current syscall thread follows that has served @served last. */
+/* Returns the task that the current syscall thread, which last served @served, follows. */
 static struct task_struct *flexsc_followed(struct task_struct *served)
 {
 	return READ_ONCE(served->flags) & PF_EXITING ? current->group_leader :
@@ -146,8 +146,8 @@ static struct task_struct *flexsc_followed(struct task_struct *served)
 }
 
 /*
- * Does the current syscall thread, which has served @served last, have outdated
- * credentials or, with @nice, an outdated nice value?
+ * Returns true if the current syscall thread, which last served @served, has
+ * outdated credentials or, if @nice, an outdated nice value.
  */
 bool flexsc_is_behind(struct task_struct *served, bool nice)
 {
@@ -159,7 +159,7 @@ bool flexsc_is_behind(struct task_struct *served, bool nice)
 	return nice && task_nice(tsk) != task_nice(current);
 }
 
-/* Change that. */
+/* Update both. */
 void flexsc_keep_up(struct task_struct *served, bool nice)
 {
 	struct task_struct *tsk = flexsc_followed(served);
@@ -180,7 +180,7 @@ void flexsc_renice(int nice, bool privileged)
 }
 
 /*
- * Copy the CPU mask of the task whose call this is, maybe a posted one. The
+ * Copy the CPU mask of the task that made this call, perhaps by posting it. The
  * caller frees the copy with flexsc_free_cpus().
  */
 struct cpumask *flexsc_own_cpus(void)

@@ -26,8 +26,8 @@ void flexsc_area_free(void *area)
 }
 
 /*
- * Map all of @area; not expanded, never executable, and not inherited, which
- * VM_IO keeps madvise(MADV_DOFORK) from changing.
+ * Map all of @area: not expandable, never executable, and not inherited. VM_IO
+ * keeps madvise(MADV_DOFORK) from changing the latter.
  */
 int flexsc_mmap(struct vm_area_struct *vma, void *area)
 {
@@ -75,7 +75,7 @@ int flexsc_access(struct vm_area_struct *vma, void *area, size_t size,
 
 /*
  * Charge @pages to RLIMIT_MEMLOCK of the current task, which belongs to @mm, as
- * pinned memory: unlike locked memory, it can be given back when a mapping ends,
+ * pinned memory: unlike locked memory, it can be uncharged when a mapping ends,
  * with the address space locked.
  */
 int flexsc_charge_pinned(struct mm_struct *mm, unsigned long pages)

@@ -22,7 +22,7 @@
 
 MODULE_IMPORT_NS(SYSCALL_THREADS);
 
-/* The id of the current task's user in the initial user namespace. */
+/* Returns the id of the current task's user in the initial user namespace. */
 unsigned int flexsc_current_user(void)
 {
 	return __kuid_val(current_uid());
@@ -166,13 +166,13 @@ void flexsc_mb(void)
 	smp_mb();
 }
 
-/* The number of bits set; one instruction on most processors. */
+/* Returns the number of set bits; one instruction on most processors. */
 unsigned int flexsc_weight(u64 bits)
 {
 	return hweight64(bits);
 }
 
-/* Warn, once, about something that cannot happen. */
+/* Warn, once, about an event that should be impossible. */
 void flexsc_warn(void)
 {
 	WARN_ON_ONCE(1);

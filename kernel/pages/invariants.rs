@@ -15,7 +15,7 @@ const SELDOM: u32 = 16;
 static TIMES: AtomicU32 = AtomicU32::new(0);
 
 impl Pages {
-    /// Checks the words of `page` as the last holder of the lock left them.
+    /// Checks the words of `page` in the state that the last holder of the lock left.
     #[inline(always)]
     pub(super) fn check(&self, inner: &Inner, page: u32) {
         if cfg!(debug_assertions) {
@@ -108,7 +108,7 @@ fn waiting(inner: &Inner, page: u32) -> u64 {
 #[cfg(debug_assertions)]
 impl Drop for Pages {
     fn drop(&mut self) {
-        // Each mapping holds a reference. A negative number would show here too.
+        // Each mapping holds a reference. This also detects a negative number.
         debug_assert!(self.mapped.load(Ordering::Relaxed) & !(1 << 31) == 0);
         let inner = self.inner.lock();
         debug_assert!(inner.sleepers.iter().all(Option::is_none));

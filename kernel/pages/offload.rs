@@ -14,8 +14,8 @@ use kernel::uapi;
 struct InPool {
     /// One bit for each page.
     pages: u64,
-    /// The page whose turn it is. Taking turns keeps a page that is refilled all the time from
-    /// holding up the others.
+    /// The page whose turn it is. Pages take turns, so that a page that is constantly refilled
+    /// does not hold up the others.
     next: u32,
 }
 
@@ -266,8 +266,8 @@ impl Pages {
     }
 
     /// Ends the wait of all entries for a thread of `pool`, which will have none. Entries
-    /// that their owner left to threads by chance go back to it; the others fail with EAGAIN,
-    /// reason STARVED.
+    /// that their owner left to threads by chance are returned to it; the others fail with
+    /// EAGAIN, reason STARVED.
     pub(crate) fn fail_starved(&self, pool: u8) {
         for _ in 0..self.len() {
             let Some((page, bits, _)) = self.take_offloaded(pool) else {

@@ -2,10 +2,10 @@
 
 //! Entries whose calls wait for their files without a thread.
 //!
-//! An entry is *kept* while its call is here with the file: *parked* in the file's wait queue, or
-//! on its way to the task that continues it. That task takes the call out and executes it on
-//! that file, whatever the program has since done to the descriptor and the entry. The task that
-//! clears the bit in `parked`, under the lock, owns the entry.
+//! An entry is *kept* while its call is stored here with the file: *parked* in the file's wait
+//! queue, or on its way to the task that continues it. That task takes the call out and executes
+//! it on that file, whatever the program has since done to the descriptor and the entry. The task
+//! that clears the bit in `parked`, under the lock, owns the entry.
 
 use super::{Inner, Pages, Words};
 use crate::defs::{Bits, PoolSet};
@@ -181,7 +181,7 @@ impl Pages {
         inner.calls.slot(page, index)?.take()
     }
 
-    /// Drops the calls of entries that the caller owns and no task executes.
+    /// Drops the calls of entries that the caller owns and that no task will execute.
     pub(super) fn drop_kept(&self, page: u32, bits: u64) {
         for index in Bits(self.kept(page) & bits) {
             drop(self.take_kept(page, index));

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entries that come back to their owner.
+//! Entries that are returned to their owner.
 //!
 //! An entry that the owner has claimed in WAIT may reach a syscall thread by chance: because a
 //! call before it has blocked on a page that was not in the cache, or because a signal has come. If
-//! only the owner can execute the entry, the thread gives it back, so that results do not depend on
+//! only the owner can execute the entry, the thread returns it, so that results do not depend on
 //! chance. An entry that the program itself has sent to threads is refused instead.
 //!
-//! If the owner ends before it executes them, they fail: the next task that looks sees that. While
-//! such entries wait, the engine's deferred work checks periodically.
+//! If the owner ends before it executes the returned entries, they fail: the next task that checks
+//! them notices. While such entries wait, the engine's deferred work checks periodically.
 
 use super::{Pages, Words};
 use crate::{defs::Bits, sys::errno};
@@ -31,13 +31,13 @@ impl Pages {
             .is_some_and(|w| w.owners.load(Ordering::Relaxed) & (1 << index) != 0)
     }
 
-    /// Gives entries back to the owner, which executes them in WAIT.
+    /// Returns entries to the owner, which executes them in WAIT.
     pub(crate) fn give_back(&self, page: u32, bits: u64) {
         let Some(words) = self.words(page) else {
             return;
         };
         let mut inner = self.inner.lock();
-        // If the entries reach a thread once more, the owner itself has decided that.
+        // If the entries reach a thread again, the owner itself has sent them.
         words.owners.fetch_and(!bits, Ordering::Relaxed);
         words.returned.fetch_or(bits, Ordering::Relaxed);
         self.flags.any_returned.store(true, Ordering::Relaxed);
@@ -54,8 +54,8 @@ impl Pages {
         }
     }
 
-    /// Returns true if entries wait for the owner. They fail if the owner is exiting, since it does
-    /// not execute them.
+    /// Returns true if entries wait for the owner. If the owner is exiting, the entries fail, since
+    /// it does not execute them.
     pub(crate) fn await_owner(&self) -> bool {
         if self.has_returned() && self.owner.is_exiting() {
             self.fail_returned();
@@ -71,7 +71,7 @@ impl Pages {
         self.flags.any_returned.load(Ordering::Relaxed)
     }
 
-    /// Takes the entries of one page that were given back, for the owner to execute.
+    /// Takes the returned entries of one page, for the owner to execute.
     #[cold]
     pub(crate) fn take_returned(&self) -> Option<(u32, u64)> {
         let _inner = self.inner.lock();
@@ -91,7 +91,7 @@ impl Pages {
             .store(self.words.iter().any(any), Ordering::Relaxed);
     }
 
-    /// Fails the entries that were given back to an owner that has ended.
+    /// Fails the entries that were returned to an owner that has ended.
     fn fail_returned(&self) {
         for _ in 0..self.len() {
             let Some((page, bits)) = self.take_returned() else {

@@ -5,9 +5,9 @@
 //! The kernel cannot tell in advance how long a file system takes: a disk answers soon, a FUSE
 //! daemon or an NFS server may never do so. WAIT returns only after the call, whatever its policy
 //! is. So after an inline call that has slept for [`LONG_NS`], all calls of the registration that may
-//! ask a file system (`policy/files.rs`) go to syscall threads for [`FOR_NS`]. That goes on as long
-//! as such a call sleeps in a thread, and for [`FOR_NS`] after one that has slept for [`LONG_NS`]
-//! there. Then one is tried inline again.
+//! ask a file system (`policy/files.rs`) go to syscall threads for [`FOR_NS`]. This continues as
+//! long as such a call sleeps in a thread, and for [`FOR_NS`] after one that has slept for
+//! [`LONG_NS`] there. Then the next call is executed inline again.
 
 use super::Pages;
 use crate::{policy, sys::process};
@@ -25,7 +25,7 @@ const RELAXED: Ordering = Ordering::Relaxed;
 /// State of a registration about slow calls.
 #[derive(Default)]
 pub(super) struct Slow {
-    /// Until when calls go to threads; 0 if they do not.
+    /// The time until which calls go to threads; 0 if they do not.
     until: AtomicU64,
     /// Number of calls that went to threads for this reason and sleep there.
     asleep: AtomicU32,
@@ -53,8 +53,8 @@ impl Pages {
     }
 
     /// Called in the scheduler's hook: a syscall thread is about to sleep in the call of an entry.
-    /// Returns when, if the owner has left the call to threads by chance or because such calls are
-    /// slow: the first slow call may not have come back to the owner yet.
+    /// Returns the time if the owner has left the call to threads by chance or because such calls
+    /// are slow: the first slow call may not have returned to the owner yet.
     pub(crate) fn slow_call_sleeps(&self, page: u32, index: u32) -> Option<u64> {
         if !self.is_owners(page, index) {
             return None;

@@ -14,11 +14,11 @@ pub(crate) struct ParkTotals {
     pub(crate) parked: u64,
     /// Number of times a file woke a parked call.
     pub(crate) woken: u64,
-    /// Number of times the file was not ready after that.
+    /// Number of spurious wake-ups: the file was not ready after all.
     pub(crate) woken_in_vain: u64,
     /// Wake-ups that parked calls have passed on.
     pub(crate) passed_on: u64,
-    /// Times that the time of a parked call was over.
+    /// Number of times the time of a parked call expired.
     pub(crate) timed_out: u64,
 }
 

@@ -54,8 +54,8 @@ impl Pages {
         self.owner_stats.rate_at.set(at);
     }
 
-    /// Prepares the owner's sleep for `need(count)` more results. Returns false if none is missing or
-    /// the owner was nudged: it must not sleep then.
+    /// Prepares the owner's sleep for `need(count)` more results. Returns false if none is missing
+    /// or the owner was nudged, so that it must not sleep.
     pub(crate) fn sleep_for(&self, need: impl FnOnce(Count) -> u32) -> bool {
         let mut inner = self.inner.lock();
         // Under the lock, so that later results are subtracted.

@@ -14,17 +14,17 @@
 /* See MOST_IN_VAIN in run/park.rs. */
 #define FLEXSC_MOST_IN_VAIN	128
 
-/* Flags that change neither what is waited for nor for how long. */
+/* Flags that change neither the event that is waited for nor the time. */
 #define FLEXSC_MSG	(MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
 
-/* The call waits for what a listening socket or a datagram socket gives to one. */
+/* The call waits for a connection or a datagram, which only one waiter gets. */
 static bool flexsc_sock_exclusive(const struct socket *sock)
 {
 	return sock->sk->sk_type != SOCK_STREAM ||
 	       READ_ONCE(sock->sk->sk_state) == TCP_LISTEN;
 }
 
-/* Those of the sockets that a call is tried on, see sock_may_try_recv(). */
+/* Families of the sockets on which a call is tried, see sock_may_try_recv(). */
 bool flexsc_sock_is_known(const struct sock *sk)
 {
 	switch (READ_ONCE(sk->sk_family)) {
@@ -45,7 +45,7 @@ static bool flexsc_sock_parks(const struct socket *sock, bool accepts)
 
 	if (!flexsc_sock_is_known(sk))
 		return false;
-	/* With TLS or BPF in between, something else may be waited for. */
+	/* With TLS or BPF in between, the call may wait for another event. */
 	if (READ_ONCE(sk->sk_prot) != sk->sk_prot_creator)
 		return false;
 	if (accepts)
@@ -54,20 +54,20 @@ static bool flexsc_sock_parks(const struct socket *sock, bool accepts)
 	       READ_ONCE(sk->sk_rcvlowat) <= 1;
 }
 
-/* A file without an inode of its own, of this name. */
+/* Returns true for a file without an inode of its own, with this name. */
 static bool flexsc_is_anon(const struct file *file, const char *name)
 {
 	return file_inode(file)->i_sb->s_magic == ANON_INODE_FS_MAGIC &&
 	       !strcmp(file->f_path.dentry->d_name.name, name);
 }
 
-/* An eventfd or a timerfd. Each wakes all who read it. */
+/* Returns true for an eventfd or a timerfd. Each wakes all its readers. */
 bool flexsc_is_counter(const struct file *file)
 {
 	return flexsc_is_anon(file, "[eventfd]") || flexsc_is_anon(file, "[timerfd]");
 }
 
-/* Would a call that has to wait do nothing else until the file wakes it? */
+/* Returns true if a call that must wait does nothing else until the file wakes it. */
 static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *call)
 {
 	struct socket *sock = NULL;
@@ -107,8 +107,8 @@ static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *cal
 }
 
 /*
- * SO_RCVTIMEO as it is when the call begins. Returns false if it is none at all,
- * which only a negative value makes.
+ * Take SO_RCVTIMEO at the beginning of the call. Returns false if the time is
+ * negative.
  */
 static bool flexsc_file_set_time(struct flexsc_parked *p, struct file *file)
 {
@@ -125,7 +125,7 @@ static bool flexsc_file_set_time(struct flexsc_parked *p, struct file *file)
 	return ticks > 0;
 }
 
-/* On the file that the first argument names now. */
+/* For the file that the first argument names now. */
 struct flexsc_parked *flexsc_park_file(struct flexsc_parker *parker,
 				       const struct flexsc_parked_call *call)
 {
@@ -176,14 +176,14 @@ static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
 	if (S_ISFIFO(file_inode(p->file)->i_mode)) {
 		struct pipe_inode_info *pipe = p->file->private_data;
 
-		/* Not pipe_poll(): it changes what writers do from then on. */
+		/* Not with pipe_poll(), which permanently changes what writers do. */
 		flexsc_park_queue(p, &pipe->rd_wait, FLEXSC_EVENTS, true);
 		return FLEXSC_PARK_WAITS;
 	}
 	init_poll_funcptr(&t.table, flexsc_park_queue_file);
 	t.table._key = FLEXSC_EVENTS;
 	sock = sock_from_file(p->file);
-	/* Not vfs_poll() of a socket: that may poll the network card. */
+	/* Not with vfs_poll() for a socket, which may poll the network card. */
 	if (sock)
 		events = READ_ONCE(sock->ops)->poll(p->file, sock, &t.table);
 	else
@@ -197,7 +197,7 @@ static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
 static struct syscall_outcome flexsc_try_file(struct flexsc_parked *p,
 					      struct pt_regs *regs)
 {
-	/* Before the try: what comes after the time does not count. */
+	/* Checked before the try: events after the time do not count. */
 	bool timed_out = READ_ONCE(p->timed_out);
 	struct syscall_outcome out;
 
@@ -208,9 +208,9 @@ static struct syscall_outcome flexsc_try_file(struct flexsc_parked *p,
 }
 
 /*
- * A call that waits takes SO_RCVTIMEO anew, so one that has waited already is
- * tried. Whoever looks at each call of the owner has to see it, though. And if
- * poll() says again and again that there is something, a plain call decides.
+ * A call that waits in a thread starts SO_RCVTIMEO anew, so a call that has
+ * already waited is only tried. But observers of the owner's calls must see it.
+ * And if poll() reports an event again and again, a plain call decides.
  */
 static struct syscall_outcome flexsc_invoke_file(struct flexsc_parked *p,
 						 struct task_struct *owner,
@@ -220,7 +220,7 @@ static struct syscall_outcome flexsc_invoke_file(struct flexsc_parked *p,
 
 	if (p->timed && p->vain < FLEXSC_MOST_IN_VAIN &&
 	    !READ_ONCE(task_thread_info(owner)->syscall_work)) {
-		/* May the thread make calls for the owner? It takes its rights. */
+		/* Take the owner's rights, if the thread may make calls for it. */
 		out = syscall_invoke_for(owner, regs, __NR_getpid);
 		if (out.error)
 			return out;

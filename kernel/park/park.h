@@ -12,20 +12,20 @@
 
 #include "../helpers.h"
 
-/* What ends the wait of a call that reads, receives or accepts. */
+/* Events that end the wait of a call that reads, receives or accepts. */
 #define FLEXSC_EVENTS	(EPOLLIN | EPOLLRDNORM | EPOLLERR | EPOLLHUP | EPOLLRDHUP)
 
 struct flexsc_parked;
 struct sock;
 
-/* What kinds of calls do each in their own way. */
+/* The operations that differ between kinds of calls. */
 struct flexsc_park_kind {
 	/* Wait from now on: enter the queues of all files. */
 	enum flexsc_park (*arm)(struct flexsc_parked *p);
 	/* As the owner: make the call if it need not wait. Otherwise -EAGAIN. */
 	struct syscall_outcome (*try)(struct flexsc_parked *p,
 				      struct pt_regs *regs);
-	/* As a syscall thread: make the call, which waits here or gives -EAGAIN. */
+	/* As a syscall thread: make the call, which waits in it or gives -EAGAIN. */
 	struct syscall_outcome (*invoke)(struct flexsc_parked *p,
 					 struct task_struct *owner,
 					 struct pt_regs *regs);
@@ -34,11 +34,11 @@ struct flexsc_park_kind {
 };
 
 /*
- * Changed by cmpxchg while the call waits, so that one wake-up of several counts.
- * Otherwise it belongs to the task that has the call.
+ * Changed by cmpxchg while the call waits, so that only one of several wake-ups
+ * takes effect. Otherwise it belongs to the task that has the call.
  */
 enum flexsc_parked_state {
-	FLEXSC_RESTS,		/* no wake-up is taken */
+	FLEXSC_RESTS,		/* takes no wake-up */
 	FLEXSC_WAITS,
 	FLEXSC_WOKEN,
 };
@@ -59,14 +59,14 @@ struct flexsc_parked {
 	struct hrtimer timer;
 	long result;			/* of the call; < 0 if it was not made */
 	atomic_t state;			/* enum flexsc_parked_state */
-	unsigned int vain;		/* times that it was woken in vain */
+	unsigned int vain;		/* number of spurious wake-ups */
 	u8 page;
 	u8 index;
 	u8 waits;			/* entries of @wait that are in use */
 	u8 most;			/* all entries of @wait */
 	bool timed;			/* @timer is set */
 	bool timed_out;			/* written by @timer */
-	bool owed;			/* it has an exclusive wake-up; head->lock */
+	bool owed;			/* has an exclusive wake-up; head->lock */
 	struct flexsc_parked_wait wait[];
 };
 

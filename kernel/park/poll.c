@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * poll(), and ppoll() without a mask: they wait for a few files and for a time.
+ * poll(), and ppoll() without a mask: both wait for a few files and for a time.
  *
- * As in a plain call each look goes by the numbers in the program's array. In
- * between, the call is in the queues of the files that it has found there.
+ * As in a plain call, each check uses the descriptor numbers in the program's
+ * array. In between, the call is in the queues of the files that these named.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -19,8 +19,9 @@
 #define FLEXSC_POLL_FILES	16
 
 /*
- * Does poll() do nothing but look at the file, which has one queue that lasts as
- * long as it? Others' poll() may sleep, or take an event.
+ * Returns true if poll() only checks the file, and the file has one queue that
+ * lasts as long as the file. For other files poll() may sleep, or consume an
+ * event.
  */
 static bool flexsc_polls_quietly(const struct file *file)
 {
@@ -84,7 +85,7 @@ static enum flexsc_park flexsc_arm_poll(struct flexsc_parked *p)
 	unsigned int n = min_t(unsigned int, p->call.args[1], FLEXSC_POLL_FILES);
 	struct pollfd fds[FLEXSC_POLL_FILES], *fd;
 
-	/* A plain call says what is wrong with the array. */
+	/* A plain call reports what is wrong with the array. */
 	if (READ_ONCE(current_thread_info()->syscall_work) ||
 	    copy_from_user(fds, (void __user *)p->call.args[0], n * sizeof(*fd)))
 		return FLEXSC_PARK_NOT;
@@ -97,7 +98,7 @@ static enum flexsc_park flexsc_arm_poll(struct flexsc_parked *p)
 	return FLEXSC_PARK_WAITS;
 }
 
-/* ppoll() tells how much of its time is left, as poll_select_finish() does. */
+/* ppoll() reports how much of its time is left, like poll_select_finish(). */
 static void flexsc_poll_end(struct flexsc_parked *p)
 {
 	struct timespec64 left;
@@ -106,12 +107,12 @@ static void flexsc_poll_end(struct flexsc_parked *p)
 	    current->personality & STICKY_TIMEOUTS)
 		return;
 	left = ktime_to_timespec64(max_t(ktime_t, flexsc_park_left(p), 0));
-	/* A program may have it in memory that can not be written. */
+	/* The program may have put the time into read-only memory. */
 	if (put_timespec64(&left, (void __user *)p->call.args[2]))
 		return;
 }
 
-/* What the call is for the rest of its time. */
+/* The arguments of the call for the rest of its time. */
 static void flexsc_poll_args(struct flexsc_parked *p, struct pt_regs *regs,
 			     int timeout_ms)
 {
@@ -123,11 +124,11 @@ static void flexsc_poll_args(struct flexsc_parked *p, struct pt_regs *regs,
 static struct syscall_outcome flexsc_try_poll(struct flexsc_parked *p,
 					      struct pt_regs *regs)
 {
-	/* Before the look: events that come after the time do not count. */
+	/* Before the check: events after the time do not count. */
 	bool timed_out = READ_ONCE(p->timed_out);
 	struct syscall_outcome out;
 
-	/* Audit and tracepoints would see another call. */
+	/* Audit and tracepoints would see a different call. */
 	if (READ_ONCE(current_thread_info()->syscall_work))
 		return flexsc_not_made(SYSCALL_NOT_TRIED);
 	flexsc_poll_args(p, regs, 0);
@@ -143,7 +144,7 @@ static struct syscall_outcome flexsc_try_poll(struct flexsc_parked *p,
 	return out;
 }
 
-/* Rounded up, as a time for poll(); -1: no time. */
+/* Rounded up, as a time for poll(); -1: no limit. */
 static int flexsc_poll_left_ms(const struct flexsc_parked *p)
 {
 	if (!p->timed)
@@ -167,7 +168,7 @@ static struct syscall_outcome flexsc_invoke_poll(struct flexsc_parked *p,
 	return out;
 }
 
-/* Nothing has happened: a plain call that is interrupted says so, too. */
+/* No events: an interrupted plain call returns the same. */
 static long flexsc_cancel_poll(struct flexsc_parked *p)
 {
 	struct pollfd __user *fds = (void __user *)p->call.args[0];
@@ -187,7 +188,7 @@ static const struct flexsc_park_kind flexsc_park_polls = {
 	.cancel = flexsc_cancel_poll,
 };
 
-/* The time of the call. Returns false if a plain call has to say what is wrong. */
+/* Take the time of the call. Returns false if a plain call must report an error. */
 static bool flexsc_poll_time(const struct flexsc_parked_call *call, bool *timed,
 			     ktime_t *time)
 {
@@ -205,7 +206,7 @@ static bool flexsc_poll_time(const struct flexsc_parked_call *call, bool *timed,
 	    !timespec64_valid(&ts))
 		return false;
 	*time = timespec64_to_ktime(ts);
-	/* A time of nothing is not told anew. */
+	/* A time of zero is not written back. */
 	return *time != 0;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* nanosleep() and clock_nanosleep(): they wait for a time only. */
+/* nanosleep() and clock_nanosleep(): both wait only for a time. */
 #include <linux/nsproxy.h>
 #include <linux/time64.h>
 #include <linux/time_namespace.h>
@@ -23,7 +23,7 @@ static struct syscall_outcome flexsc_try_sleep(struct flexsc_parked *p,
 	return flexsc_slept(p);
 }
 
-/* It gets to a thread only when its time is over. */
+/* The call reaches a thread only when its time has expired. */
 static struct syscall_outcome flexsc_invoke_sleep(struct flexsc_parked *p,
 						  struct task_struct *owner,
 						  struct pt_regs *regs)
@@ -35,7 +35,7 @@ static struct syscall_outcome flexsc_invoke_sleep(struct flexsc_parked *p,
 	return out;
 }
 
-/* Which clocks can be slept on, and where the arguments are. */
+/* The clocks that can be slept on, and the places of the arguments. */
 struct flexsc_sleep {
 	clockid_t clock;
 	bool is_absolute;
@@ -62,7 +62,7 @@ static bool flexsc_sleep_of(const struct flexsc_parked_call *call,
 	return false;
 }
 
-/* As a plain call that is interrupted. */
+/* Like an interrupted plain call. */
 static long flexsc_cancel_sleep(struct flexsc_parked *p)
 {
 	struct timespec64 left;
@@ -83,7 +83,7 @@ static const struct flexsc_park_kind flexsc_park_sleeps = {
 	.cancel = flexsc_cancel_sleep,
 };
 
-/* As timens_ktime_to_host(). */
+/* Like timens_ktime_to_host(). */
 static ktime_t flexsc_sleep_to_host(clockid_t clock, ktime_t time)
 {
 #ifdef CONFIG_TIME_NS
@@ -117,14 +117,14 @@ struct flexsc_parked *flexsc_park_sleep(struct flexsc_parker *parker,
 	struct flexsc_sleep s;
 	ktime_t time;
 
-	/* A plain call says what is wrong. */
+	/* A plain call reports the error. */
 	if (!flexsc_sleep_of(call, &s) || get_timespec64(&ts, s.time) ||
 	    !timespec64_valid(&ts))
 		return NULL;
 	time = timespec64_to_ktime(ts);
 	if (s.is_absolute)
 		time = flexsc_sleep_to_host(s.clock, time);
-	/* A time from now on does not change with the clock. */
+	/* A relative time does not change if the clock is set. */
 	else if (s.clock == CLOCK_REALTIME)
 		s.clock = CLOCK_MONOTONIC;
 	p = flexsc_parked_alloc(parker, &flexsc_park_sleeps, call, 0);

@@ -2,10 +2,10 @@
 
 //! The commands of ioctl(2) that may be posted: number, name and class.
 //!
-//! A driver may do anything with a command: ask who calls (job control of terminals, Binder, kcov,
-//! tun), and wait for as long as it likes (TIOCMIWAIT, KVM_RUN, FIFREEZE). While the owner waits
-//! inside such a call in WAIT, the program gets no results of its other entries. So this
-//! list has only commands that are known to return soon; all others need a plain call.
+//! A driver may do anything with a command: look at the calling task (job control of terminals,
+//! Binder, kcov, tun), and wait for an unbounded time (TIOCMIWAIT, KVM_RUN, FIFREEZE). While the
+//! owner waits inside such a call in WAIT, the program gets no results of its other entries. So
+//! this list has only commands that are known to return soon; all others need a plain call.
 //!
 //! `ioctl_rows!(m)` passes all rows to the macro `m`; `docs/syscalls.md` is made from them too.
 

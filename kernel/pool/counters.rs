@@ -36,7 +36,7 @@ pub(crate) struct Peak {
     pub(crate) blocked: u32,
 }
 
-/// How many threads began and ended.
+/// Numbers of threads that began and ended.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ThreadCounters {
     pub(crate) created: u64,

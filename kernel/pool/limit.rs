@@ -50,7 +50,7 @@ impl Pool {
         if !vacant {
             self.wake_one(&mut inner);
         } else if !inner.wake_idle() && inner.counts.starting == 0 {
-            // No thread takes the CPU over, but another poller may exist or be made. The kworker
+            // No thread takes over the CPU, but another poller may exist or be created. The kworker
             // drops the list of the poller that blocks.
             inner.rouse_poller(self.polled.wanted());
             self.trigger.pull();

@@ -3,9 +3,9 @@
 //! Polled CPUs: the CPUs on which a poller watches the doorbells, and the sleep of pollers that
 //! find nothing.
 //!
-//! Three sets: CPUs that the program wishes for (POLL_CPUS), CPUs that were recruited for a backlog
-//! (EXTRA_POLLERS), and CPUs that may be polled now: online and in the cpuset. A CPU that
-//! must not be polled stays wished for, and is polled again as soon as it may be.
+//! There are three sets: CPUs that the program asks for (POLL_CPUS), CPUs that were recruited for a
+//! backlog (EXTRA_POLLERS), and CPUs that may be polled now: online and in the cpuset. A CPU that
+//! must not be polled now stays in the first set, and is polled again as soon as it may be.
 
 use super::{
     backlog::Backlog,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which threads of a pool poll which CPUs.
+//! The CPUs that a pool's threads poll.
 
 /// See the module's documentation.
 pub(super) struct Pollers {
@@ -10,8 +10,8 @@ pub(super) struct Pollers {
     asleep: u64,
     /// The slot of the poller of each CPU in `cpus`.
     slots: [u32; u64::BITS as usize],
-    /// Programs may believe that a poller is awake: one has cleared NEED_WAKEUP, and the last one
-    /// has not set it again.
+    /// True if programs may believe that a poller is awake: one has cleared NEED_WAKEUP, and the
+    /// last one has not set it again.
     is_believed: bool,
 }
 
@@ -63,7 +63,7 @@ impl Pollers {
         (polled != 0 && polled & !self.asleep == 0).then(|| polled.trailing_zeros())
     }
 
-    /// Notes that a thread polls, and that programs will see that.
+    /// Notes that a thread polls, and that programs will see this.
     pub(super) fn set_believed(&mut self) {
         self.is_believed = true;
     }

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-// ORDERING: Each value stands for itself; `generation` orders values that belong together.
+// ORDERING: The values are independent; `generation` orders values that belong together.
 const RELAXED: Ordering = Ordering::Relaxed;
 
 /// See the module's documentation.
@@ -15,9 +15,9 @@ pub(crate) struct Settings {
     /// Concurrency limit; 0: one thread for each CPU.
     limit: AtomicU32,
     nice: AtomicI32,
-    /// The nice value was set, so threads follow it.
+    /// True if the nice value was set, so that threads follow it.
     renice: AtomicBool,
-    /// The task that set the nice value was allowed to lower its own.
+    /// True if the task that set the nice value was allowed to lower its own.
     privileged: AtomicBool,
     generation: AtomicU32,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy)]
 pub(crate) struct Nice {
     pub(crate) value: i32,
-    /// The thread takes the value even if the thread itself is not allowed to.
+    /// True if the thread takes the value even if the thread itself is not allowed to.
     pub(crate) privileged: bool,
 }
 

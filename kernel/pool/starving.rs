@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Work that no thread takes: all threads are blocked and no other thread can be created, or no
-//! poller is left. The task that notices this holds the pool's lock, maybe in the scheduler's hook,
-//! and leaves the rest to the engine's deferred work (`engine/deferred.rs`).
+//! poller is left. The task that notices this holds the pool's lock, perhaps in the scheduler's
+//! hook, and leaves the rest to the engine's deferred work (`engine/deferred.rs`).
 
 use super::{
     table::{Inner, State},

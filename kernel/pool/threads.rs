@@ -125,7 +125,7 @@ impl Pool {
         let thread = {
             let mut inner = self.lock();
             let thread = self.free(&mut inner, i);
-            // The thread may have counted as running when work came.
+            // The thread may have counted as running when work arrived.
             if inner.queued() != 0 && !self.is_stopping() {
                 self.wake_one(&mut inner);
                 self.notice(&mut inner);

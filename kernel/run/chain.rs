@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Chains: entries side by side of which each starts when the one before it has succeeded, with
+//! Chains: adjacent entries, each of which starts when the previous one has succeeded, with
 //! results passed on and loops. `docs/abi.md` has their rules.
 //!
 //! The task that began a chain continues it even after it has blocked. If another task must
@@ -60,17 +60,17 @@ fn starts_after_failure(at: u32, e: &Entry, results: &[i64; ENTRIES as usize]) -
 /// The results of a chain's entries, by index.
 type ChainResults = [i64; ENTRIES as usize];
 
-/// How far a task has come in a chain.
+/// The progress of a task in a chain.
 struct Walk<'c> {
     chain: &'c Chain,
-    /// What each entry returned last.
+    /// The last result of each entry.
     results: ChainResults,
     /// The entries before this one have results.
     reached: u32,
     /// Entries with FLEXSC_ENTRY_SUM that have a result of an earlier round.
     sums: u64,
     rounds: u64,
-    /// An entry has failed, here or in the task that began the chain.
+    /// True if an entry has failed, here or in the task that began the chain.
     failed: bool,
     /// The turn of a loop.
     turn: Option<Turn>,
@@ -182,7 +182,7 @@ impl Batch<'_> {
         if chain.looped.is_some() {
             if self.is_owner() {
                 // A loop may take long, and the owner has other entries to execute. No entry of the
-                // loop comes back.
+                // loop is returned.
                 return self.offload_rest(&chain, chain.next, 0, ENTRIES);
             }
             // The entries that were claimed with the loop must not wait for its end.
@@ -203,14 +203,14 @@ impl Batch<'_> {
         self.pages.hold(self.page.get(), executed, refused);
     }
 
-    /// Gives the entries of a chain, from `next` on, back to the owner.
+    /// Returns the entries of a chain, from `next` on, to the owner.
     fn give_back_rest(&self, chain: &Chain, next: u32) {
         self.hold(chain, next);
         self.give_back(span(next, chain.last));
     }
 
-    /// Offloads the entries of a chain, from `next` on, to a pool; those from `chance` on by chance
-    /// only.
+    /// Offloads the entries of a chain, from `next` on, to a pool; the entries from `chance` on
+    /// only by chance.
     fn offload_rest(&self, chain: &Chain, next: u32, pool: u8, chance: u32) {
         let page = self.page.get();
         let head = self.pages.area().entry(page, chain.first).head().pool();
@@ -265,8 +265,8 @@ impl Batch<'_> {
         self.entries.own(span(chain.first, chain.last));
     }
 
-    /// Executes entry `at` of a chain, which was copied to `e`. Returns the entry to go on with, or
-    /// `None` if this task does not continue the chain.
+    /// Executes entry `at` of a chain, which was copied to `e`. Returns the entry to continue with,
+    /// or `None` if this task does not continue the chain.
     fn execute_in_chain(
         &self,
         frame: &Frame,
@@ -309,7 +309,7 @@ impl Batch<'_> {
             // A thread waits in the call and continues the chain afterwards.
             Outcome::Wait => self.offload_rest(chain, at, 0, at + 1),
             Outcome::Offload(pool) => {
-                // For this entry the owner itself has decided.
+                // The owner itself has decided about this entry.
                 let chance = if self.is_owner() { at + 1 } else { ENTRIES };
                 self.offload_rest(chain, at, pool, chance);
             }
@@ -349,7 +349,7 @@ impl Batch<'_> {
         true
     }
 
-    /// Gives up in the middle of a chain: the thread ends, as does its engine or process.
+    /// Gives up in the middle of a chain, because the thread ends with its engine or process.
     fn abandon(&self, chain: &Chain) {
         self.entries.give_up(span(chain.first, chain.last));
     }

@@ -29,7 +29,7 @@ const SHORT: u64 = 1 << 16;
 pub(super) enum Plain {
     /// The entry has its result.
     Done,
-    /// Nothing was done: [`dispatch::decide`] must look at the entry.
+    /// Nothing was done: [`dispatch::decide`] must decide about the entry.
     Undecided,
     /// A signal has interrupted the call.
     Interrupted,
@@ -41,8 +41,8 @@ pub(super) enum Outcome {
     Done(Verdict),
     /// A syscall thread of this pool must execute the entry.
     Offload(u8),
-    /// A syscall thread of the first pool must execute the entry, or else the owner: a signal
-    /// for the owner has interrupted the call, or calls of its kind are slow.
+    /// A syscall thread of the first pool must execute the entry, or the owner if no thread
+    /// can: a signal for the owner has interrupted the call, or calls of its kind are slow.
     OffloadByChance,
     /// The call would wait for its file: see [`Batch::park_or_offload`].
     Wait,
@@ -235,7 +235,7 @@ impl Batch<'_> {
             }
             let result = match self.make_call(frame, index, nr) {
                 Ok(result) => result,
-                // It has begun: that its rest is not allowed ends it.
+                // The call has begun: it ends because the rest is not allowed.
                 Err(Refusal::Guarded) if nr != e.nr => {
                     return Ok(Outcome::Done(verdict::interrupted()));
                 }
@@ -275,9 +275,9 @@ impl Batch<'_> {
     /// Returns the outcome of an entry whose call a signal has interrupted, or `None` if the call
     /// must be restarted.
     ///
-    /// A thread has no handler to run and nobody to return to: it stops, freezes or dies with the
-    /// process, then restarts the call as after a signal without a handler. Each restart consumes a
-    /// pending signal, so only a sender of signals can keep this loop going.
+    /// A thread has no handler to run and no user code to return to: it stops, freezes or dies with
+    /// the process, or else restarts the call as after a signal without a handler. Each restart
+    /// consumes a pending signal, so only a sender of signals can keep this loop going.
     #[cold]
     pub(super) fn after_signal(&self, frame: &Frame, index: u32, class: Class) -> Option<Outcome> {
         let interrupted = Outcome::Done(verdict::interrupted());

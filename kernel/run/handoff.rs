@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Batch<'_> {
-    /// Offloads entries to a pool. A thread that cannot execute one of `by_chance` gives it back to
+    /// Offloads entries to a pool. A thread that cannot execute one of `by_chance` returns it to
     /// the owner.
     pub(super) fn offload_to(&self, pool: u8, bits: u64, by_chance: u64) {
         self.entries.give_up(bits);
@@ -25,7 +25,7 @@ impl Batch<'_> {
         self.pools_to_wake.set(all);
     }
 
-    /// Gives entries back to the owner.
+    /// Returns entries to the owner.
     pub(super) fn give_back(&self, bits: u64) {
         self.entries.give_up(bits);
         self.pages.give_back(self.page.get(), bits);
@@ -93,8 +93,8 @@ impl Batch<'_> {
     }
 }
 
-// SAFETY: What is called here obeys the rules of the hook in `docs/locking.md`: the locks are
-// `RawLock`s, and what is to be freed or to sleep is left to threads and the kworker.
+// SAFETY: All functions called here obey the rules of the hook in `docs/locking.md`: the
+// locks are `RawLock`s, and work that frees or sleeps is left to threads and the kworker.
 unsafe impl Blocking for Batch<'_> {
     fn sleeping(&self) {
         let Some(index) = self.entries.executing() else {

@@ -65,7 +65,7 @@ impl Batch<'_> {
     /// file. A syscall thread executes it if that is impossible.
     #[inline(never)]
     pub(super) fn park_or_offload(&self, frame: &Frame, index: u32, e: &Entry) {
-        // What the program has in its memory is read here, and in `arm`, which may sleep.
+        // The program's memory is read here, and in `arm`, which may sleep.
         let page = self.page.get();
         match self.call_kernel(index, || {
             self.pages.prepare_to_park(page, index, e.nr, &e.args)
@@ -142,8 +142,8 @@ impl Batch<'_> {
         Outcome::Done((result, NONE))
     }
 
-    /// Makes, as a syscall thread, a call that was kept. It waits as any other call, unless the
-    /// outcome is that it waits for its file again.
+    /// Makes, as a syscall thread, a call that was kept. The call waits in the thread like any
+    /// other, unless the outcome is that it waits for its file again.
     fn make_kept(&self, frame: &Frame, call: &Call) -> Outcome {
         self.publish();
         loop {
@@ -179,7 +179,7 @@ impl Batch<'_> {
                 if !verdict::is_refusal(verdict.1) {
                     call.parked.set_result(verdict.0);
                 }
-                // This may close the file, which may take long, as at the end of any call.
+                // This may close the file, which may take a long time, as at the end of any call.
                 self.with_hook(index, || drop(call.parked));
                 return self.complete(index, call.nr, verdict);
             }
@@ -246,7 +246,7 @@ impl Batch<'_> {
     /// As the owner, executes the entries whose files have become ready.
     #[cold]
     pub(super) fn execute_ready(&self, frame: &Frame) -> End {
-        // Once for each page: entries that become ready later wait for the next look.
+        // Once for each page: entries that become ready later wait for the next check.
         for _ in 0..self.pages.len() {
             let Some((page, bits)) = self.pages.take_ready() else {
                 break;

@@ -173,17 +173,17 @@ impl Results {
     }
 }
 
-/// What the task and its scheduler hook tell each other.
+/// State shared by the task and its scheduler hook.
 pub(super) struct Sleep {
-    /// The task sleeps in a call.
+    /// True if the task sleeps in a call.
     pub(super) is_asleep: Cell<bool>,
-    /// When the sleep began, if the call was offloaded as a slow one, see `pages/slow.rs`.
+    /// The time when the sleep began, if the call was offloaded as a slow one, see `pages/slow.rs`.
     pub(super) slow_since: Cell<Option<u64>>,
-    /// The task has slept in a call: other threads execute the rest.
+    /// True if the task has slept in a call, so that other threads execute the rest.
     pub(super) has_slept: Cell<bool>,
-    /// A signal that ends the thread was taken; no other state shows this.
+    /// True if a signal that ends the thread was taken; no other state shows this.
     pub(super) dying: Cell<bool>,
-    /// Other threads have taken over while the task continues a loop.
+    /// True if other threads have taken over while the task continues a loop.
     pub(super) is_looping: Cell<bool>,
 }
 

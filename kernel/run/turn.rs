@@ -7,9 +7,9 @@ use crate::sys::process;
 /// Entries of a loop between two reads of the clock.
 const ENTRIES_PER_LOOK: u32 = 16;
 
-/// How long a loop runs before it lets other tasks run: about a time slice of the scheduler. By
-/// time, as a task that is alone on its CPU is never told to reschedule, and a task that is
-/// preempted does not notice.
+/// How long a loop runs before it lets other tasks run: about a time slice of the scheduler.
+/// The clock decides, because a task that is alone on its CPU is never asked to reschedule, and
+/// a task that is preempted does not notice.
 const TURN_NS: u64 = 4_000_000;
 
 /// The time slice of a loop.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Results of entries, and what they tell about the calls.
+//! Results of entries, and what they say about the calls.
 
 use crate::{
     dispatch::Why,

@@ -42,8 +42,8 @@ pub(crate) fn full_barrier() -> FullBarrier {
 #[inline(always)]
 fn index_nospec(index: usize, len: usize) -> usize {
     let mask: usize;
-    // SAFETY: Changes nothing but `mask` and the flags: all bits if `index` is below `len`, else
-    // none.
+    // SAFETY: Changes nothing but `mask` and the flags: all bits if `index` is below `len`,
+    // otherwise none.
     unsafe {
         asm!(
             "cmp {index}, {len}",

@@ -53,8 +53,8 @@ impl Trigger {
 
 impl Drop for Trigger {
     fn drop(&mut self) {
-        // SAFETY: By the invariant it is owned, and what does the work does not exist any more:
-        // it was never started, or was stopped.
+        // SAFETY: By the invariant it is owned, and the work no longer runs: it was never
+        // started, or was stopped.
         unsafe { c::flexsc_deferred_free(self.0.as_ptr()) };
     }
 }

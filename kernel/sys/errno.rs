@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error numbers that the kernel crate has no names for.
+//! Error numbers for which the kernel crate has no names.
 
 use kernel::bindings;
 use kernel::error::Error;

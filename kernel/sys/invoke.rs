@@ -36,11 +36,11 @@ pub(crate) enum Refusal {
 pub(crate) enum Tried {
     /// The call has this result.
     Made(i64),
-    /// It would wait now. If it was kept, all its checks have passed.
+    /// The call would wait now. If it was kept, all its checks have passed.
     Waits,
     /// The call must be made like any other one.
     Not,
-    /// Nobody is to execute it.
+    /// No task must execute the call.
     Refused(Refusal),
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Frame {
 impl Frame {
     /// The frame of the current task, a syscall thread.
     pub(crate) fn of_thread(thread: SyscallThread) -> Self {
-        // INVARIANT: A syscall thread has no use of its own for its frame.
+        // INVARIANT: A syscall thread does not use its frame itself.
         Frame {
             regs: thread.regs(),
             thread: Some(thread),
@@ -101,7 +101,7 @@ impl Frame {
     pub(crate) fn try_call(&self, nr: u16) -> Tried {
         // SAFETY: By the invariant.
         match tried(unsafe { bindings::syscall_try_self(self.regs, nr.into()) }) {
-            // It has not looked.
+            // The core has not tried the call.
             Tried::Not => Tried::Waits,
             tried => tried,
         }
@@ -114,7 +114,7 @@ impl Frame {
     }
 
     /// As [`Self::invoke`] on a syscall thread, for a call that has waited for its file. Returns
-    /// nothing if it has to wait again, not here.
+    /// nothing if the call must wait for its file again, without a thread.
     pub(crate) fn invoke_parked(
         &self,
         owner: &Thread,
@@ -129,7 +129,7 @@ impl Frame {
     }
 }
 
-/// Of the core: the call may not be made.
+/// The core's answer: the call must not be made.
 const EPERM: c_long = -(bindings::EPERM as c_long);
 
 #[inline(always)]

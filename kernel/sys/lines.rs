@@ -20,7 +20,7 @@ impl Lines {
 
     /// Adds text.
     pub(crate) fn write(&self, text: fmt::Arguments<'_>) {
-        // SAFETY: The pointer is as above; the format `%pA` wants a `fmt::Arguments`.
+        // SAFETY: The pointer is as above; the format `%pA` takes a `fmt::Arguments`.
         unsafe {
             bindings::seq_printf(
                 self.0,

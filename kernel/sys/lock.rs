@@ -24,7 +24,7 @@ pub(crate) enum Class {
     Slots,
 }
 
-/// Warns in the kernel log, once, that something impossible has happened.
+/// Warns in the kernel log, once, about an event that should be impossible.
 #[cold]
 pub(crate) fn warn_once() {
     // SAFETY: No preconditions.

@@ -68,7 +68,7 @@ pub(crate) trait Mapped: AsRef<Area> + Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// `inner` is registered, and `shared` lives as long as that.
+/// `inner` is registered, and `shared` lives at least as long.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<T: Device> {
     #[pin]
@@ -273,7 +273,7 @@ impl<T: Device> Vtable<T> {
     ///
     /// Called by the memory management for a copy of a mapping that `mmap` has made.
     unsafe extern "C" fn mapping_open(vma: *mut bindings::vm_area_struct) {
-        // SAFETY: `vma` is a copy of one that owns a reference, which it is to own too.
+        // SAFETY: `vma` is a copy of a mapping that owns a reference; the copy gets one of its own.
         let owner = unsafe { ArcBorrow::from_raw((*vma).vm_private_data.cast::<T::Mapping>()) };
         owner.map_again();
         mem::forget(Arc::from(owner));
@@ -289,7 +289,7 @@ impl<T: Device> Vtable<T> {
         owner.unmap();
     }
 
-    /// For debuggers and `/proc/PID/mem`, from which VM_IO keeps the pages themselves.
+    /// For debuggers and `/proc/PID/mem`, which cannot access the pages directly because of VM_IO.
     ///
     /// # Safety
     ///
@@ -329,8 +329,8 @@ impl<T: Device> Vtable<T> {
         table: *mut bindings::poll_table_struct,
     ) -> bindings::__poll_t {
         // SAFETY: The VFS passes an open file of this device. It holds no reference if no other
-        // task shares the caller's table of files, which the caller does not change while it is
-        // here.
+        // task shares the caller's table of files, but the caller does not change this table
+        // during the call.
         match T::is_readable(unsafe { Self::borrow(file) }, &Poll { file, table }) {
             Ok(false) => 0,
             Ok(true) => bindings::POLLIN | bindings::POLLRDNORM,

@@ -73,9 +73,10 @@ impl<T, D> OwnedTable<T, D> {
         let item = slot.item.load(Ordering::Relaxed);
         // SAFETY: By the invariant no other task has the owner's address: the caller has entered the
         // item. The borrow borrows the caller too, so that the owner does not call `remove` meanwhile.
-        // Others do so when the owner has begun to exit, which it does outside of requests, and
-        // `take` when no request is under way. The table itself is the open file's, to which the core
-        // has a reference during a request: posted calls may close any descriptor.
+        // Other tasks call it only when the owner has begun to exit, which happens outside of
+        // requests, and `take` is called when no request is under way. The table itself is the open
+        // file's, to which the core has a reference during a request: posted calls may close any
+        // descriptor.
         Some(unsafe { ArcBorrow::from_raw(item) })
     }
 
@@ -96,8 +97,8 @@ impl<T, D> OwnedTable<T, D> {
         Self::borrow_locked(slot, &guard).map(Arc::from)
     }
 
-    /// As [`Self::get`], but only if the item is `wanted`, which is asked with the lock held. A
-    /// reference without need would keep alive an item that has just been removed.
+    /// As [`Self::get`], but only if the item is `wanted`, which is called with the lock held.
+    /// An unneeded reference would keep alive an item that has just been removed.
     pub(crate) fn get_if(&self, id: usize, wanted: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
         let slot = arch::get(&self.slots, id)?;
         let guard = self.lock.lock();

@@ -8,10 +8,10 @@ use kernel::ffi::{c_int, c_uint};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// What a registration's owner does about files that become ready. As in `helpers.h`.
+/// The reaction of a registration's owner to files that become ready. As in `helpers.h`.
 #[derive(Clone, Copy)]
 pub(crate) enum Attention {
-    /// Nothing: a syscall thread executes the call.
+    /// The owner does nothing: a syscall thread executes the call.
     Away = 0,
     /// The owner checks before it sleeps or leaves.
     Looks = 1,
@@ -26,15 +26,15 @@ pub(crate) enum Counted {
     Parked = 0,
     /// Number of times a file woke a parked call.
     Woken = 1,
-    /// Number of times the file was not ready after that.
+    /// Number of spurious wake-ups: the file was not ready after all.
     Vain = 2,
     /// Number of wake-ups passed on to other waiters.
     Passed = 3,
-    /// Times that the time of a call was over.
+    /// Number of times the time of a call expired.
     TimedOut = 4,
 }
 
-/// What poll() says about the file of a call that begins to wait.
+/// The answer of poll() about the file of a call that begins to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Armed {
     /// The call may have to wait.
@@ -49,7 +49,7 @@ pub(crate) enum Armed {
 ///
 /// # Invariants
 ///
-/// Owns memory from `flexsc_parker_new`, which keeps a pointer to what `later` owns.
+/// Owns memory from `flexsc_parker_new`, which keeps a pointer to the memory of `later`.
 pub(crate) struct Parker {
     c: NonNull<c::flexsc_parker>,
     pages: u32,
@@ -135,7 +135,7 @@ impl Drop for Parker {
 ///
 /// # Invariants
 ///
-/// Owns memory from `flexsc_parked_new`, which keeps a pointer to what `parker` owns.
+/// Owns memory from `flexsc_parked_new`, which keeps a pointer to the memory of `parker`.
 pub(crate) struct Parked {
     c: NonNull<c::flexsc_parked>,
     _parker: Arc<Parker>,
@@ -143,8 +143,8 @@ pub(crate) struct Parked {
 
 // SAFETY: The call may be used and dropped anywhere.
 unsafe impl Send for Parked {}
-// SAFETY: A shared reference only reads what does not change, or what the wake function changes
-// under the lock of its queue.
+// SAFETY: A shared reference only reads fields that do not change, or that the wake function
+// changes under the lock of its queue.
 unsafe impl Sync for Parked {}
 
 impl Parked {
@@ -176,8 +176,8 @@ impl Parked {
         (call.nr, call.args)
     }
 
-    /// Waits for the file from now on. The caller finds out afterwards whether the call must wait
-    /// at all.
+    /// Waits for the file from now on. The caller must check afterwards whether the call must
+    /// wait at all.
     pub(crate) fn arm(&mut self) -> Armed {
         // SAFETY: By the invariant; exclusive, and the file's queue is not locked.
         match unsafe { c::flexsc_park_arm(self.c.as_ptr()) } {
@@ -193,13 +193,13 @@ impl Parked {
         unsafe { c::flexsc_park_unhook(self.c.as_ptr()) };
     }
 
-    /// Counts a wake-up by a file that was not ready. Returns how often that has happened.
+    /// Counts a spurious wake-up. Returns how many there were.
     pub(crate) fn count_in_vain(&mut self) -> u32 {
         // SAFETY: By the invariant; exclusive.
         unsafe { c::flexsc_parked_in_vain(self.c.as_ptr()) }
     }
 
-    /// CANCEL ends the call, which does not wait any more. Returns its result.
+    /// CANCEL ends the call, which no longer waits. Returns its result.
     pub(crate) fn cancel(&mut self) -> i64 {
         // SAFETY: By the invariant; exclusive, and called by a task of the process.
         unsafe { c::flexsc_parked_cancel(self.c.as_ptr()) as i64 }

@@ -112,11 +112,11 @@ impl Thread {
         core::mem::ManuallyDrop::new(self).as_ptr()
     }
 
-    /// Takes back what [`Self::into_raw`] has given.
+    /// Takes back the reference from [`Self::into_raw`].
     ///
     /// # Safety
     ///
-    /// `task` comes from there, and this is called once for it.
+    /// `task` comes from [`Self::into_raw`], and this is called once for it.
     pub(super) unsafe fn from_raw(task: *mut bindings::task_struct) -> Self {
         // INVARIANT: By the caller's promise the reference is there.
         // SAFETY: By the caller's promise not null.
@@ -161,7 +161,7 @@ impl Current {
     /// Returns true if the task is executing posted calls, as their owner or as a syscall thread.
     #[inline(always)]
     pub(super) fn is_executing(self) -> bool {
-        // SAFETY: A task's own flags are changed by itself only.
+        // SAFETY: Only the task itself changes its flags.
         unsafe { (*self.as_ptr()).flags & bindings::PF_SYSCALL_THREAD != 0 }
     }
 
@@ -252,13 +252,13 @@ impl Process {
         Ok(Process { mm, tgid })
     }
 
-    /// Returns true if the current task belongs to this process; not for a (v)forked child or
-    /// after exec.
+    /// Returns true if the current task belongs to this process. Returns false in a (v)forked
+    /// child and after exec.
     #[inline(always)]
     pub(crate) fn has(&self, current: Current) -> bool {
         let task = current.as_ptr();
-        // SAFETY: A running task has a signal struct, and the words change by its own exec(2) only:
-        // that of another thread ends this one first.
+        // SAFETY: A running task has a signal struct, and only its own exec(2) changes the words:
+        // the exec(2) of another thread ends this one first.
         unsafe { (*task).mm == self.mm && (*(*task).signal).pids[TGID] == self.tgid }
     }
 
@@ -274,7 +274,7 @@ impl Process {
         kernel::error::to_result(unsafe { c::flexsc_charge_pinned(self.mm, pages as _) })
     }
 
-    /// Gives a charge back. Any task may call this.
+    /// Undoes a charge. Any task may call this.
     pub(crate) fn uncharge_pinned(&self, pages: usize) {
         // SAFETY: By the invariant the `mm_struct` is valid.
         unsafe { c::flexsc_uncharge_pinned(self.mm, pages as _) };

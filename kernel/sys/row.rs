@@ -43,8 +43,8 @@ pub(crate) enum Stop {
 pub(crate) struct Row(UnsafeCell<bindings::syscall_plain>);
 
 impl Row {
-    /// For each call number, `calls` tells if the call is plain: 0 never, 1 always, 2 unless the file
-    /// in its first argument may block.
+    /// For each call number, `calls` says whether the call is plain: 0 never, 1 always, 2 unless
+    /// the file in its first argument may block.
     #[inline(always)]
     pub(crate) fn new(calls: &'static [u8; CALLS]) -> Self {
         Row(UnsafeCell::new(bindings::syscall_plain {
@@ -105,7 +105,7 @@ impl Row {
         let row = self.0.get();
         // SAFETY: As above.
         unsafe { (*row).posted = page.as_ptr().cast() };
-        // SAFETY: By the invariant of `Frame`; `page` has as many entries as the core looks at, in
+        // SAFETY: By the invariant of `Frame`; `page` has as many entries as the core accesses, in
         // its layout, and the table of calls is static and as long as the core expects.
         let stop = unsafe { bindings::syscall_invoke_plain(frame.as_ptr(), row) };
         match stop.why {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A slot for one item, which its user leaves there while away.
+//! A slot for one item, in which its user leaves the item for a while.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};

@@ -15,11 +15,11 @@ pub(crate) trait Body: Send + Sync + Sized + 'static {
     fn run(this: ArcBorrow<'_, Self>, thread: SyscallThread);
 }
 
-/// Shows that the current task is a syscall thread: what only such a thread may do takes one.
+/// Proof that the current task is a syscall thread, for functions that only such a thread may call.
 ///
 /// # Invariants
 ///
-/// It is used by a syscall thread, which runs its [`Body`], and can not be sent elsewhere.
+/// It is used by a syscall thread, which runs its [`Body`], and cannot be sent elsewhere.
 #[derive(Clone, Copy)]
 pub(crate) struct SyscallThread(PhantomData<*mut ()>);
 
@@ -37,7 +37,7 @@ impl SyscallThread {
         unsafe { c::flexsc_follow_nice(owner.as_ptr()) }
     }
 
-    /// Returns true if the credentials of this thread, which has served `served` last, or with `nice`
+    /// Returns true if the credentials of this thread, which last served `served`, or with `nice`
     /// its nice value are out of date. If `served` has ended, the process's first thread counts.
     pub(crate) fn is_behind(self, served: &Thread, nice: bool) -> bool {
         // SAFETY: `served` holds a reference to the task. The current task's leader exists as long
@@ -45,14 +45,14 @@ impl SyscallThread {
         unsafe { c::flexsc_is_behind(served.as_ptr(), nice) }
     }
 
-    /// Takes over what [`Self::is_behind`] has found.
+    /// Takes over the credentials and the nice value that [`Self::is_behind`] has found.
     pub(crate) fn keep_up(self, served: &Thread, nice: bool) {
         // SAFETY: By the invariant; for the rest as above.
         unsafe { c::flexsc_keep_up(served.as_ptr(), nice) }
     }
 
     /// With a signal pending: stops with the process, freezes, runs task work. Returns true if the
-    /// thread has to end.
+    /// thread must end.
     pub(crate) fn signal(self) -> bool {
         // SAFETY: By the invariant.
         unsafe { bindings::syscall_thread_signal() }

@@ -2,15 +2,15 @@
 
 //! The adaptive wait policy: the number of results to wait for follows the rate at which they come.
 //!
-//! A thread that sleeps for each result pays for a sleep and a wake-up each time; one that waits
-//! for many pays less for each and gets the first one late. While results come slowly,
-//! waiting for a second one gains nothing. So the number is the results expected in the
-//! time that a sleep costs ([`SLEEP_NS`]): the sleeps then take about half of the
-//! time at most, and no result waits for longer than about that time. If the rate falls, the
-//! time runs out ([`Choice::linger_ns`]), and the next choice takes that into account. Each WAIT
-//! learns from its own results.
+//! A thread that sleeps for each result pays for a sleep and a wake-up each time; a thread that
+//! waits for many pays less for each result and gets the first one late. While results come slowly,
+//! waiting for a second one gains nothing. So the number is the results expected in the time that a
+//! sleep costs ([`SLEEP_NS`]): the sleeps then take about half of the time at most, and no result
+//! waits for longer than about that time. If the rate falls, the time runs out
+//! ([`Choice::linger_ns`]), and the next choice takes that into account. Each WAIT learns from its
+//! own results.
 //!
-//! This was left open by Cluster Calls (Rittinghaus 2010), which uses fixed numbers. Pure logic,
+//! Cluster Calls (Rittinghaus 2010) left this open and uses fixed numbers. Pure logic,
 //! shared with the tests of the host.
 
 /// Rough cost of a sleep and a wake-up, caches included, in nanoseconds.
@@ -25,7 +25,7 @@ const WEIGHT: u64 = 4;
 /// Longer gaps count as this long: results come slowly.
 const LONGEST_NS: u64 = 1_000_000_000;
 
-/// What to wait for.
+/// The number of results and the time to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// Number of results.

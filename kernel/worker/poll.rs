@@ -58,10 +58,11 @@ struct Watch {
     applied: u32,
     /// Idle rounds since the last sleep.
     idle: u64,
-    /// When the idle rounds began, as of the first check of the clock after that.
+    /// The time when the idle rounds began: that of the first check of the clock after their
+    /// beginning.
     idle_since: Option<u64>,
     busy: Streak,
-    /// When the creation of a spare failed.
+    /// The time when the creation of a spare failed.
     no_spare_at: Option<u64>,
 }
 
@@ -154,8 +155,7 @@ impl Worker {
         }
     }
 
-    /// Applies what other tasks have changed. Returns true if the thread must no longer poll
-    /// here.
+    /// Applies changes of other tasks. Returns true if the thread must no longer poll here.
     fn must_give_up(&self, cpu: u32, watch: &mut Watch) -> bool {
         let pool = self.pool();
         if pool.is_stopping() || !pool.wants_poller(cpu) {

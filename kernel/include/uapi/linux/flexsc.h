@@ -24,15 +24,15 @@
 
 /*
  * Number of flexsc_wait(2) on x86-64: long flexsc_wait(unsigned int fd, u64 arg),
- * with the argument of FLEXSC_IOC_WAIT_FAST. Does what that ioctl does with
- * fewer instructions. ENOSYS if the kernel has no FlexSC.
+ * with the argument of FLEXSC_IOC_WAIT_FAST. Does the same as that ioctl in fewer
+ * instructions. ENOSYS if the kernel has no FlexSC.
  */
 #define FLEXSC_NR_WAIT		548
 
 /*
- * The state of an entry, for people, debuggers and programs that look at one
- * entry only: the words of struct flexsc_ctrl decide. The program writes FREE
- * and SUBMITTED, the kernel BUSY and DONE.
+ * The state of an entry, for people, debuggers and programs that look only at one
+ * entry. The words of struct flexsc_ctrl decide. The program writes FREE and
+ * SUBMITTED, the kernel BUSY and DONE.
  */
 enum flexsc_status {
 	FLEXSC_FREE		= 0,
@@ -42,8 +42,8 @@ enum flexsc_status {
 };
 
 /*
- * Why a call was not executed (flexsc_entry.reason). docs/abi.md says what each
- * means, the result that comes with it, and what a program can do.
+ * Why a call was not executed (flexsc_entry.reason). docs/abi.md has the meaning
+ * of each reason, the result that comes with it, and what a program can do.
  */
 enum flexsc_reason {
 	FLEXSC_REASON_NONE	= 0,
@@ -70,7 +70,7 @@ enum flexsc_reason {
 
 /*
  * flexsc_entry.take: replaces argument @arg (0 to 5) by the result of the entry
- * @back (1 to 32) places before this one in the same chain. 0: nothing is taken.
+ * @back (1 to 32) places before this one in the same chain. 0: no result is taken.
  */
 #define FLEXSC_TAKE(arg, back)	((__u8)((((back) - 1) << 3) | ((arg) + 1)))
 
@@ -160,7 +160,7 @@ enum flexsc_policy {
 	FLEXSC_WAIT_ANY		= 1,	/* until one result is ready */
 	FLEXSC_WAIT_SOME	= 2,	/* until min results, or linger_ns after the first */
 	FLEXSC_WAIT_ALL		= 3,	/* until all posted entries are finished */
-	FLEXSC_WAIT_ADAPTIVE	= 4,	/* as SOME, with numbers that suit the rate of completions */
+	FLEXSC_WAIT_ADAPTIVE	= 4,	/* as SOME, with numbers that adapt to the rate of completions */
 };
 
 /**
@@ -169,10 +169,10 @@ enum flexsc_policy {
  * @id: registration to wait on; the caller must own it
  * @policy: enum flexsc_policy
  * @min: number of results that FLEXSC_WAIT_SOME waits for
- * @timeout_ns: CLOCK_MONOTONIC time, as the caller sees it, at which to give up
- *	with ETIME, 0: never
+ * @timeout_ns: CLOCK_MONOTONIC time, in the caller's time namespace, at which
+ *	to give up with ETIME, 0: never
  * @linger_ns: for FLEXSC_WAIT_SOME: fewer than min results suffice once this
- *	       time has passed since the first, 0: wait for all of min
+ *	       time has passed since the first one, 0: wait for min results
  * @flags: 0
  * @__reserved: 0
  *
@@ -190,8 +190,8 @@ struct flexsc_wait {
 };
 
 /*
- * FLEXSC_IOC_WAIT_FAST: as WAIT without timeouts, its argument packed into
- * one word: registration in bits 0-31, policy in bits 32-39, min in bits
+ * FLEXSC_IOC_WAIT_FAST: like WAIT without timeouts, with the argument packed
+ * into one word: registration in bits 0-31, policy in bits 32-39, min in bits
  * 40-63.
  */
 #define FLEXSC_WAIT_FAST_ARG(id, policy, min) \
@@ -212,7 +212,7 @@ enum flexsc_param_id {
 	FLEXSC_PARAM_EXTRA_POLLERS = 4,	/* pollers that may be recruited beside POLL_CPUS, 0: none (default) */
 	FLEXSC_PARAM_ORDER	= 5,	/* enum flexsc_order */
 	FLEXSC_PARAM_LOOP_MAX	= 6,	/* rounds of a chain's loop, 1 to FLEXSC_MAX_ROUNDS */
-	FLEXSC_PARAM_POLLED_CPUS = 7,	/* GET only: CPUs with a poller now, awake or asleep, recruited ones too */
+	FLEXSC_PARAM_POLLED_CPUS = 7,	/* GET only: CPUs with a poller now, awake or asleep, recruited or not */
 	FLEXSC_PARAM_POOL_CPUS	= 8,	/* CPUs that the pool's threads run on; SET of the empty set: those of the opener (default) */
 	FLEXSC_PARAM_POOL_CONCURRENCY = 9, /* threads of the pool that run at once, 0: one for each of its CPUs (default) */
 	FLEXSC_PARAM_POOL_NICE	= 10,	/* nice value of the pool's threads, -20 to 19, as __s64 */
@@ -236,10 +236,10 @@ enum flexsc_order {
  * @size: sizeof(struct flexsc_param)
  * @param: enum flexsc_param_id
  * @pool: 0, or for FLEXSC_PARAM_POOL_*: 0 to FLEXSC_POOLS - 1
- * @len: for a set of CPUs: its length in bytes; else 0
+ * @len: for a set of CPUs: its length in bytes; otherwise 0
  * @value: in for SET, out for GET. For a set of CPUs: its address, in for both.
- *	   The set is as in sched_setaffinity(2), of any length: GET fills all of
- *	   it, and fails with EINVAL if a CPU does not fit
+ *	   The set is as in sched_setaffinity(2), of any length: GET fills the
+ *	   whole set, and fails with EINVAL if a CPU does not fit
  */
 struct flexsc_param {
 	__u32	size;
@@ -273,7 +273,7 @@ struct flexsc_cancel {
  * @fd: eventfd to signal when results are ready, -1: none
  * @flags: 0
  *
- * A registration's own eventfd and the one for all of them are both signalled.
+ * The eventfd of a registration and the one for all registrations are both signalled.
  */
 struct flexsc_eventfd {
 	__u32	size;
@@ -285,7 +285,7 @@ struct flexsc_eventfd {
 /**
  * struct flexsc_stats - argument of FLEXSC_IOC_QUERY
  * @size: sizeof(struct flexsc_stats) that the caller knows (in); the kernel
- *	  fills in as much as both know and stores its own size (out)
+ *	  fills in the fields that both know and stores its own size (out)
  * @__reserved: 0
  * @posted: entries accepted
  * @inline_done: entries executed by the waiting thread itself
@@ -298,7 +298,7 @@ struct flexsc_eventfd {
  * @idle_polls: rounds in which a poller found nothing
  * @poller_sleeps: number of times a poller went to sleep
  * @threads: syscall threads now
- * @threads_idle: idle ones among them
+ * @threads_idle: idle syscall threads now
  * @threads_created: syscall threads created so far
  * @threads_retired: syscall threads that ended because they were idle
  * @create_failed: syscall threads that could not be created
@@ -308,16 +308,16 @@ struct flexsc_eventfd {
  * @pages: syscall pages now
  * @cancels: CANCEL calls that found their entry
  * @chains: chains executed to their end or failure
- * @loop_rounds: rounds of loops, the first of each not counted
+ * @loop_rounds: rounds of loops, without the first round of each loop
  * @pollers: CPUs with a poller now, awake or asleep
  * @pollers_recruited: number of times a poller was recruited for a backlog
  * @pollers_released: number of times a recruited poller gave its CPU back
  * @pools: pools now
- * @parked: times that a call was parked, to wait without a thread
- * @woken: times that a file has woken a parked call
- * @woken_in_vain: of these, times that the call had to wait again
- * @passed_on: wake-ups for one waiter that parked calls have passed on to others
- * @timed_out: times that the time of a parked call was over
+ * @parked: number of times a call was parked, to wait without a thread
+ * @woken: number of times a file woke a parked call
+ * @woken_in_vain: how many of these wake-ups were spurious: the call had to wait again
+ * @passed_on: exclusive wake-ups that parked calls have passed on to other waiters
+ * @timed_out: number of times the time of a parked call expired
  */
 struct flexsc_stats {
 	__u32	size;
@@ -358,7 +358,7 @@ struct flexsc_stats {
  * struct flexsc_pool_stats - argument of FLEXSC_IOC_QUERY_POOL
  * @size: as in struct flexsc_stats
  * @pool: number of the pool (in)
- * @cpus: number of CPUs that its threads run on; FLEXSC_PARAM_POOL_CPUS says which
+ * @cpus: number of CPUs that its threads run on; FLEXSC_PARAM_POOL_CPUS is the set
  * @concurrency: threads that may run at once
  * @nice: nice value of its threads, as __s64
  * @executed: entries that its threads have executed
