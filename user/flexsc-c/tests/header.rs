@@ -9,6 +9,19 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
+/// The sources of the header, in the order of its declarations.
+const SOURCES: [&str; 9] = [
+    "call",
+    "prep",
+    "prep/files",
+    "prep/names",
+    "prep/sockets",
+    "prep/events",
+    "prep/memory",
+    "pool",
+    "queue",
+];
+
 fn dir() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -33,7 +46,7 @@ fn functions(header: &str) -> BTreeSet<&str> {
 fn the_header_is_that_of_the_source() {
     let config = cbindgen::Config::from_file(dir().join("cbindgen.toml")).unwrap();
     let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in ["call", "prep", "pool", "queue"] {
+    for source in SOURCES {
         builder = builder.with_src(dir().join(format!("src/{source}.rs")));
     }
     let mut made = Vec::new();
