@@ -408,16 +408,7 @@ fn without_helpers_the_owner_makes_the_calls_when_it_waits() {
         let mut ring = plain();
         submit(&mut ring, Read::new(&far, vec![0; 1]), 0);
         submit(&mut ring, Write::new(&near, vec![7; 1]), 1);
-        // This user, who must not be root, gets no more threads.
-        let none = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: the limit is valid.
-        unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) };
-        // SAFETY: takes a number, and there is one thread.
-        unsafe { libc::setuid(65534) };
-        assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+        refuse_threads();
         let all = ring.wait(Wait::all().timeout(PATIENCE));
         let begin = Instant::now();
         submit(&mut ring, Read::new(&far, Vec::new()), 2);
@@ -426,6 +417,20 @@ fn without_helpers_the_owner_makes_the_calls_when_it_waits() {
         all == Ok(2) && late == Err(Error::TimedOut) && begin.elapsed() >= SHORT
     });
     assert_eq!(right, Some(true));
+}
+
+/// Lets this process, which has one thread, create no more: with the limit 0, and as another
+/// user than root, to whom the limit applies.
+fn refuse_threads() {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the limit is valid.
+    unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) };
+    // SAFETY: takes a number, and there is one thread.
+    unsafe { libc::setuid(65534) };
+    assert!(std::thread::Builder::new().spawn(|| ()).is_err());
 }
 
 /// A ring on pages that no kernel serves.

@@ -245,16 +245,7 @@ fn without_helpers_the_owner_keeps_the_time() {
         let begin = Instant::now();
         submit(&mut ring, Sleep::new(SHORT), 0);
         submit(&mut ring, Poll::new(far, libc::POLLIN).timeout(SHORT), 1);
-        // This user, who must not be root, gets no more threads.
-        let none = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: the limit is valid.
-        unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) };
-        // SAFETY: takes a number, and there is one thread.
-        unsafe { libc::setuid(65534) };
-        assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+        refuse_threads();
         let all = ring.wait(Wait::all().timeout(PATIENCE));
         let both = [ring.next().unwrap(), ring.next().unwrap()];
         let zero = both.iter().all(|done| matches!(done.result, Ok(0)));
