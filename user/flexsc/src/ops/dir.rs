@@ -2,11 +2,10 @@
 //! Listing directories.
 
 use std::ffi::CStr;
-use std::io;
 use std::os::fd::AsRawFd;
 
-use super::Operation;
 use super::private::{End, Prepared, Sealed};
+use super::simple::counts;
 use crate::sys::buf::{self, IoBufMut};
 use crate::{Fd, calls};
 
@@ -40,22 +39,12 @@ impl<B: IoBufMut> Sealed for Getdents64<B> {
         buf::filled(&mut self.buf, end);
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
-impl<B: IoBufMut> Operation for Getdents64<B> {
-    type Output = (io::Result<usize>, B);
-
-    fn output(self, end: End) -> Self::Output {
-        (end.count(), self.buf)
-    }
-}
+counts!(Getdents64: IoBufMut);
 
 /// An entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use super::Operation;
 use super::private::{End, Prepared, Sealed};
+use super::simple::counts;
 use crate::sys::buf::{self, IoBuf, IoBufMut, Slices};
 use crate::sys::poll::Readiness;
 use crate::{Fd, calls};
@@ -59,22 +60,12 @@ impl<B: IoBufMut> Sealed for Read<B> {
         buf::filled(&mut self.buf, end);
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
-impl<B: IoBufMut> Operation for Read<B> {
-    type Output = (io::Result<usize>, B);
-
-    fn output(self, end: End) -> Self::Output {
-        (end.count(), self.buf)
-    }
-}
+counts!(Read: IoBufMut);
 
 /// Writes a buffer at a file's position or at an offset:
 /// [write(2)](https://man7.org/linux/man-pages/man2/write.2.html) and
@@ -141,22 +132,12 @@ impl<B: IoBuf> Sealed for Write<B> {
         Prepared::when(call, &self.fd, Readiness::Writable)
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
-impl<B: IoBuf> Operation for Write<B> {
-    type Output = (io::Result<usize>, B);
-
-    fn output(self, end: End) -> Self::Output {
-        (end.count(), self.buf)
-    }
-}
+counts!(Write: IoBuf);
 
 /// Flushes a file to its disk: the data and metadata of writes that have finished before
 /// this operation is submitted

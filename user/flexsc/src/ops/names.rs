@@ -246,12 +246,8 @@ impl<B: IoBufMut> Sealed for ReadLinkAt<B> {
         buf::filled(&mut self.buf, end);
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 

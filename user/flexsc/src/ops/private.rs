@@ -21,13 +21,10 @@ pub trait Sealed: Sized + Send + 'static {
     /// Adapts the operation to the results of its calls, which have ended.
     fn settle(&mut self, _end: &End) {}
 
-    /// Takes its buffer out if this is a `Vec<u8>`.
-    fn take_vec(&mut self) -> Vec<u8> {
-        Vec::new()
+    /// Returns its buffer if this is a `Vec<u8>`.
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        None
     }
-
-    /// Puts back what [`Sealed::take_vec`] has taken.
-    fn put_vec(&mut self, _vec: Vec<u8>) {}
 
     /// Returns how many calls it makes.
     fn size(&self) -> usize {

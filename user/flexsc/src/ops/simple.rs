@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The repeated part of operations that wait for nothing.
+//! The repeated parts of operations.
 
 /// Implements an operation that makes one call and waits for nothing.
 ///
@@ -25,4 +25,17 @@ macro_rules! simple {
     };
 }
 
-pub(super) use simple;
+/// Implements the output of an operation on one buffer: the number of bytes, and the buffer.
+macro_rules! counts {
+    ($type:ident: $bound:ident) => {
+        impl<B: $bound> $crate::ops::Operation for $type<B> {
+            type Output = (std::io::Result<usize>, B);
+
+            fn output(self, end: $crate::ops::private::End) -> Self::Output {
+                (end.count(), self.buf)
+            }
+        }
+    };
+}
+
+pub(super) use {counts, simple};

@@ -8,6 +8,7 @@ use std::ptr;
 use libc::c_int;
 
 use super::private::{End, Prepared, Sealed};
+use super::simple::counts;
 use super::{Operation, SockAddr};
 use crate::sys::buf::{self, IoBuf, IoBufMut};
 use crate::sys::poll::Readiness;
@@ -74,22 +75,12 @@ impl<B: IoBuf> Sealed for Send<B> {
         Prepared::when(call, &self.fd, readiness(self.flags, Readiness::Writable))
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
-impl<B: IoBuf> Operation for Send<B> {
-    type Output = (io::Result<usize>, B);
-
-    fn output(self, end: End) -> Self::Output {
-        (end.count(), self.buf)
-    }
-}
+counts!(Send: IoBuf);
 
 /// Sends a buffer to an address
 /// ([sendto(2)](https://man7.org/linux/man-pages/man2/send.2.html)). Gives back the number of
@@ -122,12 +113,8 @@ impl<B: IoBuf> Sealed for SendTo<B> {
         self.send.prepare()
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        self.send.take_vec()
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        self.send.put_vec(vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        self.send.vec()
     }
 }
 
@@ -189,22 +176,12 @@ impl<B: IoBufMut> Sealed for Recv<B> {
         buf::filled(&mut self.buf, end);
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
-impl<B: IoBufMut> Operation for Recv<B> {
-    type Output = (io::Result<usize>, B);
-
-    fn output(self, end: End) -> Self::Output {
-        (end.count(), self.buf)
-    }
-}
+counts!(Recv: IoBufMut);
 
 /// Receives from a socket, and returns the sender
 /// ([recvfrom(2)](https://man7.org/linux/man-pages/man2/recv.2.html)). Gives back the number
@@ -244,12 +221,8 @@ impl<B: IoBufMut> Sealed for RecvFrom<B> {
         self.recv.settle(end);
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        self.recv.take_vec()
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        self.recv.put_vec(vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        self.recv.vec()
     }
 }
 

@@ -9,7 +9,7 @@ use libc::c_int;
 
 use super::Operation;
 use super::private::{End, Prepared, Sealed};
-use super::simple::simple;
+use super::simple::{counts, simple};
 use crate::sys::buf::{self, IoBuf, IoBufMut};
 use crate::{Fd, calls};
 
@@ -48,12 +48,8 @@ impl<B: IoBufMut> Sealed for GetXattr<B> {
         buf::filled(&mut self.buf, end);
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
@@ -110,12 +106,8 @@ impl<B: IoBuf> Sealed for SetXattr<B> {
         Prepared::new(calls::fsetxattr(fd, name, buf, len, self.flags))
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
@@ -156,22 +148,12 @@ impl<B: IoBufMut> Sealed for ListXattr<B> {
         buf::filled(&mut self.buf, end);
     }
 
-    fn take_vec(&mut self) -> Vec<u8> {
-        buf::take_vec(&mut self.buf)
-    }
-
-    fn put_vec(&mut self, vec: Vec<u8>) {
-        buf::put_vec(&mut self.buf, vec);
+    fn vec(&mut self) -> Option<&mut Vec<u8>> {
+        buf::as_vec(&mut self.buf)
     }
 }
 
-impl<B: IoBufMut> Operation for ListXattr<B> {
-    type Output = (io::Result<usize>, B);
-
-    fn output(self, end: End) -> Self::Output {
-        (end.count(), self.buf)
-    }
-}
+counts!(ListXattr: IoBufMut);
 
 /// Removes an extended attribute of a file
 /// ([fremovexattr(2)](https://man7.org/linux/man-pages/man2/removexattr.2.html)). Gives back the

@@ -59,7 +59,9 @@ impl Done {
     #[track_caller]
     pub fn output<O: Operation>(self) -> O::Output {
         let mut operation = self.kept.take::<O>();
-        operation.put_vec(self.buf);
+        if let Some(vec) = operation.vec() {
+            *vec = self.buf;
+        }
         operation.output(self.end)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::any::{TypeId, type_name};
 use std::fmt;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 
 use crate::ops::private::{End, Prepared, Sealed};
 
@@ -61,7 +61,7 @@ impl<T: Sealed> Of<T> {
             // SAFETY: the caller's promise.
             let value = unsafe { Self::get(place) };
             value.settle(end);
-            value.take_vec()
+            value.vec().map(mem::take).unwrap_or_default()
         },
     };
 
