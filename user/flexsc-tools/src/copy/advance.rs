@@ -78,14 +78,7 @@ impl<B: Backend> Copier<'_, B> {
                 self.jobs[id].source = value as i32;
                 self.go_on(id, Step::Link);
             }
-            Step::OpenDir
-            | Step::StatDir
-            | Step::MakeDir
-            | Step::OpenTargetDir
-            | Step::StatTargetDir
-            | Step::MakeWritable
-            | Step::LookForAcl
-            | Step::List => self.dir_succeeded(id, step, value),
+            step if step.is_of_directory() => self.dir_succeeded(id, step, value),
             _ => self.last_succeeded(id, step, value),
         }
     }
@@ -126,17 +119,7 @@ impl<B: Backend> Copier<'_, B> {
                 self.jobs[id].content.sparse = false;
                 self.begin_content(id);
             }
-            (
-                Step::OpenDir
-                | Step::StatDir
-                | Step::MakeDir
-                | Step::OpenTargetDir
-                | Step::StatTargetDir
-                | Step::MakeWritable
-                | Step::LookForAcl
-                | Step::List,
-                _,
-            ) => self.dir_refused(id, step, errno),
+            (step, _) if step.is_of_directory() => self.dir_refused(id, step, errno),
             _ => self.last_refused(id, step, errno),
         }
     }

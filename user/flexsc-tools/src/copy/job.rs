@@ -110,6 +110,24 @@ impl Step {
         Step::LAST.iter().position(|&other| other == step)
     }
 
+    /// Returns true for the steps of a directory until it is listed.
+    pub fn is_of_directory(self) -> bool {
+        use Step::{
+            List, LookForAcl, MakeDir, MakeWritable, OpenDir, OpenTargetDir, StatDir, StatTargetDir,
+        };
+        matches!(
+            self,
+            OpenDir
+                | StatDir
+                | MakeDir
+                | OpenTargetDir
+                | StatTargetDir
+                | MakeWritable
+                | LookForAcl
+                | List
+        )
+    }
+
     /// Returns true if an incomplete file exists after this step succeeds.
     pub fn leaves_incomplete(self, before: bool) -> bool {
         match self {

@@ -64,47 +64,36 @@ impl Meta {
     }
 }
 
-impl From<&libc::statx> for Meta {
-    fn from(statx: &libc::statx) -> Self {
-        let time = |time: libc::statx_timestamp| libc::timespec {
-            tv_sec: time.tv_sec,
-            tv_nsec: time.tv_nsec.into(),
-        };
-        Meta {
-            id: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
-            mode: statx.stx_mode.into(),
-            uid: statx.stx_uid,
-            gid: statx.stx_gid,
-            links: statx.stx_nlink,
-            size: statx.stx_size,
-            blocks: statx.stx_blocks,
-            // The kernel's numbers have 12 and 20 bits, which fit into 32.
-            device: libc::makedev(statx.stx_rdev_major, statx.stx_rdev_minor) as u32,
-            accessed: time(statx.stx_atime),
-            modified: time(statx.stx_mtime),
-        }
-    }
+/// Converts from types that have the fields of the kernel's `struct statx`.
+macro_rules! from_statx {
+    ($($statx:ty, $timestamp:ty;)*) => {
+        $(impl From<&$statx> for Meta {
+            fn from(statx: &$statx) -> Self {
+                let time = |time: $timestamp| libc::timespec {
+                    tv_sec: time.tv_sec,
+                    tv_nsec: time.tv_nsec.into(),
+                };
+                Meta {
+                    id: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
+                    mode: statx.stx_mode.into(),
+                    uid: statx.stx_uid,
+                    gid: statx.stx_gid,
+                    links: statx.stx_nlink,
+                    size: statx.stx_size,
+                    blocks: statx.stx_blocks,
+                    // The kernel's numbers have 12 and 20 bits, which fit into 32.
+                    device: libc::makedev(statx.stx_rdev_major, statx.stx_rdev_minor) as u32,
+                    accessed: time(statx.stx_atime),
+                    modified: time(statx.stx_mtime),
+                }
+            }
+        })*
+    };
 }
 
-impl From<&rustix::fs::Statx> for Meta {
-    fn from(statx: &rustix::fs::Statx) -> Self {
-        let time = |time: rustix::fs::StatxTimestamp| libc::timespec {
-            tv_sec: time.tv_sec,
-            tv_nsec: time.tv_nsec.into(),
-        };
-        Meta {
-            id: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
-            mode: statx.stx_mode.into(),
-            uid: statx.stx_uid,
-            gid: statx.stx_gid,
-            links: statx.stx_nlink,
-            size: statx.stx_size,
-            blocks: statx.stx_blocks,
-            device: libc::makedev(statx.stx_rdev_major, statx.stx_rdev_minor) as u32,
-            accessed: time(statx.stx_atime),
-            modified: time(statx.stx_mtime),
-        }
-    }
+from_statx! {
+    libc::statx, libc::statx_timestamp;
+    rustix::fs::Statx, rustix::fs::StatxTimestamp;
 }
 
 /// Returns the name of a type for messages.
