@@ -96,6 +96,9 @@ struct Run {
     /// Minimum number of calls in a sample
     #[arg(long, default_value_t = 1024)]
     calls: usize,
+    /// Suite calls: under a seccomp filter that allows all calls
+    #[arg(long)]
+    filter: bool,
     /// Name of the kernel in the CSV, for suites that compare kernels
     #[arg(long, default_value = "this")]
     label: String,
@@ -164,6 +167,7 @@ fn run(run: Run) -> io::Result<()> {
         ops: run.ops,
         backends: run.backends,
         batches: run.batches,
+        filter: run.filter,
         label: run.label,
     };
     (suite.run)(&options, &mut Report::new(run.csv.as_deref())?)

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::apart::apart;
+use super::filter::allow_all;
 use super::{Fresh, Of, Options, Suite, by_turns, write_medians};
 use crate::backend::flexsc::{By, Flexsc};
 use crate::backend::plain::Plain;
@@ -57,7 +58,12 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
             cpus: &cpus,
             effort,
         };
-        apart(|| bench.with_backend(op, batch))
+        apart(|| {
+            if options.filter {
+                allow_all()?;
+            }
+            bench.with_backend(op, batch)
+        })
     });
     let measured = ways.into_iter().zip(figures);
     write_medians(

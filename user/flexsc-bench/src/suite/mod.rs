@@ -8,6 +8,7 @@ pub mod blocked;
 pub mod calls;
 pub mod chains;
 pub mod echo;
+mod filter;
 pub mod order;
 pub mod pipeline;
 
@@ -30,6 +31,8 @@ pub struct Options {
     pub backends: Vec<Kind>,
     /// Calls at a time.
     pub batches: Vec<usize>,
+    /// Make the calls under a seccomp filter that allows all.
+    pub filter: bool,
     /// The name of the kernel, in the column `backend` of suites that compare kernels.
     pub label: String,
 }
