@@ -106,7 +106,7 @@ fn execute_posted_in<const IN_LINE: bool>(
         return End::Complete;
     }
     let batch = Batch::new(engine, Role::Owner, pages, owner);
-    let hook = Hook::new(batch, pages.owner());
+    let hook = Hook::new(batch, pages.owner(), true);
     invoke::with_frame(&hook, |batch, frame| {
         while let Some((page, bits)) = claimed {
             if batch.traced {
@@ -154,7 +154,7 @@ pub(crate) fn execute_claimed(
         }
     }
     let batch = Batch::new(engine, role, pages, Current::get());
-    Hook::new(batch, pages.owner()).with(|batch| {
+    Hook::new(batch, pages.owner(), false).with(|batch| {
         let continued = batch.continues_chain(page, bits);
         let end = batch.execute_page(&Frame::of_thread(thread), page, bits, continued);
         if batch.sleep.dying.get() {
@@ -250,6 +250,7 @@ impl<'a> Batch<'a> {
     fn execute_returned(&self, frame: &Frame) -> End {
         // The thread that returned an entry has shown that only the owner can execute it.
         self.files_slow.set(false);
+        frame.set_may_leave(false);
         // Once for each page: entries that are returned later wait for the next check.
         for _ in 0..self.pages.len() {
             let Some((page, bits)) = self.pages.take_returned() else {

@@ -42,7 +42,8 @@ pub(super) enum Outcome {
     /// A syscall thread of this pool must execute the entry.
     Offload(u8),
     /// A syscall thread of the first pool must execute the entry, or the owner if no thread
-    /// can: a signal for the owner has interrupted the call, or calls of its kind are slow.
+    /// can: a signal for the owner has interrupted the call, calls of its kind are slow, or the call
+    /// would wait for a file system.
     OffloadByChance,
     /// The call would wait for its file: see [`Batch::park_or_offload`].
     Wait,
@@ -188,7 +189,7 @@ impl Batch<'_> {
         let facts = Lookup { batch: self, index };
         let request = self.request(index, e);
         match dispatch::decide(&request, self.role.get(), start, &facts) {
-            Decision::Execute(class) => match self.call_until_done(frame, index, e, class) {
+            Decision::Execute(class) => match self.execute_call(frame, index, e, class) {
                 Ok(outcome) => outcome,
                 Err(refusal) => self.after_refusal(index, e, class, refusal),
             },
@@ -218,7 +219,26 @@ impl Batch<'_> {
         }
     }
 
-    /// Executes a call of `class` until it has a result, or until a signal ends it here.
+    /// Executes a call of `class` until it has a result, or until a signal ends it here. A call that
+    /// may not be left stays here.
+    #[inline(always)]
+    fn execute_call(
+        &self,
+        frame: &Frame,
+        index: u32,
+        e: &Entry,
+        class: Class,
+    ) -> Result<Outcome, Refusal> {
+        let stays = !dispatch::may_leave(e.nr, class);
+        let before = stays && frame.set_may_leave(false);
+        let outcome = self.call_until_done(frame, index, e, class);
+        if stays {
+            frame.set_may_leave(before);
+        }
+        outcome
+    }
+
+    /// See [`Self::execute_call`].
     #[inline(always)]
     fn call_until_done(
         &self,
@@ -241,6 +261,9 @@ impl Batch<'_> {
                 }
                 Err(refusal) => return Err(refusal),
             };
+            if frame.has_left(result) {
+                return Ok(Outcome::OffloadByChance);
+            }
             if !verdict::is_interrupted(result) {
                 return Ok(Outcome::Done((result, NONE)));
             }

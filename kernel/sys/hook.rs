@@ -35,8 +35,10 @@ pub(crate) struct Hook<'a, T> {
 }
 
 impl<'a, T: Blocking> Hook<'a, T> {
-    /// `owner` is the thread that has posted the calls.
-    pub(crate) fn new(inner: T, owner: &'a Thread) -> Self {
+    /// `owner` is the thread that has posted the calls. `may_leave`: see
+    /// [`Frame::set_may_leave`](super::invoke::Frame::set_may_leave).
+    #[inline(always)]
+    pub(crate) fn new(inner: T, owner: &'a Thread, may_leave: bool) -> Self {
         // INVARIANT: `repr(C)`, first field; `owner` is borrowed for `'a`.
         Hook {
             c: Opaque::new(bindings::syscall_hook {
@@ -44,6 +46,8 @@ impl<'a, T: Blocking> Hook<'a, T> {
                 running: Some(Self::running),
                 owner: owner.as_ptr(),
                 owner_only: false,
+                may_leave,
+                left: false,
                 filter: core::ptr::null_mut(),
                 #[cfg(CONFIG_PROVE_LOCKING)]
                 allowed: core::ptr::null(),

@@ -49,10 +49,12 @@ pub(crate) enum Tried {
 /// # Invariants
 ///
 /// `regs` is the current task's frame, free for calls: that of a syscall thread, if there is a
-/// `thread`, or else of a task of user space within [`with_frame`].
+/// `thread`, or else of a task of user space within [`with_frame`], whose hook `hook` points to. On
+/// a syscall thread `hook` is null.
 pub(crate) struct Frame {
     regs: *mut bindings::pt_regs,
     thread: Option<SyscallThread>,
+    hook: *mut bindings::syscall_hook,
 }
 
 impl Frame {
@@ -62,12 +64,35 @@ impl Frame {
         Frame {
             regs: thread.regs(),
             thread: Some(thread),
+            hook: core::ptr::null_mut(),
         }
     }
 
     /// The current task, if it is a syscall thread.
     pub(crate) fn thread(&self) -> Option<SyscallThread> {
         self.thread
+    }
+
+    /// From now on, calls of the current task of user space that would wait for a file system may be
+    /// left to syscall threads, or not. Returns what was set before; always false on a syscall thread.
+    #[inline(always)]
+    pub(crate) fn set_may_leave(&self, may: bool) -> bool {
+        if self.thread.is_some() {
+            return false;
+        }
+        // SAFETY: By the invariant; only the current task, which the hook belongs to, uses the field.
+        unsafe { core::mem::replace(&mut (*self.hook).may_leave, may) }
+    }
+
+    /// Returns true if the core has left the call with this result to a syscall thread. The call has
+    /// done nothing.
+    #[inline(always)]
+    pub(crate) fn has_left(&self, result: i64) -> bool {
+        const LEFT: i64 = -(bindings::ERESTARTNOINTR as i64);
+        // SAFETY: As in `set_may_leave`.
+        result == LEFT
+            && self.thread.is_none()
+            && unsafe { core::mem::replace(&mut (*self.hook).left, false) }
     }
 
     /// Returns the pointer for the core.
@@ -171,8 +196,12 @@ pub(crate) fn with_frame<T: Blocking, R>(hook: &Hook<'_, T>, f: impl FnOnce(&T, 
     // SAFETY: The frame is valid for writes; the call fills it in. The hook outlives the matching
     // call below: nothing in between unwinds.
     let regs = unsafe { bindings::syscall_invoke_begin(saved.as_mut_ptr(), hook.as_ptr()) };
-    // INVARIANT: The core has saved the task's registers.
-    let frame = Frame { regs, thread: None };
+    // INVARIANT: The core has saved the task's registers, and `f` returns before the hook ends.
+    let frame = Frame {
+        regs,
+        thread: None,
+        hook: hook.as_ptr(),
+    };
     let ret = f(hook.inner(), &frame);
     // SAFETY: Filled in above, by the same task.
     unsafe { bindings::syscall_invoke_end(saved.as_ptr()) };

@@ -78,6 +78,7 @@ const GROUPS: &[&[registry::Test]] = &[
     blocking::policies::TESTS,
     blocking::waking::TESTS,
     blocking::returned::TESTS,
+    blocking::silent::TESTS,
     blocking::slow::TESTS,
     blocking::clock::TESTS,
     blocking::interrupted::TESTS,

@@ -7,6 +7,7 @@ pub mod handoff;
 pub mod interrupted;
 pub mod policies;
 pub mod returned;
+pub mod silent;
 pub mod slow;
 pub mod threads;
 pub mod wait_call;

@@ -27,7 +27,12 @@ fn is_asleep(tid: i32) -> bool {
     let tasks = process::tasks(std::process::id() as i32);
     tasks
         .iter()
-        .any(|task| task.tid == tid && task.state == 'S')
+        .any(|task| task.tid == tid && matches!(task.state, 'S' | 'D'))
+}
+
+/// Waits until this thread is asleep.
+pub(super) fn until_asleep(tid: i32) -> Check {
+    until("the blocked owner", || is_asleep(tid))
 }
 
 /// Opens a FIFO inline; the open sleeps for longer than a disk takes.
@@ -38,7 +43,7 @@ fn sleep_long(ring: &mut Ring) -> Check {
     let slot = ring.post(Fifo::blocking(&path));
     let opened = std::thread::scope(|scope| -> Check<OwnedFd> {
         let other = scope.spawn(|| {
-            until("the blocked owner", || is_asleep(me))?;
+            until_asleep(me)?;
             std::thread::sleep(Duration::from_millis(30));
             fifo.release()
         });

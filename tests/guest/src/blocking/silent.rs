@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Paths that lead into file systems that do not answer: not even the first call holds up WAIT.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::check::{Check, skip};
+use crate::kit::abi::{Param, Policy, REASON_NONE};
+use crate::kit::engine::Engine;
+use crate::kit::files::{BlockedReads, TempDir, pipe};
+use crate::kit::limits::need_root;
+use crate::kit::ring::{Call, Ring, check_done, linked};
+use crate::kit::{patience, sys};
+
+tests! { "blocking":
+    silent_daemon => "no call with a path into FUSE holds up WAIT if the daemon does not answer, whatever the way there";
+    silent_daemon_starved => "if no thread can make such a call, its owner waits for the daemon";
+    silent_automount => "nor does a call that triggers an automount which nobody makes";
+    silent_frozen => "nor does a call that waits for a frozen file system";
+    silent_elsewhere => "calls with other paths are inline, while such calls wait";
+}
+
+/// A file system at a directory, until it is dropped.
+struct Mount {
+    at: PathBuf,
+}
+
+impl Mount {
+    /// At a new directory in `dir`.
+    fn new(dir: &TempDir, source: &CStr, kind: &CStr, options: &str) -> Check<Mount> {
+        let mount = Mount {
+            at: dir.path().join("mount"),
+        };
+        ok!("mkdir", fs::create_dir(&mount.at));
+        let options = CString::new(options).expect("no NUL");
+        let at = mount.path("");
+        let made = plain!(
+            SYS_mount,
+            source,
+            at.as_c_str(),
+            kind,
+            0,
+            options.as_c_str()
+        );
+        if made == -i64::from(libc::ENODEV) {
+            return skip(format!("needs the file system {}", kind.to_string_lossy()));
+        }
+        check_ret!("mount", made, 0);
+        Ok(mount)
+    }
+
+    fn path(&self, name: &str) -> CString {
+        let path = self.at.join(name);
+        CString::new(path.as_os_str().as_bytes()).expect("no NUL")
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        plain!(SYS_umount2, self.path("").as_c_str(), libc::MNT_DETACH);
+    }
+}
+
+/// A FUSE file system whose daemon reads no request.
+struct Fuse {
+    mount: Mount,
+    /// Closing it ends all requests.
+    daemon: Mutex<Option<OwnedFd>>,
+}
+
+impl Fuse {
+    fn new(dir: &TempDir) -> Check<Fuse> {
+        need_root()?;
+        let Ok(daemon) = sys::open(c"/dev/fuse", libc::O_RDWR, 0) else {
+            return skip("needs the file system fuse");
+        };
+        let fd = daemon.as_raw_fd();
+        let options = format!("fd={fd},rootmode=40000,user_id=0,group_id=0");
+        Ok(Fuse {
+            mount: Mount::new(dir, c"silent", c"fuse", &options)?,
+            daemon: Mutex::new(Some(daemon)),
+        })
+    }
+
+    fn end(&self) {
+        drop(self.daemon.lock().expect("no panic").take());
+    }
+}
+
+/// What a call gets whose daemon has ended.
+fn is_aborted(result: i64) -> bool {
+    let errors = [libc::ENOTCONN, libc::ECONNABORTED];
+    errors.iter().any(|&error| result == -i64::from(error))
+}
+
+/// Posts `calls` and another call behind them, and waits for one result. If there is none, `release`
+/// ends the calls. Returns the slots of `calls`, of which none has ended.
+fn not_held_up(ring: &mut Ring, calls: &[Call], release: impl Fn() + Sync) -> Check<Vec<usize>> {
+    let mut all = calls.to_vec();
+    all.push(call!(SYS_getpid));
+    let mut slots = ring.post_all(&all);
+    let other = slots.pop().expect("a slot");
+    let returned = AtomicBool::new(false);
+    let ready = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let limit = Instant::now() + patience();
+            while !returned.load(Ordering::Acquire) && Instant::now() < limit {
+                std::thread::yield_now();
+            }
+            if !returned.load(Ordering::Acquire) {
+                release();
+            }
+        });
+        let ready = ring.wait(Policy::Any);
+        returned.store(true, Ordering::Release);
+        ready
+    });
+    check!(ready.is_ok(), "ANY: {ready:?}");
+    for &slot in &slots {
+        check!(!ring.is_done(slot), "WAIT was held up until the call ended");
+    }
+    let pid = std::process::id().into();
+    ring.poll_until_done(&[other])?;
+    check_done("getpid", ring.reap(other), pid, REASON_NONE)?;
+    Ok(slots)
+}
+
+fn access(path: &CStr) -> Call {
+    call!(SYS_access, path.as_ptr(), libc::F_OK)
+}
+
+fn silent_daemon() -> Check {
+    let dir = TempDir::new()?;
+    let fuse = Fuse::new(&dir)?;
+    let (name, root) = (fuse.mount.path("name"), fuse.mount.path(""));
+    let here = dir.file("here", b"x")?;
+    let link = dir.join("link");
+    check_ret!(
+        "symlink",
+        plain!(SYS_symlink, name.as_c_str(), link.as_c_str()),
+        0
+    );
+    let fd: OwnedFd = ok!("open", sys::open(&root, libc::O_PATH, 0));
+    let fd: RawFd = fd.as_raw_fd();
+    let magic = CString::new(format!("/proc/self/fd/{fd}/name")).expect("no NUL");
+    let out = dir.join("out");
+    let mut attributes = [0u64; 32];
+    let statx = call!(
+        SYS_statx,
+        libc::AT_FDCWD,
+        name.as_ptr(),
+        0,
+        0xfff,
+        attributes.as_mut_ptr()
+    );
+    let ways = [
+        ("absolute", vec![access(&name)]),
+        (
+            "from a directory",
+            vec![call!(SYS_openat, fd, c"name".as_ptr(), libc::O_RDONLY)],
+        ),
+        ("by a symlink", vec![access(&link)]),
+        ("by a link of /proc", vec![access(&magic)]),
+        ("statx", vec![statx]),
+        ("mkdir", vec![call!(SYS_mkdir, name.as_ptr(), 0o700)]),
+        (
+            "created",
+            vec![call!(
+                SYS_open,
+                name.as_ptr(),
+                libc::O_CREAT | libc::O_WRONLY,
+                0o600
+            )],
+        ),
+        (
+            "the second path",
+            vec![call!(SYS_link, here.as_ptr(), name.as_ptr())],
+        ),
+        (
+            "a link to a name there",
+            vec![call!(SYS_link, name.as_ptr(), out.as_ptr())],
+        ),
+        (
+            "in a chain",
+            vec![linked(call!(SYS_getppid)), access(&name)],
+        ),
+    ];
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let mut slots = Vec::new();
+    for (way, calls) in &ways {
+        let held = not_held_up(&mut ring, calls, || fuse.end());
+        slots.extend(held.map_err(|failure| failure.within(way))?.pop());
+    }
+    fuse.end();
+    for (done, (way, _)) in ring.finish(&slots)?.iter().zip(&ways) {
+        check!(
+            is_aborted(done.result) && done.reason == REASON_NONE,
+            "{way}: {done:?}"
+        );
+    }
+    Ok(())
+}
+
+fn silent_daemon_starved() -> Check {
+    let dir = TempDir::new()?;
+    let fuse = Fuse::new(&dir)?;
+    let engine = Engine::open()?;
+    engine.set(Param::MaxThreads, 1)?;
+    let (from, to) = pipe()?;
+    let reads = BlockedReads::new(&from, 1);
+    let mut busy = engine.ring(1)?;
+    // With ASYNC a thread waits in the read.
+    let calls: Vec<_> = reads.calls().into_iter().map(Call::asynchronous).collect();
+    let blocked = busy.post_blocked(&calls)?;
+    engine.until_pool(0, "the only thread blocked", |pool| pool.blocked == 1)?;
+    let mut ring = engine.ring(1)?;
+    let before = engine.stats()?.inline_done;
+    let name = fuse.mount.path("name");
+    let slots = ring.post_all(&[access(&name), call!(SYS_getpid)]);
+    let me = sys::gettid();
+    std::thread::scope(|scope| -> Check {
+        let other = scope.spawn(|| {
+            let asleep = super::slow::until_asleep(me);
+            fuse.end();
+            asleep
+        });
+        ok!("ALL", ring.wait(Policy::All));
+        other.join().expect("no panic")
+    })?;
+    let dones = ring.finish(&slots)?;
+    check!(is_aborted(dones[0].result), "access: {:?}", dones[0]);
+    check_eq!("executed inline", engine.stats()?.inline_done, before + 2);
+    reads.release(&to)?;
+    busy.finish(&blocked)?;
+    Ok(())
+}
+
+fn silent_automount() -> Check {
+    need_root()?;
+    let dir = TempDir::new()?;
+    let (from, to) = pipe()?;
+    // Processes of the group pgrp are the daemon, and wait for nothing.
+    let options = format!(
+        "fd={},pgrp=2,minproto=5,maxproto=5,indirect",
+        to.as_raw_fd()
+    );
+    let mount = Mount::new(&dir, c"silent", c"autofs", &options)?;
+    let root = ok!("open", sys::open(&mount.path(""), libc::O_RDONLY, 0));
+    // AUTOFS_IOC_CATATONIC: the daemon has given up.
+    let release = || {
+        let _ = sys::ioctl(root.as_raw_fd(), 0x9362, 0);
+    };
+    let name = mount.path("name/file");
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let slots = not_held_up(&mut ring, &[access(&name)], release)?;
+    engine.until_pool(0, "a thread that waits for the mount", |pool| {
+        pool.blocked == 1
+    })?;
+    release();
+    let done = ring.finish(&slots)?[0];
+    check_done("access", done, -i64::from(libc::ENOENT), REASON_NONE)?;
+    drop((from, to));
+    Ok(())
+}
+
+/// A file system on a disk, which can be frozen.
+struct Disk {
+    mount: Mount,
+    device: File,
+}
+
+const LOOP_SET_FD: u32 = 0x4c00;
+const LOOP_CLR_FD: u32 = 0x4c01;
+const LOOP_CTL_GET_FREE: u32 = 0x4c82;
+const FIFREEZE: u32 = 0xc004_5877;
+const FITHAW: u32 = 0xc004_5878;
+
+impl Disk {
+    fn new(dir: &TempDir) -> Check<Disk> {
+        need_root()?;
+        let Ok(control) = File::open("/dev/loop-control") else {
+            return skip("needs loop devices");
+        };
+        let image = dir.path().join("image");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&image);
+        let file = ok!("open", file);
+        ok!("ftruncate", file.set_len(4 << 20));
+        let mut make = Command::new("busybox");
+        make.arg("mke2fs")
+            .arg("-F")
+            .arg(&image)
+            .stdout(Stdio::null());
+        check!(
+            ok!("busybox", make.status()).success(),
+            "busybox mke2fs failed"
+        );
+        let free = ok!(
+            "LOOP_CTL_GET_FREE",
+            sys::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE, 0)
+        );
+        let path = format!("/dev/loop{free}");
+        let device = ok!("open", File::options().read(true).write(true).open(&path));
+        let set = sys::ioctl(device.as_raw_fd(), LOOP_SET_FD, file.as_raw_fd() as u64);
+        ok!("LOOP_SET_FD", set);
+        // A device that is open for writing cannot be mounted.
+        drop(device);
+        let device = ok!("open", File::open(&path));
+        let path = CString::new(path).expect("no NUL");
+        let disk = Mount::new(dir, &path, c"ext4", "");
+        if disk.is_err() {
+            let _ = sys::ioctl(device.as_raw_fd(), LOOP_CLR_FD, 0);
+        }
+        Ok(Disk {
+            mount: disk?,
+            device,
+        })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Now, or with the last use of the file system.
+        let _ = sys::ioctl(self.device.as_raw_fd(), LOOP_CLR_FD, 0);
+    }
+}
+
+fn silent_frozen() -> Check {
+    let dir = TempDir::new()?;
+    let disk = Disk::new(&dir)?;
+    let (inner, name) = (disk.mount.path("inner"), disk.mount.path("name"));
+    check_ret!("mkdir", plain!(SYS_mkdir, inner.as_c_str(), 0o700), 0);
+    let kind = c"tmpfs";
+    let made = plain!(SYS_mount, kind, inner.as_c_str(), kind, 0, 0);
+    check_ret!("mount", made, 0);
+    let upwards = disk.mount.path("inner/../up");
+    let root = ok!("open", sys::open(&disk.mount.path(""), libc::O_RDONLY, 0));
+    let inside = ok!("open", sys::open(&inner, libc::O_PATH, 0));
+    let thaw = || {
+        let _ = sys::ioctl(root.as_raw_fd(), FITHAW, 0);
+    };
+    let ways = [
+        ("absolute", call!(SYS_mkdir, name.as_ptr(), 0o700)),
+        (
+            "into a mount and out of it",
+            call!(SYS_mkdir, upwards.as_ptr(), 0o700),
+        ),
+        (
+            "out of a mount",
+            call!(SYS_mkdirat, inside.as_raw_fd(), c"../out".as_ptr(), 0o700),
+        ),
+    ];
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    ok!("FIFREEZE", sys::ioctl(root.as_raw_fd(), FIFREEZE, 0));
+    let mut slots = Vec::new();
+    let mut held = Ok(());
+    for (way, call) in &ways {
+        match not_held_up(&mut ring, &[*call], thaw) {
+            Ok(more) => slots.extend(more),
+            Err(failure) => held = held.and(Err(failure.within(way))),
+        }
+    }
+    thaw();
+    held?;
+    for (done, (way, _)) in ring.finish(&slots)?.iter().zip(&ways) {
+        check_done(way, *done, 0, REASON_NONE)?;
+    }
+    check_ret!(
+        "umount",
+        plain!(SYS_umount2, inner.as_c_str(), libc::MNT_DETACH),
+        0
+    );
+    Ok(())
+}
+
+fn silent_elsewhere() -> Check {
+    let dir = TempDir::new()?;
+    let fuse = Fuse::new(&dir)?;
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let name = fuse.mount.path("name");
+    let slots = not_held_up(&mut ring, &[access(&name)], || fuse.end())?;
+    let before = engine.stats()?.inline_done;
+    for _ in 0..3 {
+        check_ret!("access", ring.result(access(c"/"))?, 0);
+    }
+    check_eq!("executed inline", engine.stats()?.inline_done, before + 3);
+    fuse.end();
+    let done = ring.finish(&slots)?[0];
+    check!(is_aborted(done.result), "access: {done:?}");
+    Ok(())
+}
