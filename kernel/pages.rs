@@ -149,6 +149,8 @@ struct Flags {
     any_returned: AtomicBool,
     /// See `park.rs`.
     any_parked: AtomicBool,
+    /// Number of parked entries, changed under the lock.
+    parked: AtomicU32,
     /// Unregistered: no task takes entries any more.
     dead: AtomicBool,
     slow: Slow,

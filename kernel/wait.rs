@@ -170,7 +170,7 @@ fn leave_parked(engine: ArcBorrow<'_, Engine>, pages: ArcBorrow<'_, Pages>, curr
     if pages.has_ready() && !process::signal_pending() {
         run::execute_posted(&engine, pages, current);
     }
-    pages.leave_ready();
+    pages.leave_wait();
 }
 
 fn wait_at_once(

@@ -27,8 +27,6 @@ const AT_ONCE: usize = 16;
 pub(super) struct Calls {
     /// The call of each kept entry.
     kept: KVVec<Option<Parked>>,
-    /// Number of parked calls.
-    parked: u32,
     /// The process or the engine is ending.
     ended: bool,
 }
@@ -39,11 +37,7 @@ impl Calls {
         for _ in 0..entries {
             kept.push(None, GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(Calls {
-            kept,
-            parked: 0,
-            ended: false,
-        })
+        Ok(Calls { kept, ended: false })
     }
 
     fn slot(&mut self, page: u32, index: u32) -> Option<&mut Option<Parked>> {
@@ -51,21 +45,23 @@ impl Calls {
     }
 }
 
-impl Words {
-    /// Ends the parking of `bits`. The caller holds the lock, and owns the entries from now on.
-    fn unpark(&self, calls: &mut Calls, bits: u64) {
-        let was = self.parked.fetch_and(!bits, Ordering::Relaxed) & bits;
-        calls.parked = calls.parked.saturating_sub(process::weight(was));
-    }
-}
-
 /// Parked calls.
 impl Pages {
-    /// Returns true if any entry may be parked. For the owner, which parks the entries.
+    /// Returns true if any entry may be parked, or if the owner attends to such entries. For the
+    /// owner. If this is false, ready entries are a thread's: the owner's attention is
+    /// [`Attention::Away`].
     #[inline(always)]
     pub(crate) fn has_parked(&self) -> bool {
-        // ORDERING: None needed: the owner itself sets the flag.
+        // ORDERING: None needed: a thread that parks a call again, and that the owner misses here,
+        // finds the owner's attention as it is.
         self.flags.any_parked.load(Ordering::Relaxed)
+    }
+
+    /// Ends the parking of the entries `bits` of `words`. The caller owns the entries from now on.
+    fn unpark(&self, _: &mut Guard<'_, Inner>, words: &Words, bits: u64) {
+        let was = words.parked.fetch_and(!bits, Ordering::Relaxed) & bits;
+        let count = process::weight(was);
+        let _ = self.flags.parked.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Returns true if a file has woken a parked entry. For the owner.
@@ -103,6 +99,20 @@ impl Pages {
         }
     }
 
+    /// The owner leaves WAIT, as in [`Self::leave_ready`].
+    #[inline(never)]
+    pub(crate) fn leave_wait(&self) {
+        self.leave_ready();
+        if self.flags.parked.load(Ordering::Relaxed) == 0 {
+            // Under the lock, and only by the owner while it is away: a thread that parks a call
+            // again sets the flag, and does not know what the owner does.
+            let _inner = self.inner.lock();
+            if self.flags.parked.load(Ordering::Relaxed) == 0 {
+                self.flags.any_parked.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Returns false if the owner must not sleep because an entry is ready.
     pub(super) fn may_sleep(&self) -> bool {
         if !self.has_parked() {
@@ -125,6 +135,7 @@ impl Pages {
         args: &[u64; 6],
     ) -> Option<Parked> {
         let parked = Parked::new(self.parker.clone(), (page, index), nr, args)?;
+        self.flags.any_parked.store(true, Ordering::Relaxed);
         self.attend_ready();
         Some(parked)
     }
@@ -145,7 +156,7 @@ impl Pages {
         };
         let old = slot.replace(call);
         debug_assert!(old.is_none(), "an entry is kept twice");
-        inner.calls.parked += 1;
+        let _ = self.flags.parked.fetch_add(1, Ordering::Relaxed);
         words.parked.fetch_or(bit, Ordering::Relaxed);
         words.kept.fetch_or(bit, Ordering::Relaxed);
         self.flags.any_parked.store(true, Ordering::Relaxed);
@@ -195,10 +206,7 @@ impl Pages {
         };
         let parked = words.parked.load(Ordering::Relaxed);
         let bits = self.parker.take(page, parked);
-        words.unpark(&mut inner.calls, bits);
-        if inner.calls.parked == 0 {
-            self.flags.any_parked.store(false, Ordering::Relaxed);
-        }
+        self.unpark(inner, words, bits);
         bits
     }
 
@@ -243,7 +251,7 @@ impl Pages {
         if words.parked.load(Ordering::Relaxed) & bit == 0 {
             return false;
         }
-        words.unpark(&mut inner.calls, bit);
+        self.unpark(inner, words, bit);
         true
     }
 
@@ -255,7 +263,7 @@ impl Pages {
             let mut inner = self.inner.lock();
             inner.calls.ended = true;
             for call in &mut some {
-                *call = self.take_next(&mut inner.calls, &mut from);
+                *call = self.take_next(&mut inner, &mut from);
             }
             drop(inner);
             // Dropped without the lock.
@@ -266,14 +274,14 @@ impl Pages {
     }
 
     /// Takes the next kept call, from slot `from` on.
-    fn take_next(&self, calls: &mut Calls, from: &mut usize) -> Option<Parked> {
-        while let Some(slot) = calls.kept.get_mut(*from) {
+    fn take_next(&self, inner: &mut Guard<'_, Inner>, from: &mut usize) -> Option<Parked> {
+        while let Some(slot) = inner.calls.kept.get_mut(*from) {
             let at = *from as u32;
             *from += 1;
             if let Some(call) = slot.take() {
                 // The entry stays marked as kept: a task that takes it finds no call to make.
                 if let Some(words) = self.words(at / ENTRIES) {
-                    words.unpark(calls, 1 << (at % ENTRIES));
+                    self.unpark(inner, words, 1 << (at % ENTRIES));
                 }
                 return Some(call);
             }

@@ -63,6 +63,7 @@ const GROUPS: &[&[registry::Test]] = &[
     park::calls::TESTS,
     park::one_of_many::TESTS,
     park::polls::TESTS,
+    park::races::TESTS,
     park::sleeps::TESTS,
     park::times::TESTS,
     park::ends::TESTS,

@@ -6,6 +6,7 @@ pub mod calls;
 pub mod ends;
 pub mod one_of_many;
 pub mod polls;
+pub mod races;
 pub mod sleeps;
 pub mod times;
 
