@@ -255,6 +255,9 @@ impl Pool {
                 break Woken::Look;
             }
             if follow() {
+                // Others may change what is followed all the time.
+                process::sleep_cancel();
+                process::resched_and_check_signal();
                 continue;
             }
             // The last idle thread stays as the spare, however soon others retire.

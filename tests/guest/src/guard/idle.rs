@@ -20,6 +20,7 @@ tests! { "guard":
     idle_of_ended => "idle threads whose owner has ended follow the first thread of the process";
     idle_limit => "after setuid idle threads count as processes of the new user";
     idle_nice => "idle threads take over their owner's new nice value, whichever call sets it";
+    idle_left_alone => "setpriority() by a user who may not renice a process wakes none of its idle threads";
     idle_raced => "threads that fall idle while credentials change take over the new ones";
 }
 
@@ -186,6 +187,37 @@ fn idle_nice() -> Check {
         until_nice(9)?;
         single.serve()
     })
+}
+
+fn idle_left_alone() -> Check {
+    need_root()?;
+    let mut single = Single::new()?;
+    // Unlike the owner's, so that a note of any change would wake the thread.
+    single.engine().set_pool(0, Param::PoolNice, 5)?;
+    // On one CPU each wake-up is a sleep of its own.
+    single.engine().set(Param::PoolCpus, 1)?;
+    single.serve()?;
+    until_nice(5)?;
+    let tid = single.tid;
+    let sleeps = || -> Check<u64> {
+        let count = status(tid, "voluntary_ctxt_switches");
+        Ok(ok!("sleeps of the thread", count.parse()))
+    };
+    let before = sleeps()?;
+    let owner = std::process::id();
+    in_child(|| {
+        ok!("sched_setaffinity", sys::pin(0));
+        ok!("dropping rights", drop_rights());
+        for _ in 0..1000 {
+            let set = plain!(SYS_setpriority, libc::PRIO_PROCESS, owner, 7);
+            check_ret!("setpriority", set, -libc::EPERM);
+            sys::yield_now();
+        }
+        Ok(())
+    })?;
+    let slept = sleeps()? - before;
+    check!(slept < 50, "the thread was woken {slept} times");
+    Ok(())
 }
 
 fn idle_raced() -> Check {
