@@ -12,6 +12,7 @@
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/jobctl.h>
 #include <linux/sched/task.h>
+#include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 
 #include "park/park.h"
@@ -223,7 +224,8 @@ static enum hrtimer_restart flexsc_park_timer(struct hrtimer *timer)
 void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time,
 			  bool is_absolute)
 {
-	hrtimer_init(&p->timer, clock, HRTIMER_MODE_ABS);
+	/* Many may expire at once, so not in a hard interrupt. */
+	hrtimer_init(&p->timer, clock, HRTIMER_MODE_ABS_SOFT);
 	p->timer.function = flexsc_park_timer;
 	if (!is_absolute)
 		time = ktime_add_safe(hrtimer_cb_get_time(&p->timer), time);
@@ -277,18 +279,6 @@ bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
 	return true;
 }
 
-static bool flexsc_is_on_file(unsigned int nr)
-{
-	switch (nr) {
-	case __NR_poll:
-	case __NR_ppoll:
-	case __NR_nanosleep:
-	case __NR_clock_nanosleep:
-		return false;
-	}
-	return true;
-}
-
 /*
  * Prepare to park a call, for its owner. Returns NULL if the call cannot be
  * parked, or if memory is short.
@@ -297,16 +287,13 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 					unsigned int page, unsigned int index,
 					const struct flexsc_parked_call *call)
 {
-	unsigned long work = READ_ONCE(current_thread_info()->syscall_work);
+	const struct seccomp_filter *asked = NULL;
+	struct pt_regs *regs = task_pt_regs(current);
 	struct flexsc_parked *p;
 
-	/*
-	 * Audit and tracepoints must see the beginning of the call. A try on a
-	 * file asks the seccomp filters; the other kinds do not.
-	 */
-	if (work & ~SYSCALL_WORK_SECCOMP)
-		return NULL;
-	if (work && !flexsc_is_on_file(call->nr))
+	/* Audit and tracepoints must see the beginning of the call. */
+	arch_syscall_frame_args(regs, call->args);
+	if (!syscall_allows_self(regs, call->nr, &asked))
 		return NULL;
 	switch (call->nr) {
 	case __NR_poll:
@@ -323,6 +310,7 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 	if (p) {
 		p->page = page;
 		p->index = index;
+		p->asked = asked;
 	}
 	return p;
 }
@@ -371,7 +359,7 @@ enum flexsc_park flexsc_park_arm(struct flexsc_parked *p)
 		return FLEXSC_PARK_READY;
 	atomic_set(&p->state, FLEXSC_WAITS);
 	if (p->timed)
-		hrtimer_start_expires(&p->timer, HRTIMER_MODE_ABS);
+		hrtimer_start_expires(&p->timer, HRTIMER_MODE_ABS_SOFT);
 	return p->kind->arm(p);
 }
 
@@ -407,7 +395,8 @@ static bool flexsc_park_is_unused(struct flexsc_parked *p)
 {
 	struct pipe_inode_info *pipe = p->file->private_data;
 
-	if (p->result < 0)
+	/* A read of nothing takes no datagram. */
+	if (p->result <= 0)
 		return true;
 	/* Like pipe_read() after a sleep, because writers wake only one reader. */
 	return S_ISFIFO(file_inode(p->file)->i_mode) &&

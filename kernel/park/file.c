@@ -113,15 +113,17 @@ static bool flexsc_parks(struct file *file, const struct flexsc_parked_call *cal
 static bool flexsc_file_set_time(struct flexsc_parked *p, struct file *file)
 {
 	const struct socket *sock = NULL;
+	ktime_t time = KTIME_MAX;
 	long ticks;
 
 	if (IS_ENABLED(CONFIG_NET))
 		sock = sock_from_file(file);
 	ticks = sock ? READ_ONCE(sock->sk->sk_rcvtimeo) : MAX_SCHEDULE_TIMEOUT;
+	/* More does not fit. */
+	if (ticks < nsecs_to_jiffies64(KTIME_MAX))
+		time = ns_to_ktime(jiffies64_to_nsecs(ticks));
 	if (ticks != MAX_SCHEDULE_TIMEOUT)
-		flexsc_park_set_time(p, CLOCK_MONOTONIC,
-				     ns_to_ktime(jiffies64_to_nsecs(ticks)),
-				     false);
+		flexsc_park_set_time(p, CLOCK_MONOTONIC, time, false);
 	return ticks > 0;
 }
 
@@ -194,17 +196,23 @@ static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
 	return events & FLEXSC_EVENTS ? FLEXSC_PARK_READY : FLEXSC_PARK_WAITS;
 }
 
+/* What a try means whose call's time was over before it, or not. */
+static struct syscall_outcome flexsc_tried(struct syscall_outcome out,
+					   bool timed_out)
+{
+	if (out.error == -EAGAIN && timed_out)
+		out = (struct syscall_outcome) { .value = -EAGAIN };
+	return out;
+}
+
 static struct syscall_outcome flexsc_try_file(struct flexsc_parked *p,
 					      struct pt_regs *regs)
 {
 	/* Checked before the try: events after the time do not count. */
 	bool timed_out = READ_ONCE(p->timed_out);
-	struct syscall_outcome out;
 
-	out = syscall_try_file(p->file, regs, p->call.nr);
-	if (out.error == -EAGAIN && timed_out)
-		out = (struct syscall_outcome) { .value = -EAGAIN };
-	return out;
+	return flexsc_tried(syscall_try_file(p->file, regs, p->call.nr, &p->asked),
+			    timed_out);
 }
 
 /*
@@ -218,17 +226,17 @@ static struct syscall_outcome flexsc_invoke_file(struct flexsc_parked *p,
 {
 	struct syscall_outcome out;
 
-	if (p->timed && p->vain < FLEXSC_MOST_IN_VAIN &&
-	    !READ_ONCE(task_thread_info(owner)->syscall_work)) {
-		/* Take the owner's rights, if the thread may make calls for it. */
-		out = syscall_invoke_for(owner, regs, __NR_getpid);
-		if (out.error)
-			return out;
-		out = flexsc_try_file(p, regs);
+	if (p->timed && p->vain < FLEXSC_MOST_IN_VAIN) {
+		bool timed_out = READ_ONCE(p->timed_out);
+
+		out = syscall_try_file_for(owner, p->file, regs, p->call.nr,
+					   &p->asked);
+		out = flexsc_tried(out, timed_out);
 		if (out.error != SYSCALL_NOT_TRIED)
 			return out;
 	}
-	return syscall_invoke_file_for(owner, p->file, regs, p->call.nr);
+	return syscall_invoke_file_for(owner, p->file, regs, p->call.nr,
+				       &p->asked);
 }
 
 static long flexsc_cancel_file(struct flexsc_parked *p)

@@ -57,6 +57,7 @@ struct flexsc_parked {
 	struct file *file;		/* that the call acts on, or NULL */
 	struct flexsc_parked_call call;
 	struct hrtimer timer;
+	const struct seccomp_filter *asked;	/* has allowed the call; compared only */
 	long result;			/* of the call; < 0 if it was not made */
 	atomic_t state;			/* enum flexsc_parked_state */
 	unsigned int vain;		/* number of spurious wake-ups */

@@ -86,7 +86,7 @@ static enum flexsc_park flexsc_arm_poll(struct flexsc_parked *p)
 	struct pollfd fds[FLEXSC_POLL_FILES], *fd;
 
 	/* A plain call reports what is wrong with the array. */
-	if (READ_ONCE(current_thread_info()->syscall_work) ||
+	if (READ_ONCE(current_thread_info()->syscall_work) & ~SYSCALL_WORK_SECCOMP ||
 	    copy_from_user(fds, (void __user *)p->call.args[0], n * sizeof(*fd)))
 		return FLEXSC_PARK_NOT;
 	for (fd = fds; fd < fds + n; fd++) {
@@ -112,13 +112,14 @@ static void flexsc_poll_end(struct flexsc_parked *p)
 		return;
 }
 
-/* The arguments of the call for the rest of its time. */
-static void flexsc_poll_args(struct flexsc_parked *p, struct pt_regs *regs,
-			     int timeout_ms)
+/* The poll that stands for the call for the rest of its time. */
+static struct syscall_instead flexsc_poll_for(const struct flexsc_parked *p,
+					      int timeout_ms)
 {
-	u64 args[6] = { p->call.args[0], p->call.args[1], timeout_ms };
-
-	arch_syscall_frame_args(regs, args);
+	return (struct syscall_instead) {
+		.nr = __NR_poll,
+		.args = { p->call.args[0], p->call.args[1], timeout_ms },
+	};
 }
 
 static struct syscall_outcome flexsc_try_poll(struct flexsc_parked *p,
@@ -126,15 +127,15 @@ static struct syscall_outcome flexsc_try_poll(struct flexsc_parked *p,
 {
 	/* Before the check: events after the time do not count. */
 	bool timed_out = READ_ONCE(p->timed_out);
+	struct syscall_instead look = flexsc_poll_for(p, 0);
 	struct syscall_outcome out;
 
 	/* Audit and tracepoints would see a different call. */
-	if (READ_ONCE(current_thread_info()->syscall_work))
+	if (READ_ONCE(current_thread_info()->syscall_work) & ~SYSCALL_WORK_SECCOMP)
 		return flexsc_not_made(SYSCALL_NOT_TRIED);
-	flexsc_poll_args(p, regs, 0);
-	out = syscall_invoke_self(regs, __NR_poll);
-	if (out.error)
-		return out;
+	if (!syscall_allows_self(regs, p->call.nr, &p->asked))
+		return flexsc_not_made(-EPERM);
+	out = syscall_invoke_instead_self(regs, &look);
 	/* There are no events, and a signal is pending. */
 	if ((long)out.value == -ERESTART_RESTARTBLOCK)
 		out.value = 0;
@@ -159,10 +160,13 @@ static struct syscall_outcome flexsc_invoke_poll(struct flexsc_parked *p,
 						 struct task_struct *owner,
 						 struct pt_regs *regs)
 {
+	struct syscall_instead rest = flexsc_poll_for(p, flexsc_poll_left_ms(p));
 	struct syscall_outcome out;
 
-	flexsc_poll_args(p, regs, flexsc_poll_left_ms(p));
-	out = syscall_invoke_for(owner, regs, __NR_poll);
+	out = syscall_invoke_instead_for(owner, regs, p->call.nr, &p->asked, &rest);
+	/* It was more than poll() can be told. */
+	if (!out.error && !out.value && p->timed && flexsc_park_left(p) > 0)
+		return flexsc_not_made(-EAGAIN);
 	if (!out.error && (long)out.value >= 0)
 		flexsc_poll_end(p);
 	return out;

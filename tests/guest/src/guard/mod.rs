@@ -16,6 +16,7 @@ pub mod late;
 pub mod lsm;
 pub mod members;
 pub mod owner_ends;
+pub mod parked;
 pub mod pending;
 pub mod terminal;
 pub mod thread;
