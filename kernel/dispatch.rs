@@ -215,14 +215,6 @@ fn decide_for_thread(
     Decision::Execute(class)
 }
 
-/// Returns true if a call of the owner's that would wait for a file system may end without having
-/// done anything, so that a syscall thread makes it. io_uring_enter(2) makes others' calls, which would
-/// end in the ring.
-pub(crate) fn may_leave(nr: u16, class: Class) -> bool {
-    const IO_URING_ENTER: u16 = 426;
-    class != Class::OwnThread && nr != IO_URING_ENTER
-}
-
 /// Returns true if the owner must execute an entry because the kernel has refused its call, of
 /// `class`, to a syscall thread before doing anything.
 pub(crate) fn returns_to_owner(

@@ -60,6 +60,8 @@ struct Words {
     held_refused: AtomicU64,
     /// Entries in between that the owner claimed in WAIT and left to other tasks.
     owners: AtomicU64,
+    /// Entries in `owners` whose calls would have kept the owner waiting for a file system.
+    left: AtomicU64,
     /// Entries in between that were returned to the owner.
     returned: AtomicU64,
     /// Entries in between whose calls wait for files, see `park.rs`.
@@ -402,6 +404,7 @@ impl Pages {
         words.held.fetch_and(!bits, Ordering::Relaxed);
         words.held_refused.fetch_and(!bits, Ordering::Relaxed);
         words.owners.fetch_and(!bits, Ordering::Relaxed);
+        words.left.fetch_and(!bits, Ordering::Relaxed);
         words.special.fetch_and(!bits, Ordering::Relaxed);
     }
 

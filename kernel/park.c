@@ -293,7 +293,7 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 
 	/* Audit and tracepoints must see the beginning of the call. */
 	arch_syscall_frame_args(regs, call->args);
-	if (!syscall_allows_self(regs, call->nr, &asked))
+	if (syscall_allows_self(regs, call->nr, &asked))
 		return NULL;
 	switch (call->nr) {
 	case __NR_poll:

@@ -339,6 +339,10 @@ impl<'a> Batch<'a> {
                 Stop::Empty => return End::Complete,
                 Stop::Look => (),
                 Stop::Other(index) => self.start_undecided(frame, index, Start::First),
+                Stop::Interrupted(index) if frame.take_left() => {
+                    self.pages.note_left(self.page.get(), index);
+                    self.offload_to(0, 1 << index, 1 << index);
+                }
                 Stop::Interrupted(index) => self.start_undecided(frame, index, Start::Again),
             }
             if let Some(end) = self.pause() {

@@ -52,11 +52,25 @@ impl Pages {
         self.flags.slow.note(self.owner_stats.asleep_since.get());
     }
 
+    /// Notes that the owner leaves entry `index` of `page` to a thread before its call enters a file
+    /// system that may not answer. However long that takes, it says nothing about other calls.
+    pub(crate) fn note_left(&self, page: u32, index: u32) {
+        if let Some(words) = self.words(page) {
+            // ORDERING: None needed: the entry is offloaded under the lock afterwards.
+            words.left.fetch_or(1 << index, RELAXED);
+        }
+    }
+
+    fn is_left(&self, page: u32, index: u32) -> bool {
+        self.words(page)
+            .is_some_and(|words| words.left.load(RELAXED) & (1 << index) != 0)
+    }
+
     /// Called in the scheduler's hook: a syscall thread is about to sleep in the call of an entry.
     /// Returns the time if the owner has left the call to threads by chance or because such calls
     /// are slow: the first slow call may not have returned to the owner yet.
     pub(crate) fn slow_call_sleeps(&self, page: u32, index: u32) -> Option<u64> {
-        if !self.is_owners(page, index) {
+        if !self.is_owners(page, index) || self.is_left(page, index) {
             return None;
         }
         let nr = self.area.entry(page, index).head().nr();

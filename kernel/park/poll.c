@@ -129,12 +129,12 @@ static struct syscall_outcome flexsc_try_poll(struct flexsc_parked *p,
 	bool timed_out = READ_ONCE(p->timed_out);
 	struct syscall_instead look = flexsc_poll_for(p, 0);
 	struct syscall_outcome out;
+	int error;
 
 	/* Audit and tracepoints would see a different call. */
-	if (READ_ONCE(current_thread_info()->syscall_work) & ~SYSCALL_WORK_SECCOMP)
-		return flexsc_not_made(SYSCALL_NOT_TRIED);
-	if (!syscall_allows_self(regs, p->call.nr, &p->asked))
-		return flexsc_not_made(-EPERM);
+	error = syscall_allows_self(regs, p->call.nr, &p->asked);
+	if (error)
+		return flexsc_not_made(error);
 	out = syscall_invoke_instead_self(regs, &look);
 	/* There are no events, and a signal is pending. */
 	if ((long)out.value == -ERESTART_RESTARTBLOCK)

@@ -229,7 +229,8 @@ impl Batch<'_> {
         e: &Entry,
         class: Class,
     ) -> Result<Outcome, Refusal> {
-        let stays = !dispatch::may_leave(e.nr, class);
+        // No other task can make it.
+        let stays = class == Class::OwnThread;
         let before = stays && frame.set_may_leave(false);
         let outcome = self.call_until_done(frame, index, e, class);
         if stays {
@@ -248,6 +249,7 @@ impl Batch<'_> {
         class: Class,
     ) -> Result<Outcome, Refusal> {
         let mut nr = e.nr;
+        frame.take_left();
         loop {
             frame.set_args(&e.args);
             if self.traced {
@@ -262,6 +264,7 @@ impl Batch<'_> {
                 Err(refusal) => return Err(refusal),
             };
             if frame.has_left(result) {
+                self.pages.note_left(self.page.get(), index);
                 return Ok(Outcome::OffloadByChance);
             }
             if !verdict::is_interrupted(result) {

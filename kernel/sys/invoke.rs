@@ -89,10 +89,15 @@ impl Frame {
     #[inline(always)]
     pub(crate) fn has_left(&self, result: i64) -> bool {
         const LEFT: i64 = -(bindings::ERESTARTNOINTR as i64);
+        result == LEFT && self.take_left()
+    }
+
+    /// Returns true if the core has left a call of the current task of user space since this was
+    /// called last.
+    #[inline(always)]
+    pub(crate) fn take_left(&self) -> bool {
         // SAFETY: As in `set_may_leave`.
-        result == LEFT
-            && self.thread.is_none()
-            && unsafe { core::mem::replace(&mut (*self.hook).left, false) }
+        self.thread.is_none() && unsafe { core::mem::replace(&mut (*self.hook).left, false) }
     }
 
     /// Returns the pointer for the core.

@@ -134,6 +134,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::audit::TESTS,
     guard::caller::TESTS,
     guard::members::TESTS,
+    guard::killed::TESTS,
     guard::parked::TESTS,
     guard::pending::TESTS,
     guard::between::TESTS,

@@ -386,12 +386,3 @@ fn a_refused_call_returns_to_the_owner_if_it_may_execute_it() {
     }
     assert!(!back(GETPID, Class::Inline, OWNER, Why::Context, left));
 }
-
-#[test]
-fn calls_of_others_and_calls_of_their_thread_stay_with_the_owner() {
-    use crate::dispatch::may_leave;
-    let (open, mount, io_uring_enter) = (2, 165, 426);
-    assert!(may_leave(open, Class::Inline));
-    assert!(!may_leave(mount, Class::OwnThread));
-    assert!(!may_leave(io_uring_enter, Class::Inline));
-}

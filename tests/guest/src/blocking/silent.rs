@@ -17,13 +17,14 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, TempDir, pipe};
 use crate::kit::limits::need_root;
 use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{patience, sys};
+use crate::kit::{patience, sys, until};
 
 tests! { "blocking":
     silent_daemon => "no call with a path into FUSE holds up WAIT if the daemon does not answer, whatever the way there";
     silent_daemon_starved => "if no thread can make such a call, its owner waits for the daemon";
     silent_automount => "nor does a call that triggers an automount which nobody makes";
     silent_frozen => "nor does a call that waits for a frozen file system";
+    silent_is_not_slow => "such a call keeps no other calls with threads, although another call has slept for long";
     silent_elsewhere => "calls with other paths are inline, while such calls wait";
 }
 
@@ -398,6 +399,27 @@ fn silent_elsewhere() -> Check {
         check_ret!("access", ring.result(access(c"/"))?, 0);
     }
     check_eq!("executed inline", engine.stats()?.inline_done, before + 3);
+    fuse.end();
+    let done = ring.finish(&slots)?[0];
+    check!(is_aborted(done.result), "access: {done:?}");
+    Ok(())
+}
+
+fn silent_is_not_slow() -> Check {
+    let dir = TempDir::new()?;
+    let fuse = Fuse::new(&dir)?;
+    let engine = Engine::open()?;
+    let mut ring = engine.ring(1)?;
+    let name = fuse.mount.path("name");
+    let slots = not_held_up(&mut ring, &[access(&name)], || fuse.end())?;
+    engine.until_pool(0, "a thread that waits for the daemon", |pool| {
+        pool.blocked == 1
+    })?;
+    super::slow::sleep_long_at(&mut ring, &super::slow::fifo_in(&dir, "fifo")?)?;
+    until("a call by its owner", || {
+        super::slow::is_inline(&engine, &mut ring).unwrap_or(false)
+    })?;
+    check!(!ring.is_done(slots[0]), "the daemon has answered");
     fuse.end();
     let done = ring.finish(&slots)?[0];
     check!(is_aborted(done.result), "access: {done:?}");

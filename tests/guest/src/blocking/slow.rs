@@ -37,17 +37,21 @@ pub(super) fn until_asleep(tid: i32) -> Check {
 
 /// Opens a FIFO inline; the open sleeps for longer than a disk takes.
 fn sleep_long(ring: &mut Ring) -> Check {
+    let dir = TempDir::new()?;
+    sleep_long_at(ring, &fifo_in(&dir, "fifo")?)
+}
+
+/// As [`sleep_long`], with this FIFO.
+pub(super) fn sleep_long_at(ring: &mut Ring, fifo: &CStr) -> Check {
     let me = sys::gettid();
-    let fifo = Fifo::new()?;
-    let path = fifo.dir.join("fifo");
-    let slot = ring.post(Fifo::blocking(&path));
+    let slot = ring.post(Fifo::blocking(fifo));
     let opened = std::thread::scope(|scope| -> Check<OwnedFd> {
         let other = scope.spawn(|| {
             until_asleep(me)?;
             std::thread::sleep(Duration::from_millis(30));
-            fifo.release()
+            other_end(fifo)
         });
-        check_eq!("ALL", ring.wait(Policy::All), Ok(1));
+        check_eq!("ANY", ring.wait(Policy::Any), Ok(1));
         other.join().expect("no panic")
     })?;
     let done = ring.reap(slot);
@@ -106,7 +110,7 @@ fn slow_files() -> Check {
     Ok(())
 }
 
-fn fifo_in(dir: &TempDir, name: &str) -> Check<CString> {
+pub(super) fn fifo_in(dir: &TempDir, name: &str) -> Check<CString> {
     let path = dir.join(name);
     let mode = libc::S_IFIFO | 0o600;
     let made = plain!(SYS_mknodat, libc::AT_FDCWD, path.as_c_str(), mode, 0);
@@ -268,7 +272,7 @@ fn slow_files_starved() -> Check {
 }
 
 /// Makes a call with a path, and returns true if its owner has executed it.
-fn is_inline(engine: &Engine, ring: &mut Ring) -> Check<bool> {
+pub(super) fn is_inline(engine: &Engine, ring: &mut Ring) -> Check<bool> {
     let before = engine.stats()?.inline_done;
     let call = call!(SYS_access, c"/".as_ptr(), libc::F_OK);
     check_ret!("access", ring.result(call)?, 0);

@@ -12,6 +12,7 @@ pub mod domain;
 pub mod filters;
 pub mod identity;
 pub mod idle;
+pub mod killed;
 pub mod late;
 pub mod lsm;
 pub mod members;

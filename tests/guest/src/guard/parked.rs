@@ -6,19 +6,16 @@ use crate::check::Check;
 use crate::kit::abi::{Policy, REASON_NONE};
 use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
-use crate::kit::files::{TempDir, pipe};
-use crate::kit::limits::set_limit;
+use crate::kit::files::pipe;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring, check_done};
 use crate::kit::seccomp::{Action, FILTERED, Filter};
-use crate::kit::sys;
 
 tests! { "guard":
     waits_allowed => "polls and sleeps that a filter allows are parked, and asked about as they were posted";
     waits_refused => "polls and sleeps that a filter does not allow are refused, and not parked";
     waits_refused_later => "a filter that comes while polls are parked has them refused";
     waits_not_killed => "a filter that kills, and comes while calls are parked, has them refused and kills nobody";
-    kill_of_the_only_thread => "KILL_THREAD of a program's only thread dumps core, with syscall threads as without";
 }
 
 const ERRNO: Action = Action::Errno(FILTERED);
@@ -178,65 +175,5 @@ fn waits_not_killed() -> Check {
         })
         .map_err(|failure| failure.within(format_args!("{action:?}")))?;
     }
-    Ok(())
-}
-
-/// What wait4() says of a process with one thread whose call a filter kills. It has an engine with
-/// an idle thread, or none.
-fn killed_status(engine: bool, posted: bool) -> Check<i32> {
-    let dir = TempDir::new()?;
-    let at = dir.join("");
-    // SAFETY: the child makes system calls and tests' code only, and ends at once.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        let killed = || -> Check {
-            check_ret!("chdir", plain!(SYS_chdir, at.as_c_str()), 0);
-            ok!("limit", set_limit(libc::RLIMIT_CORE, 1 << 30));
-            let kept = match engine {
-                true => Some(Mode::Inline.start(1)?),
-                false => None,
-            };
-            let kill = Filter::new().rule(libc::SYS_getpgrp, Action::KillThread);
-            match kept {
-                Some((_engine, mut ring)) => {
-                    ring.result(call!(SYS_getppid).asynchronous())?;
-                    ok!("seccomp", kill.otherwise(Action::Allow).hold());
-                    match posted {
-                        true => drop(ring.run(call!(SYS_getpgrp))),
-                        false => drop(plain!(SYS_getpgrp)),
-                    }
-                }
-                None => {
-                    ok!("seccomp", kill.otherwise(Action::Allow).hold());
-                    plain!(SYS_getpgrp);
-                }
-            }
-            Ok(())
-        };
-        let lives = killed();
-        sys::exit_now(if lives.is_ok() { 3 } else { 4 });
-    }
-    let mut status = 0;
-    let waited = plain!(SYS_wait4, pid, std::ptr::from_mut(&mut status), 0, 0);
-    check_ret!("wait4", waited, pid);
-    Ok(status)
-}
-
-fn kill_of_the_only_thread() -> Check {
-    let alone = killed_status(false, false)?;
-    check!(
-        libc::WIFSIGNALED(alone) && libc::WTERMSIG(alone) == libc::SIGSYS,
-        "{alone:#x}"
-    );
-    check_eq!(
-        "plain call beside a syscall thread",
-        killed_status(true, false)?,
-        alone
-    );
-    check_eq!("posted call", killed_status(true, true)?, alone);
-    check!(
-        libc::WCOREDUMP(alone),
-        "no core is dumped at all: {alone:#x}"
-    );
     Ok(())
 }

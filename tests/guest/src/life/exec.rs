@@ -176,8 +176,8 @@ fn exec_under_way() -> Check {
         let (owner, fd, id) = (sys::gettid(), engine.fd(), u64::from(ring.id));
         let slot = ring.post(call!(SYS_getppid).asynchronous());
         let done = &ring.ctrl(0).done;
-        let seen = std::thread::scope(|scope| {
-            let other = scope.spawn(|| -> Check<bool> {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| -> Check {
                 // Shows the number of the call in which the owner sleeps.
                 let path = format!("/proc/self/task/{owner}/syscall");
                 let call = || std::fs::read_to_string(&path).unwrap_or_default();
@@ -185,7 +185,8 @@ fn exec_under_way() -> Check {
                 let seen = until("an owner that sleeps in execve", asleep)
                     .and_then(|()| Ok(ok!("KICK", sys::ioctl(fd, abi::IOC_KICK, id))))
                     .and_then(|_| until("an end of the call", || done.load(Ordering::Acquire) != 0))
-                    .map(|()| asleep());
+                    // It may be awake for a moment. An owner that has left execve does not come back.
+                    .and_then(|()| until("an owner that still sleeps in execve", asleep));
                 leased.give_back()?;
                 seen
             });
@@ -200,7 +201,6 @@ fn exec_under_way() -> Check {
             check_ret!("execve", ret, -libc::ENOEXEC);
             other.join().expect("no panic")
         })?;
-        check!(seen, "execve did not wait for the lease");
         let refused = ring.reap(slot);
         check_done(
             "a call in execve",
