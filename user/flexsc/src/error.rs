@@ -22,7 +22,8 @@ pub enum Error {
     NotLoaded(PathBuf),
     /// The device's mode or group excludes this user (EACCES).
     NoPermission(PathBuf),
-    /// The administrator has disabled the module, for this user or for all (EPERM).
+    /// The administrator has disabled the module, for this user or for all, or the device control
+    /// group does not let this program open the device (EPERM).
     SwitchedOff,
     /// A seccomp filter or a security module refused a call of the device to the process
     /// that owns it (EPERM, EACCES, ENOSYS).
@@ -206,7 +207,8 @@ impl fmt::Display for Error {
             Error::NotLoaded(path) => write!(
                 f,
                 "{} does not exist: load the module with `insmod flexsc.ko` \
-                 (it needs a kernel with the FlexSC patches)",
+                 (it needs a kernel with the FlexSC patches), or pass the device to this \
+                 container or service",
                 path.display()
             ),
             Error::NoPermission(path) => write!(
@@ -218,7 +220,8 @@ impl fmt::Display for Error {
             Error::SwitchedOff => f.write_str(
                 "FlexSC is disabled for this user: root can enable it with \
                  `echo 0 > /sys/module/flexsc/parameters/enable` (0: everyone, \
-                 1: only CAP_SYS_ADMIN, 2: nobody)",
+                 1: only CAP_SYS_ADMIN, 2: nobody); or this container or service may not open the \
+                 device: pass it with `--device /dev/flexsc` or `DeviceAllow=/dev/flexsc rw`",
             ),
             Error::Filtered { doing, errno } => write!(
                 f,
@@ -329,8 +332,14 @@ mod tests {
     fn messages_say_what_to_do() {
         let absent = Error::NotLoaded("/dev/flexsc".into());
         assert!(absent.to_string().contains("insmod flexsc.ko"));
+        assert!(
+            absent
+                .to_string()
+                .contains("pass the device to this container")
+        );
         assert!(absent.is_absent());
-        assert!(Error::SwitchedOff.to_string().contains("enable"));
+        let off = Error::SwitchedOff.to_string();
+        assert!(off.contains("parameters/enable") && off.contains("--device /dev/flexsc"));
         assert!(!Error::Busy.is_absent());
         let other = Error::other("map the pages", Errno::EPERM);
         assert_eq!(

@@ -112,7 +112,14 @@ fn module(report: &mut Report, patched: bool) {
 fn device(report: &mut Report) {
     let meta = match fs::metadata(DEVICE) {
         Ok(meta) => meta,
-        Err(why) => return report.bad("device", format!("{DEVICE}: {why}: is the module loaded?")),
+        Err(why) => {
+            let hint = if Path::new(MODULE).exists() {
+                "pass the device to this container or service"
+            } else {
+                "is the module loaded?"
+            };
+            return report.bad("device", format!("{DEVICE}: {why}: {hint}"));
+        }
     };
     if !meta.file_type().is_char_device() {
         return report.bad(
