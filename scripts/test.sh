@@ -249,6 +249,19 @@ do_threads() {
 		--add "$ROOT/scripts/test/guest-threads.sh:/threads/run.sh" --run 'sh /threads/run.sh'
 }
 
+# Copies in containers and services that Debian's docker, podman and systemd make.
+do_containers() {
+	local target=x86_64-unknown-linux-gnu dir=$ROOT/build/cargo
+	"$ROOT/scripts/debian-root.sh"
+	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc-live-tests \
+		--target "$target" --target-dir "$dir" --example live-echo
+	# The image stays as it is.
+	ktest -c perf --disk "$ROOT/build/debian-root.ext2" --qemu -snapshot \
+		--add "$ROOT/scripts/test/containers:/containers" \
+		--add "$dir/$target/release/examples/live-echo:/containers/live-echo" \
+		--run 'unshare -m sh /containers/enter.sh'
+}
+
 # Runs on the kernel with FlexSC first, on which the same check must find every symbol.
 do_off() {
 	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh exports
@@ -337,6 +350,7 @@ if [[ -z $filter ]]; then
 	part_if "$perf" 'crate and examples in the machine' cargo do_crate
 	part_if "$perf" 'flexsc-copy in the machine' cargo do_copy
 	part_if "$perf" 'threaded programs in the machine' cargo do_threads
+	part_if "$perf" 'containers and services of Debian' cargo do_containers
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi
 if [[ -z $quick && -z $filter ]]; then

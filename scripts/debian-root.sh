@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Makes a disk image with the container programs and the systemd that Debian has
+# built, for tests in real containers and services.  See usage().
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/apt.sh
+source "$ROOT/scripts/apt.sh"
+STAGE_PREFIX=debian-
+
+# What the tests start.  Everything that these packages need comes with them.
+PACKAGES=(podman docker.io crun runc systemd util-linux)
+# To be changed with what the image has from the packages.
+FORMAT=1
+
+usage() {
+	cat <<END
+Usage: scripts/debian-root.sh [--help]
+
+Downloads from Debian ${PACKAGES[*]},
+and everything that they need (130 MB), unpacks them into a disk image (ext2, 500 MB)
+in the cache directory, without installing them, and leaves build/debian-root.ext2.
+An image that is in the cache already is taken as it is; to have newer packages,
+remove it.
+
+The cache directory is $FLEXSC_CACHE (FLEXSC_CACHE moves it).
+END
+}
+
+case ${1:-} in
+'') ;;
+-h | --help) usage; exit 0 ;;
+*) die "unknown argument \"$1\"; --help shows the usage." ;;
+esac
+
+# closure: prints the packages, and those that they depend on, as if nothing were installed.
+closure() {
+	local cli
+	# Since Debian 13, the command "docker" has a package of its own.
+	cli=$(apt-cache search --names-only '^docker-cli$' | cut -d ' ' -f 1)
+	# shellcheck disable=SC2086  # one or none
+	apt-get -q -s -o Debug::NoLocking=1 -o Dir::State::status="$work/none" --no-install-recommends \
+		install "${PACKAGES[@]}" $cli | sed -n 's/^Inst \([^ ]*\) .*/\1/p'
+}
+
+download() {
+	local -a all
+	mapfile -t all < <(closure)
+	((${#all[@]} > ${#PACKAGES[@]})) || return 1
+	rm -f "$work/packages"/*
+	(cd "$work/packages" && apt-get -q download "${all[@]}")
+}
+
+do_image() {
+	local package kib files
+	PATH=$PATH:/usr/sbin:/sbin
+	have mke2fs || die "mke2fs (package e2fsprogs) is missing: run scripts/setup.sh."
+	take_lock debian-root.lock 'making of this image'
+	[[ ! -r $image ]] || return 0
+	need_space 3
+	# Images of other packages, too.
+	rm -rf "$work" "$FLEXSC_CACHE/debian-root"/*.ext2
+	mkdir -p "$work/packages" "$work/root/usr"/{bin,sbin,lib,lib64}
+	: >"$work/none"
+	# What the machine knows of the archive may be old, or nothing.
+	download || { apt_update && download; } ||
+		die "apt-get cannot download ${PACKAGES[*]} and what they need: check the network and the package sources."
+	for package in bin sbin lib lib64; do
+		ln -s "usr/$package" "$work/root/$package"
+	done
+	for package in "$work/packages"/*.deb; do
+		dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$work/root"
+	done
+	rm -rf "$work/root/usr/share"/{doc,man,locale,info,lintian,bash-completion,zsh,perl*,i18n} \
+		"$work/root/usr/lib/x86_64-linux-gnu"/{perl*,gconv}
+	read -r kib files < <(find "$work/root" -printf '%k\n' | awk '{ s += $1; n++ } END { print s, n }')
+	mke2fs -q -t ext2 -b 4096 -m 0 -O ^resize_inode -E root_owner=0:0 -N $((files + 2000)) \
+		-d "$work/root" "$work/image" $((kib * 11 / 10 + 32768))k
+	mv "$work/image" "$image"
+	echo "note: $(find "$work/packages" -name '*.deb' | wc -l) packages, $((kib / 1024)) MiB"
+	rm -rf "$work"
+}
+
+mkdir -p "$FLEXSC_CACHE/debian-root" 2>/dev/null ||
+	die "cannot create the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
+have apt-get || die "apt-get is missing: Debian's packages can be had on Debian only."
+release=$(sed -n 's/^VERSION_ID=//p' /etc/os-release)
+image=$FLEXSC_CACHE/debian-root/$(sha256sum <<<"$release ${PACKAGES[*]} $FORMAT" | cut -c 1-16).ext2
+work=$FLEXSC_CACHE/debian-root/.new
+[[ -r $image ]] || stage image do_image
+mkdir -p "$ROOT/build"
+ln -sfn "$image" "$ROOT/build/debian-root.ext2"
+say "debian: build/debian-root.ext2 -> ${image##*/}"
