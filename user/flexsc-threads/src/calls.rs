@@ -29,6 +29,7 @@ pub(crate) enum Class {
 
 pub(crate) const MMAP: u64 = 9;
 pub(crate) const CLONE: u64 = 56;
+pub(crate) const GETUID: u64 = 102;
 pub(crate) const EXIT_GROUP: u64 = 231;
 pub(crate) const CLONE3: u64 = 435;
 

@@ -9,6 +9,7 @@ use crate::process;
 use crate::stub;
 use crate::sys::entry::Frame;
 use crate::sys::raw;
+use crate::ult;
 
 /// The entry's next step for a call. The entry compares the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,30 +21,53 @@ pub(crate) enum Verdict {
     Plain = 1,
     /// The stub makes the call, with all registers unchanged.
     Reissue = 2,
+    /// As `Done`, and a new user-level thread begins with the registers of this one.
+    Begin = 3,
 }
 
 /// Decides about the call in `frame`.
 pub(crate) fn handle(frame: &mut Frame) -> Verdict {
     let class = calls::class(frame.rax);
     process::count(class);
+    if ult::is_on() {
+        return of_user_thread(frame, class);
+    }
     match class {
-        Class::Reissue => {
-            if process::has_one_thread() && makes_thread(frame) {
-                process::make_thread();
-            }
-            Verdict::Reissue
-        }
+        Class::Reissue => reissue(frame),
         Class::Post if frame.rax == MMAP && maps_code(frame) => map_code(frame),
-        Class::Plain if frame.rax == EXIT_GROUP => {
-            process::end();
-            Verdict::Plain
-        }
+        Class::Plain if frame.rax == EXIT_GROUP => end(),
         _ if frame.site_flags() & stub::AT_SITE != 0 => Verdict::Reissue,
         _ => Verdict::Plain,
     }
 }
 
 // Rare cases are out of line: otherwise their registers would be saved for every call.
+
+#[inline(never)]
+fn reissue(frame: &mut Frame) -> Verdict {
+    if process::has_one_thread() && makes_thread(frame) {
+        process::make_thread();
+        if ult::is_on() {
+            return ult::handle(frame, Class::Reissue);
+        }
+    }
+    Verdict::Reissue
+}
+
+#[inline(never)]
+fn of_user_thread(frame: &mut Frame, class: Class) -> Verdict {
+    match class {
+        Class::Post if frame.rax == MMAP && maps_code(frame) => map_code(frame),
+        Class::Plain if frame.rax == EXIT_GROUP => end(),
+        _ => ult::handle(frame, class),
+    }
+}
+
+#[inline(never)]
+fn end() -> Verdict {
+    process::end();
+    Verdict::Plain
+}
 
 /// Returns true if the call makes a thread that shares the program's memory and runs beside it.
 #[inline(never)]

@@ -20,6 +20,7 @@
 //! | `scan` | quick searches in machine code |
 //! | `elf` | headers and function bounds of an object |
 //! | `log` | the log that FLEXSC_THREADS_LOG asks for |
+//! | `ult` | user-level threads |
 //! | `sys` | everything unsafe |
 //!
 //! The handler runs in the middle of the program's own calls, on the program's stack and with its
@@ -47,6 +48,7 @@ mod process;
 mod scan;
 mod stub;
 mod sys;
+mod ult;
 mod window;
 
 #[cfg(test)]

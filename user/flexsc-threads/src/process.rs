@@ -24,6 +24,7 @@ use crate::sys::lock::Lock;
 use crate::sys::once::Once;
 use crate::sys::raw::{self, Errno, MappedFile};
 use crate::sys::{arena, entry};
+use crate::ult;
 
 /// Nothing is patched, or only the sites that create threads.
 const ONE_THREAD: u8 = 0;
@@ -47,14 +48,21 @@ fn log() -> Log {
 struct Process {
     program: Program,
     stubs: Stubs,
+    /// FLEXSC_THREADS=user.
+    wants_user_threads: bool,
+    /// Sites of the C library and the dynamic linker that have no stub.
+    plain_sites: usize,
 }
 
 static PROCESS: Lock<Process> = Lock::new(Process {
     program: Program {
         headers: (0, 0),
         vdso: 0,
+        has_fsgsbase: false,
     },
     stubs: Stubs::new(),
+    wants_user_threads: false,
+    plain_sites: 0,
 });
 
 /// Starts the library. The program's own code has not run yet.
@@ -63,6 +71,7 @@ pub(crate) fn start(program: Program, target: &'static CStr, switch: &'static CS
     IS_COUNTING.store(log().is_on(), Relaxed);
     PROCESS.with(|process| {
         process.program = program;
+        process.wants_user_threads = switch == c"user";
         if let Err(reason) = process.hook(switch) {
             leave_alone(&reason);
         }
@@ -77,14 +86,29 @@ pub(crate) fn has_one_thread() -> bool {
 /// The program is about to create a thread.
 #[inline(never)]
 pub(crate) fn make_thread() {
-    PROCESS.with(|process| {
-        if has_one_thread() {
-            match process.patch_all() {
-                Ok(()) => PHASE.store(PATCHED, SeqCst),
-                Err(reason) => leave_alone(&reason),
+    let user_threads = PROCESS.with(|process| {
+        if !has_one_thread() {
+            return None;
+        }
+        match process.patch_all() {
+            Ok(()) => {
+                PHASE.store(PATCHED, SeqCst);
+                process.can_have_user_threads()
+            }
+            Err(reason) => {
+                leave_alone(&reason);
+                None
             }
         }
     });
+    // Not under the lock, which blocks the signals.
+    match user_threads
+        .map(|possible| possible.and_then(|()| ult::start().map_err(|_| "there is no memory")))
+    {
+        None => {}
+        Some(Ok(())) => log().line(format_args!("threads are user-level threads")),
+        Some(Err(reason)) => log().line(format_args!("threads are the kernel's: {reason}")),
+    }
 }
 
 /// The program has mapped part of a file as code.
@@ -182,6 +206,19 @@ impl Process {
         Ok(())
     }
 
+    /// Whether threads can be user-level threads; None if nobody has asked.
+    fn can_have_user_threads(&self) -> Option<Result<(), &'static str>> {
+        if !self.wants_user_threads {
+            None
+        } else if !self.program.has_fsgsbase {
+            Some(Err("programs may not set the FS base here (FSGSBASE)"))
+        } else if self.plain_sites > 0 {
+            Some(Err("some calls of the C library have no stub"))
+        } else {
+            Some(Ok(()))
+        }
+    }
+
     fn patch_all(&mut self) -> Result<(), Reason> {
         log().line(format_args!(
             "calls are made at {:#x}, the library is from {:#x} to {:#x}, its stubs from {:#x} on",
@@ -224,6 +261,12 @@ impl Process {
         let segments = object.headers.segments.iter();
         for segment in segments.filter(|segment| segment.is_executable()) {
             all += self.patch(&object.headers, object.base, segment, &bytes, name, which)?;
+        }
+        if ["/libc.so.6", "/ld-linux-x86-64.so.2"]
+            .iter()
+            .any(|end| name.ends_with(end))
+        {
+            self.plain_sites += all.sites - all.stubs;
         }
         Ok(all)
     }

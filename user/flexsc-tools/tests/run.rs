@@ -46,6 +46,7 @@ fn flexsc_run(args: &[&str]) -> Command {
         .args(args)
         .env("FLEXSC_THREADS_LIBRARY", library())
         .env_remove("LD_PRELOAD")
+        .env_remove("FLEXSC_THREADS")
         .env_remove("FLEXSC_THREADS_LOG");
     command
 }
@@ -161,4 +162,15 @@ fn what_is_missing_is_said() {
     assert_eq!(output.status.code(), Some(125));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("--profile threads"), "{text}");
+}
+
+#[test]
+fn user_threads_are_asked_for_by_an_option() {
+    let script = ["sh", "-c", "echo $FLEXSC_THREADS"];
+    let (output, _) = with_log("none", &script);
+    assert_eq!(output.stdout, b"\n");
+    let output = flexsc_run(&[&["--user-threads"][..], &script].concat())
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"user\n");
 }

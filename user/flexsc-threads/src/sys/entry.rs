@@ -24,10 +24,31 @@ pub(crate) struct Frame {
     pub(crate) args: [u64; 6],
     /// The address behind the stub's call of the entry.
     stub: u64,
+    /// For [`Verdict::Begin`]: where to put rbx, rbp, r12 to r15.
+    pub(crate) start: u64,
     xmm: [u128; 16],
 }
 
 impl Frame {
+    /// Where the vector registers are.
+    pub(super) const XMM: usize = offset_of!(Frame, xmm);
+
+    /// The stub's instruction behind its call of the entry.
+    pub(super) fn stub(&self) -> u64 {
+        self.stub
+    }
+
+    /// A frame that belongs to nobody, with the same registers.
+    pub(super) fn copy(&self) -> Frame {
+        Frame {
+            rax: self.rax,
+            args: self.args,
+            stub: self.stub,
+            start: 0,
+            xmm: self.xmm,
+        }
+    }
+
     /// The flags of the site's stub.
     pub(crate) fn site_flags(&self) -> u8 {
         let at = (self.stub & !(stub::LEN as u64 - 1)) as usize + stub::FLAGS;
@@ -79,8 +100,9 @@ global_asm!(
     "mov r10, [rsp + {args} + 24]",
     "mov r8, [rsp + {args} + 32]",
     "mov r9, [rsp + {args} + 40]",
-    "cmp al, {plain}",
+    "mov ecx, eax",
     "mov rax, [rsp]",
+    "cmp cl, {plain}",
     "ja 3f",
     "jb 2f",
     ".globl flexsc_threads_call",
@@ -96,6 +118,19 @@ global_asm!(
     "ret",
     ".cfi_restore_state",
     "3:",
+    "cmp cl, {begin}",
+    "jne 4f",
+    // The new thread begins with these registers.
+    "mov rcx, [rsp + {start}]",
+    "mov [rcx], rbx",
+    "mov r11, [rbp]",
+    "mov [rcx + 8], r11",
+    "mov [rcx + 16], r12",
+    "mov [rcx + 24], r13",
+    "mov [rcx + 32], r14",
+    "mov [rcx + 40], r15",
+    "jmp 2b",
+    "4:",
     "leave",
     ".cfi_def_cfa rsp, 8",
     // Sets ZF: the stub makes the call.
@@ -108,7 +143,9 @@ global_asm!(
     args = const offset_of!(Frame, args),
     stub = const offset_of!(Frame, stub),
     xmm = const offset_of!(Frame, xmm),
+    start = const offset_of!(Frame, start),
     plain = const Verdict::Plain as u8,
+    begin = const Verdict::Begin as u8,
     handler = sym enter,
 );
 

@@ -15,6 +15,8 @@ pub(crate) struct Program {
     pub(crate) headers: (u64, usize),
     /// Address of the kernel's own object; 0 if there is none.
     pub(crate) vdso: u64,
+    /// Programs may read and write the FS base themselves.
+    pub(crate) has_fsgsbase: bool,
 }
 
 /// A loaded object.

@@ -37,6 +37,8 @@ mod nr {
     pub(super) const PROCESS_VM_READV: usize = 310;
 }
 
+pub(crate) const EFAULT: i64 = 14;
+
 /// An error number of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
@@ -46,7 +48,7 @@ pub(crate) struct Errno(pub(crate) i32);
 /// # Safety
 ///
 /// The call's effect on memory must be sound.
-unsafe fn call(nr: usize, args: [usize; 6]) -> Result<usize, Errno> {
+pub(super) unsafe fn call(nr: usize, args: [usize; 6]) -> Result<usize, Errno> {
     let result: isize;
     // SAFETY: The kernel changes rax, rcx and r11; the caller is responsible for the memory.
     unsafe {
@@ -152,7 +154,8 @@ pub(crate) fn abort() -> ! {
     }
 }
 
-fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
+/// Sets the signal mask of the calling thread of the kernel, and returns the old one.
+pub(super) fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
     const SIG_SETMASK: usize = 2;
     let mut old = 0_u64;
     let args = [

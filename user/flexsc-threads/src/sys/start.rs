@@ -54,10 +54,13 @@ fn value(text: &'static CStr, name: &[u8]) -> Option<&'static CStr> {
 unsafe fn program(vector: *const [u64; 2]) -> Program {
     const AT_PHDR: u64 = 3;
     const AT_PHNUM: u64 = 5;
+    const AT_HWCAP2: u64 = 26;
+    const HWCAP2_FSGSBASE: u64 = 2;
     const AT_SYSINFO_EHDR: u64 = 33;
     let mut program = Program {
         headers: (0, 0),
         vdso: 0,
+        has_fsgsbase: false,
     };
     let mut at = vector;
     loop {
@@ -67,6 +70,7 @@ unsafe fn program(vector: *const [u64; 2]) -> Program {
             0 => return program,
             AT_PHDR => program.headers.0 = value,
             AT_PHNUM => program.headers.1 = value as usize,
+            AT_HWCAP2 => program.has_fsgsbase = value & HWCAP2_FSGSBASE != 0,
             AT_SYSINFO_EHDR => program.vdso = value,
             _ => {}
         }

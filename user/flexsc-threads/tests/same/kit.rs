@@ -118,7 +118,14 @@ impl Drop for Log {
 pub fn under(command: &mut Command, log: &Log) {
     command
         .env("LD_PRELOAD", library())
+        .env_remove("FLEXSC_THREADS")
         .env("FLEXSC_THREADS_LOG", log.path());
+}
+
+/// As `under`, with user-level threads.
+pub fn under_user(command: &mut Command, log: &Log) {
+    under(command, log);
+    command.env("FLEXSC_THREADS", "user");
 }
 
 pub fn command<P: AsRef<OsStr>>(program: P, args: &[&str]) -> Command {
@@ -131,10 +138,16 @@ pub fn command<P: AsRef<OsStr>>(program: P, args: &[&str]) -> Command {
 /// Returns the library's log.
 #[track_caller]
 pub fn same<P: AsRef<OsStr>>(program: P, args: &[&str]) -> Log {
+    same_as(program, args, under)
+}
+
+/// As `same`; `how` makes the library part of a command.
+#[track_caller]
+pub fn same_as<P: AsRef<OsStr>>(program: P, args: &[&str], how: fn(&mut Command, &Log)) -> Log {
     let log = Log::new();
     let native = command(&program, args).output().expect("it runs");
     let mut ours = command(&program, args);
-    under(&mut ours, &log);
+    how(&mut ours, &log);
     let ours = ours.output().expect("it runs");
     let text = |output: &Output| {
         format!(

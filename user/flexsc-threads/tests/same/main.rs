@@ -6,3 +6,4 @@ mod cost;
 mod kit;
 mod programs;
 mod sites;
+mod user;

@@ -88,14 +88,17 @@ fn late_objects() {
 
 #[test]
 fn a_rust_program() {
+    check_patched(&same_and_good(rust_program(), &[]));
+}
+
+pub fn rust_program() -> PathBuf {
     let test = env::current_exe().expect("it has a path");
     let target = test.ancestors().nth(2).expect("cargo's directory");
-    let program = target.join("examples/std_program");
-    check_patched(&same_and_good(program, &[]));
+    target.join("examples/std_program")
 }
 
 /// A program of the machine, or a line that says that there is none.
-fn installed(name: &str) -> Option<PathBuf> {
+pub fn installed(name: &str) -> Option<PathBuf> {
     let found = ["/usr/bin", "/bin"]
         .map(|dir| Path::new(dir).join(name))
         .into_iter()
@@ -106,9 +109,8 @@ fn installed(name: &str) -> Option<PathBuf> {
     found
 }
 
-#[test]
-fn python() {
-    const PROGRAM: &str = "
+/// Threads, a queue, children, a socket, an alarm, a fork with a thread in the child.
+pub const PYTHON: &str = "
 import subprocess, threading, queue, socket, time, signal, os
 work, results = queue.Queue(), queue.Queue()
 def run():
@@ -134,8 +136,11 @@ if pid == 0:
     thread.start(); thread.join(); os._exit(7)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 ";
+
+#[test]
+fn python() {
     if let Some(python) = installed("python3") {
-        check_patched(&same_and_good(python, &["-c", PROGRAM]));
+        check_patched(&same_and_good(python, &["-c", PYTHON]));
     }
 }
 

@@ -38,6 +38,9 @@ enum Command {
         /// Append to this file what is patched, and what not and why; "stderr" for standard error
         #[arg(long, value_name = "FILE")]
         log: Option<OsString>,
+        /// Make the program's threads user-level threads on one thread of the kernel (experimental)
+        #[arg(long)]
+        user_threads: bool,
         /// Program
         program: OsString,
         /// Its arguments
@@ -51,8 +54,13 @@ fn main() -> ExitCode {
     let fine = match Options::parse().command {
         Command::Doctor => doctor::examine(&mut out),
         Command::Stat { pid } => stat::print(&mut out, pid),
-        Command::Run { log, program, args } => {
-            return run::run(&program, &args, log.as_deref());
+        Command::Run {
+            log,
+            user_threads,
+            program,
+            args,
+        } => {
+            return run::run(&program, &args, log.as_deref(), user_threads);
         }
     };
     if out.finish() && fine {

@@ -21,12 +21,19 @@ const LIBRARY: &str = "libflexsc_threads.so";
 const LIBRARY_VARIABLE: &str = "FLEXSC_THREADS_LIBRARY";
 /// Asks the library for a log.
 const LOG_VARIABLE: &str = "FLEXSC_THREADS_LOG";
+/// Tells the library what it does with threads.
+const MODE_VARIABLE: &str = "FLEXSC_THREADS";
 /// The possible places of the library, relative to the directory of this program: installed, or
 /// built by cargo.
 const PLACES: &[&str] = &[".", "../lib", "../lib/flexsc", "../threads"];
 
 /// Replaces this process by the program. Returns only if that fails.
-pub(crate) fn run(program: &OsStr, args: &[OsString], log: Option<&OsStr>) -> ExitCode {
+pub(crate) fn run(
+    program: &OsStr,
+    args: &[OsString],
+    log: Option<&OsStr>,
+    user_threads: bool,
+) -> ExitCode {
     let failed = |text: String, code| {
         complain(format_args!("{text}"));
         ExitCode::from(code)
@@ -37,6 +44,9 @@ pub(crate) fn run(program: &OsStr, args: &[OsString], log: Option<&OsStr>) -> Ex
     };
     let mut command = Command::new(program);
     command.args(args).env("LD_PRELOAD", preload);
+    if user_threads {
+        command.env(MODE_VARIABLE, "user");
+    }
     let log = log.map(absolute_log).or_else(|| env::var_os(LOG_VARIABLE));
     if let Some(log) = log {
         command.env(LOG_VARIABLE, &log);
