@@ -12,7 +12,7 @@ static pthread_barrier_t barrier;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_spinlock_t spin;
 static sem_t sem;
-static int destroyed, made, shared, serial, errnos;
+static int destroyed, made, shared, spun, serial, errnos;
 
 static void destroy(void *value)
 {
@@ -38,7 +38,7 @@ static void *work(void *arg)
 		shared++;
 		pthread_rwlock_unlock(&rwlock);
 		pthread_spin_lock(&spin);
-		shared++;
+		spun++;
 		pthread_spin_unlock(&spin);
 		if (i % 100 == 0)
 			sched_yield();
@@ -89,8 +89,8 @@ int main(void)
 		CHECK(pthread_join(threads[i], &result) == 0);
 		printf("thread %d returned %ld\n", i, (long)result);
 	}
-	printf("made %d, destroyed %d, serial %d, shared %d, errnos %d\n", made, destroyed, serial,
-	       shared, errnos);
+	printf("made %d, destroyed %d, serial %d, shared %d, spun %d, errnos %d\n", made, destroyed,
+	       serial, shared, spun, errnos);
 
 	CHECK(pthread_attr_init(&attr) == 0);
 	CHECK(pthread_attr_setstacksize(&attr, 65536) == 0);
