@@ -23,7 +23,7 @@ use crate::sys::image::{self, Loaded, Program};
 use crate::sys::lock::Lock;
 use crate::sys::once::Once;
 use crate::sys::raw::{self, Errno, MappedFile};
-use crate::sys::{arena, entry};
+use crate::sys::{area, arena, entry};
 use crate::ult;
 
 /// Nothing is patched, or only the sites that create threads.
@@ -67,6 +67,12 @@ static PROCESS: Lock<Process> = Lock::new(Process {
 
 /// Starts the library. The program's own code has not run yet.
 pub(crate) fn start(program: Program, target: &'static CStr, switch: &'static CStr) {
+    // Programs use the memory of their environment for other things: the title in ps, for example.
+    let target = if target.is_empty() {
+        target
+    } else {
+        area::keep(target)
+    };
     LOG.set(Log::new(target));
     IS_COUNTING.store(log().is_on(), Relaxed);
     PROCESS.with(|process| {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tables that are as long as they could ever be: memory that is not touched costs nothing.
 
+use core::ffi::CStr;
 use core::ops::{Deref, DerefMut};
 use core::{ptr, slice};
 
@@ -15,6 +16,20 @@ pub(crate) unsafe trait Zeroed {}
 
 // SAFETY: Zero is a value.
 unsafe impl Zeroed for u32 {}
+// SAFETY: As above.
+unsafe impl Zeroed for u8 {}
+
+/// A copy of a text, which stays. The original is returned if there is no memory.
+pub(crate) fn keep(text: &'static CStr) -> &'static CStr {
+    let bytes = text.to_bytes_with_nul();
+    let Ok(mut copy) = Area::<u8>::new(bytes.len()) else {
+        return text;
+    };
+    copy.copy_from_slice(bytes);
+    // SAFETY: The memory stays, and nothing else refers to it.
+    let copy = unsafe { slice::from_raw_parts(copy.at, copy.len) };
+    CStr::from_bytes_with_nul(copy).unwrap_or(text)
+}
 
 /// A table in memory of its own, which stays until the process ends. It begins with zeros.
 pub(crate) struct Area<T> {
