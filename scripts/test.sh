@@ -234,17 +234,23 @@ do_copy() {
 
 # Checks from which address unmodified programs under libflexsc_threads.so make each system call.
 do_threads() {
-	local dir=$ROOT/build/cargo name lib
-	local -a add=()
+	local dir=$ROOT/build/cargo name lib program programs=$ROOT/user/flexsc-threads/tests/programs
+	local -a add=() servers=()
 	"$CARGO" build --locked --profile threads -p flexsc-threads --target-dir "$dir"
-	for name in threads own; do
+	for name in threads own many traffic locks signals cancel load; do
 		# pthread_exit loads libgcc_s, so ldd must list it.
-		cc -O2 -pthread -Wl,--no-as-needed -lgcc_s -o "$logs/$name" "$ROOT/user/flexsc-threads/tests/programs/$name.c"
+		cc -O2 -pthread -Wl,--no-as-needed -lgcc_s -o "$logs/$name" "$programs/$name.c"
 		add+=(--add "$logs/$name:/threads/$name")
+	done
+	# Servers that this machine has.
+	for name in memcached redis-server; do
+		program=$(command -v "$name") || continue
+		servers+=("$program")
+		add+=(--add "$(realpath "$program"):/threads/$name")
 	done
 	while read -r lib; do
 		add+=(--add "$lib:$lib")
-	done < <(ldd "$logs/threads" | grep -o '/[^ ]*')
+	done < <(ldd "$logs/threads" "${servers[@]}" | grep -o '/[^ ]*\.so[^ :]*' | sort -u)
 	ktest -c perf "${add[@]}" --add "$dir/threads/libflexsc_threads.so:/threads/libflexsc_threads.so" \
 		--add "$ROOT/scripts/test/guest-threads.sh:/threads/run.sh" --run 'sh /threads/run.sh'
 }

@@ -112,7 +112,14 @@ pub(crate) fn make_thread() {
         .map(|possible| possible.and_then(|()| ult::start().map_err(|_| "there is no memory")))
     {
         None => {}
-        Some(Ok(())) => log().line(format_args!("threads are user-level threads")),
+        Some(Ok(engine)) => {
+            log().line(format_args!("threads are user-level threads"));
+            if let Err(Errno(errno)) = engine {
+                log().line(format_args!(
+                    "calls that may block go to helper threads: errno {errno}"
+                ));
+            }
+        }
         Some(Err(reason)) => log().line(format_args!("threads are the kernel's: {reason}")),
     }
 }
@@ -137,6 +144,12 @@ pub(crate) fn end() {
     if IS_COUNTING.load(Relaxed) {
         log_counts();
     }
+}
+
+/// Says why the process ends.
+pub(crate) fn complain(text: &str) {
+    let log = if log().is_on() { log() } else { Log::Stderr };
+    log.line(format_args!("{text}"));
 }
 
 /// Why a process is left alone.
@@ -183,6 +196,13 @@ fn log_counts() {
         count(Class::Reissue),
         count(Class::Unknown),
     ));
+    if ult::is_on() {
+        let counts = ult::counts();
+        log().line(format_args!(
+            "calls handed over: {} to the engine, {} to helpers, {} refused by the engine",
+            counts.engine, counts.helpers, counts.refused
+        ));
+    }
 }
 
 impl Process {

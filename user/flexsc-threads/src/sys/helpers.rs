@@ -169,8 +169,24 @@ extern "C" fn run(helper: *const Helper) {
     }
 }
 
-/// Ends the core's sleep, or its next one. Any thread or signal handler may call it.
-pub(crate) fn notify() {
+/// Something was noted since `watch`.
+static IS_NOTED: AtomicU32 = AtomicU32::new(0);
+/// The core's thread of the kernel while it waits in a call of `call_unless_noted`; or 0.
+static WAITER: AtomicU32 = AtomicU32::new(0);
+
+/// Ends the core's sleep, or its next one. For helpers.
+fn notify() {
+    note();
+    let waiter = WAITER.load(SeqCst);
+    if waiter != 0 {
+        let info = Info::new(CANCEL, SI_QUEUE, raw::getpid(), CANCEL_VALUE);
+        let _ = kernel::queue(waiter, &info);
+    }
+}
+
+/// As `notify`, for the handlers of signals on the core's own thread, whose call ends anyway.
+pub(crate) fn note() {
+    IS_NOTED.store(1, SeqCst);
     // ORDERING: The core says that it sleeps before it compares the number.
     EVENTS.fetch_add(1, SeqCst);
     if IS_ASLEEP.load(SeqCst) {
@@ -178,8 +194,19 @@ pub(crate) fn notify() {
     }
 }
 
+/// Makes a call of the core that waits, unless something was noted since `events`: then, and if
+/// something is noted during the call, it returns `-EINTR`.
+pub(super) fn call_unless_noted(call: [u64; 7], tid: u32) -> i64 {
+    WAITER.store(tid, SeqCst);
+    // SAFETY: The callers answer for the call.
+    let result = unsafe { flexsc_threads_helper_call(&raw const IS_NOTED, &raw const call) };
+    WAITER.store(0, SeqCst);
+    result as i64
+}
+
 /// The number of events so far. What is looked for after this call is not missed by `sleep`.
 pub(crate) fn events() -> u32 {
+    IS_NOTED.store(0, SeqCst);
     EVENTS.load(SeqCst)
 }
 
@@ -277,4 +304,5 @@ impl Helper {
 pub(crate) fn forget_done() {
     DONE.store(0, Relaxed);
     IS_ASLEEP.store(false, Relaxed);
+    WAITER.store(0, Relaxed);
 }

@@ -4,6 +4,7 @@
 pub(crate) mod area;
 pub(crate) mod arena;
 pub(crate) mod copy;
+pub(crate) mod engine;
 pub(crate) mod entry;
 pub(crate) mod helpers;
 pub(crate) mod image;

@@ -134,9 +134,15 @@ unsafe extern "C" fn on_signal(signal: i32, info: *const Info, context: *mut u64
     } else {
         Kind::Usual
     };
-    if inside::is_inside() && kind == Kind::Usual {
-        note(words);
-        return;
+    if inside::is_inside() && kind != Kind::Fault {
+        // The core waits no longer, so that it looks at what has come.
+        if helpers::cancel_range().contains(&rip) {
+            interrupted.set_word(RIP, helpers::cancelled_exit());
+        }
+        if kind == Kind::Usual {
+            note(words);
+            return;
+        }
     }
     signals::arrived(kind, signal, words, &mut interrupted);
 }
@@ -186,7 +192,7 @@ fn note(info: &Info) {
     // SAFETY: The place is this handler's.
     unsafe { *note.info.get() = *info };
     note.is_written.store(true, Release);
-    helpers::notify();
+    helpers::note();
 }
 
 /// Returns true if there is a signal to take.

@@ -23,8 +23,10 @@ pub(crate) fn plain(nr: u64, args: [u64; 6]) -> i64 {
 /// handler with SA_RESTART.
 pub(crate) fn post(nr: u64, args: [u64; 6], restarts: bool) -> i64 {
     let [a, b, c, d, e, f] = args;
+    // Signals that wait in the kernel reach threads of the process only, not those of the engine.
+    let mut to_helper = nr == RT_SIGTIMEDWAIT;
     loop {
-        if inside::with(|core| core.submit([nr, a, b, c, d, e, f])).is_err() {
+        if inside::with(|core| core.submit([nr, a, b, c, d, e, f], to_helper)).is_err() {
             // Nobody else can make it: all threads wait for this one.
             signals::leave();
             let result = plain(nr, args);
@@ -32,6 +34,10 @@ pub(crate) fn post(nr: u64, args: [u64; 6], restarts: bool) -> i64 {
             return result;
         }
         let result = park();
+        if inside::with(|core| core.current().is_refused) {
+            to_helper = true;
+            continue;
+        }
         if !was_interrupted() || result != -EINTR {
             return result;
         }
@@ -88,6 +94,14 @@ fn after_try(nr: u64, args: [u64; 6]) -> i64 {
     post(nr, args, true)
 }
 
+/// Goes on where a try is not possible.
+fn without_try(nr: u64, args: [u64; 6]) -> i64 {
+    if is_non_blocking(args[0]) {
+        return plain(nr, args);
+    }
+    post(nr, args, true)
+}
+
 /// Notes whether a descriptor is a socket, so that the next try begins with the right call.
 fn note_socket(fd: u64, is_socket: bool) {
     inside::with(|core| {
@@ -123,16 +137,23 @@ fn read(args: [u64; 6]) -> i64 {
             let rest = plain(READ, [fd, buffer + done, len - done, 0, 0, 0]);
             result + rest.max(0)
         }
-        result if result == -EAGAIN || result == -EOPNOTSUPP || result == -EINVAL => {
+        result if result == -EAGAIN || is_no_try(result) => {
             note_socket(fd, true);
             if kind_of(fd) == FileKind::Stored {
                 plain(READ, args)
-            } else {
+            } else if result == -EAGAIN {
                 after_try(READ, args)
+            } else {
+                without_try(READ, args)
             }
         }
         result => result,
     }
+}
+
+/// Returns true if the kernel cannot try to read or write the file.
+fn is_no_try(result: i64) -> bool {
+    result == -EOPNOTSUPP || result == -EINVAL
 }
 
 /// write(2)
@@ -158,9 +179,8 @@ fn write(args: [u64; 6]) -> i64 {
     let at = piece.as_ptr() as u64;
     match plain(PWRITEV2, [fd, at, 1, HERE, HERE, RWF_NOWAIT]) {
         result if result > 0 && (result as u64) < len => rest_of_send(WRITE, args, result),
-        result if result == -EAGAIN || result == -EOPNOTSUPP || result == -EINVAL => {
-            after_send(WRITE, args)
-        }
+        result if result == -EAGAIN => after_send(WRITE, args),
+        result if is_no_try(result) => broken_pipe(WRITE, args, without_try(WRITE, args)),
         result => result,
     }
 }
@@ -177,12 +197,15 @@ fn rest_of_send(nr: u64, args: [u64; 6], done: i64) -> i64 {
     done + after_send(nr, rest).max(0)
 }
 
-/// Hands over a call that sends. The signal of a broken pipe reaches helpers only: here it is for the
-/// thread that has asked.
+/// Hands over a call that sends.
 fn after_send(nr: u64, args: [u64; 6]) -> i64 {
+    broken_pipe(nr, args, after_try(nr, args))
+}
+
+/// The signal of a broken pipe reaches helpers only: here it is for the thread that has asked.
+fn broken_pipe(nr: u64, args: [u64; 6], result: i64) -> i64 {
     const MSG_NOSIGNAL: u64 = 0x4000;
     const SIGPIPE: u32 = 13;
-    let result = after_try(nr, args);
     let flags = match nr {
         SENDTO => args[3],
         SENDMSG => args[2],
@@ -209,7 +232,7 @@ fn send_to(args: [u64; 6]) -> i64 {
 fn receive(nr: u64, args: [u64; 6], place: usize) -> i64 {
     const MSG_WAITALL: u64 = 0x100;
     if args[place] & MSG_WAITALL != 0 {
-        return after_try(nr, args);
+        return without_try(nr, args);
     }
     let mut tried = args;
     tried[place] |= MSG_DONTWAIT;
@@ -232,9 +255,10 @@ fn vectored(nr: u64, args: [u64; 6]) -> Answer {
     if is_non_blocking(args[0]) || kind_of(args[0]) == FileKind::Stored {
         return Answer::Plain;
     }
+    let result = post(nr, args, true);
     Answer::Is(match nr {
-        READV => post(nr, args, true),
-        _ => after_send(nr, args),
+        READV => result,
+        _ => broken_pipe(nr, args, result),
     })
 }
 
@@ -347,6 +371,18 @@ pub(crate) fn call(nr: u64, args: [u64; 6]) -> Answer {
             Answer::Plain
         }
     };
+    if inside::with(|core| core.backend.has_engine()) {
+        // The engine tries by itself.
+        match nr {
+            READ | READV | ACCEPT | ACCEPT4 | CONNECT => return Answer::Is(post(nr, args, true)),
+            RECVFROM if args[3] & MSG_DONTWAIT == 0 => return Answer::Is(post(nr, args, true)),
+            RECVMSG if args[2] & MSG_DONTWAIT == 0 => return Answer::Is(post(nr, args, true)),
+            WRITE | WRITEV | SENDTO | SENDMSG => {
+                return Answer::Is(broken_pipe(nr, args, post(nr, args, true)));
+            }
+            _ => {}
+        }
+    }
     match nr {
         READ => Answer::Is(read(args)),
         WRITE => Answer::Is(write(args)),
@@ -358,7 +394,7 @@ pub(crate) fn call(nr: u64, args: [u64; 6]) -> Answer {
             if is_non_blocking(args[0]) {
                 Answer::Plain
             } else {
-                Answer::Is(after_send(nr, args))
+                Answer::Is(broken_pipe(nr, args, post(nr, args, true)))
             }
         }
         RECVMMSG | SENDMMSG if args[3] & MSG_DONTWAIT == 0 => by_flags(nr, args, args[0], true),

@@ -14,8 +14,9 @@ use crate::ult::blocking::plain;
 use crate::ult::futex::Futexes;
 use crate::ult::list::{Id, Links, List};
 use crate::ult::masks::Masks;
-use crate::ult::nr::{EINTR, ETIMEDOUT, PRCTL};
-use crate::ult::pool::{Backend, Call, Helpers, Token};
+use crate::ult::nr::{EINTR, ENOMEM, ETIMEDOUT, PRCTL};
+use crate::ult::pages::{Backends, Outcome};
+use crate::ult::pool::{Backend, Call, Token};
 use crate::ult::posix_timers::TimersOfThreads;
 use crate::ult::signals::{HAS_TICKED, Pending};
 use crate::ult::timers::Timers;
@@ -43,6 +44,8 @@ pub(crate) struct Ult {
     pub(crate) state: State,
     /// A signal has ended its wait, or is about to.
     pub(crate) is_interrupted: bool,
+    /// The engine does not make its call.
+    pub(crate) is_refused: bool,
     pub(crate) links: Links,
     pub(crate) tid: u32,
     /// What its wait returns.
@@ -78,7 +81,7 @@ pub(crate) struct Core {
     ready: List,
     pub(crate) futexes: Futexes,
     pub(crate) timers: Timers,
-    pub(crate) backend: Helpers,
+    pub(crate) backend: Backends,
     pub(crate) masks: Masks,
     pub(crate) kernel_mask: u64,
     pub(crate) actions: [Action; 65],
@@ -118,7 +121,7 @@ impl Core {
             ready: List::EMPTY,
             futexes: Futexes::new(),
             timers: Timers::new(),
-            backend: Helpers::new(),
+            backend: Backends::new(),
             masks: Masks::new(),
             kernel_mask: 0,
             actions: [NO_ACTION; 65],
@@ -138,16 +141,17 @@ impl Core {
     }
 
     /// Makes the tables, and the running thread the first user-level thread.
-    pub(crate) fn begin(&mut self) -> Result<(), Errno> {
+    /// Returns why there is no engine.
+    pub(crate) fn begin(&mut self) -> Result<Result<(), Errno>, Errno> {
         self.ults = Area::new(MOST)?;
         self.timers.set_room(Area::new(MOST + 1)?);
-        self.backend.make_room()?;
         self.pid = raw::getpid();
         self.tid = kernel::gettid();
+        let engine = self.backend.begin(self.tid)?;
         self.tick = Some(Tick::new(TICK, self.tid)?);
         self.next_tid = first_tid(self.pid);
         self.used = 1;
-        let id = self.add().ok_or(Errno(0))?;
+        let id = self.add().ok_or(Errno(ENOMEM as i32))?;
         assert!(id == Id::MAIN);
         self.kernel_mask = kernel::set_mask(!0);
         kernel::set_mask(self.kernel_mask);
@@ -161,7 +165,7 @@ impl Core {
         ult.clear_tid = word_of_first_thread(tid);
         self.masks.add(mask);
         self.running = id;
-        Ok(())
+        Ok(engine)
     }
 
     /// Goes on in a child process with the running thread alone.
@@ -220,6 +224,7 @@ impl Core {
             context: Context::NONE,
             state: State::Parked,
             is_interrupted: false,
+            is_refused: false,
             links: Links::default(),
             tid: 0,
             result: 0,
@@ -267,6 +272,10 @@ impl Core {
     pub(crate) fn make_ready(&mut self, id: Id) {
         self.ult(id).state = State::Ready;
         self.ready.push(&mut self.ults, id);
+        // The running thread may never wait.
+        if !self.is_ticking {
+            self.set_ticking(true);
+        }
     }
 
     /// Ends a thread's wait.
@@ -283,13 +292,18 @@ impl Core {
         let ult = self.current();
         ult.state = State::Parked;
         ult.is_interrupted = false;
+        ult.is_refused = false;
         ult.result = 0;
     }
 
     /// The running thread hands over a call and waits for its result.
-    pub(crate) fn submit(&mut self, call: Call) -> Result<(), Errno> {
+    pub(crate) fn submit(&mut self, call: Call, to_helper: bool) -> Result<(), Errno> {
         let id = self.running;
-        let token = self.backend.submit(id, call)?;
+        let token = if to_helper {
+            self.backend.submit_to_helper(id, call)?
+        } else {
+            self.backend.submit(id, call)?
+        };
         self.park();
         self.current().token = token;
         Ok(())
@@ -343,8 +357,17 @@ impl Core {
 
     /// Looks for results, signals and deadlines.
     fn look(&mut self, with_clock: bool) {
-        while let Some((id, result)) = self.backend.reap() {
-            self.unpark(id, result);
+        if with_clock && !self.ready.is_empty() {
+            self.backend.flush();
+        }
+        while let Some((id, outcome)) = self.backend.reap() {
+            match outcome {
+                Outcome::Result(result) => self.unpark(id, result),
+                Outcome::Refused => {
+                    self.ult(id).is_refused = true;
+                    self.unpark(id, 0);
+                }
+            }
         }
         self.take_notes();
         if with_clock && self.timers.first(&self.ults).is_some() {

@@ -13,7 +13,7 @@
 //! | `waiting` | futexes, sleep |
 //! | `inherit` | mutexes with priority inheritance |
 //! | `blocking` | calls that may block |
-//! | `pool` | who makes them |
+//! | `pool`, `pages` | who makes them: helper threads, or the engine |
 //! | `signals` | who gets a signal, and when |
 //! | `posix_timers` | timers whose signal is for one thread |
 //! | `own` | calls about what belongs to a thread |
@@ -26,6 +26,7 @@ pub(crate) mod list;
 mod masks;
 mod nr;
 mod own;
+mod pages;
 mod pool;
 mod posix_timers;
 pub(crate) mod signals;
@@ -47,6 +48,7 @@ use crate::sys::entry::Frame;
 use crate::sys::inside;
 use crate::sys::raw::{self, Errno};
 use crate::ult::nr::*;
+use crate::ult::pages::Counts;
 use crate::ult::pool::Backend;
 use crate::ult::threads::{Clone, Making};
 
@@ -70,8 +72,9 @@ pub(crate) fn is_on() -> bool {
     IS_ON.load(Relaxed)
 }
 
-/// The program is about to make its first thread: from now on threads are user-level threads.
-pub(crate) fn start() -> Result<(), Errno> {
+/// The program is about to make its first thread: from now on threads are user-level threads. Returns
+/// why there is no engine.
+pub(crate) fn start() -> Result<Result<(), Errno>, Errno> {
     PID.store(raw::getpid(), Relaxed);
     inside::enter();
     let begun = inside::with(Core::begin);
@@ -81,6 +84,14 @@ pub(crate) fn start() -> Result<(), Errno> {
     }
     inside::leave();
     begun
+}
+
+/// How many calls have been handed over.
+pub(crate) fn counts() -> Counts {
+    inside::enter();
+    let counts = inside::with(|core| core.backend.counts());
+    inside::leave();
+    counts
 }
 
 /// Returns true in a process that only shares our memory: it is not the program's.
@@ -176,6 +187,7 @@ fn translated(nr: u64, frame: &mut Frame) -> Answer {
         return Answer::Is(-ESRCH);
     }
     match nr {
+        CLOSE if inside::with(|core| core.backend.has_fd(frame.args[0])) => Answer::Is(-EBADF),
         TIMER_CREATE => posix_timers::create(frame.args),
         TIMER_DELETE => posix_timers::delete(frame.args),
         FUTEX_WAITV | FUTEX_WAKE2 | FUTEX_WAIT2 | FUTEX_REQUEUE2 => Answer::Is(-ENOSYS),

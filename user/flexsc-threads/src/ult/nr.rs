@@ -6,7 +6,7 @@ macro_rules! numbers {
 }
 
 numbers! {
-    READ 0, WRITE 1, OPEN 2, POLL 7, RT_SIGACTION 13, RT_SIGPROCMASK 14, READV 19, WRITEV 20, SELECT 23,
+    READ 0, WRITE 1, OPEN 2, CLOSE 3, POLL 7, RT_SIGACTION 13, RT_SIGPROCMASK 14, READV 19, WRITEV 20, SELECT 23,
     SCHED_YIELD 24, MSYNC 26, PAUSE 34, NANOSLEEP 35, SENDFILE 40, CONNECT 42, ACCEPT 43, SENDTO 44,
     RECVFROM 45, SENDMSG 46, RECVMSG 47, CLONE 56, FORK 57, VFORK 58, EXECVE 59, EXIT 60, WAIT4 61,
     SEMOP 65, MSGSND 69, MSGRCV 70, FCNTL 72, FLOCK 73, FSYNC 74, FDATASYNC 75, GETPRIORITY 140,
@@ -26,9 +26,11 @@ numbers! {
 pub(crate) const EPERM: i64 = 1;
 pub(crate) const ESRCH: i64 = 3;
 pub(crate) const EINTR: i64 = 4;
+pub(crate) const EBADF: i64 = 9;
 pub(crate) const EAGAIN: i64 = 11;
 pub(crate) const ENOMEM: i64 = 12;
 pub(crate) const EINVAL: i64 = 22;
+pub(crate) const ENOTTY: i64 = 25;
 pub(crate) const EPIPE: i64 = 32;
 pub(crate) const EDEADLK: i64 = 35;
 pub(crate) const ENOSYS: i64 = 38;

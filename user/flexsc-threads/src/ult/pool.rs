@@ -5,6 +5,7 @@ use crate::sys::area::Area;
 use crate::sys::helpers::{self, Helper};
 use crate::sys::raw::Errno;
 use crate::ult::list::Id;
+use crate::ult::pages::Outcome;
 
 /// Number and arguments of a call.
 pub(crate) type Call = [u64; 7];
@@ -21,8 +22,8 @@ impl Token {
 pub(crate) trait Backend {
     /// Hands over a call. On an error nobody makes it.
     fn submit(&mut self, id: Id, call: Call) -> Result<Token, Errno>;
-    /// Takes a result: a number, or `-errno`.
-    fn reap(&mut self) -> Option<(Id, i64)>;
+    /// Takes a result.
+    fn reap(&mut self) -> Option<(Id, Outcome)>;
     /// Returns true if a call is not reaped yet.
     fn is_busy(&self) -> bool;
     /// The state before a look at what there is to do; see `wait`.
@@ -106,7 +107,7 @@ impl Backend for Helpers {
         Ok(Token(index + 1))
     }
 
-    fn reap(&mut self) -> Option<(Id, i64)> {
+    fn reap(&mut self) -> Option<(Id, Outcome)> {
         if self.done == 0 {
             self.done = helpers::take_done();
         }
@@ -122,7 +123,7 @@ impl Backend for Helpers {
             self.users[index as usize] = self.idle;
             self.idle = index + 1;
         }
-        Some((id, result))
+        Some((id, Outcome::Result(result)))
     }
 
     fn is_busy(&self) -> bool {

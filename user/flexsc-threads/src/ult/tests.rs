@@ -189,3 +189,59 @@ fn a_pending_signal_is_taken_by_whom_it_is_for() {
     let pushed = (0..1000).filter(|_| pending.push(Id::NONE, &info(RT, 0)));
     assert_eq!(pushed.count(), 128);
 }
+
+/// The structures of the ABI, which this crate writes down itself because it contains nothing of std.
+#[test]
+fn the_abi_is_that_of_the_header() {
+    use std::mem::{offset_of, size_of};
+
+    use crate::sys::engine::{self, Cancel, Control, Entry, Register, Wait};
+    use flexsc::abi;
+
+    macro_rules! same {
+        ($ours:ty, $theirs:ty, $($field:ident),*) => {
+            assert_eq!(size_of::<$ours>(), size_of::<$theirs>());
+            $(assert_eq!(offset_of!($ours, $field), offset_of!($theirs, $field));)*
+        };
+    }
+    same!(
+        Entry,
+        abi::flexsc_entry,
+        nr,
+        flags,
+        pool,
+        take,
+        reason,
+        status,
+        args,
+        result
+    );
+    same!(
+        Control,
+        abi::flexsc_ctrl,
+        posted,
+        reaped,
+        taken,
+        done,
+        flags
+    );
+    same!(
+        Register,
+        abi::flexsc_register,
+        size,
+        abi,
+        pages,
+        id,
+        ctrl_len,
+        mmap_offset,
+        mmap_len
+    );
+    same!(Wait, abi::flexsc_wait, id, policy, timeout_ns);
+    same!(Cancel, abi::flexsc_cancel, id, index);
+    assert_eq!(engine::ABI, abi::FLEXSC_ABI_VERSION);
+    assert_eq!(engine::ENTRIES, abi::FLEXSC_PAGE_ENTRIES as usize);
+    assert_eq!(engine::WAIT_NONE, abi::FLEXSC_WAIT_NONE);
+    assert_eq!(engine::WAIT_ANY, abi::FLEXSC_WAIT_ANY);
+    assert_eq!(u32::from(engine::CANCELLED), abi::FLEXSC_REASON_CANCELLED);
+    assert!(engine::PAGES <= abi::FLEXSC_MAX_PAGES as usize);
+}

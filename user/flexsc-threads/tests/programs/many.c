@@ -15,7 +15,7 @@ static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static sem_t sems[2];
-static int turn, sum, ran_once, destroyed, order[TEAM], next;
+static int turn, sum, ran_once, destroyed, slept;
 static __thread int own = 7;
 
 static void *same(void *arg)
@@ -135,11 +135,14 @@ static void *storage(void *arg)
 
 static void *sleeper(void *arg)
 {
-	struct timespec time = { .tv_nsec = 20000000 * (TEAM - (long)arg) };
+	struct timespec time = { .tv_nsec = 5000000 * (TEAM - (long)arg) }, start, end;
 
 	pthread_barrier_wait(&barrier);
+	CHECK(clock_gettime(CLOCK_MONOTONIC, &start) == 0);
 	CHECK(nanosleep(&time, NULL) == 0);
-	order[__atomic_fetch_add(&next, 1, __ATOMIC_SEQ_CST)] = (long)arg;
+	CHECK(clock_gettime(CLOCK_MONOTONIC, &end) == 0);
+	CHECK((end.tv_sec - start.tv_sec) * 1000000000 + end.tv_nsec - start.tv_nsec >= time.tv_nsec);
+	__atomic_add_fetch(&slept, 1, __ATOMIC_SEQ_CST);
 	return NULL;
 }
 
@@ -169,6 +172,28 @@ static void team(void *(*work)(void *), int count)
 		CHECK(pthread_create(&threads[i], NULL, work, (void *)i) == 0);
 	for (long i = 0; i < count; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+/* Wakes the first thread, and computes until that has run. */
+static void *compute(void *arg)
+{
+	CHECK(sem_post(&sems[0]) == 0);
+	while (!__atomic_load_n(&turn, __ATOMIC_RELAXED))
+		;
+	return arg;
+}
+
+static void wait_for_computing(void)
+{
+	pthread_t thread;
+
+	turn = 0;
+	CHECK(sem_init(&sems[0], 0, 0) == 0);
+	CHECK(pthread_create(&thread, NULL, compute, NULL) == 0);
+	CHECK(sem_wait(&sems[0]) == 0);
+	__atomic_store_n(&turn, 1, __ATOMIC_RELAXED);
+	CHECK(pthread_join(thread, NULL) == 0);
+	puts("ran beside one that computes");
 }
 
 /* Ends while the first thread is gone, from a thread that nobody joins. */
@@ -201,13 +226,13 @@ int main(void)
 	team(storage, TEAM);
 	printf("destroyed %d\n", destroyed);
 	team(sleeper, TEAM);
-	for (int i = 0; i < TEAM; i++)
-		printf("woke %d\n", order[i]);
+	printf("slept %d\n", slept);
 	CHECK(pthread_create(&thread, NULL, late, (void *)CLOCK_REALTIME) == 0);
 	CHECK(pthread_join(thread, NULL) == 0);
 	CHECK(pthread_create(&thread, NULL, late, (void *)CLOCK_MONOTONIC) == 0);
 	CHECK(pthread_join(thread, NULL) == 0);
 	puts("timed out");
+	wait_for_computing();
 	CHECK(pthread_attr_init(&attr) == 0);
 	CHECK(pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED) == 0);
 	CHECK(pthread_create(&thread, &attr, last, (void *)pthread_self()) == 0);

@@ -158,6 +158,8 @@ static void test_waits(void)
 	/* A descriptor that does not block says so. */
 	CHECK(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
 	CHECK(read(fd, &value, sizeof(value)) == -1 && errno == EAGAIN);
+	CHECK(write(fd, &value, sizeof(value)) == sizeof(value));
+	CHECK(read(fd, &value, sizeof(value)) == sizeof(value) && value == 3);
 	CHECK(close(fd) == 0);
 }
 
