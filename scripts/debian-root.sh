@@ -14,7 +14,7 @@ STAGE_PREFIX=debian-
 # What the tests start.  Everything that these packages need comes with them.
 PACKAGES=(podman docker.io crun runc systemd util-linux)
 # To be changed with what the image has from the packages.
-FORMAT=1
+FORMAT=2
 
 usage() {
 	cat <<END
@@ -61,27 +61,31 @@ do_image() {
 	take_lock debian-root.lock 'making of this image'
 	[[ ! -r $image ]] || return 0
 	need_space 3
+	# Files keep their owners and set-user-ID bits only if root unpacks them.
+	need_root "${PACKAGES[@]}"
 	# Images of other packages, too.
-	rm -rf "$work" "$FLEXSC_CACHE/debian-root"/*.ext2
-	mkdir -p "$work/packages" "$work/root/usr"/{bin,sbin,lib,lib64}
+	as_root rm -rf "$work" "$FLEXSC_CACHE/debian-root"/*.ext2
+	mkdir -p "$work/packages"
+	as_root mkdir -p "$work/root/usr"/{bin,sbin,lib,lib64}
 	: >"$work/none"
 	# What the machine knows of the archive may be old, or nothing.
 	download || { apt_update && download; } ||
 		die "apt-get cannot download ${PACKAGES[*]} and what they need: check the network and the package sources."
 	for package in bin sbin lib lib64; do
-		ln -s "usr/$package" "$work/root/$package"
+		as_root ln -s "usr/$package" "$work/root/$package"
 	done
 	for package in "$work/packages"/*.deb; do
-		dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$work/root"
+		dpkg-deb --fsys-tarfile "$package" | as_root tar -x --keep-directory-symlink -C "$work/root"
 	done
-	rm -rf "$work/root/usr/share"/{doc,man,locale,info,lintian,bash-completion,zsh,perl*,i18n} \
+	as_root rm -rf "$work/root/usr/share"/{doc,man,locale,info,lintian,bash-completion,zsh,perl*,i18n} \
 		"$work/root/usr/lib/x86_64-linux-gnu"/{perl*,gconv}
-	read -r kib files < <(find "$work/root" -printf '%k\n' | awk '{ s += $1; n++ } END { print s, n }')
-	mke2fs -q -t ext2 -b 4096 -m 0 -O ^resize_inode -E root_owner=0:0 -N $((files + 2000)) \
+	read -r kib files < <(as_root find "$work/root" -printf '%k\n' | awk '{ s += $1; n++ } END { print s, n }')
+	as_root "$(command -v mke2fs)" -q -t ext2 -b 4096 -m 0 -O ^resize_inode -E root_owner=0:0 -N $((files + 2000)) \
 		-d "$work/root" "$work/image" $((kib * 11 / 10 + 32768))k
+	as_root chown "$EUID" "$work/image"
 	mv "$work/image" "$image"
 	echo "note: $(find "$work/packages" -name '*.deb' | wc -l) packages, $((kib / 1024)) MiB"
-	rm -rf "$work"
+	as_root rm -rf "$work"
 }
 
 mkdir -p "$FLEXSC_CACHE/debian-root" 2>/dev/null ||
