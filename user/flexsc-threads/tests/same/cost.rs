@@ -145,8 +145,8 @@ fn the_start_costs_less_than_5_ms() {
         cpu_time(command)
     });
     println!("start: {native:?} natively, {ours:?} under the library");
-    // On a slow machine a start takes longer natively, too: 0.7 ms where this was measured.
-    let most = START.max(native * 8);
+    // On a slow machine a start takes longer natively, too: 0.7 ms where 5 ms were set.
+    let most = START.max(native * 7);
     assert!(ours < native + most, "{ours:?}, natively {native:?}");
 }
 
