@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! seccomp: filters are asked about calls that wait for a time or for several files, too.
 
+use std::os::fd::{AsRawFd, OwnedFd};
+
 use super::check_guarded;
 use crate::check::Check;
 use crate::kit::abi::{Policy, REASON_NONE};
@@ -29,6 +31,15 @@ fn park(engine: &Engine, ring: &mut Ring, call: Call) -> Check<usize> {
     Ok(slot)
 }
 
+/// What poll() waits for: that `from` can be read.
+fn readable(from: &OwnedFd) -> libc::pollfd {
+    libc::pollfd {
+        fd: from.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    }
+}
+
 fn waits_allowed() -> Check {
     in_child(|| {
         let (engine, mut ring) = Mode::Inline.start(1)?;
@@ -43,11 +54,7 @@ fn waits_allowed() -> Check {
             .rule(libc::SYS_ppoll, ERRNO)
             .asks_for_argument();
         ok!("seccomp", filter.otherwise(Action::Allow).hold());
-        let mut fd = libc::pollfd {
-            fd: std::os::fd::AsRawFd::as_raw_fd(&from),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut fd = readable(&from);
         let at = std::ptr::from_mut(&mut fd);
         let nap = [0i64, 20_000_000];
         for call in [call!(SYS_poll, at, 1, -1), call!(SYS_ppoll, at, 1, 0, 0, 0)] {
@@ -93,11 +100,7 @@ fn waits_refused() -> Check {
                 ERRNO,
             );
         ok!("seccomp", filter.otherwise(Action::Allow).hold());
-        let mut fd = libc::pollfd {
-            fd: std::os::fd::AsRawFd::as_raw_fd(&from),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut fd = readable(&from);
         let at = std::ptr::from_mut(&mut fd);
         let nap = [1000i64, 0];
         let before = engine.stats()?.parked;
@@ -129,11 +132,7 @@ fn waits_refused_later() -> Check {
                 let filter = Filter::new().asks_for_argument();
                 ok!("seccomp", filter.otherwise(Action::Allow).hold());
             }
-            let mut fds = [libc::pollfd {
-                fd: std::os::fd::AsRawFd::as_raw_fd(&from),
-                events: libc::POLLIN,
-                revents: 0,
-            }; 2];
+            let mut fds = [readable(&from); 2];
             let at = fds.as_mut_ptr();
             let poll = park(&engine, &mut ring, call!(SYS_poll, at, 1, -1))?;
             let ppoll = park(
