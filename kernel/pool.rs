@@ -279,7 +279,6 @@ impl Pool {
                 inner.unlink_idle(i);
                 inner.note_retired(i);
                 inner.set_state(i, State::Woken);
-                inner.counters.threads.retired += 1;
                 return Woken::Retire;
             }
         };

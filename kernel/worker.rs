@@ -282,7 +282,7 @@ impl Body for Worker {
         while !Worker::must_end(thread) {
             match this.step(&mut life) {
                 Step::Next => (),
-                Step::Retire => return pool.leave(this.slot),
+                Step::Retire => return pool.retire(this.slot),
                 Step::End => break,
             }
         }

@@ -122,8 +122,19 @@ impl Pool {
 
     /// Notes that thread `i` ends: no task may wake it any more.
     pub(crate) fn leave(&self, i: u32) {
+        self.end(i, false);
+    }
+
+    /// Notes that thread `i` ends because it was idle. It is counted here and not before, so that
+    /// the figures of one QUERY agree with each other.
+    pub(crate) fn retire(&self, i: u32) {
+        self.end(i, true);
+    }
+
+    fn end(&self, i: u32, retires: bool) {
         let thread = {
             let mut inner = self.lock();
+            inner.counters.threads.retired += u64::from(retires);
             let thread = self.free(&mut inner, i);
             // The thread may have counted as running when work arrived.
             if inner.queued() != 0 && !self.is_stopping() {
