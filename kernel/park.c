@@ -23,17 +23,6 @@
  */
 #define FLEXSC_GRACE_NS	(250 * NSEC_PER_USEC)
 
-/* State of one registration: the task to notify of ready files, and the ready entries. */
-struct flexsc_parker {
-	struct task_struct *owner;
-	struct flexsc_deferred *later;
-	struct hrtimer grace;
-	int attention;			/* enum flexsc_attention */
-	atomic64_t counts[FLEXSC_PARK_COUNTS];
-	atomic64_t pages;		/* pages with any bit in @ready */
-	atomic64_t ready[];		/* one bit for each entry of a page */
-};
-
 /* The owner has not returned in time. */
 static enum hrtimer_restart flexsc_parker_grace(struct hrtimer *timer)
 {
@@ -68,6 +57,7 @@ struct flexsc_parker *flexsc_parker_new(struct task_struct *owner,
 void flexsc_parker_free(struct flexsc_parker *parker)
 {
 	hrtimer_cancel(&parker->grace);
+	flexsc_parker_free_memory(parker);
 	put_task_struct(parker->owner);
 	kfree(parker);
 }
@@ -240,24 +230,6 @@ ktime_t flexsc_park_left(const struct flexsc_parked *p)
 			 p->timer.base->get_time());
 }
 
-struct flexsc_parked *flexsc_parked_alloc(struct flexsc_parker *parker,
-					  const struct flexsc_park_kind *kind,
-					  const struct flexsc_parked_call *call,
-					  unsigned int waits)
-{
-	struct flexsc_parked *p =
-		kzalloc(struct_size(p, wait, waits), GFP_KERNEL_ACCOUNT);
-
-	if (p) {
-		p->parker = parker;
-		p->kind = kind;
-		p->call = *call;
-		p->result = -ECANCELED;
-		p->most = waits;
-	}
-	return p;
-}
-
 /* Wait for events of a file. Returns false if no wait-queue entry is left. */
 bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
 		       __poll_t events, bool exclusive)
@@ -329,6 +301,9 @@ void flexsc_park_unhook(struct flexsc_parked *p)
 	struct flexsc_parked_wait *wait;
 	unsigned long flags;
 
+	/* Only flexsc_park_arm() changes this. */
+	if (atomic_read(&p->state) == FLEXSC_RESTS)
+		return;
 	for (wait = p->wait; wait < p->wait + p->waits; wait++) {
 		/* Even if it is off the queue: the wake function may still be running. */
 		spin_lock_irqsave(&wait->head->lock, flags);
@@ -413,7 +388,7 @@ void flexsc_parked_free(struct flexsc_parked *p)
 	}
 	if (p->file)
 		fput(p->file);
-	kfree(p);
+	flexsc_parked_free_memory(p);
 	/* A syscall thread may sleep for a long time, so close the file now. */
 	syscall_thread_user_work();
 }

@@ -140,6 +140,7 @@ struct flexsc_parked *flexsc_park_file(struct flexsc_parker *parker,
 		p = flexsc_parked_alloc(parker, &flexsc_park_files, call, 1);
 	if (p && flexsc_file_set_time(p, file)) {
 		p->file = file;
+		p->checked = true;
 		return p;
 	}
 	kfree(p);
@@ -168,12 +169,15 @@ static void flexsc_park_queue_file(struct file *file, struct wait_queue_head *he
 static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
 {
 	struct flexsc_park_table t = { .p = p };
+	bool fits = p->checked || flexsc_parks(p->file, &p->call);
 	struct socket *sock;
 	__poll_t events;
 
+	/* An option of a socket may change before the next wait. */
+	p->checked = false;
 	/* Filters of seccomp were asked when the call was tried. */
 	if (READ_ONCE(current_thread_info()->syscall_work) & ~SYSCALL_WORK_SECCOMP ||
-	    !flexsc_parks(p->file, &p->call))
+	    !fits)
 		return FLEXSC_PARK_NOT;
 	if (S_ISFIFO(file_inode(p->file)->i_mode)) {
 		struct pipe_inode_info *pipe = p->file->private_data;

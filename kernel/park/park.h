@@ -5,6 +5,7 @@
 
 #include <linux/atomic.h>
 #include <linux/hrtimer.h>
+#include <linux/llist.h>
 #include <linux/poll.h>
 #include <linux/syscall_thread.h>
 #include <linux/syscall_try.h>
@@ -14,6 +15,19 @@
 
 /* Events that end the wait of a call that reads, receives or accepts. */
 #define FLEXSC_EVENTS	(EPOLLIN | EPOLLRDNORM | EPOLLERR | EPOLLHUP | EPOLLRDHUP)
+
+/* State of one registration: the task to notify of ready files, and the ready entries. */
+struct flexsc_parker {
+	struct task_struct *owner;
+	struct flexsc_deferred *later;
+	struct hrtimer grace;
+	int attention;			/* enum flexsc_attention */
+	atomic_t spares;		/* length of @spare */
+	struct llist_head spare;	/* only the owner takes from it */
+	atomic64_t counts[FLEXSC_PARK_COUNTS];
+	atomic64_t pages;		/* pages with any bit in @ready */
+	atomic64_t ready[];		/* one bit for each entry of a page */
+};
 
 struct flexsc_parked;
 struct sock;
@@ -52,11 +66,12 @@ struct flexsc_parked_wait {
 };
 
 struct flexsc_parked {
+	/* Zero at first, as all that follows up to @timer. */
+	struct llist_node spare;		/* in the parker's list, after the call */
 	struct flexsc_parker *parker;
 	const struct flexsc_park_kind *kind;
 	struct file *file;		/* that the call acts on, or NULL */
 	struct flexsc_parked_call call;
-	struct hrtimer timer;
 	const struct seccomp_filter *asked;	/* has allowed the call; compared only */
 	long result;			/* of the call; < 0 if it was not made */
 	atomic_t state;			/* enum flexsc_parked_state */
@@ -68,6 +83,8 @@ struct flexsc_parked {
 	bool timed;			/* @timer is set */
 	bool timed_out;			/* written by @timer */
 	bool owed;			/* has an exclusive wake-up; head->lock */
+	bool checked;			/* the file was found fit for the next wait */
+	struct hrtimer timer;
 	struct flexsc_parked_wait wait[];
 };
 
@@ -77,6 +94,8 @@ struct flexsc_parked *flexsc_parked_alloc(struct flexsc_parker *parker,
 					  const struct flexsc_park_kind *kind,
 					  const struct flexsc_parked_call *call,
 					  unsigned int waits);
+void flexsc_parked_free_memory(struct flexsc_parked *p);
+void flexsc_parker_free_memory(struct flexsc_parker *parker);
 bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
 		       __poll_t events, bool exclusive);
 

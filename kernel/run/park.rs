@@ -32,7 +32,6 @@ struct Call {
     index: u32,
     nr: u16,
     args: [u64; 6],
-    class: Class,
     parked: Parked,
 }
 
@@ -43,9 +42,12 @@ impl Call {
             index,
             nr,
             args,
-            class: policy::classify(nr, &args),
             parked,
         }
+    }
+
+    fn class(&self) -> Class {
+        policy::classify(self.nr, &self.args)
     }
 
     /// Returns the call as a single entry without flags.
@@ -135,7 +137,7 @@ impl Batch<'_> {
             invoke::trace_invoke(self.pages.owner(), call.nr, self.number(call.index));
         }
         if verdict::is_interrupted(result) {
-            if let Some(outcome) = self.after_signal(frame, call.index, call.class) {
+            if let Some(outcome) = self.after_signal(frame, call.index, call.class()) {
                 return outcome;
             }
         }
@@ -155,13 +157,15 @@ impl Batch<'_> {
                 frame.invoke_parked(self.pages.owner(), &call.parked)
             });
             match result {
-                Err(why) => return self.after_refusal(call.index, &call.entry(), call.class, why),
+                Err(why) => {
+                    return self.after_refusal(call.index, &call.entry(), call.class(), why)
+                }
                 Ok(None) => return Outcome::Wait,
                 Ok(Some(result)) if !verdict::is_interrupted(result) => {
                     return Outcome::Done((result, NONE))
                 }
                 Ok(_) => {
-                    if let Some(outcome) = self.after_signal(frame, call.index, call.class) {
+                    if let Some(outcome) = self.after_signal(frame, call.index, call.class()) {
                         return outcome;
                     }
                 }

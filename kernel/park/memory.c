@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The memory of parked calls. */
+#include <linux/slab.h>
+
+#include "park.h"
+
+/*
+ * How many ended calls a registration keeps for the next ones, which saves an
+ * accounted allocation for each. None under KASAN, which must see their end.
+ */
+#define FLEXSC_SPARES	(IS_ENABLED(CONFIG_KASAN) ? 0 : 64)
+
+/* Most calls wait for one file; a call that waits for a time has no use for the room. */
+static struct flexsc_parked *flexsc_parked_memory(struct flexsc_parker *parker,
+						  unsigned int waits)
+{
+	struct flexsc_parked *p;
+	struct llist_node *spare = NULL;
+
+	if (waits <= 1)
+		spare = llist_del_first(&parker->spare);
+	if (!spare)
+		return kmalloc(struct_size(p, wait, max(waits, 1u)),
+			       GFP_KERNEL_ACCOUNT);
+	atomic_dec(&parker->spares);
+	return llist_entry(spare, struct flexsc_parked, spare);
+}
+
+/* After this, @p may be another call. */
+void flexsc_parked_free_memory(struct flexsc_parked *p)
+{
+	struct flexsc_parker *parker = p->parker;
+
+	if (p->most > 1 || atomic_read(&parker->spares) >= FLEXSC_SPARES) {
+		kfree(p);
+		return;
+	}
+	atomic_inc(&parker->spares);
+	llist_add(&p->spare, &parker->spare);
+}
+
+/* For the owner. */
+struct flexsc_parked *flexsc_parked_alloc(struct flexsc_parker *parker,
+					  const struct flexsc_park_kind *kind,
+					  const struct flexsc_parked_call *call,
+					  unsigned int waits)
+{
+	struct flexsc_parked *p = flexsc_parked_memory(parker, waits);
+
+	if (p) {
+		memset(p, 0, offsetof(struct flexsc_parked, timer));
+		p->parker = parker;
+		p->kind = kind;
+		p->call = *call;
+		p->result = -ECANCELED;
+		p->most = waits;
+	}
+	return p;
+}
+
+/* No call is left. */
+void flexsc_parker_free_memory(struct flexsc_parker *parker)
+{
+	struct flexsc_parked *p, *next;
+
+	llist_for_each_entry_safe(p, next, llist_del_all(&parker->spare), spare)
+		kfree(p);
+}
