@@ -11,6 +11,7 @@
 
 mod cancel;
 mod charge;
+mod claim;
 mod invariants;
 mod notify;
 mod offload;
@@ -34,7 +35,7 @@ use crate::quota::{Account, Charge};
 use crate::sys::{
     area::{Area, Doorbell},
     deferred::Trigger,
-    lock::{Class, Guard, RawLock},
+    lock::{Class, RawLock},
     notify::Notifier,
     park::Parker,
     process::{self, Thread},
@@ -248,29 +249,6 @@ impl Pages {
         self.words.get(page as usize)
     }
 
-    /// Returns the entries of `page` that are posted and not taken. Takes no lock.
-    #[inline(always)]
-    pub(crate) fn pending(&self, page: u32) -> u64 {
-        match self.words(page) {
-            Some(words) => words.pending(&self.area.doorbell(page)),
-            None => 0,
-        }
-    }
-
-    /// Returns the first page with an entry that is posted and not taken.
-    #[inline(always)]
-    pub(crate) fn first_pending(&self) -> Option<u32> {
-        if self.pending(0) != 0 {
-            return Some(0);
-        }
-        (1..self.len()).find(|page| self.pending(*page) != 0)
-    }
-
-    /// Returns true if any entry is posted and not taken.
-    pub(crate) fn any_pending(&self) -> bool {
-        self.first_pending().is_some()
-    }
-
     /// Returns the index at which a batch of `page` begins.
     #[inline(always)]
     pub(crate) fn start(&self, page: u32) -> u32 {
@@ -291,59 +269,6 @@ impl Pages {
         // ORDERING: As above.
         self.words(page)
             .map_or(0, |words| words.held_refused.load(Ordering::Relaxed))
-    }
-
-    fn claim_locked(&self, inner: &mut Guard<'_, Inner>, page: u32) -> u64 {
-        match self.words(page) {
-            Some(words) => self.claim_words(inner, words, &self.area.doorbell(page)),
-            None => 0,
-        }
-    }
-
-    #[inline(always)]
-    fn claim_words(&self, inner: &mut Guard<'_, Inner>, words: &Words, bell: &Doorbell<'_>) -> u64 {
-        if self.flags.dead.load(Ordering::Relaxed) {
-            return 0;
-        }
-        // A hostile program may toggle a bit again while its entry is in flight. Such an entry
-        // must not be taken twice, so its posting counts only after it is done.
-        let old = words.taken.load(Ordering::Relaxed);
-        let bits = (bell.posted() ^ old) & !words.busy();
-        if bits != 0 {
-            words.taken.store(old ^ bits, Ordering::Relaxed);
-            bell.set_taken(old ^ bits);
-            inner.count_posted(bits);
-            // Behind the last of these entries, counted from the end of the previous batch.
-            let start = words.start.load(Ordering::Relaxed);
-            let last = u64::BITS - bits.rotate_right(start).leading_zeros();
-            words
-                .start
-                .store(start.wrapping_add(last) % u64::BITS, Ordering::Relaxed);
-        }
-        bits
-    }
-
-    /// Takes all posted entries of `page`. The caller executes or offloads each of them.
-    #[inline(always)]
-    pub(crate) fn claim(&self, page: u32) -> u64 {
-        let Some(words) = self.words(page) else {
-            return 0;
-        };
-        let bell = self.area.doorbell(page);
-        if words.pending(&bell) == 0 {
-            return 0;
-        }
-        self.claim_words(&mut self.inner.lock(), words, &bell)
-    }
-
-    /// As [`Self::claim`], for the first page from `first` on that has posted entries. Returns
-    /// the page and the entries.
-    #[inline(always)]
-    pub(crate) fn claim_from(&self, first: u32) -> Option<(u32, u64)> {
-        (first..self.len()).find_map(|page| match self.claim(page) {
-            0 => None,
-            bits => Some((page, bits)),
-        })
     }
 
     /// Publishes results that a syscall thread has written; `refused` of the entries in `bits` were

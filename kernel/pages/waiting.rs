@@ -20,18 +20,17 @@ impl Pages {
     #[inline(always)]
     pub(crate) fn count(&self) -> Count {
         let mut count = Count::default();
-        for (page, words) in (0..).zip(self.words.iter()) {
+        for (words, bell) in self.words.iter().zip(self.area.doorbells(0)) {
             let taken = words.taken.load(Ordering::Relaxed);
             let done = words.done.load(Ordering::Relaxed);
             let busy = taken ^ done;
-            let bell = self.area.doorbell(page);
-            let pending = (bell.posted() ^ taken) & !busy;
+            let posted = bell.posted() ^ taken;
             let ready = done ^ bell.reaped();
             if ready != 0 {
                 count.ready = count.ready.wrapping_add(process::weight(ready));
             }
-            if busy | pending != 0 {
-                let unfinished = process::weight(busy | pending);
+            if busy | posted != 0 {
+                let unfinished = process::weight(busy | posted);
                 count.unfinished = count.unfinished.wrapping_add(unfinished);
             }
         }

@@ -154,7 +154,7 @@ impl Pool {
         let cpu = if free & (1u64.checked_shl(favourite).unwrap_or(0)) != 0 {
             favourite
         } else {
-            free.ilog2()
+            free.checked_ilog2().unwrap_or(favourite)
         };
         self.polled.backlog.forget();
         self.polled.recruited.store(recruited | (1 << cpu), RELAXED);

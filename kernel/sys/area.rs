@@ -185,6 +185,19 @@ impl Area {
         }
     }
 
+    /// The doorbells of all pages from `first` on.
+    #[inline(always)]
+    pub(crate) fn doorbells(&self, first: u32) -> impl Iterator<Item = Doorbell<'_>> {
+        // SAFETY: By the invariant there is a control block for each page.
+        let ctrl =
+            |page: u32| unsafe { self.base.as_ptr().cast::<flexsc_ctrl>().add(page as usize) };
+        // INVARIANT: See below.
+        (first..self.pages).map(move |page| Doorbell {
+            ctrl: ctrl(page),
+            _area: PhantomData,
+        })
+    }
+
     /// The entries of `page`.
     #[inline(always)]
     pub(crate) fn page(&self, page: u32) -> PageRef<'_> {
