@@ -30,11 +30,8 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::uapi;
 
-/// The largest number of registrations of one engine.
-const MAX_REGISTRATIONS: usize = 512;
-
 /// The registrations that a poller polls.
-pub(crate) type Known = KVec<Arc<Pages>>;
+pub(crate) type Known = KVVec<Arc<Pages>>;
 
 /// The largest number of CPUs that may be polled.
 const CPUS: usize = u64::BITS as usize;
@@ -88,10 +85,10 @@ impl Engine {
                 account: Arc::new(account, GFP_KERNEL_ACCOUNT)?,
                 cpus: Cpus::own()?,
                 notifier: Arc::new(Notifier::new()?, GFP_KERNEL_ACCOUNT)?,
-                pools: Pools::new(MAX_REGISTRATIONS, deferred.trigger().clone())?,
+                pools: Pools::new(deferred.trigger().clone())?,
                 debug: Entry::new(),
                 deferred,
-                table: OwnedTable::new(MAX_REGISTRATIONS, Sums::default())?,
+                table: OwnedTable::new(Sums::default()),
                 generation: AtomicU32::new(0),
                 known: [const { Slot::new() }; CPUS],
                 settings: Settings::new(),
@@ -160,7 +157,8 @@ impl Engine {
 
     /// Puts a registration into the table. Fails with `ENOSPC` at the limits.
     fn enter(&self, new: &Arc<Pages>) -> Result {
-        self.table.enter(new, ENOSPC, |sums, id| {
+        let prepare = |registrations| self.pools.make_room(registrations);
+        self.table.enter(new, ENOSPC, prepare, |sums, id| {
             if sums.no_parked {
                 return Err(EINTR);
             }
@@ -250,7 +248,7 @@ impl Engine {
 
     /// Returns all registrations.
     pub(crate) fn snapshot(&self) -> Result<Known> {
-        let mut known = KVec::with_capacity(MAX_REGISTRATIONS, GFP_KERNEL_ACCOUNT)?;
+        let mut known = KVVec::with_capacity(self.table.len(), GFP_KERNEL_ACCOUNT)?;
         for id in 0..self.table.len() {
             if let Ok(pages) = self.get(id) {
                 known.push(pages, GFP_KERNEL_ACCOUNT)?;

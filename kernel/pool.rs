@@ -90,14 +90,9 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Creates a pool without threads for up to `registrations` registrations.
-    pub(crate) fn new(
-        number: u8,
-        registrations: usize,
-        total: Arc<Total>,
-        trigger: Arc<Trigger>,
-    ) -> Result<Self> {
-        let queue = Queue::new(registrations)?;
+    /// Creates a pool without threads, and without room in its queue.
+    pub(crate) fn new(number: u8, total: Arc<Total>, trigger: Arc<Trigger>) -> Result<Self> {
+        let queue = Queue::new(0)?;
         let lockless = Arc::new(LocklessCounts::new(total), GFP_KERNEL_ACCOUNT)?;
         let inner = Inner::new(queue, process::usable_cpus(), lockless.clone());
         Ok(Pool {
@@ -110,6 +105,21 @@ impl Pool {
             executed: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Makes room for `registrations` registrations in the queue.
+    pub(crate) fn make_room(&self, registrations: usize) -> Result {
+        if self.lock().queue_room() >= registrations {
+            return Ok(());
+        }
+        let mut queue = Queue::new(registrations)?;
+        let mut inner = self.lock();
+        if inner.queue_room() < registrations {
+            inner.move_queue_to(&mut queue);
+        }
+        // The old queue is freed after the lock was released.
+        drop(inner);
+        Ok(())
     }
 
     /// Returns the pool's number in the engine.

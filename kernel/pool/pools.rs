@@ -12,7 +12,7 @@ use crate::{
     pages::Pages,
     sys::{deferred::Trigger, once::OnceTable},
 };
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{fence, AtomicU16, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
@@ -22,23 +22,33 @@ pub(crate) struct Pools {
     others: OnceTable<Pool, POOLS>,
     /// The pools that entries may name.
     open: AtomicU16,
-    registrations: usize,
+    /// The number of registrations for which the queues have room.
+    room: AtomicUsize,
     total: Arc<Total>,
     trigger: Arc<Trigger>,
 }
 
 impl Pools {
-    /// Creates only the first pool, for up to `registrations` registrations.
-    pub(crate) fn new(registrations: usize, trigger: Arc<Trigger>) -> Result<Self> {
+    /// Creates only the first pool.
+    pub(crate) fn new(trigger: Arc<Trigger>) -> Result<Self> {
         let total = Arc::new(Total::default(), GFP_KERNEL_ACCOUNT)?;
         Ok(Pools {
-            first: Pool::new(0, registrations, total.clone(), trigger.clone())?,
+            first: Pool::new(0, total.clone(), trigger.clone())?,
             others: OnceTable::new(),
             open: AtomicU16::new(PoolSet::of(0).to_raw()),
-            registrations,
+            room: AtomicUsize::new(0),
             total,
             trigger,
         })
+    }
+
+    /// Makes room for `registrations` registrations in the queues of all pools.
+    pub(crate) fn make_room(&self, registrations: usize) -> Result {
+        self.room.fetch_max(registrations, Ordering::Relaxed);
+        // ORDERING: Pairs with the fence in `make`: this loop finds the new pool, or the pool is
+        // created with the new size.
+        fence(Ordering::SeqCst);
+        self.iter().try_for_each(|pool| pool.make_room(registrations))
     }
 
     /// Returns the pool that serves entries that name none. The pollers belong to it.
@@ -64,11 +74,15 @@ impl Pools {
     pub(crate) fn make(&self, pool: u8) -> Result<&Pool> {
         if self.get(pool).is_none() {
             let (total, trigger) = (self.total.clone(), self.trigger.clone());
-            let new = Pool::new(pool, self.registrations, total, trigger)?;
+            let new = Pool::new(pool, total, trigger)?;
             let new = KBox::new(new, GFP_KERNEL_ACCOUNT)?;
             self.others.put(usize::from(pool), new)?;
         }
-        self.get(pool).ok_or(EINVAL)
+        // ORDERING: See `make_room`.
+        fence(Ordering::SeqCst);
+        let made = self.get(pool).ok_or(EINVAL)?;
+        made.make_room(self.room.load(Ordering::Relaxed))?;
+        Ok(made)
     }
 
     /// Lets entries name `pool` from now on.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A pool's queue of registrations with offloaded entries: a ring of fixed capacity, because the
-//! scheduler's hook adds to it.
+//! A pool's queue of registrations with offloaded entries: a ring that has room for all of them,
+//! because the scheduler's hook adds to it.
 
 use crate::pages::Pages;
 use kernel::prelude::*;
@@ -9,14 +9,14 @@ use kernel::sync::Arc;
 
 /// See the module's documentation.
 pub(super) struct Queue {
-    ring: KVec<Option<Arc<Pages>>>,
+    ring: KVVec<Option<Arc<Pages>>>,
     head: usize,
     len: u32,
 }
 
 impl Queue {
     pub(super) fn new(capacity: usize) -> Result<Self> {
-        let mut ring = KVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?;
+        let mut ring = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..capacity {
             ring.push(None, GFP_KERNEL_ACCOUNT)?;
         }
@@ -29,6 +29,19 @@ impl Queue {
 
     pub(super) fn len(&self) -> u32 {
         self.len
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Moves the queue into `larger`, which is empty and becomes the old one.
+    pub(super) fn move_to(&mut self, larger: &mut Queue) {
+        while let Some(pages) = self.pop() {
+            let moved = larger.push(pages);
+            debug_assert!(moved);
+        }
+        core::mem::swap(self, larger);
     }
 
     /// Returns the index in the ring of the `i`th registration of the queue.

@@ -238,6 +238,16 @@ impl Inner {
         self.pollers.cpus() & cpus != 0
     }
 
+    /// Returns how many registrations the queue has room for.
+    pub(super) fn queue_room(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    /// Moves the queue into a larger one, and gives back the old one.
+    pub(super) fn move_queue_to(&mut self, larger: &mut Queue) {
+        self.queue.move_to(larger);
+    }
+
     /// Returns the number of registrations in the queue.
     pub(super) fn queued(&self) -> u32 {
         self.queue.len()

@@ -3,13 +3,13 @@
 //! A table whose entries their owning threads read without a lock.
 
 use super::{
-    arch,
     lock::{Class, Guard, RawLock},
     miscdev::Closed,
+    once::OnceTable,
     process::{Caller, Thread},
 };
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
@@ -24,10 +24,41 @@ struct Slot<T> {
     item: AtomicPtr<T>,
 }
 
-/// The table, with additional data `D` protected by its lock.
+/// Slots that are created together. A power of two.
+const CHUNK: usize = 256;
+const CHUNKS: usize = 64;
+
+/// As many slots as [`CHUNK`].
+struct Chunk<T>(KVec<Slot<T>>);
+
+impl<T> Chunk<T> {
+    fn new() -> Result<KBox<Self>> {
+        let mut slots = KVec::with_capacity(CHUNK, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..CHUNK {
+            // INVARIANT: Both null.
+            let slot = Slot {
+                owner: AtomicPtr::new(ptr::null_mut()),
+                item: AtomicPtr::new(ptr::null_mut()),
+            };
+            slots.push(slot, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(KBox::new(Chunk(slots), GFP_KERNEL_ACCOUNT)?)
+    }
+}
+
+/// What the lock protects besides the slots.
+struct Locked<D> {
+    data: D,
+    /// All slots before this one are taken.
+    free_from: usize,
+}
+
+/// The table, with additional data `D` protected by its lock. It grows.
 pub(crate) struct OwnedTable<T, D> {
-    slots: KVec<Slot<T>>,
-    lock: RawLock<D>,
+    chunks: OnceTable<Chunk<T>, CHUNKS>,
+    /// One more than the highest number that was ever used. Changes under the lock only.
+    len: AtomicUsize,
+    lock: RawLock<Locked<D>>,
 }
 
 // SAFETY: The table hands out shared references and `Arc`s of `T`.
@@ -36,35 +67,41 @@ unsafe impl<T: Send + Sync, D: Send> Send for OwnedTable<T, D> {}
 unsafe impl<T: Send + Sync, D: Send> Sync for OwnedTable<T, D> {}
 
 impl<T, D> OwnedTable<T, D> {
-    pub(crate) fn new(len: usize, data: D) -> Result<Self> {
-        let mut slots = KVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..len {
-            // INVARIANT: Both null.
-            let slot = Slot {
-                owner: AtomicPtr::new(ptr::null_mut()),
-                item: AtomicPtr::new(ptr::null_mut()),
-            };
-            slots.push(slot, GFP_KERNEL_ACCOUNT)?;
+    pub(crate) fn new(data: D) -> Self {
+        let locked = Locked { data, free_from: 0 };
+        OwnedTable {
+            chunks: OnceTable::new(),
+            len: AtomicUsize::new(0),
+            lock: RawLock::new(locked, Class::Slots),
         }
-        Ok(OwnedTable {
-            slots,
-            lock: RawLock::new(data, Class::Slots),
-        })
     }
 
+    /// Returns a number that is higher than all those of items.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        // ORDERING: None needed: the lock orders the slots.
+        self.len.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn slot(&self, id: usize) -> Option<&Slot<T>> {
+        let chunk = if id < CHUNK {
+            self.chunks.first()?
+        } else {
+            self.chunks.get(id / CHUNK)?
+        };
+        // The remainder keeps speculation within the chunk.
+        chunk.0.get(id % CHUNK)
     }
 
     /// Calls `f` with the data, under the lock.
     pub(crate) fn data<R>(&self, f: impl FnOnce(&mut D) -> R) -> R {
-        f(&mut self.lock.lock())
+        f(&mut self.lock.lock().data)
     }
 
     /// Returns item `id` if the caller has entered it. Takes no lock.
     #[inline(always)]
     pub(crate) fn get_own<'a>(&'a self, id: usize, caller: &'a Caller) -> Option<ArcBorrow<'a, T>> {
-        let slot = arch::get(&self.slots, id)?;
+        let slot = self.slot(id)?;
         // ORDERING: Pairs with the release in `enter`, though it is the same task.
         let owner = slot.owner.load(Ordering::Acquire);
         if owner != caller.task().as_ptr() {
@@ -81,7 +118,10 @@ impl<T, D> OwnedTable<T, D> {
     }
 
     /// Returns the item of `slot`, for a caller that holds the lock while it uses the item.
-    fn borrow_locked<'a>(slot: &Slot<T>, _guard: &'a Guard<'_, D>) -> Option<ArcBorrow<'a, T>> {
+    fn borrow_locked<'a>(
+        slot: &Slot<T>,
+        _guard: &'a Guard<'_, Locked<D>>,
+    ) -> Option<ArcBorrow<'a, T>> {
         let item = slot.item.load(Ordering::Relaxed);
         if item.is_null() {
             return None;
@@ -92,7 +132,7 @@ impl<T, D> OwnedTable<T, D> {
 
     /// Returns item `id`.
     pub(crate) fn get(&self, id: usize) -> Option<Arc<T>> {
-        let slot = arch::get(&self.slots, id)?;
+        let slot = self.slot(id)?;
         let guard = self.lock.lock();
         Self::borrow_locked(slot, &guard).map(Arc::from)
     }
@@ -100,33 +140,63 @@ impl<T, D> OwnedTable<T, D> {
     /// As [`Self::get`], but only if the item is `wanted`, which is called with the lock held.
     /// An unneeded reference would keep alive an item that has just been removed.
     pub(crate) fn get_if(&self, id: usize, wanted: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
-        let slot = arch::get(&self.slots, id)?;
+        let slot = self.slot(id)?;
         let guard = self.lock.lock();
         Self::borrow_locked(slot, &guard)
             .filter(|item| wanted(item))
             .map(Arc::from)
     }
 
+    /// Returns the first free slot and its number, if there is one.
+    fn free_slot(&self, guard: &Guard<'_, Locked<D>>) -> Option<(usize, &Slot<T>)> {
+        (guard.free_from..CHUNK * CHUNKS)
+            .map_while(|id| Some((id, self.slot(id)?)))
+            .find(|(_, slot)| slot.item.load(Ordering::Relaxed).is_null())
+    }
+
+    /// Returns the number of slots that there are.
+    fn capacity(&self) -> usize {
+        let is_there = |chunk: &usize| self.chunks.get(*chunk).is_some();
+        (0..CHUNKS).take_while(is_there).count() * CHUNK
+    }
+
+    /// Makes the table larger than `capacity`, unless another task already has.
+    fn grow(&self, capacity: usize) -> Result {
+        self.chunks.put(capacity / CHUNK, Chunk::new()?)
+    }
+
     /// Enters an item that belongs to the current task. Fails with `full` if no slot is free, and
-    /// with the error of `check`, which gets the slot's number.
+    /// with the error of `check`, which gets the slot's number. Before the table grows to a number of
+    /// slots, `prepare` is called with it.
     pub(crate) fn enter(
         &self,
         item: &Arc<T>,
         full: Error,
+        prepare: impl Fn(usize) -> Result,
         check: impl FnOnce(&mut D, usize) -> Result,
     ) -> Result {
-        let mut guard = self.lock.lock();
-        let (id, slot) = (0..)
-            .zip(self.slots.iter())
-            .find(|(_, p)| p.item.load(Ordering::Relaxed).is_null())
-            .ok_or(full)?;
-        check(&mut guard, id)?;
-        // INVARIANT: Both come from `into_raw`, and the owner is the current task.
-        let raw = Arc::into_raw(item.clone()).cast_mut();
-        slot.item.store(raw, Ordering::Relaxed);
-        slot.owner
-            .store(Thread::current().into_raw(), Ordering::Release);
-        Ok(())
+        loop {
+            let capacity = self.capacity();
+            let mut guard = self.lock.lock();
+            if let Some((id, slot)) = self.free_slot(&guard) {
+                check(&mut guard.data, id)?;
+                guard.free_from = id + 1;
+                self.len
+                    .store(core::cmp::max(self.len(), id + 1), Ordering::Relaxed);
+                // INVARIANT: Both come from `into_raw`, and the owner is the current task.
+                let raw = Arc::into_raw(item.clone()).cast_mut();
+                slot.item.store(raw, Ordering::Relaxed);
+                slot.owner
+                    .store(Thread::current().into_raw(), Ordering::Release);
+                return Ok(());
+            }
+            drop(guard);
+            if capacity == CHUNK * CHUNKS {
+                return Err(full);
+            }
+            prepare(capacity + CHUNK)?;
+            self.grow(capacity)?;
+        }
     }
 
     /// Removes `item` if it is still item `id`, and if the caller is its owner or the owner has
@@ -138,7 +208,7 @@ impl<T, D> OwnedTable<T, D> {
         caller: &mut Caller,
         note: impl FnOnce(&mut D, &T),
     ) -> bool {
-        let Some(slot) = arch::get(&self.slots, id) else {
+        let Some(slot) = self.slot(id) else {
             return false;
         };
         let mut guard = self.lock.lock();
@@ -151,8 +221,8 @@ impl<T, D> OwnedTable<T, D> {
         if owner != caller.task().as_ptr() && !unsafe { Thread::is_task_exiting(owner) } {
             return false;
         }
-        let removed = Self::take_locked(slot, &mut guard);
-        note(&mut guard, item);
+        let removed = Self::take_locked(id, slot, &mut guard);
+        note(&mut guard.data, item);
         drop(guard);
         drop(removed);
         true
@@ -161,17 +231,22 @@ impl<T, D> OwnedTable<T, D> {
     /// Removes item `id`, whichever task owns it. `_closed` shows that no task uses
     /// [`Self::get_own`] any more.
     pub(crate) fn take(&self, id: usize, _closed: &Closed) -> Option<Arc<T>> {
-        let slot = arch::get(&self.slots, id)?;
-        let taken = Self::take_locked(slot, &mut self.lock.lock());
+        let slot = self.slot(id)?;
+        let taken = Self::take_locked(id, slot, &mut self.lock.lock());
         taken.map(|(item, _owner)| item)
     }
 
     /// Takes an item, and the reference to its owner, which are to be dropped without the lock.
-    fn take_locked(slot: &Slot<T>, _guard: &mut Guard<'_, D>) -> Option<(Arc<T>, Thread)> {
+    fn take_locked(
+        id: usize,
+        slot: &Slot<T>,
+        guard: &mut Guard<'_, Locked<D>>,
+    ) -> Option<(Arc<T>, Thread)> {
         let item = slot.item.swap(ptr::null_mut(), Ordering::Relaxed);
         if item.is_null() {
             return None;
         }
+        guard.free_from = core::cmp::min(guard.free_from, id);
         let owner = slot.owner.swap(ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: By the invariant from `into_raw`, and not in the table any more.
         let item = unsafe { Arc::from_raw(item) };
@@ -182,8 +257,11 @@ impl<T, D> OwnedTable<T, D> {
 
 impl<T, D> Drop for OwnedTable<T, D> {
     fn drop(&mut self) {
-        for slot in &self.slots {
-            let taken = Self::take_locked(slot, &mut self.lock.lock());
+        for id in 0..self.len() {
+            let Some(slot) = self.slot(id) else {
+                break;
+            };
+            let taken = Self::take_locked(id, slot, &mut self.lock.lock());
             // Dropped without the lock.
             drop(taken);
         }

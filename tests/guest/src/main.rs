@@ -93,6 +93,7 @@ const GROUPS: &[&[registry::Test]] = &[
     pools::settings::TESTS,
     pools::work::TESTS,
     pools::limit::TESTS,
+    pools::many::TESTS,
     pools::watch::TESTS,
     poller::TESTS,
     specialise::TESTS,

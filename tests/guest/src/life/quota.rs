@@ -10,7 +10,7 @@ use crate::kit::abi::{Param, Policy};
 use crate::kit::child::{in_child, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
-use crate::kit::limits::{NOBODY, module_param, need_root, set_limit};
+use crate::kit::limits::{NOBODY, need_root, set_limit};
 use crate::kit::{process, rounds, sys};
 
 tests! { "life":
@@ -20,7 +20,7 @@ tests! { "life":
     user_pages_changed => "REGISTER obeys a change of max_user_pages at once; 0 means no limit";
     engine_pages_changed => "a change of max_pages at run time holds for open engines";
     threads_changed => "a change of max_threads at run time holds for open engines";
-    most_registrations => "an engine has 512 registrations, and ENOSPC for one more";
+    most_registrations => "an engine has as many registrations as max_pages allows, and ENOSPC for one more";
     memory_lock_privileged => "CAP_IPC_LOCK exempts from RLIMIT_MEMLOCK, as for mlock";
 }
 
@@ -286,26 +286,30 @@ fn threads_changed() -> Check {
 }
 
 fn most_registrations() -> Check {
-    // Registrations of one page each reach no other limit first.
-    let _limits = [
+    // More than an engine makes room for at a time.
+    const MOST: u32 = 700;
+    let (pages, user_pages) = (
         Parameter::get("max_pages")?,
         Parameter::get("max_user_pages")?,
-    ];
-    check!(
-        module_param("max_pages").is_some_and(|pages| pages >= 512),
-        "max_pages is less than 512"
     );
+    pages.set(MOST)?;
+    user_pages.set(2 * MOST)?;
     let engine = Engine::open()?;
     let mut ids = Vec::new();
-    for _ in 0..512 {
+    for _ in 0..MOST {
         ids.push(ok!("REGISTER", register(&engine, 1)));
     }
     check_eq!("one more", register(&engine, 1), Err(Errno::ENOSPC));
     ids.sort_unstable();
     ids.dedup();
-    check_eq!("different numbers", ids.len(), 512);
-    check_eq!("UNREGISTER", engine.unregister(ids[100]), Ok(0));
-    check_eq!("REGISTER", register(&engine, 1), Ok(ids[100]));
+    check_eq!("different numbers", ids.len(), MOST as usize);
+    // Numbers that are free are given again, the lowest first.
+    for id in [ids[600], ids[100], ids[300]] {
+        check_eq!("UNREGISTER", engine.unregister(id), Ok(0));
+    }
+    for id in [ids[100], ids[300], ids[600]] {
+        check_eq!("REGISTER", register(&engine, 1), Ok(id));
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! Pools of syscall threads.
 
 pub mod limit;
+pub mod many;
 pub mod settings;
 pub mod watch;
 pub mod work;
