@@ -11,6 +11,7 @@ pub mod echo;
 mod filter;
 pub mod order;
 pub mod pipeline;
+pub mod scale;
 
 use std::fs;
 use std::io;
@@ -75,7 +76,7 @@ pub struct Suite {
 }
 
 /// All suites.
-pub const SUITES: [Suite; 8] = [
+pub const SUITES: [Suite; 9] = [
     calls::SUITE,
     pipeline::SUITE,
     chains::SUITE,
@@ -83,6 +84,7 @@ pub const SUITES: [Suite; 8] = [
     adaptive::SUITE,
     blocked::SUITE,
     echo::SUITE,
+    scale::SUITE,
     absent::SUITE,
 ];
 
