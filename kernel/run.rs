@@ -338,6 +338,9 @@ impl<'a> Batch<'a> {
             match self.call_kernel_in_a_row(frame, entries) {
                 Stop::Empty => return End::Complete,
                 Stop::Look => (),
+                Stop::Other(index) if self.is_for_threads(index, &entries.entry(index)) => {
+                    self.offload_to(0, 1 << index, 0);
+                }
                 Stop::Other(index) => self.start_undecided(frame, index, Start::First),
                 Stop::Interrupted(index) if frame.take_left() => {
                     self.pages.note_left(self.page.get(), index);

@@ -48,7 +48,8 @@ impl Pools {
         // ORDERING: Pairs with the fence in `make`: this loop finds the new pool, or the pool is
         // created with the new size.
         fence(Ordering::SeqCst);
-        self.iter().try_for_each(|pool| pool.make_room(registrations))
+        self.iter()
+            .try_for_each(|pool| pool.make_room(registrations))
     }
 
     /// Returns the pool that serves entries that name none. The pollers belong to it.

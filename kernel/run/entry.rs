@@ -141,12 +141,20 @@ impl Batch<'_> {
     /// entry.
     #[inline(always)]
     pub(super) fn try_plain(&self, frame: &Frame, index: u32, entry: &EntryRef<'_>) -> Plain {
-        match entry.head().plain_nr() {
+        match entry.head().plain_nr_in_thread() {
             Some(nr) if dispatch::is_plain_call(nr) => {
                 self.call_plain(frame, index, entry, (nr, &entry.args()))
             }
             _ => Plain::Undecided,
         }
+    }
+
+    /// Decides quickly, as the owner: returns true if all that is special about an entry is that the
+    /// program has sent it to the first pool, and its call never waits.
+    pub(super) fn is_for_threads(&self, index: u32, entry: &EntryRef<'_>) -> bool {
+        let head = entry.head();
+        let nr = head.plain_nr_in_thread();
+        nr.is_some_and(dispatch::is_plain_call) && head.is_async() && !self.is_continued(index)
     }
 
     /// As [`Self::try_plain`], for the owner and a call on a file that does not make it wait.

@@ -16,8 +16,8 @@ use core::{
 use kernel::prelude::*;
 use kernel::uapi::{
     flexsc_ctrl, flexsc_entry, flexsc_status_FLEXSC_BUSY, flexsc_status_FLEXSC_DONE,
-    FLEXSC_ENTRY_ALWAYS, FLEXSC_ENTRY_FLAGS, FLEXSC_ENTRY_LINK, FLEXSC_ENTRY_LOOP,
-    FLEXSC_ENTRY_SUM, FLEXSC_MAX_PAGES, FLEXSC_PAGE_SIZE,
+    FLEXSC_ENTRY_ALWAYS, FLEXSC_ENTRY_ASYNC, FLEXSC_ENTRY_FLAGS, FLEXSC_ENTRY_LINK,
+    FLEXSC_ENTRY_LOOP, FLEXSC_ENTRY_SUM, FLEXSC_MAX_PAGES, FLEXSC_PAGE_SIZE,
 };
 
 const PAGE: usize = FLEXSC_PAGE_SIZE as usize;
@@ -73,13 +73,31 @@ impl Head {
         [self.0[4], self.0[5]]
     }
 
-    /// The number, if it is below 1024 and the entry has no flags, no pool and takes no result: one
-    /// comparison.
+    /// The number, if it is below 1024 and the entry has no flags but `harmless` ones, no pool and
+    /// takes no result: one comparison.
+    #[inline(always)]
+    fn plain_nr_but(self, harmless: u8) -> Option<u16> {
+        const HIGH: [u8; 2] = (!0x3ffu16).to_ne_bytes();
+        let special = [HIGH[0], HIGH[1], !harmless, 0xff, 0xff, 0xff, 0, 0];
+        let is_plain = u64::from_ne_bytes(self.0) & u64::from_ne_bytes(special) == 0;
+        is_plain.then_some(self.nr() & 0x3ff)
+    }
+
+    /// The number, if it is below 1024 and there is nothing special about the entry.
     #[inline(always)]
     pub(crate) fn plain_nr(self) -> Option<u16> {
-        const HIGH: [u8; 2] = (!0x3ffu16).to_ne_bytes();
-        const SPECIAL: u64 = u64::from_ne_bytes([HIGH[0], HIGH[1], 0xff, 0xff, 0xff, 0xff, 0, 0]);
-        (u64::from_ne_bytes(self.0) & SPECIAL == 0).then_some(self.nr() & 0x3ff)
+        self.plain_nr_but(0)
+    }
+
+    /// As [`Self::plain_nr`], for a syscall thread: FLEXSC_ENTRY_ASYNC has sent the entry there.
+    #[inline(always)]
+    pub(crate) fn plain_nr_in_thread(self) -> Option<u16> {
+        self.plain_nr_but(FLEXSC_ENTRY_ASYNC as u8)
+    }
+
+    /// Returns true if the program has sent the entry to syscall threads.
+    pub(crate) fn is_async(self) -> bool {
+        u32::from(self.flags()) & FLEXSC_ENTRY_ASYNC != 0
     }
 
     /// Returns true if the next entry is linked to this one.
