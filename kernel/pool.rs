@@ -321,7 +321,13 @@ impl Pool {
 
     /// Takes `pages`, which have ended, out of the queue. Such pages are never queued again.
     pub(crate) fn forget(&self, pages: &Pages) {
-        let found = self.lock().unqueue(pages);
+        let mut inner = self.lock();
+        // Under the lock, which covers the bit and the queue.
+        if !pages.is_queued(self.number) {
+            return;
+        }
+        let found = inner.unqueue(pages);
+        drop(inner);
         // Dropped after the lock.
         if found.is_some() {
             pages.clear_queued(self.number);

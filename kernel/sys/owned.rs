@@ -56,7 +56,7 @@ struct Locked<D> {
 /// The table, with additional data `D` protected by its lock. It grows.
 pub(crate) struct OwnedTable<T, D> {
     chunks: OnceTable<Chunk<T>, CHUNKS>,
-    /// One more than the highest number that was ever used. Changes under the lock only.
+    /// One more than the highest number in use. Changes under the lock only.
     len: AtomicUsize,
     lock: RawLock<Locked<D>>,
 }
@@ -221,7 +221,7 @@ impl<T, D> OwnedTable<T, D> {
         if owner != caller.task().as_ptr() && !unsafe { Thread::is_task_exiting(owner) } {
             return false;
         }
-        let removed = Self::take_locked(id, slot, &mut guard);
+        let removed = self.take_locked(id, slot, &mut guard);
         note(&mut guard.data, item);
         drop(guard);
         drop(removed);
@@ -232,12 +232,13 @@ impl<T, D> OwnedTable<T, D> {
     /// [`Self::get_own`] any more.
     pub(crate) fn take(&self, id: usize, _closed: &Closed) -> Option<Arc<T>> {
         let slot = self.slot(id)?;
-        let taken = Self::take_locked(id, slot, &mut self.lock.lock());
+        let taken = self.take_locked(id, slot, &mut self.lock.lock());
         taken.map(|(item, _owner)| item)
     }
 
     /// Takes an item, and the reference to its owner, which are to be dropped without the lock.
     fn take_locked(
+        &self,
         id: usize,
         slot: &Slot<T>,
         guard: &mut Guard<'_, Locked<D>>,
@@ -247,6 +248,12 @@ impl<T, D> OwnedTable<T, D> {
             return None;
         }
         guard.free_from = core::cmp::min(guard.free_from, id);
+        let is_free = |slot: &Slot<T>| slot.item.load(Ordering::Relaxed).is_null();
+        let mut len = self.len();
+        while len != 0 && self.slot(len - 1).is_none_or(is_free) {
+            len -= 1;
+        }
+        self.len.store(len, Ordering::Relaxed);
         let owner = slot.owner.swap(ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: By the invariant from `into_raw`, and not in the table any more.
         let item = unsafe { Arc::from_raw(item) };
@@ -261,7 +268,7 @@ impl<T, D> Drop for OwnedTable<T, D> {
             let Some(slot) = self.slot(id) else {
                 break;
             };
-            let taken = Self::take_locked(id, slot, &mut self.lock.lock());
+            let taken = self.take_locked(id, slot, &mut self.lock.lock());
             // Dropped without the lock.
             drop(taken);
         }
