@@ -6,9 +6,9 @@
 
 /*
  * How many ended calls a registration keeps for the next ones, which saves an
- * accounted allocation for each. None under KASAN, which must see their end.
+ * accounted allocation for each. With one, KASAN sees the end of most calls.
  */
-#define FLEXSC_SPARES	(IS_ENABLED(CONFIG_KASAN) ? 0 : 64)
+#define FLEXSC_SPARES	(IS_ENABLED(CONFIG_KASAN) ? 1 : 64)
 
 /* Most calls wait for one file; a call that waits for a time has no use for the room. */
 static struct flexsc_parked *flexsc_parked_memory(struct flexsc_parker *parker,
@@ -31,6 +31,8 @@ void flexsc_parked_free_memory(struct flexsc_parked *p)
 {
 	struct flexsc_parker *parker = p->parker;
 
+	WARN_ON_ONCE(atomic_read(&p->state) != FLEXSC_RESTS ||
+		     (p->timed && hrtimer_active(&p->timer)));
 	if (p->most > 1 || atomic_read(&parker->spares) >= FLEXSC_SPARES) {
 		kfree(p);
 		return;

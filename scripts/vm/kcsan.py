@@ -15,8 +15,8 @@ HEAD = re.compile(r"^BUG: KCSAN: (.*)$")
 ACCESS = re.compile(r"^(?:race at unknown origin, with )?(?:assert no accesses|assert no writes|read-write|read|write)"
                     r"(?: to | \(|-).*(?:on cpu|by task|by interrupt)")
 FRAME = re.compile(r"^ +(?:\? )?([\w.$]+)\+0x[0-9a-f]+/0x[0-9a-f]+(.*)$")
-OURS = re.compile(r"^(?:syscall_thread_|syscall_invoke_|syscall_hook_|syscall_wait_|syscall_task_is_guarded"
-                  r"|(?:__x64_|__se_|__do_)sys_flexsc_wait)")
+OURS = re.compile(r"^(?:syscall_(?:thread|invoke|hook|wait|try|allows|file|row)_|syscall_task_is_guarded"
+                  r"|(?:sock|tcp|vfs)_(?:may_)?try_|sock_has_nothing|(?:__x64_|__se_|__do_)sys_flexsc_wait)")
 # Longer than any report.
 REACH = 200
 

@@ -158,6 +158,7 @@ class Judge(unittest.TestCase):
             race("data-race in a / claim", "read|a+0x1/0x2|b+0x1/0x2", "write|claim+0x1/0x2 [flexsc]|b+0x1/0x2"),
             race("data-race in memcpy", "write|memcpy+0x1/0x2|claim+0x1/0x2 [flexsc]|b+0x1/0x2"),
             race("data-race in a / b", "write|a+0x1/0x2|c+0x1/0x2", "read|syscall_invoke_for+0x1/0x2|c+0x1/0x2"),
+            race("data-race in a / b", "write|a+0x1/0x2|c+0x1/0x2", "read|sock_try_recvfrom+0x1/0x2|c+0x1/0x2"),
             race("data-race in a / b"),
         ):
             verdict = judge(ktap("a"), BOOT + mark("a", theirs + ours) + END)

@@ -12,11 +12,13 @@ use crate::kit::files::socket_pair;
 use crate::kit::mode::Mode;
 use crate::kit::net::{self, tcp_pair, unix_pair};
 use crate::kit::ring::Ring;
+use crate::kit::uffd::Slow;
 use crate::kit::{patience, sys, until};
 
 tests! { "park":
     receive_timeout => "with SO_RCVTIMEO a call that receives nothing ends after its time";
     receive_in_time => "with SO_RCVTIMEO a call that receives something in time ends at once";
+    time_and_backlog => "at its end a call receives what arrived while another call held the socket";
     one_time_for_all => "a call that is woken in vain does not restart its time";
     thread_parks_again => "a call that a thread tries in vain is parked again, without the thread";
     counters => "a read of an eventfd or a timerfd holds no thread";
@@ -96,6 +98,41 @@ fn receive_in_time() -> Check {
     send(&to, b"by a thread")?;
     ring.poll_until_done(&slots)?;
     check_ret!("receive", ring.reap(slots[0]).result, 8);
+    Ok(())
+}
+
+fn time_and_backlog() -> Check {
+    net::loopback_up()?;
+    let (engine, mut ring) = start()?;
+    let (from, to) = tcp_pair()?;
+    limit(&from, EVERY)?;
+    let words = Words::new(2);
+    for call in [words.receive(0, &from), words.read(1, &from, 8)] {
+        let before = engine.stats()?.timed_out;
+        let slow = Slow::page()?;
+        let slots = park(&engine, &mut ring, &[call])?;
+        let done = std::thread::scope(|scope| {
+            // It holds the socket until its memory is there.
+            let sender = scope.spawn(|| plain!(SYS_sendto, &from, slow.at, 8, 0, 0, 0));
+            check!(slow.is_wanted(patience()), "nobody reads the memory");
+            send(&to, b"x")?;
+            engine.until_stats("the time is over", |s| s.timed_out > before)?;
+            until("the call is tried", || {
+                ring.is_done(slots[0]) || engine.try_pool(0).is_ok_and(|s| s.blocked == 1)
+            })?;
+            slow.provide()?;
+            check_ret!("send", sender.join().expect("no panic"), 8);
+            ring.poll_until_done(&slots)?;
+            Ok(ring.reap(slots[0]))
+        })?;
+        check_ret!("receive", done.result, 1);
+        let mut sent = [0u8; 8];
+        check_ret!(
+            "the other end",
+            plain!(SYS_recvfrom, &to, sent.as_mut_ptr(), 8, 0, 0, 0),
+            8
+        );
+    }
     Ok(())
 }
 
