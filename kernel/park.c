@@ -223,6 +223,12 @@ void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time
 	p->timed = true;
 }
 
+/* Returns the task that has posted the call. */
+const struct task_struct *flexsc_park_owner(const struct flexsc_parked *p)
+{
+	return p->parker->owner;
+}
+
 /* Returns how long the call may still wait; zero or less if its time has expired. */
 ktime_t flexsc_park_left(const struct flexsc_parked *p)
 {

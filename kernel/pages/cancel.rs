@@ -128,7 +128,7 @@ impl Pages {
             }
             let chain = self.chain_from(page, index, pending);
             if self.any_always(page, chain & !bit) {
-                inner.cancels += 1;
+                inner.cancels = inner.cancels.wrapping_add(1);
                 self.note_cancelled(words, page, index);
                 return Ok(());
             }

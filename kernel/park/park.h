@@ -102,6 +102,7 @@ bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
 void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time,
 			  bool is_absolute);
 ktime_t flexsc_park_left(const struct flexsc_parked *p);
+const struct task_struct *flexsc_park_owner(const struct flexsc_parked *p);
 bool flexsc_sock_is_known(const struct sock *sk);
 bool flexsc_is_counter(const struct file *file);
 

@@ -104,7 +104,7 @@ static void flexsc_poll_end(struct flexsc_parked *p)
 	struct timespec64 left;
 
 	if (p->call.nr != __NR_ppoll || !p->call.args[2] ||
-	    current->personality & STICKY_TIMEOUTS)
+	    READ_ONCE(flexsc_park_owner(p)->personality) & STICKY_TIMEOUTS)
 		return;
 	left = ktime_to_timespec64(max_t(ktime_t, flexsc_park_left(p), 0));
 	/* The program may have put the time into read-only memory. */
@@ -135,7 +135,7 @@ static struct syscall_outcome flexsc_try_poll(struct flexsc_parked *p,
 	error = syscall_allows_self(regs, p->call.nr, &p->asked);
 	if (error)
 		return flexsc_not_made(error);
-	out = syscall_invoke_instead_self(regs, &look);
+	out = syscall_invoke_instead_self(regs, p->call.nr, &look);
 	/* There are no events, and a signal is pending. */
 	if ((long)out.value == -ERESTART_RESTARTBLOCK)
 		out.value = 0;
@@ -145,6 +145,12 @@ static struct syscall_outcome flexsc_try_poll(struct flexsc_parked *p,
 	return out;
 }
 
+/*
+ * How long a poll() of a thread waits at most. Little with lockdep, so that tests
+ * need not wait for weeks.
+ */
+#define FLEXSC_POLL_MOST_MS	(IS_ENABLED(CONFIG_PROVE_LOCKING) ? 20 : INT_MAX)
+
 /* Rounded up, as a time for poll(); -1: no limit. */
 static int flexsc_poll_left_ms(const struct flexsc_parked *p)
 {
@@ -153,7 +159,7 @@ static int flexsc_poll_left_ms(const struct flexsc_parked *p)
 	if (READ_ONCE(p->timed_out))
 		return 0;
 	return clamp_t(s64, DIV_ROUND_UP_ULL(max_t(s64, flexsc_park_left(p), 0),
-					     NSEC_PER_MSEC), 0, INT_MAX);
+					     NSEC_PER_MSEC), 0, FLEXSC_POLL_MOST_MS);
 }
 
 static struct syscall_outcome flexsc_invoke_poll(struct flexsc_parked *p,

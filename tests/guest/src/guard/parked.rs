@@ -116,7 +116,10 @@ fn waits_refused() -> Check {
                 0
             ),
         ] {
-            check_guarded(&[ring.run(call)?])?;
+            let slot = ring.post(call);
+            ok!("WAIT", ring.wait(Policy::None));
+            check!(ring.is_done(slot), "no result at once: {}", ring.show(slot));
+            check_guarded(&[ring.reap(slot)])?;
         }
         check_eq!("parked", engine.stats()?.parked, before);
         Ok(())

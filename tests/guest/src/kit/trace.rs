@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::process;
 use crate::check::{Check, skip};
 
 const ROOT: &str = "/sys/kernel/tracing";
@@ -58,6 +59,43 @@ impl Trace {
         trace.set_size(2048)?;
         events.iter().try_for_each(|event| trace.enable(event))?;
         Ok(trace)
+    }
+
+    /// Logs these events of all tasks, each named by its system and itself.
+    pub fn watch(events: &[&str]) -> Check<Trace> {
+        let trace = Trace::new()?;
+        trace.set_size(2048)?;
+        for event in events {
+            if !trace.dir.join("events").join(event).exists() {
+                return skip(format!("needs the event {event}"));
+            }
+            trace.write(&format!("events/{event}/enable"), "1")?;
+        }
+        Ok(trace)
+    }
+
+    /// The lines of the log that name this process's tasks and contain `word`.
+    pub fn lines(&self, word: &str) -> Check<Vec<String>> {
+        let text = ok!("trace", fs::read_to_string(self.dir.join("trace")));
+        let tasks = process::tasks(std::process::id() as i32);
+        let ours = |line: &str| {
+            let tid = line
+                .split_once(" [")
+                .and_then(|(task, _)| task.rsplit_once('-'));
+            let tid = tid.and_then(|(_, tid)| tid.trim().parse().ok());
+            tasks.iter().any(|task| Some(task.tid) == tid)
+        };
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(word) && ours(line));
+        Ok(lines.map(str::to_owned).collect())
+    }
+
+    /// As [`Self::lines`], of all tasks and of interrupts.
+    pub fn all_lines(&self, word: &str) -> Check<Vec<String>> {
+        let text = ok!("trace", fs::read_to_string(self.dir.join("trace")));
+        let lines = text.lines().filter(|line| line.contains(word));
+        Ok(lines.map(str::to_owned).collect())
     }
 
     /// Also logs this event of this process.
@@ -154,7 +192,7 @@ pub fn hits(event: &str, work: impl FnOnce() -> Check) -> Check<u64> {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        let _ = fs::write(self.dir.join("events/flexsc/enable"), "0");
+        let _ = fs::write(self.dir.join("events/enable"), "0");
         let _ = fs::remove_dir(&self.dir);
     }
 }

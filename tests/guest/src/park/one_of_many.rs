@@ -2,6 +2,7 @@
 //! Files that wake one waiter at a time: parked calls are woken one by one, and pass on what they
 //! do not use.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -24,6 +25,7 @@ tests! { "park":
     one_read => "bytes in a pipe wake one of the reads, which wakes the next if it leaves some";
     leaves_others_some => "a parked read that leaves bytes in a pipe wakes a thread that waits";
     stopped_leaves_it => "a stopped or frozen process's parked accept leaves connections to others";
+    nothing_read_passes_on => "a parked readv that reads nothing after all leaves the datagram to the next call";
     cancelled_passes_on => "a call that was woken and cancelled wakes the next one";
 }
 
@@ -122,6 +124,31 @@ fn one_read() -> Check {
         after.passed_on - before.passed_on,
         COUNT as u64 - 1
     );
+    Ok(())
+}
+
+fn nothing_read_passes_on() -> Check {
+    let (engine, mut ring) = Mode::Inline.start(1)?;
+    let (from, to) = unix_pair(libc::SOCK_DGRAM)?;
+    let words = Words::new(2);
+    // The program may change the array while the calls wait.
+    let vectors: Vec<[Cell<usize>; 2]> = (0..2)
+        .map(|at| [Cell::new(words.at(at) as usize), Cell::new(8)])
+        .collect();
+    let calls: Vec<Call> = vectors
+        .iter()
+        .map(|vector| call!(SYS_readv, &from, vector.as_ptr(), 1))
+        .collect();
+    let slots = park(&engine, &mut ring, &calls)?;
+    vectors[0][1].set(0);
+    let before = engine.stats()?;
+    send(&to, b"word")?;
+    let ready = ring.wait_for(Policy::Some, 2, patience());
+    check_eq!("results that are ready", ready, Ok(2));
+    check_ret!("readv of nothing", ring.reap(slots[0]).result, 0);
+    check_ret!("readv", ring.reap(slots[1]).result, 4);
+    let passed = engine.stats()?.passed_on - before.passed_on;
+    check!(passed >= 1, "no wake-up was passed on");
     Ok(())
 }
 

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! poll() and ppoll() that wait without a thread.
 
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::{check_no_thread, finish_asleep, park, post_and_look, send};
 use crate::check::{Check, Ret};
-use crate::kit::engine::{Engine, Stats};
+use crate::kit::engine::{self, Engine, Stats};
 use crate::kit::files::{pipe, socket_pair};
 use crate::kit::mode::Mode;
 use crate::kit::net::{self, tcp_pair, udp_pair, unix_pair};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{patience, sys};
+use crate::kit::trace::Trace;
+use crate::kit::{patience, process, sys};
 
 tests! { "park":
     polls => "poll of a socket, a pipe, an eventfd or a timerfd holds no thread";
@@ -22,6 +24,9 @@ tests! { "park":
     poll_of_nobody => "a thread ends a poll whose owner is not in WAIT, by an event or by time";
     poll_goes_by_number => "as in a plain poll, each look goes by the descriptor's number";
     poll_is_cancelled => "CANCEL ends a parked poll with EINTR and without events";
+    poll_has_its_owners_way => "a ppoll that another thread cancels tells its remaining time as its owner wants";
+    poll_is_seen => "observers see a parked ppoll that a thread ends as the program has posted it";
+    poll_waits_on => "a thread that waits in a poll for a part of its time waits for the rest, too";
     poll_fails => "a poll with a bad array or a bad time fails like a plain one";
 }
 
@@ -341,6 +346,106 @@ fn poll_is_cancelled() -> Check {
     check_eq!("events", files.events(), [0, 0]);
     check!(time[0] < 1000 && time[0] > 800, "left: {time:?}");
     check_no_thread(&engine, &before)
+}
+
+fn poll_has_its_owners_way() -> Check {
+    const STICKY_TIMEOUTS: u32 = 0x0400_0000;
+    let (engine, mut ring) = start()?;
+    let (from, _to) = socket_pair()?;
+    let mut files = Files::of(&[&from], libc::POLLIN);
+    let mut time = [1000i64, 0];
+    let slots = park(&engine, &mut ring, &[files.ppoll(&raw mut time)])?;
+    let (fd, id, slot) = (engine.fd(), ring.id, slots[0]);
+    // A personality is one thread's.
+    let other = std::thread::spawn(move || {
+        plain!(SYS_personality, STICKY_TIMEOUTS);
+        engine::cancel(fd, id, slot)
+    });
+    check_eq!("CANCEL", other.join().expect("no panic"), Ok(0));
+    check_ret!("ppoll", ring.reap(slot).result, -libc::EINTR);
+    check!(time[0] < 1000 && time[0] > 800, "left: {time:?}");
+    Ok(())
+}
+
+/// Parks a call that polls `from`, and wakes it in vain while an observer of calls is there: a thread
+/// waits for the rest of its time. Returns its slot and the log of the observer.
+fn wait_in_thread(
+    (engine, ring): (&Engine, &mut Ring),
+    call: Call,
+    (from, to): (&OwnedFd, &OwnedFd),
+) -> Check<(usize, Trace)> {
+    let slot = park(engine, ring, &[call])?[0];
+    let trace = Trace::watch(&["syscalls/sys_enter_poll", "syscalls/sys_enter_ppoll"])?;
+    // In one WAIT, so that no thread sees the event.
+    let mut byte = 0u8;
+    for fd in [from, to] {
+        let set = plain!(SYS_fcntl, fd, libc::F_SETFL, libc::O_NONBLOCK);
+        check_ret!("O_NONBLOCK", set, 0);
+    }
+    let calls = [
+        call!(SYS_write, to, c"x".as_ptr(), 1),
+        call!(SYS_read, from, std::ptr::from_mut(&mut byte), 1),
+    ];
+    for slot in post_and_look(ring, &calls)? {
+        check_ret!("write or read", ring.reap(slot).result, 1);
+    }
+    engine.until_pool(0, "a thread in the call", |pool| pool.blocked == 1)?;
+    Ok((slot, trace))
+}
+
+fn poll_is_seen() -> Check {
+    let (engine, mut ring) = start()?;
+    let (from, to) = socket_pair()?;
+    let mut time = [1000i64, 0];
+    let mut files = Files::of(&[&from], libc::POLLIN);
+    let (at, time) = (files.at(), &raw mut time);
+    let call = files.ppoll(time);
+    let (slot, trace) = wait_in_thread((&engine, &mut ring), call, (&from, &to))?;
+    let pid = std::process::id() as i32;
+    let seen: Vec<_> = process::tasks(pid)
+        .iter()
+        .filter(|task| task.tid != pid)
+        .filter_map(|task| {
+            fs::read_to_string(format!("/proc/{pid}/task/{}/syscall", task.tid)).ok()
+        })
+        .collect();
+    let wanted = format!("{} {at:p} 0x1 {time:p} 0x0 0x8", libc::SYS_ppoll);
+    check!(
+        seen.iter().any(|call| call.starts_with(&wanted)),
+        "/proc shows {seen:?}, not {wanted}"
+    );
+    check_eq!(
+        "traced polls",
+        trace.lines("sys_poll(")?,
+        Vec::<String>::new()
+    );
+    let traced = trace.lines("sys_ppoll(")?;
+    // More than one if the kernel waits for a part of the time at once.
+    check!(!traced.is_empty(), "no ppoll was traced");
+    send(&to, b"x")?;
+    check_ret!("ppoll", ring.finish(&[slot])?[0].result, 1);
+    Ok(())
+}
+
+fn poll_waits_on() -> Check {
+    // A busy machine may take long until a thread waits.
+    for ms in [500, 2_000, 8_000] {
+        let (engine, mut ring) = start()?;
+        let (from, to) = socket_pair()?;
+        let mut files = Files::of(&[&from], libc::POLLIN);
+        let begin = Instant::now();
+        let call = files.poll(ms);
+        // The debug kernel waits for 20 ms at a time, others for 24 days.
+        let waits = wait_in_thread((&engine, &mut ring), call, (&from, &to));
+        let time = Duration::from_millis(ms as u64);
+        if begin.elapsed() > time / 2 {
+            continue;
+        }
+        let (slot, _trace) = waits?;
+        check_ret!("poll", ring.finish(&[slot])?[0].result, 0);
+        return check_time("poll", begin, time);
+    }
+    fail!("each time, the poll was over before a thread waited in it");
 }
 
 fn poll_fails() -> Check {

@@ -10,12 +10,14 @@ use crate::kit::child::{in_child, spawn};
 use crate::kit::engine::Engine;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Ring};
+use crate::kit::trace::Trace;
 use crate::kit::uffd::Slow;
 use crate::kit::{patience, sys};
 
 tests! { "park":
     sleeps => "nanosleep, and clock_nanosleep on each clock, hold no thread and take their time";
     sleeps_together => "64 sleeps at once hold no thread, and each takes its time";
+    sleeps_end_softly => "the timers of parked calls expire outside of hard interrupts";
     sleep_of_nobody => "a sleep whose owner is not in WAIT ends in time";
     sleep_is_cancelled => "CANCEL ends a sleep with EINTR; a relative one tells its remaining time";
     sleep_fails => "a sleep with bad arguments fails like a plain one";
@@ -128,6 +130,29 @@ fn sleeps_together() -> Check {
         engine.stats()?.peak_blocked,
         before.peak_blocked
     );
+    Ok(())
+}
+
+fn sleeps_end_softly() -> Check {
+    const COUNT: usize = 8;
+    let (engine, mut ring) = start()?;
+    let trace = Trace::watch(&["timer/hrtimer_expire_entry"])?;
+    let time = [0i64, 20_000_000];
+    let before = engine.stats()?.timed_out;
+    for done in ring.run_all(&[call!(SYS_nanosleep, time.as_ptr(), 0); COUNT])? {
+        check_ret!("nanosleep", done.result, 0);
+    }
+    let timed_out = engine.stats()?.timed_out - before;
+    check!(timed_out >= 1, "no sleep was parked");
+    // `TASK-TID [CPU] FLAGS TIME: ...`: the third flag tells hard interrupts from soft ones.
+    let lines = trace.all_lines("function=flexsc_park_timer")?;
+    check!(!lines.is_empty(), "no timer has expired");
+    for line in lines {
+        let flags = line
+            .split_once("] ")
+            .map_or("", |(_, rest)| rest.trim_start());
+        check_eq!(line, flags.chars().nth(2), Some('s'));
+    }
     Ok(())
 }
 
