@@ -96,9 +96,10 @@ pub(crate) enum Why {
 }
 
 impl Request<'_> {
-    /// Returns true if the program itself has sent the entry to syscall threads.
-    fn is_for_threads(&self) -> bool {
-        self.pool != 0 || self.is_async
+    /// Returns true if the program itself has sent the entry to syscall threads. Within a chain the
+    /// first entry decides.
+    fn is_for_threads(&self, start: Start) -> bool {
+        (self.pool != 0 || self.is_async) && start != Start::Follows
     }
 }
 
@@ -167,8 +168,7 @@ fn decide_for_owner(
     start: Start,
     facts: &impl Facts,
 ) -> Decision {
-    // Within a chain the first entry decides.
-    if request.is_for_threads() && start != Start::Follows {
+    if request.is_for_threads(start) {
         return Decision::Offload(request.pool);
     }
     if !runs_inline(class, facts) {
@@ -202,7 +202,7 @@ fn decide_for_thread(
     facts: &impl Facts,
 ) -> Decision {
     if class == Class::OwnThread {
-        return if !request.is_for_threads() && facts.is_left_by_owner() {
+        return if !request.is_for_threads(start) && facts.is_left_by_owner() {
             Decision::Return
         } else {
             Decision::Refuse(Why::Thread)
@@ -219,7 +219,7 @@ fn decide_for_thread(
 /// `class`, to a syscall thread before doing anything.
 pub(crate) fn returns_to_owner(
     request: &Request<'_>,
-    class: Class,
+    (class, start): (Class, Start),
     role: Role,
     why: Why,
     facts: &impl Facts,
@@ -230,5 +230,5 @@ pub(crate) fn returns_to_owner(
         Why::Thread => runs_inline(class, facts),
         _ => false,
     };
-    by_owner && !role.is_owner() && !request.is_for_threads() && facts.is_left_by_owner()
+    by_owner && !role.is_owner() && !request.is_for_threads(start) && facts.is_left_by_owner()
 }

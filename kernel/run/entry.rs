@@ -199,7 +199,7 @@ impl Batch<'_> {
         match dispatch::decide(&request, self.role.get(), start, &facts) {
             Decision::Execute(class) => match self.execute_call(frame, index, e, class) {
                 Ok(outcome) => outcome,
-                Err(refusal) => self.after_refusal(index, e, class, refusal),
+                Err(refusal) => self.after_refusal(index, e, (class, start), refusal),
             },
             Decision::Try(class) => self.try_call(frame, index, e, class),
             Decision::Offload(pool) => Outcome::Offload(pool),
@@ -209,18 +209,19 @@ impl Batch<'_> {
         }
     }
 
-    /// Returns the outcome of an entry whose call, of `class`, the kernel has refused.
+    /// Returns the outcome of an entry whose call, of this class and begun like this, the kernel has
+    /// refused.
     #[cold]
     pub(super) fn after_refusal(
         &self,
         index: u32,
         e: &Entry,
-        class: Class,
+        begun: (Class, Start),
         refusal: Refusal,
     ) -> Outcome {
         let facts = Lookup { batch: self, index };
         let (request, role, why) = (self.request(index, e), self.role.get(), refusal.into());
-        if dispatch::returns_to_owner(&request, class, role, why, &facts) {
+        if dispatch::returns_to_owner(&request, begun, role, why, &facts) {
             Outcome::Return
         } else {
             Outcome::Done(verdict::refused(why))

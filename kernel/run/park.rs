@@ -10,7 +10,7 @@ use super::{
     Batch, End,
 };
 use crate::{
-    dispatch::Why,
+    dispatch::{Start, Why},
     policy::{self, Class},
     sys::{
         area::Entry,
@@ -158,7 +158,8 @@ impl Batch<'_> {
             });
             match result {
                 Err(why) => {
-                    return self.after_refusal(call.index, &call.entry(), call.class(), why)
+                    let begun = (call.class(), Start::First);
+                    return self.after_refusal(call.index, &call.entry(), begun, why);
                 }
                 Ok(None) => return Outcome::Wait,
                 Ok(Some(result)) if !verdict::is_interrupted(result) => {

@@ -338,6 +338,9 @@ fn an_own_thread_call_returns_to_the_owner_that_has_left_it_by_chance() {
             };
             let decision = decide(&request, role, Start::First, &world);
             assert_eq!(decision, Decision::Refuse(Why::Thread));
+            // Unless it is behind the first one of a chain.
+            let decision = decide(&request, role, Start::Follows, &world);
+            assert_eq!(decision, expected);
         }
     }
 }
@@ -349,8 +352,9 @@ fn a_refused_call_returns_to_the_owner_if_it_may_execute_it() {
         left_by_owner: Some(true),
         files_slow: false,
     };
-    let back =
-        |nr, class, role, why, world: World| returns_to_owner(&plain(nr), class, role, why, &world);
+    let back = |nr, class, role, why, world: World| {
+        returns_to_owner(&plain(nr), (class, Start::First), role, why, &world)
+    };
     let file = Class::ByFile(4, 4);
     let ready = World {
         blocking: Some(0),
@@ -376,13 +380,16 @@ fn a_refused_call_returns_to_the_owner_if_it_may_execute_it() {
             is_async: true,
             ..plain(GETPID)
         };
-        assert!(!returns_to_owner(
-            &sent,
-            Class::Inline,
-            role,
-            Why::Context,
-            &left
-        ));
+        // In a chain only the flags of the first entry count.
+        for (start, returns) in [
+            (Start::First, false),
+            (Start::Again, false),
+            (Start::Follows, true),
+        ] {
+            let begun = (Class::Inline, start);
+            let back = returns_to_owner(&sent, begun, role, Why::Context, &left);
+            assert_eq!(back, returns, "{start:?}");
+        }
     }
     assert!(!back(GETPID, Class::Inline, OWNER, Why::Context, left));
 }
