@@ -48,6 +48,10 @@ pub(crate) trait Facts {
 
     /// Returns true if calls that may ask a file system currently make their owner wait for long.
     fn are_files_slow(&self) -> bool;
+
+    /// Returns true if a call on `fd` may keep the owner waiting for a daemon, a server or a frozen
+    /// file system, and a syscall thread can make it.
+    fn keeps_waiting(&self, fd: u32) -> bool;
 }
 
 /// Who executes an entry.
@@ -64,6 +68,8 @@ pub(crate) enum Decision {
     /// A syscall thread of the first pool executes the entry, because calls of its kind have made
     /// the owner wait for long. If no thread can execute the entry, the owner does.
     OffloadSlow,
+    /// As [`Decision::OffloadSlow`], because the file system of the call's file may not answer.
+    Leave,
     /// The owner executes the entry in its next WAIT.
     Return,
     /// No task executes the call.
@@ -178,7 +184,19 @@ fn decide_for_owner(
     if may_be_slow && facts.are_files_slow() && policy::files::asks_files(request.nr) {
         return Decision::OffloadSlow;
     }
+    if may_be_slow && may_keep_waiting(request, facts) {
+        return Decision::Leave;
+    }
     Decision::Execute(class)
+}
+
+/// Returns true if the file system of a file that the call acts on may not answer.
+#[inline(always)]
+fn may_keep_waiting(request: &Request<'_>, facts: &impl Facts) -> bool {
+    match policy::files::files_of(request.nr, request.args) {
+        Some((a, b)) => facts.keeps_waiting(a) || a != b && facts.keeps_waiting(b),
+        None => false,
+    }
 }
 
 /// Decides for the owner about a call that may wait but may also be ready to return at once.

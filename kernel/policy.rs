@@ -169,11 +169,11 @@ macro_rules! build_table {
 }
 syscall_rows!(build_table);
 
-/// For each number below `LEN`: 1 for [`is_inline`], 2 for [`is_by_file`], else 0.
+/// For each number below `LEN`: [`files::quick`] for [`is_inline`], 2 for [`is_by_file`], else 0.
 pub(crate) static QUICK: [u8; LEN] = {
     let (mut quick, mut nr) = ([0; LEN], 0);
     while nr < LEN {
-        let inline = matches!(TABLE[nr], Rule::Inline) as u8;
+        let inline = matches!(TABLE[nr], Rule::Inline) as u8 * files::quick(nr as u16);
         quick[nr] = inline + 2 * matches!(TABLE[nr], Rule::File0) as u8;
         nr += 1;
     }

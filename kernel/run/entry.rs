@@ -72,6 +72,11 @@ impl Facts for Lookup<'_> {
     fn are_files_slow(&self) -> bool {
         self.batch.files_slow.get()
     }
+
+    #[inline(always)]
+    fn keeps_waiting(&self, fd: u32) -> bool {
+        file::keeps_waiting(fd)
+    }
 }
 
 /// Returns true for a single entry whose call never waits or copies little, unless the
@@ -168,7 +173,8 @@ impl Batch<'_> {
             return Plain::Undecided;
         }
         let args = entry.args();
-        if file::may_block(args[0] as u32) {
+        let fd = args[0] as u32;
+        if file::may_block(fd) || file::keeps_waiting(fd) {
             return Plain::Undecided;
         }
         self.call_plain(frame, index, entry, (nr, &args))
@@ -204,6 +210,10 @@ impl Batch<'_> {
             Decision::Try(class) => self.try_call(frame, index, e, class),
             Decision::Offload(pool) => Outcome::Offload(pool),
             Decision::OffloadSlow => Outcome::OffloadByChance,
+            Decision::Leave => {
+                self.pages.note_left(self.page.get(), index);
+                Outcome::OffloadByChance
+            }
             Decision::Return => Outcome::Return,
             Decision::Refuse(why) => Outcome::Done(verdict::refused(why)),
         }

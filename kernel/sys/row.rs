@@ -22,6 +22,7 @@ static_assert!(flexsc_status_FLEXSC_DONE << 8 == bindings::SYSCALL_POSTED_DONE);
 static_assert!(bindings::syscall_plain_call_SYSCALL_PLAIN_NEVER == 0);
 static_assert!(bindings::syscall_plain_call_SYSCALL_PLAIN_ALWAYS == 1);
 static_assert!(bindings::syscall_plain_call_SYSCALL_PLAIN_BY_FILE == 2);
+static_assert!(bindings::syscall_plain_call_SYSCALL_PLAIN_ON_FILE == 3);
 
 /// All numbers of plain calls are below this.
 pub(crate) const CALLS: usize = bindings::SYSCALL_PLAIN_NR as usize;
@@ -44,7 +45,8 @@ pub(crate) struct Row(UnsafeCell<bindings::syscall_plain>);
 
 impl Row {
     /// For each call number, `calls` says whether the call is plain: 0 never, 1 always, 2 unless
-    /// the file in its first argument may block.
+    /// the file in its first argument may block or keep the caller waiting, 3 unless it may do the
+    /// latter.
     #[inline(always)]
     pub(crate) fn new(calls: &'static [u8; CALLS]) -> Self {
         Row(UnsafeCell::new(bindings::syscall_plain {

@@ -5,7 +5,7 @@
 
 use crate::policy::{
     classify,
-    files::asks_files,
+    files::{asks_files, files_of},
     is_by_file, is_inline,
     Class::{self, ByFile, Inline, MayBlock, OwnThread, Refused, Unknown},
     Reason::{Life, Thread},
@@ -31,7 +31,11 @@ fn quick_questions_agree() {
     let mut found = (0, 0);
     for nr in 0..=u16::MAX {
         let quick = if is_inline(nr) {
-            1
+            match files_of(nr, &[3, 4, 5, 6, 7, 8]) {
+                None => 1,
+                Some((3, 3)) => 3,
+                Some(_) => 0,
+            }
         } else if is_by_file(nr) {
             2
         } else {

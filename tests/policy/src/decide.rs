@@ -41,6 +41,8 @@ struct World {
     left_by_owner: Option<bool>,
     /// whether calls on files are slow at present
     files_slow: bool,
+    /// descriptors whose file systems may not answer, one bit each
+    silent: u64,
 }
 
 impl Facts for World {
@@ -55,17 +57,23 @@ impl Facts for World {
     fn are_files_slow(&self) -> bool {
         self.files_slow
     }
+
+    fn keeps_waiting(&self, fd: u32) -> bool {
+        fd < 64 && self.silent & (1 << fd) != 0
+    }
 }
 
 const NOTHING: World = World {
     blocking: None,
     left_by_owner: None,
     files_slow: false,
+    silent: 0,
 };
 const READY: World = World {
     blocking: Some(0),
     left_by_owner: Some(false),
     files_slow: false,
+    silent: 0,
 };
 
 const ARGS: [u64; 6] = [4, 5, 0, 0, 0, 0];
@@ -308,6 +316,79 @@ fn file_calls_go_to_threads_while_they_are_slow() {
 }
 
 #[test]
+fn calls_on_files_that_may_not_answer_are_left() {
+    const CLOSE: u16 = 3;
+    const FSTAT: u16 = 5;
+    const MMAP: u16 = 9;
+    const IOCTL: u16 = 16;
+    const DUP2: u16 = 33;
+    const FCNTL: u16 = 72;
+    const COPY_FILE_RANGE: u16 = 326;
+    const F_SETLEASE: u64 = 1024;
+    let at = |place: usize, fd: u64| {
+        let mut args = [9; 6];
+        args[place] = fd;
+        args
+    };
+    let world = World {
+        silent: 1 << 5,
+        ..READY
+    };
+    for (nr, args) in [
+        (READ, at(0, 5)),
+        (CLOSE, at(0, 5)),
+        (FSTAT, at(0, 5)),
+        (MMAP, at(4, 5)),
+        (DUP2, at(1, 5)),
+        (SENDFILE, at(0, 5)),
+        (SENDFILE, at(1, 5)),
+        (COPY_FILE_RANGE, at(0, 5)),
+        (COPY_FILE_RANGE, at(2, 5)),
+    ] {
+        let request = Request {
+            args: &args,
+            ..plain(nr)
+        };
+        for start in [Start::First, Start::Follows] {
+            let decision = decide(&request, OWNER, start, &world);
+            assert_eq!(decision, Decision::Leave, "{nr} {args:?} {start:?}");
+        }
+        // The call has begun before, and a thread may wait.
+        let again = decide(&request, OWNER, Start::Again, &world);
+        assert!(matches!(again, Decision::Execute(_)), "{nr}: {again:?}");
+        let thread = decide(&request, WORKER, Start::First, &world);
+        assert!(matches!(thread, Decision::Execute(_)), "{nr}: {thread:?}");
+        let elsewhere = World {
+            silent: 1 << 6,
+            ..world
+        };
+        let here = decide(&request, OWNER, Start::First, &elsewhere);
+        assert!(matches!(here, Decision::Execute(_)), "{nr}: {here:?}");
+    }
+    for (nr, args) in [
+        // A number that is no descriptor, and a call that only the owner can make.
+        (GETPID, [5; 6]),
+        (OPENAT, [5; 6]),
+        (FCNTL, [5, F_SETLEASE, 0, 0, 0, 0]),
+    ] {
+        let request = Request {
+            args: &args,
+            ..plain(nr)
+        };
+        let here = decide(&request, OWNER, Start::First, &world);
+        assert!(matches!(here, Decision::Execute(_)), "{nr}: {here:?}");
+    }
+    let request = Request {
+        args: &[5, 0x8008_6601, 0, 0, 0, 0],
+        ..plain(IOCTL)
+    };
+    assert_eq!(
+        decide(&request, OWNER, Start::First, &world),
+        Decision::Leave
+    );
+}
+
+#[test]
 fn an_own_thread_call_returns_to_the_owner_that_has_left_it_by_chance() {
     let here = Decision::Execute(Class::OwnThread);
     assert_eq!(
@@ -350,7 +431,7 @@ fn a_refused_call_returns_to_the_owner_if_it_may_execute_it() {
     let left = World {
         blocking: Some(1 << 4),
         left_by_owner: Some(true),
-        files_slow: false,
+        ..READY
     };
     let back = |nr, class, role, why, world: World| {
         returns_to_owner(&plain(nr), (class, Start::First), role, why, &world)

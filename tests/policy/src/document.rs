@@ -69,15 +69,15 @@ and CONTEXT, see [the ABI](abi.md#results).
 *Inline* and *own thread* calls may still sleep: for the disk, or for a lock in the kernel. The entries behind such a
 call are then handed over, but WAIT itself returns only after the call, whatever its policy and timeout are. So the
 kernel refuses calls that act on the calling thread and may wait for long, with reason THREAD: a plain call delays
-only itself. Nothing bounds the sleep of a call on a path or a file on FUSE, autofs, NFS or a frozen file system.
-If such a call has slept for long, the next ones go to syscall threads ([scheduling](scheduling.md)). If not even the
-first may delay WAIT, set ASYNC.
+only itself. Nothing bounds the sleep of a call on a path or a file on FUSE, autofs, NFS or a frozen file system:
+such calls go to syscall threads before they wait. Where the kernel cannot tell, as below an overlay, only the calls
+after one that has slept for long do so ([scheduling](scheduling.md)). If not even the first may delay WAIT, set ASYNC.
 
 ## Special cases
 
-- **Opening waits.** Opening a FIFO waits for its peer, opening a modem for its carrier, opening a file under a lease
-  for its holder. Opening is inline nevertheless, for speed. If such a file is possible and the program relies on
-  WAIT to return, set FLEXSC_ENTRY_ASYNC.
+- **Opening waits.** Opening a FIFO waits for its peer: a syscall thread does that. Opening a modem waits for its
+  carrier, opening a file under a lease for its holder. That is inline nevertheless, for speed. If such a file is
+  possible and the program relies on WAIT to return, set FLEXSC_ENTRY_ASYNC.
 - **ioctl.** A driver may do anything with a command, and wait for any time (TIOCMIWAIT, BINDER_WRITE_READ,
   KVM_RUN, FIFREEZE). So only these commands are executed, which return soon for the files they are meant for; all
   others are refused with THREAD. Inline: @INLINE@.

@@ -3,11 +3,14 @@
 
 pub mod adaptive;
 pub mod clock;
+pub mod fifos;
 pub mod handoff;
 pub mod interrupted;
+pub mod mounts;
 pub mod policies;
 pub mod returned;
 pub mod silent;
+pub mod silent_files;
 pub mod slow;
 pub mod threads;
 pub mod wait_call;

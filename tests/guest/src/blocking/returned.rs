@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls that only their owner can execute, behind a call that happens to block the owner.
 
-use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use crate::kit::abi::{
     Register,
 };
 use crate::kit::engine::{self, Engine};
-use crate::kit::files::TempDir;
+use crate::kit::files::{Leased, TempDir};
 use crate::kit::ring::{Call, Ring, check_done, linked};
 use crate::kit::{patience, rounds, signals, sys};
 use crate::notify::{events, new_eventfd, take_count};
@@ -24,40 +23,6 @@ tests! { "blocking":
     own_calls_readable => "poll() and the eventfd tell an owner not in WAIT that calls wait for it";
     own_calls_of_ended => "a call that waits for its owner ends with it, without poll() or WAIT";
     own_calls_cancelled => "CANCEL finds a call that waits for its owner";
-}
-
-/// A FIFO that no process has open: an open of it blocks the caller.
-pub(super) struct Fifo {
-    pub(super) dir: TempDir,
-}
-
-impl Fifo {
-    pub(super) fn new() -> Check<Fifo> {
-        let dir = TempDir::new()?;
-        let mode = libc::S_IFIFO | 0o600;
-        let made = plain!(
-            SYS_mknodat,
-            libc::AT_FDCWD,
-            dir.join("fifo").as_c_str(),
-            mode,
-            0
-        );
-        check_ret!("mknodat", made, 0);
-        Ok(Fifo { dir })
-    }
-
-    /// A call that the entry's owner executes inline, because opening a file seldom waits.
-    pub(super) fn blocking(path: &CStr) -> Call {
-        call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY)
-    }
-
-    /// Lets the open return.
-    pub(super) fn release(&self) -> Check<OwnedFd> {
-        let path = self.dir.join("fifo");
-        let fd = plain!(SYS_open, path.as_c_str(), libc::O_WRONLY);
-        check!(fd > 2, "open for writing: {}", crate::check::Ret(fd));
-        Ok(sys::own(fd as i32))
-    }
 }
 
 /// Asks for the ID of the calling thread: only the owner's is right.
@@ -77,25 +42,25 @@ fn behind_a_block(
     calls: &[Call],
     meanwhile: impl Fn(&[usize]) -> Check + Sync,
 ) -> Check<Vec<usize>> {
-    let fifo = Fifo::new()?;
-    let path = fifo.dir.join("fifo");
-    let mut all = vec![Fifo::blocking(&path)];
+    let dir = TempDir::new()?;
+    let leased = Leased::at(dir.join("leased"))?;
+    let mut all = vec![leased.open()];
     all.extend(calls);
     let slots = ring.post_all(&all);
-    let opened = std::thread::scope(|scope| {
-        let other = scope.spawn(|| -> Check<OwnedFd> {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| -> Check {
             engine.until_stats("the blocked owner", |stats| stats.peak_blocked >= 1)?;
             let done = meanwhile(&slots);
-            fifo.release().and_then(|end| done.map(|()| end))
+            leased.release().and(done)
         });
         let got = ring.wait(Policy::All);
-        let end = other.join().expect("no panic")?;
+        other.join().expect("no panic")?;
         check_eq!("ALL", got, Ok(slots.len() as u64));
-        Ok(end)
+        Ok(())
     })?;
     let done = ring.reap(slots[0]);
-    check!(done.result > 2, "open of a FIFO: {done:?}");
-    drop((sys::own(done.result as i32), opened));
+    check!(done.result > 2, "open of a leased file: {done:?}");
+    drop(sys::own(done.result as i32));
     Ok(slots[1..].to_vec())
 }
 
@@ -171,25 +136,25 @@ fn returned_after_wait(engine: &Engine, ring: &mut Ring, sleep_ms: u64) -> Check
     };
     let set = sys::ioctl_with(engine.fd(), IOC_EVENTFD, &mut arg);
     check_eq!("EVENTFD", set, Ok(0));
-    let fifo = Fifo::new()?;
-    let path = fifo.dir.join("fifo");
+    let dir = TempDir::new()?;
+    let leased = Leased::at(dir.join("leased"))?;
     let time = [sleep_ms / 1000, sleep_ms % 1000 * 1_000_000];
     let sleep = linked(call!(SYS_nanosleep, time.as_ptr(), 0));
     let blocked = engine.stats()?.handoffs;
-    let slots = ring.post_all(&[Fifo::blocking(&path), sleep, own_call()]);
-    let end = std::thread::scope(|scope| {
+    let slots = ring.post_all(&[leased.open(), sleep, own_call()]);
+    std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             engine.until_stats("the blocked owner", |stats| stats.handoffs > blocked)?;
-            fifo.release()
+            leased.release()
         });
         let waited = ring.wait(Policy::Any);
-        let end = other.join().expect("no panic")?;
+        other.join().expect("no panic")?;
         check!(waited.is_ok(), "ANY: {waited:?}");
-        Ok(end)
+        Ok(())
     })?;
     let opened = ring.reap(slots[0]);
-    check!(opened.result > 2, "open of a FIFO: {opened:?}");
-    drop((sys::own(opened.result as i32), end));
+    check!(opened.result > 2, "open of a leased file: {opened:?}");
+    drop(sys::own(opened.result as i32));
     let in_time = !ring.is_done(slots[2]);
     if in_time {
         take_count(&own);
@@ -220,9 +185,9 @@ fn own_calls_readable() -> Check {
 }
 
 /// Waits in WAIT for a blocked open, with a call that only the owner can make behind the open.
-fn wait_behind_block(engine: &Engine, registered: &Register, path: &CStr) -> Check {
+fn wait_behind_block(engine: &Engine, registered: &Register, open: Call) -> Check {
     let mut ring = Ring::map(engine.fd(), registered)?;
-    ring.post_all(&[Fifo::blocking(path), own_call()]);
+    ring.post_all(&[open, own_call()]);
     let got = ring.wait(Policy::All);
     fail!("WAIT of a thread that was to end: {got:?}");
 }
@@ -230,17 +195,17 @@ fn wait_behind_block(engine: &Engine, registered: &Register, path: &CStr) -> Che
 fn own_calls_of_ended() -> Check {
     signals::exit_thread_on(libc::SIGUSR1)?;
     for _ in 0..rounds(3) {
-        // Another thread uses the engine and the FIFO for as long as the process lives.
+        // Another thread uses the engine and the file for as long as the process lives.
         let engine: &'static Engine = Box::leak(Box::new(Engine::open()?));
-        let fifo: &'static Fifo = Box::leak(Box::new(Fifo::new()?));
+        let dir = TempDir::new()?;
+        let leased: &'static Leased = Box::leak(Box::new(Leased::at(dir.join("leased"))?));
         let eventfd = new_eventfd();
         engine.set_eventfd(&eventfd)?;
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let begun = engine.register(1).map(|registered| {
-                let path = fifo.dir.join("fifo");
                 let _ = send.send((sys::gettid(), registered));
-                wait_behind_block(engine, &registered, &path)
+                wait_behind_block(engine, &registered, leased.open())
             });
             println!("# the owner: {begun:?}");
         });

@@ -2,22 +2,16 @@
 //! Paths that lead into file systems that do not answer: not even the first call holds up WAIT.
 
 use std::ffi::{CStr, CString};
-use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use crate::check::{Check, skip};
+use super::mounts::{Disk, Fuse, Mount, is_aborted, not_held_up};
+use crate::check::Check;
 use crate::kit::abi::{Param, Policy, REASON_NONE};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, TempDir, pipe};
 use crate::kit::limits::need_root;
-use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{patience, sys, until};
+use crate::kit::ring::{Call, check_done, linked};
+use crate::kit::{sys, until};
 
 tests! { "blocking":
     silent_daemon => "no call with a path into FUSE holds up WAIT if the daemon does not answer, whatever the way there";
@@ -26,111 +20,6 @@ tests! { "blocking":
     silent_frozen => "nor does a call that waits for a frozen file system";
     silent_is_not_slow => "such a call keeps no other calls with threads, although another call has slept for long";
     silent_elsewhere => "calls with other paths are inline, while such calls wait";
-}
-
-/// A file system at a directory, until it is dropped.
-struct Mount {
-    at: PathBuf,
-}
-
-impl Mount {
-    /// At a new directory in `dir`.
-    fn new(dir: &TempDir, source: &CStr, kind: &CStr, options: &str) -> Check<Mount> {
-        let mount = Mount {
-            at: dir.path().join("mount"),
-        };
-        ok!("mkdir", fs::create_dir(&mount.at));
-        let options = CString::new(options).expect("no NUL");
-        let at = mount.path("");
-        let made = plain!(
-            SYS_mount,
-            source,
-            at.as_c_str(),
-            kind,
-            0,
-            options.as_c_str()
-        );
-        if made == -i64::from(libc::ENODEV) {
-            return skip(format!("needs the file system {}", kind.to_string_lossy()));
-        }
-        check_ret!("mount", made, 0);
-        Ok(mount)
-    }
-
-    fn path(&self, name: &str) -> CString {
-        let path = self.at.join(name);
-        CString::new(path.as_os_str().as_bytes()).expect("no NUL")
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        plain!(SYS_umount2, self.path("").as_c_str(), libc::MNT_DETACH);
-    }
-}
-
-/// A FUSE file system whose daemon reads no request.
-struct Fuse {
-    mount: Mount,
-    /// Closing it ends all requests.
-    daemon: Mutex<Option<OwnedFd>>,
-}
-
-impl Fuse {
-    fn new(dir: &TempDir) -> Check<Fuse> {
-        need_root()?;
-        let Ok(daemon) = sys::open(c"/dev/fuse", libc::O_RDWR, 0) else {
-            return skip("needs the file system fuse");
-        };
-        let fd = daemon.as_raw_fd();
-        let options = format!("fd={fd},rootmode=40000,user_id=0,group_id=0");
-        Ok(Fuse {
-            mount: Mount::new(dir, c"silent", c"fuse", &options)?,
-            daemon: Mutex::new(Some(daemon)),
-        })
-    }
-
-    fn end(&self) {
-        drop(self.daemon.lock().expect("no panic").take());
-    }
-}
-
-/// What a call gets whose daemon has ended.
-fn is_aborted(result: i64) -> bool {
-    let errors = [libc::ENOTCONN, libc::ECONNABORTED];
-    errors.iter().any(|&error| result == -i64::from(error))
-}
-
-/// Posts `calls` and another call behind them, and waits for one result. If there is none, `release`
-/// ends the calls. Returns the slots of `calls`, of which none has ended.
-fn not_held_up(ring: &mut Ring, calls: &[Call], release: impl Fn() + Sync) -> Check<Vec<usize>> {
-    let mut all = calls.to_vec();
-    all.push(call!(SYS_getpid));
-    let mut slots = ring.post_all(&all);
-    let other = slots.pop().expect("a slot");
-    let returned = AtomicBool::new(false);
-    let ready = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let limit = Instant::now() + patience();
-            while !returned.load(Ordering::Acquire) && Instant::now() < limit {
-                std::thread::yield_now();
-            }
-            if !returned.load(Ordering::Acquire) {
-                release();
-            }
-        });
-        let ready = ring.wait(Policy::Any);
-        returned.store(true, Ordering::Release);
-        ready
-    });
-    check!(ready.is_ok(), "ANY: {ready:?}");
-    for &slot in &slots {
-        check!(!ring.is_done(slot), "WAIT was held up until the call ended");
-    }
-    let pid = std::process::id().into();
-    ring.poll_until_done(&[other])?;
-    check_done("getpid", ring.reap(other), pid, REASON_NONE)?;
-    Ok(slots)
 }
 
 fn access(path: &CStr) -> Call {
@@ -273,71 +162,6 @@ fn silent_automount() -> Check {
     Ok(())
 }
 
-/// A file system on a disk, which can be frozen.
-struct Disk {
-    mount: Mount,
-    device: File,
-}
-
-const LOOP_SET_FD: u32 = 0x4c00;
-const LOOP_CLR_FD: u32 = 0x4c01;
-const LOOP_CTL_GET_FREE: u32 = 0x4c82;
-const FIFREEZE: u32 = 0xc004_5877;
-const FITHAW: u32 = 0xc004_5878;
-
-impl Disk {
-    fn new(dir: &TempDir) -> Check<Disk> {
-        need_root()?;
-        let Ok(control) = File::open("/dev/loop-control") else {
-            return skip("needs loop devices");
-        };
-        let image = dir.path().join("image");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&image);
-        let file = ok!("open", file);
-        ok!("ftruncate", file.set_len(4 << 20));
-        let mut make = Command::new("busybox");
-        make.arg("mke2fs")
-            .arg("-F")
-            .arg(&image)
-            .stdout(Stdio::null());
-        check!(
-            ok!("busybox", make.status()).success(),
-            "busybox mke2fs failed"
-        );
-        let free = ok!(
-            "LOOP_CTL_GET_FREE",
-            sys::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE, 0)
-        );
-        let path = format!("/dev/loop{free}");
-        let device = ok!("open", File::options().read(true).write(true).open(&path));
-        let set = sys::ioctl(device.as_raw_fd(), LOOP_SET_FD, file.as_raw_fd() as u64);
-        ok!("LOOP_SET_FD", set);
-        // A device that is open for writing cannot be mounted.
-        drop(device);
-        let device = ok!("open", File::open(&path));
-        let path = CString::new(path).expect("no NUL");
-        let disk = Mount::new(dir, &path, c"ext4", "");
-        if disk.is_err() {
-            let _ = sys::ioctl(device.as_raw_fd(), LOOP_CLR_FD, 0);
-        }
-        Ok(Disk {
-            mount: disk?,
-            device,
-        })
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Now, or with the last use of the file system.
-        let _ = sys::ioctl(self.device.as_raw_fd(), LOOP_CLR_FD, 0);
-    }
-}
-
 fn silent_frozen() -> Check {
     let dir = TempDir::new()?;
     let disk = Disk::new(&dir)?;
@@ -347,11 +171,7 @@ fn silent_frozen() -> Check {
     let made = plain!(SYS_mount, kind, inner.as_c_str(), kind, 0, 0);
     check_ret!("mount", made, 0);
     let upwards = disk.mount.path("inner/../up");
-    let root = ok!("open", sys::open(&disk.mount.path(""), libc::O_RDONLY, 0));
     let inside = ok!("open", sys::open(&inner, libc::O_PATH, 0));
-    let thaw = || {
-        let _ = sys::ioctl(root.as_raw_fd(), FITHAW, 0);
-    };
     let ways = [
         ("absolute", call!(SYS_mkdir, name.as_ptr(), 0o700)),
         (
@@ -365,17 +185,13 @@ fn silent_frozen() -> Check {
     ];
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
-    ok!("FIFREEZE", sys::ioctl(root.as_raw_fd(), FIFREEZE, 0));
+    let frozen = disk.freeze()?;
     let mut slots = Vec::new();
-    let mut held = Ok(());
     for (way, call) in &ways {
-        match not_held_up(&mut ring, &[*call], thaw) {
-            Ok(more) => slots.extend(more),
-            Err(failure) => held = held.and(Err(failure.within(way))),
-        }
+        let held = not_held_up(&mut ring, &[*call], || frozen.thaw());
+        slots.extend(held.map_err(|failure| failure.within(way))?);
     }
-    thaw();
-    held?;
+    frozen.thaw();
     for (done, (way, _)) in ring.finish(&slots)?.iter().zip(&ways) {
         check_done(way, *done, 0, REASON_NONE)?;
     }
@@ -394,11 +210,19 @@ fn silent_elsewhere() -> Check {
     let mut ring = engine.ring(1)?;
     let name = fuse.mount.path("name");
     let slots = not_held_up(&mut ring, &[access(&name)], || fuse.end())?;
-    let before = engine.stats()?.inline_done;
-    for _ in 0..3 {
-        check_ret!("access", ring.result(access(c"/"))?, 0);
+    // The root directory, this one, and two other file systems.
+    for path in [
+        c"/",
+        dir.join("").as_c_str(),
+        c"/proc/self/mem",
+        c"/dev/null",
+    ] {
+        let before = engine.stats()?.inline_done;
+        check_ret!("access", ring.result(access(path))?, 0);
+        let path = path.to_string_lossy();
+        let inline = engine.stats()?.inline_done - before;
+        check_eq!(format!("calls for {path} by their owner"), inline, 1);
     }
-    check_eq!("executed inline", engine.stats()?.inline_done, before + 3);
     fuse.end();
     let done = ring.finish(&slots)?[0];
     check!(is_aborted(done.result), "access: {done:?}");
@@ -415,7 +239,7 @@ fn silent_is_not_slow() -> Check {
     engine.until_pool(0, "a thread that waits for the daemon", |pool| {
         pool.blocked == 1
     })?;
-    super::slow::sleep_long_at(&mut ring, &super::slow::fifo_in(&dir, "fifo")?)?;
+    super::slow::sleep_long_in(&mut ring, &dir)?;
     until("a call by its owner", || {
         super::slow::is_inline(&engine, &mut ring).unwrap_or(false)
     })?;

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls with a path that keep their owner waiting for a long time: later ones do not hold up WAIT.
 
-use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::returned::Fifo;
 use crate::check::Check;
 use crate::kit::abi::{Param, Policy, REASON_NONE};
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, TempDir, pipe};
-use crate::kit::ring::{Ring, check_done, linked};
+use crate::kit::files::{BlockedReads, Leased, TempDir, pipe};
+use crate::kit::ring::{Done, Ring, check_done, linked};
 use crate::kit::{patience, process, rounds, sys, until};
 
 tests! { "blocking":
@@ -35,37 +32,41 @@ pub(super) fn until_asleep(tid: i32) -> Check {
     until("the blocked owner", || is_asleep(tid))
 }
 
-/// Opens a FIFO inline; the open sleeps for longer than a disk takes.
+/// Opens a leased file inline; the open sleeps for longer than a disk takes.
 fn sleep_long(ring: &mut Ring) -> Check {
-    let dir = TempDir::new()?;
-    sleep_long_at(ring, &fifo_in(&dir, "fifo")?)
+    sleep_long_in(ring, &TempDir::new()?)
 }
 
-/// As [`sleep_long`], with this FIFO.
-pub(super) fn sleep_long_at(ring: &mut Ring, fifo: &CStr) -> Check {
+/// As [`sleep_long`], with a file in this directory.
+pub(super) fn sleep_long_in(ring: &mut Ring, dir: &TempDir) -> Check {
+    let leased = Leased::at(dir.join("leased"))?;
     let me = sys::gettid();
-    let slot = ring.post(Fifo::blocking(fifo));
-    let opened = std::thread::scope(|scope| -> Check<OwnedFd> {
+    let slot = ring.post(leased.open());
+    std::thread::scope(|scope| -> Check {
         let other = scope.spawn(|| {
             until_asleep(me)?;
             std::thread::sleep(Duration::from_millis(30));
-            other_end(fifo)
+            leased.release()
         });
         check_eq!("ANY", ring.wait(Policy::Any), Ok(1));
         other.join().expect("no panic")
     })?;
-    let done = ring.reap(slot);
-    check!(done.result > 2, "open of a FIFO: {done:?}");
-    drop((sys::own(done.result as i32), opened));
+    close(ring.reap(slot))
+}
+
+/// Closes the file that this call has opened.
+fn close(done: Done) -> Check {
+    check!(done.result > 2, "open of a leased file: {done:?}");
+    drop(sys::own(done.result as i32));
     Ok(())
 }
 
 /// Posts an open that waits, in a chain or by itself, and a call beside it. Returns true if WAIT
 /// returned before the open did.
 fn is_not_held_up(ring: &mut Ring, chain: bool) -> Check<bool> {
-    let fifo = Fifo::new()?;
-    let path = fifo.dir.join("fifo");
-    let open = Fifo::blocking(&path);
+    let dir = TempDir::new()?;
+    let leased = Leased::at(dir.join("leased"))?;
+    let open = leased.open();
     let mut calls = vec![call!(SYS_getpid), open];
     if chain {
         calls = vec![call!(SYS_getpid), linked(call!(SYS_getppid)), open];
@@ -73,27 +74,26 @@ fn is_not_held_up(ring: &mut Ring, chain: bool) -> Check<bool> {
     let slots = ring.post_all(&calls);
     let last = slots[slots.len() - 1];
     let returned = AtomicBool::new(false);
-    let (early, opened) = std::thread::scope(|scope| -> Check<(bool, OwnedFd)> {
+    let early = std::thread::scope(|scope| -> Check<bool> {
         let other = scope.spawn(|| {
             // Ends the open even if WAIT does not return.
             let limit = Instant::now() + Duration::from_secs(1);
             while !returned.load(Ordering::Acquire) && Instant::now() < limit {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            fifo.release()
+            leased.release()
         });
         let ready = ring.wait(Policy::Any);
         let early = !ring.is_done(last);
         returned.store(true, Ordering::Release);
-        let opened = other.join().expect("no panic")?;
+        other.join().expect("no panic")?;
         check!(ready.is_ok(), "ANY: {ready:?}");
-        Ok((early, opened))
+        Ok(early)
     })?;
     let dones = ring.finish(&slots)?;
     let (done, before) = dones.split_last().expect("not empty");
     check_done("getpid", before[0], std::process::id().into(), REASON_NONE)?;
-    check!(done.result > 2, "open of a FIFO: {done:?}");
-    drop((sys::own(done.result as i32), opened));
+    close(*done)?;
     Ok(early)
 }
 
@@ -110,74 +110,56 @@ fn slow_files() -> Check {
     Ok(())
 }
 
-pub(super) fn fifo_in(dir: &TempDir, name: &str) -> Check<CString> {
-    let path = dir.join(name);
-    let mode = libc::S_IFIFO | 0o600;
-    let made = plain!(SYS_mknodat, libc::AT_FDCWD, path.as_c_str(), mode, 0);
-    check_ret!("mknodat", made, 0);
-    Ok(path)
-}
-
-/// An open that waits for the other end of a FIFO.
+/// An open that waits for the end of a lease.
 struct Opening {
     slot: usize,
-    path: CString,
-    /// The other end, once it is open.
-    end: Option<OwnedFd>,
+    leased: Leased,
+    is_apart: bool,
 }
 
 impl Opening {
     /// Posts a call and the open, and waits for one result. If there is none after a second, the
     /// open returns.
-    fn start(ring: &mut Ring, path: CString) -> Check<Opening> {
-        let slots = ring.post_all(&[call!(SYS_getpid), Fifo::blocking(&path)]);
+    fn start(ring: &mut Ring, leased: Leased) -> Check<Opening> {
+        let slots = ring.post_all(&[call!(SYS_getpid), leased.open()]);
         let returned = AtomicBool::new(false);
-        let end = std::thread::scope(|scope| -> Check<Option<OwnedFd>> {
+        let is_apart = std::thread::scope(|scope| -> Check<bool> {
             let other = scope.spawn(|| {
                 let limit = Instant::now() + Duration::from_secs(1);
                 while Instant::now() < limit {
                     if returned.load(Ordering::Acquire) {
-                        return Ok(None);
+                        return Ok(true);
                     }
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                other_end(&path).map(Some)
+                leased.release().map(|()| false)
             });
             let ready = ring.wait(Policy::Any);
             returned.store(true, Ordering::Release);
-            let end = other.join().expect("no panic")?;
+            let is_apart = other.join().expect("no panic")?;
             check!(ready.is_ok(), "ANY: {ready:?}");
-            Ok(end)
+            Ok(is_apart)
         })?;
         let pid = std::process::id().into();
         check_done("getpid", ring.reap(slots[0]), pid, REASON_NONE)?;
         Ok(Opening {
             slot: slots[1],
-            path,
-            end,
+            leased,
+            is_apart,
         })
     }
 
     /// Returns true if the open has not held up WAIT.
     fn is_apart(&self) -> bool {
-        self.end.is_none()
+        self.is_apart
     }
 
-    fn end(mut self, ring: &mut Ring) -> Check {
-        if self.is_apart() {
-            self.end = Some(other_end(&self.path)?);
+    fn end(self, ring: &mut Ring) -> Check {
+        if self.is_apart {
+            self.leased.release()?;
         }
-        let done = ring.finish(&[self.slot])?[0];
-        check!(done.result > 2, "open of a FIFO: {done:?}");
-        drop(sys::own(done.result as i32));
-        Ok(())
+        close(ring.finish(&[self.slot])?[0])
     }
-}
-
-fn other_end(path: &CStr) -> Check<OwnedFd> {
-    let fd = plain!(SYS_open, path, libc::O_WRONLY);
-    check!(fd > 2, "open for writing: {}", crate::check::Ret(fd));
-    Ok(sys::own(fd as i32))
 }
 
 /// Returns true if neither open has held up WAIT. The later one comes more than a second after the
@@ -185,11 +167,11 @@ fn other_end(path: &CStr) -> Check<OwnedFd> {
 fn are_both_apart(ring: &mut Ring) -> Check<bool> {
     sleep_long(ring)?;
     let dir = TempDir::new()?;
-    let first = Opening::start(ring, fifo_in(&dir, "first")?)?;
+    let first = Opening::start(ring, Leased::at(dir.join("first"))?)?;
     let mut good = first.is_apart();
     if good {
         std::thread::sleep(Duration::from_millis(1300));
-        let second = Opening::start(ring, fifo_in(&dir, "second")?)?;
+        let second = Opening::start(ring, Leased::at(dir.join("second"))?)?;
         good = second.is_apart();
         second.end(ring)?;
     }
@@ -213,28 +195,25 @@ fn slow_files_asleep() -> Check {
 /// does not hold up WAIT more than a second later: for a second, calls go to threads in any case.
 fn is_third_apart(engine: &Engine, ring: &mut Ring) -> Check<bool> {
     let dir = TempDir::new()?;
-    let (one, two) = (fifo_in(&dir, "one")?, fifo_in(&dir, "two")?);
-    let slots = ring.post_all(&[Fifo::blocking(&one), Fifo::blocking(&two)]);
-    let end = std::thread::scope(|scope| -> Check<OwnedFd> {
+    let one = Leased::at(dir.join("one"))?;
+    let two = Leased::at(dir.join("two"))?;
+    let slots = ring.post_all(&[one.open(), two.open()]);
+    std::thread::scope(|scope| -> Check {
         let other = scope.spawn(|| {
             engine.until_pool(0, "a thread in the second open", |pool| pool.blocked == 1)?;
             std::thread::sleep(Duration::from_millis(30));
-            other_end(&one)
+            one.release()
         });
         check_eq!("ANY", ring.wait(Policy::Any), Ok(1));
         other.join().expect("no panic")
     })?;
-    let done = ring.reap(slots[0]);
-    check!(done.result > 2, "open of a FIFO: {done:?}");
-    drop((sys::own(done.result as i32), end));
+    close(ring.reap(slots[0]))?;
     std::thread::sleep(Duration::from_millis(1300));
-    let third = Opening::start(ring, fifo_in(&dir, "third")?)?;
+    let third = Opening::start(ring, Leased::at(dir.join("third"))?)?;
     let good = third.is_apart();
     third.end(ring)?;
-    let end = other_end(&two)?;
-    let done = ring.finish(&[slots[1]])?[0];
-    check!(done.result > 2, "open of a FIFO: {done:?}");
-    drop((sys::own(done.result as i32), end));
+    two.release()?;
+    close(ring.finish(&[slots[1]])?[0])?;
     Ok(good)
 }
 

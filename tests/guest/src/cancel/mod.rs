@@ -18,7 +18,7 @@ use crate::check::Check;
 use crate::kit::abi::{self, Cancel, Param, Policy, REASON_CANCELLED, REASON_NONE};
 use crate::kit::child::in_child;
 use crate::kit::engine::{self, Engine};
-use crate::kit::files::{BlockedReads, TempDir, pipe, readable, socket_pair, write_all};
+use crate::kit::files::{BlockedReads, Leased, TempDir, pipe, readable, socket_pair, write_all};
 use crate::kit::latency::Latency;
 use crate::kit::limits::{many, slow_kernel};
 use crate::kit::mode::{Mode, in_modes};
@@ -264,16 +264,12 @@ fn partial_write() -> Check {
 
 fn inline_blocked() -> Check {
     let dir = TempDir::new()?;
-    let fifo = dir.join("fifo");
-    let mode = libc::S_IFIFO | 0o600;
-    let made = plain!(SYS_mknodat, libc::AT_FDCWD, fifo.as_c_str(), mode, 0);
-    check_ret!("mknodat", made, 0);
+    let leased = Leased::at(dir.join("leased"))?;
     for _ in 0..rounds(5) {
         let engine = Engine::open()?;
         let mut ring = engine.ring(1)?;
-        let open = call!(SYS_openat, libc::AT_FDCWD, fifo.as_c_str(), libc::O_RDONLY);
         let mut calls = [call!(SYS_getpid); 8];
-        calls[3] = open;
+        calls[3] = leased.open();
         let slots = ring.post_all(&calls);
         let (fd, id) = (engine.fd(), ring.id);
         let got = std::thread::scope(|scope| {
@@ -289,7 +285,7 @@ fn inline_blocked() -> Check {
         for (number, &slot) in slots.iter().enumerate() {
             let done = ring.reap(slot);
             if number == 3 {
-                check_interrupted("open of a FIFO", done)?;
+                check_interrupted("open of a leased file", done)?;
             } else {
                 check_ret!("getpid", done.result, std::process::id());
             }

@@ -158,12 +158,12 @@ fn owner_thread_ends() -> Check {
         owner.stop()?;
         // Calls that have begun end normally, and the rest of the engine is not affected.
         let engine = Engine::from_fd(sys::own(plain!(SYS_dup, flight.engine.fd()) as i32));
-        let fifo = flight.stock.release()?;
+        flight.stock.release()?;
         until("UNREGISTER after the owner's end", || {
             engine.unregister(id) == Ok(0)
         })?;
         ok!("munmap", sys::munmap(at, len));
-        drop((engine, fifo));
+        drop(engine);
         flight.end()
     };
     in_states(State::has_owner, |life| life.run(inside, Child::join))

@@ -66,10 +66,10 @@ impl Life<'_> {
         outside: impl FnOnce(Child) -> Check,
     ) -> Check {
         let state = self.state;
-        let fifo = self.dir.join("fifo");
+        let leased = self.dir.join("leased");
         let mut child = spawn(|link| {
             prepare()?;
-            let flight = Flight::start(state, &fifo)?;
+            let flight = Flight::start(state, &leased)?;
             link.ready();
             link.wait_go()?;
             inside(flight, link)
@@ -101,13 +101,6 @@ fn in_every_state(ending: impl Fn(&Life) -> Check) -> Check {
 
 fn in_states(wanted: impl Fn(State) -> bool, ending: impl Fn(&Life) -> Check) -> Check {
     let dir = TempDir::new()?;
-    let fifo = dir.join("fifo");
-    let mode = libc::S_IFIFO | 0o600;
-    check_ret!(
-        "mknodat",
-        plain!(SYS_mknodat, libc::AT_FDCWD, fifo.as_c_str(), mode, 0),
-        0
-    );
     let mut lives = 0;
     let mut latency = Latency::default();
     let mut run = |base: &Baseline, state, round| {

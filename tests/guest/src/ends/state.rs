@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The calls that are in flight at an ending, and the threads that execute them.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,7 +12,7 @@ use crate::kit::abi::{
     ENTRY_LINK, ENTRY_LOOP, MAX_ROUNDS, Param, Policy, REASON_CHAIN, REASON_NONE, REASON_STARVED,
 };
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, pipe, write_all};
+use crate::kit::files::{BlockedReads, Leased, pipe, write_all};
 use crate::kit::memory;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
@@ -36,7 +36,7 @@ pub enum Load {
     Pools,
     /// As Blocked, while a thread cancels calls at random.
     Cancelling,
-    /// An inline call that blocks the owner in WAIT: the open of a FIFO.
+    /// An inline call that blocks the owner in WAIT: the open of a leased file.
     Inside,
 }
 
@@ -143,11 +143,11 @@ pub struct Stock {
     /// An address to which zeros are read.
     zeros: usize,
     reads: [BlockedReads; 2],
-    fifo: CString,
+    leased: Leased,
 }
 
 impl Stock {
-    fn new(fifo: &CStr) -> Check<Stock> {
+    fn new(leased: &CStr) -> Check<Stock> {
         let (from, to) = pipe()?;
         let timer = sys::own(plain!(SYS_timerfd_create, libc::CLOCK_MONOTONIC, 0) as i32);
         let every = [0i64, 1_000_000, 0, 1_000_000];
@@ -167,7 +167,7 @@ impl Stock {
             zero,
             timer,
             zeros: memory::pages(ZEROS)? as usize,
-            fifo: fifo.to_owned(),
+            leased: Leased::at(leased.to_owned())?,
         })
     }
 
@@ -225,20 +225,17 @@ impl Stock {
             }
             Load::Inside if owner == 0 => words.take(2).collect(),
             Load::Inside => {
-                let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-                let open = call!(SYS_openat, libc::AT_FDCWD, self.fifo.as_c_str(), flags);
-                vec![pid, (open, Expect::Descriptor), pid, pid]
+                vec![pid, (self.leased.open(), Expect::Descriptor), pid, pid]
             }
         }
     }
 
-    /// Lets all blocked calls go on. Keep the result until they have ended.
-    pub fn release(&self) -> Check<OwnedFd> {
+    /// Lets all blocked calls go on.
+    pub fn release(&self) -> Check {
         let words: usize = self.reads.iter().map(|reads| reads.words.len()).sum();
         let bytes: Vec<u8> = (0..words as u16).flat_map(u16::to_ne_bytes).collect();
         write_all(&self.to, &bytes)?;
-        let both = libc::O_RDWR | libc::O_NONBLOCK;
-        Ok(ok!("opening the FIFO", sys::open(&self.fifo, both, 0)))
+        self.leased.release()
     }
 }
 
@@ -256,10 +253,11 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// Starts, and returns when everything is in flight. `fifo` is the path of a FIFO.
-    pub fn start(state: State, fifo: &CStr) -> Check<Flight> {
+    /// Starts, and returns when everything is in flight. `leased` is a path for a
+    /// file.
+    pub fn start(state: State, leased: &CStr) -> Check<Flight> {
         signals::count_signal(libc::SIGUSR1, 0)?;
-        let stock = Arc::new(Stock::new(fifo)?);
+        let stock = Arc::new(Stock::new(leased)?);
         let (engine, mut ring) = state.mode.start(1)?;
         match state.load {
             Load::Queued => engine.set(Param::MaxThreads, 2)?,
@@ -338,7 +336,7 @@ impl Flight {
                 let _ = self.ring.cancel(slot);
             }
         }
-        let _fifo = self.stock.release()?;
+        self.stock.release()?;
         let slots: Vec<usize> = self.posted.iter().map(|&(slot, _)| slot).collect();
         let done = self.ring.finish(&slots)?;
         for (done, &(_, expect)) in done.into_iter().zip(&self.posted) {

@@ -3,7 +3,6 @@
 //! Otherwise nothing happens, unless the filter kills for the call.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path as File;
 use std::sync::atomic::Ordering;
 
@@ -11,7 +10,7 @@ use super::{Path, check_guarded, on_each_path, on_paths};
 use crate::check::Check;
 use crate::kit::abi::{ENTRY_LINK, Param, REASON_GUARDED, REASON_NONE};
 use crate::kit::child::{End, in_child, spawn};
-use crate::kit::files::{BlockedReads, TempDir, pipe, readable};
+use crate::kit::files::{BlockedReads, Leased, TempDir, pipe, readable};
 use crate::kit::limits::slow_kernel;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring, check_done};
@@ -342,17 +341,11 @@ fn handed_off() -> Check {
     let dir = TempDir::new()?;
     in_child(|| {
         let (engine, mut ring) = Mode::Inline.start(1)?;
-        // Opening a named pipe for reading sleeps until a writer comes, also inline.
-        let fifos = [dir.join("one"), dir.join("two")];
-        for fifo in &fifos {
-            let made = plain!(SYS_mknod, fifo.as_c_str(), libc::S_IFIFO | 0o600, 0);
-            check_ret!("mknod", made, 0);
-        }
-        let open = |fifo: &std::ffi::CStr| call!(SYS_open, fifo, libc::O_RDONLY);
+        let leased = [Leased::at(dir.join("one"))?, Leased::at(dir.join("two"))?];
         let (call, made) = make_dir(&dir, "handed off");
-        // With only one thread, the rest waits behind the open of the second pipe.
+        // With only one thread, the rest waits behind the open of the second file.
         engine.set(Param::MaxThreads, 1)?;
-        let calls = [open(&fifos[0]), open(&fifos[1]), call, call];
+        let calls = [leased[0].open(), leased[1].open(), call, call];
         let slots = ring.post_all(&calls);
         let done = std::thread::scope(|scope| {
             let other = scope.spawn(|| -> Check {
@@ -360,14 +353,9 @@ fn handed_off() -> Check {
                     stats.peak_blocked >= 2
                 })?;
                 ok!("seccomp", seccomp::install(CALL, ERRNO, true));
-                // The thread's pipe first: the thread goes on with the entries behind it.
-                for fifo in fifos.iter().rev() {
-                    let name = fifo.to_str().unwrap_or_default();
-                    let mut options = std::fs::OpenOptions::new();
-                    // Opens without blocking, which fails until the reader is there.
-                    options.write(true).custom_flags(libc::O_NONBLOCK);
-                    crate::kit::until("a reader of the pipe", || options.open(name).is_ok())?;
-                }
+                // The thread's file first: the thread goes on with the entries behind it.
+                leased[1].release()?;
+                leased[0].release()?;
                 Ok(())
             });
             let done = ring.finish(&slots);

@@ -37,6 +37,51 @@ pub fn memory_file() -> Check<OwnedFd> {
     Ok(sys::own(fd as i32))
 }
 
+/// A file under a lease, so that an open for writing waits until the lease is given up, or for
+/// `/proc/sys/fs/lease-break-time` (45 s). Nothing tells before the call that it waits, so its
+/// owner executes it inline.
+pub struct Leased {
+    path: CString,
+    holder: OwnedFd,
+}
+
+const F_SETSIG: i32 = 10;
+
+impl Leased {
+    /// At this path; the file need not exist.
+    pub fn at(path: CString) -> Check<Leased> {
+        let flags = libc::O_CREAT | libc::O_RDONLY | libc::O_CLOEXEC;
+        let holder = ok!("open", sys::open(&path, flags, 0o600));
+        let leased = Leased { path, holder };
+        leased.renew()?;
+        Ok(leased)
+    }
+
+    fn fcntl(&self, command: i32, arg: i32) -> Check {
+        check_ret!("fcntl", plain!(SYS_fcntl, &self.holder, command, arg), 0);
+        Ok(())
+    }
+
+    /// A call that waits for [`Self::release`].
+    pub fn open(&self) -> Call {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        call!(SYS_openat, libc::AT_FDCWD, self.path.as_ptr(), flags)
+    }
+
+    /// Lets the open return.
+    pub fn release(&self) -> Check {
+        self.fcntl(libc::F_SETLEASE, libc::F_UNLCK)
+    }
+
+    /// Takes the lease again, when nobody has the file open for writing.
+    pub fn renew(&self) -> Check {
+        // SIGIO, which tells the holder of an open, would end the process. The end of a lease resets
+        // this.
+        self.fcntl(F_SETSIG, libc::SIGURG)?;
+        self.fcntl(libc::F_SETLEASE, libc::F_RDLCK)
+    }
+}
+
 /// Writes all bytes by plain calls.
 pub fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Check {
     let mut rest = bytes;

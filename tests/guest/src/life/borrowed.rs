@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::check::Check;
 use crate::kit::abi::{self, MAX_IDLE_NS, Param, Policy};
 use crate::kit::engine::{self, DEVICE, Engine};
-use crate::kit::files::{TempDir, memory_file, socket_pair};
+use crate::kit::files::{Leased, TempDir, memory_file, socket_pair};
 use crate::kit::limits::{need_root, need_two_cpus, poller_cpu};
 use crate::kit::ring::{Call, Ring, linked};
 use crate::kit::{chances, patience, process, rounds, scm, sys, until};
@@ -193,12 +193,11 @@ fn closed_and_blocked() -> Check {
     let dir = TempDir::new()?;
     for way in WAYS {
         for round in 0..rounds(3) {
-            let fifo = dir.join(format!("{way:?}{round}"));
-            check_ret!("mknod", plain!(SYS_mknod, fifo.as_c_str(), 0o10600, 0), 0);
+            let leased = Leased::at(dir.join(format!("{way:?}{round}")))?;
+            let open = leased.open();
             let file = memory_file()?;
             let view = sys::own(plain!(SYS_dup, &file) as i32);
-            let path = fifo.clone();
-            // Opens the other end once the owner sleeps in its call.
+            // Gives the lease up once the owner sleeps in its call.
             let opener = std::thread::spawn(move || -> Check {
                 let pid = std::process::id() as i32;
                 until("the owner asleep in open", || {
@@ -207,8 +206,7 @@ fn closed_and_blocked() -> Check {
                             .iter()
                             .any(|task| task.name == "borrowed" && task.state == 'S')
                 })?;
-                ok!("open", sys::open(&path, libc::O_RDONLY, 0));
-                Ok(())
+                leased.release()
             });
             let outcome = alone_beside(1, |fd, mut ring| {
                 check_ret!(
@@ -217,12 +215,6 @@ fn closed_and_blocked() -> Check {
                     0
                 );
                 let (at, len) = ring.base();
-                let open = call!(
-                    SYS_openat,
-                    libc::AT_FDCWD,
-                    fifo.as_c_str(),
-                    libc::O_WRONLY | libc::O_CLOEXEC
-                );
                 let mut all = vec![call!(SYS_munmap, at, len), call!(SYS_close, fd)];
                 all.extend(marks(&file, 1));
                 all.push(open);
