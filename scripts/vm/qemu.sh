@@ -65,7 +65,7 @@ vm_qemu() {
 	# always the same.
 	icount) QEMU+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -cpu max
 		-rtc "base=2026-01-01T00:00:00,clock=vm" -seed 1) ;;
-	*) QEMU+=(-accel "tcg,thread=multi" -cpu max) ;;
+	*) QEMU+=(-accel "tcg,thread=multi" -cpu "${VM_CPU:-max}") ;;
 	esac
 	local rom=/usr/share/qemu/qboot.rom
 	QEMU+=(-machine q35)

@@ -9,6 +9,7 @@ pub mod interrupted;
 pub mod mounts;
 pub mod policies;
 pub mod returned;
+pub mod rt_mutex;
 pub mod silent;
 pub mod silent_files;
 pub mod slow;

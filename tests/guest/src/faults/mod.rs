@@ -2,6 +2,7 @@
 //! Failure injection: each operation that can fail fails once.
 
 pub mod calls;
+pub mod reclaim;
 pub mod threads;
 
 use nix::errno::Errno;
