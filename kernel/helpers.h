@@ -138,6 +138,8 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 					unsigned int page, unsigned int index,
 					const struct flexsc_parked_call *call);
 unsigned int flexsc_parked_in_vain(struct flexsc_parked *p);
+bool flexsc_parked_advances(struct flexsc_parked *p);
+bool flexsc_parked_has_begun(const struct flexsc_parked *p);
 void flexsc_parked_end(struct flexsc_parked *p, long result);
 void flexsc_parked_free(struct flexsc_parked *p);
 const struct flexsc_parked_call *flexsc_parked_call(const struct flexsc_parked *p);

@@ -9,7 +9,6 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/pipe_fs_i.h>
 #include <linux/sched/jobctl.h>
 #include <linux/sched/task.h>
 #include <linux/sched/task_stack.h>
@@ -293,6 +292,12 @@ struct flexsc_parked *flexsc_parked_new(struct flexsc_parker *parker,
 	return p;
 }
 
+/* Returns true if the current task is one of the process whose call this is. */
+bool flexsc_parked_is_ours(const struct flexsc_parked *p)
+{
+	return same_thread_group(current, p->parker->owner);
+}
+
 const struct flexsc_parked_call *flexsc_parked_call(const struct flexsc_parked *p)
 {
 	return &p->call;
@@ -357,13 +362,30 @@ void flexsc_parker_parked(struct flexsc_parker *parker, unsigned int page,
 		flexsc_parker_tell(parker, page, false);
 }
 
-/* A wake-up of @p was spurious. Returns how many were. */
+/* Returns true if the call has sent any bytes since the last time. */
+bool flexsc_parked_advances(struct flexsc_parked *p)
+{
+	bool advances = p->advances;
+
+	p->advances = false;
+	return advances;
+}
+
+/* A wake-up of @p was spurious, if it has sent nothing. Returns how many were. */
 unsigned int flexsc_parked_in_vain(struct flexsc_parked *p)
 {
-	atomic64_inc(&p->parker->counts[FLEXSC_PARK_VAIN]);
 	/* The event of the wake-up is gone. */
 	p->owed = false;
+	if (flexsc_parked_advances(p))
+		return p->vain;
+	atomic64_inc(&p->parker->counts[FLEXSC_PARK_VAIN]);
 	return ++p->vain;
+}
+
+/* Returns true if a part of the call was made: it must not be made again. */
+bool flexsc_parked_has_begun(const struct flexsc_parked *p)
+{
+	return p->part.sent;
 }
 
 void flexsc_parked_end(struct flexsc_parked *p, long result)
@@ -371,26 +393,15 @@ void flexsc_parked_end(struct flexsc_parked *p, long result)
 	p->result = result;
 }
 
-/* Returns true if another waiter can use the wake-up of @p. */
-static bool flexsc_park_is_unused(struct flexsc_parked *p)
-{
-	struct pipe_inode_info *pipe = p->file->private_data;
-
-	/* A read of nothing takes no datagram. */
-	if (p->result <= 0)
-		return true;
-	/* Like pipe_read() after a sleep, because writers wake only one reader. */
-	return S_ISFIFO(file_inode(p->file)->i_mode) &&
-	       !pipe_empty(READ_ONCE(pipe->head), READ_ONCE(pipe->tail));
-}
-
 /* Pass an exclusive wake-up that the call has not used to the next waiter. */
 void flexsc_parked_free(struct flexsc_parked *p)
 {
 	flexsc_park_unhook(p);
-	if (p->owed && flexsc_park_is_unused(p)) {
+	if (p->owed && flexsc_file_wakes_next(p)) {
 		atomic64_inc(&p->parker->counts[FLEXSC_PARK_PASSED]);
-		wake_up_interruptible_poll(p->wait[0].head, EPOLLIN | EPOLLRDNORM);
+		wake_up_interruptible_poll(p->wait[0].head,
+					   p->sends ? EPOLLOUT | EPOLLWRNORM :
+						      EPOLLIN | EPOLLRDNORM);
 	}
 	if (p->file)
 		fput(p->file);

@@ -145,12 +145,12 @@ impl Pages {
         }
     }
 
-    /// Publishes the results of `bits`, which no task has executed, and of the held entries
-    /// of their chains.
+    /// Publishes the results of `bits`, which no task executes, and of the held entries of their
+    /// chains. The caller has written the results of calls that have not begun.
     pub(super) fn finish_unexecuted(&self, page: u32, bits: u64) {
-        self.drop_kept(page, bits);
+        let begun = self.end_kept(page, bits);
         let all = self.with_held(page, bits);
-        let refused = bits | self.held_refused(page) & all;
+        let refused = bits & !begun | self.held_refused(page) & all;
         self.finish(page, all, process::weight(refused));
     }
 

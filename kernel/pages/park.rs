@@ -192,11 +192,24 @@ impl Pages {
         inner.calls.slot(page, index)?.take()
     }
 
-    /// Drops the calls of entries that the caller owns and that no task will execute.
-    pub(super) fn drop_kept(&self, page: u32, bits: u64) {
+    /// Ends the calls of entries that the caller owns and that no task will execute. If a call has
+    /// begun, this writes its result, in place of one that says that it was not executed. Returns
+    /// these entries.
+    pub(super) fn end_kept(&self, page: u32, bits: u64) -> u64 {
+        let mut begun = 0;
         for index in Bits(self.kept(page) & bits) {
-            drop(self.take_kept(page, index));
+            let Some(mut call) = self.take_kept(page, index) else {
+                continue;
+            };
+            call.unhook();
+            if call.has_begun() {
+                let none = uapi::flexsc_reason_FLEXSC_REASON_NONE as u8;
+                let entry = self.area.entry(page, index);
+                entry.put_result(call.cancel(), none);
+                begun |= 1 << index;
+            }
         }
+        begun
     }
 
     /// Takes the parked entries of `page` that are ready.

@@ -97,7 +97,6 @@ impl Pages {
             let Some((page, bits)) = self.take_returned() else {
                 break;
             };
-            self.drop_kept(page, bits);
             for index in Bits(bits) {
                 self.area.entry(page, index).put_result(
                     errno::ecanceled().to_errno().into(),

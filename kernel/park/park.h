@@ -15,6 +15,8 @@
 
 /* Events that end the wait of a call that reads, receives or accepts. */
 #define FLEXSC_EVENTS	(EPOLLIN | EPOLLRDNORM | EPOLLERR | EPOLLHUP | EPOLLRDHUP)
+/* Events that end the wait of a call that writes or sends. */
+#define FLEXSC_ROOM	(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLERR | EPOLLHUP)
 
 /* State of one registration: the task to notify of ready files, and the ready entries. */
 struct flexsc_parker {
@@ -67,20 +69,25 @@ struct flexsc_parked_wait {
 
 struct flexsc_parked {
 	/* Zero at first, as all that follows up to @timer. */
-	struct llist_node spare;		/* in the parker's list, after the call */
+	union {
+		const struct flexsc_park_kind *kind;
+		struct llist_node spare;	/* in the parker's list, after the call */
+	};
 	struct flexsc_parker *parker;
-	const struct flexsc_park_kind *kind;
 	struct file *file;		/* that the call acts on, or NULL */
 	struct flexsc_parked_call call;
 	const struct seccomp_filter *asked;	/* has allowed the call; compared only */
 	long result;			/* of the call; < 0 if it was not made */
+	struct syscall_part part;	/* of the call that was made, if it sends */
 	atomic_t state;			/* enum flexsc_parked_state */
 	unsigned int vain;		/* number of spurious wake-ups */
 	u8 page;
 	u8 index;
 	u8 waits;			/* entries of @wait that are in use */
 	u8 most;			/* all entries of @wait */
-	bool timed;			/* @timer is set */
+	u8 sends : 1;			/* waits for room, not for bytes */
+	u8 advances : 1;		/* has sent something; see flexsc_parked_advances() */
+	u8 timed : 1;			/* @timer is set */
 	bool timed_out;			/* written by @timer */
 	bool owed;			/* has an exclusive wake-up; head->lock */
 	bool checked;			/* the file was found fit for the next wait */
@@ -103,6 +110,8 @@ void flexsc_park_set_time(struct flexsc_parked *p, clockid_t clock, ktime_t time
 			  bool is_absolute);
 ktime_t flexsc_park_left(const struct flexsc_parked *p);
 const struct task_struct *flexsc_park_owner(const struct flexsc_parked *p);
+bool flexsc_parked_is_ours(const struct flexsc_parked *p);
+bool flexsc_file_wakes_next(const struct flexsc_parked *p);
 bool flexsc_sock_is_known(const struct sock *sk);
 bool flexsc_is_counter(const struct file *file);
 

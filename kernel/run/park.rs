@@ -23,8 +23,8 @@ use crate::{
 /// thread waits in the call.
 const MOST_IN_VAIN: u32 = 128;
 
-/// How often poll() may report that a call need not wait while a try finds that it must. The
-/// two may disagree for a socket that was shut down. After that, a plain call decides.
+/// How often poll() may report that a call need not wait while a try finds that it must, and sends
+/// nothing. The two may disagree for a socket that was shut down. After that, a plain call decides.
 const ATTEMPTS: u32 = 2;
 
 /// The call of a kept entry.
@@ -88,15 +88,18 @@ impl Batch<'_> {
 
     /// Makes a call wait for its file, or executes it if it need not wait.
     fn park(&self, frame: &Frame, mut call: Call) {
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
             let armed = self.call_kernel(call.index, || call.parked.arm());
             if armed == Armed::Not {
                 break;
             }
             // Events from before the call was queued wake no task.
-            match self.make(frame, &call) {
+            let outcome = self.make(frame, &call);
+            let advances = call.parked.advances();
+            match outcome {
                 Outcome::Wait if armed == Armed::Waits => return self.leave_parked(call),
-                Outcome::Wait => (),
+                Outcome::Wait => attempts += u32::from(!advances),
                 outcome => return self.end_call(call, outcome),
             }
         }
@@ -180,7 +183,11 @@ impl Batch<'_> {
         // The call stops waiting for its file, whether another task continues it or none does.
         call.parked.unhook();
         let (pool, by_chance) = match outcome {
-            Outcome::Done(verdict) => {
+            Outcome::Done(mut verdict) => {
+                // The program would make a refused call again, from the beginning.
+                if verdict::is_failure(verdict.0) && call.parked.has_begun() {
+                    verdict = (call.parked.cancel(), NONE);
+                }
                 if !verdict::is_refusal(verdict.1) {
                     call.parked.set_result(verdict.0);
                 }

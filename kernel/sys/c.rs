@@ -161,6 +161,8 @@ extern "C" {
         call: *const flexsc_parked_call,
     ) -> *mut flexsc_parked;
     pub(super) fn flexsc_parked_in_vain(p: *mut flexsc_parked) -> c_uint;
+    pub(super) fn flexsc_parked_advances(p: *mut flexsc_parked) -> bool;
+    pub(super) fn flexsc_parked_has_begun(p: *const flexsc_parked) -> bool;
     pub(super) fn flexsc_parked_end(p: *mut flexsc_parked, result: c_long);
     pub(super) fn flexsc_parked_free(p: *mut flexsc_parked);
     pub(super) fn flexsc_parked_call(p: *const flexsc_parked) -> *const flexsc_parked_call;

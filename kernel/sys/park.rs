@@ -193,13 +193,26 @@ impl Parked {
         unsafe { c::flexsc_park_unhook(self.c.as_ptr()) };
     }
 
-    /// Counts a spurious wake-up. Returns how many there were.
+    /// Counts a wake-up after which the call must wait again, if it was spurious. Returns how
+    /// many spurious ones there were.
     pub(crate) fn count_in_vain(&mut self) -> u32 {
         // SAFETY: By the invariant; exclusive.
         unsafe { c::flexsc_parked_in_vain(self.c.as_ptr()) }
     }
 
-    /// CANCEL ends the call, which no longer waits. Returns its result.
+    /// Returns true if the call has sent any bytes since the last time.
+    pub(crate) fn advances(&mut self) -> bool {
+        // SAFETY: By the invariant; exclusive.
+        unsafe { c::flexsc_parked_advances(self.c.as_ptr()) }
+    }
+
+    /// Returns true if the call has sent a part of its bytes.
+    pub(crate) fn has_begun(&self) -> bool {
+        // SAFETY: By the invariant; only a task that has the call to itself changes this.
+        unsafe { c::flexsc_parked_has_begun(self.c.as_ptr()) }
+    }
+
+    /// Ends the call, which no longer waits, as a signal would. Returns its result.
     pub(crate) fn cancel(&mut self) -> i64 {
         // SAFETY: By the invariant; exclusive, and called by a task of the process.
         unsafe { c::flexsc_parked_cancel(self.c.as_ptr()) as i64 }

@@ -50,9 +50,10 @@ can complete without waiting. The result and the signals are those of a plain ca
   timerfd, signalfd, userfaultfd, tun, tap and `/dev/random` do.
 - Receiving with MSG_WAITALL or SO_RCVLOWAT, which may wait for more data, and receiving from a socket that is not
   a unix, internet, netlink or packet socket.
-- Sending that could stop halfway: more than PIPE_BUF bytes to a pipe; more than 32 KiB or half of SO_SNDBUF to a unix
-  stream; more to a TCP socket than its send buffer has room for. Sending to sockets other than unix, TCP, UDP and raw
-  ones, with zero-copy or MSG_OOB, and with control messages on TCP.
+- Sending to sockets other than unix, TCP, UDP and raw ones, with zero-copy or MSG_OOB, and with control messages on TCP.
+- Sending that could stop halfway, if it cannot be [parked](scheduling.md#same-core-the-default) either: more than PIPE_BUF
+  bytes to a pipe; more than 32 KiB or half of SO_SNDBUF to a unix stream; more than 16 KiB to a TCP socket, or more than
+  its send buffer has room for. A call that can be parked is sent in parts.
 - Writes to an eventfd, reads of a file for which fanotify asks for permission, and calls of zero bytes.
 - All calls while audit or system call tracepoints watch the owner.
 
