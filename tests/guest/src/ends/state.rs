@@ -136,6 +136,8 @@ pub fn check_result(done: Done, expect: Expect, allow: Tolerance) -> Check {
 pub struct Stock {
     _from: OwnedFd,
     to: OwnedFd,
+    /// A pipe that nobody reads.
+    full: (OwnedFd, OwnedFd),
     zero: OwnedFd,
     timer: OwnedFd,
     /// The time of a sleep, and the `struct pollfd` of a poll().
@@ -164,6 +166,7 @@ impl Stock {
             .map(AtomicU64::new),
             _from: from,
             to,
+            full: pipe()?,
             zero,
             timer,
             zeros: memory::pages(ZEROS)? as usize,
@@ -207,6 +210,8 @@ impl Stock {
                 let others = [
                     call!(SYS_nanosleep, self.asked[0].as_ptr(), 0),
                     call!(SYS_poll, self.asked[2].as_ptr(), 1, -1),
+                    // More than there is room for: a part is sent.
+                    call!(SYS_write, &self.full.1, self.zeros, ZEROS),
                 ];
                 words
                     .chain(others.map(|call| (call, Expect::Looped)))

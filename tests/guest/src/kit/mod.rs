@@ -29,6 +29,7 @@ pub mod scm;
 pub mod seccomp;
 pub mod signals;
 pub mod speed;
+pub mod stream;
 pub mod sys;
 pub mod trace;
 pub mod trap;

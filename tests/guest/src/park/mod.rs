@@ -5,8 +5,11 @@ pub mod away;
 pub mod calls;
 pub mod ends;
 pub mod one_of_many;
+pub mod parts;
 pub mod polls;
 pub mod races;
+pub mod room;
+pub mod sends;
 pub mod sleeps;
 pub mod times;
 
@@ -90,6 +93,17 @@ fn finish_asleep(
         other.join().expect("no panic")?;
         done
     })
+}
+
+/// Checks that threads have finished no call since `before`. Others may have held the lock of a pipe
+/// or a socket, so that a task slept for a moment.
+fn check_by_owner(engine: &Engine, before: &Stats) -> Check {
+    check_eq!(
+        "by threads",
+        engine.stats()?.thread_done,
+        before.thread_done
+    );
+    Ok(())
 }
 
 /// Checks that no thread has executed anything since `before`.

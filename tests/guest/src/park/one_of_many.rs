@@ -29,10 +29,10 @@ tests! { "park":
     cancelled_passes_on => "a call that was woken and cancelled wakes the next one";
 }
 
-const COUNT: usize = 8;
+pub const COUNT: usize = 8;
 
 /// Parks `COUNT` calls and makes one event after the other happen: each wakes one of the calls.
-fn one_each(
+pub fn one_each(
     engine: &Engine,
     ring: &mut Ring,
     calls: &[Call],
@@ -153,7 +153,7 @@ fn nothing_read_passes_on() -> Check {
 }
 
 /// Waits until the thread whose ID appears in `tid` sleeps.
-fn until_asleep(tid: &AtomicI32) -> Check {
+pub fn until_asleep(tid: &AtomicI32) -> Check {
     until("a thread that sleeps in its call", || {
         let tid = tid.load(Ordering::Relaxed);
         let tasks = process::tasks(std::process::id() as i32);

@@ -42,7 +42,7 @@ const WILD: [i64; 24] = [
 ];
 
 /// Calls that do a lot with these descriptors and addresses.
-const FRUITFUL: [i64; 28] = [
+const FRUITFUL: [i64; 29] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_pread64,
@@ -58,6 +58,7 @@ const FRUITFUL: [i64; 28] = [
     libc::SYS_futex,
     libc::SYS_socket,
     libc::SYS_sendto,
+    libc::SYS_sendmsg,
     libc::SYS_recvfrom,
     libc::SYS_pipe2,
     libc::SYS_eventfd2,
