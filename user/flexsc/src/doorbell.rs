@@ -57,6 +57,16 @@ const fn lowest(set: u64) -> u64 {
     set & set.wrapping_neg()
 }
 
+/// Takes the lowest entry out of a set. Returns it and the others.
+#[inline(always)]
+#[must_use]
+pub const fn take_lowest(set: u64) -> Option<(u32, u64)> {
+    if set == 0 {
+        return None;
+    }
+    Some((set.trailing_zeros(), set & (set - 1)))
+}
+
 /// A 64-bit word shared with the other side.
 pub trait Word {
     /// As [`AtomicU64::load`].
@@ -100,12 +110,14 @@ impl Flags for AtomicU32 {
 /// The posting half of one page: tracks which entries may be written, and `posted`.
 ///
 /// Free entries are handed out in rounds of ascending order, so entries are posted in the
-/// order of their indices, round the page.
+/// order of their indices, round the page. They are handed out in runs of adjacent ones
+/// ([`Poster::take_run`]), so that the caller only counts up. The caller knows which of its
+/// run it has not staged yet, and says so (`unstaged`).
 ///
 /// # Invariants
 ///
-/// `base ^ left` is `posted` as of the next ring. The entries of `left` are free under it,
-/// and the kernel knows that they were reaped.
+/// `base ^ left ^ unstaged` is `posted` as of the next ring. The entries of `left` and
+/// `unstaged` are free under it, and the kernel knows that they were reaped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Poster {
     /// The entries left in this round.
@@ -127,19 +139,26 @@ impl Poster {
         }
     }
 
-    /// Stages the lowest entry left in the round. The caller must write it before the next
-    /// [`ring`](Self::ring).
-    #[inline]
-    pub const fn stage(&mut self) -> Option<u32> {
+    /// Hands out the lowest run of adjacent entries that are left in the round: its first
+    /// entry and the end, which is one more than its last one. The caller stages them in this
+    /// order, and must write each before the next [`ring`](Self::ring).
+    pub const fn take_run(&mut self) -> Option<(u32, u32)> {
         let left = self.left;
         if left == 0 {
             return None;
         }
-        self.left = left & (left - 1);
-        Some(left.trailing_zeros())
+        // The sum is zero if the run has the highest entry; then 64 is its end.
+        let above = left.wrapping_add(lowest(left));
+        self.left = left & above;
+        Some((left.trailing_zeros(), above.trailing_zeros()))
     }
 
-    /// Like [`stage`](Self::stage), for `len` (1 to 64) adjacent entries. Returns the first
+    /// Takes back the unstaged entries of a run.
+    pub const fn put_back(&mut self, unstaged: u64) {
+        self.left |= unstaged;
+    }
+
+    /// Stages `len` (1 to 64) adjacent entries, when no run is handed out. Returns the first
     /// of them. The entries below them are skipped in this round.
     pub const fn stage_run(&mut self, len: u32) -> Option<u32> {
         let mut starts = self.left;
@@ -160,11 +179,12 @@ impl Poster {
         Some(first)
     }
 
-    /// Starts another round with all entries that are free now. `reaped` is the page's
-    /// word, which must be stored before the next ring. Returns true if there are any.
+    /// Starts another round with all entries that are free now, when no run is handed out.
+    /// `reaped` is the page's word, which must be stored before the next ring. Returns true
+    /// if there are any.
     #[inline]
     pub const fn refill(&mut self, reaped: u64) -> bool {
-        let next = self.next();
+        let next = self.next(0);
         self.left = free(next, reaped);
         self.base = next ^ self.left;
         self.left != 0
@@ -172,8 +192,8 @@ impl Poster {
 
     /// Posts staged entries with one store. Returns true if there were any.
     #[inline]
-    pub fn ring(&mut self, posted: &impl Word) -> bool {
-        let next = self.next();
+    pub fn ring(&mut self, posted: &impl Word, unstaged: u64) -> bool {
+        let next = self.next(unstaged);
         if next == self.last_posted {
             return false;
         }
@@ -187,8 +207,8 @@ impl Poster {
     /// The value that the next ring stores to `posted`.
     #[inline]
     #[must_use]
-    pub const fn next(&self) -> u64 {
-        self.base ^ self.left
+    pub const fn next(&self, unstaged: u64) -> u64 {
+        self.base ^ self.left ^ unstaged
     }
 
     /// The last stored value of `posted`.
@@ -201,20 +221,20 @@ impl Poster {
     /// Entries that are staged but not posted.
     #[inline]
     #[must_use]
-    pub const fn staged(&self) -> u64 {
-        self.next() ^ self.last_posted
+    pub const fn staged(&self, unstaged: u64) -> u64 {
+        self.next(unstaged) ^ self.last_posted
     }
 }
 
-/// The reaping half of one page: tracks the available results, and `reaped`.
+/// The reaping half of one page: tracks `reaped`. The caller has the set of available
+/// results (`ready`): finished entries that the last look has found and that were not taken
+/// out since ([`take_lowest`]).
 ///
 /// # Invariants
 ///
 /// `base ^ ready` is `reaped`: toggled for each result that was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reaper {
-    /// Finished entries that the last look has found and that were not reaped since.
-    ready: u64,
     base: u64,
 }
 
@@ -222,50 +242,38 @@ impl Reaper {
     /// Makes the half for a page whose words are all `word` (zero in a fresh page).
     #[must_use]
     pub const fn new(word: u64) -> Self {
-        Reaper {
-            ready: 0,
-            base: word,
-        }
+        Reaper { base: word }
     }
 
-    /// The value of `reaped`: a bit is toggled for each result that was taken.
+    /// The value of `reaped`: a bit is toggled for each result that was taken. An entry must
+    /// be read before the next [`Poster::refill`]. The kernel learns of the reaping when
+    /// `reaped` is stored. Since the kernel's CPUs read that line, one store for many results
+    /// is best.
     #[inline]
     #[must_use]
-    pub const fn reaped(&self) -> u64 {
-        self.base ^ self.ready
+    pub const fn reaped(&self, ready: u64) -> u64 {
+        self.base ^ ready
     }
 
     /// Returns the posted entries that have a result. `last_posted` is
     /// [`Poster::last_posted`].
     #[inline]
-    pub fn results(&self, done: &impl Word, last_posted: u64) -> u64 {
+    pub fn results(&self, done: &impl Word, last_posted: u64, ready: u64) -> u64 {
+        let reaped = self.reaped(ready);
         // ORDERING: acquire, pairs with the kernel's release store of `done`: a set bit
         // means that the result can be read.
         let done = done.load(Ordering::Acquire);
         // Bits of entries that were never posted are meaningless.
-        finished(done, self.reaped()) & in_flight(last_posted, self.reaped())
+        finished(done, reaped) & in_flight(last_posted, reaped)
     }
 
-    /// Looks for results. Returns the entries that can be reaped.
+    /// Looks for results. Returns the entries that can be reaped, the new `ready`.
     #[inline]
-    pub fn look(&mut self, done: &impl Word, last_posted: u64) -> u64 {
-        let ready = self.results(done, last_posted);
-        self.base = self.reaped() ^ ready;
-        self.ready = ready;
-        ready
-    }
-
-    /// Reaps the next result that the last look has found. The entry must be read before
-    /// the next [`Poster::refill`]. The kernel learns of the reaping when `reaped` is
-    /// stored. Since the kernel's CPUs read that line, one store for many results is best.
-    #[inline]
-    pub const fn reap(&mut self) -> Option<u32> {
-        let ready = self.ready;
-        if ready == 0 {
-            return None;
-        }
-        self.ready = ready & (ready - 1);
-        Some(ready.trailing_zeros())
+    #[must_use]
+    pub fn look(&mut self, done: &impl Word, last_posted: u64, ready: u64) -> u64 {
+        let now = self.results(done, last_posted, ready);
+        self.base = self.reaped(ready) ^ now;
+        now
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::call::{Call, Slot};
 use crate::chain::{Chain, Slots};
 use crate::doorbell::{self, ENTRIES, Poster, Reaper, Word};
-use crate::memory::{Answer, Memory};
+use crate::memory::{Answer, Cursors, Memory, Place};
 use crate::sys::abi::FLEXSC_MAX_PAGES;
 use crate::sys::region::Region;
 
@@ -19,9 +19,10 @@ const _: () = assert!(MAX == PageSet::BITS as usize);
 
 /// # Invariants
 ///
-/// `fill` and `reap` have the fill page and the reap page of the region. The copies of
-/// their halves in `rest` are stale. For pages other than the reap page, the kernel knows
-/// of all results taken.
+/// `fill` and `reap` have the fill page and the reap page of the region, and the region's
+/// cursors belong to them. The copies of their halves in `rest` are stale. Only the fill page
+/// has a run, and only the reap page has results that are known and not taken. For pages
+/// other than the reap page, the kernel knows of all results taken.
 #[derive(Debug)]
 pub(crate) struct PageQueue<M = Region> {
     /// The fill page.
@@ -114,7 +115,7 @@ impl<M: Memory> PageQueue<M> {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        let here = |page| doorbell::in_flight(self.poster(page).next(), self.reaped(page));
+        let here = |page| doorbell::in_flight(self.next(page), self.reaped(page));
         each(self.active | self.touched | self.fill.set)
             .map(|page| here(page).count_ones() as usize)
             .sum()
@@ -128,8 +129,34 @@ impl<M: Memory> PageQueue<M> {
         }
     }
 
+    /// The value of `posted` as of the next ring.
+    fn next(&self, page: usize) -> u64 {
+        self.poster(page).next(self.unstaged(page))
+    }
+
+    fn unstaged(&self, page: usize) -> u64 {
+        if page == self.fill.page {
+            self.cursors().unstaged()
+        } else {
+            0
+        }
+    }
+
     fn reaped(&self, page: usize) -> u64 {
-        self.reaper(page).reaped()
+        self.reaper(page).reaped(self.ready(page))
+    }
+
+    fn ready(&self, page: usize) -> u64 {
+        if page == self.reap.page {
+            self.cursors().ready.get()
+        } else {
+            0
+        }
+    }
+
+    #[inline(always)]
+    fn cursors(&self) -> &Cursors {
+        self.region.cursors()
     }
 
     fn reaper(&self, page: usize) -> &Reaper {
@@ -140,44 +167,57 @@ impl<M: Memory> PageQueue<M> {
         }
     }
 
-    /// Writes the call into a free entry.
+    /// Writes the call into a free entry. Returns `None` if there is none, or in a forked
+    /// child.
     #[inline(always)]
     pub(crate) fn stage(&mut self, call: &Call) -> Option<Slot> {
-        let bit = match self.fill.half.stage() {
-            Some(bit) => bit,
+        let place = match self.cursors().stage() {
+            Some(place) => place,
             None => self.stage_anew()?,
         };
-        self.region.write(bit, call.request());
-        Some(Slot::new(self.fill.base, bit))
+        self.region.write(place, call.request());
+        Some(Slot::new(self.fill.base, place.bit()))
     }
 
-    /// Starts another round on the fill page, or goes to another page.
+    /// Starts the next run of the round, or another round on the fill page, or goes to
+    /// another page.
     #[cold]
     #[inline(never)]
-    fn stage_anew(&mut self) -> Option<u32> {
-        self.refill(|fill| fill.stage())
+    fn stage_anew(&mut self) -> Option<Place> {
+        if !self.region.in_same_process() {
+            return None;
+        }
+        let run = match self.fill.half.take_run() {
+            Some(run) => run,
+            None => self.refill(Poster::take_run)?,
+        };
+        self.cursors().start(run);
+        self.cursors().stage()
     }
 
     /// Writes the calls of a chain into adjacent entries of one page.
     pub(crate) fn stage_chain(&mut self, chain: &Chain) -> Option<Slots> {
         let len = chain.len() as u32;
+        let unstaged = self.cursors().stop();
+        self.fill.half.put_back(unstaged);
         let first = match self.fill.half.stage_run(len) {
             Some(first) => first,
             None => self.refill(|fill| fill.stage_run(len))?,
         };
         for (bit, call) in (first..).zip(chain.calls()) {
-            self.region.write(bit, call.request());
+            self.region.write(Place::new(bit), call.request());
         }
         Some(Slots::new(Slot::new(self.fill.base, first), chain.len()))
     }
 
     /// Starts another round on a page, preferably the fill page, until `stage` succeeds.
-    fn refill(&mut self, stage: impl Fn(&mut Poster) -> Option<u32>) -> Option<u32> {
+    /// There must be no run.
+    fn refill<T>(&mut self, stage: impl Fn(&mut Poster) -> Option<T>) -> Option<T> {
         let all = PageSet::MAX >> (MAX - self.region.pages());
         let here = self.fill.page;
         for page in std::iter::once(here).chain(each_after(here, all & !self.fill.set)) {
             let reaped = self.reaped(page);
-            if doorbell::free(self.poster(page).next(), reaped) == 0 {
+            if doorbell::free(self.next(page), reaped) == 0 {
                 continue;
             }
             self.set_fill_page(page);
@@ -185,8 +225,9 @@ impl<M: Memory> PageQueue<M> {
                 self.publish_reaped();
             }
             self.fill.half.refill(reaped);
-            if let Some(bit) = stage(&mut self.fill.half) {
-                return Some(bit);
+            let staged = stage(&mut self.fill.half);
+            if staged.is_some() {
+                return staged;
             }
         }
         None
@@ -197,18 +238,19 @@ impl<M: Memory> PageQueue<M> {
             return;
         }
         self.rest[self.fill.page].poster = self.fill.half;
-        if self.fill.half.staged() != 0 {
+        if self.fill.half.staged(0) != 0 {
             self.touched |= self.fill.set;
         }
         self.fill = Current::new(page, self.rest[page].poster);
         self.region.set_fill_page(page);
     }
 
+    /// All known results must be taken.
     fn set_reap_page(&mut self, page: usize) {
         self.publish_reaped();
         self.rest[self.reap.page].reaper = self.reap.half;
         self.reap = Current::new(page, self.rest[page].reaper);
-        self.last_reaped = self.reap.half.reaped();
+        self.last_reaped = self.reap.half.reaped(0);
         self.region.set_reap_page(page);
     }
 
@@ -216,7 +258,9 @@ impl<M: Memory> PageQueue<M> {
     /// were any.
     #[inline(always)]
     pub(crate) fn ring(&mut self) -> bool {
-        let posted_some = self.fill.half.ring(self.region.fill_ctrl().posted);
+        let unstaged = self.cursors().unstaged();
+        let posted = self.region.fill_ctrl().posted;
+        let posted_some = self.fill.half.ring(posted, unstaged);
         self.active |= self.fill.set;
         if self.touched == 0 {
             return posted_some;
@@ -230,17 +274,20 @@ impl<M: Memory> PageQueue<M> {
     fn post_others(&mut self) {
         for page in each(self.touched & !self.fill.set) {
             let ctrl = self.region.ctrl(page);
-            self.rest[page].poster.ring(ctrl.posted);
+            self.rest[page].poster.ring(ctrl.posted, 0);
         }
         self.active |= self.touched;
         self.touched = 0;
     }
 
-    /// Takes the next result, if there is one.
+    /// Takes the next result. Returns `None` if there is none, or in a forked child.
     #[inline(always)]
     pub(crate) fn poll(&mut self) -> Option<(Slot, Answer)> {
         if let Some(done) = self.poll_seen() {
             return Some(done);
+        }
+        if !self.region.in_same_process() {
+            return None;
         }
         let mut set = self.active;
         if !self.look_on(&mut set) {
@@ -249,11 +296,15 @@ impl<M: Memory> PageQueue<M> {
         self.poll_seen()
     }
 
-    /// Takes the next result that the last look has found.
+    /// Takes the next result that the last look has found. There is none in a forked child.
     #[inline(always)]
     pub(crate) fn poll_seen(&mut self) -> Option<(Slot, Answer)> {
-        let bit = self.reap.half.reap()?;
-        Some((Slot::new(self.reap.base, bit), self.region.take(bit)))
+        let ready = &self.cursors().ready;
+        let (bit, rest) = doorbell::take_lowest(ready.get())?;
+        ready.set(rest);
+        let place = Place::new(bit);
+        let answer = self.region.take(place);
+        Some((Slot::new(self.reap.base, place.bit()), answer))
     }
 
     /// Looks for results on the reap page. Returns the other pages that may have results.
@@ -264,10 +315,15 @@ impl<M: Memory> PageQueue<M> {
         } else {
             self.reap_last_posted()
         };
-        self.reap
-            .half
-            .look(self.region.reap_ctrl().done, last_posted);
+        self.look_at_reap_page(last_posted);
         self.active & !self.reap.set
+    }
+
+    #[inline(always)]
+    fn look_at_reap_page(&mut self, last_posted: u64) {
+        let done = self.region.reap_ctrl().done;
+        let ready = &self.region.cursors().ready;
+        ready.set(self.reap.half.look(done, last_posted, ready.get()));
     }
 
     #[cold]
@@ -290,9 +346,7 @@ impl<M: Memory> PageQueue<M> {
                 if page != self.reap.page {
                     self.set_reap_page(page);
                 }
-                self.reap
-                    .half
-                    .look(self.region.reap_ctrl().done, last_posted);
+                self.look_at_reap_page(last_posted);
                 return true;
             }
             if last_posted == self.reaped(page) {
@@ -305,7 +359,7 @@ impl<M: Memory> PageQueue<M> {
     /// Tells the kernel which results were taken.
     #[inline(always)]
     pub(crate) fn publish_reaped(&mut self) {
-        let reaped = self.reap.half.reaped();
+        let reaped = self.reap.half.reaped(self.cursors().ready.get());
         if reaped != self.last_reaped {
             // ORDERING: relaxed: see the head of `doorbell`.
             self.region.reap_ctrl().reaped.store(reaped, Relaxed);
@@ -320,8 +374,9 @@ impl<M: Memory> PageQueue<M> {
 
     fn results(&self, page: usize) -> u64 {
         let last_posted = self.poster(page).last_posted();
+        let done = self.region.ctrl(page).done;
         self.reaper(page)
-            .results(self.region.ctrl(page).done, last_posted)
+            .results(done, last_posted, self.ready(page))
     }
 
     /// Counts the results, and checks whether they are all and whether the kernel has yet

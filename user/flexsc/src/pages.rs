@@ -20,7 +20,7 @@ use crate::chain::{Chain, Slots};
 #[cfg(feature = "abi")]
 use crate::doorbell::ENTRIES;
 use crate::engine::Shared;
-use crate::memory::Answer;
+use crate::memory::{Answer, Memory as _};
 use crate::page_queue::PageQueue;
 #[cfg(feature = "abi")]
 use crate::sys::abi::{flexsc_ctrl, flexsc_entry};
@@ -111,16 +111,25 @@ impl Pages {
         self.queue.capacity()
     }
 
-    /// Returns how many calls are staged, or posted without their results being taken.
+    /// Returns how many calls are staged, or posted without their results being taken; 0 in a
+    /// forked child.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.queue.in_flight()
+        if self.in_same_process() {
+            self.queue.in_flight()
+        } else {
+            0
+        }
     }
 
-    /// Returns how many calls can be staged now.
+    /// Returns how many calls can be staged now; 0 in a forked child.
     #[must_use]
     pub fn free(&self) -> usize {
-        self.capacity() - self.in_flight()
+        if self.in_same_process() {
+            self.capacity() - self.queue.in_flight()
+        } else {
+            0
+        }
     }
 
     /// Sets whether the crate makes a plain call in place of a posted one that the kernel
@@ -155,9 +164,6 @@ impl Pages {
     #[inline(always)]
     #[must_use = "the slot tells whether the call was staged, and which result is its"]
     pub unsafe fn stage(&mut self, call: Call) -> Option<Slot> {
-        if !self.in_same_process() {
-            return None;
-        }
         self.queue.stage(&call)
     }
 
@@ -197,9 +203,6 @@ impl Pages {
     #[inline(always)]
     #[must_use = "the slot tells whether the call was posted, and which result is its"]
     pub unsafe fn post(&mut self, call: Call) -> Option<Slot> {
-        if !self.in_same_process() {
-            return None;
-        }
         let slot = self.queue.stage(&call)?;
         self.queue.ring();
         Some(slot)
@@ -210,9 +213,6 @@ impl Pages {
     /// shows them until then.
     #[inline(always)]
     pub fn poll(&mut self) -> Option<Completion> {
-        if !self.in_same_process() {
-            return None;
-        }
         let (slot, answer) = self.queue.poll()?;
         Some(self.completion(slot, answer))
     }
@@ -372,19 +372,23 @@ impl Iterator for Drain<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Completion> {
-        if !self.pages.in_same_process() {
-            return None;
-        }
         loop {
-            let queue = &mut self.pages.queue;
-            if let Some((slot, answer)) = queue.poll_seen() {
+            if let Some((slot, answer)) = self.pages.queue.poll_seen() {
                 return Some(self.pages.completion(slot, answer));
             }
+            if !self.pages.in_same_process() {
+                return None;
+            }
+            let queue = &mut self.pages.queue;
             if self.rest == 0 {
                 queue.publish_reaped();
                 return None;
             }
-            if !queue.look_on(&mut self.rest) {
+            // A copy, so that a loop can keep the iterator in registers.
+            let mut rest = self.rest;
+            let found = queue.look_on(&mut rest);
+            self.rest = rest;
+            if !found {
                 return None;
             }
         }

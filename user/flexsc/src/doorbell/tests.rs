@@ -13,8 +13,12 @@ use super::*;
 pub struct Producer {
     /// Tracks staged and posted entries.
     pub poster: Poster,
+    /// The run that was handed out, as far as it is not staged.
+    pub run: Option<(u32, u32)>,
     /// Tracks finished and reaped entries.
     pub reaper: Reaper,
+    /// The results that were seen and not taken.
+    pub ready: u64,
 }
 
 impl Producer {
@@ -23,33 +27,80 @@ impl Producer {
     pub const fn new(word: u64) -> Self {
         Producer {
             poster: Poster::new(word),
+            run: None,
             reaper: Reaper::new(word),
+            ready: 0,
         }
     }
 
     /// Entries that may be staged.
     #[must_use]
-    pub const fn free(&self) -> u64 {
-        free(self.poster.next(), self.reaper.reaped())
+    pub fn free(&self) -> u64 {
+        free(self.poster.next(self.unstaged()), self.reaped())
     }
 
     /// Entries that are staged or posted, and not reaped.
     #[must_use]
-    pub const fn in_flight(&self) -> u64 {
-        in_flight(self.poster.next(), self.reaper.reaped())
+    pub fn in_flight(&self) -> u64 {
+        in_flight(self.poster.next(self.unstaged()), self.reaped())
+    }
+
+    fn unstaged(&self) -> u64 {
+        let (from, to) = self.run.unwrap_or_default();
+        (from..to).fold(0, |set, bit| set | (1 << bit))
+    }
+
+    fn reaped(&self) -> u64 {
+        self.reaper.reaped(self.ready)
+    }
+
+    /// Entries that are staged but not posted.
+    #[must_use]
+    pub fn staged(&self) -> u64 {
+        self.poster.staged(self.unstaged())
+    }
+
+    /// Posts staged entries.
+    pub fn ring(&mut self, posted: &impl Word) -> bool {
+        self.poster.ring(posted, self.unstaged())
+    }
+
+    /// Looks for results.
+    pub fn look(&mut self, done: &impl Word) -> u64 {
+        let last_posted = self.poster.last_posted();
+        self.ready = self.reaper.look(done, last_posted, self.ready);
+        self.ready
+    }
+
+    /// Takes the next result.
+    pub fn reap(&mut self) -> Option<u32> {
+        let (bit, rest) = take_lowest(self.ready)?;
+        self.ready = rest;
+        Some(bit)
+    }
+
+    fn next_of_run(&mut self) -> Option<u32> {
+        let (next, end) = self.run?;
+        self.run = Some((next + 1, end)).filter(|_| next + 1 < end);
+        Some(next)
     }
 
     /// Stages a free entry. Starts another round if necessary.
     pub fn stage(&mut self, reaped: &impl Word) -> Option<u32> {
-        if let Some(bit) = self.poster.stage() {
-            return Some(bit);
+        if self.run.is_none() {
+            self.run = self.poster.take_run();
         }
-        self.refill(reaped);
-        self.poster.stage()
+        if self.run.is_none() {
+            self.refill(reaped);
+            self.run = self.poster.take_run();
+        }
+        self.next_of_run()
     }
 
     /// Stages `len` adjacent free entries, like [`Producer::stage`].
     pub fn stage_run(&mut self, len: u32, reaped: &impl Word) -> Option<u32> {
+        self.poster.put_back(self.unstaged());
+        self.run = None;
         if let Some(first) = self.poster.stage_run(len) {
             return Some(first);
         }
@@ -59,13 +110,13 @@ impl Producer {
 
     fn refill(&mut self, reaped: &impl Word) {
         self.publish_reaped(reaped);
-        self.poster.refill(self.reaper.reaped());
+        self.poster.refill(self.reaped());
     }
 
     /// Stores `reaped` for the kernel.
     pub fn publish_reaped(&self, reaped: &impl Word) {
         // ORDERING: relaxed: see the head of this file.
-        reaped.store(self.reaper.reaped(), Ordering::Relaxed);
+        reaped.store(self.reaped(), Ordering::Relaxed);
     }
 }
 
@@ -170,7 +221,7 @@ impl Page {
             }
             Step::Ring => {
                 let staged = self.set(&[State::Staged]);
-                let posted_some = self.producer.poster.ring(&self.posted);
+                let posted_some = self.producer.ring(&self.posted);
                 assert_eq!(posted_some, staged != 0);
                 self.change(staged, State::Posted);
             }
@@ -187,14 +238,13 @@ impl Page {
             }
             Step::Look => {
                 let there = self.set(&[State::Done, State::Seen]);
-                let last_posted = self.producer.poster.last_posted();
-                assert_eq!(self.producer.reaper.look(&self.done, last_posted), there);
+                assert_eq!(self.producer.look(&self.done), there);
                 self.change(there, State::Seen);
             }
             Step::Reap(times) => {
                 for _ in 0..times {
                     let seen = self.set(&[State::Seen]);
-                    let bit = self.producer.reaper.reap();
+                    let bit = self.producer.reap();
                     assert_eq!(bit.is_none(), seen == 0);
                     let Some(bit) = bit else { break };
                     assert_eq!(self.model[bit as usize], State::Seen);
@@ -212,8 +262,9 @@ impl Page {
         assert_eq!(self.producer.free(), self.set(&[State::Free]));
         let last_posted = self.producer.poster.last_posted();
         assert_eq!(last_posted, posted);
-        assert_eq!(self.producer.poster.staged(), self.set(&[State::Staged]));
-        assert_eq!(self.producer.reaper.results(&self.done, last_posted), there);
+        assert_eq!(self.producer.staged(), self.set(&[State::Staged]));
+        let (reaper, ready) = (self.producer.reaper, self.producer.ready);
+        assert_eq!(reaper.results(&self.done, last_posted, ready), there);
         assert_eq!(
             pending(last_posted, self.taken.load(Relaxed)),
             self.set(&[State::Posted])
@@ -258,9 +309,9 @@ proptest! {
         let ours = (0..staged)
             .filter_map(|_| page.stage(&reaped))
             .fold(0, |set, bit| set | (1_u64 << bit));
-        page.poster.ring(&posted);
-        page.reaper.look(&AtomicU64::new(lie), page.poster.last_posted());
-        while let Some(bit) = page.reaper.reap() {
+        page.ring(&posted);
+        page.look(&AtomicU64::new(lie));
+        while let Some(bit) = page.reap() {
             prop_assert!(ours & (1 << bit) != 0);
         }
         prop_assert_eq!(page.free() & page.in_flight(), 0);
@@ -284,12 +335,12 @@ fn staging_is_invisible_until_the_ring() {
     let mut page = Producer::new(0);
     assert_eq!(page.stage(&reaped), Some(0));
     assert_eq!(page.stage(&reaped), Some(1));
-    assert_eq!((page.poster.staged(), page.poster.last_posted()), (3, 0));
+    assert_eq!((page.staged(), page.poster.last_posted()), (3, 0));
     assert_eq!(posted.load(Ordering::Relaxed), 0);
-    assert!(page.poster.ring(&posted));
+    assert!(page.ring(&posted));
     assert_eq!(posted.load(Ordering::Relaxed), 3);
-    assert_eq!((page.poster.staged(), page.poster.last_posted()), (0, 3));
-    assert!(!page.poster.ring(&posted));
+    assert_eq!((page.staged(), page.poster.last_posted()), (0, 3));
+    assert!(!page.ring(&posted));
 }
 
 #[test]
@@ -310,17 +361,16 @@ fn results_are_reaped_once_and_the_kernel_told_when_asked() {
     for _ in 0..3 {
         page.stage(&reaped);
     }
-    page.poster.ring(&posted);
+    page.ring(&posted);
     done.store(0b101, Ordering::Relaxed);
-    let last_posted = page.poster.last_posted();
-    assert_eq!(page.reaper.look(&done, last_posted), 0b101);
-    assert_eq!(page.reaper.reap(), Some(0));
-    assert_eq!(page.reaper.reap(), Some(2));
-    assert_eq!(page.reaper.reap(), None);
+    assert_eq!(page.look(&done), 0b101);
+    assert_eq!(page.reap(), Some(0));
+    assert_eq!(page.reap(), Some(2));
+    assert_eq!(page.reap(), None);
     assert_eq!(reaped.load(Ordering::Relaxed), 0);
     page.publish_reaped(&reaped);
     assert_eq!(reaped.load(Ordering::Relaxed), 0b101);
-    assert_eq!(page.reaper.look(&done, last_posted), 0);
+    assert_eq!(page.look(&done), 0);
     assert_eq!(page.in_flight(), 0b010);
 }
 
@@ -329,14 +379,14 @@ fn an_entry_comes_again_only_when_the_kernel_was_told() {
     let (posted, reaped, done) = words();
     let mut page = Producer::new(0);
     while page.stage(&reaped).is_some() {}
-    page.poster.ring(&posted);
+    page.ring(&posted);
     done.store(1 << 5, Ordering::Relaxed);
-    page.reaper.look(&done, page.poster.last_posted());
-    assert_eq!(page.reaper.reap(), Some(5));
+    page.look(&done);
+    assert_eq!(page.reap(), Some(5));
     assert_eq!(reaped.load(Ordering::Relaxed), 0);
     assert_eq!(page.stage(&reaped), Some(5));
     assert_eq!(reaped.load(Ordering::Relaxed), 1 << 5);
-    page.poster.ring(&posted);
+    page.ring(&posted);
     assert_eq!(posted.load(Ordering::Relaxed), !(1 << 5));
 }
 
@@ -346,9 +396,9 @@ fn results_of_entries_that_were_not_posted_are_ignored() {
     let mut page = Producer::new(0);
     page.stage(&reaped);
     done.store(u64::MAX, Ordering::Relaxed);
-    assert_eq!(page.reaper.look(&done, page.poster.last_posted()), 0);
-    page.poster.ring(&posted);
-    assert_eq!(page.reaper.look(&done, page.poster.last_posted()), 1);
+    assert_eq!(page.look(&done), 0);
+    page.ring(&posted);
+    assert_eq!(page.look(&done), 1);
 }
 
 #[test]
@@ -359,15 +409,15 @@ fn runs_lie_side_by_side() {
     assert_eq!(page.stage_run(3, &reaped), Some(1));
     assert_eq!(page.stage_run(60, &reaped), Some(4));
     assert_eq!(page.stage_run(1, &reaped), None);
-    page.poster.ring(&posted);
+    page.ring(&posted);
     assert_eq!(posted.load(Ordering::Relaxed), u64::MAX);
     done.store(0b1110_1011, Ordering::Relaxed);
-    page.reaper.look(&done, page.poster.last_posted());
-    while page.reaper.reap().is_some() {}
+    page.look(&done);
+    while page.reap().is_some() {}
     assert_eq!(page.stage_run(4, &reaped), None);
     // The lower ones are skipped in this round, and follow in the next.
     assert_eq!(page.stage_run(3, &reaped), Some(5));
-    assert_eq!(page.poster.staged(), 0b1110_0000);
+    assert_eq!(page.staged(), 0b1110_0000);
     assert_eq!(page.stage(&reaped), Some(0));
     assert_eq!(page.stage_run(64, &reaped), None);
 }
@@ -387,12 +437,28 @@ fn kick_only_while_entries_are_pending() {
     let mut page = Producer::new(0);
     page.stage(&reaped);
     assert!(!needs_kick(page.poster.last_posted(), &taken, &flags));
-    page.poster.ring(&posted);
+    page.ring(&posted);
     assert!(needs_kick(page.poster.last_posted(), &taken, &flags));
     taken.store(1, Ordering::Relaxed);
     assert!(!needs_kick(page.poster.last_posted(), &taken, &flags));
     page.stage(&reaped);
-    page.poster.ring(&posted);
+    page.ring(&posted);
     flags.store(0, Ordering::Relaxed);
     assert!(!needs_kick(page.poster.last_posted(), &taken, &flags));
+}
+
+#[test]
+fn a_run_ends_at_the_first_entry_that_is_not_free() {
+    let (posted, reaped, done) = words();
+    let mut page = Producer::new(0);
+    while page.stage(&reaped).is_some() {}
+    page.ring(&posted);
+    done.store(0b1011 | (3 << 62), Ordering::Relaxed);
+    page.look(&done);
+    while page.reap().is_some() {}
+    page.poster.refill(page.reaped());
+    assert_eq!(page.poster.take_run(), Some((0, 2)));
+    assert_eq!(page.poster.take_run(), Some((3, 4)));
+    assert_eq!(page.poster.take_run(), Some((62, 64)));
+    assert_eq!(page.poster.take_run(), None);
 }

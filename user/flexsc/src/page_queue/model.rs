@@ -125,11 +125,32 @@ impl<F: KernelFlags> Shared<F> {
 }
 
 /// The only page of a queue.
-struct Page<F>(Rc<Shared<F>>);
+struct Page<F> {
+    shared: Rc<Shared<F>>,
+    /// Only the program uses them.
+    cursors: Cursors,
+}
+
+impl<F> Page<F> {
+    fn new(shared: Rc<Shared<F>>) -> Self {
+        Page {
+            shared,
+            cursors: Cursors::default(),
+        }
+    }
+}
 
 impl<F: KernelFlags> Memory for Page<F> {
     type Word = ModelWord;
     type Flags = F;
+
+    fn in_same_process(&self) -> bool {
+        true
+    }
+
+    fn cursors(&self) -> &Cursors {
+        &self.cursors
+    }
 
     fn pages(&self) -> usize {
         1
@@ -141,11 +162,11 @@ impl<F: KernelFlags> Memory for Page<F> {
 
     fn ctrl(&self, _: usize) -> Ctrl<'_, ModelWord, F> {
         Ctrl {
-            posted: &self.0.posted,
-            reaped: &self.0.reaped,
-            taken: &self.0.taken,
-            done: &self.0.done,
-            flags: &self.0.flags,
+            posted: &self.shared.posted,
+            reaped: &self.shared.reaped,
+            taken: &self.shared.taken,
+            done: &self.shared.done,
+            flags: &self.shared.flags,
         }
     }
 
@@ -157,17 +178,17 @@ impl<F: KernelFlags> Memory for Page<F> {
         self.ctrl(0)
     }
 
-    fn write(&self, bit: u32, request: &Request) {
-        if let Some(nth) = bit.checked_sub(FIRST) {
+    fn write(&self, place: Place, request: &Request) {
+        if let Some(nth) = place.bit().checked_sub(FIRST) {
             // SAFETY: loom checks that the kernel does not read it.
-            self.0.arg[nth as usize].with_mut(|arg| unsafe { *arg = request.args[0] });
+            self.shared.arg[nth as usize].with_mut(|arg| unsafe { *arg = request.args[0] });
         }
     }
 
-    fn take(&self, bit: u32) -> Answer {
-        let nth = (bit - FIRST) as usize;
+    fn take(&self, place: Place) -> Answer {
+        let nth = (place.bit() - FIRST) as usize;
         // SAFETY: loom checks that the kernel does not write it.
-        let result = self.0.result[nth].with(|result| unsafe { *result });
+        let result = self.shared.result[nth].with(|result| unsafe { *result });
         Answer {
             result: result as i64,
             reason: 0,
@@ -250,7 +271,7 @@ struct Program<F: KernelFlags> {
 
 impl<F: KernelFlags> Program<F> {
     fn new(shared: &Rc<Shared<F>>) -> Self {
-        let mut queue = PageQueue::new(Page(Rc::clone(shared)));
+        let mut queue = PageQueue::new(Page::new(Rc::clone(shared)));
         for _ in 0..FIRST {
             queue.stage(&calls::getppid()).unwrap();
         }

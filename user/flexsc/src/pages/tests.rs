@@ -31,7 +31,6 @@ fn refuse(pages: &Pages, slot: Slot, reason: u32) {
 
 /// The words that the program shows to the kernel: posted and reaped.
 fn words(pages: &Pages) -> [u64; 2] {
-    use crate::memory::Memory;
     let ctrl = pages.queue.region().ctrl(0);
     [ctrl.posted, ctrl.reaped].map(|word| word.load(Ordering::Relaxed))
 }
@@ -61,6 +60,7 @@ fn a_child_has_no_pages() {
         posted.is_none()
             && chained == Err(Error::NotTheOwner)
             && !pages.has_result()
+            && (pages.in_flight(), pages.free()) == (0, 0)
             && pages.poll().is_none()
             && pages.drain().next().is_none()
             && pages.wait(Wait::all()) == Err(Error::NotTheOwner)

@@ -14,41 +14,66 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
 
-/// A word that is set in the process that made it and cleared in its children.
+use crate::memory::Cursors;
+
+/// A word that is set in the process that made it and cleared in its children, and with it
+/// another value that becomes zero there.
 ///
 /// # Invariants
 ///
-/// `word` is at the base of a private mapping of [`LEN`] bytes that exists until the value
+/// `page` is at the base of a private mapping of [`LEN`] bytes that exists until the value
 /// is dropped, in this process and in children. The kernel clears it in a child
-/// (MADV_WIPEONFORK). In this process it is not zero.
+/// (MADV_WIPEONFORK). In this process its word is not zero.
 #[derive(Debug)]
-pub(crate) struct ForkGuard {
-    word: NonNull<AtomicU32>,
+pub(crate) struct ForkGuard<T = ()> {
+    page: NonNull<Cleared<T>>,
 }
+
+/// The content of the page.
+#[derive(Debug)]
+#[repr(C)]
+struct Cleared<T> {
+    word: AtomicU32,
+    value: T,
+}
+
+/// A type of which a child finds zeros.
+///
+/// # Safety
+///
+/// Zeros are a valid value. The type needs no drop.
+pub(crate) unsafe trait Clearable {}
+
+// SAFETY: it has no bytes.
+unsafe impl Clearable for () {}
+
+// SAFETY: by its invariant, zeros are valid.
+unsafe impl Clearable for Cursors {}
 
 const LEN: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 // SAFETY: the word is atomic, and the mapping belongs to no thread.
-unsafe impl Send for ForkGuard {}
+unsafe impl<T: Send> Send for ForkGuard<T> {}
 // SAFETY: as above.
-unsafe impl Sync for ForkGuard {}
+unsafe impl<T: Sync> Sync for ForkGuard<T> {}
 
-impl ForkGuard {
+impl<T: Clearable> ForkGuard<T> {
     /// Makes a guard for this process.
     ///
     /// # Errors
     ///
     /// The errors of mmap(2) and madvise(2): ENOMEM, or that of a seccomp filter.
     pub(crate) fn new() -> Result<Self, Errno> {
+        const { assert!(size_of::<Cleared<T>>() <= LEN.get()) };
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses replaces
         // no other mapping.
         let base = unsafe { mman::mmap_anonymous(None, LEN, prot, MapFlags::MAP_PRIVATE) }?;
         // The value unmaps it if one of the next steps fails.
-        let guard = ForkGuard { word: base.cast() };
+        let guard = ForkGuard { page: base.cast() };
         // SAFETY: the mapping is ours, and children must not see its content.
         unsafe { mman::madvise(base, LEN.get(), MmapAdvise::MADV_WIPEONFORK) }?;
-        guard.word().store(1, Ordering::Relaxed);
+        guard.cleared().word.store(1, Ordering::Relaxed);
         Ok(guard)
     }
 
@@ -56,22 +81,28 @@ impl ForkGuard {
     #[inline(always)]
     pub(crate) fn in_same_process(&self) -> bool {
         // ORDERING: relaxed, fork copies one thread and everything it did before.
-        self.word().load(Ordering::Relaxed) != 0
+        self.cleared().word.load(Ordering::Relaxed) != 0
+    }
+
+    /// The other value. It starts as zeros.
+    #[inline(always)]
+    pub(crate) fn value(&self) -> &T {
+        &self.cleared().value
     }
 
     #[inline(always)]
-    fn word(&self) -> &AtomicU32 {
-        // SAFETY: by the invariant it is mapped, readable and writable, aligned,
-        // and every access is atomic.
-        unsafe { self.word.as_ref() }
+    fn cleared(&self) -> &Cleared<T> {
+        // SAFETY: by the invariant it is mapped, readable and writable, and aligned. It
+        // began as zeros, a valid value. No reference to it is mutable.
+        unsafe { self.page.as_ref() }
     }
 }
 
-impl Drop for ForkGuard {
+impl<T> Drop for ForkGuard<T> {
     fn drop(&mut self) {
         // SAFETY: by the invariant it is mapped, in a child as well, and no
         // longer borrowed.
-        let unmapped = unsafe { mman::munmap(self.word.cast(), LEN.get()) };
+        let unmapped = unsafe { mman::munmap(self.page.cast(), LEN.get()) };
         debug_assert_eq!(unmapped, Ok(()));
     }
 }
@@ -115,7 +146,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_child_is_somebody_else() {
-        let guard = ForkGuard::new().unwrap();
+        let guard = ForkGuard::<()>::new().unwrap();
         assert!(guard.in_same_process());
         assert_eq!(in_child_of(0, || !guard.in_same_process()), Some(true));
         assert!(guard.in_same_process());
@@ -126,7 +157,7 @@ pub(crate) mod tests {
         // PID 1 makes the guard, and its child has PID 1, too.
         let space = libc::CLONE_NEWPID;
         let nested = in_child_of(space, || {
-            let guard = ForkGuard::new().unwrap();
+            let guard = ForkGuard::<()>::new().unwrap();
             let number = process::id();
             in_child_of(space, || {
                 number == process::id() && !guard.in_same_process()
@@ -140,9 +171,9 @@ pub(crate) mod tests {
 
     #[test]
     fn a_child_has_guards_of_its_own() {
-        let guard = ForkGuard::new().unwrap();
+        let guard = ForkGuard::<()>::new().unwrap();
         let right = in_child_of(0, || {
-            let own = ForkGuard::new().unwrap();
+            let own = ForkGuard::<()>::new().unwrap();
             own.in_same_process() && !guard.in_same_process()
         });
         assert_eq!(right, Some(true));

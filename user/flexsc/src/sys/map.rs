@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, ProtFlags};
 
 use super::guard::ForkGuard;
+use crate::memory::Cursors;
 
 /// A mapping of `len` bytes at `base`.
 ///
@@ -23,7 +24,7 @@ use super::guard::ForkGuard;
 pub(crate) struct Map {
     base: NonNull<c_void>,
     len: NonZeroUsize,
-    guard: ForkGuard,
+    guard: ForkGuard<Cursors>,
 }
 
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
@@ -57,6 +58,12 @@ impl Map {
 
     pub(crate) fn len(&self) -> usize {
         self.len.get()
+    }
+
+    /// The cursors of the pages in the mapping.
+    #[inline(always)]
+    pub(crate) fn cursors(&self) -> &Cursors {
+        self.guard.value()
     }
 
     /// Returns true if this process made the mapping. A forked child must not touch it.

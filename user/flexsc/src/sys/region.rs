@@ -19,13 +19,14 @@ use super::abi::{
     FLEXSC_FREE, FLEXSC_PAGE_ENTRIES, FLEXSC_SUBMITTED, flexsc_ctrl, flexsc_entry, flexsc_register,
 };
 use super::map::Map;
-use crate::memory::{Answer, Ctrl, Memory, Request};
+use crate::memory::{Answer, Ctrl, Cursors, Memory, Place, Request};
 
 const PER_PAGE: usize = FLEXSC_PAGE_ENTRIES as usize;
 const ARGS: usize = offset_of!(flexsc_entry, args);
 const RESULT: usize = offset_of!(flexsc_entry, result);
 const REASON: usize = offset_of!(flexsc_entry, reason);
 const STATUS: usize = offset_of!(flexsc_entry, status);
+const _: () = assert!(size_of::<flexsc_entry>() == Place::SIZE);
 
 /// The mapping of one registration.
 ///
@@ -95,12 +96,6 @@ impl Region {
         })
     }
 
-    /// Returns false in a forked child, where nothing of the region may be accessed.
-    #[inline(always)]
-    pub(crate) fn in_same_process(&self) -> bool {
-        self.map.in_same_process()
-    }
-
     #[cfg(feature = "abi")]
     pub(crate) fn map_ref(&self) -> &Map {
         &self.map
@@ -159,14 +154,14 @@ impl Region {
     }
 
     #[inline(always)]
-    fn entry(&self, page: Window, bit: u32) -> *mut flexsc_entry {
-        // SAFETY: a window has 64 entries, and the remainder is less than 64.
-        unsafe { page.entries.add(bit as usize % PER_PAGE) }.as_ptr()
+    fn entry(&self, page: Window, place: Place) -> *mut flexsc_entry {
+        // SAFETY: by its invariant, a place is one of the 64 entries of a window.
+        unsafe { page.entries.byte_add(place.bytes()) }.as_ptr()
     }
 
     /// The entry with this index, counted over all pages.
     fn at(&self, index: usize) -> *mut flexsc_entry {
-        self.entry(self.window(index / PER_PAGE), index as u32)
+        self.entry(self.window(index / PER_PAGE), Place::new(index as u32))
     }
 
     /// Returns the call that the program has written, unless the entry was changed.
@@ -215,6 +210,16 @@ impl Memory for Region {
     type Word = AtomicU64;
     type Flags = AtomicU32;
 
+    #[inline(always)]
+    fn in_same_process(&self) -> bool {
+        self.map.in_same_process()
+    }
+
+    #[inline(always)]
+    fn cursors(&self) -> &Cursors {
+        self.map.cursors()
+    }
+
     fn pages(&self) -> usize {
         self.pages
     }
@@ -244,8 +249,8 @@ impl Memory for Region {
     /// The caller rings the page's doorbell later. Arguments that the call does not have
     /// are left unchanged.
     #[inline(always)]
-    fn write(&self, bit: u32, request: &Request) {
-        let entry = self.entry(self.fill, bit);
+    fn write(&self, place: Place, request: &Request) {
+        let entry = self.entry(self.fill, place);
         // The first eight bytes in one store, in memory order.
         let [nr0, nr1] = request.nr.to_ne_bytes();
         let head = [
@@ -271,8 +276,8 @@ impl Memory for Region {
 
     /// Marks the entry free, too.
     #[inline(always)]
-    fn take(&self, bit: u32) -> Answer {
-        let entry = self.entry(self.reap, bit);
+    fn take(&self, place: Place) -> Answer {
+        let entry = self.entry(self.reap, place);
         let answer = Answer {
             result: self.word(entry, RESULT).load(Ordering::Relaxed) as i64,
             reason: self.byte(entry, REASON).load(Ordering::Relaxed),
