@@ -120,7 +120,7 @@ counting=(--icount "${fixed[@]}")
 
 count_calls() {
 	machine perf "$1" "${counting[@]}" -- \
-		"$(suites "--metric instructions $counted" calls chains order)"
+		"$(suites "--metric instructions $counted" calls program chains order)"
 }
 time_calls() {
 	machine perf times.csv --smp 2 -m 2G "${fixed[@]}" -- \

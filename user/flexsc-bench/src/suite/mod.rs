@@ -11,6 +11,7 @@ pub mod echo;
 mod filter;
 pub mod order;
 pub mod pipeline;
+pub mod program;
 pub mod scale;
 
 use std::fs;
@@ -76,8 +77,9 @@ pub struct Suite {
 }
 
 /// All suites.
-pub const SUITES: [Suite; 9] = [
+pub const SUITES: [Suite; 10] = [
     calls::SUITE,
+    program::SUITE,
     pipeline::SUITE,
     chains::SUITE,
     order::SUITE,

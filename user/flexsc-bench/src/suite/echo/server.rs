@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The servers. Each echoes all bytes until all connections are closed, and counts its traps.
 
+mod tasks;
+
 use std::fs::File;
 use std::hint;
 use std::io::{self, Write};
@@ -29,16 +31,19 @@ pub enum Way {
     Uring,
     /// One thread, syscall pages, executed by that thread in its wait.
     Flexsc,
+    /// One thread, a task for each connection on the crate's executor.
+    FlexscAsync,
     /// One thread that never traps, syscall pages, a poller on the last CPU.
     FlexscPoller,
 }
 
 impl Way {
-    pub const ALL: [Way; 5] = [
+    pub const ALL: [Way; 6] = [
         Way::Threads,
         Way::Epoll,
         Way::Uring,
         Way::Flexsc,
+        Way::FlexscAsync,
         Way::FlexscPoller,
     ];
 
@@ -48,6 +53,7 @@ impl Way {
             Way::Epoll => "epoll",
             Way::Uring => "io_uring",
             Way::Flexsc => "flexsc",
+            Way::FlexscAsync => "flexsc-async",
             Way::FlexscPoller => "flexsc-poller",
         }
     }
@@ -81,6 +87,7 @@ pub fn serve(way: Way, connections: Vec<OwnedFd>, mut tell: File) -> i32 {
         Way::Epoll => epoll(&connections),
         Way::Uring => uring(&connections),
         Way::Flexsc => flexsc(&connections, false),
+        Way::FlexscAsync => tasks::serve(connections),
         Way::FlexscPoller => flexsc(&connections, true),
     };
     let told = counted.and_then(|all| write!(tell, "{} {}", all.traps, all.served));
