@@ -182,6 +182,10 @@ calls! {
     sendto(fd: c_int, buf: *const c_void, len: size_t, flags: c_int, address: *const libc::sockaddr, address_len: libc::socklen_t) = SYS_sendto;
     /// recvfrom(2)
     recvfrom(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, address: *mut libc::sockaddr, address_len: *mut libc::socklen_t) = SYS_recvfrom;
+    /// sendmsg(2)
+    sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) = SYS_sendmsg;
+    /// recvmsg(2)
+    recvmsg(fd: c_int, message: *mut libc::msghdr, flags: c_int) = SYS_recvmsg;
     /// shutdown(2)
     shutdown(fd: c_int, how: c_int) = SYS_shutdown;
     /// getsockopt(2)
@@ -196,6 +200,16 @@ calls! {
     epoll_wait(epoll: c_int, events: *mut libc::epoll_event, count: c_int, timeout_ms: c_int) = SYS_epoll_wait;
     /// clock_nanosleep(2)
     clock_nanosleep(clock: c_int, flags: c_int, time: *const libc::timespec, left: *mut libc::timespec) = SYS_clock_nanosleep;
+    /// eventfd2(2)
+    eventfd2(counter: c_uint, flags: c_int) = SYS_eventfd2;
+    /// timerfd_create(2)
+    timerfd_create(clock: libc::clockid_t, flags: c_int) = SYS_timerfd_create;
+    /// timerfd_settime(2)
+    timerfd_settime(fd: c_int, flags: c_int, new: *const libc::itimerspec, old: *mut libc::itimerspec) = SYS_timerfd_settime;
+    /// madvise(2)
+    madvise(address: *mut c_void, len: size_t, advice: c_int) = SYS_madvise;
+    /// msync(2)
+    msync(address: *mut c_void, len: size_t, flags: c_int) = SYS_msync;
     /// mmap(2)
     mmap(address: *mut c_void, len: size_t, prot: c_int, flags: c_int, fd: c_int, offset: off_t) = SYS_mmap;
     /// munmap(2)

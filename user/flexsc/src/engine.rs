@@ -16,7 +16,7 @@ use crate::sys::device;
 use crate::sys::guard::ForkGuard;
 use crate::sys::plain;
 use crate::sys::region::Region;
-use crate::{CpuSet, Error, Pages, PoolStats, Stats};
+use crate::{CpuSet, EngineBuilder, Error, Pages, PoolStats, Stats};
 
 /// The device.
 pub const DEVICE: &str = "/dev/flexsc";
@@ -115,6 +115,26 @@ impl Engine {
     /// [`Error::NotLoaded`], [`Error::NoPermission`], [`Error::SwitchedOff`].
     pub fn open() -> Result<Engine, Error> {
         Engine::open_path(Path::new(DEVICE))
+    }
+
+    /// Opens `/dev/flexsc` with settings.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use flexsc::{CpuSet, Engine};
+    ///
+    /// # fn main() -> Result<(), flexsc::Error> {
+    /// let engine = Engine::builder()
+    ///     .max_threads(16)
+    ///     .poll_cpus(CpuSet::from_iter([1]))
+    ///     .idle(Duration::from_micros(200))
+    ///     .open()?;
+    /// # drop(engine);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::new()
     }
 
     /// Opens the device at another path.

@@ -38,6 +38,7 @@ pub mod calls;
 pub mod futures;
 pub mod ops;
 
+mod builder;
 mod call;
 mod cancel;
 mod chain;
@@ -55,6 +56,7 @@ mod stats;
 mod sys;
 mod wait;
 
+pub use builder::EngineBuilder;
 pub use call::{Call, Completion, Reason, Slot, UnknownReason};
 pub use cancel::Canceller;
 pub use chain::{Chain, Slots};

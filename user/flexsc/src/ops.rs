@@ -2,7 +2,8 @@
 //! Operations of the safe layer: system calls that own their buffers, paths and descriptors.
 //!
 //! An operation owns or shares its descriptors ([`Fd`](crate::Fd)), and owns its paths and
-//! its buffers ([`IoBuf`], [`IoBufMut`], or a part of one: [`Slice`]). `new` takes the required
+//! its buffers ([`IoBuf`], [`IoBufMut`], or a part of one: [`Slice`]; [`BufPool`] has buffers of
+//! one size, and the feature `bytes` adds those of that crate). `new` takes the required
 //! arguments, and setters the optional ones. [`Done::output`](crate::Done::output) returns the
 //! typed result together with the values that the operation took: `(io::Result<T>, buffer)`. The
 //! errors are those of the call, which its man page lists, and ECANCELED if the operation was
@@ -57,11 +58,16 @@
 //! | [`Send`], [`SendTo`] | bytes, buffer | sendto(2) |
 //! | [`Recv`] | bytes, buffer | recvfrom(2) |
 //! | [`RecvFrom`] | bytes and [`SockAddr`], buffer | recvfrom(2) |
+//! | [`SendMsg`] | bytes, buffers | sendmsg(2) |
+//! | [`RecvMsg`] | [`Received`], buffers | recvmsg(2) |
 //! | [`SetSockOpt`], [`GetSockOpt`] | the value of a [`SockOpt`] | setsockopt(2), getsockopt(2) |
 //! | [`Sleep`] | | clock_nanosleep(2) |
 //! | [`Poll`] | events | poll(2) |
 //! | [`EpollCtl`], [`EpollWait`] | number of events, events | epoll_ctl(2), epoll_wait(2) |
-//! | [`EventfdRead`], [`EventfdWrite`] | counter | read(2), write(2) |
+//! | [`Eventfd`], [`EventfdRead`], [`EventfdWrite`] | `OwnedFd`, counter | eventfd(2), read(2), write(2) |
+//! | [`Timerfd`], [`TimerfdSettime`] | `OwnedFd` | timerfd_create(2), timerfd_settime(2) |
+//! | [`Madvise`], [`Msync`] | [`Mapping`] | madvise(2), msync(2) |
+//! | [`Operation::within`] | the output of the other operation | any, with a time limit |
 //! | [`Raw`], [`RawChain`] (`unsafe`) | the number(s), a value | any |
 //!
 //! # Order
@@ -78,15 +84,21 @@
 //! cancelled within the two seconds that the drop of a ring waits, and the call opens a
 //! descriptor later, that descriptor stays open.
 
+use std::time::Duration;
+
 pub use nix::fcntl::{AtFlags, FallocateFlags, OFlag, ResolveFlag};
 pub use nix::sys::stat::Mode;
 
 pub use crate::sys::buf::{IoBuf, IoBufMut};
+pub use crate::sys::mapping::Mapping;
+pub use crate::sys::pool::{BufPool, PoolBuf};
 pub use crate::sys::slice::Slice;
 pub use address::SockAddr;
 pub use dir::{Dirent, Dirents, Getdents64};
 pub use event::{EpollCtl, EpollWait, EventfdRead, EventfdWrite};
 pub use file::{Fsync, Read, Write};
+pub use memory::{Advice, Madvise, Msync};
+pub use message::{Received, RecvMsg, SendMsg};
 pub use moving::{Sendfile, Splice};
 pub use names::{LinkAt, MkdirAt, ReadLinkAt, RenameAt2, SymlinkAt, UnlinkAt};
 pub use open::{Close, OpenAt, OpenAt2};
@@ -96,15 +108,19 @@ pub use socket::{Accept4, Bind, Connect, Listen, Shutdown, Socket};
 pub use sockopt::{GetSockOpt, Linger, SetSockOpt, SockOpt, SockOptValue};
 pub use stat::{Fstat, Statx};
 pub use time::{Poll, Sleep};
+pub use timer::{Eventfd, Timerfd, TimerfdSettime};
 pub use transfer::{Recv, RecvFrom, Send, SendTo};
 pub use vectored::{ReadVectored, WriteVectored};
 pub use with_file::{OnFile, WithFile};
+pub use within::Within;
 pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr};
 
 mod address;
 mod dir;
 mod event;
 mod file;
+mod memory;
+mod message;
 mod moving;
 mod names;
 mod open;
@@ -116,15 +132,25 @@ mod socket;
 mod sockopt;
 mod stat;
 mod time;
+mod timer;
 mod transfer;
 mod vectored;
 mod with_file;
+mod within;
 mod xattr;
 
 /// An operation that can be submitted to a [`Ring`](crate::Ring).
 pub trait Operation: private::Sealed {
     /// The output: the result, and the values that the operation took.
     type Output;
+
+    /// Limits how long the operation may take, from its submission on: see [`Within`].
+    fn within(self, time: Duration) -> Within<Self>
+    where
+        Self: Sized,
+    {
+        Within::new(self, time)
+    }
 
     /// Makes the output from the operation, which has ended.
     #[doc(hidden)]

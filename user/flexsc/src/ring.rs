@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use crate::ops::Operation;
 use crate::ops::private::{Calls, Prepared};
@@ -16,10 +17,13 @@ use crate::sys::kept::Kept;
 use crate::sys::poll;
 use crate::{Engine, Error, Pages, Reason, Slots};
 
+use deadlines::Deadlines;
 pub use done::Done;
-use job::{Answer, Job};
+use job::Job;
 use plain::Helpers;
 
+mod cancel;
+mod deadlines;
 mod done;
 mod end;
 mod finish;
@@ -56,7 +60,8 @@ mod waiting;
 /// ring makes the plain call instead, and counts it ([`plain_calls`](Self::plain_calls)).
 /// The ring then behaves like an engine: no operation holds up another, timeouts are kept, and
 /// [`cancel`](Self::cancel) works. For this the ring starts threads, never more than
-/// operations in flight, which end when their calls have finished. They make an operation
+/// operations in flight or than [`set_helper_limit`](Self::set_helper_limit) says, which end when
+/// their calls have finished. They make an operation
 /// that does not block more expensive than its plain call.
 ///
 /// # Forgetting, dropping, forking
@@ -86,6 +91,7 @@ pub struct Ring {
     /// True if the kernel refused the last operation that it answered.
     refusing: bool,
     descriptor: Descriptor,
+    deadlines: Deadlines,
     _owner: PhantomData<*mut ()>,
 }
 
@@ -108,6 +114,10 @@ struct Flight {
     at: At,
     /// True if it was cancelled when the ring was dropped.
     cancelled: bool,
+    /// When its time is over, if it has a limit.
+    deadline: Option<Instant>,
+    /// True if the ring has cancelled it because its time was over.
+    expired: bool,
     /// Why the kernel refused the operation, if it did.
     reason: Reason,
     /// The results of a chain, as far as they are known.
@@ -207,6 +217,7 @@ impl Ring {
                 shared: Cell::new(false),
                 watched: Cell::new(false),
             },
+            deadlines: Deadlines::default(),
             _owner: PhantomData,
         })
     }
@@ -216,7 +227,6 @@ impl Ring {
     /// # Errors
     ///
     /// The ring itself, if operations are in flight or results are not taken.
-    #[expect(clippy::result_large_err, reason = "the ring goes back to the caller")]
     pub fn into_pages(mut self) -> Result<Option<Pages>, Ring> {
         if self.in_flight() > 0 || !self.in_same_process() {
             return Err(self);
@@ -244,6 +254,16 @@ impl Ring {
     #[must_use]
     pub fn plain_calls(&self) -> u64 {
         self.helpers.made()
+    }
+
+    /// Sets the maximum number of threads that make plain calls. If there are no more, this
+    /// thread makes them in [`wait`](Self::wait) and [`next`](Self::next), as their files
+    /// become ready; calls on disks and paths then take as long as they take. With 0, all
+    /// plain calls are synchronous. Default: as many as operations in flight.
+    ///
+    /// It does not change what an engine does.
+    pub fn set_helper_limit(&mut self, most: usize) {
+        self.helpers.set_limit(most);
     }
 
     /// Returns how many operations were submitted without their results being taken.
@@ -294,6 +314,7 @@ impl Ring {
         // A buffer's own code runs here and may panic.
         let mut kept = Kept::new(operation);
         let prepared = kept.prepare();
+        let limit = prepared.time;
         let index = self
             .free
             .pop()
@@ -304,11 +325,14 @@ impl Ring {
             prepared,
             at: At::Submitted,
             cancelled: false,
+            deadline: None,
+            expired: false,
             reason: Reason::None,
             results: Vec::new(),
         });
         self.linked += size - 1;
         self.submitted.push_back(index);
+        self.start_time(index, limit);
         Ok(index)
     }
 
@@ -379,6 +403,7 @@ impl Ring {
             // SAFETY: as in `stage`.
             unsafe { self.helpers.push(job) };
         }
+        self.expire_again(index);
     }
 
     /// Replaces the ring's descriptor ([`AsFd`]) by an eventfd that any thread may poll. The
@@ -401,70 +426,6 @@ impl Ring {
     pub(crate) fn take_ready(&mut self) -> Option<Done> {
         self.ready.pop_front()
     }
-
-    /// Ends an operation as a signal would: with EINTR or a partial result; with
-    /// ECANCELED and [`Reason::Cancelled`] if it has not started; with its own result if
-    /// the cancellation comes too late. The result arrives as usual. If several operations
-    /// have this token, all of them are cancelled. Returns true if one was found
-    /// unfinished.
-    ///
-    /// A plain call can be interrupted only while it waits for its file to become ready.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Pages::cancel`].
-    pub fn cancel(&mut self, token: u64) -> Result<bool, Error> {
-        if !self.in_same_process() {
-            return Err(Error::NotTheOwner);
-        }
-        let mut found = false;
-        for index in 0..self.flights.len() as u32 {
-            let flight = self.flights[index as usize].as_ref();
-            if let Some(at) = flight.filter(|flight| flight.token == token).map(|f| f.at) {
-                found |= self.cancel_flight(index, at)?;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Cancels the operation of this flight, whose result was not taken.
-    pub(crate) fn cancel_at(&mut self, index: u32) -> Result<bool, Error> {
-        if !self.in_same_process() {
-            return Err(Error::NotTheOwner);
-        }
-        match self.flights[index as usize]
-            .as_ref()
-            .map(|flight| flight.at)
-        {
-            Some(at) => self.cancel_flight(index, at),
-            None => Ok(false),
-        }
-    }
-
-    fn cancel_flight(&mut self, index: u32, at: At) -> Result<bool, Error> {
-        match at {
-            At::Submitted => {
-                self.submitted.retain(|&other| other != index);
-                self.finish(index, Answer::cancelled());
-                self.show();
-                Ok(true)
-            }
-            At::Posted(slots) => self.cancel_posted(slots),
-            At::Helper => Ok(self.helpers.cancel(index)),
-        }
-    }
-
-    /// Cancels posted calls; of a chain all but the last one, which cleans up.
-    fn cancel_posted(&self, slots: Slots) -> Result<bool, Error> {
-        let Some(pages) = &self.pages else {
-            return Ok(false);
-        };
-        let mut found = false;
-        for slot in slots.iter().take(slots.len().max(2) - 1) {
-            found |= pages.cancel(slot)?;
-        }
-        Ok(found)
-    }
 }
 
 /// Readable while there are results, for poll(2), epoll(7) and event loops. Take the results
@@ -475,6 +436,10 @@ impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if !self.descriptor.watched.replace(true) {
             self.show();
+            if self.deadlines.next().is_some() {
+                // The program asks for results, which sets the alarm.
+                self.helpers.signal();
+            }
         }
         match &self.descriptor.either {
             Some(either) if !self.descriptor.shared.get() => either.as_fd(),

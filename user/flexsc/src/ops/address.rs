@@ -51,6 +51,11 @@ impl SockAddr {
         self.len
     }
 
+    /// Sets the length that the kernel has written elsewhere.
+    pub(super) fn set_len(&mut self, len: socklen_t) {
+        self.len = len;
+    }
+
     /// The address that the kernel has written. It may have been longer than the room.
     pub(super) fn written(mut self) -> Self {
         self.len = self.len.min(ROOM as socklen_t);

@@ -119,7 +119,8 @@ impl Operation for EpollWait {
 
 /// Waits until the counter of an eventfd is not zero, takes it and sets it to zero
 /// ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)). Gives back the
-/// counter, or 1 and decrements it if the eventfd is a semaphore.
+/// counter, or 1 and decrements it if the eventfd is a semaphore. Of a timer
+/// ([`Timerfd`](super::Timerfd)), the counter is how often it has expired.
 #[derive(Debug)]
 #[must_use = "an operation does nothing until it is submitted"]
 pub struct EventfdRead {

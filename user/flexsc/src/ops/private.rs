@@ -61,6 +61,8 @@ pub struct Prepared {
     pub(crate) limit: Option<Limit>,
     /// The result is a descriptor.
     pub(crate) opens: bool,
+    /// How long the operation may take; then the ring cancels it.
+    pub(crate) time: Option<Duration>,
 }
 
 impl Prepared {
@@ -73,6 +75,7 @@ impl Prepared {
             readiness: Readiness::Always,
             limit: None,
             opens: false,
+            time: None,
         }
     }
 

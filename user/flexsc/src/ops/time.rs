@@ -14,7 +14,7 @@ use crate::sys::poll::Readiness;
 use crate::{Fd, calls};
 
 /// Converts to the kernel's time, at most the latest that it has.
-fn time(time: Duration) -> timespec {
+pub(super) fn time(time: Duration) -> timespec {
     timespec {
         tv_sec: time.as_secs().min(i64::MAX as u64) as libc::time_t,
         tv_nsec: time.subsec_nanos().into(),

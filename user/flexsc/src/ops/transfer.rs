@@ -19,7 +19,7 @@ const NO_WAIT: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
 
 /// With these flags and no others, a call has written to the buffer as many bytes as it
 /// returns, or as many as there is room for. With MSG_TRUNC, a TCP socket writes nothing.
-const WRITES: c_int = NO_WAIT | libc::MSG_PEEK | libc::MSG_WAITALL;
+pub(super) const WRITES: c_int = NO_WAIT | libc::MSG_PEEK | libc::MSG_WAITALL;
 
 pub(super) fn readiness(flags: c_int, needed: Readiness) -> Readiness {
     if flags & NO_WAIT == 0 {

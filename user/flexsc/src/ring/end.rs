@@ -58,6 +58,7 @@ impl Drop for Ring {
             self.helpers.abandon();
             return;
         }
+        self.stop_alarm();
         if self.flights.iter().any(Option::is_some) && self.end_all().is_err() {
             // Calls may still use the buffers, so they must not be freed.
             mem::forget(mem::take(&mut self.flights));

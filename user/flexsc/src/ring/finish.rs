@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "says that a result is an operation's own")]
 
-use super::job::Answer;
+use super::job::{Answer, Job};
 use super::{At, Done, Flight, Ring};
 use crate::ops::private::{Calls, End};
 use crate::sys::plain;
@@ -23,7 +23,11 @@ impl Ring {
         }
         self.helpers.begin();
         for (index, answer) in self.helpers.take() {
-            self.finish(index, answer);
+            if index == Job::ALARM {
+                self.deadlines.alarm_is_over();
+            } else {
+                self.finish(index, answer);
+            }
         }
         self.show();
         self.ready.len() > before
@@ -72,6 +76,8 @@ impl Ring {
         let flight = self.flights[index as usize].take();
         self.free.push(index);
         let flight = flight.expect("there is one for each call in flight");
+        self.stop_time(index, &flight);
+        let answer = flight.answer_in_time(answer);
         let done = self.end_of(flight, answer);
         self.ready.push_back(done);
     }

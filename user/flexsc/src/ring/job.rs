@@ -48,6 +48,21 @@ impl Job {
         }
     }
 
+    /// The flight of an alarm, which is none.
+    pub(super) const ALARM: u32 = u32::MAX;
+
+    /// A job that makes no call and ends at this time.
+    pub(super) fn alarm(until: Instant) -> Self {
+        Job {
+            flight: Job::ALARM,
+            calls: Calls::One(crate::calls::getpid()),
+            fd: -1,
+            readiness: Readiness::Never,
+            until: Some(until),
+            opens: false,
+        }
+    }
+
     /// Returns true if the calls would not wait.
     pub(super) fn is_ready(&self) -> bool {
         self.is_late() || poll::is_ready(self.fd, self.readiness)
@@ -60,6 +75,9 @@ impl Job {
     /// Makes the calls. Returns `None` if the call has found no event before its time,
     /// because another thread was faster. The call must then wait again.
     pub(super) fn attempt(&self) -> Option<Answer> {
+        if self.flight == Job::ALARM {
+            return Some(Answer::cancelled());
+        }
         let last = self.is_late() || !matches!(self.readiness, Readiness::Events(_));
         let answer = self.make();
         (last || answer.result != 0).then_some(answer)

@@ -64,6 +64,15 @@ struct State {
     starting: Vec<u64>,
     /// True if a helper could not be started, so that the owner makes the queued calls.
     short: bool,
+    /// Maximum number of helpers.
+    limit: usize,
+}
+
+impl State {
+    /// Returns true if there may be one more helper.
+    fn has_room(&self) -> bool {
+        self.running.len() + self.starting.len() < self.limit
+    }
 }
 
 /// A call that a helper is making.
@@ -91,7 +100,10 @@ impl Helpers {
         Ok(Helpers {
             shared: Arc::new(Shared {
                 eventfd: EventFd::new()?,
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    limit: usize::MAX,
+                    ..State::default()
+                }),
             }),
             fresh: Vec::new(),
             own: Vec::new(),
@@ -115,6 +127,11 @@ impl Helpers {
     /// Returns how many pushed calls have an answer that was not taken.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding
+    }
+
+    /// Sets the maximum number of helpers. With none, the owner makes all calls.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.shared.lock().limit = limit;
     }
 
     /// Returns how many calls were made.
@@ -165,12 +182,19 @@ impl Helpers {
         }
         self.burst += 1;
         let burst = self.burst;
+        // Without an alarm, a program that waits for the descriptor would miss its time.
+        let needed = self.fresh.iter().any(|job| job.flight == Job::ALARM);
         let mut state = self.shared.lock();
         let jobs = self.fresh.drain(..).map(|job| (burst, job));
         state.queue.extend(jobs);
-        state.starting.push(burst);
-        drop(state);
-        start(&self.shared, burst);
+        if needed || state.has_room() {
+            state.starting.push(burst);
+            drop(state);
+            start(&self.shared, burst);
+        } else {
+            state.short = true;
+            self.shared.eventfd.signal();
+        }
     }
 
     /// Makes the owner's calls whose files are ready.
@@ -217,7 +241,7 @@ impl Helpers {
         let answers = std::mem::take(&mut state.answers);
         drop(state);
         self.outstanding -= answers.len();
-        for (_, answer) in &answers {
+        for (_, answer) in answers.iter().filter(|(flight, _)| *flight != Job::ALARM) {
             self.made += match answer.chain.as_slice() {
                 [] => u64::from(answer.reason != Reason::Cancelled),
                 chain => chain.iter().filter(|(_, made)| *made).count() as u64,
@@ -332,9 +356,13 @@ fn help(shared: &Arc<Shared>, burst: u64) {
             eventfd: None,
         });
         // If this call blocks, another helper must make the remaining calls.
-        let next = state.queue.iter().any(of_burst) && !state.starting.contains(&burst);
+        let more = state.queue.iter().any(of_burst) && !state.starting.contains(&burst);
+        let next = more && state.has_room();
         if next {
             state.starting.push(burst);
+        } else if more {
+            state.short = true;
+            shared.eventfd.signal();
         }
         drop(state);
         if next {

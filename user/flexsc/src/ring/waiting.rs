@@ -36,23 +36,21 @@ struct WaitState {
 }
 
 impl WaitState {
-    /// Returns how long to sleep at most; zero if the time has come.
-    fn remaining(&self) -> Option<Duration> {
-        let until = [self.end, self.linger].into_iter().flatten().min();
+    /// Returns how long to sleep at most; zero if the time has come. At `until`, the ring has
+    /// something to do.
+    fn remaining(&self, until: Option<Instant>) -> Option<Duration> {
+        let until = [self.end, self.linger, until].into_iter().flatten().min();
         until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// The same while plain calls are in flight, and possibly posted calls. At `until`, the
-    /// ring itself makes a plain call.
+    /// The same while plain calls are in flight, and possibly posted calls.
     fn remaining_with_helpers(&self, posted: bool, until: Option<Instant>) -> Duration {
         let most = match posted {
             true if self.foreign_results => FOREIGN_PAUSE,
             true => STARVED_CHECK,
             false => LONGEST_SLEEP,
         };
-        let until = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let times = [self.remaining(), until].into_iter().flatten();
-        times.fold(most, Duration::min)
+        self.remaining(until).map_or(most, |time| time.min(most))
     }
 }
 
@@ -79,6 +77,7 @@ impl Ring {
         let mut entered = false;
         loop {
             self.absorb();
+            self.expire()?;
             if let Some(result) = self.outcome(&mut state, entered) {
                 return result;
             }
@@ -140,7 +139,7 @@ impl Ring {
         if !wait.possible(self.posted) {
             wait = Wait::none();
         }
-        let wait = wait.within(state.remaining());
+        let wait = wait.within(state.remaining(self.deadlines.next()));
         let Some(pages) = &mut self.pages else {
             return Ok(());
         };
@@ -191,7 +190,9 @@ impl Ring {
             let fd = pages.as_fd().as_raw_fd();
             fds.push(poll::wanted(fd, Readiness::Readable));
         }
-        let time = state.remaining_with_helpers(self.posted > 0, self.helpers.until());
+        let until = [self.helpers.until(), self.deadlines.next()];
+        let until = until.into_iter().flatten().min();
+        let time = state.remaining_with_helpers(self.posted > 0, until);
         match poll::poll(&mut fds, Some(time)) {
             Ok(ready) => {
                 state.idle = ready == 0;
@@ -237,6 +238,8 @@ impl Ring {
             self.helpers.make_ready();
             self.absorb();
         }
+        // The next wait reports the same error.
+        let _ = self.expire();
     }
 
     /// Takes the next result, and waits for it if necessary. Returns `None` if nothing is

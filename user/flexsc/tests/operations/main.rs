@@ -15,10 +15,14 @@ use flexsc::{Done, Engine, Reason, Ring, Wait};
 
 mod events;
 mod files;
+mod limits;
+mod memory;
+mod messages;
 mod moving;
 mod names;
 mod raw;
 mod sockets;
+mod timers;
 mod walking;
 mod with_file;
 

@@ -270,3 +270,25 @@ fn a_child_does_not_close_what_a_call_closes() {
     answer_each(&ring, &[(0, 0)]);
     drop(ring);
 }
+
+#[test]
+fn helpers_are_never_more_than_allowed() {
+    for most in [0, 1, 2] {
+        let mut ring = plain();
+        ring.set_helper_limit(most);
+        let (mut near, far) = pair();
+        let far: Fd = far.into();
+        for token in 0..8 {
+            submit(&mut ring, Read::new(&far, vec![0; 1]), token);
+        }
+        assert_eq!(ring.wait(Wait::none()), Ok(0));
+        let mut there = 0;
+        while there < 8 {
+            assert!(ring.helpers.running() <= most);
+            near.write_all(&[7]).unwrap();
+            assert_eq!(next(&mut ring).buf, [7]);
+            there += 1;
+        }
+        assert_eq!((ring.in_flight(), ring.plain_calls()), (0, 8));
+    }
+}
