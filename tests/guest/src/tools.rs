@@ -22,6 +22,8 @@ tests! { "tools":
     doctor_killed => "flexsc doctor reports a filter that kills the caller of flexsc_wait(2)";
     full => "flexsc doctor and stat say in one sentence that standard output is full";
     names => "header, fdinfo and flexsc stat have the same counters with the same values";
+    stat_json => "flexsc stat --json has the same counters; with an interval it prints rates";
+    trace_shows => "flexsc trace shows posted calls with their arguments, results and executors";
     events_of_calls => "flexsc_invoke and flexsc_complete fire once for each executed entry";
     threads => "names of syscall threads tell engine and pool; wchan tells where they sleep";
 }
@@ -122,7 +124,7 @@ fn doctor_killed() -> Check {
 fn full() -> Check {
     let engine = Engine::open()?;
     let pid = std::process::id().to_string();
-    for args in [vec!["doctor"], vec!["stat"], vec!["stat", &pid]] {
+    for args in [vec!["doctor"], vec!["stat"], vec!["stat", "-p", &pid]] {
         let mut command = program()?;
         let full = ok!("/dev/full", File::options().write(true).open("/dev/full"));
         let output = ok!(
@@ -182,7 +184,10 @@ fn names() -> Check {
     check_eq!("names in fdinfo", names, wanted);
 
     let pid = std::process::id().to_string();
-    let output = ok!("flexsc stat", program()?.args(["stat", &pid]).output());
+    let output = ok!(
+        "flexsc stat",
+        program()?.args(["stat", "-p", &pid]).output()
+    );
     let stat = String::from_utf8_lossy(&output.stdout).into_owned();
     check_eq!("flexsc stat", pairs(&stat, "  ", " "), fdinfo);
 
@@ -211,6 +216,103 @@ fn names() -> Check {
     names.sort_unstable();
     wanted.sort_unstable();
     check_eq!("names in the pool's line", names, wanted);
+    Ok(())
+}
+
+fn stat_json() -> Check {
+    let (engine, mut ring) = Mode::Async.start(1)?;
+    ring.run_all(&[call!(SYS_getpid); 3])?;
+    let pid = std::process::id().to_string();
+    let json = || -> Check<String> {
+        let output = program()?.args(["stat", "-p", &pid, "--json"]).output();
+        let output = ok!("flexsc stat", output);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let text = json()?;
+    check_eq!("lines", text.lines().count(), 1);
+    check!(text.starts_with(&format!("{{\"pid\":{pid},")), "{text}");
+    let posted = format!("\"posted\":{},", engine.stats()?.posted);
+    check!(text.contains(&posted), "no {posted} in {text}");
+    check!(text.contains("\"pool-0\":{\"nice\":"), "{text}");
+    let output = program()?.args(["stat", "-p", &pid, "0.1", "2"]).output();
+    let output = ok!("flexsc stat 0.1 2", output);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    check_eq!(format!("lines: {text}"), lines.len(), 3);
+    check_eq!(
+        "heading",
+        lines[0][..3].to_vec(),
+        vec!["pid", "fd", "posted"]
+    );
+    for row in &lines[1..] {
+        check_eq!(
+            format!("{text}"),
+            (row[0], row.len()),
+            (pid.as_str(), lines[0].len())
+        );
+        check_eq!("calls in a second", row[2], "0");
+    }
+    Ok(())
+}
+
+fn trace_shows() -> Check {
+    if !Path::new("/sys/kernel/tracing/events/flexsc").exists() {
+        return skip("needs tracefs at /sys/kernel/tracing");
+    }
+    let pid = std::process::id().to_string();
+    let child = ok!(
+        "flexsc trace",
+        program()?
+            .args(["trace", "-s", "-p", &pid])
+            .stdout(Stdio::piped())
+            .spawn()
+    );
+    // The program has set up everything when its pipe is open, which it opens last.
+    let instance = format!("/sys/kernel/tracing/instances/flexsc-trace.{}", child.id());
+    let pipe = format!("{instance}/trace_pipe");
+    let fds = format!("/proc/{}/fd", child.id());
+    until("flexsc trace has set up", || {
+        let fds = fs::read_dir(&fds).into_iter().flatten().flatten();
+        fds.filter_map(|fd| fs::read_link(fd.path()).ok())
+            .any(|to| to == Path::new(&pipe))
+    })?;
+    let path = c"/no/such/file";
+    let mut tids = Vec::new();
+    for mode in [Mode::Inline, Mode::Async] {
+        let (_engine, mut ring) = mode.start(1)?;
+        ring.run_all(&[call!(SYS_getpgrp); 2])?;
+        let open = call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY, 0);
+        ring.run_all(&[open])?;
+        tids.push(plain!(SYS_gettid));
+    }
+    let interrupted = nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child.id() as i32),
+        nix::sys::signal::Signal::SIGINT,
+    );
+    ok!("SIGINT", interrupted);
+    let output = ok!("flexsc trace", child.wait_with_output());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    check!(output.status.success(), "{:?}", output.status);
+    check!(!Path::new(&instance).exists(), "{instance} is still there");
+    let calls = |words: &str| text.lines().filter(|line| line.contains(words)).count();
+    let group = plain!(SYS_getpgrp);
+    check_eq!(
+        format!("getpgrp: {text}"),
+        calls(&format!("getpgrp() = {group} <")),
+        4
+    );
+    let open = "openat(AT_FDCWD, \"/no/such/file\", 0x0, 0o0) = -1 ENOENT";
+    check_eq!(format!("openat: {text}"), calls(open), 2);
+    let by_owner = |line: &&str| line.starts_with(&format!("{} ", tids[0]));
+    check_eq!(
+        format!("owners: {text}"),
+        text.lines().filter(by_owner).count(),
+        6
+    );
+    check_eq!(format!("threads: {text}"), calls("> thread "), 3);
     Ok(())
 }
 

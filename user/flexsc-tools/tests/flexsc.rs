@@ -30,11 +30,51 @@ fn doctor_names_each_problem_and_fails() {
 #[test]
 fn stat_fails_where_there_is_nothing_to_show() {
     let pid = std::process::id().to_string();
-    let output = flexsc(&["stat", &pid]);
+    let output = flexsc(&["stat", "-p", &pid]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("has no engine open"), "{text}");
-    assert_eq!(flexsc(&["stat", "4294967295"]).status.code(), Some(1));
+    for more in [&["--json"][..], &["0.1", "1"]] {
+        let args = [&["stat", "-p", "4294967295"], more].concat();
+        assert_eq!(flexsc(&args).status.code(), Some(1), "{args:?}");
+    }
+}
+
+#[test]
+fn an_interval_is_a_number_of_seconds() {
+    for interval in ["0", "-1", "x", "1e300"] {
+        let output = flexsc(&["stat", interval]);
+        assert_eq!(output.status.code(), Some(2), "{interval}");
+    }
+}
+
+#[test]
+fn trace_says_what_is_missing() {
+    if Path::new("/sys/kernel/tracing/events/flexsc").exists() {
+        return;
+    }
+    let output = flexsc(&["trace", "true"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let output = flexsc(&["trace", "-p", "4294967295"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("there is no process 4294967295"), "{said}");
+    let both = flexsc(&["trace", "-p", "1", "true"]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = flexsc(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        let script = String::from_utf8(output.stdout).unwrap();
+        for word in ["doctor", "stat", "trace", "json"] {
+            assert!(script.contains(word), "{word} for {shell}");
+        }
+    }
+    assert_eq!(flexsc(&["completions", "no-shell"]).status.code(), Some(2));
 }
 
 #[test]
@@ -59,7 +99,7 @@ fn a_full_standard_output_is_one_sentence() {
 fn a_full_standard_error_is_no_panic() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let status = Command::new(env!("CARGO_BIN_EXE_flexsc"))
-        .args(["stat", "4294967295"])
+        .args(["stat", "-p", "4294967295"])
         .stderr(full)
         .status()
         .unwrap();

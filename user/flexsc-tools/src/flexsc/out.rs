@@ -21,11 +21,21 @@ impl Out {
         }
     }
 
-    /// Reports a failure on standard error. Returns true if everything was written.
-    pub fn finish(mut self) -> bool {
+    /// Shows the lines so far.
+    pub fn flush(&mut self) {
         if self.failure.is_none() {
             self.failure = io::stdout().flush().err();
         }
+    }
+
+    /// Returns true if everything was written so far.
+    pub fn is_fine(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// Reports a failure on standard error. Returns true if everything was written.
+    pub fn finish(mut self) -> bool {
+        self.flush();
         if let Some(failure) = &self.failure {
             complain(format_args!("cannot write to standard output: {failure}"));
         }
