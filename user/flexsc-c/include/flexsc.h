@@ -17,6 +17,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
+struct open_how;
 struct statx;
 
 // The call is executed by a syscall thread, never by the waiting one.
@@ -172,6 +173,41 @@ void flexsc_prep_statx(struct flexsc_call *call,
 // Prepares getdents64(2).
 void flexsc_prep_getdents64(struct flexsc_call *call, int fd, void *buf, size_t len);
 
+// Prepares preadv(2).
+void flexsc_prep_preadv(struct flexsc_call *call,
+                        int fd,
+                        const struct iovec *iov,
+                        int count,
+                        int64_t offset);
+
+// Prepares pwritev(2).
+void flexsc_prep_pwritev(struct flexsc_call *call,
+                         int fd,
+                         const struct iovec *iov,
+                         int count,
+                         int64_t offset);
+
+// Prepares pwritev2(2).
+void flexsc_prep_pwritev2(struct flexsc_call *call,
+                          int fd,
+                          const struct iovec *iov,
+                          int count,
+                          int64_t offset,
+                          int flags);
+
+// Prepares openat2(2).
+void flexsc_prep_openat2(struct flexsc_call *call,
+                         int dir,
+                         const char *path,
+                         const struct open_how *how,
+                         size_t size);
+
+// Prepares fstat(2).
+void flexsc_prep_fstat(struct flexsc_call *call, int fd, struct stat *to);
+
+// Prepares sendfile(2).
+void flexsc_prep_sendfile(struct flexsc_call *call, int to, int from, int64_t *offset, size_t len);
+
 // Prepares mkdirat(2).
 void flexsc_prep_mkdirat(struct flexsc_call *call, int dir, const char *path, unsigned int mode);
 
@@ -203,6 +239,27 @@ void flexsc_prep_readlinkat(struct flexsc_call *call,
                             const char *path,
                             char *buf,
                             size_t len);
+
+// Prepares fgetxattr(2).
+void flexsc_prep_fgetxattr(struct flexsc_call *call,
+                           int fd,
+                           const char *name,
+                           void *value,
+                           size_t len);
+
+// Prepares fsetxattr(2).
+void flexsc_prep_fsetxattr(struct flexsc_call *call,
+                           int fd,
+                           const char *name,
+                           const void *value,
+                           size_t len,
+                           int flags);
+
+// Prepares flistxattr(2).
+void flexsc_prep_flistxattr(struct flexsc_call *call, int fd, char *list, size_t len);
+
+// Prepares fremovexattr(2).
+void flexsc_prep_fremovexattr(struct flexsc_call *call, int fd, const char *name);
 
 // Prepares socket(2).
 void flexsc_prep_socket(struct flexsc_call *call, int domain, int kind, int protocol);
@@ -272,6 +329,12 @@ void flexsc_prep_getsockopt(struct flexsc_call *call,
                             void *value,
                             socklen_t *len);
 
+// Prepares send(2).
+void flexsc_prep_send(struct flexsc_call *call, int fd, const void *buf, size_t len, int flags);
+
+// Prepares recv(2).
+void flexsc_prep_recv(struct flexsc_call *call, int fd, void *buf, size_t len, int flags);
+
 // Prepares epoll_ctl(2).
 void flexsc_prep_epoll_ctl(struct flexsc_call *call,
                            int epoll,
@@ -295,6 +358,19 @@ void flexsc_prep_clock_nanosleep(struct flexsc_call *call,
                                  int flags,
                                  const struct timespec *time,
                                  struct timespec *rest);
+
+// Prepares eventfd(2).
+void flexsc_prep_eventfd(struct flexsc_call *call, unsigned int counter, int flags);
+
+// Prepares timerfd_create(2).
+void flexsc_prep_timerfd_create(struct flexsc_call *call, int clock, int flags);
+
+// Prepares timerfd_settime(2).
+void flexsc_prep_timerfd_settime(struct flexsc_call *call,
+                                 int fd,
+                                 int flags,
+                                 const struct itimerspec *time,
+                                 struct itimerspec *old);
 
 // Prepares madvise(2).
 void flexsc_prep_madvise(struct flexsc_call *call, void *start, size_t len, int advice);

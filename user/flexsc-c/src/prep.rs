@@ -12,6 +12,7 @@ pub mod files;
 pub mod memory;
 pub mod names;
 pub mod sockets;
+pub mod xattr;
 
 /// Fills `to` with a call, and keeps its user data.
 ///

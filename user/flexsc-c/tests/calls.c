@@ -10,9 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/openat2.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -134,6 +138,64 @@ static void files(void)
 	flexsc_queue_exit(queue);
 }
 
+/* Calls on several buffers, names of attributes, sockets, events and timers. */
+static void more_calls(void)
+{
+	const struct itimerspec soon = { .it_value.tv_nsec = 1000000 };
+	struct open_how how = { .flags = O_RDWR | O_CLOEXEC };
+	char path[] = "/tmp/flexsc-c-XXXXXX", one[2], two[8];
+	const struct iovec to[] = { { "he", 2 }, { "llo", 3 } };
+	const struct iovec from[] = { { one, 2 }, { two, 8 } };
+	struct flexsc_queue *queue = queue_of(1);
+	int fd = mkstemp(path), other, pair[2];
+	struct stat stat;
+	int64_t offset = 0;
+	uint64_t count;
+
+	CHECK(fd >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+	flexsc_prep_openat2(get(queue, 1), AT_FDCWD, path, &how, sizeof(how));
+	other = result_of(queue, 1);
+	CHECK(other >= 0);
+	flexsc_prep_pwritev(get(queue, 2), other, to, 2, 1);
+	CHECK(result_of(queue, 2) == 5);
+	flexsc_prep_pwritev2(get(queue, 3), other, to, 1, 0, RWF_DSYNC);
+	CHECK(result_of(queue, 3) == 2);
+	flexsc_prep_preadv(get(queue, 4), fd, from, 2, 0);
+	CHECK(result_of(queue, 4) == 6 && !memcmp(one, "he", 2) && !memcmp(two, "ello", 4));
+	flexsc_prep_fstat(get(queue, 5), fd, &stat);
+	CHECK(result_of(queue, 5) == 0 && stat.st_size == 6);
+	flexsc_prep_sendfile(get(queue, 6), pair[0], fd, &offset, 6);
+	CHECK(result_of(queue, 6) == 6 && offset == 6);
+	flexsc_prep_recv(get(queue, 7), pair[1], two, sizeof(two), 0);
+	CHECK(result_of(queue, 7) == 6 && !memcmp(two, "heello", 6));
+	flexsc_prep_send(get(queue, 8), pair[1], "x", 1, MSG_NOSIGNAL);
+	CHECK(result_of(queue, 8) == 1);
+	flexsc_prep_fsetxattr(get(queue, 9), -1, "user.a", "b", 1, 0);
+	CHECK(result_of(queue, 9) == -EBADF);
+	flexsc_prep_fgetxattr(get(queue, 10), -1, "user.a", two, sizeof(two));
+	CHECK(result_of(queue, 10) == -EBADF);
+	flexsc_prep_flistxattr(get(queue, 11), -1, two, sizeof(two));
+	CHECK(result_of(queue, 11) == -EBADF);
+	flexsc_prep_fremovexattr(get(queue, 12), -1, "user.a");
+	CHECK(result_of(queue, 12) == -EBADF);
+	close(other);
+	flexsc_prep_eventfd(get(queue, 13), 7, EFD_CLOEXEC);
+	other = result_of(queue, 13);
+	CHECK(read(other, &count, sizeof(count)) == sizeof(count) && count == 7);
+	close(other);
+	flexsc_prep_timerfd_create(get(queue, 14), CLOCK_MONOTONIC, TFD_CLOEXEC);
+	other = result_of(queue, 14);
+	flexsc_prep_timerfd_settime(get(queue, 15), other, 0, &soon, NULL);
+	CHECK(result_of(queue, 15) == 0);
+	CHECK(read(other, &count, sizeof(count)) == sizeof(count) && count == 1);
+	close(other);
+	unlink(path);
+	close(fd);
+	close(pair[0]);
+	close(pair[1]);
+	flexsc_queue_exit(queue);
+}
+
 /* open -> read -> close, of a file that exists and of one that does not. */
 static void chains(void)
 {
@@ -246,6 +308,7 @@ int main(int argc, char **argv)
 	set_up();
 	batch();
 	files();
+	more_calls();
 	chains();
 	waiting();
 	pools();

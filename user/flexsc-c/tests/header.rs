@@ -10,11 +10,12 @@ use std::fs;
 use std::path::Path;
 
 /// The sources of the header, in the order of its declarations.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "call",
     "prep",
     "prep/files",
     "prep/names",
+    "prep/xattr",
     "prep/sockets",
     "prep/events",
     "prep/memory",

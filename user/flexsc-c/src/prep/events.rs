@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Waiting for events and times.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint};
 
 use flexsc::calls;
-use libc::{epoll_event, pollfd, timespec};
+use libc::{epoll_event, itimerspec, pollfd, timespec};
 
 use super::fill;
 use crate::call::flexsc_call;
@@ -58,4 +58,39 @@ pub unsafe extern "C" fn flexsc_prep_clock_nanosleep(
 ) {
     // SAFETY: the caller's promise.
     unsafe { fill(call, calls::clock_nanosleep(clock, flags, time, rest)) };
+}
+
+/// Prepares eventfd(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_eventfd(
+    call: *mut flexsc_call,
+    counter: c_uint,
+    flags: c_int,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::eventfd2(counter, flags)) };
+}
+
+/// Prepares timerfd_create(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_timerfd_create(
+    call: *mut flexsc_call,
+    clock: c_int,
+    flags: c_int,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::timerfd_create(clock, flags)) };
+}
+
+/// Prepares timerfd_settime(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_timerfd_settime(
+    call: *mut flexsc_call,
+    fd: c_int,
+    flags: c_int,
+    time: *const itimerspec,
+    old: *mut itimerspec,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::timerfd_settime(fd, flags, time, old)) };
 }

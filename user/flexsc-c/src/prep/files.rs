@@ -4,7 +4,7 @@
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use flexsc::calls;
-use libc::{iovec, statx};
+use libc::{iovec, open_how, stat, statx};
 
 use super::fill;
 use crate::call::flexsc_call;
@@ -213,4 +213,77 @@ pub unsafe extern "C" fn flexsc_prep_getdents64(
 ) {
     // SAFETY: the caller's promise.
     unsafe { fill(call, calls::getdents64(fd, buf, len)) };
+}
+
+/// Prepares preadv(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_preadv(
+    call: *mut flexsc_call,
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: i64,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::preadv(fd, iov, count, offset, 0)) };
+}
+
+/// Prepares pwritev(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_pwritev(
+    call: *mut flexsc_call,
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: i64,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::pwritev(fd, iov, count, offset, 0)) };
+}
+
+/// Prepares pwritev2(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_pwritev2(
+    call: *mut flexsc_call,
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: i64,
+    flags: c_int,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::pwritev2(fd, iov, count, offset, 0, flags)) };
+}
+
+/// Prepares openat2(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_openat2(
+    call: *mut flexsc_call,
+    dir: c_int,
+    path: *const c_char,
+    how: *const open_how,
+    size: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::openat2(dir, path, how, size)) };
+}
+
+/// Prepares fstat(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_fstat(call: *mut flexsc_call, fd: c_int, to: *mut stat) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::fstat(fd, to)) };
+}
+
+/// Prepares sendfile(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_sendfile(
+    call: *mut flexsc_call,
+    to: c_int,
+    from: c_int,
+    offset: *mut i64,
+    len: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::sendfile(to, from, offset, len)) };
 }

@@ -2,6 +2,7 @@
 //! Calls on sockets.
 
 use std::ffi::{c_int, c_void};
+use std::ptr;
 
 use flexsc::{Call, calls};
 use libc::{msghdr, sockaddr, socklen_t};
@@ -164,4 +165,35 @@ pub unsafe extern "C" fn flexsc_prep_getsockopt(
 ) {
     // SAFETY: the caller's promise.
     unsafe { fill(call, calls::getsockopt(fd, level, option, value, len)) };
+}
+
+/// Prepares send(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_send(
+    call: *mut flexsc_call,
+    fd: c_int,
+    buf: *const c_void,
+    len: usize,
+    flags: c_int,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { fill(call, calls::sendto(fd, buf, len, flags, ptr::null(), 0)) };
+}
+
+/// Prepares recv(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flexsc_prep_recv(
+    call: *mut flexsc_call,
+    fd: c_int,
+    buf: *mut c_void,
+    len: usize,
+    flags: c_int,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        fill(
+            call,
+            calls::recvfrom(fd, buf, len, flags, ptr::null_mut(), ptr::null_mut()),
+        )
+    };
 }
