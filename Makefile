@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help install setup kernel module patches-boot demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
+.PHONY: help install deb setup kernel module patches-boot demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -26,6 +26,7 @@ help:
 	@echo '  make fuzz         five million hostile entries and more under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
 	@echo '  make install      libflexsc for C, its header and man pages: PREFIX=/usr/local DESTDIR='
+	@echo '  make deb          Debian packages of kernel, library and tools, in build/deb'
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo
 	@echo 'No preparation is needed.  The first run downloads packages and builds a'
@@ -74,6 +75,9 @@ PREFIX ?= /usr/local
 
 install:
 	@DESTDIR='$(DESTDIR)' scripts/libflexsc.sh '$(PREFIX)'
+
+deb: kernel
+	@scripts/deb.sh
 
 clean:
 	rm -rf build
