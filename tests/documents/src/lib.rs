@@ -12,3 +12,8 @@ pub struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/tutorial.md")]
 pub struct Tutorial;
+
+/// The code of docs/coming-from.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coming-from.md")]
+pub struct ComingFrom;
