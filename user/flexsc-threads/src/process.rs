@@ -23,7 +23,7 @@ use crate::sys::image::{self, Loaded, Program};
 use crate::sys::lock::Lock;
 use crate::sys::once::Once;
 use crate::sys::raw::{self, Errno, MappedFile};
-use crate::sys::{area, arena, entry};
+use crate::sys::{area, arena, entry, vdso};
 use crate::ult;
 
 /// Nothing is patched, or only the sites that create threads.
@@ -241,6 +241,7 @@ impl Process {
         } else if self.plain_sites > 0 {
             Some(Err("some calls of the C library have no stub"))
         } else {
+            vdso::find(self.program.vdso);
             Some(Ok(()))
         }
     }

@@ -205,6 +205,9 @@ pub(crate) fn call() -> u64 {
     flexsc_threads_call as usize as u64
 }
 
+/// The length of that instruction.
+pub(crate) const SYSCALL_LEN: u64 = 2;
+
 /// The address of the first stub.
 pub(crate) fn stubs() -> u64 {
     flexsc_threads_stubs as usize as u64

@@ -194,6 +194,13 @@ pub(crate) fn note() {
     }
 }
 
+/// Ends the core's sleep among helpers. For the handlers of signals.
+pub(crate) fn note_if_asleep() {
+    if IS_ASLEEP.load(SeqCst) {
+        note();
+    }
+}
+
 /// Makes a call of the core that waits, unless something was noted since `events`: then, and if
 /// something is noted during the call, it returns `-EINTR`.
 pub(super) fn call_unless_noted(call: [u64; 7], tid: u32) -> i64 {

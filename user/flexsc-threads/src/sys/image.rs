@@ -109,7 +109,7 @@ fn debug(base: u64, dynamic: Range<u64>) -> Option<*const Debug> {
 }
 
 /// The headers of an object that begins with those of its file.
-fn headers(base: u64) -> Option<Headers> {
+pub(crate) fn headers(base: u64) -> Option<Headers> {
     const PAGE: usize = 4096;
     if base == 0 {
         return None;
@@ -132,6 +132,12 @@ pub(crate) fn segment(base: u64, segment: &Segment) -> &'static [u8] {
     // SAFETY: The segment is mapped. Plans are finished, and hold no reference to the code, before
     // the code is changed.
     unsafe { slice(base.wrapping_add(segment.address), segment.len as usize) }
+}
+
+/// The bytes of an object that stays, such as the kernel's own.
+pub(crate) fn bytes(address: u64, len: u64) -> &'static [u8] {
+    // SAFETY: The object's own tables say that they are there.
+    unsafe { slice(address, len as usize) }
 }
 
 /// # Safety

@@ -19,4 +19,5 @@ pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod switch;
 pub(crate) mod text;
+pub(crate) mod vdso;
 pub(crate) mod vector;

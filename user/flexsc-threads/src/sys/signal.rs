@@ -10,12 +10,15 @@ use core::sync::atomic::{
 
 use crate::sys::inside;
 use crate::sys::kernel::{Action, Info};
-use crate::sys::{copy, helpers};
+use crate::sys::{copy, entry, helpers};
 use crate::ult::signals::{self, Kind};
 
 /// Parts of the kernel's `struct ucontext` of x86-64, in words.
 const STACK: usize = 2;
 const RIP: usize = 5 + 16;
+const RAX: usize = 5 + 13;
+/// rdi, rsi, rdx, r10, r8, r9
+const ARGUMENTS: [usize; 6] = [5 + 8, 5 + 9, 5 + 12, 5 + 2, 5, 5 + 1];
 const MASK: usize = 37;
 
 pub(crate) const SIGILL: u32 = 4;
@@ -43,6 +46,21 @@ impl Interrupted {
         let at = unsafe { self.0.add(index) };
         // SAFETY: As above.
         unsafe { at.write(value) };
+    }
+
+    /// Number and arguments of the plain call that the program goes on with.
+    pub(crate) fn plain_call(&self) -> Option<(u64, [u64; 6])> {
+        if self.word(RIP) != entry::call() {
+            return None;
+        }
+        let args = ARGUMENTS.map(|index| self.word(index));
+        Some((self.word(RAX), args))
+    }
+
+    /// The program goes on behind its plain call.
+    pub(crate) fn end_call(&mut self, result: i64) {
+        self.set_word(RAX, result as u64);
+        self.set_word(RIP, entry::call() + entry::SYSCALL_LEN);
     }
 
     /// The mask that the thread has after the handler.

@@ -22,9 +22,17 @@ pub(crate) fn plain(nr: u64, args: [u64; 6]) -> i64 {
 /// Hands a call over and waits for its result. `restarts`: the kernel would go on with it after a
 /// handler with SA_RESTART.
 pub(crate) fn post(nr: u64, args: [u64; 6], restarts: bool) -> i64 {
-    let [a, b, c, d, e, f] = args;
     // Signals that wait in the kernel reach threads of the process only, not those of the engine.
-    let mut to_helper = nr == RT_SIGTIMEDWAIT;
+    hand_over(nr, args, restarts, nr == RT_SIGTIMEDWAIT)
+}
+
+/// As `post`, but the engine would make the call on the core's own thread of the kernel.
+pub(crate) fn post_to_helper(nr: u64, args: [u64; 6]) -> i64 {
+    hand_over(nr, args, true, true)
+}
+
+fn hand_over(nr: u64, args: [u64; 6], restarts: bool, mut to_helper: bool) -> i64 {
+    let [a, b, c, d, e, f] = args;
     loop {
         if inside::with(|core| core.submit([nr, a, b, c, d, e, f], to_helper)).is_err() {
             // Nobody else can make it: all threads wait for this one.
@@ -64,14 +72,12 @@ fn is_non_blocking(fd: u64) -> bool {
 enum FileKind {
     /// On a disk: waits are short, and not a matter of other threads.
     Stored,
-    Fifo,
     Other,
 }
 
 fn kind_of_mode(mode: u64) -> FileKind {
     match mode as u32 & 0o170_000 {
         0o100_000 | 0o040_000 | 0o060_000 => FileKind::Stored,
-        0o010_000 => FileKind::Fifo,
         _ => FileKind::Other,
     }
 }
@@ -332,28 +338,6 @@ fn select(nr: u64, args: [u64; 6]) -> Answer {
     }
 }
 
-/// open(2): only a FIFO waits for somebody.
-fn open(nr: u64, args: [u64; 6]) -> Answer {
-    const AT_FDCWD: u64 = -100_i64 as u64;
-    const O_NONBLOCK: u64 = 0o4000;
-    const O_PATH: u64 = 0o10_000_000;
-    let (dir, path, flags) = if nr == OPEN {
-        (AT_FDCWD, args[0], args[1])
-    } else {
-        (args[0], args[1], args[2])
-    };
-    if flags & (O_NONBLOCK | O_PATH) != 0 {
-        return Answer::Plain;
-    }
-    let mut stat = [0_u64; 18];
-    let found = plain(NEWFSTATAT, [dir, path, stat.as_mut_ptr() as u64, 0, 0, 0]);
-    if found == 0 && kind_of_mode(stat[3]) == FileKind::Fifo {
-        Answer::Is(post(nr, args, true))
-    } else {
-        Answer::Plain
-    }
-}
-
 /// What becomes of a call that may block; all others are made plainly.
 pub(crate) fn call(nr: u64, args: [u64; 6]) -> Answer {
     const F_SETLKW: u64 = 7;
@@ -371,8 +355,14 @@ pub(crate) fn call(nr: u64, args: [u64; 6]) -> Answer {
             Answer::Plain
         }
     };
-    if inside::with(|core| core.backend.has_engine()) {
-        // The engine tries by itself.
+    let (has_engine, is_alone) = inside::with(|core| (core.backend.has_engine(), core.is_alone()));
+    // The engine tries by itself, but a call alone is cheaper plainly, if a socket tells whether it would
+    // wait.
+    let is_cheap = match nr {
+        READ | WRITE => is_alone && may_be_socket(args[0]),
+        _ => is_alone,
+    };
+    if has_engine && !is_cheap {
         match nr {
             READ | READV | ACCEPT | ACCEPT4 | CONNECT => return Answer::Is(post(nr, args, true)),
             RECVFROM if args[3] & MSG_DONTWAIT == 0 => return Answer::Is(post(nr, args, true)),
@@ -404,7 +394,6 @@ pub(crate) fn call(nr: u64, args: [u64; 6]) -> Answer {
         EPOLL_WAIT | EPOLL_PWAIT if args[3] == 0 => Answer::Plain,
         POLL | PPOLL | EPOLL_WAIT | EPOLL_PWAIT | EPOLL_PWAIT2 => Answer::Is(poll(nr, args)),
         SELECT | PSELECT6 => select(nr, args),
-        OPEN | OPENAT => open(nr, args),
         WAIT4 => post_if(args[2] & WNOHANG == 0, true),
         WAITID => post_if(args[3] & WNOHANG == 0, true),
         FLOCK => post_if(args[1] & LOCK_NB == 0, true),

@@ -2,7 +2,7 @@
 //! User-level threads and the core that runs them: the one thread of the kernel that the program began
 //! with.
 
-use ::core::sync::atomic::Ordering::Relaxed;
+use ::core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::sys::area::{Area, Zeroed};
 use crate::sys::copy;
@@ -25,6 +25,20 @@ use crate::ult::timers::Timers;
 const MOST: usize = 1 << 17;
 /// After so long another ready thread gets its turn.
 const SLICE: u64 = 5_000_000;
+/// The same while threads spin: what they wait for does not happen before others run.
+const SHORT_SLICE: u64 = 200_000;
+/// How many slices stay short after a thread has spun.
+const SHORT_SLICES: u32 = 16;
+/// After so many slices without any call nobody spins: the threads compute.
+const COMPUTING: u32 = 64;
+
+/// A call has been made since the last tick.
+static HAS_CALLED: AtomicBool = AtomicBool::new(false);
+
+/// The running thread makes a call.
+pub(crate) fn note_call() {
+    HAS_CALLED.store(true, Relaxed);
+}
 
 /// What a thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +60,8 @@ pub(crate) struct Ult {
     pub(crate) is_interrupted: bool,
     /// The engine does not make its call.
     pub(crate) is_refused: bool,
+    /// It has used up its slice without a call.
+    is_spinning: bool,
     pub(crate) links: Links,
     pub(crate) tid: u32,
     /// What its wait returns.
@@ -79,6 +95,8 @@ pub(crate) struct Core {
     pub(crate) live: u32,
     pub(crate) running: Id,
     ready: List,
+    /// How many of the ready threads are not spinning.
+    ready_to_work: u32,
     pub(crate) futexes: Futexes,
     pub(crate) timers: Timers,
     pub(crate) backend: Backends,
@@ -95,6 +113,10 @@ pub(crate) struct Core {
     pub(crate) installed_stack: [u64; 3],
     tick: Option<Tick>,
     is_ticking: bool,
+    slice: u64,
+    short_slices: u32,
+    /// Slices in which no thread has made a call, one after the other.
+    quiet_slices: u32,
     /// Ticks since a thread has run.
     idle_ticks: u32,
     turns: u32,
@@ -119,6 +141,7 @@ impl Core {
             live: 0,
             running: Id::NONE,
             ready: List::EMPTY,
+            ready_to_work: 0,
             futexes: Futexes::new(),
             timers: Timers::new(),
             backend: Backends::new(),
@@ -133,6 +156,9 @@ impl Core {
             installed_stack: [0; 3],
             tick: None,
             is_ticking: false,
+            slice: SLICE,
+            short_slices: 0,
+            quiet_slices: 0,
             idle_ticks: 0,
             turns: 0,
             nowhere: Context::NONE,
@@ -179,6 +205,7 @@ impl Core {
         // Their places are not used again: the C library knows which of its threads are gone.
         self.free = List::EMPTY;
         self.ready = List::EMPTY;
+        self.ready_to_work = 0;
         self.live = 1;
         self.futexes.clear();
         self.timers.clear();
@@ -225,6 +252,7 @@ impl Core {
             state: State::Parked,
             is_interrupted: false,
             is_refused: false,
+            is_spinning: false,
             links: Links::default(),
             tid: 0,
             result: 0,
@@ -271,6 +299,7 @@ impl Core {
 
     pub(crate) fn make_ready(&mut self, id: Id) {
         self.ult(id).state = State::Ready;
+        self.ready_to_work += u32::from(!self.ult(id).is_spinning);
         self.ready.push(&mut self.ults, id);
         // The running thread may never wait.
         if !self.is_ticking {
@@ -293,7 +322,14 @@ impl Core {
         ult.state = State::Parked;
         ult.is_interrupted = false;
         ult.is_refused = false;
+        ult.is_spinning = false;
         ult.result = 0;
+    }
+
+    /// Returns true if no other thread is about to make calls, so that there is nobody to share a batch
+    /// with.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.ready_to_work == 0
     }
 
     /// The running thread hands over a call and waits for its result.
@@ -326,6 +362,9 @@ impl Core {
 
     /// Puts the running thread behind all that are ready. Returns false if there are none.
     pub(crate) fn give_way(&mut self) -> bool {
+        // Even if nobody else is ready: the running thread may wait, without a call, for one whose call
+        // is posted.
+        self.backend.flush();
         self.look(true);
         if self.ready.is_empty() {
             return false;
@@ -343,6 +382,12 @@ impl Core {
         let is_due = self.ready.is_empty() || self.turns % TURNS == 0;
         self.look(is_due);
         let id = self.ready.pop(&mut self.ults)?;
+        if self.ult(id).is_spinning {
+            // It may run for long, and what has been posted may be what it waits for.
+            self.backend.flush();
+        } else {
+            self.ready_to_work -= 1;
+        }
         if !self.is_ticking && self.may_get_ready() {
             self.set_ticking(true);
         }
@@ -351,7 +396,7 @@ impl Core {
     }
 
     /// Returns true if another thread may have to run before the running one waits.
-    fn may_get_ready(&self) -> bool {
+    pub(crate) fn may_get_ready(&self) -> bool {
         !self.ready.is_empty() || self.timers.first(&self.ults).is_some() || self.backend.is_busy()
     }
 
@@ -381,17 +426,42 @@ impl Core {
     fn set_ticking(&mut self, on: bool) {
         self.is_ticking = on;
         if let Some(tick) = self.tick {
-            tick.set(if on { SLICE } else { 0 });
+            tick.set(if on { self.slice } else { 0 });
         }
     }
 
     /// The tick has come. Returns true if the running thread gives way.
     pub(crate) fn tick(&mut self) -> bool {
+        let spins = !HAS_CALLED.swap(false, Relaxed);
+        self.current().is_spinning = spins;
         let gives_way = self.give_way();
+        if gives_way {
+            self.fit_slice(spins);
+        }
         if !gives_way && !self.may_get_ready() {
             self.set_ticking(false);
         }
         gives_way
+    }
+
+    /// A thread has used up its slice, with or without a call: how long is the next one?
+    fn fit_slice(&mut self, spins: bool) {
+        if spins {
+            self.quiet_slices += 1;
+            self.short_slices = SHORT_SLICES;
+        } else {
+            self.quiet_slices = 0;
+            self.short_slices = self.short_slices.saturating_sub(1);
+        }
+        let slice = if self.short_slices > 0 && self.quiet_slices < COMPUTING {
+            SHORT_SLICE
+        } else {
+            SLICE
+        };
+        if self.slice != slice {
+            self.slice = slice;
+            self.set_ticking(true);
+        }
     }
 
     /// Sleeps until something happens, with nothing to run.

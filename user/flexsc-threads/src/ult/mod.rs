@@ -41,7 +41,7 @@ use ::core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 pub(crate) use self::core::Core;
 pub(crate) use self::threads::begin;
 
-use crate::calls::Class;
+use crate::calls::{self, Class};
 use crate::handler::Verdict;
 use crate::stub;
 use crate::sys::entry::Frame;
@@ -152,8 +152,10 @@ pub(crate) fn handle(frame: &mut Frame, class: Class) -> Verdict {
         }
         nr => {
             if class == Class::Reissue {
+                // The end of a handler, for example that of the tick.
                 return Verdict::Reissue;
             }
+            core::note_call();
             inside::enter();
             let answer = match class {
                 Class::Emulate => own::call(nr, frame),
@@ -193,6 +195,11 @@ fn translated(nr: u64, frame: &mut Frame) -> Answer {
         FUTEX_WAITV | FUTEX_WAKE2 | FUTEX_WAIT2 | FUTEX_REQUEUE2 => Answer::Is(-ENOSYS),
         _ => blocking::call(nr, frame.args),
     }
+}
+
+/// Returns true if a helper can make this call instead of the core.
+pub(crate) fn can_hand_over(nr: u64) -> bool {
+    calls::class(nr) == Class::Post
 }
 
 /// Calls that change the thread of the kernel, and so all user-level threads.

@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::sys::helpers::CANCEL;
+use crate::sys::helpers::{self, CANCEL};
 use crate::sys::inside;
 use crate::sys::kernel::{self, Action, Info};
 use crate::sys::signal::{
@@ -326,10 +326,23 @@ pub(crate) fn arrived(kind: Kind, number: u32, info: &Info, interrupted: &mut In
     if kind == Kind::Tick {
         if inside::is_inside() {
             HAS_TICKED.store(true, Relaxed);
+            // The kernel would go on with the sleep.
+            helpers::note_if_asleep();
         } else if !super::is_elsewhere() {
             inside::enter();
-            if inside::with(Core::tick) {
-                super::park();
+            // The call could wait, and the kernel would go on with it.
+            let call = interrupted
+                .plain_call()
+                .filter(|(nr, _)| super::can_hand_over(*nr));
+            match call {
+                Some((nr, args)) if inside::with(|core| core.may_get_ready()) => {
+                    interrupted.end_call(super::blocking::post_to_helper(nr, args));
+                }
+                _ => {
+                    if inside::with(Core::tick) {
+                        super::park();
+                    }
+                }
             }
             leave();
         }

@@ -62,6 +62,11 @@ fn processes() {
 }
 
 #[test]
+fn spinning() {
+    check("spin.c");
+}
+
+#[test]
 fn exceptions() {
     check("exceptions.cc");
 }
