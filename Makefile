@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help install deb setup kernel module patches-boot demo test test-quick shell bench-quick soak soak-short soak-long fuzz clean
+.PHONY: help install deb setup kernel module patches-boot demo test test-quick shell bench-quick bench-servers servers soak soak-short soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -19,6 +19,8 @@ help:
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
 	@echo '  make patches-boot build and boot the kernel with core patches 1 to N, for each N'
 	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
+	@echo '  make servers      memcached, redis, BIND and Apache with user-level threads, many answers'
+	@echo '  make bench-servers  what a request costs them, natively and with user-level threads'
 	@echo '  make soak         ten minutes of mixed calls, pages, pools, processes and their endings,'
 	@echo '                    then ten million calls compared with plain ones'
 	@echo '  make soak-short   the ten minutes only'
@@ -58,6 +60,14 @@ shell: setup
 
 bench-quick: setup
 	@scripts/bench.sh --quick
+
+servers: setup
+	@scripts/build-kernel.sh -c perf
+	@scripts/servers.sh
+
+bench-servers: setup
+	@scripts/build-kernel.sh -c perf
+	@scripts/servers.sh --measure
 
 soak: soak-short
 	@scripts/soak.sh --compare

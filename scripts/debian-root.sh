@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Makes a disk image with the container programs and the systemd that Debian has
-# built, for tests in real containers and services.  See usage().
+# Makes a disk image with programs that Debian has built: containers and systemd,
+# or servers.  See usage().
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -12,35 +12,45 @@ source "$ROOT/scripts/apt.sh"
 STAGE_PREFIX=debian-
 
 # What the tests start.  Everything that these packages need comes with them.
-PACKAGES=(podman docker.io crun runc systemd util-linux)
-# To be changed with what the image has from the packages.
+ROOT_PACKAGES=(podman docker.io crun runc systemd util-linux)
+SERVER_PACKAGES=(memcached redis-server redis-tools bind9 apache2-bin apache2-utils)
+# To be changed with what the images have from the packages.
 FORMAT=2
 
 usage() {
 	cat <<END
-Usage: scripts/debian-root.sh [--help]
+Usage: scripts/debian-root.sh [root|servers] [--help]
 
-Downloads from Debian ${PACKAGES[*]},
-and everything that they need (130 MB), unpacks them into a disk image (ext2, 500 MB)
-in the cache directory, without installing them, and leaves build/debian-root.ext2.
-An image that is in the cache already is taken as it is; to have newer packages,
-remove it.
+Downloads packages from Debian, and everything that they need, unpacks them into a
+disk image (ext2) in the cache directory, without installing them, and leaves it in
+build.  An image that is in the cache already is taken as it is; to have newer
+packages, remove it.
+
+  root     ${ROOT_PACKAGES[*]}
+           (130 MB to download): build/debian-root.ext2, 500 MB
+  servers  ${SERVER_PACKAGES[*]}
+           (80 MB to download): build/debian-servers.ext2, 300 MB
 
 The cache directory is $FLEXSC_CACHE (FLEXSC_CACHE moves it).
 END
 }
 
+name=root
 case ${1:-} in
-'') ;;
+'' | root | servers) name=${1:-root} ;;
 -h | --help) usage; exit 0 ;;
 *) die "unknown argument \"$1\"; --help shows the usage." ;;
+esac
+case $name in
+root) PACKAGES=("${ROOT_PACKAGES[@]}") ;;
+servers) PACKAGES=("${SERVER_PACKAGES[@]}") ;;
 esac
 
 # closure: prints the packages, and those that they depend on, as if nothing were installed.
 closure() {
-	local cli
+	local cli=''
 	# Since Debian 13, the command "docker" has a package of its own.
-	cli=$(apt-cache search --names-only '^docker-cli$' | cut -d ' ' -f 1)
+	[[ $name != root ]] || cli=$(apt-cache search --names-only '^docker-cli$' | cut -d ' ' -f 1)
 	# shellcheck disable=SC2086  # one or none
 	apt-get -q -s -o Debug::NoLocking=1 -o Dir::State::status="$work/none" --no-install-recommends \
 		install "${PACKAGES[@]}" $cli | sed -n 's/^Inst \([^ ]*\) .*/\1/p'
@@ -63,8 +73,8 @@ do_image() {
 	need_space 3
 	# Files keep their owners and set-user-ID bits only if root unpacks them.
 	need_root "${PACKAGES[@]}"
-	# Images of other packages, too.
-	as_root rm -rf "$work" "$FLEXSC_CACHE/debian-root"/*.ext2
+	# Images of this name with other packages, too.
+	as_root rm -rf "$work" "$FLEXSC_CACHE/debian-root"/{"$name"-*,????????????????}.ext2
 	mkdir -p "$work/packages"
 	as_root mkdir -p "$work/root/usr"/{bin,sbin,lib,lib64}
 	: >"$work/none"
@@ -92,9 +102,9 @@ mkdir -p "$FLEXSC_CACHE/debian-root" 2>/dev/null ||
 	die "cannot create the cache directory $FLEXSC_CACHE: set FLEXSC_CACHE to a place you can write to."
 have apt-get || die "apt-get is missing: Debian's packages can be had on Debian only."
 release=$(sed -n 's/^VERSION_ID=//p' /etc/os-release)
-image=$FLEXSC_CACHE/debian-root/$(sha256sum <<<"$release ${PACKAGES[*]} $FORMAT" | cut -c 1-16).ext2
+image=$FLEXSC_CACHE/debian-root/$name-$(sha256sum <<<"$release ${PACKAGES[*]} $FORMAT" | cut -c 1-16).ext2
 work=$FLEXSC_CACHE/debian-root/.new
-[[ -r $image ]] || stage image do_image
+[[ -r $image ]] || stage "$name" do_image
 mkdir -p "$ROOT/build"
-ln -sfn "$image" "$ROOT/build/debian-root.ext2"
-say "debian: build/debian-root.ext2 -> ${image##*/}"
+ln -sfn "$image" "$ROOT/build/debian-$name.ext2"
+say "debian: build/debian-$name.ext2 -> ${image##*/}"

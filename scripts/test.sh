@@ -237,25 +237,24 @@ do_copy() {
 
 # Checks from which address unmodified programs under libflexsc_threads.so make each system call.
 do_threads() {
-	local dir=$ROOT/build/cargo name lib program programs=$ROOT/user/flexsc-threads/tests/programs
-	local -a add=() servers=()
+	local dir=$ROOT/build/cargo name lib programs=$ROOT/user/flexsc-threads/tests/programs
+	local -a add=()
 	"$CARGO" build --locked --profile threads -p flexsc-threads --target-dir "$dir"
-	for name in threads own many traffic locks signals cancel load; do
+	for name in threads own many traffic locks signals cancel spin; do
 		# pthread_exit loads libgcc_s, so ldd must list it.
 		cc -O2 -pthread -Wl,--no-as-needed -lgcc_s -o "$logs/$name" "$programs/$name.c"
 		add+=(--add "$logs/$name:/threads/$name")
 	done
-	# Servers that this machine has.
-	for name in memcached redis-server; do
-		program=$(command -v "$name") || continue
-		servers+=("$program")
-		add+=(--add "$(realpath "$program"):/threads/$name")
-	done
 	while read -r lib; do
 		add+=(--add "$lib:$lib")
-	done < <(ldd "$logs/threads" "${servers[@]}" | grep -o '/[^ ]*\.so[^ :]*' | sort -u)
+	done < <(ldd "$logs/threads" | grep -o '/[^ ]*\.so[^ :]*' | sort -u)
 	ktest -c perf "${add[@]}" --add "$dir/threads/libflexsc_threads.so:/threads/libflexsc_threads.so" \
 		--add "$ROOT/scripts/test/guest-threads.sh:/threads/run.sh" --run 'sh /threads/run.sh'
+}
+
+# Debian's servers with user-level threads.
+do_servers() {
+	"$ROOT/scripts/servers.sh" --short
 }
 
 # Copies in containers and services that Debian's docker, podman and systemd make.
@@ -359,6 +358,7 @@ if [[ -z $filter ]]; then
 	part_if "$perf" 'crate and examples in the machine' cargo do_crate
 	part_if "$perf" 'flexsc-copy in the machine' cargo do_copy
 	part_if "$perf" 'threaded programs in the machine' cargo do_threads
+	part_if "$perf" 'servers of Debian, user-level threads' cargo do_servers
 	part_if "$perf" 'containers and services of Debian' cargo do_containers
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi

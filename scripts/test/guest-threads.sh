@@ -5,7 +5,7 @@
 # address of each system call with the tracepoint raw_syscalls:sys_enter. Once the first thread has
 # started, all calls must come from the library, except those that are left at their sites on
 # purpose.
-# Then runs programs and servers with user-level threads, and compares or checks their answers.
+# Then runs programs with user-level threads, and compares what they print.
 
 # shellcheck disable=SC2317  # functions that "result" calls
 
@@ -117,34 +117,11 @@ same() {
 	grep -q 'threads are user-level threads' log && cmp native seen
 }
 
-# served PORT KIND COMMAND...: a server with user-level threads gives right answers, and ends when asked.
-served() {
-	port=$1
-	kind=$2
-	shift 2
-	rm -f log
-	FLEXSC_THREADS=user FLEXSC_THREADS_LOG=/tmp/log LD_PRELOAD=/threads/libflexsc_threads.so "$@" > server 2>&1 &
-	pid=$!
-	timeout 60 /threads/load "$port" "$kind" 20 50 > seen
-	rc=$?
-	cat seen
-	find "/proc/$pid/task" -mindepth 1 -maxdepth 1 | wc -l
-	kill -INT "$pid"
-	wait "$pid" && [ "$rc" = 0 ] && grep 'calls handed over: [1-9][0-9]* to the engine' log
-}
-
 result 'no call is missed' none_missed
 result 'a call that is missed is seen' own_seen
 result 'many user-level threads' same many
 result 'user-level threads that read and write' same traffic
-for name in locks signals cancel; do
+for name in locks signals cancel spin; do
 	result "user-level threads: $name" same "$name"
 done
-if [ -e /threads/memcached ]; then
-	result 'memcached -t 8 with user-level threads' \
-		served 11211 memcached /threads/memcached -u root -t 8 -l 127.0.0.1
-fi
-if [ -e /threads/redis-server ]; then
-	result 'redis with user-level threads' served 6379 redis /threads/redis-server --bind 127.0.0.1 --save ''
-fi
 exit "$rc_all"
