@@ -293,17 +293,21 @@ static enum flexsc_park flexsc_arm_file(struct flexsc_parked *p)
  */
 static long flexsc_end_file(const struct flexsc_parked *p, long error)
 {
-	if (!p->part.sent)
-		return error;
-	if (p->call.nr == __NR_write || p->call.nr == __NR_writev) {
+	bool writes = p->call.nr == __NR_write || p->call.nr == __NR_writev;
+	bool reads = p->call.nr == __NR_read || p->call.nr == __NR_readv;
+
+	if (writes && p->part.sent)
 		fsnotify_modify(p->file);
-		/* Not if this is a kworker. */
-		if (flexsc_parked_is_ours(p)) {
+	/* Not if this is a kworker. */
+	if (flexsc_parked_is_ours(p)) {
+		if (writes) {
 			add_wchar(current, p->part.sent);
 			inc_syscw(current);
+		} else if (reads) {
+			inc_syscr(current);
 		}
 	}
-	return p->part.sent;
+	return p->part.sent ?: error;
 }
 
 /*
@@ -356,6 +360,8 @@ static struct syscall_outcome flexsc_invoke_file(struct flexsc_parked *p,
 		if (out.error != SYSCALL_NOT_TRIED)
 			return out;
 	}
+	/* The thread enters the queue. The call's own entry must not take its wake-up. */
+	flexsc_park_unhook(p);
 	return syscall_invoke_file_for(owner, p->file, regs, p->call.nr,
 				       &p->asked, &p->part);
 }

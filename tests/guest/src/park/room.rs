@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::one_of_many::{COUNT, one_each, until_asleep};
 use super::{check_by_owner, finish_asleep, park, send};
 use crate::check::Check;
-use crate::kit::files::pipe;
+use crate::kit::files::{pipe, readable};
 use crate::kit::mode::Mode;
 use crate::kit::ring::Call;
 use crate::kit::stream::{Kind, Stream, Way};
-use crate::kit::sys;
+use crate::kit::{patience, sys};
 
 tests! { "park":
     one_write => "room in a pipe wakes one of the writes, which wakes the next if it leaves some";
     leaves_others_room => "a parked write that leaves room in a pipe wakes a thread that waits";
     writes_are_whole => "a parked write of up to PIPE_BUF bytes is never split or mixed with others";
     as_often_as_needed => "a write that is woken 200 times, and sends a page each time, holds no thread";
+    woken_in_a_thread => "a thread that at last waits in a write itself is woken, not the parked call";
     woken_for_room => "a unix stream that is still nearly full wakes no send, and bytes in it wake none";
 }
 
@@ -89,6 +90,36 @@ fn leaves_others_room() -> Check {
         check_ret!("write", ring.finish(&slots)?[0].result, 4096);
         other.join().expect("no panic")
     })
+}
+
+fn woken_in_a_thread() -> Check {
+    /// Wake-ups in vain until a thread waits itself.
+    const VAIN: u64 = 128;
+    let (engine, mut ring) = Mode::Inline.start(1)?;
+    let stream = full_pipe(2)?;
+    let bytes = vec![7u8; 4 * 4096];
+    let write = call!(SYS_write, stream.fd(), bytes.as_ptr(), bytes.len());
+    let before = engine.stats()?.woken_in_vain;
+    let slots = park(&engine, &mut ring, &[write])?;
+    for vain in 1..=VAIN {
+        // The writer is woken, though no page is free.
+        read(&stream, &mut [0])?;
+        engine.until_stats("a wake-up in vain", |s| s.woken_in_vain == before + vain)?;
+    }
+    engine.until_pool(0, "a thread waits in the write", |s| s.blocked == 1)?;
+    let mut left = 2 * 4096 + bytes.len() - VAIN as usize;
+    while left != 0 {
+        check!(
+            readable(&stream.from, patience()),
+            "{left} bytes are missing"
+        );
+        let mut some = [0u8; 2 * 4096];
+        let got = plain!(SYS_read, &stream.from, some.as_mut_ptr(), some.len());
+        check!(got > 0, "read: {got}");
+        left -= got as usize;
+    }
+    check_ret!("write", ring.finish(&slots)?[0].result, bytes.len() as i64);
+    Ok(())
 }
 
 /// Number of bytes in a pipe.
