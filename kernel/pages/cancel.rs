@@ -87,20 +87,6 @@ impl Pages {
         }
     }
 
-    /// Writes the results of entries that no task executes: `index` and entries linked behind it.
-    fn put_cancelled(&self, page: u32, index: u32, bits: u64) {
-        for at in Bits(bits) {
-            let reason = if at == index {
-                uapi::flexsc_reason_FLEXSC_REASON_CANCELLED
-            } else {
-                uapi::flexsc_reason_FLEXSC_REASON_CHAIN
-            };
-            self.area
-                .entry(page, at)
-                .put_result(errno::ecanceled().to_errno().into(), reason as u8);
-        }
-    }
-
     /// CANCEL of entry `index` of `page`. Fails with `ENOENT` if there is nothing to cancel.
     pub(crate) fn cancel(&self, page: u32, index: u32) -> Result {
         // From here on the index is in bounds even under speculation.
@@ -140,8 +126,15 @@ impl Pages {
             chain
         };
         drop(inner);
-        self.put_cancelled(page, index, dropped);
-        self.finish_unexecuted(page, dropped);
+        // The entry, and those that are linked behind it.
+        let verdict = |at| match at == index {
+            true => (
+                errno::ecanceled(),
+                uapi::flexsc_reason_FLEXSC_REASON_CANCELLED,
+            ),
+            false => (errno::ecanceled(), uapi::flexsc_reason_FLEXSC_REASON_CHAIN),
+        };
+        self.finish_unexecuted(page, dropped, verdict);
         Ok(())
     }
 

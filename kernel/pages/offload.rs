@@ -145,10 +145,21 @@ impl Pages {
         }
     }
 
-    /// Publishes the results of `bits`, which no task executes, and of the held entries of their
-    /// chains. The caller has written the results of calls that have not begun.
-    pub(super) fn finish_unexecuted(&self, page: u32, bits: u64) {
+    /// Publishes results of `bits`, which no task executes, and of the held entries of their chains.
+    /// Calls that have begun get their own result, the others `verdict` of their index. Each entry is
+    /// written once: a program that watches it takes what it sees first.
+    pub(super) fn finish_unexecuted(
+        &self,
+        page: u32,
+        bits: u64,
+        verdict: impl Fn(u32) -> (Error, uapi::flexsc_reason),
+    ) {
         let begun = self.end_kept(page, bits);
+        for index in Bits(bits & !begun) {
+            let (error, reason) = verdict(index);
+            let entry = self.area.entry(page, index);
+            entry.put_result(error.to_errno().into(), reason as u8);
+        }
         let all = self.with_held(page, bits);
         let refused = bits & !begun | self.held_refused(page) & all;
         self.finish(page, all, process::weight(refused));
@@ -278,14 +289,9 @@ impl Pages {
                 self.give_back(page, left);
             }
             let bits = bits & !left;
-            for index in Bits(bits) {
-                self.area.entry(page, index).put_result(
-                    EAGAIN.to_errno().into(),
-                    uapi::flexsc_reason_FLEXSC_REASON_STARVED as u8,
-                );
-            }
             if bits != 0 {
-                self.finish_unexecuted(page, bits);
+                let starved = uapi::flexsc_reason_FLEXSC_REASON_STARVED;
+                self.finish_unexecuted(page, bits, |_| (EAGAIN, starved));
             }
         }
     }

@@ -193,8 +193,7 @@ impl Pages {
     }
 
     /// Ends the calls of entries that the caller owns and that no task will execute. If a call has
-    /// begun, this writes its result, in place of one that says that it was not executed. Returns
-    /// these entries.
+    /// begun, this writes its result. Returns these entries.
     pub(super) fn end_kept(&self, page: u32, bits: u64) -> u64 {
         let mut begun = 0;
         for index in Bits(self.kept(page) & bits) {

@@ -11,7 +11,7 @@
 //! them notices. While such entries wait, the engine's deferred work checks periodically.
 
 use super::{Pages, Words};
-use crate::{defs::Bits, sys::errno};
+use crate::sys::errno;
 use core::sync::atomic::Ordering;
 use kernel::uapi;
 
@@ -97,13 +97,8 @@ impl Pages {
             let Some((page, bits)) = self.take_returned() else {
                 break;
             };
-            for index in Bits(bits) {
-                self.area.entry(page, index).put_result(
-                    errno::ecanceled().to_errno().into(),
-                    uapi::flexsc_reason_FLEXSC_REASON_NONE as u8,
-                );
-            }
-            self.finish_unexecuted(page, bits);
+            let none = uapi::flexsc_reason_FLEXSC_REASON_NONE;
+            self.finish_unexecuted(page, bits, |_| (errno::ecanceled(), none));
         }
     }
 }
