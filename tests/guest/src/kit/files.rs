@@ -68,9 +68,13 @@ impl Leased {
         call!(SYS_openat, libc::AT_FDCWD, self.path.as_ptr(), flags)
     }
 
-    /// Lets the open return.
+    /// Lets the open return. Does nothing if the lease was released before.
     pub fn release(&self) -> Check {
-        self.fcntl(libc::F_SETLEASE, libc::F_UNLCK)
+        match plain!(SYS_fcntl, &self.holder, libc::F_SETLEASE, libc::F_UNLCK) {
+            0 => Ok(()),
+            error if error == -i64::from(libc::EAGAIN) => Ok(()),
+            error => fail!("F_UNLCK: {}", crate::check::Ret(error)),
+        }
     }
 
     /// Takes the lease again, when nobody has the file open for writing.

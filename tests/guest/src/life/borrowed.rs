@@ -17,6 +17,8 @@ use crate::kit::limits::{need_root, need_two_cpus, poller_cpu};
 use crate::kit::ring::{Call, Ring, linked};
 use crate::kit::{chances, patience, process, rounds, scm, sys, until};
 
+use super::quota::Parameter;
+
 tests! { "borrowed":
     closed_inside => "entries close or replace the last descriptor, or close a range, in each WAIT";
     closed_in_chain => "a chain unmaps the pages and closes the last descriptor";
@@ -467,6 +469,9 @@ fn same_number() -> Check {
     need_root()?;
     let engine = Engine::open()?;
     // All other numbers are taken: the next registration gets the number that is freed.
+    // One number is left.
+    let limit = Parameter::get("max_pages")?;
+    limit.set(512)?;
     for _ in 0..511 {
         ok!("REGISTER", engine.register(1));
     }

@@ -13,7 +13,7 @@ use crate::kit::mode::Mode;
 use crate::kit::net::{self, tcp_pair, udp_pair, unix_pair};
 use crate::kit::ring::{Call, Ring};
 use crate::kit::trace::Trace;
-use crate::kit::{patience, process, sys};
+use crate::kit::{patience, process, sys, until};
 
 tests! { "park":
     polls => "poll of a socket, a pipe, an eventfd or a timerfd holds no thread";
@@ -402,18 +402,20 @@ fn poll_is_seen() -> Check {
     let call = files.ppoll(time);
     let (slot, trace) = wait_in_thread((&engine, &mut ring), call, (&from, &to))?;
     let pid = std::process::id() as i32;
-    let seen: Vec<_> = process::tasks(pid)
-        .iter()
-        .filter(|task| task.tid != pid)
-        .filter_map(|task| {
-            fs::read_to_string(format!("/proc/{pid}/task/{}/syscall", task.tid)).ok()
-        })
-        .collect();
     let wanted = format!("{} {at:p} 0x1 {time:p} 0x0 0x8", libc::SYS_ppoll);
-    check!(
-        seen.iter().any(|call| call.starts_with(&wanted)),
-        "/proc shows {seen:?}, not {wanted}"
-    );
+    let mut seen = Vec::new();
+    // A task that runs for a moment shows nothing.
+    until("the call in /proc", || {
+        seen = process::tasks(pid)
+            .iter()
+            .filter(|task| task.tid != pid)
+            .filter_map(|task| {
+                fs::read_to_string(format!("/proc/{pid}/task/{}/syscall", task.tid)).ok()
+            })
+            .collect();
+        seen.iter().any(|call: &String| call.starts_with(&wanted))
+    })
+    .map_err(|failure| failure.within(format_args!("/proc shows {seen:?}, not {wanted}")))?;
     check_eq!(
         "traced polls",
         trace.lines("sys_poll(")?,
