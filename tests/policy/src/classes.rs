@@ -5,7 +5,7 @@
 
 use crate::policy::{
     classify,
-    files::{asks_files, files_of},
+    files::files_of,
     is_by_file, is_inline,
     Class::{self, ByFile, Inline, MayBlock, OwnThread, Refused, Unknown},
     Reason::{Life, Thread},
@@ -492,53 +492,6 @@ fn io_uring_enter_must_not_wait() {
         class(SYS_io_uring_enter, &[7, 0, 0, sq_wait]),
         Refused(Thread)
     );
-}
-
-#[test]
-fn calls_with_a_path_or_a_file_ask_files() {
-    for nr in [
-        SYS_open,
-        SYS_close,
-        SYS_stat,
-        SYS_lseek,
-        SYS_pread64,
-        SYS_ftruncate,
-        SYS_rename,
-        SYS_lchown,
-        SYS_statfs,
-        SYS_getdents64,
-        SYS_openat,
-        SYS_faccessat,
-        SYS_utimensat,
-        SYS_fallocate,
-        SYS_renameat2,
-        SYS_copy_file_range,
-        SYS_statx,
-        SYS_openat2,
-        SYS_read,
-        SYS_mmap,
-        SYS_splice,
-        SYS_mlock2,
-    ] {
-        assert!(asks_files(nr as u16), "call {nr}");
-    }
-    for nr in [
-        SYS_pipe,
-        SYS_getpid,
-        SYS_getcwd,
-        SYS_umask,
-        SYS_gettimeofday,
-        SYS_futex,
-        SYS_clock_gettime,
-        SYS_epoll_ctl,
-        SYS_eventfd2,
-        SYS_pipe2,
-        SYS_process_vm_readv,
-        SYS_getrandom,
-        SYS_bpf,
-    ] {
-        assert!(!asks_files(nr as u16), "call {nr}");
-    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod policy;
 #[expect(dead_code, reason = "the module stores what it knows as a number")]
 mod adaptive;
 #[cfg(test)]
+mod asking;
+#[cfg(test)]
 #[path = "../../../kernel/pool/backlog.rs"]
 mod backlog;
 #[cfg(test)]
