@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::mounts::not_held_up;
 use crate::check::Check;
-use crate::kit::abi::{Param, Policy, REASON_NONE};
+use crate::kit::abi::{Policy, REASON_NONE};
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, TempDir, pipe};
+use crate::kit::files::TempDir;
+use crate::kit::only_thread::OnlyThread;
 use crate::kit::ring::{Call, Done, check_done, linked};
 use crate::kit::{sys, until};
 
@@ -133,13 +134,7 @@ fn fifo_opens_starved() -> Check {
     let dir = TempDir::new()?;
     let path = fifo(&dir, "fifo")?;
     let engine = Engine::open()?;
-    engine.set(Param::MaxThreads, 1)?;
-    let (from, to) = pipe()?;
-    let reads = BlockedReads::new(&from, 1);
-    let mut busy = engine.ring(1)?;
-    let calls: Vec<_> = reads.calls().into_iter().map(Call::asynchronous).collect();
-    let blocked = busy.post_blocked(&calls)?;
-    engine.until_pool(0, "the only thread blocked", |pool| pool.blocked == 1)?;
+    let only = OnlyThread::block(&engine)?;
     let mut ring = engine.ring(1)?;
     let slots = ring.post_all(&[open(&path, libc::O_RDONLY), call!(SYS_getpid)]);
     let peer = std::thread::scope(|scope| -> Check<OwnedFd> {
@@ -160,7 +155,5 @@ fn fifo_opens_starved() -> Check {
     let dones = ring.finish(&slots)?;
     close("open", dones[0])?;
     drop(peer);
-    reads.release(&to)?;
-    busy.finish(&blocked)?;
-    Ok(())
+    only.release()
 }

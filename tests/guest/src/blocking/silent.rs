@@ -6,11 +6,12 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::mounts::{Disk, Fuse, Mount, is_aborted, not_held_up};
 use crate::check::Check;
-use crate::kit::abi::{Param, Policy, REASON_NONE};
+use crate::kit::abi::{Policy, REASON_NONE};
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, TempDir, pipe};
+use crate::kit::files::{TempDir, pipe};
 use crate::kit::limits::need_root;
-use crate::kit::ring::{Call, check_done, linked};
+use crate::kit::only_thread::OnlyThread;
+use crate::kit::ring::{Call, Ring, check_done, linked};
 use crate::kit::{sys, until};
 
 tests! { "blocking":
@@ -99,24 +100,10 @@ fn silent_daemon() -> Check {
     Ok(())
 }
 
-fn silent_daemon_starved() -> Check {
-    let dir = TempDir::new()?;
-    let fuse = Fuse::new(&dir)?;
-    let engine = Engine::open()?;
-    engine.set(Param::MaxThreads, 1)?;
-    let (from, to) = pipe()?;
-    let reads = BlockedReads::new(&from, 1);
-    let mut busy = engine.ring(1)?;
-    // With ASYNC a thread waits in the read.
-    let calls: Vec<_> = reads.calls().into_iter().map(Call::asynchronous).collect();
-    let blocked = busy.post_blocked(&calls)?;
-    engine.until_pool(0, "the only thread blocked", |pool| pool.blocked == 1)?;
-    let mut ring = engine.ring(1)?;
-    let before = engine.stats()?.inline_done;
-    let name = fuse.mount.path("name");
-    let slots = ring.post_all(&[access(&name), call!(SYS_getpid)]);
+/// WAIT for all results of this thread. Once it sleeps, another one ends the daemon.
+pub fn wait_until_it_ends(fuse: &Fuse, ring: &Ring) -> Check {
     let me = sys::gettid();
-    std::thread::scope(|scope| -> Check {
+    std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             let asleep = super::slow::until_asleep(me);
             fuse.end();
@@ -124,13 +111,23 @@ fn silent_daemon_starved() -> Check {
         });
         ok!("ALL", ring.wait(Policy::All));
         other.join().expect("no panic")
-    })?;
+    })
+}
+
+fn silent_daemon_starved() -> Check {
+    let dir = TempDir::new()?;
+    let fuse = Fuse::new(&dir)?;
+    let engine = Engine::open()?;
+    let only = OnlyThread::block(&engine)?;
+    let mut ring = engine.ring(1)?;
+    let before = engine.stats()?.inline_done;
+    let name = fuse.mount.path("name");
+    let slots = ring.post_all(&[access(&name), call!(SYS_getpid)]);
+    wait_until_it_ends(&fuse, &ring)?;
     let dones = ring.finish(&slots)?;
     check!(is_aborted(dones[0].result), "access: {:?}", dones[0]);
     check_eq!("executed inline", engine.stats()?.inline_done, before + 2);
-    reads.release(&to)?;
-    busy.finish(&blocked)?;
-    Ok(())
+    only.release()
 }
 
 fn silent_automount() -> Check {

@@ -4,11 +4,13 @@
 use std::os::fd::AsRawFd;
 
 use super::mounts::{Disk, Fuse, is_aborted, not_held_up};
+use super::silent::wait_until_it_ends;
 use crate::check::Check;
-use crate::kit::abi::{Param, REASON_NONE};
+use crate::kit::abi::REASON_NONE;
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, TempDir, pipe};
+use crate::kit::files::TempDir;
 use crate::kit::memory;
+use crate::kit::only_thread::OnlyThread;
 use crate::kit::ring::{Call, check_done, linked};
 use crate::kit::sys;
 
@@ -140,33 +142,15 @@ fn silent_descriptor_starved() -> Check {
     let root = ok!("open", sys::open(&fuse.mount.path(""), libc::O_PATH, 0));
     let buffer = memory::pages(4096)? as usize;
     let engine = Engine::open()?;
-    engine.set(Param::MaxThreads, 1)?;
-    let (from, to) = pipe()?;
-    let reads = BlockedReads::new(&from, 1);
-    let mut busy = engine.ring(1)?;
-    // With ASYNC a thread waits in the read.
-    let calls: Vec<_> = reads.calls().into_iter().map(Call::asynchronous).collect();
-    let blocked = busy.post_blocked(&calls)?;
-    engine.until_pool(0, "the only thread blocked", |pool| pool.blocked == 1)?;
+    let only = OnlyThread::block(&engine)?;
     let mut ring = engine.ring(1)?;
     let before = engine.stats()?.inline_done;
     let slots = ring.post_all(&[call!(SYS_fstat, &root, buffer), call!(SYS_getpid)]);
-    let me = sys::gettid();
-    std::thread::scope(|scope| -> Check {
-        let other = scope.spawn(|| {
-            let asleep = super::slow::until_asleep(me);
-            fuse.end();
-            asleep
-        });
-        ok!("ALL", ring.wait(crate::kit::abi::Policy::All));
-        other.join().expect("no panic")
-    })?;
+    wait_until_it_ends(&fuse, &ring)?;
     let dones = ring.finish(&slots)?;
     check!(is_aborted(dones[0].result), "fstat: {:?}", dones[0]);
     check_eq!("executed inline", engine.stats()?.inline_done, before + 2);
-    reads.release(&to)?;
-    busy.finish(&blocked)?;
-    Ok(())
+    only.release()
 }
 
 fn silent_descriptor_frozen() -> Check {

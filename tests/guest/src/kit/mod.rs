@@ -23,6 +23,7 @@ pub mod limits;
 pub mod memory;
 pub mod mode;
 pub mod net;
+pub mod only_thread;
 pub mod process;
 pub mod ring;
 pub mod scm;

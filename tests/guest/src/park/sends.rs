@@ -5,11 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::{check_by_owner, check_no_thread, finish_asleep, park, post_and_look};
 use crate::check::Check;
-use crate::kit::abi::Param;
 use crate::kit::engine::Engine;
-use crate::kit::files::{BlockedReads, pipe, socket_pair};
+use crate::kit::files::socket_pair;
 use crate::kit::mode::Mode;
 use crate::kit::net::{self, unix_pair};
+use crate::kit::only_thread::OnlyThread;
 use crate::kit::ring::{Call, Ring};
 use crate::kit::stream::{Kind, Stream, Way};
 use crate::kit::{limits, sys, trace};
@@ -125,11 +125,7 @@ fn sends_many() -> Check {
 fn send_keeps_its_peer() -> Check {
     let (engine, mut ring) = start()?;
     // No thread goes on with the send meanwhile.
-    engine.set(Param::MaxThreads, 1)?;
-    let (blocker, release) = pipe()?;
-    let reads = BlockedReads::new(&blocker, 1);
-    let blocked = ring.post_blocked(&reads.calls())?;
-    engine.until_stats("a blocked thread", |stats| stats.peak_blocked >= 1)?;
+    let only = OnlyThread::block(&engine)?;
     let (one, other) = (net::listener(libc::AF_INET)?, net::listener(libc::AF_INET)?);
     let socket = net::socket(libc::AF_INET, libc::SOCK_STREAM)?;
     net::connect(&socket, &one)?;
@@ -168,9 +164,7 @@ fn send_keeps_its_peer() -> Check {
         0
     );
     check_ret!("the other peer", ret, -libc::EAGAIN);
-    reads.release(&release)?;
-    ring.finish(&blocked)?;
-    Ok(())
+    only.release()
 }
 
 fn send_keeps_its_file() -> Check {
