@@ -72,7 +72,7 @@ fn post(engine: &Engine, ring: &mut Ring, served: bool) -> Check {
 fn post_both(apart_is_first: bool) -> Check {
     let engine = Engine::open()?;
     // Idle threads stay, whichever task has made them.
-    engine.set(Param::RetireMs, 1 << 30)?;
+    engine.keep_threads()?;
     let registered = AtomicBool::new(false);
     let owner = |first: bool| -> Check {
         if !first {
@@ -105,7 +105,7 @@ fn apart_by_group() -> Check {
     group.write("cgroup.type", "threaded")?;
     in_child(|| {
         let engine = Engine::open()?;
-        engine.set(Param::RetireMs, 1 << 30)?;
+        engine.keep_threads()?;
         let mut first = engine.ring(1)?;
         check_reason(&mut first, 0, 0, REASON_NONE)?;
         std::thread::scope(|scope| {

@@ -84,7 +84,8 @@ fn priority_of_group() -> Check {
 
 fn nice_followed() -> Check {
     in_each_mode(|mode| {
-        let (_engine, mut ring) = mode.start(1)?;
+        let (engine, mut ring) = mode.start(1)?;
+        engine.keep_threads()?;
         ring.run(call!(SYS_getppid).asynchronous())?;
         for nice in [7, 9] {
             let set = plain!(SYS_setpriority, libc::PRIO_PROCESS, 0, nice);
@@ -101,7 +102,8 @@ fn nice_followed() -> Check {
 fn attributes_followed() -> Check {
     need_root()?;
     in_each_mode(|mode| {
-        let (_engine, mut ring) = mode.start(1)?;
+        let (engine, mut ring) = mode.start(1)?;
+        engine.keep_threads()?;
         ring.run(call!(SYS_getppid).asynchronous())?;
         plain!(SYS_prctl, libc::PR_SET_TIMERSLACK, 77_000);
         let set = plain!(SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_6);
@@ -143,6 +145,7 @@ fn normal_class() -> Check {
             set_class(class)?;
             ok!("RLIMIT_RTTIME", set_limit(libc::RLIMIT_RTTIME, 10_000_000));
             let engine = Engine::open()?;
+            engine.keep_threads()?;
             let mut ring = engine.ring(1)?;
             ring.run_all(&[call!(SYS_getppid).asynchronous(); 4])?;
             let threads = threads();
@@ -163,6 +166,7 @@ fn affinity_of_program() -> Check {
     need_two_cpus()?;
     in_child(|| {
         let engine = Engine::open()?;
+        engine.keep_threads()?;
         let mut ring = engine.ring(1)?;
         ring.run(call!(SYS_getppid).asynchronous())?;
         let first = 1u64;
@@ -216,6 +220,7 @@ fn affinity_of_opener() -> Check {
         check!(fd > 2, "open: {}", Ret(fd));
         let old = threads();
         let opened = Engine::from_fd(sys::own(fd as i32));
+        opened.keep_threads()?;
         let mut its = opened.ring(1)?;
         its.run(call!(SYS_getppid).asynchronous())?;
         // An idle thread has applied its engine's settings.
@@ -376,7 +381,7 @@ fn traced_thread() -> Check {
     ] {
         let mut child = spawn(|link| {
             let (engine, mut ring) = Mode::Async.start(1)?;
-            engine.set(Param::RetireMs, 1 << 30)?;
+            engine.keep_threads()?;
             let (from, to) = pipe()?;
             let reads = BlockedReads::new(&from, 2);
             let slots = ring.post_blocked(&reads.calls())?;

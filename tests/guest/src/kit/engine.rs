@@ -236,6 +236,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Keeps idle threads for as long as the engine exists. For tests that look at a thread after
+    /// its work: on a slow machine, or in a throttled process, RETIRE_MS may pass before that.
+    pub fn keep_threads(&self) -> Check {
+        self.set(Param::RetireMs, 1 << 30)
+    }
+
     /// GET.
     pub fn get(&self, param: Param) -> Check<u64> {
         match get(self.fd(), 0, param) {

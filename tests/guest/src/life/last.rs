@@ -4,7 +4,6 @@
 use super::Busy;
 use super::death::die;
 use crate::check::Check;
-use crate::kit::abi::Param;
 use crate::kit::child::{Child, End, Link};
 use crate::kit::mode::Mode;
 use crate::kit::uffd::Slow;
@@ -73,7 +72,7 @@ fn last_thread_idle() -> Check {
             let (engine, mut ring) = mode.start(1)?;
             ring.run(call!(SYS_getpid).asynchronous())?;
             // The threads stay for ever, unless they are told to end.
-            engine.set(Param::RetireMs, 1 << 30)?;
+            engine.keep_threads()?;
             link.ready();
             sys::exit_thread(28);
         };
