@@ -11,7 +11,7 @@
 #include <linux/socket.h>
 #include <net/sock.h>
 
-#include "park.h"
+#include "parked.h"
 
 /* See MOST_IN_VAIN in run/park.rs. */
 #define FLEXSC_MOST_IN_VAIN	128

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The memory of parked calls. */
+/* The memory of parked calls and of what they share. */
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 
-#include "park.h"
+#include "parked.h"
 
 /*
  * How many ended calls a registration keeps for the next ones, which saves an
@@ -60,11 +61,30 @@ struct flexsc_parked *flexsc_parked_alloc(struct flexsc_parker *parker,
 	return p;
 }
 
-/* No call is left. */
-void flexsc_parker_free_memory(struct flexsc_parker *parker)
+struct flexsc_parker *flexsc_parker_new(struct task_struct *owner,
+					struct flexsc_deferred *later,
+					unsigned int pages)
+{
+	struct flexsc_parker *parker =
+		kzalloc(struct_size(parker, ready, pages), GFP_KERNEL_ACCOUNT);
+
+	if (parker) {
+		parker->owner = get_task_struct(owner);
+		parker->later = later;
+		hrtimer_init(&parker->grace, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+		parker->grace.function = flexsc_parker_grace;
+	}
+	return parker;
+}
+
+/* No call is parked any more. */
+void flexsc_parker_free(struct flexsc_parker *parker)
 {
 	struct flexsc_parked *p, *next;
 
+	hrtimer_cancel(&parker->grace);
 	llist_for_each_entry_safe(p, next, llist_del_all(&parker->spare), spare)
 		kfree(p);
+	put_task_struct(parker->owner);
+	kfree(parker);
 }

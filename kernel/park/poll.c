@@ -13,7 +13,7 @@
 #include <linux/uaccess.h>
 #include <net/sock.h>
 
-#include "park.h"
+#include "parked.h"
 
 /* The array is copied to the stack. */
 #define FLEXSC_POLL_FILES	16

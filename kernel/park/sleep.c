@@ -4,7 +4,7 @@
 #include <linux/time64.h>
 #include <linux/time_namespace.h>
 
-#include "park.h"
+#include "parked.h"
 
 static enum flexsc_park flexsc_arm_sleep(struct flexsc_parked *p)
 {

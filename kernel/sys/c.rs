@@ -9,35 +9,35 @@ use kernel::bindings::{
 };
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
-/// The beginning of `struct flexsc_notifier` of `notify.c`.
+/// The beginning of `struct flexsc_notifier` of `helpers/notify.c`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_notifier {
     pub(super) watched: AtomicU32,
 }
 
-/// `struct flexsc_debug`, private to `debug.c`.
+/// `struct flexsc_debug`, private to `helpers/debug.c`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_debug {
     _opaque: [u8; 0],
 }
 
-/// `struct flexsc_deferred` of `deferred.c`.
+/// `struct flexsc_deferred` of `helpers/deferred.c`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_deferred {
     _opaque: [u8; 0],
 }
 
-/// `struct flexsc_parker`, private to `park.c`.
+/// `struct flexsc_parker`, private to `park/`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_parker {
     _opaque: [u8; 0],
 }
 
-/// `struct flexsc_parked`, private to `park.c`.
+/// `struct flexsc_parked`, private to `park/`.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub(super) struct flexsc_parked {

@@ -84,8 +84,8 @@ impl<T: Show> Entry<T> {
 
     /// # Safety
     ///
-    /// Called by `debug.c` with the data that `add` has set, before `remove` returns, and with the
-    /// `seq_file` that it writes.
+    /// Called by `helpers/debug.c` with the data that `add` has set, before `remove` returns, and
+    /// with the `seq_file` that it writes.
     unsafe extern "C" fn show(m: *mut seq_file, data: *mut c_void) {
         // SAFETY: The data is an `Arc<T>` that `remove` takes back after this has returned.
         let this = unsafe { Arc::<T>::borrow(data) };

@@ -19,7 +19,7 @@ pub(crate) trait Later: Send + Sync + Sized + 'static {
     fn later_ready(&self);
 }
 
-/// Starts the work. See `deferred.c`.
+/// Starts the work. See `helpers/deferred.c`.
 ///
 /// # Invariants
 ///
@@ -117,7 +117,7 @@ impl<T: Later> Deferred<T> {
 
     /// # Safety
     ///
-    /// Called by `deferred.c` with the data that `start` has set, before `stop` returns.
+    /// Called by `helpers/deferred.c` with the data that `start` has set, before `stop` returns.
     unsafe extern "C" fn run(data: *mut c_void) -> c_uint {
         // SAFETY: The data is an `Arc<T>` that `stop` takes back after this has returned.
         let this = unsafe { Arc::<T>::borrow(data) };

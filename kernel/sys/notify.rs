@@ -9,7 +9,7 @@ use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
 
-/// See `notify.c`.
+/// See `helpers/notify.c`.
 ///
 /// # Invariants
 ///

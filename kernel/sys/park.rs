@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls that wait for their file without a thread. See `park.c`.
+//! Calls that wait for their file without a thread. See `park.c` and `park/`.
 
 use super::{c, deferred::Trigger, process::Thread};
 use core::ptr::NonNull;

@@ -145,6 +145,51 @@ pub(crate) fn edges<'a>(files: &Files<'a>) -> BTreeMap<&'a str, BTreeSet<&'a str
     files.keys().map(|here| (*here, named(here))).collect()
 }
 
+/// The functions that a C file defines for other files.
+fn defined_in_c(text: &str) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    let mut head = "";
+    for line in text.lines() {
+        let begins = line.starts_with(|c: char| c.is_ascii_alphabetic());
+        if begins && line.contains('(') {
+            head = line;
+        } else if line == "{" && !head.starts_with("static ") {
+            let before = head.split('(').next().unwrap_or(head);
+            names.extend(before.rsplit(|c| !is_name(c)).next());
+        } else if !line.starts_with(char::is_whitespace) {
+            head = "";
+        }
+    }
+    names
+}
+
+/// Returns for each C file the files whose functions it names.
+pub(crate) fn c_edges<'a>(files: &Files<'a>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let defined: BTreeMap<&str, BTreeSet<&str>> = files
+        .iter()
+        .map(|(name, text)| (*name, defined_in_c(text)))
+        .collect();
+    let named = |here: &str, text: &str| {
+        let lines = text.lines().map(str::trim_start);
+        let code = lines.filter(|line| !line.starts_with(['*', '/']));
+        let words: Vec<&str> = code.flat_map(|line| line.split(|c| !is_name(c))).collect();
+        let words: BTreeSet<&str> = words
+            .windows(2)
+            .filter(|pair| pair[0] != "struct")
+            .map(|pair| pair[1])
+            .collect();
+        let others = defined.iter().filter(|(there, _)| **there != here);
+        others
+            .filter(|(_, names)| !names.is_disjoint(&words))
+            .map(|(there, _)| *there)
+            .collect()
+    };
+    files
+        .iter()
+        .map(|(here, text)| (*here, named(here, text)))
+        .collect()
+}
+
 /// Returns the sets of several files that can be reached from each other.
 pub(crate) fn circles<'a>(
     edges: &BTreeMap<&'a str, BTreeSet<&'a str>>,
@@ -187,6 +232,17 @@ mod tests {
             .into_iter()
             .map(|circle| circle.into_iter().collect())
             .collect()
+    }
+
+    #[test]
+    fn c_functions_are_seen() {
+        let top = "struct low a;\nint top(void)\n{\n\treturn low();\n}\n";
+        let low = "static int own(\n\tint a)\n{\n}\n\nint *\nlow(int a,\n    int b)\n{\n\tstruct top a;\n\t/* as in top */\n}\n";
+        let back = "int low(void)\n{\n\treturn top();\n}\n";
+        assert_eq!(defined_in_c(low).into_iter().collect::<Vec<_>>(), ["low"]);
+        let found = |low| circles(&c_edges(&BTreeMap::from([("top", top), ("low", low)])));
+        assert!(found(low).is_empty());
+        assert_eq!(found(back), [["low", "top"].into()].into());
     }
 
     #[test]

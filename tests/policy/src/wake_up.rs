@@ -3,7 +3,7 @@
 //! Checks that no wake-up of poll() or of an eventfd is lost, in all interleavings under the memory
 //! model of a result that is published and a task that begins to wait. The steps of the publishing
 //! side, and their order, are read from `kernel/pages/notify.rs`, `kernel/sys/notify.rs` and
-//! `kernel/notify.c`.
+//! `kernel/helpers/notify.c`.
 
 use loom::sync::atomic::{fence, AtomicBool, Ordering};
 use loom::sync::Arc;
@@ -11,7 +11,7 @@ use loom::thread;
 
 const PAGES: &str = include_str!("../../../kernel/pages/notify.rs");
 const SIGNAL: &str = include_str!("../../../kernel/sys/notify.rs");
-const NOTIFY: &str = include_str!("../../../kernel/notify.c");
+const NOTIFY: &str = include_str!("../../../kernel/helpers/notify.c");
 
 /// A step of the publishing side after it has written the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

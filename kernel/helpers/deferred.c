@@ -13,7 +13,7 @@
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
-#include "helpers.h"
+#include "../helpers.h"
 
 /* Time between the starts of two runs. */
 #define FLEXSC_DEFERRED_PAUSE msecs_to_jiffies(10)

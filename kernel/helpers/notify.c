@@ -10,7 +10,7 @@
 #include <linux/slab.h>
 #include <linux/wait.h>
 
-#include "helpers.h"
+#include "../helpers.h"
 
 struct flexsc_notifier {
 	/* True once a task has waited or set an eventfd. First field: Rust reads it. */

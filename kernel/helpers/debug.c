@@ -10,7 +10,7 @@
 #include <linux/slab.h>
 #include <linux/wait.h>
 
-#include "helpers.h"
+#include "../helpers.h"
 
 struct flexsc_debug {
 	struct dentry *file;

@@ -4,7 +4,7 @@
 #include <linux/sched/task_stack.h>
 #include <asm/syscall.h>
 
-#include "helpers.h"
+#include "../helpers.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"

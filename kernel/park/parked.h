@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* A parked call as the parts of park see it. */
-#ifndef _FLEXSC_PARK_H
-#define _FLEXSC_PARK_H
+#ifndef _FLEXSC_PARKED_H
+#define _FLEXSC_PARKED_H
 
 #include <linux/atomic.h>
 #include <linux/hrtimer.h>
@@ -11,27 +11,13 @@
 #include <linux/syscall_try.h>
 #include <linux/wait.h>
 
-#include "../helpers.h"
+#include "parker.h"
 
 /* Events that end the wait of a call that reads, receives or accepts. */
 #define FLEXSC_EVENTS	(EPOLLIN | EPOLLRDNORM | EPOLLERR | EPOLLHUP | EPOLLRDHUP)
 /* Events that end the wait of a call that writes or sends. */
 #define FLEXSC_ROOM	(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLERR | EPOLLHUP)
 
-/* State of one registration: the task to notify of ready files, and the ready entries. */
-struct flexsc_parker {
-	struct task_struct *owner;
-	struct flexsc_deferred *later;
-	struct hrtimer grace;
-	int attention;			/* enum flexsc_attention */
-	atomic_t spares;		/* length of @spare */
-	struct llist_head spare;	/* only the owner takes from it */
-	atomic64_t counts[FLEXSC_PARK_COUNTS];
-	atomic64_t pages;		/* pages with any bit in @ready */
-	atomic64_t ready[];		/* one bit for each entry of a page */
-};
-
-struct flexsc_parked;
 struct sock;
 
 /* The operations that differ between kinds of calls. */
@@ -102,7 +88,6 @@ struct flexsc_parked *flexsc_parked_alloc(struct flexsc_parker *parker,
 					  const struct flexsc_parked_call *call,
 					  unsigned int waits);
 void flexsc_parked_free_memory(struct flexsc_parked *p);
-void flexsc_parker_free_memory(struct flexsc_parker *parker);
 bool flexsc_park_queue(struct flexsc_parked *p, struct wait_queue_head *head,
 		       __poll_t events, bool exclusive);
 
@@ -128,4 +113,4 @@ struct flexsc_parked *flexsc_park_poll(struct flexsc_parker *parker,
 struct flexsc_parked *flexsc_park_sleep(struct flexsc_parker *parker,
 					const struct flexsc_parked_call *call);
 
-#endif /* _FLEXSC_PARK_H */
+#endif /* _FLEXSC_PARKED_H */
