@@ -6,7 +6,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::check::{Check, Ret};
-use crate::kit::abi::{Param, Policy, REASON_NONE};
+use crate::kit::abi::{Policy, REASON_NONE};
 use crate::kit::child::{End, exit_code, in_child, reap, spawn};
 use crate::kit::engine::{DEVICE, Engine};
 use crate::kit::files::{BlockedReads, pipe, write_all};
