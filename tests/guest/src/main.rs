@@ -66,6 +66,7 @@ const GROUPS: &[&[registry::Test]] = &[
     park::parts::TESTS,
     park::room::TESTS,
     park::polls::TESTS,
+    park::meanwhile::TESTS,
     park::races::TESTS,
     park::sleeps::TESTS,
     park::times::TESTS,

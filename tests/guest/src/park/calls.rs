@@ -31,12 +31,12 @@ tests! { "park":
     errors_come => "the end of the peer, and of a listening socket, ends a parked call";
 }
 
-type Pair = (OwnedFd, OwnedFd);
+pub(super) type Pair = (OwnedFd, OwnedFd);
 
 /// A kind of file, and a function that makes two: one to receive from, and its peer.
-type Kind = (&'static str, fn() -> Check<Pair>);
+pub(super) type Kind = (&'static str, fn() -> Check<Pair>);
 
-const PAIRS: &[Kind] = &[
+pub(super) const PAIRS: &[Kind] = &[
     ("unix stream", || unix_pair(libc::SOCK_STREAM)),
     ("unix seqpacket", || unix_pair(libc::SOCK_SEQPACKET)),
     ("unix datagrams", || unix_pair(libc::SOCK_DGRAM)),
