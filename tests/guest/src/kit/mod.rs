@@ -39,7 +39,7 @@ pub mod uffd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::check::Check;
+use crate::check::{Check, Failure};
 
 /// The argument of `--rounds`.
 pub static ROUNDS: AtomicU32 = AtomicU32::new(1);
@@ -85,6 +85,41 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
     }
     Ok(())
 }
+
+/// How often [`in_some_try`] tries.
+const TRIES: u32 = 8;
+
+/// Calls `attempt` until it returns true. It returns false if the machine stood still at a moment at
+/// which it must not, or so it seems. Its argument doubles with each try, for times that it chooses.
+pub fn in_some_try(what: &str, mut attempt: impl FnMut(u32) -> Check<bool>) -> Check {
+    let begin = Instant::now();
+    for number in 0..TRIES {
+        if attempt(1 << number)? {
+            return Ok(());
+        }
+        println!("# {what}: not in try {number}");
+        if begin.elapsed() > 2 * patience() {
+            break;
+        }
+    }
+    fail!("{what}: in no try");
+}
+
+/// For [`in_some_try`]: returns false if `work` has failed and has taken `most` or longer. It relies
+/// on something that the kernel does not do before that time.
+pub fn in_time(most: Duration, work: impl FnOnce() -> Check) -> Check<bool> {
+    let begin = Instant::now();
+    match work() {
+        Err(Failure::Failed(text)) if begin.elapsed() >= most => {
+            println!("# after {:?}: {text}", begin.elapsed());
+            Ok(false)
+        }
+        outcome => outcome.map(|()| true),
+    }
+}
+
+/// How long a pool may have no thread before a kworker fails its entries with STARVED.
+pub const STARVING: Duration = Duration::from_millis(100);
 
 /// A small generator of pseudo-random numbers (Marsaglia's xorshift64).
 pub struct Random(u64);

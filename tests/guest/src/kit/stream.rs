@@ -3,11 +3,11 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use super::files::pipe;
 use super::net::{self, tcp_pair, unix_pair};
 use super::ring::Call;
+use super::until;
 use crate::check::{Check, Ret};
 
 /// The kinds of streams. TCP needs a network.
@@ -140,9 +140,11 @@ impl Stream {
                 check_ret!("write", sent, -libc::EAGAIN);
                 size /= 2;
             }
-            // The other end of a connection may acknowledge a little more, and late.
-            if size == 0 && self.kind == Kind::Tcp && self.has_room() {
-                size = piece;
+            if size == 0 && self.kind == Kind::Tcp {
+                until("a window that is shut", || self.is_window_shut())?;
+                if self.takes_byte() {
+                    size = piece;
+                }
             }
         }
         self.set_flags(0)
@@ -157,15 +159,23 @@ impl Stream {
         Ok(())
     }
 
-    /// Returns true if a byte can be sent. Waits a little for that.
-    fn has_room(&self) -> bool {
-        let mut poll = libc::pollfd {
-            fd: self.fd(),
-            events: libc::POLLOUT,
-            revents: 0,
-        };
-        let limit = Duration::from_millis(400).as_millis() as i32;
-        plain!(SYS_poll, std::ptr::from_mut(&mut poll), 1, limit);
+    /// Returns true if the other end of a connection has acknowledged everything that it was sent,
+    /// and wants nothing more: until it is read, there is no more room. In the end it takes what is
+    /// left of a small window, too.
+    fn is_window_shut(&self) -> bool {
+        /// Places of `tcpi_unacked` and `tcpi_snd_wnd` in `struct tcp_info`.
+        const UNACKED: usize = 6;
+        const WINDOW: usize = 57;
+        let mut info = [u32::MAX; 64];
+        let (at, mut len) = (info.as_mut_ptr(), size_of_val(&info) as u32);
+        let len = std::ptr::from_mut(&mut len);
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+        let got = plain!(SYS_getsockopt, self.fd(), level, option, at, len);
+        got == 0 && info[UNACKED] == 0 && info[WINDOW] == 0
+    }
+
+    /// Returns true if a byte can be sent.
+    fn takes_byte(&self) -> bool {
         let message = self.message(1);
         let sent = plain!(SYS_write, &self.to, message.bytes.as_ptr(), 1);
         self.cut(&message, sent.max(0));

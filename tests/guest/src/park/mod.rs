@@ -49,6 +49,13 @@ impl Words {
     }
 }
 
+impl Drop for Words {
+    fn drop(&mut self) {
+        // If the test has failed and tries again, a call may still be in flight.
+        std::mem::forget(std::mem::take(&mut self.0));
+    }
+}
+
 /// Sends one message, or writes its bytes.
 fn send(to: &OwnedFd, bytes: &[u8]) -> Check {
     let sent = plain!(SYS_write, to, bytes.as_ptr(), bytes.len());
@@ -68,11 +75,21 @@ fn park(engine: &Engine, ring: &mut Ring, calls: &[Call]) -> Check<Vec<usize>> {
     let before = engine.stats()?;
     let slots = post_and_look(ring, calls)?;
     let after = engine.stats()?;
-    check_eq!("parked", after.parked - before.parked, calls.len() as u64);
+    let (parked, woken) = (after.parked - before.parked, after.woken - before.woken);
+    let wanted = calls.len() as u64;
+    // A call that was woken is parked again: TCP delivers a part of what is sent, soon or late.
+    check!(
+        (wanted..=wanted + woken).contains(&parked),
+        "{parked} times parked, {woken} times woken, {wanted} calls"
+    );
     check_eq!("handoffs", after.handoffs, before.handoffs);
     check_eq!("blocked calls", engine.pool(0)?.blocked, 0);
-    for &slot in &slots {
-        check!(!ring.is_done(slot), "{}", ring.show(slot));
+    let done = |&&slot: &&usize| ring.is_done(slot);
+    if let Some(&slot) = slots.iter().find(done) {
+        let done = slots.iter().filter(done).count() as u64;
+        // A short time may be over by now.
+        let late = engine.stats()?.timed_out - before.timed_out;
+        check!(done <= late, "{late} times over; {}", ring.show(slot));
     }
     Ok(slots)
 }

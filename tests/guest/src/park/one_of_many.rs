@@ -16,7 +16,7 @@ use crate::kit::files::{BlockedReads, pipe, read_byte};
 use crate::kit::mode::Mode;
 use crate::kit::net::{self, unix_pair};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{patience, process, sys, until};
+use crate::kit::{STARVING, in_some_try, in_time, patience, process, sys, until};
 use crate::life::stopped;
 
 tests! { "park":
@@ -240,36 +240,43 @@ fn stopped_leaves_it() -> Check {
     others_accept(Some(&Cgroup::new(None)?))
 }
 
-/// With all threads blocked, a call that is woken while its owner is not in WAIT is stuck.
 fn cancelled_passes_on() -> Check {
-    net::loopback_up()?;
     for kind in [libc::SOCK_DGRAM, libc::SOCK_SEQPACKET] {
-        let (engine, mut ring) = Mode::Inline.start(1)?;
-        engine.set(Param::MaxThreads, 2)?;
-        let (blocker, release) = pipe()?;
-        let reads = BlockedReads::new(&blocker, 2);
-        let blocked = ring.post_blocked(&reads.calls())?;
-        engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
-        let (from, to) = unix_pair(kind)?;
-        let words = Words::new(2);
-        let before = engine.stats()?;
-        let calls = [words.receive(0, &from), words.receive(1, &from)];
-        let mut slots = ring.post_all(&calls[..1]);
-        ok!("NONE", ring.wait(Policy::None));
-        slots.extend(ring.post_all(&calls[1..]));
-        ok!("NONE", ring.wait(Policy::None));
-        check_eq!("parked", engine.stats()?.parked - before.parked, 2);
-        send(&to, b"word")?;
-        check_eq!("woken", engine.stats()?.woken - before.woken, 1);
-        check_eq!("CANCEL", ring.cancel(slots[0]), Ok(0));
-        until("the cancelled call", || ring.is_done(slots[0]))?;
-        check!(ring.reap(slots[0]).result < 0, "the call was not cancelled");
-        let after = engine.stats()?;
-        check_eq!("passed on", after.passed_on - before.passed_on, 1);
-        check_eq!("woken", after.woken - before.woken, 2);
-        check_ret!("recvfrom", ring.finish(&slots[1..])?[0].result, 4);
-        reads.release(&release)?;
-        ring.finish(&blocked)?;
+        in_some_try("CANCEL before the call is STARVED", |_| {
+            in_time(STARVING, || cancel_woken(kind))
+        })?;
     }
+    Ok(())
+}
+
+/// With all threads blocked, a call that is woken while its owner is not in WAIT is stuck for the
+/// time [`STARVING`].
+fn cancel_woken(kind: i32) -> Check {
+    let (engine, mut ring) = Mode::Inline.start(1)?;
+    engine.set(Param::MaxThreads, 2)?;
+    let (blocker, release) = pipe()?;
+    let reads = BlockedReads::new(&blocker, 2);
+    let blocked = ring.post_blocked(&reads.calls())?;
+    engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
+    let (from, to) = unix_pair(kind)?;
+    let words = Words::new(2);
+    let before = engine.stats()?;
+    let calls = [words.receive(0, &from), words.receive(1, &from)];
+    let mut slots = ring.post_all(&calls[..1]);
+    ok!("NONE", ring.wait(Policy::None));
+    slots.extend(ring.post_all(&calls[1..]));
+    ok!("NONE", ring.wait(Policy::None));
+    check_eq!("parked", engine.stats()?.parked - before.parked, 2);
+    send(&to, b"word")?;
+    check_eq!("woken", engine.stats()?.woken - before.woken, 1);
+    check_eq!("CANCEL", ring.cancel(slots[0]), Ok(0));
+    until("the cancelled call", || ring.is_done(slots[0]))?;
+    check!(ring.reap(slots[0]).result < 0, "the call was not cancelled");
+    let after = engine.stats()?;
+    check_eq!("passed on", after.passed_on - before.passed_on, 1);
+    check_eq!("woken", after.woken - before.woken, 2);
+    check_ret!("recvfrom", ring.finish(&slots[1..])?[0].result, 4);
+    reads.release(&release)?;
+    ring.finish(&blocked)?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::kit::mode::Mode;
 use crate::kit::net::{self, tcp_pair, udp_pair, unix_pair};
 use crate::kit::ring::{Call, Ring};
 use crate::kit::trace::Trace;
-use crate::kit::{patience, process, sys, until};
+use crate::kit::{in_some_try, patience, process, sys, until};
 
 tests! { "park":
     polls => "poll of a socket, a pipe, an eventfd or a timerfd holds no thread";
@@ -307,13 +307,16 @@ fn poll_of_nobody() -> Check {
         plain!(SYS_read, &from, std::ptr::from_mut(&mut byte), 1);
     }
     check!(time[0] < 1000, "left: {time:?}");
-    let before = engine.stats()?;
-    let begin = Instant::now();
-    let slots = park(&engine, &mut ring, &[files.poll(100)])?;
-    check_ret!("poll", by_thread(&engine, &mut ring, &slots, &before)?, 0);
-    check_time("poll", begin, Duration::from_millis(100))?;
-    check_eq!("events", files.events(), [0]);
-    Ok(())
+    in_some_try("a poll that outlasts WAIT", |factor| {
+        let (before, ms) = (engine.stats()?.thread_done, 100 * factor);
+        let begin = Instant::now();
+        let slots = park(&engine, &mut ring, &[files.poll(ms as i32)])?;
+        ring.poll_until_done(&slots)?;
+        check_ret!("poll", ring.reap(slots[0]).result, 0);
+        check_time("poll", begin, Duration::from_millis(ms.into()))?;
+        check_eq!("events", files.events(), [0]);
+        Ok(engine.stats()?.thread_done == before + 1)
+    })
 }
 
 fn poll_goes_by_number() -> Check {
