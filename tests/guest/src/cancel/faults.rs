@@ -9,7 +9,7 @@ use crate::kit::child::in_child;
 use crate::kit::mode::Mode;
 use crate::kit::ring::check_done;
 use crate::kit::uffd::Slow;
-use crate::kit::{memory, patience, sys};
+use crate::kit::{in_some_try, memory, patience, sys};
 
 tests! { "cancel":
     waits_for_page => "a cancelled call that waits for a page sleeps on until the page comes";
@@ -32,15 +32,16 @@ fn waits_for_page() -> Check {
             ring.kicked()?;
             check!(page.is_wanted(patience()), "nobody waits for the page");
             ok!("CANCEL", ring.cancel(slots[0]));
-            // The process uses next to no CPU time meanwhile.
-            let (before, begun) = (cpu_ms(), sys::monotonic_ns());
-            std::thread::sleep(Duration::from_millis(600));
-            let (used, passed) = (cpu_ms() - before, (sys::monotonic_ns() - begun) / 1_000_000);
-            // A thread that spins would use all the time.
-            check!(
-                used * 4 < passed as i64,
-                "{used} ms of CPU time in {passed} ms that a call waits for a page"
-            );
+            // The process uses next to no CPU time meanwhile. A thread that spins would use all the
+            // time; a task that runs as the machine stands still also uses it.
+            in_some_try("a call that waits for a page without CPU time", |_| {
+                let (before, begun) = (cpu_ms(), sys::monotonic_ns());
+                std::thread::sleep(Duration::from_millis(600));
+                let used = cpu_ms() - before;
+                let passed = (sys::monotonic_ns() - begun) / 1_000_000;
+                println!("# {used} ms of CPU time in {passed} ms");
+                Ok(used * 4 < passed as i64)
+            })?;
             check!(
                 !ring.is_done(slots[0]),
                 "the call has ended without its page"

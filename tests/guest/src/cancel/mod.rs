@@ -23,7 +23,7 @@ use crate::kit::latency::Latency;
 use crate::kit::limits::{many, slow_kernel};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Done, Ring, check_done};
-use crate::kit::{chances, rounds, sys, until};
+use crate::kit::{STARVING, chances, in_some_try, in_time, rounds, sys, until};
 
 tests! { "cancel":
     posted => "an entry that no thread has taken is ECANCELED and not executed";
@@ -110,21 +110,28 @@ fn posted() -> Check {
 fn queued() -> Check {
     let mut latency = Latency::default();
     for mode in [Mode::Async, Mode::Kick, Mode::Poller] {
-        let (engine, mut ring) = mode.start(1)?;
-        engine.set(Param::MaxThreads, 2)?;
-        let (from, to) = pipe()?;
-        let (sink, into) = pipe()?;
-        let reads = BlockedReads::new(&from, 8);
-        let blocked = ring.post_blocked(&reads.calls())?;
-        // Otherwise a thread might begin the entries that are posted now.
-        engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
-        let writes = ring.post_all(&[write_to(&into).asynchronous(); 12]);
-        cancel_some(&mut ring, &mut latency, &writes)?;
-        check_empty(&sink)?;
-        reads.release(&to)?;
-        finish_others(&mut ring, &blocked, &writes, &sink)?;
+        in_some_try("CANCEL before entries are STARVED", |_| {
+            in_time(STARVING, || cancel_queued(mode, &mut latency))
+        })
+        .map_err(|failure| failure.within(format_args!("mode {mode:?}")))?;
     }
     latency.check("CANCEL")
+}
+
+fn cancel_queued(mode: Mode, latency: &mut Latency) -> Check {
+    let (engine, mut ring) = mode.start(1)?;
+    engine.set(Param::MaxThreads, 2)?;
+    let (from, to) = pipe()?;
+    let (sink, into) = pipe()?;
+    let reads = BlockedReads::new(&from, 8);
+    let blocked = ring.post_blocked(&reads.calls())?;
+    // Otherwise a thread might begin the entries that are posted now.
+    engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
+    let writes = ring.post_all(&[write_to(&into).asynchronous(); 12]);
+    cancel_some(&mut ring, latency, &writes)?;
+    check_empty(&sink)?;
+    reads.release(&to)?;
+    finish_others(&mut ring, &blocked, &writes, &sink)
 }
 
 /// Four entries in the middle of twelve that wait for a thread.

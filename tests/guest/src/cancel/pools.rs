@@ -10,7 +10,7 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::latency::Latency;
 use crate::kit::ring::Call;
-use crate::kit::rounds;
+use crate::kit::{STARVING, in_some_try, in_time, rounds};
 
 tests! { "cancel":
     pool_posted => "an entry for a pool that no thread has taken is ECANCELED and not executed";
@@ -46,23 +46,29 @@ fn pool_posted() -> Check {
 fn pool_queued() -> Check {
     let mut latency = Latency::default();
     for _ in 0..rounds(3) {
-        let engine = engine()?;
-        let mut ring = engine.ring(1)?;
-        let (from, to) = pipe()?;
-        let (sink, into) = pipe()?;
-        let reads = BlockedReads::new(&from, 8);
-        let reading: Vec<Call> = reads.calls().iter().map(|c| c.in_pool(POOL)).collect();
-        let blocked = ring.post_blocked(&reading)?;
-        engine.until_pool(POOL.into(), "a pool whose threads are all blocked", |s| {
-            s.blocked > 0 && s.blocked == s.threads
+        in_some_try("CANCEL before entries are STARVED", |_| {
+            in_time(STARVING, || cancel_queued(&mut latency))
         })?;
-        let writes = ring.post_all(&[write_to(&into).in_pool(POOL); 12]);
-        cancel_some(&mut ring, &mut latency, &writes)?;
-        check_empty(&sink)?;
-        reads.release(&to)?;
-        finish_others(&mut ring, &blocked, &writes, &sink)?;
     }
     latency.check("CANCEL")
+}
+
+fn cancel_queued(latency: &mut Latency) -> Check {
+    let engine = engine()?;
+    let mut ring = engine.ring(1)?;
+    let (from, to) = pipe()?;
+    let (sink, into) = pipe()?;
+    let reads = BlockedReads::new(&from, 8);
+    let reading: Vec<Call> = reads.calls().iter().map(|c| c.in_pool(POOL)).collect();
+    let blocked = ring.post_blocked(&reading)?;
+    engine.until_pool(POOL.into(), "a pool whose threads are all blocked", |s| {
+        s.blocked > 0 && s.blocked == s.threads
+    })?;
+    let writes = ring.post_all(&[write_to(&into).in_pool(POOL); 12]);
+    cancel_some(&mut ring, latency, &writes)?;
+    check_empty(&sink)?;
+    reads.release(&to)?;
+    finish_others(&mut ring, &blocked, &writes, &sink)
 }
 
 fn pool_blocked() -> Check {

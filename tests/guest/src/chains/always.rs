@@ -14,7 +14,7 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, TempDir, memory_file, pipe};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{patience, sys, until};
+use crate::kit::{STARVING, in_some_try, in_time, patience, sys, until};
 
 tests! { "chains":
     close_in_any_case => "a close with ALWAYS runs after a failed read, and no descriptor is left";
@@ -155,21 +155,31 @@ fn always_after_cancel() -> Check {
         check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
         ring.kicked()?;
         check_closed(&mut ring, &slots, ECANCELED, REASON_CANCELLED)?;
-
-        // Waiting for a thread, behind reads that occupy all threads.
-        engine.set(Param::MaxThreads, 2)?;
-        let (other, to) = pipe()?;
-        let holds = BlockedReads::new(&other, 4);
-        let held = ring.post_blocked(&holds.calls())?;
-        engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
-        let slots = ring.post_blocked(&blocking_chain(&path, &reads))?;
-        check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
-        holds.release(&to)?;
-        ring.finish(&held)?;
-        check_closed(&mut ring, &slots, ECANCELED, REASON_CANCELLED)?;
-        drop((other, to));
         check_eq!("the next descriptor", next_descriptor()?, next);
+
+        in_some_try("CANCEL before the chain is STARVED", |_| {
+            in_time(STARVING, || cancel_waiting(mode, &path))
+        })?;
     }
+    Ok(())
+}
+
+/// Cancels an entry of a chain that waits for a thread, behind reads that occupy all threads.
+fn cancel_waiting(mode: Mode, path: &CStr) -> Check {
+    let (engine, mut ring) = mode.start(1)?;
+    engine.set(Param::MaxThreads, 2)?;
+    let ((from, _to), (other, to)) = (pipe()?, pipe()?);
+    let reads = BlockedReads::new(&from, 1);
+    let holds = BlockedReads::new(&other, 4);
+    let next = next_descriptor()?;
+    let held = ring.post_blocked(&holds.calls())?;
+    engine.until_stats("two blocked threads", |stats| stats.peak_blocked >= 2)?;
+    let slots = ring.post_blocked(&blocking_chain(path, &reads))?;
+    check_eq!("CANCEL", ring.cancel(slots[1]), Ok(0));
+    holds.release(&to)?;
+    ring.finish(&held)?;
+    check_closed(&mut ring, &slots, ECANCELED, REASON_CANCELLED)?;
+    check_eq!("the next descriptor", next_descriptor()?, next);
     Ok(())
 }
 

@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::slow_kernel;
-use super::speed;
+use super::{patience, speed};
 use crate::check::Check;
 
 /// The limit: 100 ms.
@@ -16,12 +15,10 @@ fn clock_is_exact() -> bool {
     std::env::var("FLEXSC_TEST_CLOCK").is_ok_and(|clock| clock == "instructions")
 }
 
-/// How long the slowest event may take if the machine is emulated on a host with other work.
+/// How long the slowest event may take. A host with other work may stop an emulated machine for
+/// seconds.
 fn at_last() -> Duration {
-    if clock_is_exact() {
-        return SOON;
-    }
-    SOON * if slow_kernel() { 50 } else { 10 }
+    if clock_is_exact() { SOON } else { patience() }
 }
 
 /// Returns true if `took` is soon enough on this machine.
