@@ -10,7 +10,7 @@ use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{self, many};
 use crate::kit::mode::{Mode, in_modes};
 use crate::kit::ring::{Call, Ring};
-use crate::kit::{chances, process, rounds, speed};
+use crate::kit::{chances, in_some_try, process, rounds, speed};
 
 tests! { "blocking":
     pipe_read_among_63 => "63 calls finish while a pipe read between them blocks";
@@ -212,15 +212,17 @@ fn sleeps_overlap() -> Check {
         i64::from(nap_time.subsec_nanos()),
     ];
     in_modes(1, |_, ring| {
-        let start = Instant::now();
-        for done in ring.run_all(&[call!(SYS_nanosleep, nap.as_ptr(), 0); 64])? {
-            check_ret!("nanosleep", done.result, 0);
-        }
-        let took = start.elapsed();
-        check!(took >= nap_time, "64 sleeps took only {took:?}");
-        let most = if limits::slow_kernel() { 50 } else { 25 };
-        check!(took < nap_time * most, "64 sleeps took {took:?}");
-        Ok(())
+        in_some_try("64 sleeps at once", |_| {
+            let start = Instant::now();
+            for done in ring.run_all(&[call!(SYS_nanosleep, nap.as_ptr(), 0); 64])? {
+                check_ret!("nanosleep", done.result, 0);
+            }
+            let took = start.elapsed();
+            println!("# 64 sleeps took {took:?}");
+            check!(took >= nap_time, "64 sleeps took only {took:?}");
+            let most = if limits::slow_kernel() { 50 } else { 25 };
+            Ok(took < nap_time * most)
+        })
     })
 }
 

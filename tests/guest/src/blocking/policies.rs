@@ -14,7 +14,7 @@ use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::memory::Shared;
 use crate::kit::ring::Ring;
-use crate::kit::{patience, signals, sys, until};
+use crate::kit::{in_some_try, patience, signals, sys, until};
 use crate::life::stopped::stop;
 
 tests! { "wait":
@@ -184,16 +184,21 @@ fn none_ignores_signals() -> Check {
 fn restarted_limit() -> Check {
     with_three_reads(|ring, _, release| {
         signals::count_signal(libc::SIGUSR1, libc::SA_RESTART)?;
-        let limit = Duration::from_millis(60);
-        let begin = Instant::now();
-        let got = under_signals(libc::SIGUSR1, OFTEN, || {
-            ring.wait_for(Policy::All, 0, limit)
-        });
-        let took = begin.elapsed();
-        check_eq!("ALL under signals", got, Err(Errno::ETIME));
-        check!(took >= limit, "ETIME after {took:?}, not {limit:?}");
-        check!(took < patience() / 2, "ETIME after {took:?}, not {limit:?}");
-        check!(signals::counted() >= 1, "the handler did not run");
+        in_some_try("signals before the limit", |factor| {
+            let (limit, before) = (Duration::from_millis(60) * factor, signals::counted());
+            let begin = Instant::now();
+            let got = under_signals(libc::SIGUSR1, OFTEN, || {
+                ring.wait_for(Policy::All, 0, limit)
+            });
+            let took = begin.elapsed();
+            check_eq!("ALL under signals", got, Err(Errno::ETIME));
+            check!(took >= limit, "ETIME after {took:?}, not {limit:?}");
+            check!(
+                took < limit + patience(),
+                "ETIME after {took:?}, not {limit:?}"
+            );
+            Ok(signals::counted() > before)
+        })?;
         release()
     })
 }
@@ -263,7 +268,7 @@ fn stopped_beyond_limit() -> Check {
     let limit = Duration::from_millis(20);
     let took = stop_a_sleeper(limit, Duration::from_millis(15), Err(Errno::ETIME))?;
     check!(took >= limit, "ETIME after {took:?}, not {limit:?}");
-    check!(took < patience() / 2, "ETIME only after {took:?}");
+    check!(took < patience(), "ETIME only after {took:?}");
     Ok(())
 }
 
