@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 
-use super::end_in_turn;
+use super::{end_in_turn, start_in_turn};
 use crate::check::{Check, skip};
-use crate::kit::abi::{PAGE_SIZE, Param, Policy};
+use crate::kit::abi::{MAX_IDLE_NS, PAGE_SIZE, Param, Policy};
 use crate::kit::cgroup::Cgroup;
 use crate::kit::child::spawn;
 use crate::kit::engine::Engine;
@@ -121,7 +121,7 @@ fn ended_while_polled() -> Check {
         })?;
         let engine = Engine::open()?;
         engine.set(Param::MaxThreads, threads)?;
-        engine.set(Param::IdleNs, 10_000_000_000)?;
+        engine.set(Param::IdleNs, MAX_IDLE_NS)?;
         let mut ring = engine.ring(1)?;
         let base = (process::areas(), process::pinned_kib());
         set_pollers(&engine, 1 << poller_cpu())?;
@@ -249,8 +249,7 @@ fn at_limit(work: impl Fn(Mode) -> Check) -> Check {
 fn reopened_at_once() -> Check {
     at_limit(|mode| {
         for round in 0..chances(25) {
-            let (engine, mut ring) = mode
-                .start(1)
+            let (engine, mut ring) = start_in_turn(mode)
                 .map_err(|failure| failure.within(format_args!("engine {round}")))?;
             check_ret!(
                 "getpid",
@@ -266,8 +265,7 @@ fn reopened_at_once() -> Check {
 fn reopened_in_flight() -> Check {
     at_limit(|mode| {
         for round in 0..rounds(10) {
-            let (engine, mut ring) = mode
-                .start(1)
+            let (engine, mut ring) = start_in_turn(mode)
                 .map_err(|failure| failure.within(format_args!("engine {round}")))?;
             let (from, _to) = pipe()?;
             let reads = BlockedReads::new(&from, 5);

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Threads of a closed engine do not prevent the creation of threads of the next one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 
+use super::{WAITS, start_in_turn};
 use crate::check::{Check, skip};
 use crate::kit::cgroup::Cgroup;
 use crate::kit::child::in_child;
 use crate::kit::engine::{Engine, try_open};
 use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::limits;
-use crate::kit::rounds;
+use crate::kit::mode::Mode;
+use crate::kit::{in_some_try, rounds};
 
 tests! { "life":
     close_gives_threads_back => "RLIMIT_NPROC for one thread: close, open and REGISTER in a loop";
@@ -22,17 +24,16 @@ tests! { "life":
 /// Opens, registers, blocks a thread in a call and closes, again and again, at a limit of one
 /// syscall thread.
 fn again_and_again() -> Check {
+    match try_open() {
+        Ok(engine) => drop(engine),
+        Err(Errno::EACCES | Errno::EPERM) => {
+            return skip("needs a device that everybody may open");
+        }
+        Err(error) => fail!("open: {error:?}"),
+    }
     let (from, _to) = pipe()?;
     for round in 0..rounds(100) {
-        let engine = match try_open() {
-            Ok(engine) => engine,
-            Err(Errno::EACCES | Errno::EPERM) => {
-                return skip("needs a device that everybody may open");
-            }
-            Err(error) => fail!("open: {error:?}"),
-        };
-        let mut ring = engine
-            .ring(1)
+        let (_engine, mut ring) = start_in_turn(Mode::Inline)
             .map_err(|failure| failure.within(format_args!("round {round}")))?;
         if round % 2 == 0 {
             let reads = BlockedReads::new(&from, 1);
@@ -70,11 +71,13 @@ fn full_at_once() -> Check {
         let first = Engine::open()?;
         let _ring = first.ring(1)?;
         let second = Engine::open()?;
-        let begin = Instant::now();
-        let registered = second.register(1).map(|r| r.id);
-        check_eq!("REGISTER", registered, Err(Errno::EAGAIN));
-        let took = begin.elapsed();
-        check!(took < Duration::from_secs(1), "REGISTER took {took:?}");
-        Ok(())
+        in_some_try("REGISTER at once", |_| {
+            let begin = Instant::now();
+            let registered = second.register(1).map(|r| r.id);
+            check_eq!("REGISTER", registered, Err(Errno::EAGAIN));
+            let took = begin.elapsed();
+            println!("# REGISTER took {took:?}");
+            Ok(took < WAITS / 2)
+        })
     })
 }

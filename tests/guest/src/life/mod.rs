@@ -18,6 +18,7 @@ pub mod rights;
 pub mod stopped;
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::check::Check;
 use crate::kit::engine::Engine;
@@ -25,6 +26,7 @@ use crate::kit::files::{BlockedReads, pipe};
 use crate::kit::limits::many;
 use crate::kit::mode::Mode;
 use crate::kit::ring::Ring;
+use crate::kit::{in_some_try, in_time};
 
 /// An engine with many calls in flight.
 pub struct Busy {
@@ -35,6 +37,23 @@ pub struct Busy {
     /// The pipe; its read end stays open for the calls in flight.
     to: OwnedFd,
     _from: OwnedFd,
+}
+
+/// How long REGISTER waits at a limit for what is about to be given back.
+const WAITS: Duration = Duration::from_secs(2);
+
+/// Opens an engine and registers a page, at a limit that allows this only once the engine before it
+/// has given everything back. REGISTER must not fail sooner than after [`WAITS`]. After that time
+/// this tries again: a machine that stands still gives back late.
+pub fn start_in_turn(mode: Mode) -> Check<(Engine, Ring)> {
+    let mut started = None;
+    in_some_try("what was given back within two seconds", |_| {
+        in_time(WAITS, || {
+            started = Some(mode.start(1)?);
+            Ok(())
+        })
+    })?;
+    Ok(started.expect("a try has succeeded"))
 }
 
 /// Ends an engine and its pages, in one order or in the other.
