@@ -175,26 +175,31 @@ impl Child {
         plain!(SYS_kill, self.pid, signal);
     }
 
-    /// Waits for the end.
+    /// Waits for the end, which must come soon.
     pub fn end(&mut self) -> Check<End> {
-        let last = Instant::now() + patience();
+        self.end_within(patience())
+    }
+
+    fn end_within(&mut self, limit: Duration) -> Check<End> {
+        let begin = Instant::now();
         loop {
             if let Some(end) = reap(self.pid, 0) {
                 self.reaped = true;
                 return Ok(end);
             }
-            let left = last.saturating_duration_since(Instant::now());
+            let left = limit.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 super::process::print_threads(self.pid);
-                fail!("a child has not ended within {} s", patience().as_secs());
+                fail!("a child has not ended within {} s", limit.as_secs());
             }
             sleep_until_end(self.pid, left);
         }
     }
 
-    /// Waits for the end, and checks that the child has succeeded.
+    /// Waits for the end, and checks that the child has succeeded. Its work may take as long as the
+    /// whole test, whose end the supervisor watches.
     pub fn join(mut self) -> Check {
-        match self.end()? {
+        match self.end_within(Duration::MAX)? {
             End::Exit(0) => Ok(()),
             End::Exit(EXIT_SKIP) => crate::check::skip(""),
             end => fail!("the child did not succeed: {end:?}"),

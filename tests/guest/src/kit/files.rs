@@ -119,7 +119,8 @@ pub fn readable(fd: &OwnedFd, limit: Duration) -> bool {
         revents: 0,
     };
     let at = std::ptr::from_mut(&mut poll);
-    plain!(SYS_poll, at, 1, limit.as_millis() as i32) == 1
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    plain!(SYS_poll, at, 1, limit) == 1
 }
 
 /// Reads that block: `count` reads of one word each from a pipe.
