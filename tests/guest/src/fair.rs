@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::chains::flagged;
 use crate::check::Check;
-use crate::kit::abi::{ENTRY_LOOP, MAX_ROUNDS, PAGE_ENTRIES, Param, Policy};
+use crate::kit::abi::{ENTRY_LOOP, MAX_IDLE_NS, MAX_ROUNDS, PAGE_ENTRIES, Param, Policy};
 use crate::kit::engine::Engine;
 use crate::kit::files::{memory_file, write_all};
 use crate::kit::limits::{self, need_two_cpus, poller_cpu};
@@ -99,15 +99,19 @@ fn beside_refills(
     std::thread::scope(|scope| {
         let other = scope.spawn(|| refill(engine, pool, &stop, tell));
         let begun = engine.until_stats("entries executed", |s| s.thread_done > 100);
-        let worked = begun.and_then(|begin| {
+        let worked = begun.and_then(|_| {
+            let mut turns = Vec::new();
             for _ in 0..waits {
+                let before = engine.stats()?.thread_done;
                 work()?;
+                turns.push((engine.stats()?.thread_done - before) / PAGE_ENTRIES as u64);
             }
-            let done = engine.stats()?.thread_done - begin.thread_done;
-            let turns = done / PAGE_ENTRIES as u64 / u64::from(waits);
-            println!("# {turns} pages executed before each entry");
+            // The median: while this thread stands still, many pages may be executed.
+            turns.sort_unstable();
+            println!("# {turns:?} pages executed before the entries");
             let most = TURNS * u64::from(speed::slow()) / 100;
-            check!(turns < most, "{turns} pages executed before each entry");
+            let turns = turns[turns.len() / 2];
+            check!(turns < most, "{turns} pages executed before an entry");
             Ok(())
         });
         stop.store(true, Ordering::Relaxed);
@@ -140,7 +144,7 @@ fn order_of(
     let reads = found
         .each_mut()
         .map(|at| call!(SYS_read, &file, std::ptr::from_mut(at), 8));
-    let mut buffer = vec![0u8; 16_000];
+    let mut buffer = vec![0u8; if limits::slow_kernel() { 4_000 } else { 16_000 }];
     let fill = call!(SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), 0);
     let mut calls = Vec::new();
     for read in &reads[..REFILLED] {
@@ -197,7 +201,7 @@ fn order_of_queue() -> Check {
 fn order_for_poller() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
-    engine.set(Param::IdleNs, 10_000_000_000)?;
+    engine.set(Param::IdleNs, MAX_IDLE_NS)?;
     engine.set_pool(0, Param::PoolConcurrency, 1)?;
     let ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << poller_cpu())?;
@@ -231,7 +235,7 @@ fn refilled() -> Check {
 fn refilled_for_poller() -> Check {
     need_two_cpus()?;
     let engine = Engine::open()?;
-    engine.set(Param::IdleNs, 10_000_000_000)?;
+    engine.set(Param::IdleNs, MAX_IDLE_NS)?;
     let mut ring = engine.ring(1)?;
     engine.set(Param::PollCpus, 1 << poller_cpu())?;
     until("a poller that is awake", || !ring.needs_kick())?;
@@ -315,18 +319,19 @@ fn wait_for_loop() -> Check<Duration> {
 fn loop_gives_way() -> Check {
     need_two_cpus()?;
     ok!("sched_setaffinity", sys::pin(1 - poller_cpu()));
-    const TIMES: u32 = 11;
-    let mut sum = Duration::ZERO;
+    const TIMES: usize = 11;
+    let mut times = Vec::new();
     for _ in 0..TIMES {
-        sum += wait_for_loop()?;
+        times.push(wait_for_loop()?);
     }
     // A loop's turn is four milliseconds. Without this limit, only other work on its CPU would end
-    // the turn, after a hundred or so.
-    let mean = sum / TIMES;
-    println!("# {mean:?}");
+    // the turn, after a hundred or so. The machine may stand still in some of these times.
+    times.sort_unstable();
+    println!("# {times:?}");
     let most = if limits::slow_kernel() { 400 } else { 40 };
     let most = Duration::from_millis(most);
-    let good = speed::is_within(mean, most);
-    check!(good, "another entry waited {mean:?}, not {most:?}");
+    let median = times[TIMES / 2];
+    let good = speed::is_within(median, most);
+    check!(good, "another entry waited {median:?}, not {most:?}");
     Ok(())
 }

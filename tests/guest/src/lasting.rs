@@ -13,7 +13,7 @@ use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
 use crate::kit::limits::{need_root, need_two_cpus, poller_cpu};
 use crate::kit::ring::Ring;
-use crate::kit::{patience, signals, speed, until};
+use crate::kit::{patience, signals, until};
 
 tests! { "lasting":
     tracers_detach => "ftrace and kprobes attach and detach beside an awake poller and a loop";
@@ -128,8 +128,7 @@ fn used() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Profiles the process for a second of CPU time, which syscall threads use; for longer on a slow
-/// machine, on which several ticks become one signal.
+/// Profiles the process, whose CPU time syscall threads use, until there are 20 signals.
 fn profile() -> Check {
     signals::count_signal(libc::SIGPROF, libc::SA_RESTART)?;
     let tick = libc::timeval {
@@ -147,8 +146,8 @@ fn profile() -> Check {
         plain!(SYS_setitimer, libc::ITIMER_PROF, set, 0),
         0
     );
-    let enough = speed::scaled(Duration::from_secs(1));
-    let ran = until("a second of CPU time", || used() - begin > enough);
+    // On a machine that is slow or stands still, many ticks become one signal.
+    let ran = until("20 signals", || signals::counted() >= 20);
     let (count, used) = (signals::counted(), used() - begin);
     let off = libc::itimerval {
         it_interval: libc::timeval {
@@ -166,9 +165,8 @@ fn profile() -> Check {
         std::ptr::from_ref(&off),
         0
     );
-    ran?;
     println!("# {count} signals in {used:?}");
-    check!(count >= 20, "only {count} signals in {used:?}");
+    ran?;
     Ok(())
 }
 

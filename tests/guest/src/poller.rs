@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::check::Check;
 use crate::entries::states::{check_echoes, echo};
-use crate::kit::abi::{Param, Policy};
+use crate::kit::abi::{MAX_IDLE_NS, Param, Policy};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{self, need_two_cpus, poller_cpu};
@@ -37,7 +37,7 @@ fn start(pages: u32) -> Check<(Engine, Ring)> {
 fn no_device_call() -> Check {
     need_two_cpus()?;
     let (engine, mut ring) = start(1)?;
-    engine.set(Param::IdleNs, 10_000_000_000)?;
+    engine.set(Param::IdleNs, MAX_IDLE_NS)?;
     until("a poller that is awake", || !ring.needs_kick())?;
     for _ in 0..rounds(50) {
         let slots = ring.post_all(&[call!(SYS_getppid); 64]);
@@ -84,7 +84,7 @@ fn post_and_reap(ring: &mut Ring, batches: u32, want: i64) -> Check {
 fn without_traps() -> Check {
     need_two_cpus()?;
     let (engine, mut ring) = start(LARGE / 64)?;
-    engine.set(Param::IdleNs, 60_000_000_000)?;
+    engine.set(Param::IdleNs, MAX_IDLE_NS)?;
     until("a poller that is awake", || !ring.needs_kick())?;
     let parent = plain!(SYS_getppid);
     let batches = rounds(if limits::slow_kernel() { 25 } else { 1_954 });

@@ -7,7 +7,7 @@ use std::fs;
 use super::late::Single;
 use super::members::threads;
 use crate::check::{Check, Ret};
-use crate::kit::abi::Param;
+use crate::kit::abi::{MAX_IDLE_NS, Param};
 use crate::kit::child::in_child;
 use crate::kit::limits::{NOBODY, drop_rights, need_root, need_two_cpus, set_limit};
 use crate::kit::mode::Mode;
@@ -90,8 +90,8 @@ fn idle_poller_spins() -> Check {
     need_two_cpus()?;
     in_child(|| {
         let (engine, mut ring) = Mode::Poller.start(1)?;
-        // Longer than a test may wait: the poller does not fall asleep.
-        engine.set(Param::IdleNs, 600_000_000_000)?;
+        // The poller does not fall asleep.
+        engine.set(Param::IdleNs, MAX_IDLE_NS)?;
         ring.run(call!(SYS_getppid))?;
         check!(!ring.needs_kick(), "the poller sleeps");
         become_user(1000)?;

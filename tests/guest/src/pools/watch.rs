@@ -64,6 +64,7 @@ fn debug_file() -> Check {
     let calls: Vec<_> = reads.calls().iter().map(|c| c.in_pool(2)).collect();
     let slots = ring.post_blocked(&calls)?;
     engine.until_pool(2, "two blocked threads", |s| s.blocked == 2)?;
+    engine.until_pool(0, "an idle thread", |s| s.threads_idle == 1)?;
     let text = debug::text()?;
     let registration = format!(
         "registration {} owner {} pages 3 ready 0 unfinished 2",
@@ -123,12 +124,17 @@ fn events() -> Check {
     let reads = BlockedReads::new(&from, 2);
     let slots = ring.post_blocked(&reads.calls())?;
     engine.until_pool(0, "two blocked threads", |s| s.blocked == 2)?;
-    let nap = [0i64, 20_000_000];
-    let done = ring.post(call!(SYS_nanosleep, nap.as_ptr(), 0));
-    check_eq!("WAIT", ring.wait(Policy::Any), Ok(1));
-    ring.reap(done);
-    reads.release(&to)?;
+    let before = engine.stats()?.sleeps;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            engine.until_stats("the owner sleeps", |s| s.sleeps > before)?;
+            reads.release(&to)
+        });
+        ok!("WAIT", ring.wait(Policy::Any));
+        other.join().expect("no panic")
+    })?;
     ring.finish(&slots)?;
+    ring.run(call!(SYS_getpid))?;
     let events = trace.events()?;
     let pid = i64::from(std::process::id());
     for event in &events {

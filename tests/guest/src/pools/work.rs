@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::check::Check;
-use crate::kit::abi::{Param, Policy, REASON_STARVED};
+use crate::kit::abi::{MAX_IDLE_NS, Param, Policy, REASON_STARVED};
 use crate::kit::engine::Engine;
 use crate::kit::files::{BlockedReads, memory_file, pipe};
 use crate::kit::limits::{many, need_two_cpus, poller_cpu};
@@ -280,7 +280,7 @@ fn from_owner() -> Check {
 fn from_poller() -> Check {
     need_two_cpus()?;
     let (engine, mut ring) = Mode::Poller.start(1)?;
-    engine.set(Param::IdleNs, 10_000_000_000)?;
+    engine.set(Param::IdleNs, MAX_IDLE_NS)?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
     check_eq!("POLL_CPUS", engine.get(Param::PollCpus)?, 1 << poller_cpu());
     crate::kit::until("a poller that is awake", || !ring.needs_kick())?;
