@@ -50,6 +50,8 @@ usage() {
 	  --module-args S   parameters of the module
 	  --no-module       do not load flexsc.ko
 	  --icount          count instructions as time: one processor, the same in every run
+	  --stall           stop one processor of the machine, or all, for seconds now and then, as a
+	                    busy host does: finds tests that rely on time (five times the limits)
 	  --bin PROGRAM     use another test program: PROGRAM --list, PROGRAM run NAME
 	  --kernel DIR      use the bzImage (and flexsc.ko) in DIR instead of -c
 	  --append S        append S to the kernel's command line
@@ -58,7 +60,7 @@ usage() {
 	END
 }
 
-config=perf mode=tests filter='' smp=2 mem='' keep='' gdb='' build=1 bin='' icount=''
+config=perf mode=tests filter='' smp=2 mem='' keep='' gdb='' build=1 bin='' icount='' stall=''
 command='' share='' module=1 module_args='' kernel='' append='' boot_limit='' test_limit='' total_limit=''
 adds=() gets=() extra=()
 
@@ -113,6 +115,7 @@ while (($#)); do
 	--no-build) build='' ;;
 	--no-module) module='' ;;
 	--icount) icount=1 ;;
+	--stall) stall=1 ;;
 	-h | --help) usage; exit 0 ;;
 	*) die "unknown option '$1'; see --help." ;;
 	esac
@@ -171,6 +174,9 @@ case $config in
 *debug* | *kcsan*) : "${mem:=2G}" "${boot_limit:=240}" "${test_limit:=180}" "${total_limit:=2400}" ;;
 *) : "${mem:=1G}" "${boot_limit:=120}" "${test_limit:=60}" "${total_limit:=900}" ;;
 esac
+# A test's own limit must be hit before the machine's.
+[[ -z $stall ]] || test_limit=$((test_limit * 5)) total_limit=$((total_limit * 5)) \
+	append+=" FLEXSC_TEST_LIMIT=$((test_limit - 20))"
 # The kernel passes unknown words of its command line to init, as environment variables.
 [[ -z $icount ]] || smp=1 append+=' FLEXSC_TEST_CLOCK=instructions'
 
@@ -262,6 +268,7 @@ run=(--work "$work" --mode "$mode" --lock "${KTEST_LOCK:-$FLEXSC_CACHE/vm.lock}"
 [[ -z ${KTEST_GRACE:-} ]] || run+=(--grace "$KTEST_GRACE")
 [[ -z $gdb ]] || run+=(--no-limits)
 [[ $accel != tcg ]] || run+=(--emulated)
+[[ -z $stall ]] || run+=(--stall)
 if [[ $mode == tests ]]; then
 	kunit=$(find_kunit)
 	run+=(--kunit "$kunit" ${may_skip:+--may-skip "$smp"})

@@ -52,7 +52,8 @@ vm_qemu() {
 	# kernel perf has no ACPI: the command line says where the PM timer is, with which it
 	# measures the processor's clock.
 	[[ $accel == kvm ]] || start='no_timer_check tsc=nowatchdog pmtmr=0x608 '
-	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none
+	# Its threads have names for stall.py.
+	QEMU=(qemu-system-x86_64 -name ktest,debug-threads=on -nodefaults -no-user-config -display none
 		-nic none -no-reboot -smp "$cpus" -m "$mem"
 		-kernel "$kernel" -initrd "$work/initramfs"
 		-append "${start}console=ttyS0 loglevel=6 panic=-1 printk.devkmsg=on ${VM_APPEND:-}"

@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 import judge as rules  # noqa: E402
+import stall  # noqa: E402
 
 POLL = 0.03
 USUAL = 0.035  # seconds that the loop of host_slow() takes on an idle host of 2.6 GHz
@@ -140,6 +141,8 @@ class Machine:
         log = (self.work / "emulator.log").open("wb")
         child = self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         start, parent = time.monotonic(), os.getppid()
+        if self.args.stall:
+            stall.start(child.pid, lambda: self.progress.test is not None)
         try:
             while True:
                 if os.getppid() != parent:
@@ -265,6 +268,7 @@ def main() -> int:
     ap.add_argument("--total-limit", type=float, default=900)
     ap.add_argument("--grace", type=float, default=GRACE)
     ap.add_argument("--no-limits", action="store_true")
+    ap.add_argument("--stall", action="store_true")
     ap.add_argument("--emulated", action="store_true")
     ap.add_argument("command", nargs="+")
     args = ap.parse_args()
