@@ -50,13 +50,14 @@ vm_qemu() {
 	[[ -z ${VM_STDIO:-} ]] || out=mon:stdio
 	# A busy host delays the emulated timer, which the kernel would take for a broken one.  The
 	# kernel perf has no ACPI: the command line says where the PM timer is, with which it
-	# measures the processor's clock.
+	# measures the processor's clock.  Each trace instance has a log of the size given here at
+	# first: the debug kernel takes seconds to allocate a large one.
 	[[ $accel == kvm ]] || start='no_timer_check tsc=nowatchdog pmtmr=0x608 '
 	# Its threads have names for stall.py.
 	QEMU=(qemu-system-x86_64 -name ktest,debug-threads=on -nodefaults -no-user-config -display none
 		-nic none -no-reboot -smp "$cpus" -m "$mem"
 		-kernel "$kernel" -initrd "$work/initramfs"
-		-append "${start}console=ttyS0 loglevel=6 panic=-1 printk.devkmsg=on ${VM_APPEND:-}"
+		-append "${start}trace_buf_size=64k console=ttyS0 loglevel=6 panic=-1 printk.devkmsg=on ${VM_APPEND:-}"
 		-serial "file:$work/console.log" -serial "$out"
 		-serial "file:$work/control" -serial "file:$work/files.tar")
 	case $accel in

@@ -146,10 +146,12 @@ pub fn traps(work: impl FnOnce() -> Check) -> Check<u64> {
 }
 
 /// Does the work and returns the histogram of an event meanwhile.
-fn histogram(event: &str, trigger: &str, work: impl FnOnce() -> Check) -> Check<String> {
+fn histogram(event: &str, keys: &str, filter: &str, work: impl FnOnce() -> Check) -> Check<String> {
     let trace = Trace::new()?;
+    // The debug kernel takes seconds for a table of the usual size, 2048.
+    let trigger = format!("hist:keys={keys}:size=128{filter}");
     let event = format!("events/{event}");
-    trace.write(&format!("{event}/trigger"), trigger)?;
+    trace.write(&format!("{event}/trigger"), &trigger)?;
     let done = work();
     let hist = ok!(
         "hist",
@@ -163,7 +165,7 @@ fn histogram(event: &str, trigger: &str, work: impl FnOnce() -> Check) -> Check<
 /// Does the work and returns how often kworkers have called a function meanwhile.
 pub fn kworker_runs(function: &str, work: impl FnOnce() -> Check) -> Check<u64> {
     let event = "workqueue/workqueue_execute_start";
-    let hist = histogram(event, "hist:keys=function.sym", work)?;
+    let hist = histogram(event, "function.sym", "", work)?;
     // `{ function: [ffffffffc0001234] NAME [module] } hitcount:  12`
     let line = hist
         .lines()
@@ -179,8 +181,8 @@ pub fn kworker_runs(function: &str, work: impl FnOnce() -> Check) -> Check<u64> 
 /// Does the work and returns how often an event has fired in this thread meanwhile.
 pub fn hits(event: &str, work: impl FnOnce() -> Check) -> Check<u64> {
     let tid = plain!(SYS_gettid);
-    let trigger = format!("hist:keys=common_pid if common_pid == {tid}");
-    let hist = histogram(event, &trigger, work)?;
+    let filter = format!(" if common_pid == {tid}");
+    let hist = histogram(event, "common_pid", &filter, work)?;
     let hits = hist
         .lines()
         .find_map(|line| line.trim().strip_prefix("Hits: "));
