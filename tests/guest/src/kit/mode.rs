@@ -37,6 +37,26 @@ impl Mode {
     }
 }
 
+/// An engine with one registration in every mode, for tests that need them many times: on the debug
+/// kernel it takes long to make them.
+pub struct Modes(Vec<(Engine, Ring)>);
+
+impl Modes {
+    pub fn start(pages: u32) -> Check<Modes> {
+        let all = Mode::ALL.into_iter().map(|mode| mode.start(pages));
+        all.collect::<Check<_>>().map(Modes)
+    }
+
+    /// Runs a test in every mode.
+    pub fn each(&mut self, mut test: impl FnMut(&Engine, &mut Ring) -> Check) -> Check {
+        for (engine, ring) in &mut self.0 {
+            test(engine, ring)
+                .map_err(|failure| failure.within(format_args!("mode {:?}", ring.mode)))?;
+        }
+        Ok(())
+    }
+}
+
 /// Runs a test in every mode, each time with a new engine.
 pub fn in_modes(pages: u32, mut test: impl FnMut(&Engine, &mut Ring) -> Check) -> Check {
     for mode in Mode::ALL {

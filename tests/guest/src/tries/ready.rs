@@ -7,10 +7,10 @@ use super::{How, Make, PAIRS, Scene, event, option, own, send, swapped, timer, w
 use crate::check::{Check, Ret};
 use crate::kit::engine::Engine;
 use crate::kit::files::{memory_file, pipe, readable, socket_pair};
-use crate::kit::mode::{Mode, in_modes};
+use crate::kit::mode::{Mode, Modes, in_modes};
 use crate::kit::net::{self, tcp_pair, udp_pair, unix_pair};
 use crate::kit::ring::{Call, Ring, linked};
-use crate::kit::{patience, signals, sys};
+use crate::kit::{patience, signals, sys, until};
 
 tests! { "tries":
     taking => "read, readv, recvfrom, recvmsg of present data: as plain calls, by the owner itself";
@@ -37,9 +37,11 @@ struct Effect {
     signals: u32,
 }
 
+/// The calls should cause at least `least` signals, which are waited for.
 fn effect(
     make: impl Fn() -> Check<Scene>,
     calls: impl Fn(&mut Scene) -> Vec<Call>,
+    least: u32,
     mut run: impl FnMut(Call) -> Check<i64>,
 ) -> Check<Effect> {
     let mut scene = make()?;
@@ -50,8 +52,9 @@ fn effect(
         sent |= result > 0 && gives(call);
         results.push(result);
     }
-    // A signal is handled at the end of some call.
+    // A signal is handled at the end of some call; one that a thread sends may come later.
     sys::yield_now();
+    until("signals", || signals::counted() >= least)?;
     let signals = signals::counted();
     let arrived = match scene.fds.get(1) {
         Some(peer) if sent => drain(peer)?,
@@ -86,28 +89,30 @@ fn drain(from: &OwnedFd) -> Check<Vec<u8>> {
 
 /// Compares posted calls with plain ones. If `inline`, the owner must execute them without help.
 fn compare(
+    modes: &mut Modes,
     what: &str,
     inline: bool,
     make: impl Fn() -> Check<Scene> + Copy,
     calls: impl Fn(&mut Scene) -> Vec<Call> + Copy,
 ) -> Check {
-    let want = effect(make, calls, |call| {
+    let want = effect(make, calls, 0, |call| {
         Ok(sys::syscall(call.nr.into(), call.args))
     })?;
-    in_modes(1, |engine, ring| {
-        let before = hops(engine)?;
-        let got = effect(make, calls, |call| ring.result(call))?;
-        check!(got == want, "{got:?}, expected {want:?}");
-        if inline && ring.mode == Mode::Inline {
-            check_eq!(
-                "threads created, hand-offs, entries done by threads",
-                hops(engine)?,
-                before
-            );
-        }
-        Ok(())
-    })
-    .map_err(|failure| failure.within(what))
+    modes
+        .each(|engine, ring| {
+            let before = hops(engine)?;
+            let got = effect(make, calls, want.signals, |call| ring.result(call))?;
+            check!(got == want, "{got:?}, expected {want:?}");
+            if inline && ring.mode == Mode::Inline {
+                check_eq!(
+                    "threads created, hand-offs, entries done by threads",
+                    hops(engine)?,
+                    before
+                );
+            }
+            Ok(())
+        })
+        .map_err(|failure| failure.within(what))
 }
 
 const SOURCES: &[(&str, Make)] = &[
@@ -186,11 +191,14 @@ const FILES: &[(&str, Make)] = &[
 
 fn taking() -> Check {
     net::loopback_up()?;
+    let modes = &mut Modes::start(1)?;
     for &(name, make) in FILES {
         for how in How::FILE {
             let len = if name == "signalfd" { 128 } else { 16 };
             let what = format!("{how:?}, {name}");
-            compare(&what, true, make, |scene| vec![scene.take(how, len, 0)])?;
+            compare(modes, &what, true, make, |scene| {
+                vec![scene.take(how, len, 0)]
+            })?;
         }
     }
     for &(name, make) in SOURCES {
@@ -200,7 +208,9 @@ fn taking() -> Check {
                     continue;
                 }
                 let what = format!("{how:?} of {len} with flags {flags:#x}, {name}");
-                compare(&what, true, make, |scene| vec![scene.take(how, len, flags)])?;
+                compare(modes, &what, true, make, |scene| {
+                    vec![scene.take(how, len, flags)]
+                })?;
             }
         }
     }
@@ -209,17 +219,21 @@ fn taking() -> Check {
 
 fn giving() -> Check {
     net::loopback_up()?;
+    let modes = &mut Modes::start(1)?;
     for (number, &(name, _)) in PAIRS.iter().enumerate() {
         for &how in ways(name) {
             for len in [8, 200] {
                 let what = format!("{how:?} of {len}, {name}");
                 let make = || pair(number);
-                compare(&what, true, make, |scene| vec![scene.give(how, len, 0)])?;
+                compare(modes, &what, true, make, |scene| {
+                    vec![scene.give(how, len, 0)]
+                })?;
             }
         }
     }
     // To an address. Either end of a datagram pair will do.
     compare(
+        modes,
         "sendto an address",
         true,
         || pair(4),
@@ -260,6 +274,7 @@ fn accepted(scene: &Scene, fd: i64) -> Check<(Vec<u64>, i64, i64)> {
 
 fn accepting() -> Check {
     net::loopback_up()?;
+    let modes = &mut Modes::start(1)?;
     for family in [libc::AF_UNIX, libc::AF_INET] {
         for flags in [
             None,
@@ -270,17 +285,18 @@ fn accepting() -> Check {
             let call = scene.accept(flags);
             let fd = sys::syscall(call.nr.into(), call.args);
             let want = accepted(&scene, fd)?;
-            in_modes(1, |engine, ring| {
-                let before = hops(engine)?;
-                let mut scene = called(family)?;
-                let fd = ring.result(scene.accept(flags))?;
-                check_eq!("accepted", accepted(&scene, fd)?, want);
-                if ring.mode == Mode::Inline {
-                    check_eq!("hops", hops(engine)?, before);
-                }
-                Ok(())
-            })
-            .map_err(|f| f.within(format!("family {family}, flags {flags:?}")))?;
+            modes
+                .each(|engine, ring| {
+                    let before = hops(engine)?;
+                    let mut scene = called(family)?;
+                    let fd = ring.result(scene.accept(flags))?;
+                    check_eq!("accepted", accepted(&scene, fd)?, want);
+                    if ring.mode == Mode::Inline {
+                        check_eq!("hops", hops(engine)?, before);
+                    }
+                    Ok(())
+                })
+                .map_err(|f| f.within(format!("family {family}, flags {flags:?}")))?;
         }
     }
     Ok(())
@@ -335,51 +351,59 @@ const BROKEN: &[(&str, Make)] = &[
 
 fn failing() -> Check {
     net::loopback_up()?;
+    let modes = &mut Modes::start(1)?;
     for &(name, make) in BROKEN {
         for how in How::ALL {
             // UDP reports its error only once.
             let times = if name.starts_with("udp") { 1 } else { 2 };
             let what = format!("taking: {how:?}, {name}");
-            compare(&what, true, make, |scene| {
+            compare(modes, &what, true, make, |scene| {
                 vec![scene.take(how, 16, 0); times]
             })?;
             let what = format!("giving: {how:?}, {name}");
-            compare(&what, true, make, |scene| vec![scene.give(how, 8, 0); 2])?;
+            compare(modes, &what, true, make, |scene| {
+                vec![scene.give(how, 8, 0); 2]
+            })?;
         }
         for how in [How::Socket, How::Message] {
             let what = format!("without a signal: {how:?}, {name}");
-            compare(&what, true, make, |scene| {
+            compare(modes, &what, true, make, |scene| {
                 vec![scene.give(how, 8, libc::MSG_NOSIGNAL)]
             })?;
         }
     }
     for how in How::FILE {
         let no_reader: Make = || Ok(Scene::new([pipe()?.1]));
-        compare("pipe without a reader", true, no_reader, |scene| {
+        compare(modes, "pipe without a reader", true, no_reader, |scene| {
             vec![scene.give(how, 8, 0); 2]
         })?;
         let wrong_end: Make = || pair(5);
-        compare("the wrong end of a pipe", false, wrong_end, |scene| {
-            vec![scene.take(how, 8, 0)]
-        })?;
+        compare(
+            modes,
+            "the wrong end of a pipe",
+            false,
+            wrong_end,
+            |scene| vec![scene.take(how, 8, 0)],
+        )?;
     }
     Ok(())
 }
 
 fn odd() -> Check {
     net::loopback_up()?;
+    let modes = &mut Modes::start(1)?;
     let unix: Make = || with_data(unix_pair(libc::SOCK_STREAM)?);
     for how in [How::Socket, How::Message] {
-        compare("all of five bytes", false, unix, |scene| {
+        compare(modes, "all of five bytes", false, unix, |scene| {
             vec![scene.take(how, 5, libc::MSG_WAITALL)]
         })?;
-        compare("unknown flags", false, unix, |scene| {
+        compare(modes, "unknown flags", false, unix, |scene| {
             vec![scene.take(how, 5, 1 << 30), scene.give(how, 5, 1 << 30)]
         })?;
-        compare("flags of the kernel's own", false, unix, |scene| {
+        compare(modes, "flags of the kernel's own", false, unix, |scene| {
             vec![scene.give(how, 5, i32::MIN), scene.give(how, 5, 1 << 27)]
         })?;
-        compare("out of band", false, unix, |scene| {
+        compare(modes, "out of band", false, unix, |scene| {
             vec![scene.give(how, 5, libc::MSG_OOB)]
         })?;
     }
@@ -389,36 +413,40 @@ fn odd() -> Check {
         Ok(scene)
     };
     for how in How::ALL {
-        compare("more than the low mark", false, low, |scene| {
+        compare(modes, "more than the low mark", false, low, |scene| {
             vec![scene.take(how, 16, 0)]
         })?;
         // A bad address, found before or after something was done.
-        compare("no memory", false, unix, |scene| {
+        compare(modes, "no memory", false, unix, |scene| {
             let mut calls = vec![scene.take(how, 16, 0), scene.give(how, 16, 0)];
             for call in &mut calls {
                 call.args[1] = 4096;
             }
             calls
         })?;
-        compare("nothing", false, unix, |scene| {
+        compare(modes, "nothing", false, unix, |scene| {
             vec![scene.take(how, 0, 0), scene.give(how, 0, 0)]
         })?;
     }
-    compare("too many parts", false, unix, |scene| {
+    compare(modes, "too many parts", false, unix, |scene| {
         let mut call = scene.take(How::Vector, 16, 0);
         call.args[2] = 5000;
         vec![call]
     })?;
-    compare("a count that is negative", false, unix, |scene| {
+    compare(modes, "a count that is negative", false, unix, |scene| {
         let mut calls = vec![scene.take(How::Plain, 16, 0), scene.give(How::Plain, 8, 0)];
         for call in &mut calls {
             call.args[2] = u64::MAX;
         }
         calls
     })?;
-    compare("accept that nobody listens for", false, unix, |scene| {
-        vec![scene.accept(None), scene.accept(Some(1 << 30))]
-    })?;
+    compare(
+        modes,
+        "accept that nobody listens for",
+        false,
+        unix,
+        |scene| vec![scene.accept(None), scene.accept(Some(1 << 30))],
+    )?;
     // Pages of a file: the pipe may have to wait for them, and shows this.
     let spliced: Make = || {
         let (from, to) = pipe()?;
@@ -431,7 +459,7 @@ fn odd() -> Check {
         Ok(Scene::new([from, to]))
     };
     for how in How::FILE {
-        compare("spliced", false, spliced, |scene| {
+        compare(modes, "spliced", false, spliced, |scene| {
             vec![scene.take(how, 16, 0)]
         })?;
     }
