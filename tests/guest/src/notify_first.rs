@@ -98,7 +98,7 @@ fn first_poll() -> Check {
         over: AtomicU32::new(0),
         fd: AtomicI32::new(-1),
     };
-    let rounds = chances(500);
+    let rounds = chances(300);
     let mut random = Random::new();
     let other = random.split();
     std::thread::scope(|scope| {

@@ -12,7 +12,7 @@ use crate::kit::cgroup::Cgroup;
 use crate::kit::child::in_child;
 use crate::kit::engine::Engine;
 use crate::kit::limits::need_two_cpus;
-use crate::kit::{Random, chances};
+use crate::kit::{Random, rounds};
 
 tests! { "starving":
     retires_before_work => "entries that come while a thread retires are executed by another one";
@@ -117,7 +117,7 @@ fn while_retiring(owners: usize, limit: Option<&Cgroup>, retire_ms: u64) -> Chec
     engine.set_pool(0, Param::PoolConcurrency, 1)?;
     let (ends, all) = (Ends::default(), Barrier::new(owners));
     // Only the pool helps an owner that is alone.
-    let rounds = chances(if owners == 1 { 1000 } else { 200 });
+    let rounds = rounds(if owners == 1 { 350 } else { 70 });
     std::thread::scope(|scope| {
         let other = || post_in_loop(&engine, rounds, &ends, &all, || Ok(()));
         let others: Vec<_> = (1..owners).map(|_| scope.spawn(other)).collect();

@@ -18,7 +18,7 @@ use crate::kit::files::pipe;
 use crate::kit::limits::poller_cpu;
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
-use crate::kit::{Random, patience, rounds, sys};
+use crate::kit::{Random, chances, patience, sys};
 use crate::life::exec::execute;
 
 tests! { "soak":
@@ -358,7 +358,7 @@ fn mixed() -> Check {
     let mut random = Random::new();
     let base = Baseline::take()?;
     let mut lives = 0;
-    for round in 0..rounds(8) {
+    for round in 0..chances(8) {
         let mut children = Vec::new();
         for _ in 0..3 {
             let ending = ENDINGS[random.below(ENDINGS.len() as u64) as usize];

@@ -47,7 +47,7 @@ tests! { "differential":
 
 /// Calls in a sequence. A slow kernel makes fewer.
 fn len() -> usize {
-    if slow_kernel() { 500 } else { 1000 }
+    if slow_kernel() { 300 } else { 1000 }
 }
 
 /// The surroundings in which sequences run and are compared.
@@ -251,7 +251,7 @@ fn compare(ways: &[Way], sequences: u32, wants: impl Fn(u32) -> Wants) -> Check 
 /// Returns the number of sequences: fewer on a slow kernel.
 fn usual(sequences: u32) -> u32 {
     if slow_kernel() {
-        sequences.div_ceil(50)
+        sequences.div_ceil(30)
     } else {
         sequences
     }
@@ -265,7 +265,7 @@ fn all_ways() -> Check {
 const BY_OWNER: [Way; 2] = [Way::Paged(Mode::Inline), Way::Chain];
 
 fn inline() -> Check {
-    compare(&BY_OWNER, usual(52), wants)
+    compare(&BY_OWNER, usual(26), wants)
 }
 
 fn without_rights() -> Check {
@@ -274,7 +274,7 @@ fn without_rights() -> Check {
         nobody: true,
         filter: 0,
     };
-    compare(&BY_OWNER, usual(10), wants)
+    compare(&BY_OWNER, usual(5), wants)
 }
 
 fn with_network() -> Check {
@@ -283,7 +283,7 @@ fn with_network() -> Check {
         nobody: false,
         filter: 0,
     };
-    compare(&BY_OWNER, usual(10), wants)
+    compare(&BY_OWNER, usual(5), wants)
 }
 
 fn under_filters() -> Check {
@@ -293,12 +293,12 @@ fn under_filters() -> Check {
         filter: seed.wrapping_add(u64::from(number)) | 1,
         ..wants(number)
     };
-    compare(&WAYS, usual(6), wants)
+    compare(&WAYS, usual(4), wants)
 }
 
 fn by_threads() -> Check {
     let ways = [Way::Paged(Mode::Async), Way::Paged(Mode::Kick), Way::Pool];
-    compare(&ways, usual(17), wants)
+    compare(&ways, usual(9), wants)
 }
 
 fn by_poller() -> Check {

@@ -105,7 +105,7 @@ fn arguments_change() -> Check {
                 }
             });
             let mut outcome = Ok(());
-            for _ in 0..rounds(if slow_kernel() { 100 } else { 1_000 }) {
+            for _ in 0..rounds(if slow_kernel() { 40 } else { 1_000 }) {
                 outcome = path.run(&mut ring, call).and_then(|done| {
                     let (made, refused): (Vec<Done>, Vec<Done>) =
                         done.iter().partition(|done| done.reason == REASON_NONE);

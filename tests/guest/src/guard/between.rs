@@ -13,7 +13,7 @@ use crate::kit::child::in_child;
 use crate::kit::clone::in_apart_thread;
 use crate::kit::engine::Engine;
 use crate::kit::files::memory_file;
-use crate::kit::limits::need_two_cpus;
+use crate::kit::limits::{need_two_cpus, slow_kernel};
 use crate::kit::{patience, sys, until};
 
 tests! { "guard":
@@ -115,7 +115,7 @@ fn look_at_cpu(file: &OwnedFd, owner: &AtomicI32) -> Check<bool> {
     let engine = Engine::open()?;
     let mut ring = engine.ring(1)?;
     // Its pages are present.
-    let mut buffer = vec![1u8; 1 << 20];
+    let mut buffer = vec![1u8; if slow_kernel() { 1 << 18 } else { 1 << 20 }];
     let mut calls = Vec::new();
     for look in 0..LOOKS {
         let cpu = area.0[1].as_ptr();

@@ -5,12 +5,12 @@ use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::{Path, on_each_path};
+use super::{Path, on_each_path, on_paths};
 use crate::check::{Check, Ret};
 use crate::kit::abi::{REASON_CHAIN, REASON_CONTEXT, REASON_NONE};
 use crate::kit::cgroup::Cgroup;
 use crate::kit::files::TempDir;
-use crate::kit::limits::{NOBODY, need_root, set_limit};
+use crate::kit::limits::{NOBODY, need_root, set_limit, slow_kernel};
 use crate::kit::mode::Mode;
 use crate::kit::ring::{Call, Done, Ring};
 use crate::kit::sys;
@@ -306,8 +306,10 @@ fn unshared() -> Check {
         ("cgroups", libc::CLONE_NEWCGROUP),
         ("processes", libc::CLONE_NEWPID),
     ];
-    for (name, flag) in spaces {
-        on_each_path(|path| {
+    for (number, (name, flag)) in spaces.into_iter().enumerate() {
+        // On the debug kernel each path has half of the spaces, in each run the same.
+        let wanted = |place: usize| !slow_kernel() || (place + number) % 2 == 0;
+        on_paths(wanted, |path| {
             let (_engine, mut ring) = start(path)?;
             check_ret!("unshare", plain!(SYS_unshare, flag), 0);
             // Changes tables that only the owner has from now on.
@@ -318,7 +320,7 @@ fn unshared() -> Check {
             let fd = plain!(SYS_open, c"/dev/zero", libc::O_RDONLY);
             let mut names = [0u8; 390];
             plain!(SYS_uname, names.as_mut_ptr());
-            for _ in 0..5 {
+            for _ in 0..if slow_kernel() { 2 } else { 5 } {
                 let mut got = [0u8; 390];
                 let done = path.run(&mut ring, call!(SYS_uname, got.as_mut_ptr()))?;
                 if check_like_owner(&done, 0)? {

@@ -11,7 +11,7 @@ use crate::check::Check;
 use crate::kit::abi::{self, Cancel, Param, ParamArg, Policy, Register, Wait};
 use crate::kit::engine::Engine;
 use crate::kit::mode::Mode;
-use crate::kit::{Random, rounds, sys};
+use crate::kit::{Random, chances, rounds, sys};
 
 tests! { "hostile":
     random_ioctls => "random arguments to all ioctls and to flexsc_wait(2), from several threads";
@@ -181,7 +181,7 @@ fn random_ioctls() -> Check {
 
 fn everything_at_once() -> Check {
     let mut random = Random::new();
-    for _ in 0..rounds(2) {
+    for _ in 0..chances(2) {
         harmless(|| {
             for _ in 0..3 {
                 let engine = Engine::open()?;

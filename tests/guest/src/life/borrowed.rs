@@ -13,7 +13,7 @@ use crate::check::Check;
 use crate::kit::abi::{self, MAX_IDLE_NS, Param, Policy};
 use crate::kit::engine::{self, DEVICE, Engine};
 use crate::kit::files::{Leased, TempDir, memory_file, socket_pair};
-use crate::kit::limits::{need_root, need_two_cpus, poller_cpu};
+use crate::kit::limits::{need_root, need_two_cpus, poller_cpu, slow_kernel};
 use crate::kit::ring::{Call, Ring, linked};
 use crate::kit::{chances, patience, process, rounds, scm, sys, until};
 
@@ -342,7 +342,7 @@ fn unshare_and_close(way: Way, how: Together) -> Check<bool> {
     let fd = engine.fd();
     let (file, turn) = (memory_file()?, Barrier::new(2));
     let view = sys::own(plain!(SYS_dup, &file) as i32);
-    let mut buffer = vec![0u8; 4 << 20];
+    let mut buffer = vec![0u8; if slow_kernel() { 1 << 19 } else { 4 << 20 }];
     let first = std::thread::scope(|scope| -> Check<bool> {
         let thread = scope.spawn(|| -> Check {
             let given = engine::register(fd, 1).map_err(|error| format!("REGISTER: {error:?}"));

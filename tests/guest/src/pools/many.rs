@@ -14,7 +14,7 @@ tests! { "pools":
 /// Registrations for which an engine makes room at a time.
 const ROOM: usize = 256;
 const FIRST: usize = ROOM - 6;
-const MORE: usize = 2 * ROOM;
+const MORE: usize = ROOM + 20;
 
 /// Bytes for which getrandom keeps a CPU busy for a while.
 const BUSY: usize = 32 << 20;

@@ -21,12 +21,12 @@ pub enum Profile {
 }
 
 /// The number of entries in a run of [`Profile::Anything`], unless the environment names another.
-const ENTRIES: u64 = 300_000;
-const ENTRIES_SLOW: u64 = 60_000;
+const ENTRIES: u64 = 150_000;
+const ENTRIES_SLOW: u64 = 30_000;
 
 /// The number of lives in a run of another profile.
-const LIVES: u64 = 60;
-const LIVES_SLOW: u64 = 12;
+const LIVES: u64 = 40;
+const LIVES_SLOW: u64 = 6;
 
 /// In a longer run of the fuzzer the number of such lives grows more slowly than that of entries,
 /// by this factor.
