@@ -13,7 +13,7 @@ use crate::kit::abi::{
 use crate::kit::engine::{self, Engine};
 use crate::kit::files::{Leased, TempDir};
 use crate::kit::ring::{Call, Ring, check_done, linked};
-use crate::kit::{patience, rounds, signals, sys};
+use crate::kit::{in_some_try, patience, rounds, signals, sys};
 use crate::notify::{events, new_eventfd, take_count};
 
 tests! { "blocking":
@@ -195,50 +195,62 @@ fn wait_behind_block(engine: &Engine, registered: &Register, open: Call) -> Chec
 fn own_calls_of_ended() -> Check {
     signals::exit_thread_on(libc::SIGUSR1)?;
     for _ in 0..rounds(3) {
-        // Another thread uses the engine and the file for as long as the process lives.
-        let engine: &'static Engine = Box::leak(Box::new(Engine::open()?));
-        let dir = TempDir::new()?;
-        let leased: &'static Leased = Box::leak(Box::new(Leased::at(dir.join("leased"))?));
-        let eventfd = new_eventfd();
-        engine.set_eventfd(&eventfd)?;
-        let (send, receive) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let begun = engine.register(1).map(|registered| {
-                let _ = send.send((sys::gettid(), registered));
-                wait_behind_block(engine, &registered, leased.open())
-            });
-            println!("# the owner: {begun:?}");
-        });
-        let (owner, registered) = match receive.recv() {
-            Ok(begun) => begun,
-            Err(_) => fail!("the owner has failed"),
-        };
-        let ring = Ring::map(engine.fd(), &registered)?;
-        // A thread has given the call back to the owner, who has to come.
-        check_eq!(
-            "eventfd",
-            events(eventfd.as_raw_fd(), patience())?,
-            libc::POLLIN
-        );
-        signals::send(owner, libc::SIGUSR1);
-        let end = Instant::now() + patience();
-        while !ring.is_done(1) {
-            take_count(&eventfd);
-            if !ring.is_done(1) {
-                check_eq!(
-                    "eventfd",
-                    events(eventfd.as_raw_fd(), patience())?,
-                    libc::POLLIN
-                );
-                check!(Instant::now() < end, "no end: {}", ring.show(1));
-            }
-        }
-        let result = ring.entry(1).result.load(Ordering::Relaxed);
-        check_ret!("result", result, -libc::ECANCELED);
-        let reason = ring.entry(1).reason.load(Ordering::Relaxed);
-        check_eq!("reason", reason, REASON_NONE);
+        in_some_try("an owner that ends before it makes its call", |_| {
+            end_before_call()
+        })?;
     }
     Ok(())
+}
+
+/// Ends an owner for which a call waits. Returns false if the owner has made the call itself before
+/// it ended.
+fn end_before_call() -> Check<bool> {
+    // Another thread uses the engine and the file for as long as the process lives.
+    let engine: &'static Engine = Box::leak(Box::new(Engine::open()?));
+    let dir = TempDir::new()?;
+    let leased: &'static Leased = Box::leak(Box::new(Leased::at(dir.join("leased"))?));
+    let eventfd = new_eventfd();
+    engine.set_eventfd(&eventfd)?;
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let begun = engine.register(1).map(|registered| {
+            let _ = send.send((sys::gettid(), registered));
+            wait_behind_block(engine, &registered, leased.open())
+        });
+        println!("# the owner: {begun:?}");
+    });
+    let (owner, registered) = match receive.recv() {
+        Ok(begun) => begun,
+        Err(_) => fail!("the owner has failed"),
+    };
+    let ring = Ring::map(engine.fd(), &registered)?;
+    // A thread has given the call back to the owner, who has to come.
+    check_eq!(
+        "eventfd",
+        events(eventfd.as_raw_fd(), patience())?,
+        libc::POLLIN
+    );
+    signals::send(owner, libc::SIGUSR1);
+    let end = Instant::now() + patience();
+    while !ring.is_done(1) {
+        take_count(&eventfd);
+        if !ring.is_done(1) {
+            check_eq!(
+                "eventfd",
+                events(eventfd.as_raw_fd(), patience())?,
+                libc::POLLIN
+            );
+            check!(Instant::now() < end, "no end: {}", ring.show(1));
+        }
+    }
+    let result = ring.entry(1).result.load(Ordering::Relaxed);
+    if result == i64::from(owner) {
+        return Ok(false);
+    }
+    check_ret!("result", result, -libc::ECANCELED);
+    let reason = ring.entry(1).reason.load(Ordering::Relaxed);
+    check_eq!("reason", reason, REASON_NONE);
+    Ok(true)
 }
 
 fn own_calls_cancelled() -> Check {
