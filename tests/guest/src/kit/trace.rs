@@ -65,13 +65,26 @@ impl Trace {
     pub fn watch(events: &[&str]) -> Check<Trace> {
         let trace = Trace::new()?;
         trace.set_size(2048)?;
+        trace.log(events)?;
+        Ok(trace)
+    }
+
+    /// Logs no event so far, and few at a time: fast on the debug kernel.
+    pub fn idle() -> Check<Trace> {
+        let trace = Trace::new()?;
+        trace.set_size(64)?;
+        Ok(trace)
+    }
+
+    /// Also logs these events, as in [`Self::watch`].
+    pub fn log(&self, events: &[&str]) -> Check {
         for event in events {
-            if !trace.dir.join("events").join(event).exists() {
+            if !self.dir.join("events").join(event).exists() {
                 return skip(format!("needs the event {event}"));
             }
-            trace.write(&format!("events/{event}/enable"), "1")?;
+            self.write(&format!("events/{event}/enable"), "1")?;
         }
-        Ok(trace)
+        Ok(())
     }
 
     /// The lines of the log that name this process's tasks and contain `word`.

@@ -371,14 +371,15 @@ fn poll_has_its_owners_way() -> Check {
 }
 
 /// Parks a call that polls `from`, and wakes it in vain while an observer of calls is there: a thread
-/// waits for the rest of its time. Returns its slot and the log of the observer.
+/// waits for the rest of its time. Returns its slot. The observer logs calls from now on.
 fn wait_in_thread(
+    trace: &Trace,
     (engine, ring): (&Engine, &mut Ring),
     call: Call,
     (from, to): (&OwnedFd, &OwnedFd),
-) -> Check<(usize, Trace)> {
+) -> Check<usize> {
     let slot = park(engine, ring, &[call])?[0];
-    let trace = Trace::watch(&["syscalls/sys_enter_poll", "syscalls/sys_enter_ppoll"])?;
+    trace.log(&["syscalls/sys_enter_poll", "syscalls/sys_enter_ppoll"])?;
     // In one WAIT, so that no thread sees the event.
     let mut byte = 0u8;
     for fd in [from, to] {
@@ -392,8 +393,11 @@ fn wait_in_thread(
     for slot in post_and_look(ring, &calls)? {
         check_ret!("write or read", ring.reap(slot).result, 1);
     }
-    engine.until_pool(0, "a thread in the call", |pool| pool.blocked == 1)?;
-    Ok((slot, trace))
+    let pool = engine.until_pool(0, "a thread in the call", |pool| {
+        pool.blocked == 1 || ring.is_done(slot)
+    })?;
+    check_eq!("threads in the call", pool.blocked, 1);
+    Ok(slot)
 }
 
 fn poll_is_seen() -> Check {
@@ -403,7 +407,8 @@ fn poll_is_seen() -> Check {
     let mut files = Files::of(&[&from], libc::POLLIN);
     let (at, time) = (files.at(), &raw mut time);
     let call = files.ppoll(time);
-    let (slot, trace) = wait_in_thread((&engine, &mut ring), call, (&from, &to))?;
+    let trace = Trace::idle()?;
+    let slot = wait_in_thread(&trace, (&engine, &mut ring), call, (&from, &to))?;
     let pid = std::process::id() as i32;
     let wanted = format!("{} {at:p} 0x1 {time:p} 0x0 0x8", libc::SYS_ppoll);
     let mut seen = Vec::new();
@@ -438,15 +443,16 @@ fn poll_waits_on() -> Check {
         let (engine, mut ring) = start()?;
         let (from, to) = socket_pair()?;
         let mut files = Files::of(&[&from], libc::POLLIN);
-        let begin = Instant::now();
+        let trace = Trace::idle()?;
         let call = files.poll(ms);
+        let begin = Instant::now();
         // The debug kernel waits for 20 ms at a time, others for 24 days.
-        let waits = wait_in_thread((&engine, &mut ring), call, (&from, &to));
+        let waits = wait_in_thread(&trace, (&engine, &mut ring), call, (&from, &to));
         let time = Duration::from_millis(ms as u64);
         if begin.elapsed() > time / 2 {
             continue;
         }
-        let (slot, _trace) = waits?;
+        let slot = waits?;
         check_ret!("poll", ring.finish(&[slot])?[0].result, 0);
         return check_time("poll", begin, time);
     }
