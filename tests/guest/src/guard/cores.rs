@@ -7,13 +7,18 @@ use std::sync::Barrier;
 use crate::check::Check;
 use crate::ends::machine::Setting;
 use crate::kit::child::{End, spawn};
+use crate::kit::clone::in_vm_child;
 use crate::kit::files::{BlockedReads, TempDir, pipe};
 use crate::kit::limits::{need_root, set_limit};
 use crate::kit::mode::Mode;
-use crate::kit::{signals, sys};
+use crate::kit::ring::linked;
+use crate::kit::seccomp::{Action, Filter};
+use crate::kit::uring::Uring;
+use crate::kit::{process, signals, sys};
 
 tests! { "guard":
     core_of_owner => "a crash with threads in calls: one core, with the program's threads only";
+    core_of_killed => "a filter's KILL_PROCESS has the owner dump core, and no worker of io_uring";
 }
 
 const PATTERN: &str = "/proc/sys/kernel/core_pattern";
@@ -114,5 +119,48 @@ fn core_of_owner() -> Check {
     let threads = threads_in(&ok!("the core", fs::read(path)));
     check_eq!("threads in the core", threads.len(), THREADS);
     check_eq!("the first of them", threads[0].to_string(), pid);
+    Ok(())
+}
+
+/// The owner is in vfork(2), where only a fatal signal wakes it. A worker that took the verdict for
+/// its own would act on it meanwhile.
+fn core_of_killed() -> Check {
+    need_root()?;
+    let dir = TempDir::new()?;
+    let pattern = format!("{}/core.%p.%i", dir.path().display());
+    let _pattern = ok!("core_pattern", Setting::set(PATTERN, &pattern));
+    let mut child = spawn(|_| {
+        ok!("RLIMIT_CORE", set_limit(libc::RLIMIT_CORE, 1 << 30));
+        let uring = Uring::with_worker()?;
+        let (engine, mut ring) = Mode::Kick.start(1)?;
+        let kill = Filter::new().rule(libc::SYS_getpgrp, Action::KillProcess);
+        ok!("seccomp", kill.otherwise(Action::Allow).hold());
+        let (from, to) = pipe()?;
+        let mut byte = 0u8;
+        let read = call!(SYS_read, &from, std::ptr::from_mut(&mut byte), 1);
+        let slots = ring.post_blocked(&[linked(read), call!(SYS_getpgrp)])?;
+        engine.until_pool(0, "a blocked thread", |pool| pool.blocked == 1)?;
+        let pid = std::process::id() as i32;
+        in_vm_child(|| {
+            plain!(SYS_write, &to, b"a".as_ptr(), 1);
+            let refused = ring.poll_until_done(&slots);
+            // The worker does not act.
+            for _ in 0..20 {
+                let there = |task: &process::Task| task.tid == uring.worker;
+                if !process::tasks(pid).iter().any(there) {
+                    break;
+                }
+            }
+            refused
+        })??;
+        fail!("the filter has not killed")
+    })?;
+    let wanted = End::Signal {
+        signal: libc::SIGSYS,
+        core: true,
+    };
+    check_eq!("end", child.end()?, wanted);
+    let pid = child.pid.to_string();
+    check_eq!("threads that dumped core", cores(&dir, child.pid)?, [pid]);
     Ok(())
 }

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::{sys, until};
 use crate::check::{Check, skip};
 
 const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
@@ -36,6 +38,32 @@ impl Drop for Cpu1 {
     fn drop(&mut self) {
         let _ = fs::write(ONLINE, "1");
     }
+}
+
+/// Does the work while no other task gets to run on `cpu`; the caller must run on another one. The
+/// kernel lets real-time tasks have a CPU to themselves for most of a second only.
+pub fn without(cpu: usize, work: impl FnOnce() -> Check) -> Check {
+    let (has_cpu, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| -> Check {
+            ok!("sched_setaffinity", sys::pin(cpu));
+            let priority = 1i32;
+            let at = std::ptr::from_ref(&priority);
+            let set = plain!(SYS_sched_setscheduler, 0, libc::SCHED_FIFO, at);
+            check_ret!("SCHED_FIFO", set, 0);
+            has_cpu.store(true, Ordering::Release);
+            while !over.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        });
+        let done = until("a busy CPU", || {
+            has_cpu.load(Ordering::Acquire) || busy.is_finished()
+        })
+        .and_then(|()| work());
+        over.store(true, Ordering::Release);
+        busy.join().expect("no panic").and(done)
+    })
 }
 
 /// A line of `/proc/self/task/TID/status`.

@@ -35,6 +35,7 @@ pub mod sys;
 pub mod trace;
 pub mod trap;
 pub mod uffd;
+pub mod uring;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
