@@ -62,6 +62,7 @@ const GROUPS: &[&[registry::Test]] = &[
     park::away::TESTS,
     park::calls::TESTS,
     park::one_of_many::TESTS,
+    park::once::TESTS,
     park::sends::TESTS,
     park::parts::TESTS,
     park::room::TESTS,
