@@ -63,6 +63,7 @@ const GROUPS: &[&[registry::Test]] = &[
     park::calls::TESTS,
     park::one_of_many::TESTS,
     park::once::TESTS,
+    park::nothing::TESTS,
     park::sends::TESTS,
     park::parts::TESTS,
     park::room::TESTS,

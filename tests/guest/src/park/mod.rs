@@ -5,6 +5,7 @@ pub mod away;
 pub mod calls;
 pub mod ends;
 pub mod meanwhile;
+pub mod nothing;
 pub mod once;
 pub mod one_of_many;
 pub mod parts;

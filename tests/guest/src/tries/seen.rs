@@ -92,7 +92,7 @@ fn account() -> Check<([u64; 4], u64)> {
 }
 
 /// Returns the counts that `act` adds to the account.
-fn added(act: impl FnOnce() -> Check) -> Check<[u64; 4]> {
+pub fn added(act: impl FnOnce() -> Check) -> Check<[u64; 4]> {
     let (before, len) = account()?;
     act()?;
     let (after, _) = account()?;
@@ -103,7 +103,7 @@ fn added(act: impl FnOnce() -> Check) -> Check<[u64; 4]> {
     Ok(added)
 }
 
-const ACCOUNT: &str = "rchar, wchar, syscr, syscw";
+pub const ACCOUNT: &str = "rchar, wchar, syscr, syscw";
 
 fn accounted() -> Check {
     if fs::metadata("/proc/self/io").is_err() {
