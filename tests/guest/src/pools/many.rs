@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Engines with many registrations.
 
+use std::time::{Duration, Instant};
+
 use crate::check::Check;
 use crate::kit::abi::Param;
 use crate::kit::engine::Engine;
+use crate::kit::limits;
 use crate::kit::ring::{Call, Ring};
 use crate::life::quota::Parameter;
+use crate::notify::events;
 
 tests! { "pools":
+    few_after_many => "an engine that once had many registrations takes no longer for that in poll()";
     many_queued => "a pool's queue has room for all registrations, also for those that come while it is full";
 }
 
@@ -31,14 +36,20 @@ fn queue(engine: &Engine, count: usize, pool: u8) -> Check<Vec<Ring>> {
     Ok(rings)
 }
 
-fn many_queued() -> Check {
-    let _limits = [
+/// Allows this many pages until the result is dropped.
+fn allow_pages(count: u32) -> Check<[Parameter; 2]> {
+    let limits = [
         Parameter::get("max_pages")?,
         Parameter::get("max_user_pages")?,
     ];
-    for limit in &_limits {
-        limit.set(4096)?;
+    for limit in &limits {
+        limit.set(count)?;
     }
+    Ok(limits)
+}
+
+fn many_queued() -> Check {
+    let _limits = allow_pages(4096)?;
     let engine = Engine::open()?;
     engine.set_pool(1, Param::PoolConcurrency, 1)?;
     // One page keeps the pool's only running thread busy until CANCEL.
@@ -78,5 +89,38 @@ fn many_queued() -> Check {
             check_ret!("getpid", done.result, std::process::id());
         }
     }
+    Ok(())
+}
+
+/// The time that poll() takes at least.
+fn poll_time(engine: &Engine) -> Check<Duration> {
+    let mut least = Duration::MAX;
+    for _ in 0..200 {
+        let begin = Instant::now();
+        check_eq!("events", events(engine.fd(), Duration::ZERO)?, 0);
+        least = least.min(begin.elapsed());
+    }
+    Ok(least)
+}
+
+fn few_after_many() -> Check {
+    let _limits = allow_pages(4096)?;
+    let engine = Engine::open()?;
+    let _ring = engine.ring(1)?;
+    let before = poll_time(&engine)?;
+    let mut ids = Vec::new();
+    for _ in 0..limits::many(1500) {
+        ids.push(ok!("REGISTER", engine.register(1)).id);
+    }
+    let among_many = poll_time(&engine)?;
+    for id in ids {
+        ok!("UNREGISTER", engine.unregister(id));
+    }
+    let after = poll_time(&engine)?;
+    println!("# before {before:?}, among many {among_many:?}, after {after:?}");
+    check!(
+        after < 4 * before,
+        "poll() takes {after:?}, and took {before:?}"
+    );
     Ok(())
 }
