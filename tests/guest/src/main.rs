@@ -139,6 +139,7 @@ const GROUPS: &[&[registry::Test]] = &[
     guard::idle::TESTS,
     guard::late::TESTS,
     guard::lsm::TESTS,
+    guard::told::TESTS,
     guard::thread::TESTS,
     guard::traces::TESTS,
     guard::audit::TESTS,

@@ -21,6 +21,7 @@ pub mod parked;
 pub mod pending;
 pub mod terminal;
 pub mod thread;
+pub mod told;
 pub mod traces;
 
 use crate::check::{Check, Ret};

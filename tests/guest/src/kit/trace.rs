@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::process;
@@ -147,6 +148,41 @@ impl Trace {
             "the log has lost events: {kept} of {written} are left"
         );
         Ok(text.lines().filter_map(parse).collect())
+    }
+}
+
+/// An event for each call of a function of the kernel, until this is dropped. A [`Trace`] of it must be
+/// dropped before.
+pub struct Probe {
+    name: String,
+}
+
+const PROBES: &str = "/sys/kernel/tracing/kprobe_events";
+
+impl Probe {
+    /// `fetch` says what is logged, in the words of the kernel's documentation of such events.
+    pub fn new(function: &str, fetch: &str) -> Check<Probe> {
+        let name = format!("flexsc/{function}_{}", std::process::id());
+        let mut probes = match fs::OpenOptions::new().append(true).open(PROBES) {
+            Ok(probes) => probes,
+            Err(_) => return skip("needs kprobe_events in tracefs"),
+        };
+        let line = format!("p:{name} {function} {fetch}\n");
+        ok!(line, probes.write_all(line.as_bytes()));
+        Ok(Probe { name })
+    }
+
+    /// The event's system and name.
+    pub fn event(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Ok(mut probes) = fs::OpenOptions::new().append(true).open(PROBES) {
+            let _ = probes.write_all(format!("-:{}\n", self.name).as_bytes());
+        }
     }
 }
 
