@@ -28,7 +28,7 @@ help:
 	@echo '  make fuzz         five million hostile entries and more under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
 	@echo '  make install      libflexsc for C, its header and man pages: PREFIX=/usr/local DESTDIR='
-	@echo '  make deb          Debian packages of kernel, library and tools, in build/deb'
+	@echo '  make deb          Debian packages of kernel, headers, library and tools, in build/deb'
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo
 	@echo 'No preparation is needed.  The first run downloads packages and builds a'

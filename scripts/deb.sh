@@ -13,42 +13,51 @@ STAGE_PREFIX=deb-
 
 usage() {
 	cat <<END
-Usage: scripts/deb.sh [--kernel DIR] [--no-build] [--to DIR]
+Usage: scripts/deb.sh [OPTION]...
 
 Builds Debian packages and leaves them in build/deb:
 
-  linux-image-flexsc  the kernel of the test machines, with the patches and the module.
-                      Its configuration is that of the test machines: virtio disks with ext2, a
-                      serial console, no network cards and no other hardware. For other machines,
-                      build a kernel with your configuration (README) and name it by --kernel.
-  libflexsc0          the library for C
-  libflexsc-dev       its header, static library, man pages, and file for pkg-config
-  flexsc-tools        flexsc, flexsc-copy, libflexsc_threads.so, man pages, completions
+  linux-image-flexsc    the kernel of the test machines, with the patches and the module.
+                        Its configuration is that of the test machines: virtio disks with ext2, a
+                        serial console, no network cards and no other hardware. For other machines,
+                        build a kernel with your configuration (README) and name it by --kernel.
+  linux-headers-flexsc  what is needed to build modules in C for that kernel
+  libflexsc0            the library for C
+  libflexsc-dev         its header, static library, man pages, and file for pkg-config
+  flexsc-tools          flexsc, flexsc-copy, libflexsc_threads.so, man pages, completions
 
-  --kernel DIR  a directory with bzImage, System.map, config and flexsc.ko, as
-                scripts/build-kernel.sh leaves it (default build/kernel-perf)
-  --no-build    use the kernel and the tools as they are
-  --to DIR      instead of build/deb
-  --help        this text
+  --kernel DIR   a directory with bzImage, System.map, config and flexsc.ko, as
+                 scripts/build-kernel.sh leaves it (default build/kernel-perf)
+  --objects DIR  the directory in which that kernel was built, for the headers (default: that of
+                 scripts/build-kernel.sh)
+  --no-headers   leave out linux-headers-flexsc
+  --no-build     use the kernel and the tools as they are
+  --fast         compress little
+  --to DIR       instead of build/deb
+  --help         this text
 END
 }
 
-kernel=$ROOT/build/kernel-perf to=$ROOT/build/deb build=1
+kernel=$ROOT/build/kernel-perf objects=$FLEXSC_CACHE/obj/perf to=$ROOT/build/deb build=1
+compress=() headers=1
 while (($#)); do
 	case $1 in
-	--kernel | --to) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
+	--kernel | --objects | --to) [[ -n ${2:-} ]] || die "$1 needs a value; --help shows the usage." ;;
 	esac
 	case $1 in
 	--kernel) kernel=$2; shift ;;
+	--objects) objects=$2; shift ;;
 	--to) to=$2; shift ;;
+	--no-headers) headers= ;;
 	--no-build) build= ;;
+	--fast) compress=(-Zgzip -z1) ;;
 	-h | --help) usage; exit 0 ;;
 	*) die "unknown argument \"$1\"; --help shows the usage." ;;
 	esac
 	shift
 done
 have dpkg-deb || die "dpkg-deb is missing: install the package dpkg."
-have depmod || PATH=$PATH:/usr/sbin
+have modinfo || PATH=$PATH:/usr/sbin
 [[ -n $CARGO ]] || die "cargo $RUST_USER_MIN or later is missing: run scripts/setup.sh."
 
 cd "$ROOT"
@@ -92,7 +101,7 @@ package() {
 		printf 'Description: %s\n' "$4"
 		sed 's/^/ /'
 	} >"$dir/DEBIAN/control"
-	dpkg-deb --root-owner-group --build "$dir" "$to/${1}_${version}_amd64.deb"
+	dpkg-deb --root-owner-group "${compress[@]}" --build "$dir" "$to/${1}_${version}_amd64.deb"
 }
 
 # man_pages DIR SECTION FILE...: installs man pages, compressed as Debian wants them.
@@ -143,6 +152,25 @@ virtio disks, ext2 and a serial console.
 END
 }
 
+do_headers() {
+	local dir=$work/linux-headers-flexsc place=usr/src/linux-headers-$release source
+	source=$(readlink -f "$objects/source")
+	{ cmp "$objects/System.map" "$kernel/System.map" && cmp "$objects/.config" "$kernel/config"; } ||
+		die "$objects has not built the kernel in $kernel: name the directory that has by --objects, or run scripts/build-kernel.sh --force."
+	mkdir -p "$dir/usr/lib/modules/$release"
+	# The kernel's own script, which its own Debian packages use.
+	(cd "$objects" && srctree=$source SRCARCH=x86 CC=clang HOSTCC=clang MAKE=make \
+		sh "$source/scripts/package/install-extmod-build" "$dir/$place")
+	install -m 644 "$kernel/config" "$dir/$place/.config"
+	ln -s "/$place" "$dir/usr/lib/modules/$release/build"
+	copyright "$dir" linux-headers-flexsc COPYING
+	package linux-headers-flexsc kernel 'libc6, libelf1 | libelf1t64' "Headers of Linux $release with FlexSC" <<END
+What is needed to build modules in C for the kernel of linux-image-flexsc, with the
+release of clang that has built it:
+ make -C /lib/modules/$release/build LLVM=$LLVM M=DIRECTORY modules
+END
+}
+
 do_library() {
 	local lib=usr/lib/x86_64-linux-gnu dev=$work/libflexsc-dev run=$work/libflexsc0
 	mkdir -p "$run/$lib" "$work/staged"
@@ -186,6 +214,7 @@ END
 }
 
 stage kernel do_kernel
+[[ -z $headers ]] || stage headers do_headers
 stage library do_library
 stage tools do_tools
 say "the packages are in $to"

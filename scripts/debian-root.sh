@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Makes a disk image with programs that Debian has built: containers and systemd,
-# or servers.  See usage().
+# servers, or a fresh Debian.  See usage().
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -14,22 +14,26 @@ STAGE_PREFIX=debian-
 # What the tests start.  Everything that these packages need comes with them.
 ROOT_PACKAGES=(podman docker.io crun runc systemd util-linux)
 SERVER_PACKAGES=(memcached redis-server redis-tools bind9 apache2-bin apache2-utils)
+# A fresh Debian, and what the packages of scripts/deb.sh depend on.
+FRESH_PACKAGES=('?essential' usr-is-merged kmod systemd libelf1 libgcc-s1)
 # To be changed with what the images have from the packages.
 FORMAT=2
 
 usage() {
 	cat <<END
-Usage: scripts/debian-root.sh [root|servers] [--help]
+Usage: scripts/debian-root.sh [root|servers|fresh] [--help]
 
 Downloads packages from Debian, and everything that they need, unpacks them into a
-disk image (ext2) in the cache directory, without installing them, and leaves it in
-build.  An image that is in the cache already is taken as it is; to have newer
-packages, remove it.
+disk image (ext2) in the cache directory, and leaves it in build.  In the image
+"fresh" dpkg has installed them; in the others they are only unpacked.  An image
+that is in the cache already is taken as it is; to have newer packages, remove it.
 
   root     ${ROOT_PACKAGES[*]}
            (130 MB to download): build/debian-root.ext2, 500 MB
   servers  ${SERVER_PACKAGES[*]}
            (80 MB to download): build/debian-servers.ext2, 300 MB
+  fresh    the essential packages, ${FRESH_PACKAGES[*]:1}
+           (50 MB to download): build/debian-fresh.ext2, 300 MB
 
 The cache directory is $FLEXSC_CACHE (FLEXSC_CACHE moves it).
 END
@@ -37,13 +41,14 @@ END
 
 name=root
 case ${1:-} in
-'' | root | servers) name=${1:-root} ;;
+'' | root | servers | fresh) name=${1:-root} ;;
 -h | --help) usage; exit 0 ;;
 *) die "unknown argument \"$1\"; --help shows the usage." ;;
 esac
 case $name in
 root) PACKAGES=("${ROOT_PACKAGES[@]}") ;;
 servers) PACKAGES=("${SERVER_PACKAGES[@]}") ;;
+fresh) PACKAGES=("${FRESH_PACKAGES[@]}") ;;
 esac
 
 # closure: prints the packages, and those that they depend on, as if nothing were installed.
@@ -64,8 +69,37 @@ download() {
 	(cd "$work/packages" && apt-get -q download "${all[@]}")
 }
 
+# What the images do not need, below usr.
+unneeded() {
+	echo share/{doc,man,locale,info}
+	# A fresh Debian keeps what its programs use.
+	[[ $name == fresh ]] ||
+		echo share/{lintian,bash-completion,zsh,perl*,i18n} lib/x86_64-linux-gnu/{perl*,gconv}
+}
+
+# Installs the unpacked packages, as debootstrap does: first those on whose files the scripts of all others rely.
+install_all() {
+	as_root cp -r "$work/packages" "$work/root/packages"
+	# shellcheck disable=SC2016  # for the other shell
+	as_root unshare -m sh -ec '
+		mount -t proc proc "$1/proc"
+		mount --bind /dev "$1/dev"
+		exec chroot "$1" env -i DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin /bin/sh -ec "
+			cd /packages
+			: >/var/lib/dpkg/status
+			ln -sf mawk /usr/bin/awk
+			for first in base-passwd base-files dpkg libc6 perl-base mawk debconf; do
+				[ ! -e \"\$(echo \${first}_*.deb)\" ] || dpkg --force-depends --force-unsafe-io --install \${first}_*.deb
+			done
+			dpkg --force-depends --force-unsafe-io --skip-same-version --unpack *.deb
+			dpkg --force-unsafe-io --configure --pending"' sh "$work/root"
+	as_root rm -r "$work/root/packages"
+}
+
 do_image() {
-	local package kib files
+	local package kib files more_kib=32768 more_files=2000
+	# Room for the packages of scripts/deb.sh.
+	[[ $name != fresh ]] || more_kib=262144 more_files=20000
 	PATH=$PATH:/usr/sbin:/sbin
 	have mke2fs || die "mke2fs (package e2fsprogs) is missing: run scripts/setup.sh."
 	take_lock debian-root.lock 'making of this image'
@@ -87,11 +121,12 @@ do_image() {
 	for package in "$work/packages"/*.deb; do
 		dpkg-deb --fsys-tarfile "$package" | as_root tar -x --keep-directory-symlink -C "$work/root"
 	done
-	as_root rm -rf "$work/root/usr/share"/{doc,man,locale,info,lintian,bash-completion,zsh,perl*,i18n} \
-		"$work/root/usr/lib/x86_64-linux-gnu"/{perl*,gconv}
+	[[ $name != fresh ]] || install_all
+	# shellcheck disable=SC2046  # a list of names
+	(cd "$work/root/usr" && as_root rm -rf $(unneeded))
 	read -r kib files < <(as_root find "$work/root" -printf '%k\n' | awk '{ s += $1; n++ } END { print s, n }')
-	as_root "$(command -v mke2fs)" -q -t ext2 -b 4096 -m 0 -O ^resize_inode -E root_owner=0:0 -N $((files + 2000)) \
-		-d "$work/root" "$work/image" $((kib * 11 / 10 + 32768))k
+	as_root "$(command -v mke2fs)" -q -t ext2 -b 4096 -m 0 -O ^resize_inode -E root_owner=0:0 -N $((files + more_files)) \
+		-d "$work/root" "$work/image" $((kib * 11 / 10 + more_kib))k
 	as_root chown "$EUID" "$work/image"
 	mv "$work/image" "$image"
 	echo "note: $(find "$work/packages" -name '*.deb' | wc -l) packages, $((kib / 1024)) MiB"

@@ -270,6 +270,63 @@ do_containers() {
 		--run 'unshare -m sh /containers/enter.sh'
 }
 
+# do_module DIRECTORY HEADERS: builds a module that does nothing.
+do_module() {
+	cat >"$1/minimal.c" <<-'END'
+		// SPDX-License-Identifier: GPL-2.0
+		#include <linux/module.h>
+
+		static int __init minimal_init(void)
+		{
+			return 0;
+		}
+
+		static void __exit minimal_exit(void)
+		{
+		}
+
+		module_init(minimal_init);
+		module_exit(minimal_exit);
+		MODULE_DESCRIPTION("Does nothing");
+		MODULE_LICENSE("GPL");
+	END
+	echo 'obj-m := minimal.o' >"$1/Makefile"
+	env -u MAKEFLAGS make -C "$2" LLVM="$LLVM" M="$1" modules
+}
+
+# Installs the Debian packages in a fresh Debian, on the kernel of the package, with a module that was
+# built with its headers and a program that was linked to its library.
+do_packages() {
+	local deb=$logs/deb unpacked=$logs/deb/unpacked kernel=$logs/deb/kernel module=$logs/deb/module file
+	local -a add=()
+	"$ROOT/scripts/debian-root.sh" fresh
+	if cmp -s "$FLEXSC_CACHE/obj/perf/System.map" "$ROOT/build/kernel-perf/System.map"; then
+		"$ROOT/scripts/deb.sh" --fast --to "$deb"
+	else
+		echo 'test result: ok. 1 passed; 0 failed; 0 ignored'
+		echo 'SKIPPED headers: the kernel is from the cache, and the files that it was built from are no longer there'
+		"$ROOT/scripts/deb.sh" --fast --no-headers --to "$deb"
+	fi
+	for file in "$deb"/*.deb; do
+		dpkg-deb -x "$file" "$unpacked"
+	done
+	mkdir -p "$kernel" "$module"
+	cp "$unpacked"/boot/vmlinuz-* "$kernel/bzImage"
+	cp "$unpacked"/boot/config-* "$kernel/config"
+	if [[ -e $unpacked/usr/src ]]; then
+		do_module "$module" "$unpacked"/usr/src/linux-headers-*
+		add+=(--add "$module/minimal.ko:/packages/minimal.ko")
+	fi
+	cc -std=gnu11 -Wall -Wextra -Werror -I "$unpacked/usr/include" -o "$deb/calls" \
+		"$ROOT/user/flexsc-c/tests/calls.c" -L "$unpacked/usr/lib/x86_64-linux-gnu" -lflexsc
+	for file in "$deb"/*.deb "$deb/calls"; do
+		add+=(--add "$file:/packages/$(basename "$file")")
+	done
+	ktest --kernel "$kernel" --no-module --disk "$ROOT/build/debian-fresh.ext2" --qemu -snapshot "${add[@]}" \
+		--add "$ROOT/scripts/test/guest-packages.sh:/run.sh" --run 'sh /run.sh'
+	rm -r "$unpacked"
+}
+
 # Runs on the kernel with FlexSC first, on which the same check must find every symbol.
 do_off() {
 	local symbols=$logs/symbols test=$ROOT/scripts/test/guest-off.sh exports
@@ -360,6 +417,7 @@ if [[ -z $filter ]]; then
 	part_if "$perf" 'threaded programs in the machine' cargo do_threads
 	part_if "$perf" 'servers of Debian, user-level threads' cargo do_servers
 	part_if "$perf" 'containers and services of Debian' cargo do_containers
+	part_if "$perf" 'packages in a fresh Debian' cargo do_packages
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi
 if [[ -z $quick && -z $filter ]]; then
