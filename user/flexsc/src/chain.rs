@@ -72,6 +72,14 @@ impl Chain {
         self.add(call.raw_flags(flags))
     }
 
+    /// Has the threads of this pool execute the chain.
+    pub(crate) fn in_pool(mut self, pool: u8) -> Chain {
+        if let Some(first) = self.calls.first_mut() {
+            *first = first.pool(pool);
+        }
+        self
+    }
+
     /// Appends a call without changing its flags.
     pub(crate) fn then_unchanged(self, call: Call) -> Chain {
         self.add(call)

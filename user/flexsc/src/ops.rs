@@ -68,6 +68,7 @@
 //! | [`Timerfd`], [`TimerfdSettime`] | `OwnedFd` | timerfd_create(2), timerfd_settime(2) |
 //! | [`Madvise`], [`Msync`] | [`Mapping`] | madvise(2), msync(2) |
 //! | [`Operation::within`] | the output of the other operation | any, with a time limit |
+//! | [`Operation::in_pool`] | the output of the other operation | any, by the threads of a pool |
 //! | [`Raw`], [`RawChain`] (`unsafe`) | the number(s), a value | any |
 //!
 //! # Order
@@ -97,6 +98,7 @@ pub use address::SockAddr;
 pub use dir::{Dirent, Dirents, Getdents64};
 pub use event::{EpollCtl, EpollWait, EventfdRead, EventfdWrite};
 pub use file::{Fsync, Read, Write};
+pub use in_pool::InPool;
 pub use memory::{Advice, Madvise, Msync};
 pub use message::{Received, RecvMsg, SendMsg};
 pub use moving::{Sendfile, Splice};
@@ -119,6 +121,7 @@ mod address;
 mod dir;
 mod event;
 mod file;
+mod in_pool;
 mod memory;
 mod message;
 mod moving;
@@ -150,6 +153,14 @@ pub trait Operation: private::Sealed {
         Self: Sized,
     {
         Within::new(self, time)
+    }
+
+    /// Has the threads of a pool (0 to 15) execute the operation: see [`InPool`].
+    fn in_pool(self, pool: u8) -> InPool<Self>
+    where
+        Self: Sized,
+    {
+        InPool::new(self, pool)
     }
 
     /// Makes the output from the operation, which has ended.

@@ -20,6 +20,7 @@ mod memory;
 mod messages;
 mod moving;
 mod names;
+mod pools;
 mod raw;
 mod sockets;
 mod timers;
