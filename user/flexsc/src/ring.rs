@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use crate::ops::Operation;
-use crate::ops::private::{Calls, Prepared};
+use crate::ops::private::{Calls, End, Prepared};
 use crate::sys::abi::{FLEXSC_MAX_PAGES, FLEXSC_PAGE_ENTRIES};
 use crate::sys::kept::Kept;
 use crate::sys::poll;
@@ -32,7 +32,15 @@ mod plain;
 mod waiting;
 
 /// A set of operations in flight. The kernel executes them from syscall pages, or the ring
-/// makes plain calls. Not `Send`, because [`Pages`] are not.
+/// makes plain calls.
+///
+/// Neither `Send` nor `Sync`: the kernel executes the calls as those of the thread that has
+/// registered the pages, and refuses to let another one wait for them ([`Error::NotTheOwner`]).
+///
+/// ```compile_fail,E0277
+/// fn assert_send<T: Send>() {}
+/// assert_send::<flexsc::Ring>();
+/// ```
 ///
 /// ```
 /// use std::fs::File;
@@ -76,7 +84,9 @@ pub struct Ring {
     /// stay there, and new ones become plain calls.
     closed: Option<Error>,
     helpers: Helpers,
-    /// The operations in flight.
+    /// How many calls can be in flight.
+    capacity: usize,
+    /// The operations in flight, and those that have ended until they are taken.
     flights: Vec<Option<Flight>>,
     /// Indices of the free elements of `flights`.
     free: Vec<u32>,
@@ -87,7 +97,10 @@ pub struct Ring {
     posted: usize,
     /// The number of calls of the unfinished operations minus the number of these operations.
     linked: usize,
-    ready: VecDeque<Done>,
+    /// The flights that have ended, in this order.
+    ready: VecDeque<u32>,
+    /// How many flights have ended, are not in `ready` and not taken.
+    held: usize,
     /// True if the kernel refused the last operation that it answered.
     refusing: bool,
     descriptor: Descriptor,
@@ -122,6 +135,8 @@ struct Flight {
     reason: Reason,
     /// The results of a chain, as far as they are known.
     results: Vec<Option<(i64, Reason)>>,
+    /// How it has ended.
+    end: Option<End>,
 }
 
 /// The executor of a flight.
@@ -130,6 +145,7 @@ enum At {
     Submitted,
     Posted(Slots),
     Helper,
+    Ended,
 }
 
 impl Ring {
@@ -204,6 +220,7 @@ impl Ring {
             pages: None,
             closed: None,
             helpers,
+            capacity,
             flights: (0..capacity).map(|_| None).collect(),
             free: (0..capacity as u32).rev().collect(),
             by_slot: Vec::new(),
@@ -211,6 +228,7 @@ impl Ring {
             posted: 0,
             linked: 0,
             ready: VecDeque::new(),
+            held: 0,
             refusing: false,
             descriptor: Descriptor {
                 either: None,
@@ -269,12 +287,12 @@ impl Ring {
     /// Returns how many operations were submitted without their results being taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.unfinished() + self.ready.len()
+        self.flights.len() - self.free.len() - self.held
     }
 
     /// Returns how many operations have no known result yet.
     fn unfinished(&self) -> usize {
-        self.flights.len() - self.free.len()
+        self.in_flight() - self.ready.len()
     }
 
     /// Returns how many more operations can be submitted; 0 in a forked child. An operation that
@@ -283,7 +301,7 @@ impl Ring {
     pub fn free(&self) -> usize {
         if self.in_same_process() {
             let used = self.in_flight() + self.linked;
-            self.flights.len().saturating_sub(used)
+            self.capacity.saturating_sub(used)
         } else {
             0
         }
@@ -315,10 +333,10 @@ impl Ring {
         let mut kept = Kept::new(operation);
         let prepared = kept.prepare();
         let limit = prepared.time;
-        let index = self
-            .free
-            .pop()
-            .expect("fewer are in flight than there can be");
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.flights.push(None);
+            (self.flights.len() - 1) as u32
+        });
         self.flights[index as usize] = Some(Flight {
             token,
             kept,
@@ -329,6 +347,7 @@ impl Ring {
             expired: false,
             reason: Reason::None,
             results: Vec::new(),
+            end: None,
         });
         self.linked += size - 1;
         self.submitted.push_back(index);
@@ -420,11 +439,6 @@ impl Ring {
         }
         self.descriptor.shared.set(true);
         Ok(())
-    }
-
-    /// Takes a result that is already known.
-    pub(crate) fn take_ready(&mut self) -> Option<Done> {
-        self.ready.pop_front()
     }
 }
 

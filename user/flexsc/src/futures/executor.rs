@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use super::reactor::{Place, Reactor};
 use super::remote::{Entry, Remote};
 use super::task::{Output, Task};
-use crate::ops::Recv;
+use crate::ops::{Operation, Recv};
 use crate::{Error, Fd, Ring, Wait};
 
 /// How many tasks may run before the operations that they have submitted are executed.
@@ -332,10 +332,10 @@ impl Bell {
     fn listen(&mut self, reactor: &Reactor) {
         let mut inner = reactor.inner();
         if let Place::InFlight(key) = self.read {
-            match inner.poll(key, Waker::noop()) {
-                Ok(done) => {
+            match inner.poll::<Recv<Box<[u8; 64]>>>(key, Waker::noop()) {
+                Ok((read, end)) => {
                     drop(inner);
-                    let (_, buf) = done.output::<Recv<Box<[u8; 64]>>>();
+                    let (_, buf) = read.output(end);
                     self.read = Place::Held(Recv::new(&self.fd, buf), None);
                     inner = reactor.inner();
                 }

@@ -13,6 +13,7 @@ use std::task::{Context, Waker};
 
 use super::Submitted;
 use crate::ops::Operation;
+use crate::ops::private::End;
 use crate::ring::Done;
 use crate::{Error, Ring, Wait};
 
@@ -26,7 +27,8 @@ pub struct Reactor {
 /// # Invariants
 ///
 /// The token of an operation in `ring` is the index of its element of `flights`, which is
-/// neither free nor ended.
+/// neither free nor ended. The index of an element that has ended is that of an operation that
+/// the ring holds.
 pub(super) struct Inner {
     ring: Ring,
     flights: Vec<State>,
@@ -46,7 +48,6 @@ pub(super) struct Inner {
 type Ticket = u64;
 
 /// The operation of a future.
-#[expect(clippy::large_enum_variant, reason = "a result needs no allocation")]
 enum State {
     Free,
     InFlight {
@@ -54,7 +55,8 @@ enum State {
         index: u32,
         waker: Waker,
     },
-    Ended(Done),
+    /// It has ended, and the ring holds it under this index.
+    Ended(u32),
     /// Its future was dropped.
     Dropped,
 }
@@ -176,11 +178,11 @@ impl Reactor {
         let mut count = 0;
         loop {
             let mut inner = self.inner();
-            let Some(done) = inner.ring.take_ready() else {
+            let Some((token, index)) = inner.ring.hold_ready() else {
                 break;
             };
             count += 1;
-            let (waker, unwanted) = inner.end(done);
+            let (waker, unwanted) = inner.end(token, index);
             drop(inner);
             if let Some(waker) = waker {
                 waker.wake();
@@ -288,22 +290,32 @@ impl Inner {
         Some(self.queue.remove(at.ok()?)?.1)
     }
 
-    /// Returns the result of an operation, or notes the waker of its task. The caller must
+    /// Returns the operation and its end, or notes the waker of its task. The caller must
     /// drop the waker that comes back.
-    pub(super) fn poll(&mut self, key: u32, waker: &Waker) -> Result<Done, Option<Waker>> {
+    pub(super) fn poll<O: Operation>(
+        &mut self,
+        key: u32,
+        waker: &Waker,
+    ) -> Result<(O, End), Option<Waker>> {
         match &mut self.flights[key as usize] {
             State::InFlight { waker: old, .. } => {
                 let new = (!old.will_wake(waker)).then(|| waker.clone());
                 Err(new.map(|new| mem::replace(old, new)))
             }
-            other => match mem::replace(other, State::Free) {
-                State::Ended(done) => {
-                    self.free.push(key);
-                    Ok(done)
-                }
-                _ => unreachable!("the future has its flight until it takes the result"),
-            },
+            State::Ended(index) => {
+                let index = *index;
+                self.let_go(key);
+                Ok(self.ring.take_output(index))
+            }
+            State::Free | State::Dropped => {
+                unreachable!("the future has its flight until it takes the result")
+            }
         }
+    }
+
+    fn let_go(&mut self, key: u32) {
+        self.flights[key as usize] = State::Free;
+        self.free.push(key);
     }
 
     /// The future of an operation is gone: cancels the operation, whose memory the ring
@@ -315,10 +327,9 @@ impl Inner {
                 let _ = self.ring.cancel_at(index);
                 (Some(waker), None)
             }
-            State::Ended(done) => {
-                self.flights[key as usize] = State::Free;
-                self.free.push(key);
-                (None, Some(done))
+            State::Ended(index) => {
+                self.let_go(key);
+                (None, Some(self.ring.take_held(index)))
             }
             State::Free | State::Dropped => {
                 unreachable!("the future has its flight until it is gone")
@@ -326,28 +337,26 @@ impl Inner {
         }
     }
 
-    /// Notes a result. Returns the waker of its task, or the result if its future is gone.
-    fn end(&mut self, done: Done) -> (Option<Waker>, Option<Done>) {
-        let key = done.token as usize;
-        if self.urgent == Some(key as u32) {
+    /// Notes the end of an operation that the ring holds. Returns the waker of its task, or the
+    /// result if its future is gone.
+    fn end(&mut self, token: u64, index: u32) -> (Option<Waker>, Option<Done>) {
+        let key = token as u32;
+        if self.urgent == Some(key) {
             self.urgent = None;
             self.reserve();
         }
-        match self.flights.get_mut(key) {
+        match self.flights.get_mut(token as usize) {
             Some(flight @ State::InFlight { .. }) => {
-                match mem::replace(flight, State::Ended(done)) {
-                    State::InFlight { waker, .. } => (Some(waker), None),
-                    _ => (None, None),
+                match mem::replace(flight, State::Ended(index)) {
+                    State::InFlight { waker, .. } => return (Some(waker), None),
+                    _ => unreachable!("it was in flight"),
                 }
             }
-            Some(flight @ State::Dropped) => {
-                *flight = State::Free;
-                self.free.push(key as u32);
-                (None, Some(done))
-            }
+            Some(State::Dropped) => self.let_go(key),
             // The operation was submitted before the ring became a reactor's.
-            _ => (None, Some(done)),
+            _ => {}
         }
+        (None, Some(self.ring.take_held(index)))
     }
 }
 

@@ -76,9 +76,9 @@ impl<O: Operation> Future for Submitted<O> {
                 Poll::Pending
             }
             Place::InFlight(key) => {
-                let polled = this.reactor.inner().poll(key, cx.waker());
+                let polled = this.reactor.inner().poll::<O>(key, cx.waker());
                 match polled {
-                    Ok(done) => Poll::Ready(done.output::<O>()),
+                    Ok((operation, end)) => Poll::Ready(operation.output(end)),
                     Err(old) => {
                         this.place = Place::InFlight(key);
                         drop(old);

@@ -179,6 +179,11 @@ impl End {
         }
     }
 
+    /// The result as the kernel gave it.
+    pub(crate) fn number(&self) -> i64 {
+        self.result
+    }
+
     pub(crate) fn made(&self) -> bool {
         self.made
     }

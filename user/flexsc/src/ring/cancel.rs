@@ -57,6 +57,7 @@ impl Ring {
             }
             At::Posted(slots) => self.cancel_posted(slots),
             At::Helper => Ok(self.helpers.cancel(index)),
+            At::Ended => Ok(false),
         }
     }
 

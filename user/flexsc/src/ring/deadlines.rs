@@ -29,6 +29,11 @@ impl Deadlines {
         self.all.first().map(|&(time, _)| time)
     }
 
+    /// Forgets the deadline of a flight.
+    pub(super) fn forget(&mut self, until: Instant, index: u32) {
+        self.all.remove(&(until, index));
+    }
+
     /// The helper of the alarm has ended.
     pub(super) fn alarm_is_over(&mut self) {
         self.alarm = None;
@@ -73,13 +78,6 @@ impl Ring {
         if let Some(flight) = &mut self.flights[index as usize] {
             flight.deadline = Some(until);
             self.deadlines.all.insert((until, index));
-        }
-    }
-
-    /// Ends the time of a flight that has finished.
-    pub(super) fn stop_time(&mut self, index: u32, flight: &Flight) {
-        if let Some(until) = flight.deadline {
-            self.deadlines.all.remove(&(until, index));
         }
     }
 

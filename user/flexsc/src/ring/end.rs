@@ -12,11 +12,17 @@ use crate::{Error, Wait};
 const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Ring {
+    fn drop_ready(&mut self) {
+        while let Some(done) = self.take_done() {
+            drop(done);
+        }
+    }
+
     /// Cancels all operations in flight and waits for them.
     fn end_all(&mut self) -> Result<(), Error> {
         let end = Instant::now() + DROP_TIMEOUT;
         loop {
-            self.ready.clear();
+            self.drop_ready();
             self.absorb();
             // Repeated in each round, because a refused operation moves to a helper.
             for index in 0..self.flights.len() as u32 {
@@ -29,7 +35,7 @@ impl Ring {
                     self.cancel_flight(index, at)?;
                 }
             }
-            self.ready.clear();
+            self.drop_ready();
             if self.flights.iter().all(Option::is_none) {
                 return Ok(());
             }
@@ -70,7 +76,7 @@ impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring")
             .field("plain", &self.is_plain())
-            .field("capacity", &self.flights.len())
+            .field("capacity", &self.capacity)
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }

@@ -5,6 +5,7 @@
 
 use super::job::{Answer, Job};
 use super::{At, Done, Flight, Ring};
+use crate::ops::Operation;
 use crate::ops::private::{Calls, End};
 use crate::sys::plain;
 use crate::{Completion, Pages, Reason, call, fallback};
@@ -71,53 +72,107 @@ impl Ring {
         }
     }
 
-    /// Finishes a flight.
+    /// Finishes a flight, which stays where it is until it is taken.
     pub(super) fn finish(&mut self, index: u32, answer: Answer) {
-        let flight = self.flights[index as usize].take();
-        self.free.push(index);
+        let flight = self.flights[index as usize].as_mut();
         let flight = flight.expect("there is one for each call in flight");
-        self.stop_time(index, &flight);
+        if let Some(until) = flight.deadline.take() {
+            self.deadlines.forget(until, index);
+        }
         let answer = flight.answer_in_time(answer);
-        let done = self.end_of(flight, answer);
-        self.ready.push_back(done);
+        if let Calls::Chain(chain) = &flight.prepared.calls {
+            self.linked -= chain.len() - 1;
+        }
+        flight.end(answer);
+        self.ready.push_back(index);
     }
 
-    fn end_of(&mut self, flight: Flight, answer: Answer) -> Done {
+    /// Takes the next operation that has ended.
+    pub(super) fn take_done(&mut self) -> Option<Done> {
+        let index = self.ready.pop_front()?;
+        self.held += 1;
+        Some(self.take_held(index))
+    }
+
+    /// Returns the token and the index of the next operation that has ended, which the caller
+    /// takes later. It no longer counts as in flight.
+    pub(crate) fn hold_ready(&mut self) -> Option<(u64, u32)> {
+        let index = self.ready.pop_front()?;
+        self.held += 1;
+        let flight = self.flights[index as usize].as_ref();
+        Some((flight.expect("it has ended").token, index))
+    }
+
+    /// Takes an operation of [`hold_ready`](Self::hold_ready).
+    pub(crate) fn take_held(&mut self, index: u32) -> Done {
+        let flight = self.flights[index as usize].take();
+        self.let_go(index);
+        flight.expect("it has ended").into_done()
+    }
+
+    /// As [`take_held`](Self::take_held), if it is an operation of this type. Moves less.
+    pub(crate) fn take_output<O: Operation>(&mut self, index: u32) -> (O, End) {
+        let flight = self.flights[index as usize].as_mut();
+        let flight = flight.expect("it has ended");
+        let operation = flight.kept.take_out::<O>();
+        let end = flight.end.take().expect("it has ended");
+        self.flights[index as usize] = None;
+        self.let_go(index);
+        (operation, end)
+    }
+
+    fn let_go(&mut self, index: u32) {
+        self.held -= 1;
+        self.free.push(index);
+    }
+}
+
+impl Flight {
+    /// Notes how it has ended.
+    fn end(&mut self, answer: Answer) {
+        let made = answer.reason == Reason::None;
+        let mut fd = answer.fd;
+        if let Calls::Chain(_) = &self.prepared.calls {
+            let ends = (answer.chain.first(), answer.chain.last());
+            if let (true, (Some((opened, true)), Some((_, false)))) = (self.prepared.opens, ends) {
+                // SAFETY: the chain has opened the descriptor, and not closed it.
+                drop(unsafe { plain::own(*opened) });
+            }
+        } else if self.prepared.opens && made && fd.is_none() {
+            // SAFETY: the call has opened the descriptor for this operation.
+            fd = unsafe { plain::own(answer.result) };
+        }
+        if !made {
+            self.reason = answer.reason;
+        }
+        // SAFETY: it is the result of the flight's own call.
+        let end = unsafe { End::new(answer.result, made) }.with_fd(fd);
+        // SAFETY: as above.
+        let end = unsafe { end.with_results(answer.chain) };
+        self.kept.settle(&end);
+        self.end = Some(end);
+        self.at = At::Ended;
+    }
+
+    fn into_done(self) -> Done {
         let Flight {
             token,
             mut kept,
             prepared,
             reason,
+            end,
             ..
-        } = flight;
-        let made = answer.reason == Reason::None;
-        let mut fd = answer.fd;
-        if let Calls::Chain(chain) = &prepared.calls {
-            self.linked -= chain.len() - 1;
-            let ends = (answer.chain.first(), answer.chain.last());
-            if let (true, (Some((opened, true)), Some((_, false)))) = (prepared.opens, ends) {
-                // SAFETY: the chain has opened the descriptor, and not closed it.
-                drop(unsafe { plain::own(*opened) });
-            }
-        } else if prepared.opens && made && fd.is_none() {
-            // SAFETY: the call has opened the descriptor for this operation.
-            fd = unsafe { plain::own(answer.result) };
-        }
-        let number = if prepared.opens {
-            answer.result.min(0)
-        } else {
-            answer.result
+        } = self;
+        let end = end.expect("it has ended");
+        let result = match end.number() {
+            number if prepared.opens => number.min(0),
+            number => number,
         };
-        // SAFETY: it is the result of the flight's own call.
-        let end = unsafe { End::new(answer.result, made) }.with_fd(fd);
-        // SAFETY: as above.
-        let end = unsafe { end.with_results(answer.chain) };
-        let buf = kept.settle(&end);
         Done {
             token,
-            result: call::to_io(number).map(|number| number as usize),
-            reason: if made { reason } else { answer.reason },
-            buf,
+            result: call::to_io(result).map(|number| number as usize),
+            reason,
+            buf: kept.take_vec(),
             kept,
             end,
         }

@@ -223,7 +223,7 @@ impl Ring {
         if self.ready.is_empty() {
             self.make_progress();
         }
-        self.ready.pop_front()
+        self.take_done()
     }
 
     /// Lets started operations make progress without a wait.

@@ -5,7 +5,8 @@
 
 use std::any::{TypeId, type_name};
 use std::fmt;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::mem::{self, MaybeUninit};
+use std::ptr;
 
 use crate::ops::private::{End, Prepared, Sealed};
 
@@ -24,7 +25,7 @@ type Place = MaybeUninit<[usize; WORDS]>;
 /// # Invariants
 ///
 /// `place` holds a value of the type that `table` was made for, or a pointer to one that
-/// was a `Box`: see [`Of`].
+/// was a `Box`: see [`Of`]. With [`TAKEN`], it holds nothing.
 pub(crate) struct Kept {
     place: Place,
     table: &'static Table,
@@ -36,8 +37,19 @@ struct Table {
     name: fn() -> &'static str,
     drop: unsafe fn(&mut Place),
     prepare: unsafe fn(&mut Place) -> Prepared,
-    settle: unsafe fn(&mut Place, &End) -> Vec<u8>,
+    settle: unsafe fn(&mut Place, &End),
+    take_vec: unsafe fn(&mut Place) -> Vec<u8>,
 }
+
+/// The functions of a value that was taken.
+static TAKEN: Table = Table {
+    type_id: TypeId::of::<()>,
+    name: || "taken",
+    drop: |_| (),
+    prepare: |_| unreachable!("the operation was taken"),
+    settle: |_, _| (),
+    take_vec: |_| Vec::new(),
+};
 
 /// The functions for operations of one type.
 struct Of<T>(T);
@@ -59,9 +71,12 @@ impl<T: Sealed> Of<T> {
         },
         settle: |place, end| {
             // SAFETY: the caller's promise.
-            let value = unsafe { Self::get(place) };
-            value.settle(end);
-            value.vec().map(mem::take).unwrap_or_default()
+            unsafe { Self::get(place) }.settle(end);
+        },
+        take_vec: |place| {
+            // SAFETY: the caller's promise.
+            let vec = unsafe { Self::get(place) }.vec();
+            vec.map(mem::take).unwrap_or_default()
         },
     };
 
@@ -127,15 +142,21 @@ impl Kept {
         unsafe { (self.table.prepare)(&mut self.place) }
     }
 
-    /// Adapts the operation to its end, and returns its buffer if this is a `Vec<u8>`.
-    pub(crate) fn settle(&mut self, end: &End) -> Vec<u8> {
+    /// Adapts the operation to its end.
+    pub(crate) fn settle(&mut self, end: &End) {
         // SAFETY: by the invariant the table belongs to the value.
-        unsafe { (self.table.settle)(&mut self.place, end) }
+        unsafe { (self.table.settle)(&mut self.place, end) };
+    }
+
+    /// Takes the buffer out of the operation if this is a `Vec<u8>`.
+    pub(crate) fn take_vec(&mut self) -> Vec<u8> {
+        // SAFETY: by the invariant the table belongs to the value.
+        unsafe { (self.table.take_vec)(&mut self.place) }
     }
 
     /// Returns true if it is an operation of this type.
     pub(crate) fn is<T: Sealed>(&self) -> bool {
-        (self.table.type_id)() == TypeId::of::<T>()
+        ptr::eq(self.table, Of::<T>::TABLE) || (self.table.type_id)() == TypeId::of::<T>()
     }
 
     /// Returns the operation.
@@ -145,11 +166,20 @@ impl Kept {
     /// Panics if it is of another type.
     #[track_caller]
     pub(crate) fn take<T: Sealed>(self) -> T {
-        let (is, wanted) = ((self.table.name)(), type_name::<T>());
-        assert!(self.is::<T>(), "the operation is a {is}, not a {wanted}");
-        let mut kept = ManuallyDrop::new(self);
-        // SAFETY: it has this type, and is not used again, not even by `Drop`.
-        unsafe { Of::<T>::take(&mut kept.place) }
+        let mut kept = self;
+        kept.take_out()
+    }
+
+    /// As [`take`](Self::take), and leaves nothing.
+    #[track_caller]
+    pub(crate) fn take_out<T: Sealed>(&mut self) -> T {
+        if !self.is::<T>() {
+            let (is, wanted) = ((self.table.name)(), type_name::<T>());
+            panic!("the operation is a {is}, not a {wanted}");
+        }
+        self.table = &TAKEN;
+        // SAFETY: it had this type. With the new table, nothing uses the value again.
+        unsafe { Of::<T>::take(&mut self.place) }
     }
 }
 

@@ -141,6 +141,30 @@ fn outputs_are_those_of_the_operations() {
 }
 
 #[test]
+fn an_output_that_nobody_has_taken_takes_no_room() {
+    let reactor = reactor();
+    let zero: Fd = std::fs::File::open("/dev/zero").unwrap().into();
+    let read = |len: usize| reactor.submit(Read::new(&zero, vec![7; len]));
+    for round in 1..=3 {
+        // The ring is full, all have ended, and the next ones start nonetheless.
+        let mut futures: Vec<_> = (1..=64).map(|len| read(len * round)).collect();
+        assert!(futures.iter_mut().all(|future| poll(future).is_pending()));
+        until("the results", || {
+            reactor.wait(Wait::any().timeout(PATIENCE)).unwrap();
+            reactor.in_flight() == 0
+        });
+        let (count, _) = finish(&reactor, read(1));
+        assert_eq!(count.unwrap(), 1);
+        // A dropped one is not taken.
+        drop(futures.remove(0));
+        for (future, len) in futures.into_iter().zip(2..) {
+            let (count, buf) = finish(&reactor, future);
+            assert_eq!((count.unwrap(), buf), (len * round, vec![0; len * round]));
+        }
+    }
+}
+
+#[test]
 fn a_future_that_was_not_polled_has_submitted_nothing() {
     let reactor = reactor();
     let (buf, alive) = Watched::new();
