@@ -27,7 +27,7 @@ help:
 	@echo '  make soak-long    soak, then fuzz'
 	@echo '  make fuzz         five million hostile entries and more under the debug kernel'
 	@echo '  make setup        install what is missing (Debian 12 or 13)'
-	@echo '  make install      libflexsc for C, its header and man pages: PREFIX=/usr/local DESTDIR='
+	@echo '  make install      tools, libflexsc for C, man pages, completions: PREFIX=/usr/local DESTDIR='
 	@echo '  make deb          Debian packages of kernel, headers, library and tools, in build/deb'
 	@echo '  make clean        remove build/; kernels stay in the cache'
 	@echo
@@ -85,6 +85,7 @@ PREFIX ?= /usr/local
 
 install:
 	@DESTDIR='$(DESTDIR)' scripts/libflexsc.sh '$(PREFIX)'
+	@DESTDIR='$(DESTDIR)' scripts/tools.sh '$(PREFIX)'
 
 deb: kernel
 	@scripts/deb.sh

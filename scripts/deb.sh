@@ -24,7 +24,7 @@ Builds Debian packages and leaves them in build/deb:
   linux-headers-flexsc  what is needed to build modules in C for that kernel
   libflexsc0            the library for C
   libflexsc-dev         its header, static library, man pages, and file for pkg-config
-  flexsc-tools          flexsc, flexsc-copy, libflexsc_threads.so, man pages, completions
+  flexsc-tools          flexsc, flexsc-copy, flexsc-bench, libflexsc_threads.so, man pages, completions
 
   --kernel DIR   a directory with bzImage, System.map, config and flexsc.ko, as
                  scripts/build-kernel.sh leaves it (default build/kernel-perf)
@@ -63,14 +63,10 @@ have modinfo || PATH=$PATH:/usr/sbin
 cd "$ROOT"
 if [[ -n $build ]]; then
 	[[ -e $kernel/bzImage ]] || scripts/build-kernel.sh -c perf
-	RUSTFLAGS=$STATIC "$CARGO" build --release --locked -p flexsc-tools --target x86_64-unknown-linux-gnu \
-		--target-dir build/cargo
-	"$CARGO" build --locked --profile threads -p flexsc-threads --target-dir build/cargo
 fi
 for file in bzImage flexsc.ko System.map config; do
 	[[ -e $kernel/$file ]] || die "there is no $file in $kernel: run scripts/build-kernel.sh."
 done
-[[ -x $PROGRAMS/flexsc ]] || die "the tools are not built: leave out --no-build."
 
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 release=$(modinfo -F vermagic "$kernel/flexsc.ko" | cut -d ' ' -f 1)
@@ -104,13 +100,9 @@ package() {
 	dpkg-deb --root-owner-group "${compress[@]}" --build "$dir" "$to/${1}_${version}_amd64.deb"
 }
 
-# man_pages DIR SECTION FILE...: installs man pages, compressed as Debian wants them.
+# man_pages DIR SECTION: compresses man pages, as Debian wants them.
 man_pages() {
-	local to=$1/usr/share/man/man$2
-	shift 2
-	mkdir -p "$to"
-	install -m 644 "$@" "$to"
-	gzip -9n "$to"/*
+	gzip -9n "$1/usr/share/man/man$2"/*
 }
 
 do_kernel() {
@@ -180,8 +172,9 @@ do_library() {
 	mv "$work/staged/usr/lib"/* "$dev/$lib"
 	sed -i 's|^libdir=.*|libdir=/usr/lib/x86_64-linux-gnu|' "$dev/$lib/pkgconfig/flexsc.pc"
 	mv "$work/staged/usr/include" "$dev/usr"
-	man_pages "$dev" 3 "$work/staged/usr/share/man/man3"/*
-	man_pages "$dev" 7 "$work/staged/usr/share/man/man7"/*
+	mv "$work/staged/usr/share" "$dev/usr"
+	man_pages "$dev" 3
+	man_pages "$dev" 7
 	mkdir -p "$run/DEBIAN"
 	printf 'activate-noawait ldconfig\n' >"$run/DEBIAN/triggers"
 	copyright "$run" libflexsc0 LICENSE-MIT LICENSE-APACHE
@@ -196,20 +189,18 @@ END
 }
 
 do_tools() {
-	local dir=$work/flexsc-tools
-	mkdir -p "$dir/usr/bin" "$dir/usr/lib/flexsc" "$dir/usr/share/bash-completion/completions" \
-		"$dir/usr/share/zsh/vendor-completions" "$dir/usr/share/fish/vendor_completions.d"
-	install -m 755 "$PROGRAMS/flexsc" "$PROGRAMS/flexsc-copy" "$dir/usr/bin"
-	install -m 644 build/cargo/threads/libflexsc_threads.so "$dir/usr/lib/flexsc"
-	"$PROGRAMS/flexsc" completions bash >"$dir/usr/share/bash-completion/completions/flexsc"
-	"$PROGRAMS/flexsc" completions zsh >"$dir/usr/share/zsh/vendor-completions/_flexsc"
-	"$PROGRAMS/flexsc" completions fish >"$dir/usr/share/fish/vendor_completions.d/flexsc.fish"
-	man_pages "$dir" 1 docs/man/*.1
-	man_pages "$dir" 4 docs/man/*.4
+	local dir=$work/flexsc-tools section
+	local -a options=()
+	[[ -n $build ]] || options=(--no-build)
+	DESTDIR=$dir scripts/tools.sh "${options[@]}" /usr
+	mv "$dir/usr/share/zsh/site-functions" "$dir/usr/share/zsh/vendor-completions"
+	for section in 1 4; do
+		man_pages "$dir" "$section"
+	done
 	copyright "$dir" flexsc-tools LICENSE-MIT LICENSE-APACHE
 	package flexsc-tools utils '' 'exception-less system calls, tools' <<END
 flexsc checks and monitors FlexSC and traces posted calls, flexsc-copy copies trees,
-libflexsc_threads.so runs unmodified programs.
+flexsc-bench measures, libflexsc_threads.so runs unmodified programs.
 END
 }
 

@@ -60,6 +60,25 @@ fn a_plain_copy_and_its_verification() {
 }
 
 #[test]
+fn completions_need_no_directories() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["--completions", shell], &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(script.contains("in-flight"), "{shell}");
+    }
+    let dir = Path::new(".");
+    for (args, dirs) in [
+        (&["--completions", "no-shell"][..], &[][..]),
+        (&["--completions", "bash", "--plain"], &[]),
+        (&["--completions", "bash"], &[dir, dir]),
+        (&["--plain"], &[dir]),
+    ] {
+        assert_eq!(run(args, dirs).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
 fn without_the_module_it_says_what_to_do() {
     if Path::new(flexsc::DEVICE).exists() {
         return;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs `flexsc` as a user would.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -65,12 +66,40 @@ fn trace_says_what_is_missing() {
 }
 
 #[test]
+fn bench_runs_the_program_beside_it_or_says_what_is_missing() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir(&dir).unwrap();
+    let program = dir.join("flexsc");
+    fs::copy(env!("CARGO_BIN_EXE_flexsc"), &program).unwrap();
+    let bench = || {
+        let mut command = Command::new(&program);
+        command.args(["bench", "list", "--some"]).env("PATH", "");
+        command.output().unwrap()
+    };
+    let output = bench();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(127));
+    assert!(
+        said.contains("cargo build --release -p flexsc-bench"),
+        "{said}"
+    );
+    // A script in place of the program.
+    let script = dir.join("flexsc-bench");
+    fs::write(&script, "#!/bin/sh\necho \"$*\"\nexit 7\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = bench();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(output.stdout, b"list --some\n");
+}
+
+#[test]
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let output = flexsc(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0));
         let script = String::from_utf8(output.stdout).unwrap();
-        for word in ["doctor", "stat", "trace", "json"] {
+        for word in ["doctor", "stat", "trace", "bench", "json"] {
             assert!(script.contains(word), "{word} for {shell}");
         }
     }
@@ -104,6 +133,12 @@ fn a_full_standard_error_is_no_panic() {
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn it_knows_its_name() {
+    let output = flexsc(&["--version"]);
+    assert!(output.stdout.starts_with(b"flexsc 0."), "{output:?}");
 }
 
 #[test]

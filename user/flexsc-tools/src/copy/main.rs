@@ -20,6 +20,9 @@ mod job;
 mod last;
 mod limits;
 mod links;
+#[cfg(test)]
+#[path = "../manual.rs"]
+mod manual;
 mod meta;
 mod node;
 mod roots;
@@ -29,11 +32,13 @@ mod verify;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use clap_complete::Shell;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
@@ -50,7 +55,7 @@ use verify::Verdict;
 /// An existing file in the target is replaced if it has the same type and is not read-only.
 /// Files that are not in the source are kept.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "flexsc-copy", version)]
 struct Options {
     /// Directory to copy
     source: PathBuf,
@@ -76,6 +81,11 @@ struct Options {
     poll_cpus: Vec<u16>,
     /// Do not copy, but compare the two trees: bytes and everything that is copied, except
     /// access times and holes
+    ///
+    /// Reports differences of content, type, permissions, owner, modification time, device
+    /// number, target of a symbolic link, extended attributes, and of the names that are links
+    /// to one file; and files that are missing, that are only in the target, or that could not
+    /// be read. Reading changes access times.
     #[arg(long)]
     verify: bool,
     /// Write the figures to this file, as key=value lines
@@ -84,12 +94,40 @@ struct Options {
     /// Show progress
     #[arg(long)]
     progress: bool,
+    /// Print the completions of a shell, to be sourced by it, and do nothing else
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    completions: Option<Shell>,
 }
 
-/// Parses a mask in decimal or hexadecimal.
+impl Options {
+    /// Parses the command line. Completions need no other argument: returns their shell.
+    fn from_command_line() -> Result<Result<Self, Shell>, clap::Error> {
+        let mut matches = Options::command().try_get_matches()?;
+        if let Some(shell) = matches.get_one("completions") {
+            return Ok(Err(*shell));
+        }
+        Options::from_arg_matches_mut(&mut matches).map(Ok)
+    }
+}
+
+/// Prints the completions of a shell.
+fn complete(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Options::command(), "flexsc-copy", &mut script);
+    match io::stdout().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let why = io_error(&why);
+            complain(&format_args!("cannot write to the standard output: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
+    let options = match Options::from_command_line() {
+        Ok(Ok(options)) => options,
+        Ok(Err(shell)) => return complete(shell),
         Err(usage) => {
             let code = u8::try_from(usage.exit_code()).unwrap_or(2);
             // Help that was requested, or a usage error.

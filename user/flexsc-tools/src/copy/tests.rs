@@ -16,6 +16,12 @@ use crate::limits::Limits;
 use crate::roots::Roots;
 use crate::verify::Verdict;
 
+#[test]
+fn the_man_page_has_the_options() {
+    let command = <crate::Options as clap::CommandFactory>::command();
+    crate::manual::check(command, "flexsc-copy.1");
+}
+
 /// Makes calls late and in a random order, and interrupts some.
 struct Shuffled {
     posted: Vec<(u32, Call)>,

@@ -3,10 +3,14 @@
 
 #![deny(unsafe_code)]
 
+mod bench;
 mod doctor;
 mod engines;
 mod filter;
 mod json;
+#[cfg(test)]
+#[path = "../manual.rs"]
+mod manual;
 mod out;
 mod report;
 mod run;
@@ -23,7 +27,7 @@ use clap_complete::Shell;
 
 /// Checks and monitors FlexSC (exception-less system calls) on this machine.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "flexsc", version)]
 struct Options {
     #[command(subcommand)]
     command: Command,
@@ -63,6 +67,14 @@ enum Command {
         /// A program to run, and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
+    },
+    /// Compare posted calls with plain ones and with io_uring: runs flexsc-bench
+    ///
+    /// "flexsc bench list" names the suites, "flexsc bench run" runs them.
+    Bench {
+        /// Arguments of flexsc-bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
     },
     /// Print the completions of a shell, to be sourced by it
     Completions {
@@ -127,6 +139,7 @@ fn main() -> ExitCode {
             };
             trace::trace(&mut out, &options)
         }
+        Command::Bench { args } => return bench::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Options::command(), "flexsc", &mut script);
@@ -149,5 +162,15 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_man_page_has_the_options() {
+        manual::check(Options::command(), "flexsc.1");
     }
 }
