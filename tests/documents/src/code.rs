@@ -36,8 +36,8 @@ fn compiler() -> Option<&'static str> {
     })
 }
 
-/// What a compiler says about C code.
-fn compile(compiler: &str, code: &str) -> (bool, String) {
+/// What a compiler says about C code, with the headers in this directory.
+fn compile(compiler: &str, headers: &str, code: &str) -> (bool, String) {
     let mut child = Command::new(compiler)
         .args([
             "-std=gnu11",
@@ -50,7 +50,7 @@ fn compile(compiler: &str, code: &str) -> (bool, String) {
             "-",
         ])
         .arg("-I")
-        .arg(root().join("kernel/include/uapi"))
+        .arg(root().join(headers))
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -68,27 +68,92 @@ fn compile(compiler: &str, code: &str) -> (bool, String) {
 }
 
 #[test]
-fn the_example_in_c_compiles() {
+fn the_examples_in_c_compile() {
     let Some(compiler) = compiler() else {
         // Not with eprintln!, because the test harness captures its output.
-        let _ = writeln!(
-            io::stderr(),
-            "SKIPPED: there is no C compiler for docs/abi.md."
-        );
+        let _ = writeln!(io::stderr(), "SKIPPED: there is no C compiler.");
         return;
     };
-    let programs: Vec<String> = blocks(&read("docs/abi.md"), "c")
-        .into_iter()
-        .filter(|block| block.contains("int main("))
-        .collect();
+    let programs = blocks(&read("docs/abi.md"), "c");
     assert_eq!(programs.len(), 1);
-    let (good, said) = compile(compiler, &programs[0]);
+    let kernel = "kernel/include/uapi";
+    let (good, said) = compile(compiler, kernel, &programs[0]);
     assert!(good, "{said}");
     // The check can fail: a field that the header does not have.
     let wrong = programs[0].replace(".pages = 1", ".sheets = 1");
     assert_ne!(wrong, programs[0]);
-    let (good, said) = compile(compiler, &wrong);
+    let (good, said) = compile(compiler, kernel, &wrong);
     assert!(!good && said.contains("sheets"), "{said}");
+
+    let library = "user/flexsc-c/include";
+    let example = man_example(&read("docs/man/flexsc.7"));
+    let (good, said) = compile(compiler, library, &example);
+    assert!(good, "{said}");
+    let wrong = example.replace("flexsc_seen(queue", "flexsc_saw(queue");
+    assert_ne!(wrong, example);
+    assert!(!compile(compiler, library, &wrong).0);
+}
+
+/// The example of a man page as a function.
+fn man_example(page: &str) -> String {
+    let (_, example) = page.split_once(".EX\n").expect("it has an example");
+    let (example, _) = example.split_once(".EE\n").expect("it ends");
+    let example = example.replace(r"\e", r"\");
+    let includes = "#include <flexsc.h>\n#include <stdio.h>\n";
+    format!("{includes}int main(void)\n{{\n{example}return 0;\n}}\n")
+}
+
+/// The documents.
+fn documents() -> Vec<String> {
+    let docs = fs::read_dir(root().join("docs")).expect("there are documents");
+    let docs = docs.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let docs = docs.filter(|name| name.ends_with(".md"));
+    let mut all: Vec<_> = docs.map(|name| format!("docs/{name}")).collect();
+    all.extend(["README.md", "CHANGELOG.md"].map(String::from));
+    all.sort();
+    all
+}
+
+/// The languages of the blocks of a document.
+fn languages(document: &str) -> Vec<&str> {
+    let fences = document.lines().filter_map(|line| line.strip_prefix("```"));
+    fences.step_by(2).collect()
+}
+
+/// Other tests compile the blocks in Rust and C, or this one has a shell parse them.
+#[test]
+fn every_block_of_code_is_compiled() {
+    let compiled_here = include_str!("lib.rs");
+    let mut count = 0;
+    for name in documents() {
+        let text = read(&name);
+        for language in languages(&text) {
+            count += 1;
+            let good = match language {
+                "rust" | "rust,no_run" => compiled_here.contains(&format!("/{name}\")")),
+                "c" => name == "docs/abi.md",
+                "sh" | "console" | "text" => true,
+                // The dependencies of a program.
+                "toml" => name == "docs/tutorial.md",
+                _ => false,
+            };
+            assert!(good, "{name}: nothing compiles a block in {language:?}");
+        }
+        for script in blocks(&text, "sh") {
+            let parsed = Command::new("bash").args(["-n", "-c", &script]).output();
+            let said = parsed.expect("there is a shell").stderr;
+            assert!(
+                said.is_empty(),
+                "{name}: {}",
+                String::from_utf8_lossy(&said)
+            );
+        }
+    }
+    assert!(count > 30, "only {count} blocks");
+    assert_eq!(
+        languages("```rust\nlet x;\n```\n\n```\ny\n```\n"),
+        ["rust", ""]
+    );
 }
 
 #[test]
