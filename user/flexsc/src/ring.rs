@@ -285,18 +285,21 @@ impl Ring {
     }
 
     /// Returns how many operations were submitted without their results being taken.
+    #[inline]
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.flights.len() - self.free.len() - self.held
     }
 
     /// Returns how many operations have no known result yet.
+    #[inline]
     fn unfinished(&self) -> usize {
         self.in_flight() - self.ready.len()
     }
 
     /// Returns how many more operations can be submitted; 0 in a forked child. An operation that
     /// makes several calls ([`WithFile`](crate::ops::WithFile)) counts as that many.
+    #[inline]
     #[must_use]
     pub fn free(&self) -> usize {
         if self.in_same_process() {
@@ -308,6 +311,7 @@ impl Ring {
     }
 
     /// Returns false in a forked child.
+    #[inline]
     pub(crate) fn in_same_process(&self) -> bool {
         self.helpers.in_same_process()
     }
@@ -387,23 +391,26 @@ impl Ring {
             // SAFETY: the call points only to memory of `flight`, which owns it, and uses
             // descriptors that the flight owns or shares. The flight stays in `flights`
             // until the completion of the call is taken, or is leaked.
-            Calls::One(call) => unsafe { pages.stage(*call) }.map(|slot| Slots::new(slot, 1)),
-            Calls::Chain(chain) => {
-                // SAFETY: as above, for each call.
-                unsafe { pages.stage_chain(chain) }.ok()
-            }
-        };
-        let Some(slots) = slots else {
-            return false;
+            Calls::One(call) => match unsafe { pages.stage(*call) } {
+                Some(slot) => {
+                    self.by_slot[slot.index()] = index;
+                    Slots::new(slot, 1)
+                }
+                None => return false,
+            },
+            // SAFETY: as above, for each call.
+            Calls::Chain(chain) => match unsafe { pages.stage_chain(chain) } {
+                Ok(slots) => {
+                    flight.results = vec![None; chain.len()];
+                    for slot in slots.iter() {
+                        self.by_slot[slot.index()] = index;
+                    }
+                    slots
+                }
+                Err(_) => return false,
+            },
         };
         flight.at = At::Posted(slots);
-        flight.results = match &flight.prepared.calls {
-            Calls::One(_) => Vec::new(),
-            Calls::Chain(chain) => vec![None; chain.len()],
-        };
-        for slot in slots.iter() {
-            self.by_slot[slot.index()] = index;
-        }
         self.posted += slots.len();
         true
     }

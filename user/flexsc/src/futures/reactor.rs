@@ -168,6 +168,7 @@ impl Reactor {
         self.inner().ring.plain_calls()
     }
 
+    #[inline]
     pub(super) fn inner(&self) -> RefMut<'_, Inner> {
         self.shared.borrow_mut()
     }
@@ -182,12 +183,14 @@ impl Reactor {
                 break;
             };
             count += 1;
-            let (waker, unwanted) = inner.end(token, index);
-            drop(inner);
-            if let Some(waker) = waker {
+            if let Some(waker) = inner.end(token, index) {
+                drop(inner);
                 waker.wake();
+            } else {
+                let unwanted = inner.ring.take_held(index);
+                drop(inner);
+                drop(unwanted);
             }
-            drop(unwanted);
         }
         if count > 0 {
             self.offer_room();
@@ -208,6 +211,7 @@ impl Reactor {
     }
 
     /// Turns the reactor soon.
+    #[inline]
     pub(super) fn wake_driver(&self) {
         let driver = self.inner().driver.take();
         if let Some(driver) = driver {
@@ -217,10 +221,12 @@ impl Reactor {
 }
 
 impl Inner {
+    #[inline]
     pub(super) fn in_same_process(&self) -> bool {
         self.ring.in_same_process()
     }
 
+    #[inline]
     fn room(&self) -> usize {
         self.ring.free().saturating_sub(self.spare)
     }
@@ -313,6 +319,7 @@ impl Inner {
         }
     }
 
+    #[inline]
     fn let_go(&mut self, key: u32) {
         self.flights[key as usize] = State::Free;
         self.free.push(key);
@@ -337,9 +344,9 @@ impl Inner {
         }
     }
 
-    /// Notes the end of an operation that the ring holds. Returns the waker of its task, or the
-    /// result if its future is gone.
-    fn end(&mut self, token: u64, index: u32) -> (Option<Waker>, Option<Done>) {
+    /// Notes the end of an operation that the ring holds. Returns the waker of its task, or
+    /// `None` if its future is gone, so that nobody wants the result.
+    fn end(&mut self, token: u64, index: u32) -> Option<Waker> {
         let key = token as u32;
         if self.urgent == Some(key) {
             self.urgent = None;
@@ -348,7 +355,7 @@ impl Inner {
         match self.flights.get_mut(token as usize) {
             Some(flight @ State::InFlight { .. }) => {
                 match mem::replace(flight, State::Ended(index)) {
-                    State::InFlight { waker, .. } => return (Some(waker), None),
+                    State::InFlight { waker, .. } => return Some(waker),
                     _ => unreachable!("it was in flight"),
                 }
             }
@@ -356,7 +363,7 @@ impl Inner {
             // The operation was submitted before the ring became a reactor's.
             _ => {}
         }
-        (None, Some(self.ring.take_held(index)))
+        None
     }
 }
 

@@ -153,18 +153,24 @@ impl End {
         }
     }
 
-    /// Adds the descriptor that the call has opened.
-    pub(crate) fn with_fd(self, fd: Option<OwnedFd>) -> Self {
-        End { fd, ..self }
-    }
-
-    /// Adds the results of a chain.
+    /// As [`End::new`], with the descriptor that the call has opened and the results of a
+    /// chain.
     ///
     /// # Safety
     ///
-    /// They are those of the operation's own calls.
-    pub(crate) unsafe fn with_results(self, results: Vec<(i64, bool)>) -> Self {
-        End { results, ..self }
+    /// All of them are those of the operation's own calls.
+    pub(crate) unsafe fn with(
+        result: i64,
+        made: bool,
+        fd: Option<OwnedFd>,
+        results: Vec<(i64, bool)>,
+    ) -> Self {
+        End {
+            result,
+            made,
+            fd,
+            results,
+        }
     }
 
     /// Returns the end of one call of a chain.
@@ -184,14 +190,17 @@ impl End {
         self.result
     }
 
+    #[inline]
     pub(crate) fn made(&self) -> bool {
         self.made
     }
 
+    #[inline]
     pub(crate) fn result(&self) -> io::Result<i64> {
         to_io(self.result)
     }
 
+    #[inline]
     pub(crate) fn count(&self) -> io::Result<usize> {
         to_io(self.result).map(|count| count as usize)
     }

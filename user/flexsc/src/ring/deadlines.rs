@@ -41,14 +41,14 @@ impl Deadlines {
 }
 
 impl Flight {
-    /// Returns the answer of the operation: ETIMEDOUT in place of the results of a
-    /// cancellation if this was the ring's because of the time limit.
-    pub(super) fn answer_in_time(&self, mut answer: Answer) -> Answer {
+    /// Puts ETIMEDOUT in place of the results of a cancellation if this was the ring's because
+    /// of the time limit.
+    pub(super) fn name_timeout(&self, answer: &mut Answer) {
         const TIMED_OUT: i64 = -(libc::ETIMEDOUT as i64);
         const EINTR: i64 = -(libc::EINTR as i64);
         const ECANCELED: i64 = -(libc::ECANCELED as i64);
         if !self.expired {
-            return answer;
+            return;
         }
         if matches!(answer.result, EINTR | ECANCELED) {
             answer.result = TIMED_OUT;
@@ -58,12 +58,12 @@ impl Flight {
                 *result = TIMED_OUT;
             }
         }
-        answer
     }
 }
 
 impl Ring {
     /// Starts the time of a flight, if it has a limit.
+    #[inline]
     pub(super) fn start_time(&mut self, index: u32, limit: Option<Duration>) {
         let Some(until) = limit.and_then(|limit| Instant::now().checked_add(limit)) else {
             return;

@@ -73,13 +73,13 @@ impl Ring {
     }
 
     /// Finishes a flight, which stays where it is until it is taken.
-    pub(super) fn finish(&mut self, index: u32, answer: Answer) {
+    pub(super) fn finish(&mut self, index: u32, mut answer: Answer) {
         let flight = self.flights[index as usize].as_mut();
         let flight = flight.expect("there is one for each call in flight");
         if let Some(until) = flight.deadline.take() {
             self.deadlines.forget(until, index);
         }
-        let answer = flight.answer_in_time(answer);
+        flight.name_timeout(&mut answer);
         if let Calls::Chain(chain) = &flight.prepared.calls {
             self.linked -= chain.len() - 1;
         }
@@ -96,6 +96,7 @@ impl Ring {
 
     /// Returns the token and the index of the next operation that has ended, which the caller
     /// takes later. It no longer counts as in flight.
+    #[inline]
     pub(crate) fn hold_ready(&mut self) -> Option<(u64, u32)> {
         let index = self.ready.pop_front()?;
         self.held += 1;
@@ -121,6 +122,7 @@ impl Ring {
         (operation, end)
     }
 
+    #[inline]
     fn let_go(&mut self, index: u32) {
         self.held -= 1;
         self.free.push(index);
@@ -145,12 +147,9 @@ impl Flight {
         if !made {
             self.reason = answer.reason;
         }
-        // SAFETY: it is the result of the flight's own call.
-        let end = unsafe { End::new(answer.result, made) }.with_fd(fd);
-        // SAFETY: as above.
-        let end = unsafe { end.with_results(answer.chain) };
-        self.kept.settle(&end);
-        self.end = Some(end);
+        // SAFETY: they are the results of the flight's own calls.
+        let end = unsafe { End::with(answer.result, made, fd, answer.chain) };
+        self.kept.settle(self.end.insert(end));
         self.at = At::Ended;
     }
 

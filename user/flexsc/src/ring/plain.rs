@@ -117,6 +117,7 @@ impl Helpers {
 
     /// Returns false in a forked child, in which no helper works and a lock may be held
     /// forever.
+    #[inline]
     pub(super) fn in_same_process(&self) -> bool {
         match &self.guard {
             Some(guard) => guard.in_same_process(),

@@ -137,12 +137,14 @@ impl Kept {
 
     /// Makes the calls of the operation, which point to its memory. This memory must
     /// not be used until the calls have finished.
+    #[inline]
     pub(crate) fn prepare(&mut self) -> Prepared {
         // SAFETY: by the invariant the table belongs to the value.
         unsafe { (self.table.prepare)(&mut self.place) }
     }
 
     /// Adapts the operation to its end.
+    #[inline]
     pub(crate) fn settle(&mut self, end: &End) {
         // SAFETY: by the invariant the table belongs to the value.
         unsafe { (self.table.settle)(&mut self.place, end) };
