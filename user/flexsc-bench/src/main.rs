@@ -5,6 +5,7 @@
 mod backend;
 mod clock;
 mod goals;
+mod html;
 mod machine;
 mod markdown;
 mod report;
@@ -16,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use backend::Kind;
 use clock::{Effort, Metric};
@@ -50,6 +51,15 @@ enum Do {
         /// Document, such as docs/benchmarks.md
         document: PathBuf,
     },
+    /// Make a report of CSV files: one file of HTML with plots, which needs no network
+    Report {
+        /// CSV files; the meta files next to them are read as well
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The file to write
+        #[arg(short, long, default_value = "report.html")]
+        out: PathBuf,
+    },
     /// Show where two CSV files differ
     Diff {
         /// CSV file
@@ -63,14 +73,14 @@ enum Do {
         way: String,
         connections: usize,
         #[arg(long)]
-        metric: Quantity,
+        metric: Metric,
     },
     #[command(hide = true)]
     OneBlocked {
         way: String,
         count: usize,
         #[arg(long)]
-        metric: Quantity,
+        metric: Metric,
     },
 }
 
@@ -89,7 +99,7 @@ struct Run {
     batches: Vec<usize>,
     /// Metric to measure
     #[arg(long, default_value = "ns")]
-    metric: Quantity,
+    metric: Metric,
     /// Number of samples, of which the median counts
     #[arg(long, default_value_t = 21)]
     samples: usize,
@@ -105,21 +115,6 @@ struct Run {
     /// Write the CSV to this file
     #[arg(long)]
     csv: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Quantity {
-    Instructions,
-    Ns,
-}
-
-impl From<Quantity> for Metric {
-    fn from(quantity: Quantity) -> Metric {
-        match quantity {
-            Quantity::Instructions => Metric::Instructions,
-            Quantity::Ns => Metric::Ns,
-        }
-    }
 }
 
 fn list() {
@@ -153,14 +148,13 @@ fn run(run: Run) -> io::Result<()> {
             "batches, calls and samples must be at least 1",
         ));
     }
-    let metric = Metric::from(run.metric);
-    metric.check()?;
+    run.metric.open()?;
     if !machine::wait_until_idle()? {
         eprintln!("# the machine is busy: the figures are worse than they could be");
     }
     let options = Options {
         effort: Effort {
-            metric,
+            metric: run.metric,
             samples: run.samples,
             calls: run.calls,
         },
@@ -182,15 +176,16 @@ fn main() -> ExitCode {
         Do::Run(what) => run(what),
         Do::Table { files } => table::show(&files),
         Do::Fill { csv, document } => markdown::fill(&csv, &document),
+        Do::Report { files, out } => html::write(&files, &out),
         Do::Diff { one, other } => table::diff(&one, &other),
         Do::OneEcho {
             op,
             way,
             connections,
             metric,
-        } => suite::echo::one(&op, &way, connections, metric.into(), &mut Report::part()),
+        } => suite::echo::one(&op, &way, connections, metric, &mut Report::part()),
         Do::OneBlocked { way, count, metric } => {
-            suite::blocked::one(&way, count, metric.into(), &mut Report::part())
+            suite::blocked::one(&way, count, metric, &mut Report::part())
         }
     };
     match result {

@@ -16,8 +16,8 @@ use std::io;
 use std::path::Path;
 
 use crate::goals::{self, find, select};
-use crate::report::Row;
-use crate::table::{distinct, read};
+use crate::report::{Row, read};
+use crate::table::distinct;
 
 const BEGIN: &str = "<!-- figures: ";
 const CLOSE: &str = " -->";
@@ -110,7 +110,7 @@ fn table(headings: &[&str], left: usize, lines: &[Vec<String>]) -> String {
 }
 
 /// Formats a number with commas between thousands.
-fn number(value: f64, digits: usize) -> String {
+pub fn number(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let whole = text.find('.').unwrap_or(text.len());
     let sign = usize::from(text.starts_with('-'));

@@ -6,11 +6,23 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The first line of the CSV.
-pub const HEADER: &str = "suite,op,backend,cpus,batch,metric,value,unit";
+use csv::{ReaderBuilder, Writer, WriterBuilder};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// The columns of the CSV.
+pub const HEADER: [&str; 8] = [
+    "suite", "op", "backend", "cpus", "batch", "metric", "value", "unit",
+];
+
+/// What the metric of a row ends with if its value is the first quartile of the samples, whose
+/// median is the row before.
+pub const LOW: &str = ".q1";
+
+/// The same for the third quartile.
+pub const HIGH: &str = ".q3";
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The suite that measured the figure.
     pub suite: String,
@@ -25,9 +37,14 @@ pub struct Row {
     /// The metric.
     pub metric: String,
     /// The value.
+    #[serde(serialize_with = "two_digits")]
     pub value: f64,
     /// The unit.
     pub unit: String,
+}
+
+fn two_digits<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{value:.2}"))
 }
 
 impl Row {
@@ -35,42 +52,88 @@ impl Row {
     /// a row.
     #[must_use]
     pub fn parse(line: &str) -> Option<Row> {
-        let mut fields = line.trim_end().split(',');
-        let mut text = || fields.next().map(str::to_owned);
-        let row = Row {
-            suite: text()?,
-            op: text()?,
-            backend: text()?,
-            cpus: text()?.parse().ok()?,
-            batch: text()?.parse().ok()?,
-            metric: text()?,
-            value: text()?.parse().ok()?,
-            unit: text()?,
-        };
-        fields.next().is_none().then_some(row)
+        rows(line.as_bytes(), false).ok()?.pop()
+    }
+
+    /// Returns what the value is a figure of: all other columns.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let Row {
+            suite,
+            op,
+            backend,
+            cpus,
+            batch,
+            metric,
+            value: _,
+            unit,
+        } = self;
+        format!("{suite},{op},{backend},{cpus},{batch},{metric},{unit}")
+    }
+
+    /// Returns true if the value is a quartile of another row's samples.
+    #[must_use]
+    pub fn is_quartile(&self) -> bool {
+        self.metric.ends_with(LOW) || self.metric.ends_with(HIGH)
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{},{},{},{},{},{},{:.2},{}",
-            self.suite,
-            self.op,
-            self.backend,
-            self.cpus,
-            self.batch,
-            self.metric,
-            self.value,
-            self.unit
-        )
+        let mut line = Vec::new();
+        let mut writer = headless(&mut line);
+        writer.serialize(self).map_err(|_| fmt::Error)?;
+        drop(writer);
+        f.write_str(String::from_utf8_lossy(&line).trim_end())
     }
+}
+
+fn headless<W: Write>(out: W) -> Writer<W> {
+    WriterBuilder::new().has_headers(false).from_writer(out)
+}
+
+/// Reads rows; the first line is the header if there is one.
+fn rows(from: impl io::Read, header: bool) -> Result<Vec<Row>, String> {
+    let mut reader = ReaderBuilder::new().has_headers(header).from_reader(from);
+    if header {
+        let found = reader.headers().map_err(|why| why.to_string())?;
+        if *found != HEADER[..] {
+            return Err(format!("its first line is not {}", HEADER.join(",")));
+        }
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|why| why.to_string())?;
+        if record.len() != HEADER.len() {
+            return Err(format!("{record:?} has {} columns", record.len()));
+        }
+        let row: Row = record.deserialize(None).map_err(|why| why.to_string())?;
+        if !row.value.is_finite() {
+            return Err(format!("'{row}' has no value"));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Reads the rows of a file.
+///
+/// # Errors
+///
+/// The file cannot be read, has other columns, has no rows, or one of its lines is not a row.
+pub fn read(file: &Path) -> io::Result<Vec<Row>> {
+    let failed = |why: &dyn fmt::Display| io::Error::other(format!("{}: {why}", file.display()));
+    let open = File::open(file).map_err(|why| failed(&why))?;
+    let rows = rows(open, true).map_err(|why| failed(&why))?;
+    if rows.is_empty() {
+        return Err(failed(&"there are no rows"));
+    }
+    Ok(rows)
 }
 
 /// The destination of rows.
 pub struct Report {
-    out: Box<dyn Write>,
+    out: Writer<Box<dyn Write>>,
 }
 
 impl Report {
@@ -80,11 +143,12 @@ impl Report {
     ///
     /// The file cannot be written.
     pub fn new(file: Option<&Path>) -> io::Result<Report> {
-        let mut out: Box<dyn Write> = match file {
+        let out: Box<dyn Write> = match file {
             Some(path) => Box::new(File::create(path)?),
             None => Box::new(io::stdout()),
         };
-        writeln!(out, "{HEADER}")?;
+        let mut out = headless(out);
+        out.write_record(HEADER)?;
         Ok(Report { out })
     }
 
@@ -92,7 +156,7 @@ impl Report {
     #[must_use]
     pub fn part() -> Report {
         Report {
-            out: Box::new(io::stdout()),
+            out: headless(Box::new(io::stdout())),
         }
     }
 
@@ -102,7 +166,7 @@ impl Report {
     ///
     /// The file cannot be written.
     pub fn row(&mut self, row: &Row) -> io::Result<()> {
-        writeln!(self.out, "{row}")?;
+        self.out.serialize(row)?;
         self.out.flush()
     }
 }
@@ -111,11 +175,37 @@ impl Report {
 mod tests {
     use super::*;
 
+    const LINE: &str = "calls,getppid,plain,1,64,instructions,233.50,per call";
+
     #[test]
     fn rows_survive_the_csv() {
-        let line = "calls,getppid,plain,1,64,instructions,233.50,per call";
-        assert_eq!(Row::parse(line).unwrap().to_string(), line);
-        assert_eq!(Row::parse(HEADER), None);
-        assert_eq!(Row::parse(&format!("{line},more")), None);
+        assert_eq!(Row::parse(LINE).unwrap().to_string(), LINE);
+        assert_eq!(Row::parse(&HEADER.join(",")), None);
+        assert_eq!(Row::parse(&format!("{LINE},more")), None);
+        assert_eq!(Row::parse(""), None);
+    }
+
+    #[test]
+    fn a_line_that_is_not_a_row_is_an_error() {
+        let file = |text: String| rows(text.as_bytes(), true);
+        let header = HEADER.join(",");
+        assert_eq!(file(format!("{header}\n{LINE}\n")).unwrap().len(), 1);
+        // As a file that was cut off.
+        assert!(file(format!("{header}\n{LINE}\ncalls,getp")).is_err());
+        assert!(file(format!("{LINE}\n{LINE}\n")).is_err());
+        let nan = LINE.replace("233.50", "NaN");
+        assert!(
+            file(format!("{header}\n{nan}\n"))
+                .unwrap_err()
+                .contains("no value")
+        );
+    }
+
+    #[test]
+    fn quartiles_are_told_from_figures() {
+        let mut row = Row::parse(LINE).unwrap();
+        assert!(!row.is_quartile());
+        row.metric += LOW;
+        assert!(row.is_quartile());
     }
 }

@@ -1,27 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CSV as readable tables, with ratios.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::goals::{self, find};
-use crate::report::Row;
-
-/// Reads the rows of a file.
-///
-/// # Errors
-///
-/// The file cannot be read, or has no rows.
-pub fn read(file: &Path) -> io::Result<Vec<Row>> {
-    let text = fs::read_to_string(file)
-        .map_err(|why| io::Error::other(format!("{}: {why}", file.display())))?;
-    let rows: Vec<_> = text.lines().filter_map(Row::parse).collect();
-    if rows.is_empty() {
-        return Err(io::Error::other(format!("{} has no rows", file.display())));
-    }
-    Ok(rows)
-}
+use crate::report::{Row, read};
 
 /// Returns the distinct values of a column in the order of their first appearance.
 pub fn distinct<T: PartialEq>(rows: &[&Row], column: impl Fn(&Row) -> T) -> Vec<T> {
@@ -45,7 +29,8 @@ pub fn show(files: &[PathBuf]) -> io::Result<()> {
     for file in files {
         all.extend(read(file)?);
     }
-    let all: Vec<_> = all.iter().collect();
+    // The report has the quartiles.
+    let all: Vec<_> = all.iter().filter(|row| !row.is_quartile()).collect();
     for (suite, metric, op, cpus, unit) in distinct(&all, |row| {
         (
             row.suite.clone(),
@@ -144,14 +129,10 @@ fn goals(all: &[&Row]) -> String {
 /// A file cannot be read.
 pub fn diff(one: &Path, other: &Path) -> io::Result<()> {
     let (one, other) = (read(one)?, read(other)?);
-    let key = |row: &Row| Row {
-        value: 0.0,
-        ..row.clone()
-    };
     let mut worst = 0.0_f64;
     let (mut same, mut different, mut alone) = (0, 0, 0);
     for row in &one {
-        let Some(twin) = other.iter().find(|twin| key(twin) == key(row)) else {
+        let Some(twin) = other.iter().find(|twin| twin.key() == row.key()) else {
             alone += 1;
             continue;
         };

@@ -13,7 +13,7 @@ use crate::backend::flexsc::{By, Flexsc};
 use crate::backend::plain::Plain;
 use crate::backend::uring::{Mode, Uring};
 use crate::backend::{Backend, Kind};
-use crate::clock::{Effort, Metric};
+use crate::clock::Effort;
 use crate::machine;
 use crate::report::Report;
 use crate::request::{Request, Status};
@@ -44,11 +44,8 @@ type Way = (&'static str, Kind, usize);
 fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let cpus = machine::cpus()?;
     let mut effort = options.effort;
-    let turns = match effort.metric {
-        // Nothing disturbs instruction counts.
-        Metric::Instructions => 1,
-        Metric::Ns => TURNS,
-    };
+    // Nothing disturbs exact counts.
+    let turns = if effort.metric.varies() { TURNS } else { 1 };
     effort.samples = effort.samples.div_ceil(turns);
     let ways = ways(options);
     let name = |(_, kind, _): Way| kind.name();

@@ -9,10 +9,11 @@ use std::os::fd::AsRawFd;
 
 use flexsc::{Call, Chain, Wait, calls};
 
-use super::{Fresh, Options, Suite, skip};
+use super::{Fresh, Options, Suite, skip, write_spread};
 use crate::backend::Backend;
 use crate::backend::flexsc::{By, Flexsc, call_of, failed};
 use crate::backend::plain::Plain;
+use crate::clock::Spread;
 use crate::machine;
 use crate::report::{Report, Row};
 use crate::request::Request;
@@ -47,23 +48,24 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
                     (true, "flexsc-inline") => continue,
                     (true, _) => read_to_end(options, way),
                 };
-                let value = match measured {
-                    Ok(value) => value,
+                let spread = match measured {
+                    Ok(spread) => spread,
                     Err(why) => {
                         skip(&format!("{op} by {way}"), &why);
                         break;
                     }
                 };
-                report.row(&Row {
+                let row = Row {
                     suite: SUITE.name.into(),
                     op: (*op).into(),
                     backend: way.into(),
                     cpus: cpus.len(),
                     batch,
                     metric: options.effort.metric.name().into(),
-                    value,
+                    value: f64::NAN,
                     unit: if looped { "per read" } else { "per file" }.into(),
-                })?;
+                };
+                write_spread(report, options.effort.metric, row, spread)?;
             }
         }
     }
@@ -74,20 +76,20 @@ fn wrong(what: &str) -> io::Error {
     io::Error::other(format!("{what} has another result than it should have"))
 }
 
-fn open_read_close(options: &Options, way: &str, batch: usize) -> io::Result<f64> {
+fn open_read_close(options: &Options, way: &str, batch: usize) -> io::Result<Spread> {
     let file = Fresh::new(&"x".repeat(BYTES))?;
     let path = CString::new(file.path())?;
     let mut buffers = vec![[0_u8; BYTES]; batch];
     let base = buffers.as_mut_ptr();
     let buffer = move |index: usize| base.wrapping_add(index).cast::<u8>();
     match way {
-        "plain" => options.effort.measure(batch, || {
+        "plain" => options.effort.spread(batch, || {
             // SAFETY: path and buffers live until this returns.
             unsafe { in_rounds(&mut Plain, batch, &path, buffer) }
         }),
         "flexsc-inline" => {
             let mut backend = Flexsc::new(batch, By::Waiter)?;
-            options.effort.measure(batch, || {
+            options.effort.spread(batch, || {
                 // SAFETY: as above.
                 unsafe { in_rounds(&mut backend, batch, &path, buffer) }
             })
@@ -102,7 +104,7 @@ fn open_read_close(options: &Options, way: &str, batch: usize) -> io::Result<f64
             };
             let chains: Vec<_> = (0..batch).map(chain).collect();
             let mut backend = Flexsc::new(3 * batch, By::Waiter)?;
-            options.effort.measure(batch, || {
+            options.effort.spread(batch, || {
                 let mut sum = 0;
                 // SAFETY: as above.
                 let results = unsafe { post(&mut backend, &chains, |result| sum += result) }?;
@@ -186,7 +188,7 @@ unsafe fn post(
 }
 
 /// Reads a file from its beginning until a read returns 0.
-fn read_to_end(options: &Options, way: &str) -> io::Result<f64> {
+fn read_to_end(options: &Options, way: &str) -> io::Result<Spread> {
     let fresh = Fresh::new(&"x".repeat(BYTES * (READS - 1)))?;
     let file = File::open(fresh.path())?;
     let fd = file.as_raw_fd();
@@ -199,7 +201,7 @@ fn read_to_end(options: &Options, way: &str) -> io::Result<f64> {
             // SAFETY: the buffer lives until this returns.
             unsafe { call.make() }
         };
-        return options.effort.measure(READS, || {
+        return options.effort.spread(READS, || {
             let mut sum = make(&rewind);
             loop {
                 match make(&read) {
@@ -216,7 +218,7 @@ fn read_to_end(options: &Options, way: &str) -> io::Result<f64> {
     }
     let chains = [Chain::new().then(rewind).repeat(read.sum())];
     let mut backend = Flexsc::new(2, By::Waiter)?;
-    options.effort.measure(READS, || {
+    options.effort.spread(READS, || {
         let mut sum = 0;
         // SAFETY: the buffer lives until this returns.
         unsafe { post(&mut backend, &chains, |result| sum += result) }?;

@@ -19,8 +19,8 @@ use std::io;
 use std::process;
 
 use crate::backend::Kind;
-use crate::clock::{Effort, Metric, median};
-use crate::report::{Report, Row};
+use crate::clock::{Effort, Metric, Spread};
+use crate::report::{HIGH, LOW, Report, Row};
 
 /// What a suite should measure. Empty lists mean all.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ struct Of {
     unit: &'static str,
 }
 
-/// Writes the median of the measurements of each backend that has some.
+/// Writes the median and the quartiles of the measurements of each backend that has some.
 fn write_medians<W: Copy>(
     report: &mut Report,
     suite: &Suite,
@@ -145,15 +145,33 @@ fn write_medians<W: Copy>(
             continue;
         }
         let of = of(way);
-        report.row(&Row {
+        let row = Row {
             suite: suite.name.into(),
             op: of.op.into(),
             backend: of.backend.into(),
             cpus,
             batch: of.batch,
             metric: metric.name().into(),
-            value: median(&mut figures),
+            value: f64::NAN,
             unit: of.unit.into(),
+        };
+        write_spread(report, metric, row, Spread::of(&mut figures))?;
+    }
+    Ok(())
+}
+
+/// Writes a row with the median, and two with the quartiles unless the metric has none.
+fn write_spread(report: &mut Report, metric: Metric, row: Row, spread: Spread) -> io::Result<()> {
+    let quartiles = [(LOW, spread.low), (HIGH, spread.high)];
+    report.row(&Row {
+        value: spread.median,
+        ..row.clone()
+    })?;
+    for (suffix, value) in quartiles.into_iter().filter(|_| metric.varies()) {
+        report.row(&Row {
+            metric: format!("{}{suffix}", row.metric),
+            value,
+            ..row.clone()
         })?;
     }
     Ok(())

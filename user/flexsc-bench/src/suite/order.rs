@@ -8,8 +8,9 @@ use std::os::fd::AsRawFd;
 
 use flexsc::{Call, Order};
 
-use super::{Fresh, Options, Suite, skip};
+use super::{Fresh, Options, Suite, skip, write_spread};
 use crate::backend::flexsc::{By, Flexsc, call_of, failed};
+use crate::clock::Spread;
 use crate::machine;
 use crate::report::{Report, Row};
 use crate::request::{Request, Status};
@@ -37,23 +38,24 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     for op in SUITE.ops.iter().filter(|op| options.wants(op)) {
         for (name, order) in ORDERS {
             for &batch in options.batches_or(&BATCHES) {
-                let value = match mix(options, op, order, batch) {
-                    Ok(value) => value,
+                let spread = match mix(options, op, order, batch) {
+                    Ok(spread) => spread,
                     Err(why) => {
                         skip(name, &why);
                         break;
                     }
                 };
-                report.row(&Row {
+                let row = Row {
                     suite: SUITE.name.into(),
                     op: (*op).into(),
                     backend: name.into(),
                     cpus: cpus.len(),
                     batch,
                     metric: options.effort.metric.name().into(),
-                    value,
+                    value: f64::NAN,
                     unit: "per call".into(),
-                })?;
+                };
+                write_spread(report, options.effort.metric, row, spread)?;
             }
         }
     }
@@ -62,7 +64,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
 
 /// Four different calls in turn. In `thread-mix` the last of every eight calls is a read
 /// that a syscall thread must make.
-fn mix(options: &Options, op: &str, order: Order, batch: usize) -> io::Result<f64> {
+fn mix(options: &Options, op: &str, order: Order, batch: usize) -> io::Result<Spread> {
     let threads = op == "thread-mix";
     let fresh = Fresh::new("some bytes\n")?;
     let (file, zero) = (File::open(fresh.path())?, File::open("/dev/zero")?);
@@ -84,7 +86,7 @@ fn mix(options: &Options, op: &str, order: Order, batch: usize) -> io::Result<f6
     };
     let mut backend = Flexsc::new(batch, By::Waiter)?;
     backend.engine().set_order(order).map_err(failed)?;
-    options.effort.measure(batch, || {
+    options.effort.spread(batch, || {
         // SAFETY: files and buffers live until this returns.
         unsafe { backend.stage(batch, call) }?;
         let (mut results, mut failures) = (0, 0);
