@@ -4,6 +4,7 @@
 
 mod backend;
 mod clock;
+mod compare;
 mod goals;
 mod html;
 mod machine;
@@ -66,6 +67,16 @@ enum Do {
         one: PathBuf,
         /// Other CSV file
         other: PathBuf,
+    },
+    /// Compare the figures of two revisions; fail if a count got worse
+    Compare {
+        /// CSV file of the first revision, with a row for each round
+        one: PathBuf,
+        /// CSV file of the second revision
+        other: PathBuf,
+        /// How much a count may grow, in percent
+        #[arg(long, default_value_t = 1.0)]
+        limit: f64,
     },
     #[command(hide = true)]
     OneEcho {
@@ -178,6 +189,7 @@ fn main() -> ExitCode {
         Do::Fill { csv, document } => markdown::fill(&csv, &document),
         Do::Report { files, out } => html::write(&files, &out),
         Do::Diff { one, other } => table::diff(&one, &other),
+        Do::Compare { one, other, limit } => compare::show(&one, &other, limit),
         Do::OneEcho {
             op,
             way,
