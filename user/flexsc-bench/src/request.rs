@@ -16,6 +16,15 @@ pub enum Request {
     Open(*const libc::c_char),
     /// Closes a descriptor.
     Close(i32),
+    /// Moves the position of a file or directory to its beginning. io_uring has no such
+    /// operation.
+    Rewind(i32),
+    /// Reads a directory from its position. io_uring has no such operation.
+    Getdents(i32, *mut u8, usize),
+    /// Sends to a connected socket.
+    Send(i32, *const u8, usize),
+    /// Receives from a connected socket.
+    Recv(i32, *mut u8, usize),
 }
 
 /// A buffer for fstat or statx, whichever a backend uses.
@@ -45,7 +54,7 @@ pub struct Raw {
     pub nr: libc::c_long,
     /// Unused ones are zero.
     pub args: [u64; 6],
-    /// 0 to 4.
+    /// 0 to 4, or 6.
     pub used: usize,
 }
 
@@ -55,31 +64,34 @@ impl Request {
     #[must_use]
     pub fn raw(self) -> Raw {
         let fd = |fd: i32| i64::from(fd) as u64;
+        let buffer = |fd: i32, buf: *const u8, len: usize| {
+            [i64::from(fd) as u64, buf.addr() as u64, len as u64, 0, 0, 0]
+        };
         let (nr, args, used) = match self {
-            Request::Getppid => (libc::SYS_getppid, [0; 4], 0),
-            Request::Pread(file, buf, len) => (
-                libc::SYS_pread64,
-                [fd(file), buf.addr() as u64, len as u64, 0],
-                4,
-            ),
-            Request::Read(file, buf, len) => (
-                libc::SYS_read,
-                [fd(file), buf.addr() as u64, len as u64, 0],
-                3,
-            ),
-            Request::Fstat(file, buf) => (libc::SYS_fstat, [fd(file), buf.addr() as u64, 0, 0], 2),
+            Request::Getppid => (libc::SYS_getppid, [0; 6], 0),
+            Request::Pread(file, buf, len) => (libc::SYS_pread64, buffer(file, buf, len), 4),
+            Request::Read(file, buf, len) => (libc::SYS_read, buffer(file, buf, len), 3),
+            Request::Fstat(file, buf) => (libc::SYS_fstat, buffer(file, buf.cast(), 0), 2),
             Request::Open(path) => (
                 libc::SYS_openat,
-                [fd(libc::AT_FDCWD), path.addr() as u64, fd(OPEN_FLAGS), 0],
+                [
+                    fd(libc::AT_FDCWD),
+                    path.addr() as u64,
+                    fd(OPEN_FLAGS),
+                    0,
+                    0,
+                    0,
+                ],
                 4,
             ),
-            Request::Close(file) => (libc::SYS_close, [fd(file), 0, 0, 0], 1),
+            Request::Close(file) => (libc::SYS_close, [fd(file), 0, 0, 0, 0, 0], 1),
+            // To offset 0 from the beginning, SEEK_SET.
+            Request::Rewind(file) => (libc::SYS_lseek, [fd(file), 0, 0, 0, 0, 0], 3),
+            Request::Getdents(file, buf, len) => (libc::SYS_getdents64, buffer(file, buf, len), 3),
+            // Without flags and without an address.
+            Request::Send(file, buf, len) => (libc::SYS_sendto, buffer(file, buf, len), 6),
+            Request::Recv(file, buf, len) => (libc::SYS_recvfrom, buffer(file, buf, len), 6),
         };
-        let [a, b, c, d] = args;
-        Raw {
-            nr,
-            args: [a, b, c, d, 0, 0],
-            used,
-        }
+        Raw { nr, args, used }
     }
 }

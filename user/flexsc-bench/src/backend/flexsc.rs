@@ -42,13 +42,14 @@ const ENTRIES: usize = flexsc::abi::FLEXSC_PAGE_ENTRIES as usize;
 #[inline(always)]
 pub fn call_of(request: Request) -> Call {
     let Raw { nr, args, used } = request.raw();
-    let [a, b, c, d, _, _] = args;
+    let [a, b, c, d, e, f] = args;
     match used {
         0 => Call::with_args(nr, []),
         1 => Call::with_args(nr, [a]),
         2 => Call::with_args(nr, [a, b]),
         3 => Call::with_args(nr, [a, b, c]),
-        _ => Call::with_args(nr, [a, b, c, d]),
+        4 => Call::with_args(nr, [a, b, c, d]),
+        _ => Call::with_args(nr, [a, b, c, d, e, f]),
     }
 }
 

@@ -94,6 +94,12 @@ impl Kind {
         }
     }
 
+    /// Returns true for the set-ups of io_uring.
+    #[must_use]
+    pub const fn is_uring(self) -> bool {
+        matches!(self, Kind::Uring | Kind::UringDefer | Kind::UringSqpoll)
+    }
+
     /// Finds a backend by its name.
     ///
     /// # Errors

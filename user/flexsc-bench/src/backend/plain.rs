@@ -32,13 +32,22 @@ macro_rules! trap {
 #[must_use]
 pub unsafe fn call(request: Request) -> i64 {
     let Raw { nr, args, used } = request.raw();
-    let [a, b, c, d, _, _] = args;
+    let [a, b, c, d, e, f] = args;
     match used {
         0 => trap!(nr),
         1 => trap!(nr, "rdi" = a),
         2 => trap!(nr, "rdi" = a, "rsi" = b),
         3 => trap!(nr, "rdi" = a, "rsi" = b, "rdx" = c),
-        _ => trap!(nr, "rdi" = a, "rsi" = b, "rdx" = c, "r10" = d),
+        4 => trap!(nr, "rdi" = a, "rsi" = b, "rdx" = c, "r10" = d),
+        _ => trap!(
+            nr,
+            "rdi" = a,
+            "rsi" = b,
+            "rdx" = c,
+            "r10" = d,
+            "r8" = e,
+            "r9" = f
+        ),
     }
 }
 

@@ -57,8 +57,8 @@ impl Uring {
     }
 
     #[inline(always)]
-    fn entry(request: Request) -> squeue::Entry {
-        match request {
+    fn entry(request: Request) -> Option<squeue::Entry> {
+        Some(match request {
             Request::Getppid => opcode::Nop::new().build(),
             Request::Pread(fd, buf, len) => opcode::Read::new(Fd(fd), buf, len as u32).build(),
             Request::Read(fd, buf, len) => opcode::Read::new(Fd(fd), buf, len as u32)
@@ -72,7 +72,10 @@ impl Uring {
                 .flags(OPEN_FLAGS)
                 .build(),
             Request::Close(fd) => opcode::Close::new(Fd(fd)).build(),
-        }
+            Request::Send(fd, buf, len) => opcode::Send::new(Fd(fd), buf, len as u32).build(),
+            Request::Recv(fd, buf, len) => opcode::Recv::new(Fd(fd), buf, len as u32).build(),
+            Request::Rewind(_) | Request::Getdents(..) => return None,
+        })
     }
 
     /// Submits the calls without waiting for them.
@@ -103,7 +106,9 @@ impl Uring {
                 hint::spin_loop();
                 queue.sync();
             }
-            let entry = Self::entry(request(index));
+            let Some(entry) = Self::entry(request(index)) else {
+                return Err(io::Error::other("io_uring has no operation for this"));
+            };
             // SAFETY: the caller's promise.
             unsafe { queue.push(&entry) }.map_err(io::Error::other)?;
         }

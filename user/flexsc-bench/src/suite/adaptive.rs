@@ -55,7 +55,7 @@ fn run(_: &Options, report: &mut Report) -> io::Result<()> {
     let rounds = by_turns(
         TURNS,
         &policies,
-        |(name, _)| name,
+        |(name, _)| (SUITE.ops[0], name),
         |(_, wait)| measure(wait),
     );
     for ((name, _), rounds) in policies.into_iter().zip(&rounds) {

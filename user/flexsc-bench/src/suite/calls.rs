@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The cost of a call, by the number of calls made at a time.
 
-use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 
 use super::apart::apart;
 use super::filter::allow_all;
-use super::{Fresh, Of, Options, Suite, by_turns, write_medians};
+use super::operations;
+use super::{Of, Options, Suite, by_turns, write_medians};
 use crate::backend::flexsc::{By, Flexsc};
 use crate::backend::plain::Plain;
 use crate::backend::uring::{Mode, Uring};
@@ -16,23 +14,19 @@ use crate::backend::{Backend, Kind};
 use crate::clock::Effort;
 use crate::machine;
 use crate::report::Report;
-use crate::request::{Request, Status};
 
 /// See the module.
 pub const SUITE: Suite = Suite {
     name: "calls",
     about: "cost of one call, by the number of calls made at a time",
-    ops: &["getppid", "pread64", "read", "fstat", "open-close"],
+    ops: &operations::OPS,
     run,
 };
 
-const BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+const BATCHES: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 /// The largest batch for which the two ways to wait are compared.
 const COMPARED: usize = 8;
-
-/// Bytes that one pread64 or read reads.
-const BYTES: usize = 64;
 
 /// How often the backends take turns if time is measured. Each turn has correspondingly
 /// fewer samples.
@@ -48,7 +42,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let turns = if effort.metric.varies() { TURNS } else { 1 };
     effort.samples = effort.samples.div_ceil(turns);
     let ways = ways(options);
-    let name = |(_, kind, _): Way| kind.name();
+    let name = |(op, kind, _): Way| (op, kind.name());
     let figures = by_turns(turns, &ways, name, |(op, kind, batch)| {
         let bench = Bench {
             kind,
@@ -142,103 +136,6 @@ impl Bench<'_> {
     }
 
     fn one(&self, backend: &mut impl Backend, op: &str, batch: usize) -> io::Result<f64> {
-        match op {
-            "getppid" => {
-                let parent = match self.kind {
-                    Kind::Uring | Kind::UringDefer | Kind::UringSqpoll => 0,
-                    _ => i64::from(nix::unistd::getppid().as_raw()),
-                };
-                self.simple(backend, batch, parent, |_| Request::Getppid)
-            }
-            "pread64" => self.zeroes(backend, batch, Request::Pread),
-            "read" => self.zeroes(backend, batch, Request::Read),
-            "fstat" => {
-                let fresh = Fresh::new("some bytes\n")?;
-                let file = File::open(fresh.path())?;
-                let fd = file.as_raw_fd();
-                let mut answers = vec![Status::zeroed(); batch];
-                let base = answers.as_mut_ptr();
-                self.simple(backend, batch, 0, move |index| {
-                    Request::Fstat(fd, base.wrapping_add(index))
-                })
-            }
-            _ => self.open_close(backend, batch),
-        }
-    }
-
-    /// Calls that read from /dev/zero, each to its own buffer.
-    fn zeroes(
-        &self,
-        backend: &mut impl Backend,
-        batch: usize,
-        request: impl Fn(i32, *mut u8, usize) -> Request,
-    ) -> io::Result<f64> {
-        let zero = File::open("/dev/zero")?;
-        let fd = zero.as_raw_fd();
-        let mut buffers = vec![[1_u8; BYTES]; batch];
-        let base = buffers.as_mut_ptr();
-        self.simple(backend, batch, BYTES as i64, move |index| {
-            request(fd, base.wrapping_add(index).cast(), BYTES)
-        })
-    }
-
-    /// Calls that all return the same value.
-    fn simple(
-        &self,
-        backend: &mut impl Backend,
-        batch: usize,
-        expected: i64,
-        request: impl Fn(usize) -> Request,
-    ) -> io::Result<f64> {
-        self.effort.measure(batch, || {
-            // All bits in which a result was wrong.
-            let mut wrong = 0;
-            // SAFETY: descriptors and buffers live until this returns.
-            unsafe { backend.batch(batch, &request, |result| wrong |= result ^ expected) }?;
-            if wrong == 0 {
-                return Ok(());
-            }
-            Err(io::Error::other(format!(
-                "a call did not return {expected}: the result differs in the bits {wrong:#x}"
-            )))
-        })
-    }
-
-    /// Opens a batch of descriptors and closes them. A pair counts as one call.
-    fn open_close(&self, backend: &mut impl Backend, batch: usize) -> io::Result<f64> {
-        let fresh = Fresh::new("some bytes\n")?;
-        let name = CString::new(fresh.path())?;
-        let mut open: Vec<RawFd> = Vec::with_capacity(batch);
-        self.effort.measure(batch, || {
-            let mut wrong = None;
-            open.clear();
-            // SAFETY: the path lives until this returns.
-            unsafe {
-                backend.batch(
-                    batch,
-                    |_| Request::Open(name.as_ptr()),
-                    |result| match RawFd::try_from(result) {
-                        Ok(fd) if fd >= 0 => open.push(fd),
-                        _ => wrong = Some(result),
-                    },
-                )
-            }?;
-            // SAFETY: takes descriptors that were opened above.
-            unsafe {
-                backend.batch(
-                    open.len(),
-                    |index| Request::Close(open[index]),
-                    |result| {
-                        if result != 0 {
-                            wrong = Some(result);
-                        }
-                    },
-                )
-            }?;
-            match wrong {
-                None => Ok(()),
-                Some(result) => Err(io::Error::other(format!("openat or close: {result}"))),
-            }
-        })
+        operations::measure(self.effort, self.kind.is_uring(), backend, op, batch)
     }
 }

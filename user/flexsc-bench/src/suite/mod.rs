@@ -7,8 +7,10 @@ mod apart;
 pub mod blocked;
 pub mod calls;
 pub mod chains;
+pub mod cores;
 pub mod echo;
 mod filter;
+mod operations;
 pub mod order;
 pub mod pipeline;
 pub mod program;
@@ -77,8 +79,9 @@ pub struct Suite {
 }
 
 /// All suites.
-pub const SUITES: [Suite; 10] = [
+pub const SUITES: [Suite; 11] = [
     calls::SUITE,
+    cores::SUITE,
     program::SUITE,
     pipeline::SUITE,
     chains::SUITE,
@@ -96,26 +99,39 @@ fn skip(what: &str, why: &dyn std::fmt::Display) {
 }
 
 /// Makes all these measurements in turns, this many times, so that a temporary disturbance
-/// of the machine affects all of them. If one fails, prints the reason and leaves out all
-/// of the same name from then on.
+/// of the machine affects all of them. `name` returns operation and backend. If one fails, prints
+/// the reason and leaves out all of the same operation and backend from then on.
 fn by_turns<W: Copy, R>(
     turns: usize,
     ways: &[W],
-    name: impl Fn(W) -> &'static str,
+    name: impl Fn(W) -> (&'static str, &'static str),
     mut measure: impl FnMut(W) -> io::Result<R>,
 ) -> Vec<Vec<R>> {
     let mut results: Vec<Vec<R>> = ways.iter().map(|_| Vec::with_capacity(turns)).collect();
-    let mut without = Vec::new();
+    let (mut without, mut said) = (Vec::new(), Vec::new());
+    let total = turns * ways.len();
+    let mut done = 0;
     for _ in 0..turns {
         for (&way, results) in ways.iter().zip(&mut results) {
-            if without.contains(&name(way)) {
+            // Ten times, so that the output itself takes no time.
+            if done > 0 && done % total.div_ceil(10) == 0 {
+                eprintln!("# {done} of {total} measurements");
+            }
+            done += 1;
+            let (op, backend) = name(way);
+            if without.contains(&(op, backend)) {
                 continue;
             }
             match measure(way) {
                 Ok(result) => results.push(result),
                 Err(why) => {
-                    skip(name(way), &why);
-                    without.push(name(way));
+                    // A backend that does not work at all says so once.
+                    let why = (backend, why.to_string());
+                    if !said.contains(&why) {
+                        skip(&format!("{op} by {backend}"), &why.1);
+                        said.push(why);
+                    }
+                    without.push((op, backend));
                 }
             }
         }
@@ -196,5 +212,30 @@ impl Drop for Fresh {
     fn drop(&mut self) {
         // The file may already be gone.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_fails_is_left_out() {
+        let ways = [("a", "good"), ("a", "bad"), ("b", "bad"), ("b", "good")];
+        let mut tried = 0;
+        let results = by_turns(
+            3,
+            &ways,
+            |way| way,
+            |way| {
+                tried += 1;
+                match way {
+                    ("a", "bad") => Err(io::Error::other("no such operation")),
+                    _ => Ok(()),
+                }
+            },
+        );
+        let counts: Vec<_> = results.iter().map(Vec::len).collect();
+        assert_eq!((counts, tried), (vec![3, 0, 3, 3], 10));
     }
 }

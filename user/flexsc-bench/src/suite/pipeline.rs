@@ -72,8 +72,8 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
         ways.push(Way::CacheLine);
     }
     let name = |way| match way {
-        Way::Calls(kind, _) => kind.name(),
-        Way::CacheLine => SUITE.ops[1],
+        Way::Calls(kind, _) => (SUITE.ops[0], kind.name()),
+        Way::CacheLine => (SUITE.ops[1], Kind::Plain.name()),
     };
     let figures = by_turns(TURNS, &ways, name, |way| {
         machine::bind(&cpus)?;

@@ -51,7 +51,7 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
     let figures = by_turns(
         1,
         &ways,
-        |(op, _)| op,
+        |(op, _)| (op, "flexsc-inline"),
         |(op, count)| {
             apart(|| {
                 machine::bind(&cpus[..1])?;
