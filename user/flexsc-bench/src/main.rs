@@ -6,6 +6,7 @@ mod backend;
 mod clock;
 mod compare;
 mod goals;
+mod here;
 mod html;
 mod machine;
 mod markdown;
@@ -22,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 
 use backend::Kind;
 use clock::{Effort, Metric};
+use here::Here;
 use report::Report;
 use suite::{Options, SUITES};
 
@@ -39,6 +41,8 @@ enum Do {
     List,
     /// Run a suite and print the figures as CSV
     Run(Run),
+    /// Measure on this machine, without a virtual machine, and write CSV, meta file and report
+    Here(Here),
     /// Show CSV files as tables with ratios
     Table {
         /// CSV files
@@ -185,6 +189,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Do::Run(what) => run(what),
+        Do::Here(here) => here::run(&here),
         Do::Table { files } => table::show(&files),
         Do::Fill { csv, document } => markdown::fill(&csv, &document),
         Do::Report { files, out } => html::write(&files, &out),
