@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help install deb setup kernel module patches-boot demo test test-quick shell bench-quick bench-servers servers soak soak-short soak-long fuzz clean
+.PHONY: help install deb setup kernel module patches-boot demo test test-quick shell bench bench-quick bench-servers servers soak soak-short soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -18,7 +18,8 @@ help:
 	@echo '  make kernel       build the kernel and the module: build/kernel-perf'
 	@echo '  make module       the same; the module is build/kernel-perf/flexsc.ko'
 	@echo '  make patches-boot build and boot the kernel with core patches 1 to N, for each N'
-	@echo '  make bench-quick  a short benchmark against plain calls and io_uring'
+	@echo '  make bench        all measurements and a report, results/full.html: an hour at most'
+	@echo '  make bench-quick  the same with fewer samples, results/quick.html: ten minutes at most'
 	@echo '  make servers      memcached, redis, BIND and Apache with user-level threads, many answers'
 	@echo '  make bench-servers  what a request costs them, natively and with user-level threads'
 	@echo '  make soak         ten minutes of mixed calls, pages, pools, processes and their endings,'
@@ -57,6 +58,9 @@ test-quick:
 
 shell: setup
 	@scripts/ktest.sh --shell
+
+bench: setup
+	@scripts/bench.sh
 
 bench-quick: setup
 	@scripts/bench.sh --quick

@@ -8,6 +8,9 @@
 //! * `goals`: goals and whether they are reached
 //! * `batches SUITE OP METRIC CPUS BATCH,BATCH,… [BACKEND,…]`: a line for each
 //!   batch, a column for each backend, with ratios to the first
+//! * `even SUITE METRIC CPUS BACKEND OTHER BATCH,BATCH,…`: a line for each operation, with the
+//!   ratios of the backend to plain calls, the batch from which on it pays, and the ratio of
+//!   another backend
 //! * `metrics SUITE OP METRIC,METRIC,…`: a line for each batch and backend
 //! * `kernels SUITE METRIC`: a line for each operation, a column for each kernel
 
@@ -74,9 +77,17 @@ fn figures(what: &str, rows: &[&Row], meta: &str) -> Result<String, String> {
             let rows = of_cpus(rows, suite, op, metric, cpus);
             batch_table(&rows, batches, Some(backends))
         }
+        ["even", suite, metric, cpus, backend, other, batches] => {
+            let of_suite = rows.iter().copied();
+            let rows: Vec<_> = of_suite
+                .filter(|row| row.suite == suite && row.metric == metric)
+                .filter(|row| row.cpus.to_string() == cpus)
+                .collect();
+            even_table(&rows, backend, other, batches)
+        }
         ["metrics", suite, op, metrics] => metric_table(rows, suite, op, metrics),
         ["kernels", suite, metric] => kernel_table(rows, suite, metric),
-        _ => return Err("not one of meta, goals, batches, metrics, kernels".into()),
+        _ => return Err("not one of meta, goals, batches, even, metrics, kernels".into()),
     };
     Ok(if table.is_empty() {
         "Not measured in this run.\n".into()
@@ -172,6 +183,37 @@ fn batch_table(rows: &[&Row], batches: &str, backends: Option<&str>) -> String {
         .chain(columns.iter().map(String::as_str))
         .collect();
     table(&headings, 0, &lines)
+}
+
+fn even_table(rows: &[&Row], backend: &str, other: &str, batches: &str) -> String {
+    let batches: Vec<usize> = batches
+        .split(',')
+        .filter_map(|batch| batch.parse().ok())
+        .collect();
+    let last = batches.last().copied().unwrap_or(1);
+    let mut lines = Vec::new();
+    for op in distinct(rows, |row| row.op.clone()) {
+        let rows: Vec<_> = rows.iter().copied().filter(|row| row.op == op).collect();
+        let ratio = |backend: &str, batch: usize| {
+            let ratio = find(&rows, backend, batch)? / find(&rows, "plain", batch)?;
+            Some(number(ratio, 2))
+        };
+        let ratio = |backend, batch| ratio(backend, batch).unwrap_or("-".into());
+        let pays = goals::break_even(&rows, backend).map(|batch| batch.to_string());
+        let mut cells = vec![op];
+        cells.extend(batches.iter().map(|&batch| ratio(backend, batch)));
+        cells.push(pays.unwrap_or("never".into()));
+        cells.push(ratio(other, last));
+        lines.push(cells);
+    }
+    let titles: Vec<_> = batches.iter().map(usize::to_string).collect();
+    let titles = titles.iter().map(String::as_str);
+    let end = format!("{other}, {last}");
+    let headings: Vec<_> = std::iter::once("operation")
+        .chain(titles)
+        .chain(["breaks even at", &end])
+        .collect();
+    table(&headings, 1, &lines)
 }
 
 fn metric_table(rows: &[&Row], suite: &str, op: &str, metrics: &str) -> String {
@@ -282,6 +324,63 @@ mod tests {
     fn what_was_not_measured_is_said() {
         let text = "<!-- figures: kernels absent instructions -->\n<!-- end -->\n";
         assert!(filled(text, &[], "").unwrap().contains("Not measured"));
+    }
+
+    #[test]
+    fn break_even_is_that_of_each_operation() {
+        let rows = [
+            row("plain", 1, 100.0),
+            row("plain", 8, 100.0),
+            row("flexsc-inline", 1, 250.0),
+            row("flexsc-inline", 8, 50.0),
+            row("io_uring", 8, 75.0),
+        ];
+        let rows: Vec<_> = rows.iter().collect();
+        let what = "even calls instructions 1 flexsc-inline io_uring 1,8";
+        let text = figures(what, &rows, "").unwrap();
+        assert!(
+            text.contains("| getppid | 2.50 | 0.50 | 8 | 0.75 |"),
+            "{text}"
+        );
+        let what = "even calls instructions 1 io_uring plain 1,8";
+        assert!(
+            figures(what, &rows, "")
+                .unwrap()
+                .contains("| - | 0.75 | 8 | 1.00 |")
+        );
+    }
+
+    /// The documents have the figures of `results/quick.csv`, and README those of getppid.
+    #[test]
+    fn documents_have_the_published_figures() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let csv = root.join("results/quick.csv");
+        let rows = read(&csv).unwrap();
+        let rows: Vec<_> = rows.iter().collect();
+        let meta = fs::read_to_string(csv.with_extension("meta")).unwrap();
+        for document in ["docs/benchmarks.md", "docs/results.md"] {
+            let text = fs::read_to_string(root.join(document)).unwrap();
+            let again = filled(&text, &rows, &meta).unwrap();
+            let stale = text
+                .lines()
+                .zip(again.lines())
+                .find(|(old, new)| old != new);
+            assert_eq!(
+                stale, None,
+                "{document}: run flexsc-bench fill results/quick.csv {document}"
+            );
+            assert_eq!(text.len(), again.len(), "{document}");
+        }
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        let rows = of_cpus(&rows, "calls", "getppid", "instructions", "1");
+        for batch in [1, 8, 64] {
+            let ours = find(&rows, "flexsc-inline", batch).unwrap();
+            let ratio = number(ours / find(&rows, "plain", batch).unwrap(), 2);
+            assert!(
+                readme.contains(&ratio),
+                "README does not say {ratio} for a batch of {batch}"
+            );
+        }
     }
 
     #[test]
