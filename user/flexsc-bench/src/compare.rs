@@ -346,6 +346,9 @@ mod tests {
         assert_eq!((five.low, five.high, five.confidence), (1.0, 5.0, 0.9375));
         let six = of(6).unwrap();
         assert_eq!((six.low, six.high, six.confidence), (1.0, 6.0, 0.96875));
+        // The second to the seventh of eight would be sure to 93 % only.
+        let eight = of(8).unwrap();
+        assert_eq!((eight.low, eight.high), (1.0, 8.0));
         // From tables of the sign test: of 10, the second to the ninth; of 20, the sixth to the
         // fifteenth.
         let ten = of(10).unwrap();

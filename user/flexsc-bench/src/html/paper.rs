@@ -31,9 +31,9 @@ struct Paper {
 /// FlexSC on one core.
 const SAME_CORE: Paper = Paper {
     name: "FlexSC (OSDI 2010), section 5.1 and Fig. 9",
-    what: "getppid on one core of a Nehalem (2.3 GHz) with Linux 2.6.33. A syscall thread executes \
-           the calls, so flexsc-thread is the same design. The paper has times; where instructions \
-           are shown here, the mode switch counts as its few instructions only.",
+    what: "getppid on one core of an Intel Nehalem. A syscall thread executes the calls, so \
+           flexsc-thread and flexsc-same are the same design. The paper has times; where \
+           instructions are shown here, a mode switch counts as its few instructions only.",
     readings: &[
         Reading {
             batch: 1,

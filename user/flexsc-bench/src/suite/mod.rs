@@ -113,8 +113,9 @@ fn by_turns<W: Copy, R>(
     let mut done = 0;
     for _ in 0..turns {
         for (&way, results) in ways.iter().zip(&mut results) {
-            // Ten times, so that the output itself takes no time.
-            if done > 0 && done % total.div_ceil(10) == 0 {
+            // Ten times, so that the output takes no time. Not among counts that are made once: the
+            // console would interrupt them.
+            if turns > 1 && done > 0 && done % total.div_ceil(10) == 0 {
                 eprintln!("# {done} of {total} measurements");
             }
             done += 1;
