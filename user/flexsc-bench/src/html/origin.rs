@@ -116,6 +116,10 @@ impl Source {
     /// Returns the command that measures this suite, as the meta file has it.
     #[must_use]
     pub fn command(&self, suite: &str, metric: &str, cpus: usize) -> String {
+        if self.how(suite, metric) == How::Modelled {
+            // Its suites are processors.
+            return self.meta("command").unwrap_or("make model").to_owned();
+        }
         let effort = match (suite, cpus) {
             ("absent", _) => self.meta("calls for absent"),
             (_, 1) => self.meta("calls on one CPU"),
@@ -177,6 +181,20 @@ mod tests {
             source("x.csv", &[("figures", "modelled")]).how("calls", "instructions"),
         ];
         assert_eq!(models, [How::Modelled; 3]);
+    }
+
+    #[test]
+    fn the_command_is_that_of_the_figure() {
+        let here = source("a.csv", &[("calls on one CPU", "--samples 3")]);
+        let command = here.command("calls", "instructions", 1);
+        assert_eq!(
+            command,
+            "flexsc-bench run calls --metric instructions --samples 3"
+        );
+        let command = here.command("adaptive", "waits", 2);
+        assert_eq!(command, "flexsc-bench run adaptive --metric ns");
+        let model = source("model.csv", &[]);
+        assert_eq!(model.command("nehalem", "cycles", 1), "make model");
     }
 
     #[test]
