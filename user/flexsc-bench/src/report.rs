@@ -92,7 +92,8 @@ fn headless<W: Write>(out: W) -> Writer<W> {
     WriterBuilder::new().has_headers(false).from_writer(out)
 }
 
-/// Reads rows; the first line is the header if there is one.
+/// Reads rows; with `header`, the first line is one, and so may others be: several files in a row
+/// are a file, too.
 fn rows(from: impl io::Read, header: bool) -> Result<Vec<Row>, String> {
     let mut reader = ReaderBuilder::new().has_headers(header).from_reader(from);
     if header {
@@ -104,6 +105,9 @@ fn rows(from: impl io::Read, header: bool) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|why| why.to_string())?;
+        if header && record == HEADER[..] {
+            continue;
+        }
         if record.len() != HEADER.len() {
             return Err(format!("{record:?} has {} columns", record.len()));
         }
@@ -190,6 +194,8 @@ mod tests {
         let file = |text: String| rows(text.as_bytes(), true);
         let header = HEADER.join(",");
         assert_eq!(file(format!("{header}\n{LINE}\n")).unwrap().len(), 1);
+        let twice = format!("{header}\n{LINE}\n").repeat(2);
+        assert_eq!(file(twice).unwrap().len(), 2);
         // As a file that was cut off.
         assert!(file(format!("{header}\n{LINE}\ncalls,getp")).is_err());
         assert!(file(format!("{LINE}\n{LINE}\n")).is_err());
