@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::clock::median;
 use crate::report::{self, Row};
 
-/// The confidence that an interval should have, if there are enough rounds for it.
+/// The confidence that an interval needs to say something. It takes six rounds.
 const CONFIDENCE: f64 = 0.95;
 
 /// A figure of both revisions.
@@ -77,7 +77,8 @@ impl Comparison {
                 _ => Verdict::Same,
             };
         }
-        match self.interval {
+        let sure = |interval: &Interval| interval.confidence >= CONFIDENCE;
+        match self.interval.filter(sure) {
             Some(Interval { low, .. }) if low > 1.0 => Verdict::Worse,
             Some(Interval { high, .. }) if high < 1.0 => Verdict::Better,
             _ => Verdict::Same,
@@ -316,6 +317,8 @@ mod tests {
     fn times_never_fail_and_need_several_rounds() {
         let one = times(&[100.0], &[300.0]);
         assert_eq!((one.verdict(0.01), one.interval), (Verdict::Same, None));
+        // Five are sure to 94 % only.
+        assert_eq!(times(&[100.0; 5], &[300.0; 5]).verdict(0.01), Verdict::Same);
         let result = compare(&rows("ns", 2, &[100.0; 6]), &rows("ns", 2, &[300.0; 6]));
         assert_eq!(result.figures[0].verdict(0.01), Verdict::Worse);
         assert!(result.judge(0.01).is_ok());
