@@ -40,7 +40,10 @@ fn a_chain_goes_to_the_pool_as_a_whole() {
     std::fs::write(dir.join("file"), "text").unwrap();
     let before = engine.stats().unwrap();
     let open = OpenAt::new(Fd::cwd(), dir.path("file"), OFlag::O_RDONLY);
-    let then = (Fstat::new(Fd::opened()), Read::new(Fd::opened(), vec![0; 16]));
+    let then = (
+        Fstat::new(Fd::opened()),
+        Read::new(Fd::opened(), vec![0; 16]),
+    );
     let (opened, _path, (stat, (count, _))) = run(&mut ring, open.then(then).in_pool(1));
     opened.unwrap();
     assert_eq!((stat.unwrap().st_size, count.unwrap()), (4, 4));
