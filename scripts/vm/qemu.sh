@@ -54,7 +54,7 @@ vm_qemu() {
 	# first: the debug kernel takes seconds to allocate a large one.
 	[[ $accel == kvm ]] || start='no_timer_check tsc=nowatchdog pmtmr=0x608 '
 	# Its threads have names for stall.py.
-	QEMU=(qemu-system-x86_64 -name ktest,debug-threads=on -nodefaults -no-user-config -display none
+	QEMU=(qemu-system-x86_64 -name "ktest,debug-threads=on" -nodefaults -no-user-config -display none
 		-nic none -no-reboot -smp "$cpus" -m "$mem"
 		-kernel "$kernel" -initrd "$work/initramfs"
 		-append "${start}trace_buf_size=64k console=ttyS0 loglevel=6 panic=-1 printk.devkmsg=on ${VM_APPEND:-}"

@@ -190,7 +190,7 @@ errs '.*: [0-9.]+ times as slow as usual, so are the limits'
 ends 1
 finish
 
-start 'no boot' --boot-limit 5 --append 'panic=0 rdinit=/nonexistent root=/dev/none'
+start 'no boot' --boot-limit 3 --append 'rdinit=/nonexistent root=/dev/none rootwait'
 says "FAILED boot: limit for the boot of [0-9]+ s hit, (after '.*'|and the console is empty)"
 says 'FAILED vm: no KTAP plan; no end marker; no exit code'
 ends 1
