@@ -14,6 +14,8 @@ use nix::time::{ClockId, clock_gettime};
 use perf_event::events::{Cache, CacheOp, CacheResult, Event, Hardware, Software, WhichCache};
 use perf_event::{Builder, Counter};
 
+use crate::marker;
+
 /// The quantity of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Metric {
@@ -218,6 +220,8 @@ pub struct Effort {
     pub samples: usize,
     /// Minimum number of calls in a sample.
     pub calls: usize,
+    /// Take one sample, and mark it for the processor model.
+    pub mark: bool,
 }
 
 impl Effort {
@@ -248,16 +252,18 @@ impl Effort {
         for _ in 0..rounds.div_ceil(4).max(2) {
             round()?;
         }
+        if self.mark {
+            marker::add_calls(rounds * calls);
+            let sample = marker::region(|| self.sample(rounds, &mut round))?;
+            let spent = sample.saturating_sub(overhead);
+            return Ok(Spread::of(&mut [spent as f64 / (rounds * calls) as f64]));
+        }
         let begun = Instant::now();
         let mut samples = Vec::with_capacity(self.samples);
         for _ in 0..self.samples {
-            let start = self.metric.now();
-            for _ in 0..rounds {
-                round()?;
-            }
-            let end = self.metric.now();
+            let sample = self.sample(rounds, &mut round)?;
             // An event that did not happen is less than the overhead now and then.
-            let spent = end.saturating_sub(start + overhead);
+            let spent = sample.saturating_sub(overhead);
             samples.push(spent as f64 / (rounds * calls) as f64);
             let late = || self.metric.varies() && begun.elapsed() > Self::PATIENCE;
             if samples.len() >= 5 && late() {
@@ -265,6 +271,15 @@ impl Effort {
             }
         }
         Ok(Spread::of(&mut samples))
+    }
+
+    #[inline(always)]
+    fn sample(&self, rounds: usize, round: &mut impl FnMut() -> io::Result<()>) -> io::Result<u64> {
+        let start = self.metric.now();
+        for _ in 0..rounds {
+            round()?;
+        }
+        Ok(self.metric.now() - start)
     }
 }
 
@@ -329,6 +344,7 @@ mod tests {
             metric: Metric::Ns,
             samples: 3,
             calls: 10,
+            mark: false,
         };
         let mut rounds = 0;
         effort

@@ -10,6 +10,8 @@ mod here;
 mod html;
 mod machine;
 mod markdown;
+mod marker;
+mod model;
 mod report;
 mod request;
 mod suite;
@@ -65,6 +67,8 @@ enum Do {
         #[arg(short, long, default_value = "report.html")]
         out: PathBuf,
     },
+    /// Show what the counts of the processor model come to
+    Model(model::Model),
     /// Show where two CSV files differ
     Diff {
         /// CSV file
@@ -124,6 +128,9 @@ struct Run {
     /// Suite calls: under a seccomp filter that allows all calls
     #[arg(long)]
     filter: bool,
+    /// Mark each measurement for the processor model; take one sample
+    #[arg(long)]
+    mark: bool,
     /// Name of the kernel in the CSV, for suites that compare kernels
     #[arg(long, default_value = "this")]
     label: String,
@@ -172,6 +179,7 @@ fn run(run: Run) -> io::Result<()> {
             metric: run.metric,
             samples: run.samples,
             calls: run.calls,
+            mark: run.mark,
         },
         ops: run.ops,
         backends: run.backends,
@@ -179,7 +187,11 @@ fn run(run: Run) -> io::Result<()> {
         filter: run.filter,
         label: run.label,
     };
-    (suite.run)(&options, &mut Report::new(run.csv.as_deref())?)
+    let result = (suite.run)(&options, &mut Report::new(run.csv.as_deref())?);
+    if run.mark {
+        marker::pause();
+    }
+    result
 }
 
 fn main() -> ExitCode {
@@ -193,6 +205,7 @@ fn main() -> ExitCode {
         Do::Table { files } => table::show(&files),
         Do::Fill { csv, document } => markdown::fill(&csv, &document),
         Do::Report { files, out } => html::write(&files, &out),
+        Do::Model(what) => model::show(&what),
         Do::Diff { one, other } => table::diff(&one, &other),
         Do::Compare { one, other, limit } => compare::show(&one, &other, limit),
         Do::OneEcho {

@@ -13,6 +13,7 @@ use crate::backend::uring::{Mode, Uring};
 use crate::backend::{Backend, Kind};
 use crate::clock::Effort;
 use crate::machine;
+use crate::marker;
 use crate::report::Report;
 
 /// See the module.
@@ -52,6 +53,9 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
         apart(|| {
             if options.filter {
                 allow_all()?;
+            }
+            if effort.mark {
+                marker::begin_label(&[SUITE.name, op, kind.name()], &[cpus.len(), batch]);
             }
             bench.with_backend(op, batch)
         })

@@ -10,6 +10,7 @@ pub mod chains;
 pub mod cores;
 pub mod echo;
 mod filter;
+pub mod footprint;
 mod operations;
 pub mod order;
 pub mod pipeline;
@@ -79,7 +80,7 @@ pub struct Suite {
 }
 
 /// All suites.
-pub const SUITES: [Suite; 11] = [
+pub const SUITES: [Suite; 12] = [
     calls::SUITE,
     cores::SUITE,
     program::SUITE,
@@ -91,6 +92,7 @@ pub const SUITES: [Suite; 11] = [
     echo::SUITE,
     scale::SUITE,
     absent::SUITE,
+    footprint::SUITE,
 ];
 
 /// Prints on stderr why figures are missing.

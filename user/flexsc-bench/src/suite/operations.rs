@@ -268,6 +268,7 @@ mod tests {
         metric: Metric::Ns,
         samples: 2,
         calls: 8,
+        mark: false,
     };
 
     #[test]
