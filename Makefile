@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-.PHONY: help install deb setup kernel module patches-boot demo test test-quick shell bench bench-quick bench-servers servers soak soak-short soak-long fuzz clean
+.PHONY: help install deb setup kernel module patches-boot demo test test-quick shell bench bench-quick model bench-servers servers soak soak-short soak-long fuzz clean
 
 help:
 	@echo 'FlexSC: exception-less system calls for Linux.'
@@ -20,6 +20,7 @@ help:
 	@echo '  make patches-boot build and boot the kernel with core patches 1 to N, for each N'
 	@echo '  make bench        all measurements and a report, results/full.html: an hour at most'
 	@echo '  make bench-quick  the same with fewer samples, results/quick.html: ten minutes at most'
+	@echo '  make model        the same calls on modelled processors: cycles and cache misses'
 	@echo '  make servers      memcached, redis, BIND and Apache with user-level threads, many answers'
 	@echo '  make bench-servers  what a request costs them, natively and with user-level threads'
 	@echo '  make soak         ten minutes of mixed calls, pages, pools, processes and their endings,'
@@ -64,6 +65,9 @@ bench: setup
 
 bench-quick: setup
 	@scripts/bench.sh --quick
+
+model: setup
+	@scripts/model.sh --sensitivity
 
 servers: setup
 	@scripts/build-kernel.sh -c perf

@@ -78,3 +78,14 @@ build_programs() {
 		--target x86_64-unknown-linux-gnu --target-dir build/cargo
 	crates_keep programs build/cargo
 }
+
+# The plugin of the processor model for the emulator.
+MODEL_PLUGIN=$ROOT/build/cargo/release/libflexsc_model_plugin.so
+export MODEL_PLUGIN
+
+# build_model: builds $MODEL_PLUGIN.
+build_model() {
+	cd "$ROOT" || return
+	crates_restore programs build/cargo
+	"$CARGO" build -p flexsc-model-plugin --release --locked --target-dir build/cargo
+}

@@ -52,6 +52,8 @@ usage() {
 	  --icount          count instructions as time: one processor, the same in every run
 	  --stall           stop one processor of the machine, or all, for seconds now and then, as a
 	                    busy host does: finds tests that rely on time (five times the limits)
+	  --model PARAMS:OUT  model processors: write the counts of marked regions to OUT (docs/model.md);
+	                    with --icount, and "all:" before PARAMS for sizes halved and doubled
 	  --bin PROGRAM     use another test program: PROGRAM --list, PROGRAM run NAME
 	  --kernel DIR      use the bzImage (and flexsc.ko) in DIR instead of -c
 	  --append S        append S to the kernel's command line
@@ -61,7 +63,7 @@ usage() {
 }
 
 config=perf mode=tests filter='' smp=2 mem='' keep='' gdb='' build=1 bin='' icount='' stall=''
-command='' share='' module=1 module_args='' kernel='' append='' boot_limit='' test_limit='' total_limit=''
+model='' command='' share='' module=1 module_args='' kernel='' append='' boot_limit='' test_limit='' total_limit=''
 adds=() gets=() extra=()
 
 need() { [[ $# -ge 2 ]] || die "$1 needs a value; see --help."; }
@@ -70,7 +72,7 @@ number() { [[ $2 =~ ^[0-9]+$ && $2 -gt 0 ]] || die "$1 needs a number greater th
 while (($#)); do
 	case $1 in
 	-k | -c | -m | --run | --smp | --add | --get | --disk | --share | --module-args | --bin | --qemu | \
-		--kernel | --append | --boot-limit | --limit | --total-limit) need "$@" ;;
+		--kernel | --append | --model | --boot-limit | --limit | --total-limit) need "$@" ;;
 	esac
 	case $1 in
 	-k) filter+="${filter:+ }$2"; shift ;;
@@ -116,6 +118,11 @@ while (($#)); do
 	--no-module) module='' ;;
 	--icount) icount=1 ;;
 	--stall) stall=1 ;;
+	--model)
+		[[ $2 == *:?* ]] || die "--model needs PARAMS:OUT, not '$2'."
+		model=$2
+		shift
+		;;
 	-h | --help) usage; exit 0 ;;
 	*) die "unknown option '$1'; see --help." ;;
 	esac
@@ -179,6 +186,16 @@ esac
 	append+=" FLEXSC_TEST_LIMIT=$((test_limit - 20))"
 # The kernel passes unknown words of its command line to init, as environment variables.
 [[ -z $icount ]] || smp=1 append+=' FLEXSC_TEST_CLOCK=instructions'
+
+if [[ -n $model ]]; then
+	[[ -n $icount ]] || die "--model needs --icount: the modelled machine has one processor."
+	variants=base
+	[[ $model != all:* ]] || variants=all model=${model#all:}
+	[[ -r ${model%:*} ]] || die "cannot read the parameters '${model%:*}'."
+	[[ -z $build ]] || stage model build_model >&2
+	[[ -r $MODEL_PLUGIN ]] || die "the plugin is not built: leave out --no-build, or run scripts/model.sh."
+	extra+=(-plugin "$MODEL_PLUGIN,params=$(realpath "${model%:*}"),out=${model##*:},variants=$variants")
+fi
 
 mkdir -p "$FLEXSC_CACHE"
 parent=${KTEST_WORK:-$ROOT/build/ktest}

@@ -344,6 +344,12 @@ do_foreign() {
 		--add "$ROOT/scripts/test/guest-foreign.sh:/test.sh" --run 'sh /test.sh'
 }
 
+# The plugin of the processor model must count the instructions that the machine's clock counts.
+do_model() {
+	(build_model)
+	"$ROOT/scripts/model.sh" --check --no-build
+}
+
 # Builds a kernel with the processor time that the test machines leave.
 build_gently() {
 	nice -n 19 "$ROOT/scripts/build-kernel.sh" -c "$1"
@@ -418,6 +424,7 @@ if [[ -z $filter ]]; then
 	part_if "$perf" 'servers of Debian, user-level threads' cargo do_servers
 	part_if "$perf" 'containers and services of Debian' cargo do_containers
 	part_if "$perf" 'packages in a fresh Debian' cargo do_packages
+	part_if "$perf" 'processor model, a few calls' one do_model
 	part_if "$perf" 'demo' one "$ROOT/scripts/demo.sh" --rounds 1
 fi
 if [[ -z $quick && -z $filter ]]; then
