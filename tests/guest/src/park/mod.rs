@@ -79,10 +79,12 @@ fn park(engine: &Engine, ring: &mut Ring, calls: &[Call]) -> Check<Vec<usize>> {
     let after = engine.stats()?;
     let (parked, woken) = (after.parked - before.parked, after.woken - before.woken);
     let wanted = calls.len() as u64;
+    // A short time may be over before the call is parked.
+    let late = after.timed_out - before.timed_out;
     // A call that was woken is parked again: TCP delivers a part of what is sent, soon or late.
     check!(
-        (wanted..=wanted + woken).contains(&parked),
-        "{parked} times parked, {woken} times woken, {wanted} calls"
+        (wanted.saturating_sub(late)..=wanted + woken).contains(&parked),
+        "{parked} times parked, {woken} times woken, {late} times over, {wanted} calls"
     );
     check_eq!("handoffs", after.handoffs, before.handoffs);
     check_eq!("blocked calls", engine.pool(0)?.blocked, 0);

@@ -101,10 +101,15 @@ fn woken_in_a_thread() -> Check {
     let write = call!(SYS_write, stream.fd(), bytes.as_ptr(), bytes.len());
     let before = engine.stats()?.woken_in_vain;
     let slots = park(&engine, &mut ring, &[write])?;
+    let parked = engine.stats()?.parked;
     for vain in 1..=VAIN {
         // The writer is woken, though no page is free.
         read(&stream, &mut [0])?;
         engine.until_stats("a wake-up in vain", |s| s.woken_in_vain == before + vain)?;
+        if vain != VAIN {
+            // Else the next read wakes nobody.
+            engine.until_stats("the write is parked again", |s| s.parked == parked + vain)?;
+        }
     }
     engine.until_pool(0, "a thread waits in the write", |s| s.blocked == 1)?;
     let mut left = 2 * 4096 + bytes.len() - VAIN as usize;
