@@ -87,8 +87,8 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Check {
     Ok(())
 }
 
-/// How often [`in_some_try`] tries.
-const TRIES: u32 = 8;
+/// How often [`in_some_try`] tries. Few: what fails often for another reason must not pass.
+const TRIES: u32 = 4;
 
 /// Calls `attempt` until it returns true. It returns false if the machine stood still at a moment at
 /// which it must not, or so it seems. Its argument doubles with each try, for times that it chooses.
